@@ -1,0 +1,1 @@
+"""tts-train: one plugin-based trainer for text-to-speech voices."""

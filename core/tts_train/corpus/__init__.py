@@ -1,0 +1,1 @@
+"""Reads recordings with their text, and accounts for every row."""

@@ -1,0 +1,63 @@
+"""The errors that tts-train raises at users, each with its exit code."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TTSTrainError(Exception):
+    """An error whose message is meant for the user; printed without a traceback.
+
+    The message says what was given, what is allowed and what to type next.
+    """
+
+    exit_code: ClassVar[int] = 70
+
+
+class ConfigError(TTSTrainError):
+    """A command, an option or a configuration that cannot be used (exit 2)."""
+
+    exit_code = 2
+
+
+class DataError(TTSTrainError):
+    """A corpus or a prepared folder that cannot be used (exit 2)."""
+
+    exit_code = 2
+
+
+class UnsafeFileError(TTSTrainError):
+    """A file that could run code when read, refused (exit 3)."""
+
+    exit_code = 3
+
+
+class NumericError(TTSTrainError):
+    """Losses, gradients or weights are not finite and training stopped (exit 4)."""
+
+    exit_code = 4
+
+
+class DiskError(TTSTrainError):
+    """Too little disk space to go on (exit 5)."""
+
+    exit_code = 5
+
+
+class RunLockedError(TTSTrainError):
+    """Another process holds the run directory (exit 6)."""
+
+    exit_code = 6
+
+
+class Interrupted(TTSTrainError):  # noqa: N818 - not a fault: the same command continues
+    """The run was asked to stop and saved itself; the same command continues it (exit 75)."""
+
+    exit_code = 75
+
+
+class MissingExtraError(ConfigError):
+    """A feature whose optional dependency is not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional dependency. Install it with: pip install 'tts-train[{extra}]'")

@@ -1,0 +1,73 @@
+"""The jobs besides training that a backend offers: prepare, synth, and one for each export format.
+
+A job is a dataclass: its fields become command-line options (the string under a field is its help text) and
+``run`` does the work. Modules that define jobs import torch inside ``run`` only, so that ``--help`` stays fast.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Report = Mapping[str, Any]
+"""What a job did, in plain types; ``--json`` prints it."""
+
+
+@dataclass(kw_only=True)
+class Job(ABC):
+    """Something a command does: options as fields, work in :meth:`run`."""
+
+    @abstractmethod
+    def run(self) -> Report:
+        """Do the work and report it in plain types. Progress goes to stderr.
+
+        Raises:
+            TTSTrainError: with a message for the user and an exit code.
+        """
+
+
+@dataclass(kw_only=True)
+class PrepareJob(Job):
+    """Turn recordings and text into training features."""
+
+    corpus: Path
+    """Recordings with text: a folder, a metadata file, a .list, a .jsonl, Parquet, or a hub data set."""
+    out: Path
+    """Folder for the prepared set; running the same command again continues or reuses it."""
+    corpus_format: str = "auto"
+    """Layout of the corpus; ``auto`` detects it."""
+    workers: int = 0
+    """Processes that read and encode audio; 0 works in this process."""
+    max_dropped: float = 0.05
+    """Share of rows (0 to 1) that may be dropped before the command stops with exit code 2."""
+
+
+@dataclass(kw_only=True)
+class ExportJob(Job):
+    """Write a trained model in a format that other tools load, then load it back and compare."""
+
+    source: Path
+    """Run directory or checkpoint to export."""
+    out: Path
+    """Where the files go."""
+
+
+@dataclass(kw_only=True)
+class SynthJob(Job):
+    """Speak a text with a trained model."""
+
+    source: Path
+    """Run directory, checkpoint or exported model to speak with."""
+    text: str
+    """What to say."""
+    out: Path
+    """WAV file to write."""
+    speaker: str | None = None
+    """Voice name as it stands in the training data; none for single-voice models."""
+    seed: int = 0
+    """Seed of the sampling; the same seed gives the same sound on the same machine."""
+    max_new_tokens: int = 1200
+    """Most tokens to generate."""

@@ -1,0 +1,1 @@
+"""Pictures and pages a user looks at: mel images, curves, report.html."""

@@ -1,0 +1,1 @@
+"""The life of a run: its directory, lock, checkpoints and exact continuation."""

@@ -1,0 +1,1 @@
+"""Orpheus for tts-train: a Llama that speaks SNAC tokens."""
