@@ -1,0 +1,110 @@
+"""Orpheus's tokenizer: loaded and checked against the layout, or a tiny one built without any download."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from tts_train.errors import ConfigError
+from tts_train_orpheus import layout
+
+TINY = "tiny"
+"""The source that stands for the built-in tokenizer: one token a byte, Orpheus's ids for everything else."""
+
+BEGIN, END, PAD, TURN = "<|begin_of_text|>", "<|end_of_text|>", "<|finetune_right_pad_id|>", "<|eot_id|>"
+AUDIO = "<|audio|>"
+
+_log = logging.getLogger(__name__)
+_SPECIAL = {BEGIN: layout.BEGIN_OF_TEXT, END: layout.BEGIN_OF_TEXT + 1, PAD: layout.TEXT_PAD, TURN: layout.END_OF_TURN}
+
+
+def load_tokenizer(source: str) -> Any:
+    """Return a fast transformers tokenizer from a hub name, a folder, or ``tiny``, with a pad token set.
+
+    Raises:
+        ConfigError: if it cannot be loaded, or lacks ids that Orpheus needs; the message names them.
+    """
+    tokenizer = tiny_tokenizer() if source == TINY else _load(source)
+    check_tokenizer(tokenizer, source)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = PAD
+        _log.info("%s names no padding token; using %s (%d)", source, PAD, layout.TEXT_PAD)
+    return tokenizer
+
+
+def tiny_tokenizer() -> Any:
+    """Build the byte-level tokenizer: ids 0 to 255 are bytes, and every id of the layout has its real number."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = dict(_tiny_vocabulary())
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in (*_SPECIAL, AUDIO)])
+    backend.add_tokens([AddedToken(custom_token(n), normalized=False) for n in range(layout.CUSTOM_TOKENS)])
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{BEGIN} $A", pair=f"{BEGIN} $A {BEGIN} $B", special_tokens=[(BEGIN, layout.BEGIN_OF_TEXT)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token=BEGIN, eos_token=TURN, pad_token=PAD, clean_up_tokenization_spaces=False
+    )
+
+
+def custom_token(number: int) -> str:
+    """Return the name of the token whose id is ``CUSTOM_BASE + number``."""
+    return f"<custom_token_{number}>"
+
+
+def check_tokenizer(tokenizer: Any, source: str) -> None:
+    """Check that a tokenizer has every id of the layout and puts BOS, and nothing else, around a text.
+
+    Raises:
+        ConfigError: naming up to five ids that are missing or different, and how many there are.
+    """
+    vocabulary = tokenizer.get_vocab()
+    wrong = [(name, index, vocabulary.get(name)) for name, index in _needed() if vocabulary.get(name) != index]
+    if wrong:
+        shown = ", ".join(f"{name} (needs {index}, has {found})" for name, index, found in wrong[:5])
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise ConfigError(f"The tokenizer {source!r} is not Orpheus's: {shown}{more}. Give one that belongs to an Orpheus model.")
+    ids = tokenizer.encode("a", add_special_tokens=True)
+    if ids[0] != layout.BEGIN_OF_TEXT or any(index >= layout.TEXT_TOKENS for index in ids[1:]):
+        raise ConfigError(
+            f"The tokenizer {source!r} must put BOS ({layout.BEGIN_OF_TEXT}) and nothing else around a text; 'a' became {ids}."
+        )
+
+
+def _load(source: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source, use_fast=True)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"No tokenizer could be loaded from {source!r}: {_first_line(error)} "
+            f"Give a folder with tokenizer.json, the name of a model you have access to, or {TINY!r}."
+        ) from error
+
+
+def _needed() -> Iterator[tuple[str, int]]:
+    yield from ((name, index) for name, index in _SPECIAL.items() if name != END)
+    yield from ((custom_token(n), layout.CUSTOM_BASE + n) for n in range(layout.CUSTOM_TOKENS))
+    yield AUDIO, layout.AUDIO_MARK
+
+
+def _tiny_vocabulary() -> Iterator[tuple[str, int]]:
+    """Yield every id once: bytes, text that is never produced, Llama's special tokens, and Orpheus's own."""
+    from tokenizers import pre_tokenizers
+
+    special = {index: name for name, index in _SPECIAL.items()}
+    yield from ((letter, index) for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet())))
+    for index in range(256, layout.CUSTOM_BASE):
+        yield special.get(index, f"<|unused_{index}|>"), index
+    yield from ((custom_token(n), layout.CUSTOM_BASE + n) for n in range(layout.CUSTOM_TOKENS))
+    yield AUDIO, layout.AUDIO_MARK
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
