@@ -1,0 +1,39 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both install first, into .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+BACKEND ?= orpheus
+
+.PHONY: help demo test lint types bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+$(VENV)/.base: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "tts-train needs Python 3.10 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]' -e examples/tts-train-toy
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.base  ## the whole way on a small voice: offline, on a CPU, in minutes
+	$(BIN)/tts-train demo --backend $(BACKEND)
+
+test: $(VENV)/.test  ## the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## style and spelling
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell
+
+types: $(VENV)/.dev  ## static types
+	$(BIN)/mypy
+
+clean:  ## remove the environment
+	rm -rf $(VENV)

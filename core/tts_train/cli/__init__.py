@@ -1,0 +1,116 @@
+"""The ``tts-train`` command: finds the verb, runs it, and turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from tts_train.errors import ConfigError, Interrupted, TTSTrainError, UnsafeFileError
+
+TRAIN, JOBS, SHOW = "tts_train.cli.train", "tts_train.cli.jobs", "tts_train.cli.show"
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("tts_train.cli.demo", "The whole way on a small voice, offline, on this machine."),
+    "doctor": ("tts_train.cli.doctor", "Is this machine able? Versions, GPU, memory, disk, missing extras."),
+    "init": ("tts_train.cli.init", "Write a commented recipe for a corpus."),
+    "check": ("tts_train.cli.check", "Say what is in a corpus or a prepared folder."),
+    "prepare": (JOBS, "Recordings and text to training features."),
+    "fit": (TRAIN, "Train; the same command again continues exactly (alias: train)."),
+    "validate": (TRAIN, "Score a run on the validation data, without training."),
+    "test": (TRAIN, "Score a run on the test data, without training."),
+    "export": (JOBS, "Write what inference tools load, read back and compared."),
+    "synth": (JOBS, "Speak a text with a run, a checkpoint or an export."),
+    "backends": (SHOW, "List the installed backends."),
+    "plugins": (SHOW, "List the installed plugins and where they come from."),
+    "formats": (SHOW, "List the export formats of a backend."),
+}
+ALIASES = {"train": "fit"}
+INTERNAL_ERROR = TTSTrainError.exit_code
+UNSAFE_VARIABLE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after ``tts-train``; None takes those of this process.
+
+    Returns:
+        The exit code: 0 done, 2 bad command, configuration or data, 3 unsafe file refused, 4 numeric failure, 5 disk,
+        6 another run holds the directory, 70 internal error, 75 interrupted (the same command continues).
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in {"-h", "--help", "help"}:
+        print(_usage())
+        return 0
+    if words[0] == "--version":
+        print(f"tts-train {version('tts-train')}")
+        return 0
+    verb, rest = ("fit", words) if words[0].startswith("-") else (words[0], words[1:])
+    _log_to_stderr()
+    try:
+        return _run(ALIASES.get(verb, verb), rest)
+    except TTSTrainError as error:
+        print(f"tts-train: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("tts-train: interrupted", file=sys.stderr)
+        return Interrupted.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else ConfigError.exit_code
+    except Exception as error:  # noqa: BLE001 - the last line of defence prints the whole traceback
+        traceback.print_exc()
+        print(f"tts-train: {_explain(error)}", file=sys.stderr)
+        return INTERNAL_ERROR
+
+
+def _run(verb: str, words: list[str]) -> int:
+    if os.environ.get(UNSAFE_VARIABLE):
+        raise UnsafeFileError(f"{UNSAFE_VARIABLE} is set, with which reading a file can run code. Unset it and try again.")
+    if verb not in COMMANDS:
+        raise ConfigError(f"There is no command {verb!r}. The commands are: {', '.join(COMMANDS)}.")
+    module = importlib.import_module(COMMANDS[verb][0])
+    code: int = module.run(verb, words)
+    return code
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: tts-train COMMAND [options]",
+            "",
+            "Train text-to-speech voices: from recordings to a voice that inference tools load.",
+            "",
+            *lines,
+            "",
+            "'tts-train COMMAND --help' lists the options of a command; those of fit depend on --backend and --stage.",
+        ]
+    )
+
+
+def _explain(error: Exception) -> str:
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+        return (
+            "out of memory. Lower --data.max_tokens, or choose a recipe that needs less memory (see configs/README.md). "
+            "The same command continues from the last checkpoint."
+        )
+    return f"internal error ({type(error).__name__}). The traceback above says where; please report it."
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("tts_train")
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(os.environ.get("TTS_TRAIN_LOG", "INFO").upper())

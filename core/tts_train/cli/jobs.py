@@ -1,0 +1,111 @@
+"""``tts-train prepare``, ``export`` and ``synth``: a backend's jobs, with their fields as options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tts_train.backend import Stage, resolve
+from tts_train.cli.output import print_report
+from tts_train.cli.select import Chosen, Selection, select
+from tts_train.errors import ConfigError
+from tts_train.jobs import Job
+from tts_train.provenance import read_provenance
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+_SOURCE_HELP = {
+    "export": "run directory or checkpoint to export",
+    "synth": "run directory, checkpoint or exported model to speak with",
+}
+
+
+def run(verb: str, words: list[str]) -> int:
+    """Run one of the three commands."""
+    selection = select(words, configs=False)
+    if verb == "prepare":
+        if selection.backend is None and {"-h", "--help"} & set(words):
+            selection = _any_backend(selection)
+        chosen = selection.load()
+        job_class: type[Job] | None = resolve(chosen.stage.prepare) if chosen.stage.prepare else None
+        rest = list(selection.rest)
+    else:
+        chosen = _select_by_source(selection).load()
+        job_class, rest = _job_of(verb, chosen, list(selection.rest))
+    if job_class is None:
+        raise ConfigError(f"Stage {chosen.stage.name!r} of backend {chosen.backend.name!r} offers no {verb}.")
+    job, as_json = _parse(verb, job_class, rest, chosen)
+    print_report(job.run(), as_json=as_json)
+    return 0
+
+
+def _any_backend(selection: Selection) -> Selection:
+    """For help without a backend: the only one there is, or an error that lists them."""
+    from dataclasses import replace
+
+    from tts_train.plugins import installed_backends
+
+    names = [found.name for found in installed_backends()]
+    return replace(selection, backend=names[0]) if len(names) == 1 else selection
+
+
+def _select_by_source(selection: Selection) -> Selection:
+    """Backend and stage of what is exported or spoken with: from its own card, unless given."""
+    from dataclasses import replace
+
+    if selection.backend is not None:
+        return selection
+    source = next((word for word in selection.rest if not word.startswith("-")), None)
+    if source is None:
+        return _any_backend(selection)
+    card = read_provenance(Path(source))
+    return replace(selection, backend=card.backend, stage=selection.stage or card.stage)
+
+
+def _job_of(verb: str, chosen: Chosen, rest: list[str]) -> tuple[type[Job] | None, list[str]]:
+    if verb == "synth":
+        return (resolve(chosen.stage.synth) if chosen.stage.synth else None), rest
+    formats = chosen.plugins.formats(chosen.stage)
+    name, rest = _pop_option(rest, "--format")
+    if name not in formats:
+        given = "No format was given" if name is None else f"{name!r} is not a format"
+        known = "; ".join(f"{key} ({format_.summary})" for key, format_ in formats.items()) or "none"
+        raise ConfigError(f"{given} of {_where(chosen)}. Choose one with --format: {known}.")
+    return resolve(formats[name].job), rest
+
+
+def _where(chosen: Chosen) -> str:
+    stage: Stage = chosen.stage
+    return f"stage {stage.name!r} of backend {chosen.backend.name!r}"
+
+
+def _pop_option(words: Sequence[str], option: str) -> tuple[str | None, list[str]]:
+    import argparse
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(option, dest="value")
+    found, rest = parser.parse_known_args(words)
+    return found.value, rest
+
+
+def _parse(verb: str, job_class: type[Job], words: list[str], chosen: Chosen) -> tuple[Job, bool]:
+    from jsonargparse import ArgumentParser, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(prog=f"tts-train {verb}", description=(job_class.__doc__ or "").strip(), exit_on_error=True)
+    positional = verb in _SOURCE_HELP
+    if positional:
+        parser.add_argument("source", type=Path, help=_SOURCE_HELP[verb])
+    parser.add_class_arguments(job_class, None, skip={"source"} if positional else set())
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON object, last on stdout")
+    _add_help_of_selection(parser, chosen, verb)
+    options = parser.parse_args(words)
+    as_json = bool(options.pop("json"))
+    return job_class(**parser.instantiate_classes(options).as_dict()), as_json
+
+
+def _add_help_of_selection(parser: ArgumentParser, chosen: Chosen, verb: str) -> None:
+    also = " --format F" if verb == "export" else ""
+    parser.epilog = f"For {_where(chosen)}; chosen with --backend B --stage S{also}, extensions left out by --no-plugin NAME."

@@ -1,0 +1,63 @@
+"""What comes after training: an export that is read back, and sound. Torch is imported when a job runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tts_train.errors import DataError
+from tts_train.jobs import ExportJob, Report, SynthJob
+from tts_train.provenance import Provenance
+
+if TYPE_CHECKING:
+    from tts_train_toy.network import ToyNetwork
+
+
+@dataclass(kw_only=True)
+class TonesExport(ExportJob):
+    """Write the spectrum of each letter as a table of safetensors."""
+
+    def run(self) -> Report:
+        """Write, read back, compare."""
+        import torch
+        from safetensors.torch import load_file, save_file
+        from tts_train.run.store import open_checkpoint
+
+        checkpoint = open_checkpoint(self.source)
+        network = _network(checkpoint.card.config["model"], checkpoint.weights())
+        with torch.no_grad():
+            table = network(torch.arange(128)[None])[0].contiguous()
+        self.out.mkdir(parents=True, exist_ok=True)
+        path = self.out / "tones.safetensors"
+        save_file({"tones": table}, path)
+        if not torch.equal(load_file(path)["tones"], table):
+            raise DataError(f"{path} does not read back as it was written. Is the disk sound?")
+        Provenance("toy", "hum", "tones", checkpoint.step).write(self.out)
+        return {"format": "tones", "path": str(self.out), "files": [path.name], "verified": True}
+
+
+@dataclass(kw_only=True)
+class ToySynth(SynthJob):
+    """Hum a text."""
+
+    def run(self) -> Report:
+        """Write a wave file."""
+        import soundfile
+        from tts_train.run.store import open_checkpoint
+
+        from tts_train_toy.network import SAMPLE_RATE
+
+        checkpoint = open_checkpoint(self.source)
+        wave = _network(checkpoint.card.config["model"], checkpoint.weights()).hum(self.text).numpy()
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(self.out, wave, SAMPLE_RATE)
+        return {"path": str(self.out), "seconds": len(wave) / SAMPLE_RATE}
+
+
+def _network(config: Mapping[str, Any], weights: Mapping[str, Any]) -> ToyNetwork:
+    from tts_train_toy.network import ToyNetwork
+
+    network = ToyNetwork(config["bins"], config["width"]).eval()
+    network.load_state_dict({key.removeprefix("network."): value for key, value in weights.items()})
+    return network

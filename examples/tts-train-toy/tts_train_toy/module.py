@@ -1,0 +1,45 @@
+"""What trains the network: the only file here that knows Lightning, besides the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from tts_train_toy.network import ToyNetwork, tone
+
+
+class ToyModule(LightningModule):
+    """Learns each letter's spectrum.
+
+    Args:
+        bins: Points of a spectrum between 0 and 1000 Hz.
+        width: Size of the embedding.
+        lr: Learning rate of AdamW.
+    """
+
+    def __init__(self, bins: int = 64, width: int = 32, lr: float = 0.01) -> None:
+        super().__init__()
+        self.bins, self.lr = bins, lr
+        self.network = ToyNetwork(bins, width)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Mean squared error of the spectra."""
+        loss = mse_loss(self.network(batch), tone(batch, self.bins))
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Log the same error on letters held out of training order, not of the alphabet."""
+        self.log("val/loss", mse_loss(self.network(batch), tone(batch, self.bins)), prog_bar=True)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW at a constant rate."""
+        return torch.optim.AdamW(self.parameters(), lr=self.lr)
+
+    def count_work(self, batch: Tensor) -> Mapping[str, float]:
+        """How much a batch is, for the throughput figures: letters as tokens, and 0.1 s of sound each."""
+        return {"tokens": batch.numel(), "audio_seconds": batch.numel() * 0.1}

@@ -1,0 +1,36 @@
+"""Orpheus as a backend: read the table. Classes are named, not imported, so that listings need no torch."""
+
+from __future__ import annotations
+
+from tts_train import Backend, Format, ShardingPlan, Stage, hookimpl
+
+_HERE = "tts_train_orpheus"
+
+LM = Stage(
+    name="lm",
+    summary="Text to SNAC tokens: a Llama that continues a line of text with speech.",
+    model=f"{_HERE}.module:OrpheusModule",
+    data=f"{_HERE}.data:OrpheusData",
+    prepare=f"{_HERE}.prepare:OrpheusPrepare",
+    synth=f"{_HERE}.synth:OrpheusSynth",
+    formats={
+        "hf": Format(
+            summary="folder for transformers and vLLM: safetensors, tokenizer, generation settings",
+            job=f"{_HERE}.export.hf:HfExport",
+        ),
+        "peft": Format(summary="LoRA adapter for peft", job=f"{_HERE}.export.adapter:PeftExport"),
+        "merged": Format(
+            summary="base and adapter as one model, in the layout of hf", job=f"{_HERE}.export.adapter:MergedExport"
+        ),
+        "gguf": Format(summary="file for llama.cpp: f16, bf16 or q8_0", job=f"{_HERE}.export.gguf:GgufExport"),
+    },
+    sharding=ShardingPlan(wrap=("LlamaDecoderLayer",), recompute=("LlamaDecoderLayer",)),
+    defaults={"trainer.gradient_clip_val": 1.0},
+    identity=("model.init_from", "model.method", "model.lora", "data.path"),
+)
+
+
+@hookimpl
+def tts_train_backend() -> Backend:
+    """Describe the backend."""
+    return Backend(name="orpheus", summary="Orpheus: a Llama that speaks SNAC tokens.", stages=(LM,))
