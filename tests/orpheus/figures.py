@@ -47,7 +47,9 @@ class Figure:
 
     def __str__(self) -> str:
         verdict = "ok" if self.ok else "FAIL"
-        line = f"{self.name}  expected {_short(self.expected)}  got {_short(self.got)}  error {self.error:.3g}  {verdict}"
+        line = (
+            f"{self.name}  expected {_short(self.expected)}  got {_short(self.got)}  error {self.error:.3g}  {verdict}"
+        )
         return f"{line}  ({self.note})" if self.note else line
 
     def _pairs(self) -> list[tuple[float, float]]:

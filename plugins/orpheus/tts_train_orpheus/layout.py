@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tts_train.errors import DataError
 
+if TYPE_CHECKING:
+    import torch
+
 Ids: TypeAlias = "NDArray[np.int64]"
 Levels: TypeAlias = "tuple[NDArray[np.int64], ...]"
 """SNAC codes, coarse to fine: 1, 2 and 4 a frame, each in [0, CODEBOOK_SIZE)."""
+
+Token = TypeVar("Token", int, "NDArray[np.int64]", "torch.Tensor")
+"""One id or many."""
 
 TEXT_TOKENS = 128000
 """Ids below this one are Llama-3 text; from it on they are control tokens, then audio."""
@@ -112,13 +118,13 @@ def drop_repeated_frames(ids: ArrayLike) -> tuple[Ids, int]:
     return frames[keep].reshape(-1), int((~keep).sum())
 
 
-def slot_of(token: Any) -> Any:
+def slot_of(token: Token) -> Token:
     """Return the slot (0 to 6) of an audio id and -1 for any other; takes an int, an array or a tensor."""
     inside = (token >= AUDIO_BASE) & (token < AUDIO_END)
     return inside * ((token - AUDIO_BASE) // CODEBOOK_SIZE + 1) - 1
 
 
-def kind_of(token: Any) -> Any:
+def kind_of(token: Token) -> Token:
     """Return AUDIO_KIND, CONTROL_KIND, TEXT_KIND or, below zero, IGNORED_KIND; takes an int, an array or a tensor."""
     audio = (token >= AUDIO_BASE) & (token < AUDIO_END)
     control = (token >= TEXT_TOKENS) & (audio == 0)
@@ -195,7 +201,10 @@ class Generated:
 
 
 def read_generated(ids: Iterable[int]) -> Generated:
-    """Read a model's output up to END_OF_SPEECH, from the last START_OF_SPEECH if it has one; ``FrameReader`` has the rules."""
+    """Read a model's output from its last START_OF_SPEECH, if it has one, up to END_OF_SPEECH.
+
+    What does not fit is counted, never kept; ``FrameReader`` has the rules.
+    """
     tokens = [int(token) for token in ids]
     starts = [i for i, token in enumerate(tokens) if token == START_OF_SPEECH]
     reader = FrameReader()

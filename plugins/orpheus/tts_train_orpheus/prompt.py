@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,8 +21,12 @@ from tts_train_orpheus.layout import (
     START_OF_HUMAN,
     START_OF_SPEECH,
     START_OF_SYSTEM,
+    TEXT_TOKENS,
     Ids,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -44,15 +48,24 @@ def voice_text(text: str, speaker: str | None = None) -> str:
     return f"{speaker}: {text}" if speaker else text
 
 
-def encode_text(tokenizer: Any, text: str, speaker: str | None = None) -> list[int]:
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str, speaker: str | None = None) -> list[int]:
     """Return BOS and the ids of a text with its voice.
 
     Raises:
-        DataError: if the tokenizer does not put exactly one BOS in front.
+        DataError: if the tokenizer does not put exactly one BOS in front, or the text names a control token such as
+            ``<custom_token_2>``, which would end or begin speech.
     """
     ids = [int(i) for i in tokenizer.encode(voice_text(text, speaker), add_special_tokens=True)]
-    if ids[:1] != [BEGIN_OF_TEXT] or ids[1:2] == [BEGIN_OF_TEXT]:
-        raise DataError(f"A text must start with one BOS ({BEGIN_OF_TEXT}), and {text!r} became {ids[:4]}…")
+    if ids[:1] != [BEGIN_OF_TEXT]:
+        raise DataError(
+            f"A text must start with BOS ({BEGIN_OF_TEXT}), and {text!r} became {ids[:4]}… with this tokenizer."
+        )
+    control = [index for index in ids[1:] if index >= TEXT_TOKENS]
+    if control:
+        names = ", ".join(tokenizer.convert_ids_to_tokens(control[:3]))
+        raise DataError(
+            f"The text {text!r} names control tokens ({names}). Remove them: text is read as plain text only."
+        )
     return ids
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tts_train.errors import ConfigError
 from tts_train_orpheus import layout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TINY = "tiny"
 """The source that stands for the built-in tokenizer: one token a byte, Orpheus's ids for everything else."""
@@ -19,7 +22,7 @@ _log = logging.getLogger(__name__)
 _SPECIAL = {BEGIN: layout.BEGIN_OF_TEXT, END: layout.BEGIN_OF_TEXT + 1, PAD: layout.TEXT_PAD, TURN: layout.END_OF_TURN}
 
 
-def load_tokenizer(source: str) -> Any:
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """Return a fast transformers tokenizer from a hub name, a folder, or ``tiny``, with a pad token set.
 
     Raises:
@@ -33,7 +36,7 @@ def load_tokenizer(source: str) -> Any:
     return tokenizer
 
 
-def tiny_tokenizer() -> Any:
+def tiny_tokenizer() -> PreTrainedTokenizerBase:
     """Build the byte-level tokenizer: ids 0 to 255 are bytes, and every id of the layout has its real number."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -57,7 +60,7 @@ def custom_token(number: int) -> str:
     return f"<custom_token_{number}>"
 
 
-def check_tokenizer(tokenizer: Any, source: str) -> None:
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
     """Check that a tokenizer has every id of the layout and puts BOS, and nothing else, around a text.
 
     Raises:
@@ -68,15 +71,16 @@ def check_tokenizer(tokenizer: Any, source: str) -> None:
     if wrong:
         shown = ", ".join(f"{name} (needs {index}, has {found})" for name, index, found in wrong[:5])
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise ConfigError(f"The tokenizer {source!r} is not Orpheus's: {shown}{more}. Give one that belongs to an Orpheus model.")
+        raise ConfigError(
+            f"The tokenizer {source!r} is not Orpheus's: {shown}{more}. Give one that belongs to an Orpheus model."
+        )
     ids = tokenizer.encode("a", add_special_tokens=True)
     if ids[0] != layout.BEGIN_OF_TEXT or any(index >= layout.TEXT_TOKENS for index in ids[1:]):
-        raise ConfigError(
-            f"The tokenizer {source!r} must put BOS ({layout.BEGIN_OF_TEXT}) and nothing else around a text; 'a' became {ids}."
-        )
+        rule = f"must put BOS ({layout.BEGIN_OF_TEXT}) and nothing else around a text"
+        raise ConfigError(f"The tokenizer {source!r} {rule}, and 'a' became {ids}.")
 
 
-def _load(source: str) -> Any:
+def _load(source: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
