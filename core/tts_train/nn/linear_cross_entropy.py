@@ -1,0 +1,211 @@
+"""The output layer and its cross-entropy in one step, a chunk of tokens at a time.
+
+A language model's logits are its largest tensor by far: 8,192 tokens over 156,940 entries are 4.8 GiB in float32, and
+plain autograd keeps several copies. Here a chunk's logits become its losses, its predictions and its gradients at
+once and are dropped, so that the peak is one chunk; backward only scales what forward stored. The idea is that of
+Wijmans et al. 2024 (arXiv 2411.09009) and Hsu et al. 2024 (arXiv 2410.10989), here with plain matrix products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+IGNORE = -100
+"""Targets with this value carry no loss."""
+
+_ROW_BLOCK = 16_384
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowGroup:
+    """Tokens whose softmax runs over some rows of the output matrix only."""
+
+    tokens: Tensor
+    """Boolean mask over the tokens (N,). A token may be in one group at most; those in none see every row."""
+    rows: tuple[tuple[int, int], ...]
+    """Half-open row ranges, ascending and disjoint. The targets of the group's tokens must lie in them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadOutput:
+    """Loss and by-products over the M tokens whose target is not ignored, in their original order."""
+
+    loss_sum: Tensor
+    """Sum of the token losses in nats; the only field with a gradient."""
+    targets: Tensor
+    """Target ids (M,)."""
+    losses: Tensor
+    """Loss of each token (M,), detached, float32 (float64 for float64 input)."""
+    predictions: Tensor
+    """Most likely id of each token (M,) among the rows that its softmax saw."""
+
+    @property
+    def count(self) -> int:
+        """Number of tokens that carry a loss."""
+        return self.targets.numel()
+
+
+def linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    chunk_tokens: int = 1024,
+    row_groups: Sequence[RowGroup] = (),
+) -> HeadOutput:
+    """Sum the cross-entropy of ``softmax(hidden @ weight.T)`` against ``targets`` without the whole logits.
+
+    Gradients are made in forward, for those of ``hidden`` and ``weight`` that need one, and can be used once: a second
+    backward through the same result raises. Under autocast the products run in autocast's type. The softmax is always
+    float32 or wider; the weight's gradient is summed over chunks in the weight's own type.
+
+    Args:
+        hidden: Hidden states (N, H).
+        weight: Output matrix (V, H), tied to the embedding or not.
+        targets: Target ids (N,), ``IGNORE`` where there is no loss.
+        chunk_tokens: Tokens whose logits exist at a time.
+        row_groups: Tokens with a restricted softmax; the ids of targets and predictions stay those of all rows.
+    """
+    kept = (targets != IGNORE).nonzero().squeeze(1)
+    targets = targets.index_select(0, kept)
+    loss_sum, losses, predictions = _FusedHead.apply(  # type: ignore[no-untyped-call]
+        hidden.index_select(0, kept), weight, targets, chunk_tokens, _plan(kept, row_groups, weight.shape[0])
+    )
+    return HeadOutput(loss_sum=loss_sum, targets=targets, losses=losses, predictions=predictions)
+
+
+_Plan = list[tuple["Tensor | None", tuple[tuple[int, int], ...]]]
+
+
+def _plan(kept: Tensor, row_groups: Sequence[RowGroup], vocabulary: int) -> _Plan:
+    """Cut the kept tokens into (their indices, their row ranges); None stands for all tokens."""
+    everything = ((0, vocabulary),)
+    if not row_groups:
+        return [(None, everything)]
+    masks = [group.tokens.index_select(0, kept) for group in row_groups]
+    rest = ~torch.stack(masks).any(dim=0)
+    parts = [(mask.nonzero().squeeze(1), group.rows) for mask, group in zip(masks, row_groups, strict=True)]
+    return [(index, rows) for index, rows in [*parts, (rest.nonzero().squeeze(1), everything)] if index.numel()]
+
+
+class _FusedHead(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        chunk_tokens: int,
+        plan: _Plan,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        compute = _compute_dtype(weight)
+        wide = torch.promote_types(compute, torch.float32)
+        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
+        losses = torch.empty(targets.shape, dtype=wide, device=hidden.device)
+        predictions = torch.empty_like(targets)
+        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+        grad_weight = torch.zeros_like(weight) if needs_weight else None
+        with torch.autocast(hidden.device.type, enabled=False):
+            matrix = weight.detach().to(compute)
+            for index, rows in plan:
+                part = _Part(matrix, rows, grad_weight)
+                whole = torch.arange(targets.numel(), device=targets.device) if index is None else index
+                for chunk in whole.split(chunk_tokens):
+                    states = hidden.detach()[chunk].to(compute)
+                    losses[chunk], predictions[chunk], gradient = part.step(
+                        states, targets[chunk], wide, need_hidden=needs_hidden
+                    )
+                    if grad_hidden is not None and gradient is not None:
+                        grad_hidden[chunk] = gradient.to(hidden.dtype)
+                part.close()
+        ctx.gradients = (grad_hidden, grad_weight)
+        ctx.mark_non_differentiable(losses, predictions)
+        return losses.sum(), losses, predictions
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.gradients is None:
+            raise RuntimeError("linear_cross_entropy: its gradients were already used; a second backward cannot be.")
+        grad_hidden, grad_weight = ctx.gradients
+        # Dropped here so that autograd may take the buffers over instead of copying them.
+        ctx.gradients = None
+        if grad_hidden is not None:
+            grad_hidden.mul_(grad_loss)
+        if grad_weight is not None:
+            grad_weight.mul_(grad_loss)
+        return grad_hidden, grad_weight, None, None, None
+
+
+class _Part:
+    """The rows of the output matrix that one group of tokens sees, and their gradient."""
+
+    def __init__(self, matrix: Tensor, rows: tuple[tuple[int, int], ...], grad_weight: Tensor | None) -> None:
+        self.rows = rows
+        self.views = [] if grad_weight is None else [grad_weight[start:end] for start, end in rows]
+        self.matrix = matrix[rows[0][0] : rows[0][1]]
+        self.gradient = self.views[0] if self.views else None
+        if len(rows) > 1:
+            self.matrix = torch.cat([matrix[start:end] for start, end in rows])
+            self.gradient = None if grad_weight is None else torch.zeros_like(self.matrix, dtype=grad_weight.dtype)
+
+    def step(
+        self, states: Tensor, targets: Tensor, wide: torch.dtype, *, need_hidden: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return one chunk's losses, predictions and gradient of its states; add to the weight's gradient."""
+        local = self._to_local(targets).unsqueeze(1)
+        logits = (states @ self.matrix.T).to(wide)
+        highest, predicted = logits.max(dim=1, keepdim=True)
+        target_logits = logits.gather(1, local)
+        # From here on the one buffer is in turn exp(logits), softmax and softmax minus one-hot.
+        total = logits.sub_(highest).exp_().sum(dim=1, keepdim=True)
+        losses = total.log().add_(highest).sub_(target_logits).squeeze(1)
+        predictions = self._to_global(predicted.squeeze(1))
+        if not need_hidden and self.gradient is None:
+            return losses, predictions, None
+        logits.div_(total).scatter_add_(1, local, torch.full_like(target_logits, -1.0))
+        slopes = logits.to(states.dtype)
+        del logits
+        if self.gradient is not None:
+            _add_product(self.gradient, slopes, states)
+        return losses, predictions, slopes @ self.matrix if need_hidden else None
+
+    def close(self) -> None:
+        """Put the gathered rows' gradient where it belongs."""
+        if len(self.rows) > 1 and self.gradient is not None:
+            sizes = [end - start for start, end in self.rows]
+            for view, piece in zip(self.views, self.gradient.split(sizes), strict=True):
+                view.add_(piece)
+
+    def _to_local(self, ids: Tensor) -> Tensor:
+        local, offset = ids - self.rows[0][0], self.rows[0][1] - self.rows[0][0]
+        for start, end in self.rows[1:]:
+            local = torch.where(ids >= start, ids - start + offset, local)
+            offset += end - start
+        return local
+
+    def _to_global(self, local: Tensor) -> Tensor:
+        ids, offset = local + self.rows[0][0], self.rows[0][1] - self.rows[0][0]
+        for start, end in self.rows[1:]:
+            ids = torch.where(local >= offset, local - offset + start, ids)
+            offset += end - start
+        return ids
+
+
+def _add_product(total: Tensor, slopes: Tensor, states: Tensor) -> None:
+    """Add ``slopes.T @ states`` to ``total``, by blocks of rows where the types differ and a copy would be made."""
+    if total.dtype == states.dtype:
+        total.addmm_(slopes.T, states)
+        return
+    for start in range(0, total.shape[0], _ROW_BLOCK):
+        block = slice(start, start + _ROW_BLOCK)
+        total[block].add_(slopes[:, block].T @ states)
+
+
+def _compute_dtype(weight: Tensor) -> torch.dtype:
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
