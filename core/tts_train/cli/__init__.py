@@ -74,7 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(verb: str, words: list[str]) -> int:
     if os.environ.get(UNSAFE_VARIABLE):
-        raise UnsafeFileError(f"{UNSAFE_VARIABLE} is set, with which reading a file can run code. Unset it and try again.")
+        raise UnsafeFileError(
+            f"{UNSAFE_VARIABLE} is set, with which reading a file can run code. Unset it and try again."
+        )
     if verb not in COMMANDS:
         raise ConfigError(f"There is no command {verb!r}. The commands are: {', '.join(COMMANDS)}.")
     module = importlib.import_module(COMMANDS[verb][0])

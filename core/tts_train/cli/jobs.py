@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tts_train.backend import Stage, resolve
 from tts_train.cli.output import print_report
 from tts_train.cli.select import Chosen, Selection, select
 from tts_train.errors import ConfigError
 from tts_train.jobs import Job
+from tts_train.plugins import installed_backends
 from tts_train.provenance import read_provenance
-
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
 
 _SOURCE_HELP = {
     "export": "run directory or checkpoint to export",
@@ -43,18 +41,12 @@ def run(verb: str, words: list[str]) -> int:
 
 def _any_backend(selection: Selection) -> Selection:
     """For help without a backend: the only one there is, or an error that lists them."""
-    from dataclasses import replace
-
-    from tts_train.plugins import installed_backends
-
     names = [found.name for found in installed_backends()]
     return replace(selection, backend=names[0]) if len(names) == 1 else selection
 
 
 def _select_by_source(selection: Selection) -> Selection:
     """Backend and stage of what is exported or spoken with: from its own card, unless given."""
-    from dataclasses import replace
-
     if selection.backend is not None:
         return selection
     source = next((word for word in selection.rest if not word.startswith("-")), None)
@@ -91,21 +83,23 @@ def _pop_option(words: Sequence[str], option: str) -> tuple[str | None, list[str
 
 
 def _parse(verb: str, job_class: type[Job], words: list[str], chosen: Chosen) -> tuple[Job, bool]:
-    from jsonargparse import ArgumentParser, set_parsing_settings
+    from jsonargparse import set_parsing_settings
+
+    from tts_train.cli.arguments import JobParser, with_underscores
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog=f"tts-train {verb}", description=(job_class.__doc__ or "").strip(), exit_on_error=True)
+    parser = JobParser(prog=f"tts-train {verb}", description=(job_class.__doc__ or "").strip())
     positional = verb in _SOURCE_HELP
     if positional:
         parser.add_argument("source", type=Path, help=_SOURCE_HELP[verb])
     parser.add_class_arguments(job_class, None, skip={"source"} if positional else set())
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object, last on stdout")
-    _add_help_of_selection(parser, chosen, verb)
-    options = parser.parse_args(words)
+    parser.epilog = _epilog(verb, chosen)
+    options = parser.parse_args(with_underscores(words))
     as_json = bool(options.pop("json"))
     return job_class(**parser.instantiate_classes(options).as_dict()), as_json
 
 
-def _add_help_of_selection(parser: ArgumentParser, chosen: Chosen, verb: str) -> None:
+def _epilog(verb: str, chosen: Chosen) -> str:
     also = " --format F" if verb == "export" else ""
-    parser.epilog = f"For {_where(chosen)}; chosen with --backend B --stage S{also}, extensions left out by --no-plugin NAME."
+    return f"For {_where(chosen)}; chosen with --backend B --stage S{also}, extensions left out by --no-plugin NAME."

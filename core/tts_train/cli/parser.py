@@ -1,0 +1,103 @@
+"""The second parse: LightningCLI over the concrete classes of one stage, with OmegaConf interpolation."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import set_parsing_settings
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from tts_train.callbacks.checkpoint import CheckpointOptions
+from tts_train.cli.arguments import PlainErrors
+from tts_train.cli.select import Chosen
+
+DEFAULT_SEED = 1234
+# The same interpolation must hold at the root of a file, in a later file and on the command line; and the strings
+# under dataclass fields are the help texts. Both are process-wide settings of jsonargparse.
+set_parsing_settings(omegaconf_absolute_to_relative_paths=True, docstring_parse_attribute_docstrings=True)
+
+
+class _Parser(PlainErrors, LightningArgumentParser):
+    """LightningCLI's parser, with errors of one line."""
+
+
+class TrainingParser(LightningCLI):
+    """Parses the options of a training command and builds module, data and trainer from them.
+
+    The trainer is built late, by :meth:`make_trainer`, once the run directory is known to be ours.
+    """
+
+    def __init__(self, verb: str, chosen: Chosen, words: Sequence[str]) -> None:
+        self._chosen = chosen
+        selected = ["--backend", chosen.backend.name, "--stage", chosen.stage.name]
+        super().__init__(
+            chosen.plugins.model(chosen.stage),
+            chosen.plugins.data(chosen.stage),
+            run=False,
+            args=[*words, *selected],
+            save_config_callback=None,
+            seed_everything_default=DEFAULT_SEED,
+            trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10},
+            parser_class=_Parser,
+            parser_kwargs={"parser_mode": "omegaconf+", "prog": f"tts-train {verb}", "allow_abbrev": False},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what is ours to Lightning's options."""
+        stage = self._chosen.stage
+        parser.add_argument("--backend", default=self._chosen.backend.name, help="Family of models to train.")
+        parser.add_argument("--stage", default=stage.name, help="Training job of the backend.")
+        parser.add_argument(
+            "--run_dir", type=Path | None, default=None, help="Where the run lives; the same command on it continues."
+        )
+        parser.add_argument("--checkpoint", type=CheckpointOptions, default=CheckpointOptions())
+        parser.add_argument(
+            "--debug.inject", type=str | None, default=None, help="Fault to inject, for example kill@step=7."
+        )
+        self._chosen.plugins.arguments(parser, stage)
+        for source, target in stage.links.items():
+            parser.link_arguments(source, target)
+        if "seed" in inspect.signature(self.datamodule_class).parameters:
+            parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed_number)
+        if stage.defaults:
+            parser.set_defaults(dict(stage.defaults))
+
+    def instantiate_classes(self) -> None:
+        """Build module and data; the trainer waits for :meth:`make_trainer`."""
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.datamodule = self._get(self.config_init, "data")
+        self.model = self._get(self.config_init, "model")
+
+    def make_trainer(self, callbacks: Sequence[Callback], **overrides: Any) -> Trainer:  # noqa: ANN401 - Trainer's own
+        """Build the trainer from ``--trainer.*``; ``overrides`` replace what the user left to us."""
+        config = {**self._get(self.config_init, "trainer").as_dict(), **overrides}
+        strategy = config.get("strategy")
+        if isinstance(strategy, str):
+            config["strategy"] = self._chosen.plugins.strategy(self._chosen.stage, strategy) or strategy
+        trainer = self._instantiate_trainer(config, list(callbacks))
+        return trainer
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The whole configuration in plain types, interpolations resolved; ``fit -c`` on it repeats the run."""
+        text = self.parser.dump(self.config, skip_none=False, skip_link_targets=True)
+        content: dict[str, Any] = yaml.safe_load(text)
+        content.pop("config", None)
+        return content
+
+    @property
+    def plugin_options(self) -> Mapping[str, object]:
+        """What ``--plugins.*`` said, built."""
+        options = self._get(self.config_init, "plugins", default=None)
+        return {} if options is None else vars(options)
+
+
+def _seed_number(seed: bool | int | None) -> int:
+    return int(seed) if seed is not None and not isinstance(seed, bool) else DEFAULT_SEED
