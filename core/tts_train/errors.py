@@ -50,7 +50,7 @@ class RunLockedError(TTSTrainError):
     exit_code = 6
 
 
-class Interrupted(TTSTrainError):  # noqa: N818 - not a fault: the same command continues
+class Interrupted(TTSTrainError):
     """The run was asked to stop and saved itself; the same command continues it (exit 75)."""
 
     exit_code = 75

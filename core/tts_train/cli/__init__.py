@@ -103,7 +103,7 @@ def _usage() -> str:
 def _explain(error: Exception) -> str:
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
         return (
-            "out of memory. Lower --data.max_tokens, or choose a recipe that needs less memory (see configs/README.md). "
+            "out of memory. Lower --data.max_tokens, or choose a recipe that needs less (configs/README.md). "
             "The same command continues from the last checkpoint."
         )
     return f"internal error ({type(error).__name__}). The traceback above says where; please report it."

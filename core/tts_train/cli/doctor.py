@@ -90,7 +90,7 @@ def _memory() -> Iterator[Finding]:
 
 def _disk() -> Iterator[Finding]:
     free = shutil.disk_usage(Path.cwd()).free
-    text = f"{free / GIB:.1f} GiB free here; a full 3B checkpoint takes about 18 GiB, an adapter's about 1 GiB"
+    text = f"{free / GIB:.1f} GiB free here; a full 3B checkpoint takes 12 to 37 GiB, an adapter's under 2"
     yield Finding("PASS" if free >= DISK_WANTED else "WARN", "disk", text)
 
 

@@ -81,8 +81,7 @@ class TrainingParser(LightningCLI):
         strategy = config.get("strategy")
         if isinstance(strategy, str):
             config["strategy"] = self._chosen.plugins.strategy(self._chosen.stage, strategy) or strategy
-        trainer = self._instantiate_trainer(config, list(callbacks))
-        return trainer
+        return self._instantiate_trainer(config, list(callbacks))
 
     @property
     def resolved(self) -> dict[str, Any]:

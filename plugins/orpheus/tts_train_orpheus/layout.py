@@ -128,7 +128,8 @@ def kind_of(token: Token) -> Token:
     """Return AUDIO_KIND, CONTROL_KIND, TEXT_KIND or, below zero, IGNORED_KIND; takes an int, an array or a tensor."""
     audio = (token >= AUDIO_BASE) & (token < AUDIO_END)
     control = (token >= TEXT_TOKENS) & (audio == 0)
-    return AUDIO_KIND * audio + CONTROL_KIND * control + IGNORED_KIND * (token < 0)
+    kind: Token = AUDIO_KIND * audio + CONTROL_KIND * control + IGNORED_KIND * (token < 0)
+    return kind
 
 
 @dataclass

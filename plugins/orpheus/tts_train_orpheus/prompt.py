@@ -63,9 +63,7 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text: str, speaker: str | No
     control = [index for index in ids[1:] if index >= TEXT_TOKENS]
     if control:
         names = ", ".join(tokenizer.convert_ids_to_tokens(control[:3]))
-        raise DataError(
-            f"The text {text!r} names control tokens ({names}). Remove them: text is read as plain text only."
-        )
+        raise DataError(f"The text {text!r} names control tokens ({names}). Remove them: they mark turns and sound.")
     return ids
 
 
