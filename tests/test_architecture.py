@@ -1,0 +1,79 @@
+"""Who may import whom, and which commands stay light; the rules of docs/architecture.md as tests."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CORE = ROOT / "core" / "tts_train"
+PLUGINS = {"tts_train_orpheus": ROOT / "plugins" / "orpheus" / "tts_train_orpheus"}
+HEAVY = {"torch", "lightning", "transformers", "peft", "snac", "torchaudio"}
+
+
+def imports(path: Path, *, at_run_time: bool = True) -> set[str]:
+    """Modules that a file imports at module level (without those under TYPE_CHECKING)."""
+    found: set[str] = set()
+    for node in (
+        ast.parse(path.read_text(encoding="utf-8")).body if at_run_time else ast.walk(ast.parse(path.read_text()))
+    ):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module}
+    return found
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", files(CORE), ids=lambda path: str(path.relative_to(CORE)))
+def test_core_names_no_backend(path):
+    text = path.read_text(encoding="utf-8").lower()
+    for name in ("orpheus", "sovits", "snac_24khz"):
+        assert name not in text, f"{path} names {name}: that belongs into the plugin"
+
+
+@pytest.mark.parametrize("path", files(CORE), ids=lambda path: str(path.relative_to(CORE)))
+def test_only_the_command_line_imports_the_command_line(path):
+    if path.parts[len(CORE.parts)] not in {"cli", "__main__.py", "testing.py", "demo"}:
+        assert not [name for name in imports(path, at_run_time=False) if name.startswith("tts_train.cli")]
+
+
+@pytest.mark.parametrize("package", PLUGINS)
+def test_plugins_know_neither_the_command_line_nor_each_other(package):
+    for path in files(PLUGINS[package]):
+        names = imports(path, at_run_time=False)
+        others = [name for name in names if any(name.startswith(other) for other in PLUGINS if other != package)]
+        assert not others and not [name for name in names if name.startswith("tts_train.cli")], path
+
+
+def test_corpus_reading_needs_no_torch():
+    for path in files(CORE / "corpus"):
+        assert not {name.split(".")[0] for name in imports(path, at_run_time=False)} & HEAVY, path
+
+
+def test_no_module_is_a_drawer():
+    for folder in (CORE, *PLUGINS.values()):
+        for path in files(folder):
+            assert path.stem not in {"utils", "helpers", "common", "misc"}, path
+            assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, f"{path} has grown two jobs"
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--help", "backends", "plugins", "formats", "prepare --backend orpheus --help", "init --help", "doctor --help"],
+)
+def test_light_commands_do_not_import_torch(words):
+    script = (
+        "import sys; from tts_train.cli import main; code = main(sys.argv[1:]);"
+        "heavy = sorted({'torch', 'lightning', 'transformers'} & set(sys.modules)); assert not heavy, heavy; sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *words.split()], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
