@@ -1,0 +1,95 @@
+"""Which metrics share a chart: decided by their names alone, so that any backend's metrics find a place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from tts_train.report.chart import Line, line_chart
+from tts_train.report.history import Entry
+
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+SPEED = ("throughput/", "memory/")
+_RATE = re.compile(r"^(lr|learning_rate)([-_/]|$)")
+_FORK = re.compile(r"^(.*)_(step|epoch)$")
+
+Metrics = Mapping[str, Sequence[Entry]]
+
+
+def is_rate(name: str) -> bool:
+    """Say whether a metric is a learning rate: ``lr``, ``lr-AdamW``, ``learning_rate/...``."""
+    return _RATE.match(name) is not None
+
+
+def is_speed(name: str) -> bool:
+    """Say whether a metric tells how fast or how large the run is."""
+    return name.startswith(SPEED)
+
+
+def quality_charts(metrics: Metrics) -> list[str]:
+    """Charts of everything that is neither speed nor learning rate, losses first.
+
+    ``train/loss`` and ``val/loss`` share a chart. Parts share one for each split: ``train/loss/text`` and
+    ``train/loss/audio``, or ``val/accuracy/slot0`` to ``slot6``.
+    """
+    groups: dict[tuple[str, str], dict[str, Sequence[Entry]]] = {}
+    for name, entries in metrics.items():
+        if not is_rate(name) and not is_speed(name):
+            key, label = _place(name)
+            groups.setdefault(key, {})[label] = entries
+    ordered = sorted(groups, key=lambda key: (bool(key[1]), not key[0].startswith("loss"), key))
+    return [_chart(_title(key), groups[key], metrics) for key in ordered]
+
+
+def speed_charts(metrics: Metrics) -> list[str]:
+    """One chart for each speed metric, since their units differ."""
+    return [
+        _chart(_words(name.split("/", 1)[1]), {_words(name.split("/", 1)[1]): entries}, metrics)
+        for name, entries in sorted(metrics.items())
+        if is_speed(name)
+    ]
+
+
+def rate_charts(metrics: Metrics) -> list[str]:
+    """One chart of all learning rates."""
+    rates = {name: entries for name, entries in metrics.items() if is_rate(name)}
+    return [_chart("Learning rate", rates, metrics)] if rates else []
+
+
+def last_step(metrics: Metrics) -> int:
+    """Return the last step that any metric reached; 0 if there is none."""
+    return max((entries[-1].step for entries in metrics.values() if entries), default=0)
+
+
+def _place(name: str) -> tuple[tuple[str, str], str]:
+    """Return the chart's key (quantity, split or nothing) and the line's label in it."""
+    head, _, rest = name.partition("/")
+    split, rest = (head, rest) if head in SPLITS and rest else ("", name)
+    if "/" in rest:
+        quantity, _, part = rest.partition("/")
+        return (quantity, split or "parts"), part
+    fork = _FORK.match(rest)
+    quantity, suffix = (fork[1], f" ({fork[2]})") if fork else (rest, "")
+    return (quantity, ""), (SPLITS.get(split, rest) + suffix)
+
+
+def _title(key: tuple[str, str]) -> str:
+    quantity, split = key
+    if not split:
+        return _words(quantity)
+    return _words(quantity) + (f", {SPLITS[split]}" if split in SPLITS else "")
+
+
+def _words(name: str) -> str:
+    text = name.replace("_", " ").replace("/", ", ")
+    return text[:1].upper() + text[1:]
+
+
+def _chart(title: str, lines: Mapping[str, Sequence[Entry]], metrics: Metrics) -> str:
+    # The same colour for a split in every chart, and in part charts the order of the names.
+    fixed = {label: index for index, label in enumerate(SPLITS.values())}
+    drawn = [
+        Line(label, [(entry.step, entry.value) for entry in lines[label]], fixed.get(label, index))
+        for index, label in enumerate(sorted(lines, key=lambda label: (fixed.get(label, 9), label)))
+    ]
+    return line_chart(title, drawn, last_step=last_step(metrics))

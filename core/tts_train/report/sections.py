@@ -1,0 +1,181 @@
+"""The written parts of the report: headline figures, data, how to go on, and the run's own files."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shlex
+import statistics
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from tts_train.report import curves
+from tts_train.report.chart import bars, number
+from tts_train.report.history import Entry
+from tts_train.report.source import Run
+
+NOTHING_LOGGED = '<p class="none">No figures were logged.</p>'
+
+
+def headline(run: Run) -> str:
+    """Return the few figures a reader looks for first; those that are unknown are left out."""
+    tiles = [*_progress(run), *_losses(run), *_speed(run), *_amount(run.dataset)]
+    if not tiles:
+        return NOTHING_LOGGED
+    drawn = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
+        for name, value, note in tiles
+    )
+    return f'<dl class="tiles">{drawn}</dl>'
+
+
+def charts(drawn: Sequence[str], missing: str) -> str:
+    """Lay charts out in a grid, or say what is missing."""
+    return f'<div class="charts">{"".join(drawn)}</div>' if drawn else f'<p class="none">{escape(missing)}</p>'
+
+
+def data(run: Run) -> str:
+    """Return rows kept and dropped with reasons, hours, voices and lengths."""
+    found = run.dataset
+    if not found:
+        return '<p class="none">What the training data held is not recorded in this run.</p>'
+    facts = {
+        key: _plain(found[key]) for key in ("hours", "speakers", "languages") if found.get(key) not in (None, {}, [])
+    }
+    lengths = found.get("lengths")
+    histogram = _lengths(lengths) if isinstance(lengths, dict) else ""
+    return f'{_rows(found)}{_table(facts)}<div class="charts">{histogram}</div>'
+
+
+def onward(run: Run) -> str:
+    """Return the commands that continue, speak with and export this run."""
+    folder = shlex.quote(str(run.folder))
+    commands = {
+        "Hear it say something": f'tts-train synth {folder} --text "Hello there." --out hello.wav',
+        "See the export formats": "tts-train formats",
+        "Export it for an inference tool": f"tts-train export {folder} --format FORMAT --out voice/",
+        "Continue it, or repeat it elsewhere": f"tts-train fit -c {shlex.quote(str(run.folder / 'config.yaml'))}",
+    }
+    items = "".join(f"<li>{escape(name)}<pre><code>{escape(line)}</code></pre></li>" for name, line in commands.items())
+    return f'<ul class="commands">{items}</ul>'
+
+
+def files(run: Run) -> str:
+    """Return checkpoints, the run card and the configuration, folded away."""
+    sizes = {name: f"{size / 1e6:,.1f} MB" for name, size in run.checkpoints.items()}
+    parts = [_table(sizes) if sizes else '<p class="none">No whole checkpoint is in this run.</p>']
+    parts += [_folded("Run card (run.json)", json.dumps(run.card, indent=2, ensure_ascii=False))] if run.card else []
+    parts += [_folded("Configuration (config.yaml)", run.config_text)] if run.config_text else []
+    return "".join(parts)
+
+
+def nested(value: Any, *keys: str) -> Any:  # noqa: ANN401 - YAML
+    """Return the value under a path of keys, or None."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def notes(run: Run) -> str:
+    """Return what could not be read, if anything."""
+    if not run.notes:
+        return ""
+    return f'<ul class="notes">{"".join(f"<li>{escape(note)}</li>" for note in run.notes)}</ul>'
+
+
+def status(run: Run) -> str:
+    """Return how the run ended, in the words of its run card."""
+    reason = run.card.get("exit_reason")
+    if reason:
+        return str(reason).replace("_", " ")
+    return "no end recorded" if run.card else "no run card"
+
+
+def _progress(run: Run) -> list[tuple[str, str, str]]:
+    step = curves.last_step(run.metrics)
+    if not step:
+        return []
+    limit = nested(run.config, "trainer", "max_steps")
+    share = f"of {number(limit)}" if isinstance(limit, int) and limit > 0 else "done"
+    return [("Steps", number(step), share)]
+
+
+def _losses(run: Run) -> list[tuple[str, str, str]]:
+    tiles = []
+    validation = _finite(run.metrics.get("val/loss", ()))
+    if validation:
+        best = min(validation, key=lambda entry: entry.value)
+        tiles.append(("Best validation loss", number(best.value), f"at step {number(best.step)}"))
+    training = _finite(run.metrics.get("train/loss", run.metrics.get("train/loss_step", ())))
+    if training:
+        tiles.append(("Training loss", number(training[-1].value), f"from {number(training[0].value)}"))
+    return tiles
+
+
+def _speed(run: Run) -> list[tuple[str, str, str]]:
+    tiles = []
+    for name, unit in (("tokens_per_s", "tokens a second"), ("audio_s_per_s", "seconds of speech a second")):
+        values = [entry.value for entry in _finite(run.metrics.get(f"throughput/{name}", ()))]
+        if values:
+            tiles.append(("Speed", number(statistics.median(values)), unit))
+            break
+    memory = _finite(run.metrics.get("memory/peak_gib", ()))
+    if memory:
+        tiles.append(("Peak memory", f"{max(entry.value for entry in memory):.1f}", "GiB"))
+    return tiles
+
+
+def _amount(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    hours = found.get("hours")
+    if not isinstance(hours, int | float):
+        return []
+    return [("Speech", number(hours), "hours") if hours >= 1 else ("Speech", number(round(hours * 60, 1)), "minutes")]
+
+
+def _rows(found: Mapping[str, Any]) -> str:
+    kept, dropped = found.get("kept"), found.get("dropped")
+    if not isinstance(kept, int) or not isinstance(dropped, dict):
+        return ""
+    lost = sum(dropped.values())
+    total = max(kept + lost, 1)
+    reasons = {f"Dropped: {str(reason).replace('_', ' ')}": number(count) for reason, count in dropped.items() if count}
+    bar = (
+        f'<div class="share" role="img" aria-label="{number(100 * kept / total)} percent of the rows were kept">'
+        f'<i style="width:{100 * kept / total:.2f}%"></i></div>'
+    )
+    return bar + _table({"Rows kept": f"{number(kept)} of {number(kept + lost)}", **reasons})
+
+
+def _lengths(lengths: Mapping[str, Any]) -> str:
+    """``{"edges": [n + 1], "counts": [n], "unit": "s"}``."""
+    edges, counts, unit = lengths.get("edges", []), lengths.get("counts", []), str(lengths.get("unit", "s"))
+    if not counts or len(edges) != len(counts) + 1:
+        return ""
+    labels = [f"{number(low)}–{number(high)} {unit}" for low, high in itertools.pairwise(edges)]
+    return bars("Length of utterances", dict(zip(labels, counts, strict=True)), every_label=len(labels) <= 4)
+
+
+def _finite(entries: Sequence[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.value == entry.value]
+
+
+def _plain(value: Any) -> str:  # noqa: ANN401 - JSON
+    if isinstance(value, dict):
+        return ", ".join(f"{key} ({_plain(inner)})" for key, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _table(rows: Mapping[str, str]) -> str:
+    cells = "".join(f'<tr><th scope="row">{escape(_title(k))}</th><td>{escape(v)}</td></tr>' for k, v in rows.items())
+    return f"<table>{cells}</table>" if rows else ""
+
+
+def _title(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _folded(title: str, text: str) -> str:
+    return f"<details><summary>{escape(title)}</summary><pre><code>{escape(text)}</code></pre></details>"

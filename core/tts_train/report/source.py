@@ -1,0 +1,147 @@
+"""What a run directory holds, read without torch for the report; missing or broken parts become notes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tts_train.errors import ConfigError
+from tts_train.report.history import Entry, History, series
+
+REFERENCE = "reference"
+"""The folder beside ``step-*`` in ``samples/`` that holds the recordings the samples are compared with."""
+DATASET_FILE = "dataset.json"
+_STEP = re.compile(r"step-(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Take:
+    """One rendering of an utterance: the reference recording, or what the model said at a step."""
+
+    step: int | None
+    """The checkpoint's step; None for the reference."""
+    sound: Path
+    """The WAV file."""
+    facts: Mapping[str, Any]
+    """What its JSON says: text, seconds, peak, scores."""
+
+    @property
+    def picture(self) -> Path:
+        """Where its mel picture lies, if it was drawn."""
+        return self.sound.with_suffix(".png")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything the report shows, as found on disk."""
+
+    folder: Path
+    card: Mapping[str, Any]
+    """``run.json``."""
+    config_text: str
+    """``config.yaml`` as it stands; empty if there is none."""
+    config: Mapping[str, Any]
+    """The same, parsed."""
+    metrics: Mapping[str, list[Entry]]
+    """Scalars by name, sorted by step."""
+    takes: Mapping[str, list[Take]]
+    """Samples by utterance: the reference first, then by step."""
+    dataset: Mapping[str, Any]
+    """What ``prepare`` counted: ``dataset.json`` of the prepared folder; empty if unreachable."""
+    checkpoints: Mapping[str, int]
+    """Whole checkpoints by name, with their size in bytes."""
+    notes: list[str] = field(default_factory=list)
+    """What could not be read, for the reader."""
+
+
+def read_run(run_dir: Path) -> Run:
+    """Read a run directory.
+
+    Raises:
+        ConfigError: if ``run_dir`` is no directory.
+    """
+    if not run_dir.is_dir():
+        raise ConfigError(f"{run_dir} is not a directory. Give the run directory that `tts-train fit` wrote.")
+    notes: list[str] = []
+    card = read_json(run_dir / "run.json", notes)
+    config_file = run_dir / "config.yaml"
+    config_text = config_file.read_text(encoding="utf-8", errors="replace") if config_file.exists() else ""
+    config = _parse_config(config_text, notes)
+    return Run(
+        folder=run_dir,
+        card=card,
+        config_text=config_text,
+        config=config,
+        metrics=series(History(run_dir).entries()),
+        takes=_takes(run_dir / "samples", notes),
+        dataset=_dataset(config, card, notes),
+        checkpoints=_checkpoints(run_dir / "checkpoints"),
+        notes=notes,
+    )
+
+
+def read_json(path: Path, notes: list[str]) -> dict[str, Any]:
+    """Return the object in a JSON file; an empty one, with a note if the file is broken, where there is none."""
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        notes.append(f"{path.name} could not be read: {error}")
+        return {}
+    if isinstance(content, dict):
+        return content
+    notes.append(f"{path.name} holds no JSON object, so it is not shown.")
+    return {}
+
+
+def _parse_config(text: str, notes: list[str]) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        notes.append(f"config.yaml could not be parsed: {error}")
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _dataset(config: Mapping[str, Any], card: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    """``dataset.json`` from the folder that ``--data.path`` named, else what ``run.json`` says about the data."""
+    options = config.get("data")
+    options = options if isinstance(options, dict) else {}
+    inner = options.get("init_args")
+    path = (inner if isinstance(inner, dict) else options).get("path")
+    if isinstance(path, str):
+        found = read_json(Path(path) / DATASET_FILE, notes)
+        if found:
+            return found
+        notes.append(f"The prepared data in {path} cannot be reached from here, so its counts come from run.json.")
+    known = card.get("data")
+    return dict(known) if isinstance(known, dict) else {}
+
+
+def _takes(samples: Path, notes: list[str]) -> dict[str, list[Take]]:
+    found: dict[str, list[Take]] = {}
+    for folder in sorted(samples.glob("*/")):
+        step = _STEP.fullmatch(folder.name)
+        if step is None and folder.name != REFERENCE:
+            continue
+        for sound in sorted(folder.glob("*.wav")):
+            facts = read_json(sound.with_suffix(".json"), notes)
+            take = Take(step=int(step[1]) if step else None, sound=sound, facts=facts)
+            found.setdefault(sound.stem, []).append(take)
+    return {
+        name: sorted(takes, key=lambda take: -1 if take.step is None else take.step)
+        for name, takes in sorted(found.items())
+    }
+
+
+def _checkpoints(folder: Path) -> dict[str, int]:
+    """Only folders with a manifest are whole."""
+    whole = sorted(path.parent for path in folder.glob("step-*/MANIFEST.json"))
+    return {path.name: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in whole}
