@@ -40,14 +40,21 @@ def read_provenance(path: Path) -> Provenance:
     if not path.exists():
         raise DataError(f"There is nothing at {path}. Give a run directory, a checkpoint or an exported model.")
     folder = path if path.is_dir() else path.parent
-    for candidate, key in ((folder / FILE_NAME, None), (folder / _RUN_FILE, None), (folder / _CHECKPOINT_FILE, "card")):
-        if candidate.is_file():
-            content = json.loads(candidate.read_text(encoding="utf-8"))
-            return _from_mapping(content[key] if key else content, candidate)
+    for name in (FILE_NAME, _RUN_FILE, _CHECKPOINT_FILE):
+        if (folder / name).is_file():
+            return _from_mapping(_read(folder / name), folder / name)
     raise DataError(
         f"{path} does not say which backend it belongs to (no {FILE_NAME}, {_RUN_FILE} or {_CHECKPOINT_FILE} in it). "
         "If another tool made it, add --backend B and --stage S."
     )
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return content["checkpoint"]["run_card"] if file.name == _CHECKPOINT_FILE else content  # type: ignore[no-any-return]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file} is damaged ({type(error).__name__}: {error}). Add --backend B and --stage S.") from error
 
 
 def _from_mapping(content: Mapping[str, Any], source: Path) -> Provenance:
