@@ -73,8 +73,9 @@ def linear_cross_entropy(
     """
     kept = (targets != IGNORE).nonzero().squeeze(1)
     targets = targets.index_select(0, kept)
+    plan = _plan(kept, row_groups, weight.shape[0])
     loss_sum, losses, predictions = _FusedHead.apply(  # type: ignore[no-untyped-call]
-        hidden.index_select(0, kept), weight, targets, chunk_tokens, _plan(kept, row_groups, weight.shape[0])
+        hidden.index_select(0, kept), weight, targets, chunk_tokens, plan, torch.is_grad_enabled()
     )
     return HeadOutput(loss_sum=loss_sum, targets=targets, losses=losses, predictions=predictions)
 
@@ -102,10 +103,12 @@ class _FusedHead(torch.autograd.Function):
         targets: Tensor,
         chunk_tokens: int,
         plan: _Plan,
+        grad_enabled: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         compute = _compute_dtype(weight)
         wide = torch.promote_types(compute, torch.float32)
-        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
+        # needs_input_grad looks at the tensors only and is true under no_grad too.
+        needs_hidden, needs_weight = (grad_enabled and needed for needed in ctx.needs_input_grad[:2])
         losses = torch.empty(targets.shape, dtype=wide, device=hidden.device)
         predictions = torch.empty_like(targets)
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
@@ -138,7 +141,7 @@ class _FusedHead(torch.autograd.Function):
             grad_hidden.mul_(grad_loss)
         if grad_weight is not None:
             grad_weight.mul_(grad_loss)
-        return grad_hidden, grad_weight, None, None, None
+        return grad_hidden, grad_weight, None, None, None, None
 
 
 class _Part:

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
-
 from tts_train.errors import ConfigError
+
 from tts_train_orpheus.network import OrpheusNetwork
 
 logger = logging.getLogger(__name__)
@@ -116,7 +116,9 @@ def merge(network: OrpheusNetwork) -> None:
             continue
         base = module.get_base_layer()
         if type(base) is not nn.Linear:
-            raise ConfigError("Adapters cannot be merged into a quantised base; load the base unquantised and merge there.")
+            raise ConfigError(
+                "Adapters cannot be merged into a quantised base; load the base unquantised and merge there."
+            )
         a, b = module.lora_A[_ADAPTER].weight, module.lora_B[_ADAPTER].weight
         wide = torch.promote_types(base.weight.dtype, torch.float32)
         with torch.no_grad():

@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
-
 from tts_train.errors import ConfigError
 from tts_train.nn.linear_cross_entropy import HeadOutput, RowGroup, linear_cross_entropy
 from tts_train.nn.packed_attention import register
+
 from tts_train_orpheus import layout
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class OrpheusNetwork(nn.Module):
 
     lm: LlamaForCausalLM
 
-    def __init__(self, lm: LlamaForCausalLM, head: HeadOptions = HeadOptions()) -> None:  # noqa: B008 - frozen
+    def __init__(self, lm: LlamaForCausalLM, head: HeadOptions = HeadOptions()) -> None:
         super().__init__()
         self.lm = lm
         self.head = head
@@ -183,7 +183,7 @@ def _slot_rows(slot: int) -> tuple[tuple[int, int], ...]:
     return ((layout.END_OF_SPEECH, layout.END_OF_SPEECH + 1), codes) if slot == 0 else (codes,)
 
 
-def base_config(init_from: str, tiny: TinyOptions = TinyOptions()) -> LlamaConfig:  # noqa: B008 - frozen
+def base_config(init_from: str, tiny: TinyOptions = TinyOptions()) -> LlamaConfig:
     """Return the configuration of the base without loading weights, with Orpheus's number of rows.
 
     Raises:
@@ -224,7 +224,7 @@ def load_base(
     init_from: str,
     *,
     dtype: torch.dtype = torch.float32,
-    tiny: TinyOptions = TinyOptions(),  # noqa: B008 - frozen
+    tiny: TinyOptions = TinyOptions(),
 ) -> LlamaForCausalLM:
     """Load or make the base on the CPU, in ``dtype``, with 156,940 rows.
 

@@ -1,0 +1,228 @@
+"""Orpheus's training loop: which base, what of it is trained and how; each argument is a flag below ``--model``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+from tts_train.errors import ConfigError
+from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
+
+from tts_train_orpheus import layout
+from tts_train_orpheus.adapters import LoraOptions, Method, apply_method, trainable_parameters
+from tts_train_orpheus.metrics import TokenMetrics
+from tts_train_orpheus.network import HeadOptions, NetworkOutput, OrpheusNetwork, TinyOptions, base_config, load_base
+
+if TYPE_CHECKING:
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
+    from transformers import LlamaConfig
+
+    from tts_train_orpheus.batch import TokenBatch
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+DESCRIPTION = "orpheus_config"
+"""The key of a checkpoint that holds the Llama's configuration as plain values."""
+
+_PREFIX = "network."
+_TIED_HEAD = "lm.lm_head.weight"
+
+
+class OrpheusModule(LightningModule):
+    """Train Orpheus on prepared tokens.
+
+    Args:
+        init_from: Base to start from: a hub name, a local folder, an export of this tool, or ``tiny``.
+        method: ``full`` trains every weight; ``lora`` adapters; ``qlora`` and ``lora-8bit`` adapters over a base of 4
+            and 8 bits, for small cards.
+        lora: The adapters, for every method but ``full``.
+        optimizer: The optimiser.
+        schedule: The learning rate over the run.
+        head: How the output layer and its loss are computed.
+        gradient_checkpointing: Recompute each layer in backward: a third more arithmetic for a fraction of the memory.
+        dtype: Type that the base is loaded in; ``auto`` is bfloat16 for adapters under a bf16 precision and for
+            bf16-true, else float32. Adapters are float32 unless the precision is bf16-true.
+        tiny: Size of the network that ``init_from: tiny`` makes.
+    """
+
+    def __init__(
+        self,
+        init_from: str = "canopylabs/orpheus-3b-0.1-pretrained",
+        method: Method = "full",
+        lora: LoraOptions = LoraOptions(),  # noqa: B008 - frozen
+        optimizer: OptimizerOptions = OptimizerOptions(),  # noqa: B008 - frozen
+        schedule: ScheduleOptions = ScheduleOptions(),  # noqa: B008 - frozen
+        head: HeadOptions = HeadOptions(),  # noqa: B008 - frozen
+        gradient_checkpointing: bool = False,
+        dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+        tiny: TinyOptions = TinyOptions(),  # noqa: B008 - frozen
+    ) -> None:
+        super().__init__()
+        self.init_from = init_from
+        self.method = method
+        self.lora = lora
+        self.optimizer_options = optimizer
+        self.schedule_options = schedule
+        self.head = head
+        self.gradient_checkpointing = gradient_checkpointing
+        self.dtype_name = dtype
+        self.tiny = tiny
+        self.network: OrpheusNetwork | None = None
+        # A checkpoint of adapters lacks the frozen base and one of tied weights the second name of the embedding;
+        # on_load_checkpoint checks that nothing else is missing.
+        self.strict_loading = False
+        self._validation: TokenMetrics | None = None
+
+    def setup(self, stage: str) -> None:
+        """Refuse data that the base cannot take, before any weight is loaded."""
+        config = base_config(self.init_from, self.tiny) if self.network is None else self.network.config
+        self._check_length(config)
+
+    def configure_model(self) -> None:
+        """Build the network, once."""
+        if self.network is not None:
+            return
+        device = self._quantised_on()
+        network = OrpheusNetwork(load_base(self.init_from, dtype=self._load_dtype(), tiny=self.tiny), self.head)
+        apply_method(network, self.method, self.lora, device=device)
+        if self.gradient_checkpointing:
+            network.enable_checkpointing()
+        sizes = [sum(p.numel() for p in of) for of in (trainable_parameters(network).values(), network.parameters())]
+        logger.info("Orpheus from %s, %s: %s of %s parameters are trained.", self.init_from, self.method, *sizes)
+        self.network = network
+
+    def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
+        """Return the mean loss of a token over all processes' batches together."""
+        output = self._forward(batch)
+        total, count = self._over_processes(output)
+        self.log("train/loss", total / count, prog_bar=True, batch_size=1)
+        if self._logs_now():
+            metrics = TokenMetrics(output.head.targets.device)
+            metrics.update(output.head)
+            figures = metrics.compute(codes=False)
+            self.log_dict({f"train/{name}": figures[name] for name in figures if name != "loss"}, batch_size=1)
+        # Strategies average the gradients over processes, so each adds its share of the global mean times their number.
+        return output.loss_sum * (self.trainer.world_size / count)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin new sums."""
+        self._validation = TokenMetrics(self.device)
+
+    def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
+        """Add a batch to the sums."""
+        assert self._validation is not None
+        self._validation.update(self._forward(batch).head)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures over the whole set, each token counting the same whatever batch and process it was in."""
+        assert self._validation is not None
+        totals = self.trainer.strategy.reduce(self._validation.totals(), reduce_op="sum")
+        assert isinstance(totals, Tensor)
+        self._validation.load_totals(totals)
+        figures = {f"val/{name}": value for name, value in self._validation.compute().items()}
+        self.log_dict(figures, prog_bar=False, batch_size=1)
+        self._validation = None
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimiser and its schedule over the run's optimiser steps."""
+        optimizer = build_optimizer(self, self.optimizer_options)
+        schedule = build_schedule(optimizer, self.schedule_options, self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def count_work(self, batch: TokenBatch) -> dict[str, float]:
+        """Return the real tokens and the seconds of audio in a batch, for throughput."""
+        ids = batch["input_ids"]
+        tokens = ids.numel() if batch["cu_seqlens"] is not None else int((ids != layout.PAD).sum())
+        return {"tokens": tokens, "audio_seconds": batch["audio_seconds"]}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep only what was trained, tied weights once, and add the Llama's configuration."""
+        assert self.network is not None
+        kept = self._checkpoint_names()
+        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in kept}
+        checkpoint[DESCRIPTION] = json.loads(self.network.config.to_json_string(use_diff=False))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint in which a trained weight is missing or that holds others.
+
+        Raises:
+            ConfigError: naming the first ones; the run's method or adapters are not the checkpoint's.
+        """
+        # A strategy that shards reads the weights itself and hands over the rest.
+        if "state_dict" not in checkpoint or self.network is None:
+            return
+        check_names(self._checkpoint_names(), checkpoint["state_dict"])
+
+    def _forward(self, batch: TokenBatch) -> NetworkOutput:
+        assert self.network is not None
+        output: NetworkOutput = self.network(batch)
+        return output
+
+    def _over_processes(self, output: NetworkOutput) -> tuple[Tensor, Tensor]:
+        """Return the sum of the losses and the number of tokens (at least 1) over all processes."""
+        sums = torch.stack([output.loss_sum.detach().double(), output.loss_sum.new_tensor(output.count).double()])
+        sums = self.trainer.strategy.reduce(sums, reduce_op="sum") if self.trainer.world_size > 1 else sums
+        return sums[0].float(), sums[1].clamp(min=1).float()
+
+    def _logs_now(self) -> bool:
+        return (self.trainer.global_step + 1) % max(self.trainer.log_every_n_steps, 1) == 0  # type: ignore[attr-defined]
+
+    def _load_dtype(self) -> torch.dtype:
+        if self.dtype_name != "auto":
+            return DTYPES[self.dtype_name]
+        precision = str(self.trainer.precision)
+        half = precision == "bf16-true" or (precision == "bf16-mixed" and self.method != "full")
+        return torch.bfloat16 if half else torch.float32
+
+    def _quantised_on(self) -> torch.device | None:
+        """Return the device that a quantised base is made on.
+
+        Raises:
+            ConfigError: if the strategy shards, which packed 4- and 8-bit weights do not survive.
+        """
+        if self.method not in ("qlora", "lora-8bit"):
+            return None
+        if self.device_mesh is not None:
+            raise ConfigError(
+                f"--model.method {self.method} cannot be sharded over processes; use --model.method lora, or a strategy "
+                "that gives each process its own copy (--trainer.strategy ddp)."
+            )
+        return self.trainer.strategy.root_device
+
+    def _check_length(self, config: LlamaConfig) -> None:
+        longest = getattr(getattr(self.trainer, "datamodule", None), "max_length", None)
+        allowed = config.max_position_embeddings
+        if longest is not None and longest > allowed:
+            raise ConfigError(
+                f"--data.max_length {longest} is more than the {allowed} positions that {self.init_from} was made for; "
+                f"give {allowed} or less."
+            )
+
+    def _checkpoint_names(self) -> set[str]:
+        assert self.network is not None
+        if self.method == "full":
+            names = set(self.network.state_dict(keep_vars=True))
+            return {_PREFIX + name for name in names if not (self.network.tied and name == _TIED_HEAD)}
+        return {_PREFIX + name for name in trainable_parameters(self.network)}
+
+
+def check_names(expected: set[str], given: Mapping[str, Any]) -> None:
+    """Refuse weights whose names are not those ``expected``.
+
+    Raises:
+        ConfigError: naming how many are missing or too many, and the first.
+    """
+    missing, foreign = sorted(expected - set(given)), sorted(set(given) - expected)
+    faults = [f"{len(n)} {what} (the first is {n[0]})" for what, n in (("missing", missing), ("unknown", foreign)) if n]
+    if faults:
+        raise ConfigError(
+            f"The checkpoint does not fit this run's network: {' and '.join(faults)}. Continue with the --model.method, "
+            "--model.lora and --model.init_from that it was made with."
+        )
