@@ -22,7 +22,7 @@ class TonesExport(ExportJob):
         """Write, read back, compare."""
         import torch
         from safetensors.torch import load_file, save_file
-        from tts_train.run.store import open_checkpoint
+        from tts_train.run.checkpoint import open_checkpoint
 
         checkpoint = open_checkpoint(self.source)
         network = _network(checkpoint.card.config["model"], checkpoint.weights())
@@ -44,7 +44,7 @@ class ToySynth(SynthJob):
     def run(self) -> Report:
         """Write a wave file."""
         import soundfile
-        from tts_train.run.store import open_checkpoint
+        from tts_train.run.checkpoint import open_checkpoint
 
         from tts_train_toy.network import SAMPLE_RATE
 
