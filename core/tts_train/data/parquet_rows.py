@@ -1,0 +1,137 @@
+"""Single rows out of many Parquet files, read a row group at a time when they are asked for."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tts_train.errors import DataError
+
+CACHE_BYTES = 256 << 20
+"""Decompressed row groups kept by each process."""
+OPEN_FILES = 64
+
+
+class ParquetRows:
+    """Rows of Parquet files by index, in the order of the files; only what is asked for is read.
+
+    Opening reads the footers alone. Copies in other processes (``DataLoader`` workers) open the files anew.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = list(files)
+        self.groups: list[tuple[int, int]] = []
+        starts = [0]
+        for number, path in enumerate(self.files):
+            metadata = self._open(path).metadata
+            for group in range(metadata.num_row_groups):
+                self.groups.append((number, group))
+                starts.append(starts[-1] + metadata.row_group(group).num_rows)
+        self._starts = starts
+        self._reset()
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @property
+    def names(self) -> list[str]:
+        """Columns of the first file."""
+        return list(self._open(self.files[0]).schema_arrow.names) if self.files else []
+
+    def row(self, index: int) -> dict[str, Any]:
+        """Return one row; lists of numbers come as numpy arrays.
+
+        Raises:
+            IndexError: if there is no such row.
+            DataError: if the file is gone or damaged.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        place = bisect_right(self._starts, index) - 1
+        table = self._group(place)
+        offset = index - self._starts[place]
+        return {name: _plain(column[offset]) for name, column in zip(table.column_names, table.columns, strict=True)}
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return one column of all rows."""
+        return pa.chunked_array([chunk for path in self.files for chunk in self._column(path, name).chunks])
+
+    def list_lengths(self, name: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Return the length of each row's list in a column, a file at a time."""
+        sizes = [
+            c.value_lengths().to_numpy(zero_copy_only=False) for p in self.files for c in self._column(p, name).chunks
+        ]
+        return np.concatenate([size.astype(np.int64) for size in sizes] or [np.empty(0, np.int64)])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"files": self.files, "groups": self.groups, "_starts": self._starts}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._handles: OrderedDict[Path, pq.ParquetFile] = OrderedDict()
+        self._tables: OrderedDict[int, pa.Table] = OrderedDict()
+        self._cached = 0
+
+    def _group(self, place: int) -> pa.Table:
+        if place in self._tables:
+            self._tables.move_to_end(place)
+            return self._tables[place]
+        number, group = self.groups[place]
+        path = self.files[number]
+        try:
+            table = self._handle(path).read_row_group(group).combine_chunks()
+        except (OSError, pa.ArrowException) as error:
+            raise damaged(path, error) from error
+        self._tables[place] = table
+        self._cached += table.nbytes
+        while self._cached > CACHE_BYTES and len(self._tables) > 1:
+            self._cached -= self._tables.popitem(last=False)[1].nbytes
+        return table
+
+    def _handle(self, path: Path) -> pq.ParquetFile:
+        if path in self._handles:
+            self._handles.move_to_end(path)
+        else:
+            self._handles[path] = self._open(path)
+            if len(self._handles) > OPEN_FILES:
+                self._handles.popitem(last=False)[1].close()
+        return self._handles[path]
+
+    @staticmethod
+    def _open(path: Path) -> pq.ParquetFile:
+        try:
+            return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+        except (OSError, pa.ArrowException) as error:
+            raise damaged(path, error) from error
+
+    @staticmethod
+    def _column(path: Path, name: str) -> pa.ChunkedArray:
+        try:
+            return pq.read_table(path, columns=[name], memory_map=True, page_checksum_verification=True).column(0)
+        except (OSError, pa.ArrowException) as error:
+            raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception | str) -> DataError:
+    """Return the error for a shard that is gone or cannot be read."""
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return DataError(
+        f"{path} cannot be read: {first}. Run the same tts-train prepare again (only what is damaged is redone), "
+        "or copy the file again."
+    )
+
+
+def _plain(value: pa.Scalar) -> Any:  # noqa: ANN401 - a cell of any column
+    if pa.types.is_list(value.type) or pa.types.is_large_list(value.type):
+        return value.values.to_numpy(zero_copy_only=False) if value.values is not None else None
+    return value.as_py()

@@ -1,0 +1,186 @@
+"""Reads a prepared set: the folder that ``prepare`` writes, or Parquet files of the same columns made elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import xxhash
+
+from tts_train.data.lengths import describe_lengths
+from tts_train.data.parquet_rows import ParquetRows, damaged
+from tts_train.data.shard_store import FORMAT, INDEX_FILE, SHARD_FOLDER, VERSION
+from tts_train.errors import DataError
+
+SPEAKER_COLUMNS = ("speaker", "source", "speaker_name", "speaker_id")
+PREPARE = "tts-train prepare --backend B --corpus RECORDINGS --out"
+"""The command that makes what is missing; the folder follows."""
+
+
+class PreparedSet:
+    """Rows of a prepared set by index, read when they are asked for.
+
+    Opening checks the index, and that every shard is there with its size and number of rows; each page of a shard is
+    checked against its own checksum when it is read.
+
+    Args:
+        path: a folder that ``prepare`` wrote, or a folder or file of Parquet with a column ``length_of``.
+        kind: what the rows must be, as the writer said; None takes anything.
+        length_of: the list column whose length counts in sets that have no index.
+
+    Raises:
+        DataError: if there is nothing to read at ``path``, or it is incomplete, damaged or of another kind.
+    """
+
+    def __init__(self, path: Path | str, *, kind: str | None = None, length_of: str = "input_ids") -> None:
+        self.path = Path(path)
+        self.index: Mapping[str, Any] = read_index(self.path) if (self.path / INDEX_FILE).is_file() else {}
+        if self.index and kind is not None and self.index["kind"] != kind:
+            raise DataError(
+                f"{self.path} holds {self.index['kind']!r} and {kind!r} is needed. Prepare it for this backend and "
+                f"stage: {PREPARE} {self.path.name}-new"
+            )
+        files = [self.path / shard["file"] for shard in self.index["shards"]] if self.index else _parquet_in(self.path)
+        self.length_of = length_of
+        self.rows = ParquetRows(files)
+        self._check()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def row(self, index: int) -> dict[str, Any]:
+        """Return one row by column name; lists of numbers come as numpy arrays."""
+        return self.rows.row(index)
+
+    @property
+    def hash(self) -> str:
+        """A hash of the content, the same for the same rows in the same order; of footers if there is no index."""
+        return str(self.index["hash"]) if self.index else _footers_hash(self.rows.files)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the writer says about how the rows were made; empty for sets that have no index."""
+        return dict(self.index.get("settings", {}))
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """(rows,) length of each row in the unit that batches are planned in."""
+        if self.index:
+            column: npt.NDArray[np.int64] = self.rows.column(self.index["length_column"]).to_numpy().astype(np.int64)
+            return column
+        return self.rows.list_lengths(self.length_of)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Utterance ids; ``file:row`` where the set has no such column."""
+        if "id" in self.rows.names:
+            return [str(value) for value in self.rows.column("id").to_pylist()]
+        counts = [pq.read_metadata(path).num_rows for path in self.rows.files]
+        return [f"{p.name}:{i}" for p, count in zip(self.rows.files, counts, strict=True) for i in range(count)]
+
+    @cached_property
+    def speakers(self) -> list[str | None]:
+        """The speaker of each row, None where there is none."""
+        name = next((name for name in SPEAKER_COLUMNS if name in self.rows.names), None)
+        if name is None:
+            return [None] * len(self)
+        return [None if value is None else str(value) for value in self.rows.column(name).to_pylist()]
+
+    @property
+    def speaker_counts(self) -> dict[str, int]:
+        """Rows of each named speaker, most first."""
+        names, counts = np.unique([name for name in self.speakers if name], return_counts=True)
+        ranked = sorted(zip(names.tolist(), counts.tolist(), strict=True), key=lambda item: (-item[1], item[0]))
+        return dict(ranked)
+
+    def _check(self) -> None:
+        if self.index:
+            for shard, path in zip(self.index["shards"], self.rows.files, strict=True):
+                if path.stat().st_size != shard["size"]:
+                    raise damaged(path, f"it has {path.stat().st_size} bytes instead of {shard['size']}")
+            if len(self.rows) != self.index["rows"]:
+                raise damaged(self.path, f"it has {len(self.rows)} rows instead of {self.index['rows']}")
+        elif self.length_of not in self.rows.names:
+            found = ", ".join(self.rows.names)
+            raise DataError(
+                f"{self.path} has no column {self.length_of!r} (it has {found}). Recordings must be prepared first: "
+                f"{PREPARE} {self.path.name}-prepared"
+            )
+
+
+def is_prepared(path: Path | str) -> bool:
+    """Tell whether ``path`` is a folder that ``prepare`` finished."""
+    return (Path(path) / INDEX_FILE).is_file()
+
+
+def read_index(path: Path) -> Mapping[str, Any]:
+    """Return the index of a prepared folder.
+
+    Raises:
+        DataError: if it is not one, or of a newer format than this version reads.
+    """
+    file = path / INDEX_FILE
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise damaged(file, error) from error
+    if not isinstance(index, dict) or index.get("format") != FORMAT or not isinstance(index.get("version"), int):
+        raise DataError(f"{file} is not the index of a prepared set. Write one: {PREPARE} FOLDER")
+    if index["version"] > VERSION:
+        raise DataError(f"{file} is of format {index['version']} and this version reads {VERSION}. Update tts-train.")
+    missing = {"kind", "hash", "rows", "shards", "length_column", "report"} - set(index)
+    if missing:
+        raise damaged(file, f"it lacks {', '.join(sorted(missing))}")
+    return index
+
+
+def describe_prepared(path: Path | str) -> dict[str, Any]:
+    """Say what is in a prepared folder, in plain types: the report of the run that made it, its lengths and hash.
+
+    ``rows`` counts the corpus's rows, ``kept`` those that are in the folder; ``rows == kept + sum(dropped)``.
+    """
+    prepared = PreparedSet(path)
+    if not prepared.index:
+        kept = len(prepared)
+        report = {"rows": kept, "kept": kept, "dropped": {}, "hours": None, "speakers": prepared.speaker_counts}
+        return {**report, "languages": {}, "hash": prepared.hash, "lengths": describe_lengths(prepared.lengths)}
+    index = prepared.index
+    about = {name: index[name] for name in ("kind", "hash", "columns", "settings", "lengths")}
+    return {**index["report"], **about, "shards": len(index["shards"])}
+
+
+def _parquet_in(path: Path) -> list[Path]:
+    if path.is_file() and path.suffix == ".parquet":
+        return [path]
+    if not path.exists():
+        raise DataError(f"There is nothing at {path}. Prepare recordings first: {PREPARE} {path}")
+    files = sorted(file for file in path.rglob("*.parquet") if not _is_hidden(file.relative_to(path)))
+    if not files or _is_unfinished(files[0]):
+        what = "was not finished" if (path / SHARD_FOLDER).is_dir() else "holds no prepared set"
+        raise DataError(f"{path} {what}. Run this (it continues what was begun): {PREPARE} {path}")
+    return files
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _is_unfinished(file: Path) -> bool:
+    """Shards of ours without an index are those of a run that was stopped: rows are missing."""
+    return b"tts_train" in (pq.read_schema(file).metadata or {})
+
+
+def _footers_hash(files: list[Path]) -> str:
+    digest = xxhash.xxh3_128()
+    for path in files:
+        digest.update(json.dumps([path.name, path.stat().st_size]).encode())
+        with path.open("rb") as file:
+            file.seek(-min(path.stat().st_size, 1 << 16), 2)
+            digest.update(file.read())
+    return digest.hexdigest()
