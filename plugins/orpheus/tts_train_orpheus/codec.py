@@ -1,0 +1,158 @@
+"""SNAC between sound and codes: exact in batches, seeded in decoding, read without running any code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from tts_train.errors import DataError
+from tts_train_orpheus.layout import Levels
+from tts_train_orpheus.snac_batch import ends_at, exact_float32, pad_clips, plan_batches
+from tts_train_orpheus.snac_build import bake, build_snac, check_layout, frame_samples_of, snac_fingerprint, tiny_config
+from tts_train_orpheus.snac_load import read_snac
+from tts_train_orpheus.snac_noise import NoiseSource, replace_noise, seeded_noise
+
+if TYPE_CHECKING:
+    from snac import SNAC
+
+TINY = "tiny"
+"""The source that stands for a small built-in SNAC of Orpheus's layout; hashed weights, so no voice comes out."""
+
+BATCH_SAMPLES = 1 << 20
+"""Samples encoded at once (43.7 s at 24 kHz)."""
+
+
+class Codec(Protocol):
+    """What the plugin asks of a codec; sound is 1-D float32 at ``sample_rate``, about [-1, 1]."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples a second."""
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples in a frame; a clip of T samples becomes ceil(T / frame_samples) frames."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A name that changes whenever the codes could: part of the address of cached codes."""
+
+    def encode(self, clips: Sequence[Tensor]) -> list[Levels]:
+        """Return the codes of each clip, the same whatever clips are encoded with it."""
+
+    def decode(self, levels: Sequence[ArrayLike], *, seed: int | None = 0, first_frame: int = 0) -> Tensor:
+        """Return frames * frame_samples samples; ``seed=None`` decodes without noise."""
+
+
+class SnacCodec:
+    """A ``Codec`` around a network of the ``snac`` package, which it takes over: evaluation mode, weights baked.
+
+    ``batch_samples`` bounds how many samples, padding included, are encoded at once.
+    """
+
+    def __init__(self, network: SNAC, *, fingerprint: str = "", batch_samples: int = BATCH_SAMPLES) -> None:
+        self.fingerprint = fingerprint or snac_fingerprint(network)
+        self.sample_rate: int = network.sampling_rate
+        self.frame_samples: int = frame_samples_of(network)
+        self._batch_frames = max(1, batch_samples // self.frame_samples)
+        self._noise = replace_noise(network.decoder)
+        self.network = bake(network.eval().requires_grad_(False))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        device: torch.device = next(self.network.parameters()).device
+        return device
+
+    @torch.no_grad()
+    def encode(self, clips: Sequence[Tensor]) -> list[Levels]:
+        """Return the codes of each clip (1-D float32, any device) as int64 arrays, code for code as if encoded alone.
+
+        Raises:
+            DataError: if a clip is not 1-D float32, is empty, or has samples that are not finite.
+        """
+        for index, clip in enumerate(clips):
+            _check_clip(index, clip)
+        frames = [-(-clip.numel() // self.frame_samples) for clip in clips]
+        codes: list[Levels] = [()] * len(clips)
+        for batch in plan_batches(frames, self._batch_frames):
+            for index, levels in zip(batch, self._encode_batch([clips[i] for i in batch]), strict=True):
+                codes[index] = levels
+        return codes
+
+    @torch.no_grad()
+    def decode(self, levels: Sequence[ArrayLike], *, seed: int | None = 0, first_frame: int = 0) -> Tensor:
+        """Return the sound of SNAC levels as 1-D float32 on the CPU, frames * frame_samples long.
+
+        SNAC's decoder mixes noise in. It is drawn from ``seed`` and the number of each frame, counted from
+        ``first_frame``; ``seed=None`` leaves it out.
+
+        Raises:
+            DataError: if the levels do not fit together or a code is outside the codebook.
+        """
+        codes = self._check_levels(levels)
+        frames = codes[0].shape[-1]
+        if not frames:
+            return torch.zeros(0)
+        noise = None if seed is None else seeded_noise(seed, frames=frames, first_frame=first_frame)
+        return self.decode_with(codes, noise)
+
+    @torch.no_grad()
+    def decode_with(self, codes: list[Tensor], noise: NoiseSource | None) -> Tensor:
+        """Decode [1, n] code tensors with any source of noise; ``decode`` is the everyday way in."""
+        for block in self._noise:
+            block.source = noise
+        with exact_float32(self.device):
+            sound: Tensor = self.network.decode(codes)[0, 0].float().cpu()
+            return sound
+
+    def _encode_batch(self, clips: list[Tensor]) -> list[Levels]:
+        waves, frames = pad_clips([clip.to(self.device) for clip in clips], self.frame_samples)
+        with exact_float32(self.device), ends_at(self.network.encoder, frames):
+            _, codes = self.network.quantizer(self.network.encoder(waves))
+        rates = [level.shape[-1] // max(frames) for level in codes]
+        arrays = [level.cpu().numpy() for level in codes]
+        return [
+            tuple(array[row, : count * rate].copy() for array, rate in zip(arrays, rates, strict=True))
+            for row, count in enumerate(frames)
+        ]
+
+    def _check_levels(self, levels: Sequence[ArrayLike]) -> list[Tensor]:
+        codes = [torch.as_tensor(level, dtype=torch.int64).reshape(1, -1).to(self.device) for level in levels]
+        strides = self.network.vq_strides
+        sizes = [code.shape[-1] for code in codes]
+        due = [sizes[0] * strides[0] // stride for stride in strides] if sizes else []
+        if sizes != due or not sizes:
+            raise DataError(f"This codec needs {len(strides)} levels of sizes like {due}, and these have {sizes}.")
+        size = self.network.codebook_size
+        if any(bool(((code < 0) | (code >= size)).any()) for code in codes):
+            raise DataError(f"Codes must lie in [0, {size}).")
+        return codes
+
+
+def load_codec(source: str, *, device: str | torch.device = "cpu", batch_samples: int = BATCH_SAMPLES) -> SnacCodec:
+    """Return Orpheus's codec from a hub name (``hubertsiuzdak/snac_24khz``), a folder, or ``tiny``.
+
+    Raises:
+        ConfigError: if it cannot be loaded or has another layout than Orpheus's tokens.
+        UnsafeFileError: if the weights file would have to run code to be read.
+    """
+    config, weights = (tiny_config(), None) if source == TINY else read_snac(source)
+    network = build_snac(config, weights, source)
+    check_layout(network, source)
+    codec = SnacCodec(network, batch_samples=batch_samples)
+    codec.network.to(device)
+    return codec
+
+
+def _check_clip(index: int, clip: Tensor) -> None:
+    if clip.ndim != 1 or clip.dtype != torch.float32:
+        raise DataError(f"Clip {index} must be 1-D float32, not {clip.dtype} of shape {list(clip.shape)}.")
+    if not clip.numel():
+        raise DataError(f"Clip {index} is empty: there is nothing to encode.")
+    if not bool(torch.isfinite(clip).all()):
+        raise DataError(f"Clip {index} has samples that are not finite.")
