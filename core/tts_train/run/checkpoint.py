@@ -1,0 +1,112 @@
+"""Opening a checkpoint to use its weights: what it is, and what is in it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tts_train.errors import DataError
+from tts_train.run.checkpoint_io import MANIFEST, load_state, verify
+from tts_train.run.directory import RunDirectory
+
+CARD_KEY = "run_card"
+"""Where the run card rides in Lightning's checkpoint."""
+
+_DISTRIBUTIONS = ("tts-train", "torch", "lightning", "transformers", "peft", "bitsandbytes", "safetensors")
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of what a run's numbers depend on, as far as it is installed."""
+    versions = {"python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCard:
+    """What a run says about itself in each of its checkpoints, in plain types."""
+
+    backend: str
+    """The backend's name, by which its plugin is found; never a class name."""
+    stage: str
+    """The stage's name."""
+    config: Mapping[str, Any]
+    """The resolved configuration, as in ``config.yaml``."""
+    versions: Mapping[str, str] = field(default_factory=installed_versions)
+    """Versions of the packages that the run used."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the card in plain types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, card: object, *, source: Path) -> RunCard:
+        """Read a card that :meth:`as_dict` wrote.
+
+        Raises:
+            DataError: naming ``source``, if it is none.
+        """
+        shape = {"backend": str, "stage": str, "config": dict, "versions": dict}
+        if not isinstance(card, dict) or any(not isinstance(card.get(key), kind) for key, kind in shape.items()):
+            raise DataError(f"{source} has no run card, so it does not say which backend and stage it belongs to.")
+        return cls(**{key: card[key] for key in shape})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint that was checked against its manifest."""
+
+    path: Path
+    """Its directory."""
+    step: int
+    """Optimiser steps taken when it was written."""
+    card: RunCard
+    """Which backend, stage and configuration it belongs to."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """Read the module's ``state_dict`` onto the CPU, data types as trained; tied weights share memory."""
+        return dict(load_state(self.path, "state_dict")["state_dict"])
+
+    def state(self, *keys: str) -> dict[str, Any]:
+        """Read Lightning's checkpoint dictionary, or only some of its top-level keys."""
+        return load_state(self.path, *keys)
+
+
+def open_checkpoint(path: Path | str) -> Checkpoint:
+    """Open a run directory (its newest valid checkpoint), ``checkpoints/last`` or ``best``, or a checkpoint directory.
+
+    Nothing is changed on the disk.
+
+    Raises:
+        DataError: naming what was looked for, if there is no checkpoint or it is damaged.
+    """
+    directory = _find(Path(path))
+    manifest = verify(directory)
+    card = RunCard.from_dict(load_state(directory, CARD_KEY).get(CARD_KEY), source=directory)
+    return Checkpoint(path=directory, step=manifest["step"], card=card)
+
+
+def _find(path: Path) -> Path:
+    if (path / MANIFEST).exists():
+        return path.resolve()
+    if (path / "checkpoints").is_dir():
+        newest = RunDirectory(path).newest_valid(repair=False)
+        if newest is None:
+            raise DataError(f"{path} holds no valid checkpoint: none in {path / 'checkpoints'}/step-*/ can be used.")
+        return newest.resolve()
+    if path.is_dir():
+        raise DataError(
+            f"{path} is neither a run directory (no checkpoints/ in it) nor a checkpoint (no {MANIFEST} in it). "
+            "Give the --run_dir of a run, or one of its checkpoints/step-*/."
+        )
+    raise DataError(f"{path} does not exist. Give the --run_dir of a run, or one of its checkpoints/step-*/.")

@@ -1,0 +1,185 @@
+"""The directory of a run: where everything lies, which checkpoint is the newest valid one, and which may go."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tts_train.errors import ConfigError, DataError, DiskError
+from tts_train.run.checkpoint_io import verify
+from tts_train.run.files import TEMPORARY, link_atomically, remove_directory, write_json
+
+_STEP = re.compile(r"step-(\d{6,})")
+
+logger = logging.getLogger(__name__)
+
+
+class RunDirectory:
+    """One run's directory. Making the object touches nothing on the disk.
+
+    Args:
+        path: the directory; it need not exist.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def record(self) -> Path:
+        """``run.json``: what the run is and how it ended."""
+        return self.path / "run.json"
+
+    @property
+    def samples(self) -> Path:
+        """Folder of the sounds made on the way."""
+        return self.path / "samples"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the loggers."""
+        return self.path / "logs"
+
+    @property
+    def lock(self) -> Path:
+        """The lock file."""
+        return self.path / ".lock"
+
+    def create(self) -> None:
+        """Make the directory.
+
+        Raises:
+            ConfigError: if something else is in the way.
+            DiskError: if the disk refuses.
+        """
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise ConfigError(f"--run_dir {self.path} is in the way of a file. Choose another --run_dir.") from None
+        except OSError as error:
+            raise DiskError(f"--run_dir {self.path} cannot be made: {error}.") from error
+
+    def step_path(self, step: int) -> Path:
+        """Where the checkpoint of an optimiser step lies."""
+        return self.checkpoints / f"step-{step:06d}"
+
+    def steps(self) -> list[int]:
+        """Return the steps of all checkpoints, valid or not, in rising order. Times of files do not matter."""
+        if not self.checkpoints.is_dir():
+            return []
+        matches = (_STEP.fullmatch(entry.name) for entry in self.checkpoints.iterdir())
+        return sorted(int(match[1]) for match in matches if match)
+
+    def newest_valid(self, *, repair: bool = True) -> Path | None:
+        """Return the checkpoint of the highest step whose every byte is as it was written, or None.
+
+        Args:
+            repair: rename damaged ones to ``*.corrupt`` and set the links right. Only for the holder of the lock.
+        """
+        for step in reversed(self.steps()):
+            path = self.step_path(step)
+            try:
+                if verify(path)["step"] != step:
+                    raise DataError(f"{path} is damaged: its manifest belongs to another step.")
+            except DataError as error:
+                logger.warning("%s An earlier checkpoint is used instead.", error)
+                if repair:
+                    self._quarantine(path)
+                continue
+            if repair:
+                self.link("last", step)
+            return path
+        return None
+
+    def link(self, name: str, step: int) -> None:
+        """Point ``checkpoints/<name>`` at a step, in one step."""
+        target = self.step_path(step).name
+        path = self.checkpoints / name
+        if not (path.is_symlink() and str(path.readlink()) == target):
+            link_atomically(path, target)
+
+    def linked(self, name: str) -> int | None:
+        """Return the step that ``checkpoints/<name>`` points at, or None."""
+        path = self.checkpoints / name
+        match = _STEP.fullmatch(path.readlink().name) if path.is_symlink() else None
+        return int(match[1]) if match else None
+
+    def rotate(self, keep: int) -> list[int]:
+        """Remove old checkpoints and return their steps.
+
+        The newest ``keep`` valid ones stay, and the one ``best`` points at. Validity here means that all files have
+        the right size: what was just written was hashed on its way. Fewer than two are never left by choice.
+        """
+        valid = [step for step in self.steps() if self._looks_valid(step)]
+        spared = {*valid[-max(keep, 2) :], self.linked("best"), self.linked("last")}
+        removed = [step for step in valid if step not in spared]
+        for step in removed:
+            remove_directory(self.step_path(step))
+        return removed
+
+    def clean(self) -> list[Path]:
+        """Remove what killed processes left half written. Only for the holder of the lock."""
+        left = [path for folder in (self.path, self.checkpoints) for path in folder.glob(f"{TEMPORARY}*")]
+        for path in left:
+            logger.info("Removing %s, which an interrupted run left behind.", path)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        return left
+
+    def check_space(self, needed: int, *, purpose: str) -> None:
+        """Refuse to go on without ``needed`` free bytes.
+
+        Raises:
+            DiskError: with what is needed, what is free, and what to do.
+        """
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise DiskError(
+                f"{purpose} needs {needed / 1e9:.3g} GB in {self.path} and {free / 1e9:.3g} GB are free. "
+                "Free some space, lower --checkpoint.keep, or choose a --run_dir on another disk; "
+                "then run the same command again."
+            )
+
+    def read_record(self) -> dict[str, Any]:
+        """Return ``run.json``; empty if there is none yet, or it is damaged (which is logged)."""
+        try:
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            logger.warning("%s cannot be read (%s) and is written anew.", self.record, error)
+            return {}
+        return record if isinstance(record, dict) else {}
+
+    def update_record(self, **entries: object) -> None:
+        """Set entries of ``run.json`` and leave the others."""
+        write_json(self.record, {**self.read_record(), **entries})
+
+    def _looks_valid(self, step: int) -> bool:
+        try:
+            return bool(verify(self.step_path(step), hashes=False)["step"] == step)
+        except DataError:
+            return False
+
+    def _quarantine(self, path: Path) -> None:
+        target = path.with_name(f"{path.name}.corrupt")
+        number = 2
+        while target.exists():
+            target, number = path.with_name(f"{path.name}.{number}.corrupt"), number + 1
+        path.rename(target)
+        logger.warning("The damaged checkpoint was renamed to %s.", target)

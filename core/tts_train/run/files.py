@@ -1,0 +1,126 @@
+"""Writing to disk so that a reader sees the old thing or the new thing, never half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+CHUNK = 16 * 1024 * 1024
+"""Bytes written or hashed at a time."""
+
+TEMPORARY = ".tmp-"
+"""First letters of names that nobody but their writer looks at."""
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return a name in the same directory, and so on the same file system, that says which process made it."""
+    return path.with_name(f"{TEMPORARY}{path.name}.{socket.gethostname()}.{os.getpid()}")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace the contents of a text file in one step."""
+    temporary = temporary_beside(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Replace a JSON file in one step. NaN and infinities are refused, as JSON has none."""
+    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def link_atomically(path: Path, target: str) -> None:
+    """Point a symbolic link at ``target`` (relative to the link) in one step."""
+    temporary = temporary_beside(path)
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def move_directory(source: Path, target: Path) -> None:
+    """Give a finished directory its final name in one step; a directory of that name is replaced."""
+    if target.exists():
+        aside = target.with_name(f"{TEMPORARY}old-{target.name}.{os.getpid()}")
+        target.rename(aside)
+        source.rename(target)
+        sync_directory(target.parent)
+        shutil.rmtree(aside)
+    else:
+        source.rename(target)
+        sync_directory(target.parent)
+
+
+def remove_directory(path: Path) -> None:
+    """Remove a directory so that it vanishes at once, also if this process is killed half way."""
+    aside = path.with_name(f"{TEMPORARY}gone-{path.name}.{os.getpid()}")
+    path.rename(aside)
+    shutil.rmtree(aside)
+
+
+def hash_file(path: Path) -> str:
+    """Return the 128-bit xxh3 of a file, as hexadecimal digits."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return str(digest.hexdigest())
+
+
+class HashingWriter:
+    """A new file that knows its size and hash when it is closed, and is on the disk by then."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0
+        self._digest = xxhash.xxh3_128()
+        self._file = path.open("xb")
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        for start in range(0, len(data), CHUNK):
+            part = data[start : start + CHUNK]
+            self._file.write(part)
+            self._digest.update(part)
+            self.size += len(part)
+
+    def close(self) -> dict[str, Any]:
+        """Bring everything to the disk and describe the file as a manifest does."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return {"size": self.size, "xxh3_128": self._digest.hexdigest()}
+
+    def abandon(self) -> None:
+        """Close without a promise; safe after :meth:`close`, and after a failed write."""
+        try:
+            self._file.close()
+        except OSError:  # closing flushes, and a full disk refuses that too
+            self._file.raw.close()
+
+
+AfterWrite = Callable[[Path], None]
+"""Called with the path of each file as soon as it is on the disk; faults are injected here."""

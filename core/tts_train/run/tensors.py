@@ -1,0 +1,164 @@
+"""Tensors in safetensors files: written one at a time with their hash, shared ones once, layouts kept.
+
+The format is the public one (8 bytes of header length, a JSON header, the bytes of each tensor without gaps), so any
+safetensors reader opens these files. Writing it here means that no more than one tensor is copied to memory at once.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from tts_train.run.files import HashingWriter
+from tts_train.run.tree import Keys, NotRepresentableError
+
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+    torch.complex64: "C64",
+}
+
+
+class TensorFile:
+    """The tensors of one safetensors file, collected by reference and written in one go."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._tensors: dict[str, torch.Tensor] = {}
+        self._aliases: dict[str, str] = {}
+        self._names: dict[tuple[Any, ...], str] = {}
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors, each shared one counted once."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self._tensors.values())
+
+    def add(self, keys: Keys, tensor: torch.Tensor) -> dict[str, Any]:
+        """Take a tensor in and return the reference that finds it again.
+
+        Two tensors that are the same view of the same memory are stored once; both references name that one.
+
+        Raises:
+            NotRepresentableError: for sparse, sharded, wrapped or meta tensors.
+        """
+        _check(keys, tensor)
+        tensor = tensor.detach()
+        name = self._free_name("/".join(str(key) for key in keys))
+        identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if tensor.numel() and identity in self._names:
+            self._aliases[name] = self._names[identity]
+            name = self._names[identity]
+        else:
+            self._names[identity] = name
+        order = _dense_order(tensor)
+        self._tensors[name] = tensor if order is None else tensor.permute(order)
+        reference = {"$tensor": name, "file": self.name}
+        return reference if order is None else {**reference, "order": order}
+
+    def write(self, directory: Path) -> dict[str, Any]:
+        """Write the file, bring it to the disk, and return its size and hash."""
+        writer = HashingWriter(directory / self.name)
+        try:
+            writer.write(self._header())
+            for tensor in self._tensors.values():
+                if tensor.numel():
+                    flat = tensor.contiguous().cpu().reshape(-1).view(torch.uint8)
+                    writer.write(flat.numpy().data)
+            return writer.close()
+        finally:
+            writer.abandon()
+
+    def _free_name(self, name: str) -> str:
+        taken = self._tensors.keys() | self._aliases.keys()
+        candidate, number = name, 2
+        while candidate in taken:
+            candidate, number = f"{name}~{number}", number + 1
+        return candidate
+
+    def _header(self) -> bytes:
+        header: dict[str, Any] = {"__metadata__": {"format": "pt", **self._aliases}}
+        offset = 0
+        for name, tensor in self._tensors.items():
+            end = offset + tensor.numel() * tensor.element_size()
+            header[name] = {
+                "dtype": _DTYPES[tensor.dtype],
+                "shape": list(tensor.shape),
+                "data_offsets": [offset, end],
+            }
+            offset = end
+        encoded = json.dumps(header, separators=(",", ":")).encode()
+        encoded += b" " * (-len(encoded) % 8)
+        return struct.pack("<Q", len(encoded)) + encoded
+
+
+class TensorSource:
+    """Finds the tensors of one checkpoint by reference; each is read once, so shared ones are shared again."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._files: dict[str, Any] = {}
+        self._read: dict[tuple[str, str], torch.Tensor] = {}
+
+    def __call__(self, reference: dict[str, Any]) -> torch.Tensor:
+        """Return the tensor that ``reference`` names, on the CPU, in the layout it was saved with."""
+        key = (reference["file"], reference["$tensor"])
+        if key not in self._read:
+            if key[0] not in self._files:
+                self._files[key[0]] = safe_open(self._directory / key[0], framework="pt", device="cpu")
+            # A copy: memory of its own, aligned, which stays whatever becomes of the file.
+            self._read[key] = self._files[key[0]].get_tensor(key[1]).clone()
+        order = reference.get("order")
+        return self._read[key] if order is None else self._read[key].permute(_inverse(order))
+
+
+def first_not_finite(tensors: dict[str, Any]) -> str | None:
+    """Return the name of a floating-point tensor that holds NaN or an infinity, or None."""
+    for name, tensor in tensors.items():
+        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
+            wide = tensor.float() if tensor.element_size() == 1 else tensor
+            if not bool(torch.isfinite(wide).all()):
+                return name
+    return None
+
+
+def _check(keys: Keys, tensor: torch.Tensor) -> None:
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        raise NotRepresentableError(keys, f"a tensor with layout {tensor.layout} on {tensor.device}")
+    if is_traceable_wrapper_subclass(tensor):
+        raise NotRepresentableError(keys, f"a {type(tensor).__qualname__} (save the full, plain tensor)")
+    if tensor.dtype not in _DTYPES:
+        raise NotRepresentableError(keys, f"a tensor of {tensor.dtype}")
+
+
+def _dense_order(tensor: torch.Tensor) -> list[int] | None:
+    """Return the order of dimensions in which a permuted but gapless tensor lies in memory; None if it need not be."""
+    if tensor.is_contiguous():
+        return None
+    order = sorted(range(tensor.dim()), key=tensor.stride().__getitem__, reverse=True)
+    return order if tensor.permute(order).is_contiguous() else None
+
+
+def _inverse(order: list[int]) -> list[int]:
+    return sorted(range(len(order)), key=order.__getitem__)

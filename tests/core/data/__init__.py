@@ -1,0 +1,1 @@
+"""Tests of prepared data and batch plans."""
