@@ -1,0 +1,168 @@
+"""Decode audio in blocks with libsndfile, and with PyAV what libsndfile does not know."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import path as osp
+from typing import Any, BinaryIO
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from tts_train.corpus.containers import (
+    AudioRejected,
+    Limits,
+    check_claim,
+    check_container,
+    describe,
+    foreign_format,
+    ogg_is_cut,
+)
+
+_BLOCK_SECONDS = 4
+_NOT_RECOGNISED = 1
+_COARSE = {"PCM_U8", "PCM_S8", "ALAW", "ULAW"}
+# What libsndfile notes when AIFF, W64, RF64 or AU claim more bytes than there are.
+_SHORT = re.compile(r"(?:FORM|SSND|riff|Riff size|Data Size)\s*:\s*(\d+) \(should be (\d+)\)")
+_SUFFIXES = {
+    "WAV": (".wav", ".wave"), "WAVEX": (".wav", ".wave"), "RF64": (".wav", ".rf64"), "FLAC": (".flac",), "MPEG": (".mp3",),
+    "MP3": (".mp3",), "OGG": (".ogg", ".oga", ".opus"), "AIFF": (".aif", ".aiff", ".aifc"), "W64": (".w64",),
+    "CAF": (".caf",), "AU": (".au", ".snd"),
+}  # fmt: skip
+# MP3 frames of 1152 samples; encoders and decoders differ by a few in what they trim.
+_MP3_SLACK = 3 * 1152
+_SEGMENT_SLACK = 0.1
+_stderr_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Samples as the file has them."""
+
+    samples: NDArray[np.float32]
+    """(time, channels), not empty."""
+    rate: int
+    coarse: bool
+    """Whether the file has 8-bit steps."""
+    warnings: tuple[str, ...] = ()
+
+
+def decode(file: BinaryIO, *, name: str, start: float | None, end: float | None, limits: Limits) -> Signal:
+    """Decode a file, or the stretch from ``start`` to ``end`` seconds, whatever its suffix says.
+
+    Raises:
+        AudioRejected: see :func:`tts_train.corpus.audio.read_audio`.
+    """
+    warnings = check_container(file)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    try:
+        with silent_stderr(), _sound_file(file) as sound:
+            signal = _read(sound, size, start, end, limits)
+            _check_cut(sound, file, warnings)
+            suffix = osp.splitext(name)[1].lower()
+            odd = bool(suffix) and suffix not in _SUFFIXES.get(sound.format, (suffix,))
+    except soundfile.LibsndfileError as error:
+        return _decode_other(file, error, start, end, limits)
+    except (MemoryError, RuntimeError, ValueError, OSError) as error:
+        raise AudioRejected("decode_error", str(error) or type(error).__name__) from None
+    return Signal(signal.samples, signal.rate, signal.coarse, (*warnings, *(("suffix_mismatch",) if odd else ())))
+
+
+@contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Keep C libraries from printing about each damaged file; Python's own messages wait outside."""
+    with _stderr_lock:
+        try:
+            saved = os.dup(2)
+        except OSError:
+            yield  # there is no stderr to keep quiet
+            return
+        null = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(null, 2)
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(null)
+            os.close(saved)
+
+
+def stretch(start: float | None, end: float | None, *, frames: int, rate: int, limits: Limits) -> tuple[int, int]:
+    """Return (first frame, number of frames) of a stretch in a file of ``frames`` frames.
+
+    Raises:
+        AudioRejected: ``empty_audio``, ``bad_segment``, ``too_short`` or ``too_long``.
+    """
+    if frames <= 0:
+        raise AudioRejected("empty_audio", "0 samples")
+    first = round((start or 0.0) * rate)
+    last = frames if end is None else round(end * rate)
+    if first >= frames or last > frames + _SEGMENT_SLACK * rate or last <= first:
+        raise AudioRejected("bad_segment", f"from {start} to {end} s in a recording of {frames / rate:.2f} s")
+    count = min(last, frames) - first
+    if count < limits.min_seconds * rate:
+        raise AudioRejected("too_short", f"{count / rate:.3f} s, not at least {limits.min_seconds:g} s")
+    if count > limits.max_seconds * rate:
+        raise AudioRejected("too_long", f"{count / rate:.1f} s, not at most {limits.max_seconds:g} s")
+    return first, count
+
+
+def _sound_file(file: BinaryIO) -> Any:  # noqa: ANN401 - soundfile is not typed
+    """Open by descriptor where there is one: no name reaches the library, and no suffix misleads it."""
+    try:
+        descriptor = file.fileno() if os.name == "posix" else None
+    except OSError:
+        descriptor = None
+    if descriptor is None:
+        return soundfile.SoundFile(file)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return soundfile.SoundFile(descriptor, closefd=False)
+
+
+def _read(sound: Any, size: int, start: float | None, end: float | None, limits: Limits) -> Signal:  # noqa: ANN401
+    rate, frames = int(sound.samplerate), int(sound.frames)
+    check_claim(frames=frames, rate=rate, channels=sound.channels, size=size, limits=limits)
+    first, count = stretch(start, end, frames=frames, rate=rate, limits=limits)
+    if first:
+        sound.seek(first)
+    blocks: list[NDArray[np.float32]] = []
+    missing = count
+    while missing and len(block := sound.read(min(missing, _BLOCK_SECONDS * rate), dtype="float32", always_2d=True)):
+        blocks.append(block)
+        missing -= len(block)
+    if missing > (_MP3_SLACK if sound.format in {"MP3", "MPEG"} else 0):
+        raise AudioRejected("truncated", f"{count - missing} of {count} samples could be read")
+    if not blocks:
+        raise AudioRejected("empty_audio", "0 samples")
+    return Signal(np.concatenate(blocks), rate, sound.subtype in _COARSE)
+
+
+def _check_cut(sound: Any, file: BinaryIO, warnings: tuple[str, ...]) -> None:  # noqa: ANN401
+    if sound.format == "OGG" and ogg_is_cut(file):
+        raise AudioRejected("truncated", "the last Ogg page is missing or incomplete")
+    if sound.format in {"WAV", "WAVEX"} or "streamed_header" in warnings:
+        return
+    for claimed, present in _SHORT.findall(sound.extra_info):
+        if int(present) < int(claimed) < 0x7FFF0000:
+            raise AudioRejected("truncated", f"{present} of {claimed} bytes are there")
+
+
+def _decode_other(file: BinaryIO, error: Any, start: float | None, end: float | None, limits: Limits) -> Signal:  # noqa: ANN401
+    """Decode what libsndfile refused, or say why not."""
+    foreign = foreign_format(file)
+    if foreign:
+        from tts_train.corpus.decode_av import decode_av
+
+        return decode_av(file, kind=foreign, start=start, end=end, limits=limits)
+    if error.code == _NOT_RECOGNISED:
+        raise AudioRejected("not_audio", describe(file)) from None
+    if file.seek(0) == 0 and file.read(4) == b"OggS" and ogg_is_cut(file):
+        raise AudioRejected("truncated", "the last Ogg page is missing or incomplete") from None
+    raise AudioRejected("decode_error", str(error)) from None

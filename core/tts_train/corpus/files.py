@@ -1,0 +1,220 @@
+"""Find the audio that a row names, inside the corpus only, with few system calls for a million rows."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from os import path as osp
+from pathlib import Path
+from typing import NamedTuple
+from unicodedata import normalize
+
+AUDIO_SUFFIXES = (
+    ".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".mp4", ".mka", ".wma",
+    ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf", ".au", ".oga",
+)  # fmt: skip
+AUDIO_FOLDERS = ("", "wavs", "wav", "audio", "clips")
+
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+
+
+class Found(NamedTuple):
+    """An audio file that a row names."""
+
+    path: Path
+    name: str
+    """Relative to the corpus, ``/`` between; absolute for a file outside that was allowed."""
+    warnings: tuple[str, ...] = ()
+
+
+class NotFound(NamedTuple):
+    """Why a name leads to no usable file."""
+
+    reason: str
+    detail: str
+
+
+class AudioFinder:
+    """Resolves names of audio files against a corpus.
+
+    Args:
+        root: folder whose real path no file may leave.
+        allow_outside: read files outside of the root as well.
+    """
+
+    def __init__(self, root: Path, *, allow_outside: bool = False) -> None:
+        self.root = osp.realpath(root)
+        self.boundary = _boundary(self.root)
+        self.allow_outside = allow_outside
+        self._folders: dict[str, _Folder | None] = {}
+        self._outside: set[str] = set()
+
+    def find(self, name: str, *, base: str | None = None) -> Found | NotFound:
+        """Return the file called ``name``, as a path from ``base`` (default: the root), its ``wavs/`` and the like.
+
+        The suffix may be missing; Unicode forms, letter case and path separators of another system are matched too.
+        """
+        if "\0" in name or not name.strip():
+            return NotFound("missing", "the row names no file")
+        if osp.isabs(name) or _DRIVE.match(name):
+            return self._find_absolute(name, base)
+        return self._find_relative(name, base) or NotFound("missing", f"no file {name!r} in {self.root}")
+
+    def unlisted(self) -> int:
+        """Count the audio files that lie beside the ones that were found, and that nothing asked for."""
+        folders = {folder.real: folder for folder in self._folders.values() if folder and folder.used}
+        return sum(
+            1 for folder in folders.values() for name, kind in folder.names.items() if kind == "f" and is_audio(name)
+        )
+
+    def _find_absolute(self, name: str, base: str | None) -> Found | NotFound:
+        if osp.isabs(name) and osp.lexists(name):
+            return self._check(osp.dirname(name), osp.basename(name), ())
+        # A list made on another machine: the end of its paths is often right. The longest end wins.
+        parts = [part for part in re.split(r"[\\/]+", name) if part and not part.endswith(":")]
+        for first in range(len(parts)):
+            found = self._find_relative("/".join(parts[first:]), base)
+            if isinstance(found, Found):
+                return found._replace(warnings=(*found.warnings, "path_relocated"))
+        return NotFound("missing", f"no file {name!r}, and none like it in {self.root}")
+
+    def _find_relative(self, name: str, base: str | None) -> Found | NotFound | None:
+        left = False
+        for spelling in (name, name.replace("\\", "/")) if "\\" in name else (name,):
+            folder_part, last = osp.split(spelling)
+            for start in (base, self.root) if base and base != self.root else (self.root,):
+                for folder in AUDIO_FOLDERS:
+                    path = osp.join(start, folder, folder_part) if folder or folder_part else start
+                    if (listing := self._folder(path)) and (match := listing.match(last)):
+                        return self._check(path, *match)
+                    left = left or path in self._outside
+        return NotFound("outside_root", f"{name!r} leads out of {self.boundary}") if left else None
+
+    def _check(self, folder: str, name: str, warnings: tuple[str, ...]) -> Found | NotFound:
+        listing = self._folder(folder)
+        kind = listing.names.get(name, "?").lower() if listing else "?"
+        real = osp.join(listing.real if listing else osp.realpath(folder), name)
+        if kind in "l?":
+            real = osp.realpath(real)
+            if not self.allow_outside and not self._inside(real):
+                return NotFound("outside_root", f"{name!r} leads out of {self.boundary} to {real!r}")
+            kind = "f" if osp.isfile(real) else "d" if osp.exists(real) else "missing"
+        elif not self.allow_outside and listing and not listing.inside:
+            return NotFound("outside_root", f"{name!r} leads out of {self.boundary} to {real!r}")
+        if kind != "f":
+            reason = "missing" if kind == "missing" else "not_regular"
+            detail = "a link to nothing" if kind == "missing" else "a folder, a pipe or a device"
+            return NotFound(reason, f"{name!r} is {detail}")
+        if listing is None:
+            return NotFound("missing", f"{name!r} cannot be reached")
+        listing.use(name)
+        return Found(Path(listing.real, name), listing.prefix + name, warnings)
+
+    def _folder(self, path: str) -> _Folder | None:
+        if path not in self._folders:
+            self._folders[path] = _Folder.read(path, self)
+        return self._folders[path]
+
+    def _inside(self, real: str) -> bool:
+        return is_inside(real, self.boundary)
+
+
+class _Folder:
+    """The entries of one folder, read once."""
+
+    def __init__(self, real: str, names: dict[str, str], finder: AudioFinder) -> None:
+        self.real = real
+        self.names = names
+        """Kind by name: f a file, l a link, d anything else; in upper case once a row has named it."""
+        self.used = False
+        self.inside = is_inside(real, finder.boundary)
+        relative = osp.relpath(real, finder.root) if is_inside(real, finder.root) else real
+        self.prefix = "" if relative == "." else relative.replace(os.sep, "/") + "/"
+        self._folded: dict[str, list[str]] | None = None
+
+    @classmethod
+    def read(cls, path: str, finder: AudioFinder) -> _Folder | None:
+        real = osp.realpath(path)
+        # Folders outside are not even listed, so that a list cannot probe the disk.
+        if not finder.allow_outside and not is_inside(real, finder.boundary):
+            finder._outside.add(path)
+            return None
+        try:
+            with os.scandir(real) as entries:
+                return cls(real, {entry.name: _kind(entry) for entry in entries}, finder)
+        except OSError:
+            return None
+
+    def use(self, name: str) -> None:
+        self.used = True
+        self.names[name] = self.names.get(name, "f").upper()
+
+    def match(self, name: str) -> tuple[str, tuple[str, ...]] | None:
+        if name in self.names:
+            return name, ()
+        for suffix in AUDIO_SUFFIXES:
+            if name + suffix in self.names:
+                return name + suffix, ()
+        return self._match_folded(name)
+
+    def _match_folded(self, name: str) -> tuple[str, tuple[str, ...]] | None:
+        if self._folded is None:
+            self._folded = {}
+            for actual in self.names:
+                for key in {_fold(actual), _fold(osp.splitext(actual)[0]) if is_audio(actual) else _fold(actual)}:
+                    self._folded.setdefault(key, []).append(actual)
+        candidates = self._folded.get(_fold(name), [])
+        same_case = [actual for actual in candidates if _same_form(actual, name)]
+        if len(same_case) == 1:
+            return same_case[0], ()
+        return (candidates[0], ("case_mismatch",)) if len(candidates) == 1 else None
+
+
+def is_audio(name: str) -> bool:
+    """Tell by its suffix whether a file is meant to be audio."""
+    return osp.splitext(name)[1].lower() in AUDIO_SUFFIXES
+
+
+def is_inside(real: str, root: str) -> bool:
+    """Tell whether a real path is the folder ``root`` or below it."""
+    return real == root or real.startswith(root if root.endswith(os.sep) else root + os.sep)
+
+
+def walk(root: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield (folder, sorted names of its non-folders) below ``root``, sorted, not following links to folders."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        # A link or a folder that is called like audio was meant as a row, and must not vanish.
+        odd = [name for name in folders if is_audio(name)]
+        folders[:] = [name for name in folders if name not in odd]
+        yield folder, sorted([*names, *odd])
+
+
+def first_existing(root: Path, names: Iterable[str]) -> Path | None:
+    """Return the first of ``names`` that is a file in ``root``."""
+    return next((root / name for name in names if (root / name).is_file()), None)
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    if entry.is_symlink():
+        return "l"
+    return "f" if entry.is_file(follow_symlinks=False) else "d"
+
+
+@lru_cache(maxsize=4096)
+def _fold(name: str) -> str:
+    return normalize("NFC", normalize("NFC", name).casefold())
+
+
+def _same_form(actual: str, name: str) -> bool:
+    composed, wanted = normalize("NFC", actual), normalize("NFC", name)
+    return wanted in (composed, osp.splitext(composed)[0])
+
+
+def _boundary(root: str) -> str:
+    """A snapshot in the hub's cache is a folder of links into ``blobs``, two folders up: the whole is the corpus."""
+    parent = osp.dirname(root)
+    outer = osp.dirname(parent)
+    return outer if osp.basename(parent) == "snapshots" and osp.isdir(osp.join(outer, "blobs")) else root

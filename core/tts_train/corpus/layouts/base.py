@@ -1,0 +1,63 @@
+"""What a layout hands over: raw rows, which the builder turns into utterances or reasons."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from tts_train.corpus.utterance import Rejected, TokenRow
+
+
+class RawRow(NamedTuple):
+    """One row as it stands in the corpus, not looked at yet."""
+
+    origin: str
+    audio: str | bytes
+    """A name to look for, or the encoded file itself."""
+    text: str
+    speaker: str | None = None
+    """None: the layout has no such column. Empty: it has, and this row left it out."""
+    language: str | None = None
+    start: float | None = None
+    end: float | None = None
+    base: str | None = None
+    """Folder that the audio's name starts from; None is the root of the corpus."""
+
+
+class Layout(ABC):
+    """A corpus in one layout.
+
+    Args:
+        path: what the user named.
+        root: folder that holds all of the corpus.
+    """
+
+    name: ClassVar[str]
+    """What ``--corpus_format`` calls it."""
+    summary: ClassVar[str]
+    """Its shape, for error messages."""
+    replayable: ClassVar[bool] = True
+    """Whether reading all rows twice is cheap."""
+
+    def __init__(self, path: Path, root: Path) -> None:
+        self.path = path
+        self.root = root
+
+    @classmethod
+    @abstractmethod
+    def detect(cls, path: Path) -> Layout | None:
+        """Return the layout if ``path`` has it, else None.
+
+        Raises:
+            DataError: if it has it and cannot be read, for example for its encoding.
+        """
+
+    @abstractmethod
+    def raws(self) -> Iterator[RawRow | TokenRow | Rejected]:
+        """Yield every row in order; the same again at each call."""
+
+    def shown(self, file: Path) -> str:
+        """The name of a corpus file in origins."""
+        return file.relative_to(self.root).as_posix() if file.is_relative_to(self.root) else file.as_posix()

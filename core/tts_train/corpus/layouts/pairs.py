@@ -1,0 +1,89 @@
+"""Recordings with their text beside them: ``x.wav`` and ``x.txt``, ``x.lab`` or ``x.normalized.txt``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from os import path as osp
+from pathlib import Path
+
+from tts_train.corpus.files import is_audio, walk
+from tts_train.corpus.layouts.base import Layout, RawRow
+from tts_train.corpus.text import guess_encoding
+from tts_train.corpus.utterance import Rejected
+
+SUFFIXES = (".normalized.txt", ".txt", ".lab")
+"""In order of preference."""
+
+_MAX_BYTES = 1 << 20
+_NOT_TRANSCRIPTS = {
+    "readme",
+    "license",
+    "licence",
+    "copying",
+    "notice",
+    "speakers",
+    "speaker-info",
+    "chapters",
+    "books",
+}
+
+
+class Pairs(Layout):
+    """A folder, read with all its subfolders."""
+
+    name = "pairs"
+    summary = "x.wav beside x.txt, x.lab or x.normalized.txt"
+
+    @classmethod
+    def detect(cls, path: Path) -> Pairs | None:
+        if not path.is_dir():
+            return None
+        layout = cls(path, path)
+        paired = any(_transcript(stem, names) for _, stems, names in layout._folders() for stem in stems)
+        return layout if paired else None
+
+    def raws(self) -> Iterator[RawRow | Rejected]:
+        for folder, stems, names in self._folders():
+            for stem, recordings in stems.items():
+                transcript = _transcript(stem, names)
+                for recording in recordings:
+                    yield self._pair(folder, recording, transcript)
+            for name in sorted(names) if stems else ():
+                if (stem := _stem(name)) not in stems and stem.lower() not in _NOT_TRANSCRIPTS:
+                    yield Rejected(self.shown(Path(folder, name)), "missing", "a transcript without a recording")
+
+    def _folders(self) -> Iterator[tuple[str, dict[str, list[str]], set[str]]]:
+        """Yield (folder, recordings by stem, names of texts)."""
+        for folder, names in walk(str(self.path)):
+            stems: dict[str, list[str]] = {}
+            for name in names:
+                if is_audio(name):
+                    stems.setdefault(osp.splitext(name)[0], []).append(name)
+            yield folder, stems, {name for name in names if name.endswith(SUFFIXES)}
+
+    def _pair(self, folder: str, recording: str, transcript: str | None) -> RawRow | Rejected:
+        origin = self.shown(Path(folder, recording))
+        if transcript is None:
+            return Rejected(origin, "missing_text", "no .txt, .lab or .normalized.txt of this name")
+        path = Path(folder, transcript)
+        try:
+            if not path.is_file() or path.stat().st_size > _MAX_BYTES:
+                return Rejected(origin, "bad_row", f"{transcript} is no small text file")
+            data = path.read_bytes()
+        except OSError as error:
+            return Rejected(origin, "unreadable", f"{transcript}: {error.strerror}")
+        try:
+            return RawRow(origin, recording, data.decode("utf-8-sig"), base=folder)
+        except UnicodeDecodeError:
+            return Rejected(
+                origin, "text_encoding", f"{transcript} looks like {guess_encoding(data)}, which is a guess"
+            )
+
+
+def _transcript(stem: str, names: set[str]) -> str | None:
+    return next((stem + suffix for suffix in SUFFIXES if stem + suffix in names), None)
+
+
+def _stem(name: str) -> str:
+    suffix = next(suffix for suffix in (".original.txt", *SUFFIXES) if name.endswith(suffix))
+    return name[: -len(suffix)]

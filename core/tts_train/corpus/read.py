@@ -1,0 +1,144 @@
+"""Open a corpus in whatever layout it has, and read its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tts_train.corpus.builder import RowBuilder
+from tts_train.corpus.files import AudioFinder
+from tts_train.corpus.layouts.bars import BarList
+from tts_train.corpus.layouts.base import Layout, RawRow
+from tts_train.corpus.layouts.columnar import Arrow, Parquet
+from tts_train.corpus.layouts.experiment import Experiment
+from tts_train.corpus.layouts.hub import Hub
+from tts_train.corpus.layouts.jsonl import JsonLines
+from tts_train.corpus.layouts.pairs import Pairs
+from tts_train.corpus.layouts.table import Table
+from tts_train.corpus.ledger import Ledger
+from tts_train.corpus.text import clean_text, has_words
+from tts_train.corpus.utterance import Rejected, Row, TokenRow, Utterance
+from tts_train.errors import DataError
+
+# In the order in which they are tried: the most telling marks first.
+_LAYOUTS: tuple[type[Layout], ...] = (Experiment, Arrow, Parquet, JsonLines, Table, BarList, Pairs, Hub)
+_FAMILIES = {
+    "ljspeech": ("metadata",),
+    "piper": ("metadata",),
+    "f5": ("metadata",),
+    "audiofolder": ("jsonl", "metadata"),
+    "huggingface": ("arrow", "parquet", "hub"),
+}
+
+LAYOUTS = tuple(layout.name for layout in _LAYOUTS)
+"""Names that ``--corpus_format`` takes, besides ``auto`` and the usual names of families."""
+
+
+class Corpus:
+    """A corpus whose layout is known; its rows are read from disk at each call of :meth:`rows`.
+
+    Attributes:
+        path: what the user named.
+        root: real folder that no audio file may lead out of.
+        layout: name of the layout.
+        total: number of rows, once they have been counted; None before.
+    """
+
+    def __init__(self, layout: Layout, *, allow_outside: bool = False) -> None:
+        self.path = layout.path
+        self.layout = layout.name
+        self.total: int | None = None
+        self._layout = layout
+        self._finder = AudioFinder(layout.root, allow_outside=allow_outside)
+        self.root = None if allow_outside else Path(self._finder.boundary)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield every row in order: usable ones with cleaned text and found audio, the others with a reason.
+
+        Of rows with the same audio and stretch, the first is kept if they agree on the text and none if they do not.
+        """
+        builder, texts = RowBuilder(self._finder), dict[int, int]()
+        conflicts = self._conflicts() if self._layout.replayable else frozenset()
+        for raw in self._layout.raws():
+            if not isinstance(raw, RawRow):
+                yield raw
+            elif conflicts and _audio_key(raw) in conflicts:
+                yield Rejected(raw.origin, "conflict", f"another text for {raw.audio!r}")
+            else:
+                row = builder.build(raw)
+                yield _without_repeat(row, texts) if isinstance(row, Utterance) else row
+
+    def unlisted_audio(self) -> int:
+        """Count audio files beside the used ones that no row names; call it after :meth:`rows` is through."""
+        return self._finder.unlisted()
+
+    def _conflicts(self) -> frozenset[int]:
+        """Read ahead for audio that has two texts, and count the rows; only hashes are held."""
+        texts, conflicts, total = dict[int, int](), set[int](), 0
+        for raw in self._layout.raws():
+            total += 1
+            if isinstance(raw, RawRow) and has_words(text := clean_text(raw.text)[0]):
+                key, value = _audio_key(raw), hash(text)
+                if texts.setdefault(key, value) != value:
+                    conflicts.add(key)
+        self.total = total
+        return frozenset(conflicts)
+
+
+def open_corpus(path: Path | str, *, layout: str = "auto", allow_outside: bool = False) -> Corpus:
+    """Open a corpus: a folder, a file, or the name of a data set on the hub.
+
+    Args:
+        path: what to read.
+        layout: one of :data:`LAYOUTS`, a family such as ``ljspeech`` or ``huggingface``, or ``auto``.
+        allow_outside: let paths lead out of the corpus folder.
+
+    Raises:
+        DataError: if the layout is unknown or does not fit, or a list is not UTF-8.
+    """
+    path = Path(path)
+    allowed = _FAMILIES.get(layout, (layout,)) if layout != "auto" else LAYOUTS
+    if not set(allowed) <= set(LAYOUTS):
+        names = ", ".join(("auto", *LAYOUTS, *_FAMILIES))
+        raise DataError(f"{layout!r} is no corpus layout. Choose --corpus_format from: {names}.")
+    for candidate in _LAYOUTS:
+        if candidate.name in allowed and (found := candidate.detect(path)):
+            return Corpus(found, allow_outside=allow_outside)
+    raise DataError(_no_layout(path, allowed))
+
+
+def kept_utterances(corpus: Corpus, ledger: Ledger) -> Iterator[Utterance | TokenRow]:
+    """Yield the rows that pass the rules of rows, and put the others into the ledger.
+
+    Each yielded row is open in the ledger until the caller settles it with ``ledger.keep`` or ``ledger.drop``.
+    """
+    for row in corpus.rows():
+        ledger.begin(row)
+        if not isinstance(row, Rejected):
+            yield row
+    if unlisted := corpus.unlisted_audio():
+        ledger.warn("unlisted_audio", count=unlisted)
+
+
+def _audio_key(raw: RawRow) -> int:
+    return hash((raw.audio, raw.start, raw.end, raw.base))
+
+
+def _without_repeat(row: Utterance, texts: dict[int, int]) -> Utterance | Rejected:
+    key, text = int(row.id, 16), hash(row.text)
+    if key not in texts:
+        texts[key] = text
+        return row
+    reason = "duplicate" if texts[key] == text else "conflict"
+    return Rejected(row.origin, reason, f"an earlier row has the same audio ({row.id})")
+
+
+def _no_layout(path: Path, allowed: tuple[str, ...]) -> str:
+    known = "\n".join(f"  {layout.name}: {layout.summary}" for layout in _LAYOUTS if layout.name in allowed)
+    if not path.exists():
+        return f"{path} does not exist. Name a corpus:\n{known}"
+    seen = "a file"
+    if path.is_dir():
+        names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
+        seen = f"a folder with {', '.join(names[:8])}{' …' if len(names) > 8 else ''}" if names else "an empty folder"
+    return f"{path} is {seen}, which fits no layout that was asked for:\n{known}"

@@ -1,0 +1,72 @@
+"""The records a corpus is read into: an utterance, a tokenised row, and a row that cannot be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from os import fsencode
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One recording (or a stretch of one) with what is said in it."""
+
+    id: str
+    """16 hexadecimal digits; the same for the same audio file and stretch, different for any other."""
+    audio: Path | bytes
+    """A regular file inside the corpus, or the encoded file itself."""
+    text: str
+    """Cleaned: NFC, no control or invisible characters, at least one letter or digit."""
+    speaker: str | None = None
+    language: str | None = None
+    """Lower case, as the corpus names it; ``jp`` and ``kr`` are read as ``ja`` and ``ko``."""
+    start: float | None = None
+    """Where the stretch begins, in seconds; None is the beginning of the file."""
+    end: float | None = None
+    """Where the stretch ends, in seconds; None is the end of the file."""
+    origin: str = ""
+    """Where the row stands, for people: ``metadata.csv:12``. Unique in its corpus."""
+    warnings: tuple[str, ...] = ()
+    """Names from :data:`tts_train.corpus.reasons.WARNINGS`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenRow:
+    """One row of a data set that is already tokenised."""
+
+    id: str
+    input_ids: NDArray[np.int64]
+    """(tokens,), padding removed."""
+    origin: str = ""
+    labels: NDArray[np.int64] | None = None
+    """(tokens,), -100 where no loss is taken; None if the data set has no such column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that cannot be used, and why."""
+
+    origin: str
+    reason: str
+    """A name from :data:`tts_train.corpus.reasons.REASONS`."""
+    detail: str = ""
+
+
+Row: TypeAlias = "Utterance | TokenRow | Rejected"
+
+
+def utterance_id(name: str, start: float | None = None, end: float | None = None) -> str:
+    """Return a stable id for a stretch of the audio file ``name`` (its path relative to the corpus, ``/`` between).
+
+    The name is taken byte for byte, so that files which differ only in case, folder or Unicode form keep apart.
+    """
+    digest = blake2b(fsencode(name), digest_size=8)
+    if start is not None or end is not None:
+        digest.update(f"\0{start}\0{end}".encode())
+    return digest.hexdigest()
