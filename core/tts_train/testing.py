@@ -1,0 +1,79 @@
+"""For the tests of backends: does a backend keep the promises that tts-train makes in its name?"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from tts_train.backend import Backend, Stage
+from tts_train.cli import main
+from tts_train.plugins import Plugins
+
+STEPS = 4
+
+
+class BackendPlugin(Protocol):
+    """A module that satisfies this is a backend plugin: ``_: BackendPlugin = my_plugin`` is checked statically."""
+
+    def tts_train_backend(self) -> Backend:
+        """Describe the backend."""
+
+
+def check_backend(name: str, *, folder: Path, settings: Sequence[str] = ()) -> None:
+    """Assert that an installed backend keeps every stage's promises.
+
+    Every stage is trained for four steps on the CPU with its tiny settings, stopped after two and continued, and the
+    weights must equal those of an uninterrupted run bit for bit; every export format is written and read back.
+
+    Args:
+        name: the backend's name.
+        folder: an empty folder for the runs.
+        settings: further words for ``fit``, for example ``["--data.path", "prepared"]``.
+
+    Raises:
+        AssertionError: naming the promise that is broken.
+    """
+    plugins = Plugins(selected=())
+    backend = plugins.load(name)
+    for stage in backend.stages:
+        _check_options(plugins, stage)
+        _check_continuation(backend, stage, folder, settings)
+        for format_name in plugins.formats(stage):
+            out = folder / f"{stage.name}-{format_name}"
+            code = main(["export", str(folder / f"{stage.name}-whole"), "--format", format_name, "--out", str(out)])
+            assert code == 0, f"exporting {stage.name} as {format_name} ended with exit code {code}"
+
+
+def _check_options(plugins: Plugins, stage: Stage) -> None:
+    for what, owner in (("model", plugins.model(stage)), ("data", plugins.data(stage))):
+        documented = inspect.getdoc(owner) or ""
+        for parameter in list(inspect.signature(owner).parameters.values()):
+            option = f"--{what}.{parameter.name} of stage {stage.name!r}"
+            assert parameter.annotation is not inspect.Parameter.empty, f"{option} has no type"
+            assert f"{parameter.name}:" in documented, (
+                f"{option} has no line under Args: in {owner.__name__}'s docstring"
+            )
+
+
+def _check_continuation(backend: Backend, stage: Stage, folder: Path, settings: Sequence[str]) -> None:
+    tiny = [word for key, value in stage.tiny.items() for word in (f"--{key}", str(value))]
+    base = ["fit", "--backend", backend.name, "--stage", stage.name, *tiny, *settings, "--trainer.accelerator", "cpu"]
+    whole, parts = folder / f"{stage.name}-whole", folder / f"{stage.name}-parts"
+    for steps, run in ((STEPS, whole), (STEPS // 2, parts), (STEPS, parts)):
+        code = main([*base, "--run_dir", str(run), "--trainer.max_steps", str(steps)])
+        assert code == 0, f"training stage {stage.name!r} to step {steps} ended with exit code {code}"
+    different = _different_weights(whole, parts)
+    assert not different, f"stage {stage.name!r} does not continue exactly: {different[:5]} differ"
+
+
+def _different_weights(one: Path, other: Path) -> list[str]:
+    import torch
+
+    from tts_train.run.checkpoint import open_checkpoint
+
+    left: Mapping[str, Any] = open_checkpoint(one).weights()
+    right: Mapping[str, Any] = open_checkpoint(other).weights()
+    assert left.keys() == right.keys(), "the two runs have different weights"
+    return [key for key in left if not torch.equal(left[key], right[key])]
