@@ -53,7 +53,7 @@ class OptimizerOptions:
 
 @dataclass(frozen=True)
 class ScheduleOptions:
-    """How the learning rate moves over the run; a function of the step alone, so that a resumed run is on the same curve."""
+    """How the learning rate moves: a function of the step alone, so that a resumed run is on the same curve."""
 
     name: ScheduleName = "cosine"
     """Shape after warm-up: ``cosine`` or ``linear`` down to ``final_share`` at the last step, or ``constant``."""

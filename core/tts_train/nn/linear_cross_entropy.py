@@ -97,7 +97,7 @@ def _plan(kept: Tensor, row_groups: Sequence[RowGroup], vocabulary: int) -> _Pla
 class _FusedHead(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: Any,  # noqa: ANN401 - autograd's context takes any attribute
         hidden: Tensor,
         weight: Tensor,
         targets: Tensor,
@@ -118,7 +118,7 @@ class _FusedHead(torch.autograd.Function):
             for index, rows in plan:
                 part = _Part(matrix, rows, grad_weight)
                 whole = torch.arange(targets.numel(), device=targets.device) if index is None else index
-                for chunk in whole.split(chunk_tokens):
+                for chunk in torch.split(whole, chunk_tokens):
                     states = hidden.detach()[chunk].to(compute)
                     losses[chunk], predictions[chunk], gradient = part.step(
                         states, targets[chunk], wide, need_hidden=needs_hidden
@@ -131,7 +131,11 @@ class _FusedHead(torch.autograd.Function):
         return losses.sum(), losses, predictions
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        grad_loss: Tensor,
+        *_: Tensor,
+    ) -> tuple[Tensor | None, ...]:
         if ctx.gradients is None:
             raise RuntimeError("linear_cross_entropy: its gradients were already used; a second backward cannot be.")
         grad_hidden, grad_weight = ctx.gradients
@@ -181,7 +185,7 @@ class _Part:
         """Put the gathered rows' gradient where it belongs."""
         if len(self.rows) > 1 and self.gradient is not None:
             sizes = [end - start for start, end in self.rows]
-            for view, piece in zip(self.views, self.gradient.split(sizes), strict=True):
+            for view, piece in zip(self.views, torch.split(self.gradient, sizes), strict=True):
                 view.add_(piece)
 
     def _to_local(self, ids: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def packed_attention(
         return _one_kernel(query, key, value, cu_seqlens=cu_seqlens, max_seqlen=max_seqlen, scale=scale)
     lengths = cu_seqlens.diff().tolist()
     grouped = query.shape[1] != key.shape[1]
-    pieces = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
+    pieces = zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), strict=True)
     done = [
         scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scale, enable_gqa=grouped)
         for q, k, v in pieces
@@ -80,7 +80,7 @@ def _attention(
     *,
     cu_seqlens: Tensor | None = None,
     max_seqlen: int | None = None,
-    **_: Any,
+    **_: object,
 ) -> tuple[Tensor, None]:
     """Answer transformers' attention call; the result is (B, T, heads, head_dim)."""
     if cu_seqlens is not None and max_seqlen is not None:
@@ -105,7 +105,7 @@ def _attention(
     return output.transpose(1, 2).contiguous(), None
 
 
-def _mask(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
+def _mask(*args: object, attention_mask: Tensor | None = None, **kwargs: object) -> Tensor | None:
     """Make no mask unless the caller brought padding of its own (generation with left padding)."""
     return None if attention_mask is None else sdpa_mask(*args, attention_mask=attention_mask, **kwargs)
 
@@ -140,7 +140,8 @@ def _one_kernel(
         options["scale"] = scale
     elif scale is not None:
         query = query * (scale * query.shape[-1] ** 0.5)
-    flat = [tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value)]
+    q, k, v = (tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value))
     cumulative = cu_seqlens.to(torch.int32)
-    output = varlen_attn(*flat, cumulative, cumulative, max_seqlen, max_seqlen, **options)
-    return output.transpose(0, 1).unsqueeze(0)
+    output: Any = varlen_attn(q, k, v, cumulative, cumulative, max_seqlen, max_seqlen, **options)
+    result: Tensor = output.transpose(0, 1).unsqueeze(0)
+    return result

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ from transformers import LlamaForCausalLM
 from tts_train.errors import ConfigError
 
 from tts_train_orpheus.network import OrpheusNetwork
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +57,7 @@ class LoraOptions:
     def __post_init__(self) -> None:
         if self.rank < 1 or self.alpha <= 0:
             raise ConfigError(
-                f"--model.lora.rank must be at least 1 and --model.lora.alpha above 0, not {self.rank} and {self.alpha}."
+                f"--model.lora.rank must be 1 or more and --model.lora.alpha above 0, not {self.rank} and {self.alpha}."
             )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"--model.lora.dropout must be in [0, 1), and {self.dropout} was given.")
@@ -117,7 +121,7 @@ def merge(network: OrpheusNetwork) -> None:
         base = module.get_base_layer()
         if type(base) is not nn.Linear:
             raise ConfigError(
-                "Adapters cannot be merged into a quantised base; load the base unquantised and merge there."
+                "Adapters cannot be merged into a quantised base: load the base unquantised, merge there."
             )
         a, b = module.lora_A[_ADAPTER].weight, module.lora_B[_ADAPTER].weight
         wide = torch.promote_types(base.weight.dtype, torch.float32)
@@ -128,7 +132,7 @@ def merge(network: OrpheusNetwork) -> None:
     network.requires_grad_(True)
 
 
-def lora_config(lora: LoraOptions) -> Any:
+def lora_config(lora: LoraOptions) -> LoraConfig:
     """Return PEFT's description of the adapters; its ``to_dict`` is what an adapter file's config holds."""
     from peft import LoraConfig
 
@@ -146,8 +150,8 @@ def lora_config(lora: LoraOptions) -> Any:
 def _check_tie(network: OrpheusNetwork, lora: LoraOptions) -> None:
     if network.tied and lora.train_embedding != lora.train_head:
         raise ConfigError(
-            "This base has its output matrix tied to the embedding, one copy of both: give --model.lora.train_embedding "
-            f"and --model.lora.train_head the same value, not {lora.train_embedding} and {lora.train_head}."
+            "This base has its output matrix tied to the embedding, one copy of both: give "
+            f"--model.lora.train_embedding and --model.lora.train_head the same value, not {lora.train_embedding} and {lora.train_head}."
         )
 
 
@@ -178,7 +182,7 @@ def _quantise(lm: LlamaForCausalLM, method: Method, device: torch.device) -> Non
     logger.info("Quantised the base for --model.method %s on %s.", method, device)
 
 
-def _bitsandbytes(method: Method, device: torch.device) -> Any:
+def _bitsandbytes(method: Method, device: torch.device) -> ModuleType:
     if device.type not in _BITS_DEVICES:
         raise ConfigError(
             f"--model.method {method} cannot run on {device.type}: bitsandbytes serves {', '.join(_BITS_DEVICES)}. "
@@ -194,7 +198,7 @@ def _bitsandbytes(method: Method, device: torch.device) -> Any:
     return bitsandbytes
 
 
-def _four_bit(bnb: Any, linear: nn.Linear, device: torch.device) -> nn.Module:
+def _four_bit(bnb: ModuleType, linear: nn.Linear, device: torch.device) -> nn.Module:
     half = linear.weight.dtype
     new = bnb.nn.Linear4bit(
         linear.in_features, linear.out_features, bias=False, compute_dtype=half, quant_type="nf4", device="meta"
@@ -202,10 +206,12 @@ def _four_bit(bnb: Any, linear: nn.Linear, device: torch.device) -> nn.Module:
     new.weight = bnb.nn.Params4bit(
         linear.weight.data, requires_grad=False, compress_statistics=True, quant_type="nf4", module=new
     ).to(device)
+    # In evaluation bitsandbytes may repack the weights in place for a CPU kernel, which training then cannot read.
+    new.support_avx512bf16_for_cpu = False
     return _checked(new)
 
 
-def _eight_bit(bnb: Any, linear: nn.Linear, device: torch.device) -> nn.Module:
+def _eight_bit(bnb: ModuleType, linear: nn.Linear, device: torch.device) -> nn.Module:
     new = bnb.nn.Linear8bitLt(
         linear.in_features,
         linear.out_features,
@@ -218,12 +224,11 @@ def _eight_bit(bnb: Any, linear: nn.Linear, device: torch.device) -> nn.Module:
     return _checked(new)
 
 
-def _checked(linear: Any) -> nn.Module:
-    stored = linear.weight.dtype
+def _checked(linear: nn.Module) -> nn.Module:
+    stored = linear.get_parameter("weight").dtype
     if stored not in (torch.uint8, torch.int8):
         raise ConfigError(f"bitsandbytes left a matrix as {stored} instead of quantising it; use --model.method lora.")
-    module: nn.Module = linear
-    return module
+    return linear
 
 
 @contextmanager

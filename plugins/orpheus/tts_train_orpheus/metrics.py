@@ -49,7 +49,7 @@ class TokenMetrics:
     def load_totals(self, totals: Tensor) -> None:
         """Replace the sums by ``totals``."""
         sizes = [part.numel() for part in self._parts()]
-        for part, values in zip(self._parts(), totals.split(sizes), strict=True):
+        for part, values in zip(self._parts(), torch.split(totals, sizes), strict=True):
             part.copy_(values)
 
     def compute(self, *, codes: bool = True) -> dict[str, float]:

@@ -172,7 +172,8 @@ class OrpheusModule(LightningModule):
         return sums[0].float(), sums[1].clamp(min=1).float()
 
     def _logs_now(self) -> bool:
-        return (self.trainer.global_step + 1) % max(self.trainer.log_every_n_steps, 1) == 0  # type: ignore[attr-defined]
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return (self.trainer.global_step + 1) % max(every, 1) == 0
 
     def _load_dtype(self) -> torch.dtype:
         if self.dtype_name != "auto":
@@ -191,8 +192,8 @@ class OrpheusModule(LightningModule):
             return None
         if self.device_mesh is not None:
             raise ConfigError(
-                f"--model.method {self.method} cannot be sharded over processes; use --model.method lora, or a strategy "
-                "that gives each process its own copy (--trainer.strategy ddp)."
+                f"--model.method {self.method} cannot be sharded over processes; use --model.method lora, or a "
+                "strategy that gives each process its own copy (--trainer.strategy ddp)."
             )
         return self.trainer.strategy.root_device
 
@@ -223,6 +224,6 @@ def check_names(expected: set[str], given: Mapping[str, Any]) -> None:
     faults = [f"{len(n)} {what} (the first is {n[0]})" for what, n in (("missing", missing), ("unknown", foreign)) if n]
     if faults:
         raise ConfigError(
-            f"The checkpoint does not fit this run's network: {' and '.join(faults)}. Continue with the --model.method, "
-            "--model.lora and --model.init_from that it was made with."
+            f"The checkpoint does not fit this run's network: {' and '.join(faults)}. Continue with the "
+            "--model.method, --model.lora and --model.init_from that it was made with."
         )

@@ -38,7 +38,7 @@ _HUB_HELP = (
 
 @dataclass(frozen=True)
 class TinyOptions:
-    """Size of the seeded network that ``--model.init_from tiny`` makes; vocabulary and rotary settings are the real ones."""
+    """Size of the seeded network of ``--model.init_from tiny``; vocabulary and rotary settings are the real ones."""
 
     hidden: int = 64
     """Width; a multiple of ``heads``."""
@@ -48,7 +48,7 @@ class TinyOptions:
     """Attention heads."""
     kv_heads: int = 2
     """Key and value heads; a divisor of ``heads``."""
-    mlp: int = 160
+    mlp: int = 192
     """Width inside the feed-forward layers."""
     seed: int = 0
     """Seed of the weights; no other seed has a part in them."""
@@ -68,7 +68,7 @@ class HeadOptions:
     """How the output layer and its loss are computed."""
 
     chunk_tokens: int = 1024
-    """Tokens whose logits exist at a time; 1,024 over 156,940 entries take 0.9 GiB in bf16 training. Fewer save memory."""
+    """Tokens whose logits exist at a time: 1,024 over 156,940 entries take 0.9 GiB in bf16, fewer take less."""
     softmax: Literal["full", "audio", "slot"] = "full"
     """Entries an audio position's training loss sees: ``full`` all of them, as the released models were trained;
     ``audio`` the added tokens; ``slot`` the 4,096 codes of its own slot, and where a frame may begin also the end of
@@ -158,7 +158,7 @@ class OrpheusNetwork(nn.Module):
         """Move and cast as usual, but keep the rotary frequencies in float32: bfloat16 would blur long positions."""
         rotary = self.lm.model.rotary_emb
         kept = {name: buffer for name, buffer in rotary.named_buffers() if buffer.device.type != "meta"}
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, buffer in kept.items():
             setattr(rotary, name, buffer.to(getattr(rotary, name).device))
         return self

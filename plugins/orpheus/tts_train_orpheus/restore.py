@@ -62,8 +62,8 @@ def load_trained(
     return network.requires_grad_(False).eval()
 
 
-def _options(kind: type[Options], given: Any) -> Options:
+def _options(kind: type[Options], given: Options | Mapping[str, Any] | None) -> Options:
     if isinstance(given, kind):
         return given
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in dict(given or {}).items()}
-    return kind(**values)
+    values: dict[str, Any] = dict(given or {})  # type: ignore[arg-type]
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
