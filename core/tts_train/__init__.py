@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from tts_train.backend import Backend, Format, ShardingPlan, Stage
+from tts_train.backend import Backend, Demo, Format, ShardingPlan, Stage
 from tts_train.errors import TTSTrainError
 from tts_train.hookspecs import hookimpl
 from tts_train.jobs import ExportJob, PrepareJob, SynthJob
 
 __all__ = [
     "Backend",
+    "Demo",
     "ExportJob",
     "Format",
     "PrepareJob",

@@ -47,6 +47,24 @@ class Format:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Demo:
+    """How ``tts-train demo`` shows a stage on a CPU, offline, in a minute or two."""
+
+    recipe: str
+    """Name of the recipe that is trained."""
+    kill_at: int
+    """Step at which the run is killed, to be continued."""
+    prepare: tuple[str, ...] = ()
+    """Words for ``tts-train prepare`` besides the corpus."""
+    formats: tuple[str, ...] = ()
+    """Formats that are exported."""
+    synth: tuple[str, ...] = ()
+    """Words for ``tts-train synth`` besides the text."""
+    remark: str = ""
+    """What a listener must know about the sound."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One training job of a backend: what it trains, on which data, and what comes before and after."""
 
@@ -72,6 +90,8 @@ class Stage:
     """Configuration defaults of this stage, for example ``{"trainer.gradient_clip_val": 1.0}``."""
     identity: tuple[str, ...] = ()
     """Keys that a run may not change when it continues; a prefix covers what is below it (``"model.lora"``)."""
+    demo: Demo | None = None
+    """How the stage is shown by ``tts-train demo``."""
     tiny: Mapping[str, Any] = field(default_factory=dict)
     """Settings with which the stage trains for two steps on a CPU in seconds; used by ``check_backend``."""
 

@@ -1,1 +1,1 @@
-"""The demo: a sample voice that ships with the package and the settings it is trained with."""
+"""The demo: a sample voice that ships with the package, and the way from its recordings to a sound."""

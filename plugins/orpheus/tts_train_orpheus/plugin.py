@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tts_train import Backend, Format, ShardingPlan, Stage, hookimpl
+from tts_train import Backend, Demo, Format, ShardingPlan, Stage, hookimpl
 
 _HERE = "tts_train_orpheus"
 
@@ -26,6 +26,14 @@ LM = Stage(
     },
     sharding=ShardingPlan(wrap=("LlamaDecoderLayer",), recompute=("LlamaDecoderLayer",)),
     defaults={"trainer.gradient_clip_val": 1.0},
+    demo=Demo(
+        recipe="lm-tiny",
+        kill_at=15,
+        prepare=("--codec", "tiny", "--tokenizer", "tiny"),
+        formats=("hf",),
+        synth=("--codec", "tiny", "--max_new_tokens", "280"),
+        remark="Codec and model are small and start from seeded random weights: this proves the way, it is not speech.",
+    ),
     identity=("model.init_from", "model.method", "model.lora", "data.path"),
 )
 

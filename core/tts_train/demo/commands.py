@@ -1,0 +1,57 @@
+"""Runs real ``tts-train`` command lines in processes of their own, as a user would type them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tts_train.errors import TTSTrainError
+
+# One thread a process: two runs side by side do not disturb each other, and both round alike.
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+_TAIL = 2000
+
+
+@dataclass
+class Started:
+    """A command that runs in the background."""
+
+    words: Sequence[str]
+    process: subprocess.Popen[str]
+    began: float = field(default_factory=time.monotonic)
+
+    def wait(self, *, expected: int = 0) -> Mapping[str, Any]:
+        """Wait for the end and return what the command reported with ``--json``.
+
+        Raises:
+            TTSTrainError: with the end of its output, if the exit code is not the expected one.
+        """
+        out, err = self.process.communicate()
+        code = self.process.returncode
+        if code != expected:
+            raise TTSTrainError(f"`{self}` ended with exit code {code}, not {expected}:\n{err[-_TAIL:]}")
+        last = out.strip().splitlines()[-1:] or ["{}"]
+        report: Mapping[str, Any] = json.loads(last[0]) if last[0].startswith("{") else {}
+        return {**report, "wall_seconds": time.monotonic() - self.began}
+
+    def __str__(self) -> str:
+        return f"tts-train {' '.join(self.words)}"
+
+
+def start(words: Sequence[str]) -> Started:
+    """Start a command."""
+    command = [sys.executable, "-m", "tts_train", *words]
+    environment = {**os.environ, **_ENVIRONMENT}
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return Started(words, subprocess.Popen(command, text=True, env=environment, **pipes))  # type: ignore[call-overload]
+
+
+def run(words: Sequence[str], *, expected: int = 0) -> Mapping[str, Any]:
+    """Run a command to its end."""
+    return start(words).wait(expected=expected)
