@@ -1,0 +1,267 @@
+"""From a chunk of utterances to a shard of training rows; runs in the processes of ``prepare``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from tts_train.corpus import Audio, AudioRejected, Ledger, Limits, TokenRow, Utterance, read_utterance
+from tts_train.data.shard_store import Shard, ShardStore, input_key
+from tts_train.errors import ConfigError, DataError
+from tts_train.run.files import hash_file
+
+from tts_train_orpheus.codec import SnacCodec, load_codec
+from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, codes_to_tokens, drop_repeated_frames
+from tts_train_orpheus.prompt import encode_text, speech_row
+from tts_train_orpheus.token_rows import inspect_rows
+from tts_train_orpheus.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+KIND = "orpheus/lm"
+CODE_VERSION = 1
+"""Part of every shard's address: raise it when the same input would give other rows."""
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        pa.field("input_ids", pa.list_(pa.int32())),
+        pa.field("prompt_tokens", pa.int32()),
+        pa.field("num_tokens", pa.int32()),
+        pa.field("frames", pa.int32()),
+        pa.field("text", pa.string()),
+        pa.field("speaker", pa.string()),
+        pa.field("language", pa.string()),
+        pa.field("seconds", pa.float64()),
+        pa.field("origin", pa.string()),
+    ]
+)
+
+TOGETHER = 24_000 * 600
+"""Samples that are read before they are encoded: 58 MB, and enough clips of like length for full batches."""
+
+Row = Utterance | TokenRow
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """What decides the rows made from an utterance, and how they are computed."""
+
+    codec: str
+    codec_fingerprint: str
+    tokenizer: str
+    tokenizer_fingerprint: str
+    dedup: bool
+    voice_prefix: bool
+    min_seconds: float
+    max_seconds: float
+    decoders: tuple[str, ...]
+    """Optional audio decoders that are installed: with another one, rows that were dropped may be read."""
+    device: str = "cpu"
+
+    def address(self) -> dict[str, Any]:
+        """Return what belongs into a shard's address: all but names and places, which do not change the rows."""
+        values = asdict(self)
+        for name in ("codec", "tokenizer", "device"):
+            del values[name]
+        return {"code_version": CODE_VERSION, **values}
+
+
+@dataclass(frozen=True)
+class Done:
+    """A chunk that became a shard."""
+
+    shard: Shard
+    reused: bool
+    rows: int
+
+
+def encode_chunk(chunk: Sequence[Row], *, options: EncodeOptions, out: Path, root: Path | None) -> Done:
+    """Return the shard of a chunk: the one that is there, if it was made from the same input, or a new one."""
+    store = open_store(out)
+    key = input_key(options.address(), (part for row in chunk for part in _input_of(row)))
+    if shard := store.find(key):
+        return Done(shard, reused=True, rows=len(chunk))
+    ledger, counts = Ledger(), {"frames": 0, "frames_repeated": 0}
+    rows = list(_encode(chunk, ledger, counts, options=options, root=root))
+    shard = store.write(key, rows, account={"ledger": ledger.state(), **counts})
+    return Done(shard, reused=False, rows=len(chunk))
+
+
+def open_store(out: Path) -> ShardStore:
+    """Return the shards of a prepared folder."""
+    return ShardStore(out, SCHEMA, kind=KIND, length_column="num_tokens")
+
+
+def set_number(number: int) -> None:
+    """Tell this process which of the workers it is; each takes its own GPU, in turn."""
+    os.environ["TTS_TRAIN_WORKER"] = str(number)
+
+
+def _encode(
+    chunk: Iterable[Row], ledger: Ledger, counts: dict[str, int], *, options: EncodeOptions, root: Path | None
+) -> Iterator[dict[str, Any]]:
+    for batch in _read(chunk, ledger, options=options, root=root):
+        clips = [torch.from_numpy(audio.samples) for _, audio in batch if audio is not None]
+        codes = iter(_codec(options.codec, _place(options.device)).encode(clips) if clips else [])
+        for row, audio in batch:
+            if isinstance(row, TokenRow) or audio is None:
+                yield from _pass_on(row, ledger, counts)
+            else:
+                yield from _to_row(row, audio, codes_to_tokens(next(codes)), ledger, counts, options=options)
+
+
+def _read(
+    chunk: Iterable[Row], ledger: Ledger, *, options: EncodeOptions, root: Path | None
+) -> Iterator[list[tuple[Row, Audio | None]]]:
+    """Yield readable rows with their sound, in order, a few minutes of sound at a time."""
+    limits = Limits(min_seconds=options.min_seconds, max_seconds=options.max_seconds)
+    batch: list[tuple[Row, Audio | None]] = []
+    samples = 0
+    for row in chunk:
+        ledger.begin(row)
+        try:
+            audio = _audio_of(row, limits, root)
+        except AudioRejected as rejected:
+            ledger.drop(row, rejected.reason, rejected.detail)
+            continue
+        batch.append((row, audio))
+        samples += len(audio.samples) if audio else 0
+        if samples >= TOGETHER:
+            yield batch
+            batch, samples = [], 0
+    if batch:
+        yield batch
+
+
+def _audio_of(row: Row, limits: Limits, root: Path | None) -> Audio | None:
+    if isinstance(row, TokenRow):
+        return None
+    return read_utterance(row, sample_rate=SAMPLE_RATE, root=root, limits=limits)
+
+
+def _to_row(
+    row: Utterance,
+    audio: Audio,
+    tokens: np.ndarray[Any, np.dtype[np.int64]],
+    ledger: Ledger,
+    counts: dict[str, int],
+    *,
+    options: EncodeOptions,
+) -> Iterator[dict[str, Any]]:
+    kept, repeated = drop_repeated_frames(tokens) if options.dedup else (tokens, 0)
+    try:
+        text = encode_text(_tokenizer(options.tokenizer), row.text, row.speaker if options.voice_prefix else None)
+    except DataError as error:
+        ledger.drop(row, "bad_row", str(error))
+        return
+    made = speech_row(text, kept)
+    counts["frames"] += len(kept) // 7
+    counts["frames_repeated"] += repeated
+    ledger.keep(row, seconds=audio.seconds, warnings=audio.warnings)
+    yield _columns(
+        row.id,
+        made.input_ids,
+        made.prompt,
+        {"text": row.text, "speaker": row.speaker, "language": row.language, "seconds": audio.seconds},
+        frames=len(kept) // 7,
+        origin=row.origin,
+    )
+
+
+def _pass_on(row: Row, ledger: Ledger, counts: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """Yield a row that is tokenised already, if it is an utterance."""
+    assert isinstance(row, TokenRow)
+    found = inspect_rows(row.input_ids, [len(row.input_ids)])
+    if found.faults[0]:
+        ledger.drop(row, "bad_tokens", found.faults[0])
+        return
+    frames = int(found.frames[0])
+    seconds = frames * FRAME_SAMPLES / SAMPLE_RATE
+    counts["frames"] += frames
+    ledger.keep(row, seconds=seconds)
+    about = {"text": None, "speaker": None, "language": None, "seconds": seconds}
+    yield _columns(row.id, row.input_ids, int(found.prompts[0]), about, frames=frames, origin=row.origin)
+
+
+def _columns(
+    row_id: str,
+    ids: np.ndarray[Any, np.dtype[np.int64]],
+    prompt: int,
+    about: Mapping[str, Any],
+    *,
+    frames: int,
+    origin: str,
+) -> dict[str, Any]:
+    # File names may hold bytes that are no text; a Parquet string cannot.
+    shown = origin.encode("utf-8", "backslashreplace").decode()
+    lengths = {"prompt_tokens": prompt, "num_tokens": len(ids), "frames": frames}
+    return {"id": row_id, "input_ids": ids.astype(np.int32), **lengths, **about, "origin": shown}
+
+
+def _input_of(row: Row) -> Iterator[bytes | str]:
+    """Yield everything about a row that its shard depends on."""
+    yield row.id
+    yield row.origin
+    if isinstance(row, TokenRow):
+        yield row.input_ids.astype("<i8").tobytes()
+        return
+    yield repr((row.text, row.speaker, row.language, row.start, row.end, row.warnings))
+    yield row.audio if isinstance(row.audio, bytes) else _hash_of(row.audio)
+
+
+def _hash_of(path: Path) -> str:
+    try:
+        about = path.stat()
+        return _hash_once(path, about.st_size, about.st_mtime_ns)
+    except OSError as error:
+        return f"unreadable: {error.errno}"
+
+
+@lru_cache(maxsize=256)
+def _hash_once(path: Path, size: int, changed: int) -> str:
+    """Hash a file once for all of its stretches; size and time only spare the repetition within one run."""
+    del size, changed
+    return hash_file(path)
+
+
+@lru_cache(maxsize=1)
+def _codec(source: str, device: str) -> SnacCodec:
+    return load_codec(source, device=device)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(source: str) -> PreTrainedTokenizerBase:
+    return load_tokenizer(source)
+
+
+def _place(device: str) -> str:
+    """Return the device of this process: with ``cuda``, workers take the GPUs in turn."""
+    if device != "cuda":
+        return device
+    return f"cuda:{int(os.environ.get('TTS_TRAIN_WORKER', '0')) % torch.cuda.device_count()}"
+
+
+def choose_device(device: str) -> str:
+    """Return ``cpu``, ``cuda`` or a device such as ``cuda:1`` for what the user said; ``auto`` prefers a GPU.
+
+    Raises:
+        ConfigError: if it is no device, or not on this machine.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"--device is auto, cpu, cuda or cuda:N, not {device!r}.") from error
+    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices. Use auto.")
+    return device
