@@ -1,0 +1,173 @@
+"""What can be exported or spoken with: runs of ours, exports, adapters, and upstream models."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tts_train.errors import ConfigError, DataError
+from tts_train.run.checkpoint import Checkpoint, open_checkpoint
+from tts_train.run.checkpoint_io import MANIFEST
+from tts_train_orpheus.adapters import merge
+from tts_train_orpheus.module import DESCRIPTION
+from tts_train_orpheus.network import TINY, OrpheusNetwork, load_base
+from tts_train_orpheus.restore import load_trained
+from tts_train_orpheus.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+SOFTMAX_KEY = "orpheus_softmax"
+"""Entry of an exported config.json that keeps ``--model.head.softmax``, where it is not ``full``."""
+
+_BASE = "canopylabs/orpheus-3b-0.1-pretrained"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """A checkpoint of an Orpheus run, with what its configuration says."""
+
+    checkpoint: Checkpoint
+
+    @property
+    def model(self) -> Mapping[str, Any]:
+        """The run's ``--model.*`` values."""
+        section = self.checkpoint.card.config.get("model") or {}
+        values: Mapping[str, Any] = section.get("init_args", section)
+        return values
+
+    @property
+    def base(self) -> str:
+        """What ``--model.init_from`` named."""
+        return str(self.model.get("init_from", _BASE))
+
+    @property
+    def method(self) -> str:
+        """``full``, ``lora``, ``qlora`` or ``lora-8bit``."""
+        return str(self.model.get("method", "full"))
+
+    @property
+    def adapted(self) -> bool:
+        """Whether the checkpoint holds adapters over a frozen base."""
+        return self.method != "full"
+
+    @property
+    def softmax(self) -> str:
+        """Entries that audio positions were trained against: ``full``, ``audio`` or ``slot``."""
+        return str((self.model.get("head") or {}).get("softmax", "full"))
+
+    def tokenizer(self, source: str | None = None) -> PreTrainedTokenizerBase:
+        """Load the base's tokenizer, or the one that ``source`` names."""
+        return load_tokenizer(source or self.base)
+
+    def network(self, dtype: torch.dtype = torch.float32) -> OrpheusNetwork:
+        """Rebuild the trained network on the CPU; adapters are in place and not merged."""
+        described = self.checkpoint.state(DESCRIPTION).get(DESCRIPTION)
+        network = load_trained(self.model, self.checkpoint.weights(), description=described, dtype=dtype)
+        # The packed attention of training has neither a cache nor padding on the left.
+        network.lm.set_attn_implementation("sdpa")
+        return network
+
+    def base_network(self) -> LlamaForCausalLM:
+        """Load the base that adapters belong to as anyone else would: in its own number of rows, in float32."""
+        from transformers import AutoModelForCausalLM
+
+        if self.base == TINY:
+            from tts_train_orpheus.network import TinyOptions
+
+            tiny = load_base(TINY, tiny=TinyOptions(**dict(self.model.get("tiny") or {})))
+            tiny.set_attn_implementation("sdpa")
+            return tiny
+        loaded: LlamaForCausalLM = AutoModelForCausalLM.from_pretrained(self.base, dtype=torch.float32)
+        return loaded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voice:
+    """A model ready to speak: no adapters left, in evaluation mode."""
+
+    lm: LlamaForCausalLM
+    tokenizer: PreTrainedTokenizerBase
+    softmax: str = "full"
+    """``audio`` or ``slot`` where it was trained against those entries only, so that generation needs holding to them."""
+    speakers: tuple[str, ...] = ()
+    """Voice names in the training data, as far as it is still there."""
+
+
+def is_run(path: Path) -> bool:
+    """Tell whether a path is a run directory or one of its checkpoints."""
+    return (path / MANIFEST).is_file() or (path / "checkpoints").is_dir()
+
+
+def open_run(path: Path) -> TrainedRun:
+    """Open a run directory or a checkpoint for export.
+
+    Raises:
+        DataError: if there is none, it is damaged, or it belongs to another backend.
+    """
+    checkpoint = open_checkpoint(path)
+    if checkpoint.card.backend != "orpheus":
+        raise DataError(f"{path} is a run of backend {checkpoint.card.backend!r}, and this is Orpheus's exporter.")
+    return TrainedRun(checkpoint=checkpoint)
+
+
+def open_voice(source: Path, *, device: torch.device, dtype: torch.dtype, tokenizer: str | None = None) -> Voice:
+    """Open anything that can speak: a run, a checkpoint, an hf, merged or peft folder, or a hub name.
+
+    Args:
+        source: A path, or a hub name such as ``unsloth/orpheus-3b-0.1-ft``.
+        device: Where it will compute.
+        dtype: Type of its weights. Adapters are added in float32 and rounded to it once.
+        tokenizer: Folder or hub name of the tokenizer, where it is not beside the model.
+
+    Raises:
+        ConfigError: if it cannot be loaded; the message says what can.
+        DataError: if a checkpoint is damaged.
+    """
+    if source.suffix == ".gguf":
+        raise ConfigError(f"{source} is for llama.cpp. To speak here, give the run, or export it with --format hf.")
+    if is_run(source):
+        voice = _from_run(open_run(source), dtype, tokenizer)
+    elif (source / "adapter_config.json").is_file():
+        voice = _from_adapter(source, dtype, tokenizer)
+    else:
+        voice = _from_model(source, dtype, tokenizer)
+    voice.lm.requires_grad_(False).eval().to(device)
+    return voice
+
+
+def _from_run(run: TrainedRun, dtype: torch.dtype, tokenizer: str | None) -> Voice:
+    words = run.tokenizer(tokenizer)
+    network = run.network(dtype)
+    if run.adapted:
+        merge(network)
+    return Voice(lm=network.lm, tokenizer=words, softmax=run.softmax, speakers=speakers_of(run))
+
+
+def _from_adapter(folder: Path, dtype: torch.dtype, tokenizer: str | None) -> Voice:
+    from peft import PeftConfig, PeftModel
+
+    base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+    words = load_tokenizer(tokenizer or str(folder))
+    lm = load_base(base, dtype=dtype)
+    lm.set_attn_implementation("sdpa")
+    merged = PeftModel.from_pretrained(lm, str(folder), autocast_adapter_dtype=True).merge_and_unload(safe_merge=True)
+    return Voice(lm=merged, tokenizer=words)
+
+
+def _from_model(source: Path, dtype: torch.dtype, tokenizer: str | None) -> Voice:
+    words = load_tokenizer(tokenizer or str(source))
+    lm = load_base(str(source), dtype=dtype)
+    lm.set_attn_implementation("sdpa")
+    return Voice(lm=lm, tokenizer=words, softmax=getattr(lm.config, SOFTMAX_KEY, "full"))
+
+
+def speakers_of(run: TrainedRun) -> tuple[str, ...]:
+    """Return the voices of the run's data, or nothing where the prepared folder is gone."""
+    return ()
