@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 Point = tuple[float, float]
@@ -27,20 +27,31 @@ class Line:
     label: str
     points: Sequence[Point]
     colour: int = 0
+    smooth: bool = True
+    """Whether a long line is drawn faintly under its moving average."""
 
 
-def line_chart(title: str, lines: Sequence[Line], *, last_step: float, unit: str = "") -> str:
-    """Return a figure with axes, ticks, legend and hover titles; x runs from 0 to ``last_step``."""
-    clean = [Line(line.label, _thin([p for p in line.points if math.isfinite(p[1])]), line.colour) for line in lines]
+def line_chart(title: str, lines: Sequence[Line], *, last_step: float, unit: str = "", zero: bool = False) -> str:
+    """Return a figure with axes, ticks, legend and hover titles.
+
+    x runs from 0 to ``last_step``. With ``zero`` the y axis starts at zero however narrow the values are. A line
+    whose label is the title, the only one of its chart, is named once.
+    """
+    clean = [replace(line, points=_thin([p for p in line.points if math.isfinite(p[1])])) for line in lines]
     values = [y for line in clean for _, y in line.points]
-    legend = "".join(_legend(given, line, unit) for given, line in zip(lines, clean, strict=True))
-    plot = _plot(title, clean, values, max(last_step, 1.0), unit) if values else '<p class="none">No finite value.</p>'
+    legend = "".join(_legend(title, given, line, unit) for given, line in zip(lines, clean, strict=True))
+    low = 0.0 if zero else _floor(values)
+    plot = (
+        _plot(title, clean, (low, max(values)), max(last_step, 1.0), unit)
+        if values
+        else '<p class="none">No finite value.</p>'
+    )
     caption = f"<figcaption><span>{escape(title)}</span><ul>{legend}</ul></figcaption>"
     return f'<figure class="chart">{caption}{plot}</figure>'
 
 
-def _plot(title: str, lines: Sequence[Line], values: Sequence[float], width: float, unit: str) -> str:
-    ticks = nice_ticks(_floor(values), max(values))
+def _plot(title: str, lines: Sequence[Line], span: Point, width: float, unit: str) -> str:
+    ticks = nice_ticks(*span)
     low, high = ticks[0], ticks[-1]
 
     def down(value: float) -> float:
@@ -94,7 +105,8 @@ def number(value: float) -> str:
     if not math.isfinite(value):
         return "not finite"
     if value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e9):
-        return f"{value:.2e}".replace("e-0", "e-").replace("e+0", "e")
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
     if abs(value) >= 1000:
         return f"{value:,.0f}".replace(",", "\u202f")
     return f"{value:.4g}"
@@ -102,7 +114,7 @@ def number(value: float) -> str:
 
 def _floor(values: Sequence[float]) -> float:
     """Start at zero unless that would squeeze the line into the upper half."""
-    low, high = min(values), max(values)
+    low, high = min(values, default=0.0), max(values, default=0.0)
     return 0.0 if 0 <= low < 0.5 * high else low
 
 
@@ -116,12 +128,11 @@ def _thin(points: Sequence[Point]) -> list[Point]:
 
 
 def _smooth(points: Sequence[Point]) -> list[Point]:
-    """Centred moving average over a twentieth of the line, narrower at the ends."""
+    """Centred moving average over a twentieth of the line; at its start narrower, so that a steep fall is kept."""
     reach = max(1, len(points) // 40)
     smooth = []
     for index, (x, _) in enumerate(points):
-        near = min(reach, index, len(points) - 1 - index)
-        window = points[index - near : index + near + 1]
+        window = points[index - min(reach, index) : index + min(reach, index) + 1]
         smooth.append((x, math.fsum(y for _, y in window) / len(window)))
     return smooth
 
@@ -131,7 +142,7 @@ def _draw(line: Line, place: Callable[[Point], str]) -> str:
     if len(line.points) == 1:
         return f'<path class="dot {colour}" d="M{place(line.points[0])}h0"/>'
     path = "L".join(place(point) for point in line.points)
-    if len(line.points) <= SMOOTH_FROM:
+    if len(line.points) <= SMOOTH_FROM or not line.smooth:
         dots = "".join(f"M{place(point)}h0" for point in line.points) if len(line.points) <= 25 else ""
         return f'<path class="line {colour}" d="M{path}"/><path class="dot {colour}" d="{dots}"/>'
     bold = "L".join(place(point) for point in _smooth(line.points))
@@ -157,11 +168,12 @@ def _hovers(lines: Sequence[Line], width: float, unit: str) -> str:
     return "".join(marks)
 
 
-def _legend(given: Line, line: Line, unit: str) -> str:
+def _legend(title: str, given: Line, line: Line, unit: str) -> str:
     lost = sum(not math.isfinite(y) for _, y in given.points)
     last = f"<b>{number(line.points[-1][1])}{escape(unit)}</b>" if line.points else ""
     warning = f' <em class="bad">{lost} not finite</em>' if lost else ""
-    return f'<li class="s{line.colour % COLOURS}">{escape(line.label)} {last}{warning}</li>'
+    name = "" if line.label == title else escape(line.label)
+    return f'<li class="s{line.colour % COLOURS}">{name} {last}{warning}</li>'
 
 
 def _label(side: str, share: float, text: str) -> str:

@@ -9,7 +9,14 @@ from tts_train.report.chart import Line, line_chart
 from tts_train.report.history import Entry
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
-SPEED = ("throughput/", "memory/")
+SPEED = {
+    "throughput/tokens_per_s": ("Tokens a second", 1.0, ""),
+    "throughput/audio_s_per_s": ("Seconds of speech a second", 1.0, ""),
+    "throughput/steps_per_s": ("Steps a second", 1.0, ""),
+    "throughput/data_wait": ("Time spent waiting for data", 100.0, " %"),
+    "memory/peak_gib": ("Peak memory", 1.0, " GiB"),
+}
+"""Title, factor and unit of what the throughput callback logs, in the order shown."""
 _RATE = re.compile(r"^(lr|learning_rate)([-_/]|$)")
 _FORK = re.compile(r"^(.*)_(step|epoch)$")
 
@@ -23,7 +30,7 @@ def is_rate(name: str) -> bool:
 
 def is_speed(name: str) -> bool:
     """Say whether a metric tells how fast or how large the run is."""
-    return name.startswith(SPEED)
+    return name in SPEED
 
 
 def quality_charts(metrics: Metrics) -> list[str]:
@@ -37,23 +44,29 @@ def quality_charts(metrics: Metrics) -> list[str]:
         if not is_rate(name) and not is_speed(name):
             key, label = _place(name)
             groups.setdefault(key, {})[label] = entries
-    ordered = sorted(groups, key=lambda key: (bool(key[1]), not key[0].startswith("loss"), key))
+    ordered = sorted(groups, key=lambda key: (not key[0].startswith("loss"), bool(key[1]), key))
     return [_chart(_title(key), groups[key], metrics) for key in ordered]
 
 
 def speed_charts(metrics: Metrics) -> list[str]:
-    """One chart for each speed metric, since their units differ."""
-    return [
-        _chart(_words(name.split("/", 1)[1]), {_words(name.split("/", 1)[1]): entries}, metrics)
-        for name, entries in sorted(metrics.items())
-        if is_speed(name)
-    ]
+    """One chart for each speed metric, since their units differ; all start at zero."""
+    charts = []
+    for name, (title, factor, unit) in SPEED.items():
+        points = [(entry.step, factor * entry.value) for entry in metrics.get(name, ())]
+        if points:
+            line = Line(title, points)
+            charts.append(line_chart(title, [line], last_step=last_step(metrics), unit=unit, zero=True))
+    return charts
 
 
 def rate_charts(metrics: Metrics) -> list[str]:
     """One chart of all learning rates."""
-    rates = {name: entries for name, entries in metrics.items() if is_rate(name)}
-    return [_chart("Learning rate", rates, metrics)] if rates else []
+    names = sorted(name for name in metrics if is_rate(name))
+    lines = [
+        Line(name, [(entry.step, entry.value) for entry in metrics[name]], colour, smooth=False)
+        for colour, name in enumerate(names)
+    ]
+    return [line_chart("Learning rate", lines, last_step=last_step(metrics))] if lines else []
 
 
 def last_step(metrics: Metrics) -> int:

@@ -21,8 +21,8 @@ Floats = npt.NDArray[np.float64]
 N_MELS = 96
 RANGE_DB = 75.0
 """What is this far below the loudest point, or further, is drawn as silence."""
-SILENCE = 1e-4
-"""Power below which a whole picture counts as silent, so that no dither is blown up to full brightness."""
+SILENCE = 1e-5
+"""A picture's loudest point counts as at least this power (-50 dBFS; a full-scale sine has 1): dither stays dark."""
 PIXELS_PER_BAND = 2
 MAX_FRAMES = 900
 _HOP_SECONDS = 0.008
@@ -74,7 +74,8 @@ def log_mel(waveform: Waveform, sample_rate: int, *, n_mels: int = N_MELS) -> Fl
     size = max(2 ** round(np.log2(0.043 * sample_rate)), hop)
     padded = np.pad(samples, (size // 2, size // 2 + hop))
     windows = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
-    power = np.abs(np.fft.rfft(windows * np.hanning(size), axis=1)) ** 2
+    taper = np.hanning(size)
+    power = np.abs(np.fft.rfft(windows * (2.0 * taper / taper.sum()), axis=1)) ** 2
     mel = _triangles(sample_rate, size, n_mels) @ power.T
     reference = max(float(mel.max()), SILENCE)
     decibels: Floats = 10.0 * np.log10(np.maximum(mel / reference, 10.0 ** (-RANGE_DB / 10.0)))

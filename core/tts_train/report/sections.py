@@ -40,12 +40,12 @@ def data(run: Run) -> str:
     found = run.dataset
     if not found:
         return '<p class="none">What the training data held is not recorded in this run.</p>'
-    facts = {
-        key: _plain(found[key]) for key in ("hours", "speakers", "languages") if found.get(key) not in (None, {}, [])
-    }
+    told = {name: f"{value} {unit}" for name, value, unit in _amount(found)}
+    told |= {_title(key): _plain(found[key]) for key in ("speakers", "languages") if found.get(key)}
     lengths = found.get("lengths")
     histogram = _lengths(lengths) if isinstance(lengths, dict) else ""
-    return f'{_rows(found)}{_table(facts)}<div class="charts">{histogram}</div>'
+    share, rows = _rows(found)
+    return f'{share}{_table({**rows, **told})}<div class="charts">{histogram}</div>'
 
 
 def onward(run: Run) -> str:
@@ -106,7 +106,7 @@ def _losses(run: Run) -> list[tuple[str, str, str]]:
     validation = _finite(run.metrics.get("val/loss", ()))
     if validation:
         best = min(validation, key=lambda entry: entry.value)
-        tiles.append(("Best validation loss", number(best.value), f"at step {number(best.step)}"))
+        tiles.append(("Validation loss", number(best.value), f"best, at step {number(best.step)}"))
     training = _finite(run.metrics.get("train/loss", run.metrics.get("train/loss_step", ())))
     if training:
         tiles.append(("Training loss", number(training[-1].value), f"from {number(training[0].value)}"))
@@ -133,18 +133,18 @@ def _amount(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [("Speech", number(hours), "hours") if hours >= 1 else ("Speech", number(round(hours * 60, 1)), "minutes")]
 
 
-def _rows(found: Mapping[str, Any]) -> str:
+def _rows(found: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    """A bar of the share kept, and the counts with their reasons."""
     kept, dropped = found.get("kept"), found.get("dropped")
     if not isinstance(kept, int) or not isinstance(dropped, dict):
-        return ""
-    lost = sum(dropped.values())
-    total = max(kept + lost, 1)
-    reasons = {f"Dropped: {str(reason).replace('_', ' ')}": number(count) for reason, count in dropped.items() if count}
+        return "", {}
+    total = kept + sum(dropped.values())
+    share = 100 * kept / max(total, 1)
     bar = (
-        f'<div class="share" role="img" aria-label="{number(100 * kept / total)} percent of the rows were kept">'
-        f'<i style="width:{100 * kept / total:.2f}%"></i></div>'
+        f'<div class="share" role="img" aria-label="{share:.1f} percent kept"><i style="width:{share:.2f}%"></i></div>'
     )
-    return bar + _table({"Rows kept": f"{number(kept)} of {number(kept + lost)}", **reasons})
+    reasons = {f"Dropped: {str(reason).replace('_', ' ')}": number(count) for reason, count in dropped.items() if count}
+    return bar, {"Rows kept": f"{number(kept)} of {number(total)}", **reasons}
 
 
 def _lengths(lengths: Mapping[str, Any]) -> str:
@@ -169,7 +169,7 @@ def _plain(value: Any) -> str:  # noqa: ANN401 - JSON
 
 
 def _table(rows: Mapping[str, str]) -> str:
-    cells = "".join(f'<tr><th scope="row">{escape(_title(k))}</th><td>{escape(v)}</td></tr>' for k, v in rows.items())
+    cells = "".join(f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in rows.items())
     return f"<table>{cells}</table>" if rows else ""
 
 

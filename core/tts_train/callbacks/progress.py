@@ -1,0 +1,87 @@
+"""Progress of training on stderr: a bar on a terminal, else a line every ten seconds."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+
+from tts_train.callbacks.throughput import WORK, Throughput
+from tts_train.progress import LINE_EVERY_S, Pace, describe, is_terminal, write_line
+
+_TOKENS = WORK["tokens"]
+
+
+def progress_bar() -> ProgressBar:
+    """Return the progress display that fits stderr; pass it to the trainer's callbacks. Stdout stays clean."""
+    return RichProgressBar(console_kwargs={"stderr": True}) if is_terminal() else ProgressLines()
+
+
+class ProgressLines(ProgressBar):
+    """Write a line such as ``Training: 120/400 (30 %), 3 min 20 s left, loss 2.31, 8028 tokens/s`` every ten seconds.
+
+    The loss is what the module logged as ``train/loss``; tokens/s come from a :class:`Throughput` among the callbacks.
+    """
+
+    def __init__(self, *, every_s: float = LINE_EVERY_S) -> None:
+        super().__init__()
+        self._every_s = every_s
+        self._pace = Pace(every_s=every_s)
+        self._enabled = True
+
+    def enable(self) -> None:
+        """Write lines; Lightning calls this on the first process."""
+        self._enabled = True
+
+    def disable(self) -> None:
+        """Write no lines; Lightning calls this on all processes but the first."""
+        self._enabled = False
+
+    def print(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
+        """Write what a module prints to stderr instead of stdout."""
+        if self._enabled:
+            write_line(" ".join(map(str, args)))
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Start to measure the time that is left."""
+        self._pace = Pace(done=trainer.global_step, every_s=self._every_s)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,  # noqa: ARG002
+        outputs: Any,  # noqa: ANN401, ARG002
+        batch: Any,  # noqa: ANN401, ARG002
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """Write a line when one is due."""
+        if self._enabled and self._pace.due():
+            write_line(self._line(trainer))
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Write the validation loss as soon as it is known."""
+        loss = trainer.callback_metrics.get("val/loss")
+        if self._enabled and loss is not None and not trainer.sanity_checking:
+            write_line(f"Validation at step {trainer.global_step}: loss {float(loss):.4g}")
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Write the last line."""
+        if self._enabled:
+            write_line(self._line(trainer))
+
+    def _line(self, trainer: L.Trainer) -> str:
+        step, total = trainer.global_step, _steps(trainer)
+        parts = [describe("Training", step, total, self._pace.left_s(step, total) if step != total else None)]
+        loss = trainer.callback_metrics.get("train/loss")
+        parts += [f"loss {float(loss):.4g}"] if loss is not None else []
+        speeds = [callback.latest for callback in trainer.callbacks if isinstance(callback, Throughput)]  # type: ignore[attr-defined]
+        parts += [f"{speed[_TOKENS]:.0f} tokens/s" for speed in speeds if _TOKENS in speed]
+        return ", ".join(parts)
+
+
+def _steps(trainer: L.Trainer) -> int | None:
+    """Steps of the whole run, or None where only time or nothing limits it."""
+    total = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
+    return int(total) if math.isfinite(total) else None

@@ -1,0 +1,77 @@
+"""Progress goes to stderr, as lines where nobody watches a terminal."""
+
+from __future__ import annotations
+
+import io
+
+from lightning.pytorch.callbacks import RichProgressBar
+from tts_train.callbacks.progress import ProgressLines, progress_bar
+from tts_train.callbacks.throughput import Throughput
+from tts_train.progress import Pace, duration, track
+
+from tests.core.callbacks.small import Tiny, fit
+
+
+def test_lines_tell_step_loss_speed_and_stdout_stays_clean(capsys):
+    fit(Tiny(), [Throughput(), ProgressLines(every_s=0.0)], enable_progress_bar=True, val=True, val_check_interval=6)
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = [line for line in err.splitlines() if line.startswith("Training: ")]
+    assert lines[3].startswith("Training: 4/6 (66 %), 0 s left, loss 0.")
+    assert lines[3].endswith(" tokens/s")
+    assert lines[-1].startswith("Training: 6/6 (100 %), loss ")
+    assert any(line.startswith("Validation at step 6: loss 0.") for line in err.splitlines())
+
+
+def test_lines_come_only_when_due(capsys):
+    fit(Tiny(), [ProgressLines()], enable_progress_bar=True)
+    assert len([line for line in capsys.readouterr().err.splitlines() if line.startswith("Training: ")]) == 1
+
+
+def test_the_bar_depends_on_the_terminal(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    assert isinstance(progress_bar(), ProgressLines)
+    monkeypatch.setattr("sys.stderr", Terminal())
+    assert isinstance(progress_bar(), RichProgressBar)
+
+
+def test_track_yields_everything_and_writes_lines_to_stderr(capsys):
+    assert list(track([3, 1, 2], "Reading audio", every_s=0.0)) == [3, 1, 2]
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[:2] == ["Reading audio: 0/3 (0 %)", "Reading audio: 1/3 (33 %), 0 s left"]
+    assert list(track(iter("ab"), "Counting", every_s=0.0)) == ["a", "b"]
+    assert capsys.readouterr().err.splitlines() == ["Counting: 0", "Counting: 1"]
+
+
+def test_track_draws_a_bar_on_a_terminal(monkeypatch, capsys):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    assert list(track(range(5), "Reading audio")) == [0, 1, 2, 3, 4]
+    assert "Reading audio" in screen.getvalue()
+    assert "5/5" in screen.getvalue()
+    assert capsys.readouterr().out == ""
+
+
+def test_pace_counts_from_where_it_began():
+    now = [100.0]
+    pace = Pace(done=400, every_s=10, clock=lambda: now[0])
+    assert not pace.due()
+    assert pace.left_s(400, 500) is None
+    now[0] = 120.0
+    assert pace.due()
+    assert not pace.due()
+    assert pace.left_s(420, 500) == 80.0
+    assert pace.left_s(420, None) is None
+
+
+def test_durations_read_well():
+    assert [duration(s) for s in (0.4, 59, 200, 7500)] == ["0 s", "59 s", "3 min 20 s", "2 h 05 min"]
