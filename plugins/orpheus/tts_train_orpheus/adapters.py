@@ -150,8 +150,9 @@ def lora_config(lora: LoraOptions) -> LoraConfig:
 def _check_tie(network: OrpheusNetwork, lora: LoraOptions) -> None:
     if network.tied and lora.train_embedding != lora.train_head:
         raise ConfigError(
-            "This base has its output matrix tied to the embedding, one copy of both: give "
-            f"--model.lora.train_embedding and --model.lora.train_head the same value, not {lora.train_embedding} and {lora.train_head}."
+            "The base has its output matrix tied to the embedding, one copy of both: give "
+            "--model.lora.train_embedding and --model.lora.train_head the same value, "
+            f"not {lora.train_embedding} and {lora.train_head}."
         )
 
 
@@ -212,6 +213,8 @@ def _four_bit(bnb: ModuleType, linear: nn.Linear, device: torch.device) -> nn.Mo
 
 
 def _eight_bit(bnb: ModuleType, linear: nn.Linear, device: torch.device) -> nn.Module:
+    # It warns at every product that it rounds to float16, which is what was asked for.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     new = bnb.nn.Linear8bitLt(
         linear.in_features,
         linear.out_features,

@@ -30,7 +30,7 @@ TINY = "tiny"
 
 _ATTENTION = register()
 _HUB_HELP = (
-    "Give a local folder with config.json and *.safetensors, 'tiny', or a hub name. The canopylabs weights are gated: "
+    "Give a local folder with config.json and *.safetensors, a run directory or checkpoint, 'tiny', or a hub name. The canopylabs weights are gated: "
     "accept their licence on the model's page and log in with 'hf auth login', or use a mirror without a gate such as "
     "unsloth/orpheus-3b-0.1-pretrained."
 )
@@ -191,7 +191,10 @@ def base_config(init_from: str, tiny: TinyOptions = TinyOptions()) -> LlamaConfi
     """
     if init_from == TINY:
         return _tiny_config(tiny)
-    _refuse_missing_folder(init_from)
+    path = Path(init_from).expanduser()
+    if _is_run(path):
+        return _run_config(path)
+    _refuse_missing_folder(init_from, path)
     try:
         config = LlamaConfig.from_pretrained(init_from)
     except (OSError, ValueError) as error:
@@ -236,6 +239,9 @@ def load_base(
     """
     if init_from == TINY:
         return _tiny(tiny, dtype)
+    path = Path(init_from).expanduser()
+    if _is_run(path):
+        return _from_run(path, dtype)
     base_config(init_from)
     try:
         lm = LlamaForCausalLM.from_pretrained(
@@ -258,8 +264,36 @@ def _check(config: LlamaConfig, init_from: str) -> None:
         )
 
 
-def _refuse_missing_folder(init_from: str) -> None:
-    path = Path(init_from).expanduser()
+def _is_run(path: Path) -> bool:
+    return (path / "MANIFEST.json").is_file() or (path / "checkpoints").is_dir()
+
+
+def _run_config(path: Path) -> LlamaConfig:
+    from tts_train_orpheus.sources import open_run
+
+    run = open_run(path)
+    return LlamaConfig.from_dict(run.checkpoint.state("orpheus_config")["orpheus_config"])
+
+
+def _from_run(path: Path, dtype: torch.dtype) -> LlamaForCausalLM:
+    """Load what a run trained; its adapters become part of the base."""
+    from tts_train_orpheus.adapters import merge
+    from tts_train_orpheus.sources import open_run
+
+    run = open_run(path)
+    network = run.network(dtype)
+    if run.adapted:
+        merge(network)
+    network.lm.set_attn_implementation(_ATTENTION)
+    return network.requires_grad_(True).train().lm
+
+
+def _refuse_missing_folder(init_from: str, path: Path) -> None:
+    if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+        raise ConfigError(
+            f"--model.init_from {init_from} is an adapter without its base. Export the run with --format merged and "
+            "start from that."
+        )
     looks_local = init_from.startswith((".", "/", "~")) or init_from.count("/") != 1
     if looks_local and not (path / "config.json").is_file():
         found = "has no config.json" if path.is_dir() else "is no folder"

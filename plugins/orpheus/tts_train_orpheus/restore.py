@@ -66,4 +66,6 @@ def _options(kind: type[Options], given: Options | Mapping[str, Any] | None) -> 
     if isinstance(given, kind):
         return given
     values: dict[str, Any] = dict(given or {})  # type: ignore[arg-type]
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    made: Options = kind(**values)
+    return made

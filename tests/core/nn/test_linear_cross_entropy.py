@@ -1,0 +1,174 @@
+"""The fused head against the plain one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, linear
+from tts_train.nn.linear_cross_entropy import RowGroup, linear_cross_entropy
+
+from tests.core.nn.largest import LargestTensor
+
+TOKENS, WIDTH, VOCABULARY = 50, 16, 97
+GROUPS = (((10, 40),), ((3, 4), (50, 90)))
+
+
+def inputs(dtype=torch.float32, *, tokens=TOKENS, vocabulary=VOCABULARY, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(tokens, WIDTH, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+    weight = torch.randn(vocabulary, WIDTH, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+    targets = torch.randint(0, vocabulary, (tokens,), generator=generator)
+    targets[::3] = -100
+    return hidden, weight, targets
+
+
+def plain(hidden, weight, targets):
+    wide = torch.promote_types(hidden.dtype, torch.float32)
+    return cross_entropy(linear(hidden, weight).to(wide), targets, reduction="sum")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 3e-2)]
+)
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_equal_to_plain_cross_entropy(dtype, tolerance, chunk):
+    hidden, weight, targets = inputs(dtype)
+    expected = plain(hidden, weight, targets)
+    expected_grads = torch.autograd.grad(expected * 0.3, (hidden, weight))
+    output = linear_cross_entropy(hidden, weight, targets, chunk_tokens=chunk)
+    grads = torch.autograd.grad(output.loss_sum * 0.3, (hidden, weight))
+    assert output.count == int((targets != -100).sum())
+    torch.testing.assert_close(output.loss_sum, expected, rtol=1e-6 if dtype == torch.bfloat16 else tolerance, atol=0)
+    for grad, other in zip(grads, expected_grads, strict=True):
+        assert grad.dtype == dtype
+        torch.testing.assert_close(grad, other, rtol=0, atol=tolerance * other.abs().max().item())
+
+
+def test_gradient_is_the_slope_of_the_loss():
+    hidden, weight, targets = inputs(torch.float64, tokens=5, vocabulary=7)
+    groups = [RowGroup(tokens=torch.tensor([False, True, False, False, False]), rows=((0, 1), (2, 7)))]
+    targets[1] = 5
+
+    def loss(h, w):
+        return linear_cross_entropy(h, w, targets, chunk_tokens=2, row_groups=groups).loss_sum
+
+    grads = torch.autograd.grad(loss(hidden, weight), (hidden, weight))
+    step = 1e-6
+    for which, grad in enumerate(grads):
+        slopes = torch.zeros_like(grad)
+        for i in range(grad.numel()):
+            values = []
+            for sign in (1, -1):
+                moved = [hidden.detach().clone(), weight.detach().clone()]
+                moved[which].view(-1)[i] += sign * step
+                values.append(loss(*moved))
+            slopes.view(-1)[i] = (values[0] - values[1]) / (2 * step)
+        torch.testing.assert_close(grad, slopes, rtol=1e-6, atol=1e-8)
+
+
+def test_by_products():
+    hidden, weight, targets = inputs(torch.float64)
+    output = linear_cross_entropy(hidden, weight, targets, chunk_tokens=8)
+    kept = targets != -100
+    logits = linear(hidden, weight)[kept]
+    assert torch.equal(output.targets, targets[kept])
+    assert torch.equal(output.predictions, logits.argmax(dim=1))
+    torch.testing.assert_close(output.losses, cross_entropy(logits, targets[kept], reduction="none"))
+    assert not output.losses.requires_grad
+    torch.testing.assert_close(output.losses.sum(), output.loss_sum)
+
+
+def test_tied_weight_gets_both_gradients():
+    _, table, targets = inputs(torch.float64)
+    ids = torch.arange(TOKENS) % VOCABULARY
+    grads = [torch.autograd.grad(plain(table[ids].tanh(), table, targets), table)[0]]
+    grads.append(torch.autograd.grad(linear_cross_entropy(table[ids].tanh(), table, targets).loss_sum, table)[0])
+    torch.testing.assert_close(grads[1], grads[0])
+
+
+@pytest.mark.parametrize("frozen", ["weight", "hidden"])
+def test_frozen_side_gets_no_gradient(frozen):
+    hidden, weight, targets = inputs()
+    {"weight": weight, "hidden": hidden}[frozen].requires_grad_(False)
+    free = hidden if frozen == "weight" else weight
+    expected = torch.autograd.grad(plain(hidden, weight, targets), free)[0]
+    linear_cross_entropy(hidden, weight, targets).loss_sum.backward()
+    torch.testing.assert_close(free.grad, expected, rtol=1e-4, atol=1e-5)
+    assert (weight if frozen == "weight" else hidden).grad is None
+
+
+def test_frozen_weight_and_validation_make_no_weight_gradient():
+    hidden, weight, targets = inputs(tokens=6, vocabulary=5000)
+    for frozen in (True, False):
+        weight.requires_grad_(not frozen)
+        with torch.set_grad_enabled(frozen), LargestTensor() as largest:
+            linear_cross_entropy(hidden, weight, targets, chunk_tokens=2)
+        assert largest.elements == 2 * 5000
+
+
+def test_validation_gives_the_same_loss():
+    hidden, weight, targets = inputs()
+    trained = linear_cross_entropy(hidden, weight, targets, chunk_tokens=9)
+    with torch.inference_mode():
+        validated = linear_cross_entropy(hidden, weight, targets, chunk_tokens=9)
+    assert torch.equal(validated.losses, trained.losses)
+    assert not validated.loss_sum.requires_grad
+
+
+def test_nothing_kept_is_a_loss_of_zero():
+    hidden, weight, targets = inputs()
+    output = linear_cross_entropy(hidden, weight, torch.full_like(targets, -100))
+    output.loss_sum.backward()
+    assert output.count == 0
+    assert output.loss_sum.item() == 0
+    assert not hidden.grad.any()
+    assert not weight.grad.any()
+
+
+def test_restricted_softmax_is_a_softmax_over_fewer_rows():
+    hidden, weight, targets = inputs(torch.float64)
+    masks = [torch.arange(TOKENS) % 5 == 1, torch.arange(TOKENS) % 5 == 2]
+    targets[masks[0] & (targets != -100)] = 12
+    targets[masks[1] & (targets != -100)] = 88
+    targets[2] = 3
+    bias = torch.zeros(TOKENS, VOCABULARY, dtype=torch.float64)
+    for mask, ranges in zip(masks, GROUPS, strict=True):
+        outside = torch.ones(VOCABULARY, dtype=torch.bool)
+        for start, end in ranges:
+            outside[start:end] = False
+        bias[mask[:, None] & outside] = -torch.inf
+    expected = cross_entropy(linear(hidden, weight) + bias, targets, reduction="sum")
+    groups = [RowGroup(tokens=mask, rows=rows) for mask, rows in zip(masks, GROUPS, strict=True)]
+    output = linear_cross_entropy(hidden, weight, targets, chunk_tokens=4, row_groups=groups)
+    torch.testing.assert_close(output.loss_sum, expected)
+    grads = torch.autograd.grad(output.loss_sum, (hidden, weight))
+    for grad, other in zip(grads, torch.autograd.grad(expected, (hidden, weight)), strict=True):
+        torch.testing.assert_close(grad, other)
+    assert torch.equal(output.predictions, (linear(hidden, weight) + bias)[targets != -100].argmax(dim=1))
+
+
+def test_logits_exist_a_chunk_at_a_time():
+    hidden, weight, targets = inputs(tokens=600, vocabulary=3000)
+    with LargestTensor() as largest:
+        linear_cross_entropy(hidden, weight, targets, chunk_tokens=32).loss_sum.backward()
+    assert largest.elements == 32 * 3000
+
+
+def test_autocast_computes_in_its_type_and_sums_in_the_weights():
+    hidden, weight, targets = inputs()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = plain(hidden, weight, targets)
+        output = linear_cross_entropy(hidden, weight, targets, chunk_tokens=8)
+    grads = torch.autograd.grad(output.loss_sum, (hidden, weight))
+    torch.testing.assert_close(output.loss_sum, expected, rtol=1e-5, atol=0)
+    for grad, other in zip(grads, torch.autograd.grad(expected, (hidden, weight)), strict=True):
+        assert grad.dtype == torch.float32
+        torch.testing.assert_close(grad, other, rtol=0, atol=2e-2 * other.abs().max().item())
+
+
+def test_second_backward_is_refused():
+    hidden, weight, targets = inputs()
+    loss = linear_cross_entropy(hidden, weight, targets).loss_sum
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="already used"):
+        loss.backward()
