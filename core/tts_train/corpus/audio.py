@@ -124,7 +124,7 @@ def _open(source: Path | bytes, root: Path | None) -> BinaryIO:
         raise AudioRejected("outside_root", f"{str(source)!r} leads out of {str(root)!r}")
     try:
         # Opening some devices acts on them, so look first; look again at what was opened, which may be another file.
-        _require_regular(os.stat(source).st_mode)
+        _require_regular(source.stat().st_mode)
         descriptor = os.open(source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         file = os.fdopen(descriptor, "rb")
         try:

@@ -18,6 +18,8 @@ LOW_RATE = 16_000
 _STREAMED = 0x7FFF0000
 _NEEDS_AV = {b"\x1aE\xdf\xa3": "Matroska/WebM", b"0&\xb2u": "WMA", b"FLV": "FLV", b"#!AMR": "AMR"}
 _HEAD = 4096
+# So that no file keeps us busy.
+_MAX_CHUNKS = 1000
 
 
 class AudioRejected(Exception):
@@ -58,7 +60,7 @@ def check_claim(*, frames: int, rate: int, channels: int, size: int, limits: Lim
 
 
 def check_container(file: BinaryIO) -> tuple[str, ...]:
-    """Compare what a WAV header claims with the file's size; return warnings. The position ends at 0.
+    """Compare what a WAV or CAF header claims with the file's size; return warnings. The position ends at 0.
 
     Raises:
         AudioRejected: ``truncated``, ``implausible`` or ``empty_audio``.
@@ -69,6 +71,8 @@ def check_container(file: BinaryIO) -> tuple[str, ...]:
     warnings: tuple[str, ...] = ()
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
         warnings = _check_wav(file, ">" if head[:4] == b"RIFX" else "<", size)
+    elif head[:4] == b"caff":
+        _check_caf(file, size)
     file.seek(0)
     return warnings
 
@@ -131,6 +135,22 @@ def _check_wav(file: BinaryIO, order: str, size: int) -> tuple[str, ...]:
     return ()
 
 
+def _check_caf(file: BinaryIO, size: int) -> None:
+    """Apple's chunks: four letters and 64 bits of length, -1 for audio to the end of the file."""
+    at = 8
+    for _ in range(_MAX_CHUNKS):
+        file.seek(at)
+        head = file.read(12)
+        if len(head) < 12:
+            return
+        length = int.from_bytes(head[4:], "big", signed=True)
+        if length < 0:
+            return
+        at += 12 + length
+        if head[:4] == b"data" and at > size:
+            raise AudioRejected("truncated", f"{size - at + length} of {length} bytes of audio are there")
+
+
 def _check_data(file: BinaryIO, length: int, start: int, size: int, order: str) -> tuple[str, ...]:
     present = size - start
     if length >= _STREAMED and length > present:
@@ -155,8 +175,8 @@ def _check_format(fields: tuple[int, ...]) -> None:
 
 
 def _chunks(file: BinaryIO, order: str, size: int, *, at: int = 12) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (name, start, length) of RIFF chunks; stops at what is none. At most 1000, so that no file loops us."""
-    for _ in range(1000):
+    """Yield (name, start, length) of RIFF chunks; stops at what is none."""
+    for _ in range(_MAX_CHUNKS):
         file.seek(at)
         head = file.read(8)
         if len(head) < 8 or not all(32 <= byte < 127 for byte in head[:4]):

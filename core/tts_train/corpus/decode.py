@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from os import path as osp
+from pathlib import PurePath
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -24,6 +24,7 @@ from tts_train.corpus.containers import (
     foreign_format,
     ogg_is_cut,
 )
+from tts_train.corpus.mpeg import with_known_length
 
 _BLOCK_SECONDS = 4
 _NOT_RECOGNISED = 1
@@ -31,12 +32,12 @@ _COARSE = {"PCM_U8", "PCM_S8", "ALAW", "ULAW"}
 # What libsndfile notes when AIFF, W64, RF64 or AU claim more bytes than there are.
 _SHORT = re.compile(r"(?:FORM|SSND|riff|Riff size|Data Size)\s*:\s*(\d+) \(should be (\d+)\)")
 _SUFFIXES = {
-    "WAV": (".wav", ".wave"), "WAVEX": (".wav", ".wave"), "RF64": (".wav", ".rf64"), "FLAC": (".flac",), "MPEG": (".mp3",),
-    "MP3": (".mp3",), "OGG": (".ogg", ".oga", ".opus"), "AIFF": (".aif", ".aiff", ".aifc"), "W64": (".w64",),
-    "CAF": (".caf",), "AU": (".au", ".snd"),
+    "WAV": (".wav", ".wave"), "WAVEX": (".wav", ".wave"), "RF64": (".wav", ".rf64"), "FLAC": (".flac",),
+    "MPEG": (".mp3",), "MP3": (".mp3",), "OGG": (".ogg", ".oga", ".opus"), "AIFF": (".aif", ".aiff", ".aifc"),
+    "W64": (".w64",), "CAF": (".caf",), "AU": (".au", ".snd"),
 }  # fmt: skip
-# MP3 frames of 1152 samples; encoders and decoders differ by a few in what they trim.
-_MP3_SLACK = 3 * 1152
+# Encoders and decoders of MP3 differ in what they trim; a frame has 1152 samples.
+_MP3_SLACK = 2 * 1152
 _SEGMENT_SLACK = 0.1
 _stderr_lock = threading.Lock()
 
@@ -60,13 +61,14 @@ def decode(file: BinaryIO, *, name: str, start: float | None, end: float | None,
         AudioRejected: see :func:`tts_train.corpus.audio.read_audio`.
     """
     warnings = check_container(file)
+    file = with_known_length(file)
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     try:
         with silent_stderr(), _sound_file(file) as sound:
             signal = _read(sound, size, start, end, limits)
             _check_cut(sound, file, warnings)
-            suffix = osp.splitext(name)[1].lower()
+            suffix = PurePath(name).suffix.lower()
             odd = bool(suffix) and suffix not in _SUFFIXES.get(sound.format, (suffix,))
     except soundfile.LibsndfileError as error:
         return _decode_other(file, error, start, end, limits)

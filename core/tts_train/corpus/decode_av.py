@@ -41,7 +41,9 @@ def decode_av(file: BinaryIO, *, kind: str, start: float | None, end: float | No
 def _read(container: Any, size: int, start: float | None, end: float | None, limits: Limits) -> Signal:  # noqa: ANN401
     stream = container.streams.audio[0]
     rate, channels = int(stream.rate or 0), int(stream.channels or 0)
-    claimed = float(stream.duration * stream.time_base) if stream.duration else 0.0
+    # WebM has a duration for the whole file only, in microseconds.
+    whole = (container.duration or 0) / 1e6
+    claimed = float(stream.duration * stream.time_base) if stream.duration else whole
     check_claim(frames=int(claimed * rate), rate=rate, channels=channels, size=size, limits=limits)
     # Decoding from the front keeps the stretch exact: seeking in these formats lands on key frames.
     until = (start or 0.0) + limits.max_seconds + 1 if end is None else end

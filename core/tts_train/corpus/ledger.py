@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from os import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +146,7 @@ class Ledger:
             for row in self.dropped:
                 # ASCII escapes carry file names whose bytes are no valid text.
                 file.write(json.dumps({"origin": row.origin, "reason": row.reason, "detail": row.detail}) + "\n")
-        replace(temporary, path)
+        temporary.replace(path)
 
     def state(self) -> dict[str, Any]:
         """Return everything in plain types, for :meth:`from_state`: to send, or to store with finished work."""

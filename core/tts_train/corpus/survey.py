@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -52,6 +52,7 @@ def survey(
     limits: Limits = Limits(),  # noqa: B008 - frozen
     dropped_path: Path | None = None,
     progress: Progress | None = None,
+    on_report: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Read every row and every recording of a corpus and report in plain types.
 
@@ -66,6 +67,7 @@ def survey(
         limits: lengths and levels that are accepted.
         dropped_path: JSONL file that each dropped row is written to, whatever the outcome.
         progress: called as rows are done.
+        on_report: called with the report before it is decided whether too many rows were dropped.
 
     Raises:
         DataError: if the corpus cannot be read, or too many rows were dropped.
@@ -85,6 +87,8 @@ def survey(
     if dropped_path:
         ledger.write_dropped(dropped_path)
     report = {"layout": corpus.layout, **ledger.report(), **totals.report()}
+    if on_report:
+        on_report(report)
     if max_dropped is not None:
         ledger.enforce(max_dropped)
     return report
@@ -204,7 +208,7 @@ def _spread(values: list[float] | list[int]) -> dict[str, float]:
 def _histogram(seconds: list[float]) -> dict[str, int]:
     edges = [*_EDGES, np.inf]
     counts, _ = np.histogram(seconds, edges)
-    names = [f"{low}-{high}" for low, high in zip(_EDGES, _EDGES[1:], strict=False)] + [f"{_EDGES[-1]}-"]
+    names = [f"{low}-{high}" for low, high in pairwise(_EDGES)] + [f"{_EDGES[-1]}-"]
     return {name: int(count) for name, count in zip(names, counts, strict=True)}
 
 

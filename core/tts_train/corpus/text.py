@@ -106,6 +106,6 @@ def _not_utf8(path: Path, block: bytes, *, line: int) -> DataError:
     guess = guess_encoding(block)
     given = guess if guess != "unknown" else "ITS_ENCODING"
     return DataError(
-        f"{path} is not UTF-8 (line {line}); it looks like {guess}, which is a guess. Nothing was read. If the guess is "
-        f"right, convert it: iconv -f {given} -t UTF-8 < {path.name} > utf8-{path.name} - and name the new file."
+        f"{path} is not UTF-8 (line {line}); it looks like {guess}, which is a guess. Nothing was read. "
+        f"If the guess is right, convert it: iconv -f {given} -t UTF-8 < {path.name} > NEW_FILE - and name that."
     )

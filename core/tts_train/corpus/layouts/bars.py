@@ -19,6 +19,7 @@ class BarList(Layout):
 
     @classmethod
     def detect(cls, path: Path) -> BarList | None:
+        """Return the layout if ``path`` has it."""
         if path.is_dir():
             lists = sorted(path.glob("*.list")) or sorted(path.glob("*/*.list"))
             if len(lists) > 1:
@@ -35,6 +36,7 @@ class BarList(Layout):
         return cls(path, root)
 
     def raws(self) -> Iterator[RawRow | Rejected]:
+        """Yield every row in order."""
         shown, base = self.shown(self.path), str(self.path.parent)
         for number, line in read_lines(self.path):
             parts = line.split("|", 3)

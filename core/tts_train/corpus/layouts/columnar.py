@@ -33,6 +33,7 @@ class Columnar(Layout):
         self.files = files
 
     def raws(self) -> Iterator[RawRow | TokenRow | Rejected]:
+        """Yield every row in order."""
         for file in self.files:
             number = 0
             for batch in self._batches(file):
@@ -54,6 +55,7 @@ class Parquet(Columnar):
 
     @classmethod
     def detect(cls, path: Path) -> Parquet | None:
+        """Return the layout if ``path`` has it."""
         if path.is_file():
             return cls(path, path.parent, [path]) if path.suffix == ".parquet" else None
         files = (
@@ -82,6 +84,7 @@ class Arrow(Columnar):
 
     @classmethod
     def detect(cls, path: Path) -> Arrow | None:
+        """Return the layout if ``path`` has it."""
         folder = path / "train" if (path / "dataset_dict.json").is_file() else path
         state = folder / "state.json"
         if not state.is_file():

@@ -26,6 +26,7 @@ class Experiment(Layout):
 
     @classmethod
     def detect(cls, path: Path) -> Experiment | None:
+        """Return the layout if ``path`` has it."""
         if not (path / AUDIO).is_dir():
             return None
         merged = path / "2-name2text.txt"
@@ -34,6 +35,7 @@ class Experiment(Layout):
         return cls(path, path, files) if files else None
 
     def raws(self) -> Iterator[RawRow | Rejected]:
+        """Yield every row in order."""
         for file in self.files:
             for number, line in read_lines(file):
                 origin, parts = f"{self.shown(file)}:{number}", line.split("\t")

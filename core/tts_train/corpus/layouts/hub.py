@@ -24,11 +24,13 @@ class Hub(Layout):
 
     @classmethod
     def detect(cls, path: Path) -> Hub | None:
+        """Return the layout if ``path`` has it."""
         if path.exists() or not _NAME.fullmatch(path.as_posix()):
             return None
         return cls(path, _cache_root())
 
     def raws(self) -> Iterator[RawRow | TokenRow | Rejected]:
+        """Yield every row in order."""
         name, _, split = self.path.as_posix().partition(":")
         rows = _load(name, split or "train")
         columns = require_columns(list(rows.column_names), name)

@@ -32,6 +32,7 @@ class JsonLines(Layout):
 
     @classmethod
     def detect(cls, path: Path) -> JsonLines | None:
+        """Return the layout if ``path`` has it."""
         if path.is_file():
             named = path.suffix.lower() in {".jsonl", ".ndjson"} or path.name in NAMES
             return cls(path, path.parent, [path]) if named else None
@@ -47,6 +48,7 @@ class JsonLines(Layout):
         return cls(path, path, found or tables) if found or tables else None
 
     def raws(self) -> Iterator[RawRow | Rejected]:
+        """Yield every row in order."""
         for file in self.files:
             shown, base = self.shown(file), str(file.parent)
             for number, line in read_lines(file):

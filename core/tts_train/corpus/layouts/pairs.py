@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from os import path as osp
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from tts_train.corpus.files import is_audio, walk
 from tts_train.corpus.layouts.base import Layout, RawRow
@@ -36,6 +35,7 @@ class Pairs(Layout):
 
     @classmethod
     def detect(cls, path: Path) -> Pairs | None:
+        """Return the layout if ``path`` has it."""
         if not path.is_dir():
             return None
         layout = cls(path, path)
@@ -43,6 +43,7 @@ class Pairs(Layout):
         return layout if paired else None
 
     def raws(self) -> Iterator[RawRow | Rejected]:
+        """Yield every row in order."""
         for folder, stems, names in self._folders():
             for stem, recordings in stems.items():
                 transcript = _transcript(stem, names)
@@ -58,7 +59,7 @@ class Pairs(Layout):
             stems: dict[str, list[str]] = {}
             for name in names:
                 if is_audio(name):
-                    stems.setdefault(osp.splitext(name)[0], []).append(name)
+                    stems.setdefault(PurePath(name).stem, []).append(name)
             yield folder, stems, {name for name in names if name.endswith(SUFFIXES)}
 
     def _pair(self, folder: str, recording: str, transcript: str | None) -> RawRow | Rejected:

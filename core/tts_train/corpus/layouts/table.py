@@ -36,6 +36,7 @@ class Table(Layout):
 
     @classmethod
     def detect(cls, path: Path) -> Table | None:
+        """Return the layout if ``path`` has it."""
         if path.is_file():
             return cls(path, path.parent, [path]) if path.suffix.lower() in {".csv", ".tsv", ".txt"} else None
         if not path.is_dir():
@@ -48,6 +49,7 @@ class Table(Layout):
         return cls(path, path, files) if files else None
 
     def raws(self) -> Iterator[RawRow | Rejected]:
+        """Yield every row in order."""
         for file in self.files:
             yield from self._read(file)
 
@@ -83,7 +85,8 @@ def _guess_columns(sample: list[str], delimiter: str) -> list[str]:
     """Two columns are id and text; of three, the middle one is a text if it is as long as the last, else a speaker."""
     if delimiter == ",":
         raise DataError(
-            f"The table starts with {sample[0][:80]!r}, has commas and no header. Put a header such as file_name,text first."
+            f"The table starts with {sample[0][:80]!r}, has commas and no header. "
+            "Put a header such as file_name,text first."
         )
     rows = [line.split(delimiter, 2) for line in sample]
     triples = [row for row in rows if len(row) == 3]
