@@ -1,0 +1,92 @@
+"""Exact continuation: random numbers, data position and changed hyperparameters of a run that goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+import struct
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from tts_train.data.module import PlannedDataModule
+from tts_train.run.hyperparameters import apply_changes, configured
+from tts_train.run.loops import position, refetch
+
+logger = logging.getLogger(__name__)
+
+
+def seed_for(*parts: int | str) -> int:
+    """Return a 64-bit seed that depends on every part; the same on every machine and version."""
+    encoded = b"".join(struct.pack("<q", part) if isinstance(part, int) else part.encode() + b"\0" for part in parts)
+    return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")
+
+
+def seed_everything(seed: int) -> None:
+    """Set the random state of torch (CPU and all GPUs, without waiting for them), numpy and Python."""
+    torch.manual_seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+    random.seed(seed)
+
+
+class ExactContinuation(Callback):
+    """Makes what a batch sees a function of (seed, epoch, batch, rank), whatever came before it in this process.
+
+    The random state is set at every batch, rather than saved and restored: a restored state is already wrong when
+    the new process has drawn once more, as making a loader's iterator does.
+
+    Args:
+        seed: the run's seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._now: dict[str, Any] = {}
+        self._before: dict[str, Any] | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the hyperparameters as configured, before a checkpoint's are put in their place."""
+        self._now = configured(trainer.optimizers, [config.scheduler for config in trainer.lr_scheduler_configs])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Apply changed hyperparameters, and start the data again where training stands."""
+        if self._before is not None:
+            schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+            for change in apply_changes(trainer.optimizers, schedulers, before=self._before, now=self._now):
+                logger.info("Changed since the run was started: %s.", change)
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, PlannedDataModule) and data.train_sampler.started_at not in (None, position(trainer)):
+            # Data workers were fed before the checkpoint's position was known (by estimated_stepping_batches).
+            refetch(trainer)
+
+    def on_train_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,  # noqa: ANN401 - Lightning's signature
+        batch_idx: int,
+    ) -> None:
+        """Set the random state of this batch."""
+        seed_everything(seed_for(self.seed, "train", trainer.current_epoch, batch_idx, trainer.global_rank))
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,  # noqa: ANN401 - Lightning's signature
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Set the random state of this batch, the same in every validation."""
+        seed_everything(seed_for(self.seed, "validation", dataloader_idx, batch_idx, trainer.global_rank))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the hyperparameters as configured for this process."""
+        return {"configured": self._now}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up :meth:`state_dict`."""
+        self._before = state_dict["configured"]

@@ -1,0 +1,92 @@
+"""The data module that backends subclass: they say what is in a batch, it says which batch comes next."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from tts_train.data.sampler import PlannedBatchSampler
+from tts_train.run.loops import position
+
+
+class PlannedDataModule(LightningDataModule, ABC):
+    """Loaders whose batches are fixed by (seed, epoch, position), so that a continued run sees what it would have seen.
+
+    A subclass sets :attr:`train_set` and :attr:`val_set` in ``setup`` and gives the plans. Nothing in a data set or in
+    :meth:`collate` may draw random numbers from a global generator: their state is not the same after a continuation
+    nor in a data worker. Derive what must vary from ``self.seed`` and the row.
+
+    Args:
+        seed: seed of everything random in the choice of batches.
+        num_workers: processes that load data; 0 loads in the training process.
+    """
+
+    train_set: Dataset[Any]
+    """Rows by index; there after ``setup``."""
+    val_set: Dataset[Any] | None = None
+    """Rows by index, or None where there is no validation."""
+
+    def __init__(self, *, seed: int = 0, num_workers: int = 0) -> None:
+        super().__init__()
+        self.seed = seed
+        self.num_workers = num_workers
+        self._train_sampler: PlannedBatchSampler | None = None
+
+    @abstractmethod
+    def train_plan(self, epoch: int) -> Sequence[Sequence[int]]:
+        """Return the batches of an epoch as row indices: a pure function of ``self.seed``, the data and the epoch."""
+
+    def val_plan(self) -> Sequence[Sequence[int]]:
+        """Return the batches of a validation as row indices."""
+        return []
+
+    @abstractmethod
+    def collate(self, rows: list[Any]) -> Any:  # noqa: ANN401 - a batch is whatever the network takes
+        """Join rows to a batch. Draws no random numbers."""
+
+    def describe(self) -> Mapping[str, object]:
+        """Return plain figures about the data for ``run.json``, there after ``setup``; subclasses add a hash."""
+        return {}
+
+    @property
+    def train_sampler(self) -> PlannedBatchSampler:
+        """This rank's plan of training batches."""
+        if self._train_sampler is None:
+            self._train_sampler = PlannedBatchSampler(
+                self.train_plan, *self._ranks(), position=lambda: position(self._attached_trainer())
+            )
+        return self._train_sampler
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of training batches."""
+        return self._loader(self.train_set, self.train_sampler)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Return the loader of validation batches; the same batches every time."""
+        if self.val_set is None or not self.val_plan():
+            return []
+        plan = self.val_plan()
+        return self._loader(self.val_set, PlannedBatchSampler(lambda _: plan, *self._ranks(), fill=True))
+
+    def _loader(self, rows: Dataset[Any], sampler: PlannedBatchSampler) -> DataLoader[Any]:
+        return DataLoader(
+            rows,
+            batch_sampler=sampler,
+            collate_fn=self.collate,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _attached_trainer(self) -> Any:  # noqa: ANN401 - Lightning declares it optional
+        if self.trainer is None:
+            raise RuntimeError("Iterating over training data needs a trainer, which says where training stands.")
+        return self.trainer

@@ -1,0 +1,81 @@
+"""What changed between the configuration a run was started with and the one it continues with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tts_train.errors import ConfigError
+
+DEFAULT_IDENTITY = ("backend", "stage", "model.init_from", "data.path")
+"""Keys that no run may change: with them it would be another run."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One key whose value differs."""
+
+    key: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        return f"{self.key}: {_spelt(self.old)} -> {_spelt(self.new)}"
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "(not set)"
+
+
+ABSENT = _Absent()
+"""The value of a key that is not there."""
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    """List the keys, dotted and sorted, whose values differ; paths and their spelling as text are the same."""
+    before, after = _flat(old), _flat(new)
+    keys = sorted({*before, *after})
+    pairs = [(key, before.get(key, ABSENT), after.get(key, ABSENT)) for key in keys]
+    return [Change(key, a, b) for key, a, b in pairs if _comparable(a) != _comparable(b)]
+
+
+def refuse_identity_changes(changes: Sequence[Change], identity: Sequence[str], run_dir: Path) -> None:
+    """Refuse to continue a run as another one.
+
+    Raises:
+        ConfigError: with every such key, its old and new value, and what to type.
+    """
+    refused = [change for change in changes if any(_covers(key, change.key) for key in identity)]
+    if refused:
+        listed = "\n".join(f"  --{change}" for change in refused)
+        raise ConfigError(
+            f"{run_dir} holds a run that was started with other settings:\n{listed}\n"
+            f"Set them back to continue it, or begin a new run with another directory: --run_dir {run_dir}-2"
+        )
+
+
+def _covers(key: str, other: str) -> bool:
+    return other == key or other.startswith(f"{key}.")
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _comparable(value: Any) -> Any:  # noqa: ANN401 - configurations hold anything plain
+    if isinstance(value, (list, tuple)):
+        return [_comparable(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _spelt(value: object) -> str:
+    return repr(str(value)) if isinstance(value, (str, Path)) else repr(value)

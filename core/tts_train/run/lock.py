@@ -1,0 +1,164 @@
+"""One writer for a run directory: a lock that dies with its process."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from tts_train.errors import DiskError, RunLockedError
+
+HEARTBEAT_SECONDS = 10.0
+"""How often a holder shows a sign of life where the file system has no locks."""
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_held: set[Path] = set()  # the system's locks do not keep a process from its own files
+
+logger = logging.getLogger(__name__)
+
+
+class RunLock:
+    """Holds a lock file from ``with`` to the end of the block, or of the process.
+
+    The system's record lock is used; it is not inherited by data workers and vanishes with its process, however that
+    ends, so a stale lock is simply taken. On file systems without locks the file's existence is the lock, a
+    heartbeat shows that the holder lives, and a holder that shows none is taken over.
+
+    Args:
+        path: the lock file; its contents name the holder.
+        heartbeat: seconds between signs of life, and half of the time for which one is waited.
+    """
+
+    def __init__(self, path: Path, *, heartbeat: float = HEARTBEAT_SECONDS) -> None:
+        self.path = path
+        self._heartbeat = heartbeat
+        self._file: IO[str] | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> RunLock:
+        """Take the lock.
+
+        Raises:
+            RunLockedError: naming the holder.
+            DiskError: if the lock file cannot be written.
+        """
+        key = self.path.resolve()
+        if key in _held:
+            raise self._refusal(_identity())
+        try:
+            self._acquire()
+        except OSError as error:
+            raise DiskError(f"The lock file {self.path} cannot be written: {error}.") from error
+        _held.add(key)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _held.discard(self.path.resolve())
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self.path.unlink(missing_ok=True)
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # a full disk
+                self._file.truncate(0)
+            self._file.close()
+
+    def _acquire(self) -> None:
+        file = self.path.open("a+", encoding="utf-8")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                file.close()
+                self._acquire_by_heartbeat()
+                return
+            holder = _parse(_contents(file))
+            file.close()
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            raise self._refusal(holder) from None
+        before = _parse(_contents(file))
+        if before:
+            logger.info("Taking over the lock of %s, which is gone.", _name(before))
+        file.truncate(0)
+        file.write(json.dumps(_identity()))
+        file.flush()
+        self._file = file
+
+    def _acquire_by_heartbeat(self) -> None:
+        logger.warning("The file system of %s has no locks; a heartbeat in %s is used.", self.path.parent, self.path)
+        seen = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        holder = _parse(seen)
+        if seen and holder and not _is_dead(holder):
+            time.sleep(2 * self._heartbeat)
+            if self.path.exists() and self.path.read_text(encoding="utf-8") != seen:
+                raise self._refusal(holder)
+        self._beat(0)
+        self._thread = threading.Thread(target=self._keep_beating, name="run-lock", daemon=True)
+        self._thread.start()
+
+    def _keep_beating(self) -> None:
+        count = 0
+        while not self._stop.wait(self._heartbeat):
+            count += 1
+            self._beat(count)
+
+    def _beat(self, count: int) -> None:
+        self.path.write_text(json.dumps({**_identity(), "beat": count}), encoding="utf-8")
+
+    def _refusal(self, holder: dict[str, Any]) -> RunLockedError:
+        return RunLockedError(
+            f"Another run uses {self.path.parent}: {_name(holder)}. Wait for it, stop it (kill -TERM makes it save "
+            "itself), or give another --run_dir."
+        )
+
+
+def _identity() -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "boot": _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else "",
+        "started": psutil.Process().create_time(),
+    }
+
+
+def _is_dead(holder: dict[str, Any]) -> bool:
+    """Tell whether the holder is surely gone; a holder on another machine never is."""
+    mine = _identity()
+    if holder.get("host") != mine["host"]:
+        return False
+    if holder.get("boot") != mine["boot"]:
+        return True
+    try:
+        return bool(psutil.Process(holder["pid"]).create_time() != holder["started"])
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _contents(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        holder = json.loads(text)
+    except ValueError:
+        return {}
+    return holder if isinstance(holder, dict) else {}
+
+
+def _name(holder: dict[str, Any]) -> str:
+    return f"process {holder.get('pid', '?')} on {holder.get('host', 'an unknown machine')}"

@@ -1,0 +1,91 @@
+"""Lightning's loop counters: the only module that knows them.
+
+A checkpoint is continued exactly only if its counters describe a point at which Lightning itself can start again.
+Lightning 2.6 knows several such points; :func:`describe_boundary` says which of them a checkpoint is, whenever in the
+hooks it was really written:
+
+* between two batches: the counters as they are in ``on_train_batch_end``; Lightning finishes that batch's counting;
+* before a validation that is due: as if the validation had been cut off before its first batch; it is run again;
+* after a validation: as in ``on_validation_end``; it is not run again;
+* after an epoch's last batch without validation: the loader has nothing left, and the epoch's end follows.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+
+class Validation(Enum):
+    """Where a checkpoint stands towards the validation of its step."""
+
+    NONE = "none"
+    DUE = "due"
+    DONE = "done"
+
+
+def position(trainer: Trainer) -> tuple[int, int]:
+    """Return (epoch, batches of it that are done) from which the next training iterator must go on."""
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    if epochs.ready == epochs.processed:  # between epochs, also before the first
+        return int(epochs.processed), 0
+    return int(epochs.processed), trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+
+def mid_accumulation(trainer: Trainer) -> bool:
+    """Tell whether gradients of earlier batches wait for the optimiser: nothing can be saved then."""
+    return bool(trainer.fit_loop._should_accumulate())
+
+
+def validation_due(trainer: Trainer) -> bool:
+    """Tell, in ``on_train_batch_end``, whether a validation follows."""
+    fetcher = trainer.fit_loop._data_fetcher
+    return fetcher is not None and bool(trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher))
+
+
+def is_last_step(trainer: Trainer) -> bool:
+    """Tell, in ``on_train_batch_end``, whether the limits of the run end it after this step."""
+    loop = trainer.fit_loop
+    if 0 <= loop.max_steps <= trainer.global_step:
+        return True
+    if loop.max_epochs is None or loop.max_epochs == -1:
+        return False
+    return loop.epoch_loop._num_ready_batches_reached() and trainer.current_epoch + 1 >= loop.max_epochs
+
+
+def refetch(trainer: Trainer) -> None:
+    """Start the training iterator anew, from :func:`position`."""
+    fetcher = trainer.fit_loop._data_fetcher
+    assert fetcher is not None, "refetch() belongs after Lightning has set up the loader"
+    iter(fetcher)
+
+
+def describe_boundary(checkpoint: dict[str, Any], trainer: Trainer, validation: Validation, *, ended: bool) -> None:
+    """Make a checkpoint's loop counters say at which boundary it stands.
+
+    Args:
+        checkpoint: Lightning's checkpoint; its ``loops`` are changed.
+        trainer: the trainer that wrote it, during ``fit``.
+        validation: whether a validation follows or has been.
+        ended: whether the epoch's end has been counted already (``on_train_end``).
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    counted = 0 if ended else 1  # this batch is counted as one that stepped only after the hooks
+    stepped = loops["epoch_loop.state_dict"]["_batches_that_stepped"] + counted
+    batches = loops["epoch_loop.batch_progress"]
+    last = trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+    between = validation is Validation.NONE and not last
+    for scope in ("total", "current"):
+        ready = batches[scope]["ready"]
+        batches[scope].update(started=ready, processed=ready, completed=ready - 1 if between else ready)
+        epochs = loops["epoch_progress"][scope]
+        epochs.update(started=epochs["ready"], processed=epochs["ready"] - 1, completed=epochs["ready"] - 1)
+    rest_runs_again = not (validation is Validation.NONE and last)
+    loops["epoch_loop.state_dict"]["_batches_that_stepped"] = stepped - 1 if rest_runs_again else stepped
+    begun = 1 if validation is Validation.DUE else 0
+    nothing = {"ready": 0, "started": 0, "processed": 0, "completed": 0}
+    loops["epoch_loop.val_loop.batch_progress"].update(
+        current=dict(nothing), total={**nothing, "ready": begun, "started": begun}, is_last_batch=False
+    )
