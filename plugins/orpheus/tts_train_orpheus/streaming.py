@@ -65,10 +65,3 @@ class StreamDecoder:
         past = max(0, until - CONTEXT - self._window_start)
         self._window = self._window[past:]
         self._window_start += past
-
-
-def stream_speech(
-    tokens: Iterable[int], codec: Codec, *, seed: int | None = 0, chunk_frames: int = 1
-) -> Iterator[Tensor]:
-    """Yield the sound of generated ids in chunks; a ``StreamDecoder`` for those who need no counts."""
-    yield from StreamDecoder(codec, seed=seed, chunk_frames=chunk_frames).decode(tokens)
