@@ -72,19 +72,19 @@ def _plot(title: str, lines: Sequence[Line], span: Point, width: float, unit: st
     )
 
 
-def bars(title: str, counts: Mapping[str, float], *, every_label: bool = True) -> str:
-    """Return upright bars, one a label, with the count on hover; for histograms set ``every_label`` to False."""
+def bars(title: str, counts: Mapping[str, float], *, ends: tuple[str, str]) -> str:
+    """Return a histogram: upright bars with label and count on hover, and the two ends of the axis."""
     top = max([*counts.values(), 1e-9])
     columns = "".join(
         f'<div class="column" title="{escape(f"{label}: {number(count)}")}">'
         f'<i style="height:{max(100 * count / top, 0.6 if count else 0):.1f}%"></i></div>'
         for label, count in counts.items()
     )
-    shown = list(counts) if every_label else _few(list(counts))
-    labels = "".join(f"<span>{escape(label)}</span>" for label in shown)
+    labels = "".join(f"<span>{escape(end)}</span>" for end in ends)
+    told = escape(f"{title}: " + ", ".join(f"{label}: {number(count)}" for label, count in counts.items()))
     return (
         f'<figure class="chart"><figcaption><span>{escape(title)}</span></figcaption>'
-        f'<div class="bars" role="img" aria-label="{escape(title)}: highest {number(top)}">{columns}</div>'
+        f'<div class="bars" role="img" aria-label="{told}">{columns}</div>'
         f'<div class="bar-labels" aria-hidden="true">{labels}</div></figure>'
     )
 
@@ -178,10 +178,6 @@ def _legend(title: str, given: Line, line: Line, unit: str) -> str:
 
 def _label(side: str, share: float, text: str) -> str:
     return f'<span style="{side}:{100 * share:.2f}%">{escape(text)}</span>'
-
-
-def _few(labels: list[str]) -> list[str]:
-    return labels if len(labels) <= 2 else [labels[0], labels[len(labels) // 2], labels[-1]]
 
 
 def _describe(title: str, lines: Sequence[Line]) -> str:

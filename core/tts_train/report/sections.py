@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shlex
 import statistics
@@ -20,7 +19,7 @@ NOTHING_LOGGED = '<p class="none">No figures were logged.</p>'
 
 def headline(run: Run) -> str:
     """Return the few figures a reader looks for first; those that are unknown are left out."""
-    tiles = [*_progress(run), *_losses(run), *_speed(run), *_amount(run.dataset)]
+    tiles = [*_progress(run), *_losses(run), *_speed(run), *_amount(_counts(run))]
     if not tiles:
         return NOTHING_LOGGED
     drawn = "".join(
@@ -37,15 +36,13 @@ def charts(drawn: Sequence[str], missing: str) -> str:
 
 def data(run: Run) -> str:
     """Return rows kept and dropped with reasons, hours, voices and lengths."""
-    found = run.dataset
-    if not found:
+    if not run.dataset:
         return '<p class="none">What the training data held is not recorded in this run.</p>'
+    found = _counts(run)
     told = {name: f"{value} {unit}" for name, value, unit in _amount(found)}
     told |= {_title(key): _plain(found[key]) for key in ("speakers", "languages") if found.get(key)}
-    lengths = found.get("lengths")
-    histogram = _lengths(lengths) if isinstance(lengths, dict) else ""
     share, rows = _rows(found)
-    return f'{share}{_table({**rows, **told})}<div class="charts">{histogram}</div>'
+    return f'{share}{_table({**rows, **told})}<div class="charts">{_lengths(run.dataset)}</div>'
 
 
 def onward(run: Run) -> str:
@@ -147,13 +144,21 @@ def _rows(found: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     return bar, {"Rows kept": f"{number(kept)} of {number(total)}", **reasons}
 
 
-def _lengths(lengths: Mapping[str, Any]) -> str:
-    """``{"edges": [n + 1], "counts": [n], "unit": "s"}``."""
-    edges, counts, unit = lengths.get("edges", []), lengths.get("counts", []), str(lengths.get("unit", "s"))
-    if not counts or len(edges) != len(counts) + 1:
+def _lengths(index: Mapping[str, Any]) -> str:
+    """Bars of the index's histogram, ``[from, below, rows]`` each."""
+    triples = nested(index, "lengths", "histogram") or []
+    counts = {f"{number(low)} to {number(below)}": rows for low, below, rows in triples}
+    if not counts:
         return ""
-    labels = [f"{number(low)}–{number(high)} {unit}" for low, high in itertools.pairwise(edges)]
-    return bars("Length of utterances", dict(zip(labels, counts, strict=True)), every_label=len(labels) <= 4)
+    unit = str(index.get("length_column", "length")).removeprefix("num_").replace("_", " ")
+    ends = (number(triples[0][0]), number(triples[-1][1]))
+    return bars(f"Rows by {unit}", counts, ends=ends)
+
+
+def _counts(run: Run) -> Mapping[str, Any]:
+    """What became of the rows: the index's report, or the run card's own entries."""
+    report = run.dataset.get("report")
+    return report if isinstance(report, Mapping) else run.dataset
 
 
 def _finite(entries: Sequence[Entry]) -> list[Entry]:

@@ -53,7 +53,7 @@ class Run:
     takes: Mapping[str, list[Take]]
     """Samples by utterance: the reference first, then by step."""
     dataset: Mapping[str, Any]
-    """What ``prepare`` counted: ``dataset.json`` of the prepared folder; empty if unreachable."""
+    """The index that ``prepare`` wrote, ``dataset.json``: its report and lengths; empty if unreachable."""
     checkpoints: Mapping[str, int]
     """Whole checkpoints by name, with their size in bytes."""
     notes: list[str] = field(default_factory=list)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
+from tts_train.data.lengths import describe_lengths
 from tts_train.report import History, write_sample
 
 TEXTS = ("Good morning, and welcome to the workshop.", "A quick brown otter slid down the muddy bank.")
@@ -55,16 +56,17 @@ def make_run(folder: Path, *, steps: int = 400) -> Path:
     card = {"backend": "example", "stage": "lm", "versions": {"torch": "2.11.0"}, "seed": 7, "exit_reason": "finished"}
     (run / "run.json").write_text(json.dumps(card))
     dropped = {"too_long": 3, "empty_text": 1}
-    lengths = {"unit": "s", "edges": [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0], "counts": [2, 6, 19, 7, 1, 1]}
     facts = {
         "rows": 40,
         "kept": 36,
         "dropped": dropped,
         "hours": 0.0263,
         "speakers": {"heart": 36},
-        "languages": ["en"],
+        "languages": {"en": 36},
     }
-    (prepared / "dataset.json").write_text(json.dumps({**facts, "lengths": lengths}))
+    lengths = describe_lengths(rng.normal(290, 55, 36).astype(int))
+    index = {"rows": 36, "report": facts, "lengths": lengths, "length_column": "num_tokens"}
+    (prepared / "dataset.json").write_text(json.dumps(index))
     for number, text in enumerate(TEXTS, start=1):
         wave, rate = clip(number)
         write_sample(run / "samples" / "reference", f"utterance-{number}", wave, rate, text=text)

@@ -124,9 +124,18 @@ def test_each_take_has_a_picture_and_a_sound_that_decode(page):
 
 
 def test_data_and_commands_are_told(page, run):
-    for words in ("36 of 40", "Dropped: too long", "heart (36)", "1.6 minutes", "step-000400", "2.0 MB"):
+    for words in (
+        "36 of 40",
+        "Dropped: too long",
+        "heart (36)",
+        "1.6 minutes",
+        "Rows by tokens",
+        "step-000400",
+        "2.0 MB",
+    ):
         assert words in page.text
-    assert any(attrs.get("title") == "2–2.5 s: 19" for attrs in page.all("div"))
+    bars = [attrs["title"] for attrs in page.all("div") if attrs.get("class") == "column"]
+    assert sum(int(bar.split(": ")[1]) for bar in bars) == 36
     assert f"tts-train export {run} --format FORMAT" in page.text
 
 
