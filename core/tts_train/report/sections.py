@@ -14,6 +14,8 @@ from tts_train.report.chart import bars, number
 from tts_train.report.history import Entry
 from tts_train.report.source import Run
 
+_PRIVATE = ("host", "pid")
+"""Entries of the run card that a page handed to others need not tell."""
 NOTHING_LOGGED = '<p class="none">No figures were logged.</p>'
 
 
@@ -62,7 +64,8 @@ def files(run: Run) -> str:
     """Return checkpoints, the run card and the configuration, folded away."""
     sizes = {name: f"{size / 1e6:,.1f} MB" for name, size in run.checkpoints.items()}
     parts = [_table(sizes) if sizes else '<p class="none">No whole checkpoint is in this run.</p>']
-    parts += [_folded("Run card (run.json)", json.dumps(run.card, indent=2, ensure_ascii=False))] if run.card else []
+    card = {key: value for key, value in run.card.items() if key not in _PRIVATE}
+    parts += [_folded("Run card (run.json)", json.dumps(card, indent=2, ensure_ascii=False))] if card else []
     parts += [_folded("Configuration (config.yaml)", run.config_text)] if run.config_text else []
     return "".join(parts)
 
@@ -86,7 +89,7 @@ def status(run: Run) -> str:
     reason = run.card.get("exit_reason")
     if reason:
         return str(reason).replace("_", " ")
-    return "no end recorded" if run.card else "no run card"
+    return "not finished" if run.card else "no run card"
 
 
 def _progress(run: Run) -> list[tuple[str, str, str]]:

@@ -178,6 +178,13 @@ def test_many_checkpoints_are_thinned_and_said_so(tmp_path):
     assert labels[-1].startswith("Step 120:")
 
 
+def test_an_unfinished_run_says_so_and_the_host_is_not_told(tmp_path):
+    (tmp_path / "run.json").write_text('{"backend": "example", "exit_reason": null, "host": "secret-box", "pid": 1}')
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "not finished" in page.text
+    assert "secret-box" not in page.text
+
+
 def test_a_run_must_be_a_directory(tmp_path):
     with pytest.raises(ConfigError, match="not a directory"):
         write_report(tmp_path / "nothing")
