@@ -64,7 +64,7 @@ def test_a_clip_has_as_many_frames_as_it_begins(tiny, samples):
     assert [len(level) for level in codes] == [-(-samples // 2048) * rate for rate in (1, 2, 4)]
 
 
-@pytest.mark.parametrize("batch_samples", [1, 1 << 16, 1 << 21])
+@pytest.mark.parametrize("batch_samples", [1 << 16, 1 << 21])
 def test_codes_do_not_depend_on_the_clips_beside_them(tiny, batch_samples):
     mixed = clips(40, 30000)
     alone = [tiny.encode([clip])[0] for clip in mixed]
@@ -72,8 +72,7 @@ def test_codes_do_not_depend_on_the_clips_beside_them(tiny, batch_samples):
     assert all(same(a, b) for a, b in zip(alone, together, strict=True))
 
 
-def test_codes_do_not_depend_on_the_clips_beside_them_at_full_size(monkeypatch):
-    monkeypatch.setattr("tts_train_orpheus.snac_batch.MOST_PADDING", 0)
+def test_codes_do_not_depend_on_the_clips_beside_them_at_full_size():
     codec = build(FULL_CONFIG)
     mixed = clips(5, 20000, seed=1)
     alone = [codec.encode([clip])[0] for clip in mixed]
@@ -149,7 +148,7 @@ def test_sound_depends_on_the_seed_alone(tiny):
     assert first.shape == (3 * 2048,)
     assert first.dtype == torch.float32
     torch.set_rng_state(state)
-    tiny.decode(codes, seed=1)
+    tiny.decode(codes, seed=-1)
     assert torch.equal(torch.get_rng_state(), state)
 
 

@@ -61,5 +61,6 @@ def seeded_noise(seed: int, *, frames: int, first_frame: int = 0) -> NoiseSource
 
 
 def _frame_noise(seed: int, block: int, frame: int, shape: tuple[int, int, int]) -> NDArray[np.float32]:
-    generator = np.random.Generator(np.random.Philox(key=[seed & _MASK, frame * 64 + block]))
+    key = np.array([seed & _MASK, frame << 8 | block], dtype=np.uint64)
+    generator = np.random.Generator(np.random.Philox(key=key))
     return generator.standard_normal(shape, dtype=np.float32)
