@@ -47,6 +47,17 @@ class OrpheusPrepare(PrepareJob):
 
     def run(self) -> Report:
         """Encode what is not encoded yet, write the index, and report."""
+        from tts_train.data.shard_store import disk_errors
+        from tts_train.run.lock import RunLock
+
+        with disk_errors(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
+        with RunLock(self.out / ".prepare.lock"):
+            report = self._prepare()
+        _say(report, self.dedup)
+        return report
+
+    def _prepare(self) -> dict[str, Any]:
         from tts_train.corpus import Ledger, kept_utterances, open_corpus
         from tts_train.data.chunks import cut
 
@@ -56,21 +67,19 @@ class OrpheusPrepare(PrepareJob):
         corpus = open_corpus(self.corpus, layout=self.corpus_format)
         census = _census(corpus)
         options = self._options(census)
-        store = open_store(self.out)
-        ledger = Ledger()
+        store, ledger = open_store(self.out), Ledger()
         chunks = cut(kept_utterances(corpus, ledger), size=self.shard_rows, key=lambda row: row.id)
         work = partial(encode_chunk, options=options, out=self.out, root=corpus.root)
+        encoding = time.monotonic()
         done = list(self._progress(self._results(work, chunks), ledger, total=census.rows))
+        ended = time.monotonic()
         ledger.write_dropped(self.out / "dropped.jsonl")
         ledger.enforce(self.max_dropped)
         report = _facts(ledger, done)
         settings = {**options.address(), "codec": self.codec, "tokenizer": self.tokenizer}
         index = store.finish([one.shard for one in done], settings=settings, report=report)
-        seconds = time.monotonic() - started
-        report = {**report, "hash": index["hash"], "out": str(self.out), "seconds": round(seconds, 2)}
-        report |= _work_done(done, seconds)
-        _say(report, self.dedup)
-        return report
+        tokens = {"tokens": index["lengths"]["total"], "hash": index["hash"], "out": str(self.out)}
+        return {**report, **tokens, **_work_done(done, ended - encoding), "seconds": round(ended - started, 2)}
 
     def _options(self, census: _Census) -> EncodeOptions:
         import xxhash
