@@ -5,9 +5,9 @@ from __future__ import annotations
 from tts_train.corpus.audio import Audio, check_pace, read_audio, read_utterance
 from tts_train.corpus.containers import AudioRejected, Limits
 from tts_train.corpus.ledger import Ledger
+from tts_train.corpus.probing import survey
 from tts_train.corpus.read import LAYOUTS, Corpus, kept_utterances, open_corpus
 from tts_train.corpus.reasons import REASONS, WARNINGS
-from tts_train.corpus.survey import survey
 from tts_train.corpus.utterance import Rejected, Row, TokenRow, Utterance, utterance_id
 
 __all__ = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -29,7 +30,13 @@ COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 def match_columns(names: Iterable[str]) -> dict[str, str]:
     """Return meaning -> actual column name, for the columns whose meaning is known."""
-    by_lower = {name.strip().lower(): name for name in reversed(list(names))}
+    return dict(_match(tuple(names)))
+
+
+# The rows of a JSONL file repeat the same few sets of names a million times.
+@lru_cache(maxsize=256)
+def _match(names: tuple[str, ...]) -> Mapping[str, str]:
+    by_lower = {name.strip().lower(): name for name in reversed(names)}
     found: dict[str, str] = {}
     for meaning, accepted in COLUMNS.items():
         if hit := next((by_lower[name] for name in accepted if name in by_lower), None):

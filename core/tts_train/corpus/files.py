@@ -52,6 +52,7 @@ class AudioFinder:
         self.allow_outside = allow_outside
         self._folders: dict[str, _Folder | None] = {}
         self._outside: set[str] = set()
+        self._known: dict[tuple[str, str], list[tuple[str, _Folder | None]]] = {}
 
     def find(self, name: str, *, base: str | None = None) -> Found | NotFound:
         """Return the file called ``name``, as a path from ``base`` (default: the root), its ``wavs/`` and the like.
@@ -85,26 +86,35 @@ class AudioFinder:
     def _find_relative(self, name: str, base: str | None) -> Found | NotFound | None:
         left = False
         for spelling in (name, name.replace("\\", "/")) if "\\" in name else (name,):
-            folder_part, last = osp.split(spelling)
-            for start in (base, self.root) if base and base != self.root else (self.root,):
-                for folder in AUDIO_FOLDERS:
-                    path = osp.join(start, folder, folder_part) if folder or folder_part else start
-                    if (listing := self._folder(path)) and (match := listing.match(last)):
-                        return self._check(path, *match)
+            folder_part, _, last = spelling.rpartition("/")
+            for path, listing in self._places(base or self.root, folder_part):
+                if listing is None:
                     left = left or path in self._outside
+                elif match := listing.match(last):
+                    return self._check(path, *match)
         return NotFound("outside_root", f"{name!r} leads out of {self.boundary}") if left else None
+
+    def _places(self, base: str, folder_part: str) -> list[tuple[str, _Folder | None]]:
+        """The folders in which a name that starts so may lie, the likeliest first."""
+        key = (base, folder_part)
+        if key not in self._known:
+            starts = (base,) if base == self.root else (base, self.root)
+            paths = [osp.join(start, folder, folder_part) for start in starts for folder in AUDIO_FOLDERS]
+            self._known[key] = [(path, self._folder(path)) for path in paths]
+        return self._known[key]
 
     def _check(self, folder: str, name: str, warnings: tuple[str, ...]) -> Found | NotFound:
         listing = self._folder(folder)
         kind = listing.names.get(name, "?").lower() if listing else "?"
+        if listing and kind == "f" and (listing.inside or self.allow_outside):
+            listing.use(name)
+            return Found(Path(listing.real, name), listing.prefix + name, warnings)
         real = osp.join(listing.real if listing else osp.realpath(folder), name)
         if kind in "l?":
             real = osp.realpath(real)
             if not self.allow_outside and not self._inside(real):
                 return NotFound("outside_root", f"{name!r} leads out of {self.boundary} to {real!r}")
             kind = "f" if osp.isfile(real) else "d" if osp.exists(real) else "missing"
-        elif not self.allow_outside and listing and not listing.inside:
-            return NotFound("outside_root", f"{name!r} leads out of {self.boundary} to {real!r}")
         if kind != "f":
             reason = "missing" if kind == "missing" else "not_regular"
             detail = "a link to nothing" if kind == "missing" else "a folder, a pipe or a device"
@@ -151,7 +161,7 @@ class _Folder:
 
     def use(self, name: str) -> None:
         self.used = True
-        self.names[name] = self.names.get(name, "f").upper()
+        self.names[name] = "L" if self.names.get(name) in ("l", "L") else "F"
 
     def match(self, name: str) -> tuple[str, tuple[str, ...]] | None:
         if name in self.names:

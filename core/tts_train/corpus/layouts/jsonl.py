@@ -71,7 +71,7 @@ def from_mapping(row: dict[str, Any], origin: str, base: str | None) -> RawRow |
     audio, text = row.get("audio"), row.get("normalised") or row.get("text")
     if isinstance(audio, dict):
         audio = audio.get("bytes") or audio.get("path")
-    if not isinstance(audio, str | bytes) or not audio:
+    if not isinstance(audio, (str, bytes)) or not audio:
         return Rejected(origin, "bad_row", "no audio")
     if not isinstance(text, str) and text is not None:
         return Rejected(origin, "bad_row", f"text is a {type(text).__name__}, not a string")

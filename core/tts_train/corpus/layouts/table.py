@@ -94,7 +94,8 @@ def _guess_columns(sample: list[str], delimiter: str) -> list[str]:
     if len(triples) * 2 <= len(rows):
         return ["audio", "text"]
     middle, last = sum(len(row[1]) for row in triples), sum(len(row[2]) for row in triples)
-    same_length = middle * 2 > last and any(" " in row[1].strip() or row[1] == row[2] for row in triples)
+    varied = len({row[1] for row in triples}) * 2 > len(triples) > 3
+    same_length = middle * 2 > last and (varied or any(" " in row[1].strip() or row[1] == row[2] for row in triples))
     return ["audio", "text", "normalised"] if same_length or not last else ["audio", "speaker", "text"]
 
 
