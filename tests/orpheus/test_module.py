@@ -1,0 +1,200 @@
+"""The training loop on the tiny base: precisions, methods, checkpoints, figures, two processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import lightning
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from tests.orpheus.batches import packed, padded, rows
+from tts_train.errors import ConfigError
+from tts_train.optim import OptimizerOptions, ScheduleOptions
+from tts_train_orpheus import layout
+from tts_train_orpheus.adapters import LoraOptions, merge
+from tts_train_orpheus.module import DESCRIPTION, OrpheusModule
+from tts_train_orpheus.network import HeadOptions
+from tts_train_orpheus.restore import load_trained
+
+
+class Data(lightning.LightningDataModule):
+    max_length = 2048
+
+    def train_dataloader(self):
+        return DataLoader([packed(rows(seed)) for seed in range(4)], batch_size=None)
+
+    def val_dataloader(self):
+        return DataLoader([packed(rows(9)), packed(rows(8)[:1])], batch_size=None)
+
+
+def module(method="full", **changes):
+    options = {
+        "lora": LoraOptions(rank=4),
+        "optimizer": OptimizerOptions(lr=5e-3),
+        "schedule": ScheduleOptions("constant"),
+        "head": HeadOptions(chunk_tokens=64),
+    }
+    return OrpheusModule("tiny", method, **(options | changes))
+
+
+def trainer(tmp_path, *, steps=4, precision="32-true", **changes):
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False} | changes
+    return lightning.Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        precision=precision,
+        default_root_dir=tmp_path,
+        log_every_n_steps=1,
+        gradient_clip_val=1.0,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "precision"),
+    [("full", "32-true"), ("full", "bf16-mixed"), ("full", "bf16-true"), ("lora", "bf16-mixed"), ("qlora", "bf16-true")],
+)
+def test_trains_and_logs(tmp_path, method, precision):
+    model, run = module(method, gradient_checkpointing=True), trainer(tmp_path, precision=precision)
+    before = run.validate(model, datamodule=Data(), verbose=False)[0]
+    run.fit(model, datamodule=Data())
+    after = {name: value.item() for name, value in run.callback_metrics.items()}
+    assert after["val/loss"] < before["val/loss"] - 0.02
+    names = {"val/loss/text", "val/loss/control", "val/loss/audio", "val/wrong_slot", "val/slot_accuracy/6"}
+    assert names | {"train/loss", "train/loss/audio", "train/slot_accuracy/0"} <= set(after)
+    weights = {p.dtype for p in model.network.parameters() if p.is_floating_point()}
+    assert (torch.float32 in weights) == (precision != "bf16-true")
+    assert model.network.lm.model.rotary_emb.inv_freq.dtype == torch.float32
+
+
+def test_validation_counts_tokens_not_batches(tmp_path):
+    model = module(head=HeadOptions(softmax="slot"))
+    figures = trainer(tmp_path).validate(model, datamodule=Data(), verbose=False)[0]
+    outputs = [model.network(batch) for batch in Data().val_dataloader()]
+    mean = sum(o.loss_sum.item() for o in outputs) / sum(o.count for o in outputs)
+    assert figures["val/loss"] == pytest.approx(mean, rel=1e-6)
+
+
+def saved(run, path):
+    run.save_checkpoint(path)
+    return torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_a_resumed_run_goes_on_as_if_never_stopped(tmp_path, method):
+    through = module(method)
+    run = trainer(tmp_path)
+    run.fit(through, datamodule=Data())
+    half = trainer(tmp_path, steps=2)
+    half.fit(module(method), datamodule=Data())
+    checkpoint = saved(half, tmp_path / "half.ckpt")
+    names = set(checkpoint["state_dict"])
+    assert "network.lm.lm_head.weight" not in names
+    assert method == "full" or all(".lora_" in name for name in names)
+    resumed = module(method)
+    trainer(tmp_path).fit(resumed, datamodule=Data(), ckpt_path=tmp_path / "half.ckpt", weights_only=True)
+    for (name, one), (_, other) in zip(
+        through.network.named_parameters(), resumed.network.named_parameters(), strict=True
+    ):
+        assert torch.equal(one, other), name
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_the_trained_network_comes_back(tmp_path, method):
+    model, run = module(method), trainer(tmp_path)
+    run.fit(model, datamodule=Data())
+    checkpoint = saved(run, tmp_path / "x.ckpt")
+    arguments = {"init_from": "tiny", "method": method, "lora": {"rank": 4, "targets": list(LoraOptions().targets)}}
+    back = load_trained(arguments, checkpoint["state_dict"], description=checkpoint[DESCRIPTION])
+    assert not back.training
+    assert back.tied
+    batch = packed(rows(3))
+    with torch.no_grad():
+        expected = model.network.eval()(batch).loss.item()
+        assert back(batch).loss.item() == pytest.approx(expected, abs=0.02 if method == "qlora" else 1e-6)
+        if method != "full":
+            adapted = back(batch).loss.item()
+            merge(back)
+            assert back(batch).loss.item() == pytest.approx(adapted, abs=1e-5)
+
+
+def test_a_checkpoint_of_another_method_is_refused(tmp_path):
+    run = trainer(tmp_path, steps=1, limit_val_batches=0)
+    run.fit(module("lora"), datamodule=Data())
+    run.save_checkpoint(tmp_path / "lora.ckpt")
+    again = trainer(tmp_path, steps=2, limit_val_batches=0)
+    with pytest.raises(ConfigError, match="missing .*unknown .*--model.method"):
+        again.fit(module("full"), datamodule=Data(), ckpt_path=tmp_path / "lora.ckpt", weights_only=True)
+    weights = torch.load(tmp_path / "lora.ckpt", weights_only=True)["state_dict"]
+    with pytest.raises(ConfigError, match="missing"):
+        load_trained({"init_from": "tiny", "method": "lora", "lora": {"rank": 4}}, dict(list(weights.items())[1:]))
+
+
+def test_data_longer_than_the_base_is_refused(tmp_path):
+    data = Data()
+    data.max_length = 200_000
+    with pytest.raises(ConfigError, match=r"--data\.max_length 200000 is more than the 131072"):
+        trainer(tmp_path).validate(module(), datamodule=data, verbose=False)
+
+
+def test_work_counts_real_tokens():
+    documents = rows()
+    total = sum(map(len, documents))
+    for batch in (packed(documents), padded(documents)):
+        assert module().count_work(batch) == {"tokens": total, "audio_seconds": 2.5}
+
+
+_TWO = """
+import sys
+from pathlib import Path
+from tests.orpheus.test_module import two_processes
+two_processes(int(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+class Uneven(lightning.LightningDataModule):
+    """Each process gets other documents, and not as many tokens."""
+
+    def train_dataloader(self):
+        documents = rows(5)
+        if self.trainer.world_size == 1:
+            return DataLoader([packed(documents)] * 3, batch_size=None)
+        mine = documents[:1] if self.trainer.global_rank else documents[1:]
+        return DataLoader([packed(mine)] * 3, batch_size=None)
+
+    def val_dataloader(self):
+        return self.train_dataloader()
+
+
+def two_processes(devices: int, out: Path) -> None:
+    torch.manual_seed(0)
+    model = module(optimizer=OptimizerOptions(lr=1e-2))
+    strategy = "ddp" if devices > 1 else "auto"
+    run = trainer(out, steps=3, devices=devices, strategy=strategy, use_distributed_sampler=False)
+    run.fit(model, datamodule=Uneven())
+    if run.global_rank == 0:
+        figures = {name: run.callback_metrics[name].item() for name in ("train/loss", "val/loss", "val/loss/audio")}
+        torch.save(figures, out / f"{devices}.pt")
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(_TWO, encoding="utf-8")
+    root = Path(__file__).parents[2]
+    for devices in (1, 2):
+        subprocess.run([sys.executable, script, str(devices), tmp_path], cwd=root, check=True, env=_environment(root))
+    one, two = (torch.load(tmp_path / f"{devices}.pt", weights_only=True) for devices in (1, 2))
+    assert two == pytest.approx(one, rel=1e-5)
+
+
+def _environment(root: Path) -> dict[str, str]:
+    import os
+
+    return {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
