@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser
 
 from tts_train.errors import ConfigError
 
+JSON_FLAG = "--json"
 _UNKNOWN = re.compile(r"unrecognized arguments: (.*)", re.DOTALL)
 
 

@@ -42,7 +42,12 @@ class TrainingParser(LightningCLI):
             args=[*words, *selected],
             save_config_callback=None,
             seed_everything_default=DEFAULT_SEED,
-            trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10},
+            trainer_defaults={
+                "use_distributed_sampler": False,
+                "log_every_n_steps": 10,
+                "num_sanity_val_steps": -1,
+                "enable_model_summary": False,
+            },
             parser_class=_Parser,
             parser_kwargs={"parser_mode": "omegaconf+", "prog": f"tts-train {verb}", "allow_abbrev": False},
             auto_configure_optimizers=False,
@@ -77,7 +82,7 @@ class TrainingParser(LightningCLI):
 
     def make_trainer(self, callbacks: Sequence[Callback], **overrides: Any) -> Trainer:  # noqa: ANN401 - Trainer's own
         """Build the trainer from ``--trainer.*``; ``overrides`` replace what the user left to us."""
-        config = {**self._get(self.config_init, "trainer").as_dict(), **overrides}
+        config = {**self.options("trainer"), **overrides}
         strategy = config.get("strategy")
         if isinstance(strategy, str):
             config["strategy"] = self._chosen.plugins.strategy(self._chosen.stage, strategy) or strategy
@@ -90,6 +95,16 @@ class TrainingParser(LightningCLI):
         content: dict[str, Any] = yaml.safe_load(text)
         content.pop("config", None)
         return content
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return _seed_number(self._get(self.config, "seed_everything"))
+
+    def options(self, key: str) -> Any:  # noqa: ANN401 - whatever type the option has
+        """What stands under a top-level key, built; the trainer's options as a dict."""
+        built = self._get(self.config_init, key)
+        return built.as_dict() if hasattr(built, "as_dict") else built
 
     @property
     def plugin_options(self) -> Mapping[str, object]:

@@ -1,0 +1,132 @@
+"""``tts-train fit``, ``validate`` and ``test``: from options to a run that continues."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+
+from tts_train.callbacks.baseline import Baseline
+from tts_train.callbacks.history import MetricsHistory
+from tts_train.callbacks.progress import progress_bar
+from tts_train.callbacks.throughput import Throughput
+from tts_train.cli.arguments import JSON_FLAG
+from tts_train.cli.output import print_report
+from tts_train.cli.parser import TrainingParser
+from tts_train.cli.select import Chosen, Selection, select
+from tts_train.errors import ConfigError
+from tts_train.report.page import write_report
+from tts_train.run.checkpoint import RunCard, open_checkpoint
+from tts_train.run.checkpoint_io import DirectoryCheckpointIO
+from tts_train.run.directory import RunDirectory
+from tts_train.run.files import write_atomically
+from tts_train.run.session import RunSession
+
+logger = logging.getLogger(__name__)
+
+_RUN_DIR = "--run_dir"
+
+
+def run(verb: str, words: list[str]) -> int:
+    """Run one of the three commands."""
+    _quieten()
+    as_json = JSON_FLAG in words
+    words = _with_saved_config([word for word in words if word != JSON_FLAG])
+    selection = select(words)
+    chosen = selection.load()
+    parser = TrainingParser(verb, chosen, selection.rest)
+    run_directory = RunDirectory(parser.resolved["run_dir"] or _default_run_dir(chosen, selection))
+    act = _fit if verb == "fit" else _score
+    print_report(act(verb, parser, chosen, run_directory), as_json=as_json)
+    return 0
+
+
+def _fit(verb: str, parser: TrainingParser, chosen: Chosen, run: RunDirectory) -> dict[str, Any]:
+    config = {**parser.resolved, "run_dir": str(run.path)}
+    inject = config.pop("debug")["inject"]  # a fault belongs to a command, not to the run
+    card = RunCard(backend=chosen.backend.name, stage=chosen.stage.name, config=config)
+    with RunSession(run, card, seed=parser.seed, identity=chosen.stage.identity) as session:
+        write_atomically(run.config, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        survival = session.callbacks(parser.options("checkpoint"), inject=inject)
+        watching = [Throughput(), MetricsHistory(run.path), Baseline()]
+        trainer = _trainer(parser, chosen, run, [*survival, *watching])
+        step = session.fit(trainer, parser.model, parser.datamodule)
+    report = {"run_dir": str(run.path), "step": step, **_figures(trainer)}
+    if trainer.is_global_zero:
+        report["report"] = str(write_report(run.path))
+    return report
+
+
+def _score(verb: str, parser: TrainingParser, chosen: Chosen, run: RunDirectory) -> dict[str, Any]:
+    checkpoint = open_checkpoint(run.path) if run.path.exists() else None
+    trainer = _trainer(parser, chosen, run, [])
+    path = None if checkpoint is None else checkpoint.path
+    score = trainer.validate if verb == "validate" else trainer.test
+    if verb == "test" and type(parser.model).test_step is LightningModule.test_step:
+        raise ConfigError(f"Stage {chosen.stage.name!r} has no test data of its own. Use: tts-train validate")
+    score(parser.model, datamodule=parser.datamodule, ckpt_path=path, verbose=False, weights_only=True)
+    what = "the untrained base" if checkpoint is None else str(checkpoint.path)
+    return {"scored": what, "step": 0 if checkpoint is None else checkpoint.step, **_figures(trainer)}
+
+
+def _trainer(parser: TrainingParser, chosen: Chosen, run: RunDirectory, callbacks: Sequence[Callback]) -> Trainer:
+    given = parser.options("trainer")
+    added = [*callbacks, *chosen.plugins.callbacks(chosen.stage, parser.plugin_options)]
+    if given.get("enable_progress_bar") is not False:
+        added.append(progress_bar())
+    overrides: dict[str, Any] = {
+        "default_root_dir": given["default_root_dir"] or str(run.path),
+        "plugins": [*_as_list(given["plugins"]), DirectoryCheckpointIO()],
+    }
+    if given["logger"] in (None, True):
+        overrides["logger"] = _tensorboard(run)
+    return parser.make_trainer(added, **overrides)
+
+
+def _tensorboard(run: RunDirectory) -> Logger:
+    return TensorBoardLogger(run.logs, name="", version="tensorboard")
+
+
+def _as_list(value: object) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _figures(trainer: Trainer) -> dict[str, float]:
+    return {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+
+
+def _default_run_dir(chosen: Chosen, selection: Selection) -> Path:
+    recipe = selection.configs[-1].stem if selection.configs else "default"
+    return Path("runs") / f"{chosen.backend.name}-{chosen.stage.name}-{recipe}"
+
+
+def _with_saved_config(words: list[str]) -> list[str]:
+    """Let ``--run_dir`` of an existing run stand alone: its own configuration comes first."""
+    if any(word in {"-c", "--config", "--backend"} or word.startswith("--config=") for word in words):
+        return words
+    for index, word in enumerate(words):
+        value = words[index + 1 : index + 2] if word == _RUN_DIR else [word.partition("=")[2]]
+        if word.split("=")[0] == _RUN_DIR and value and RunDirectory(value[0]).config.is_file():
+            return ["-c", str(RunDirectory(value[0]).config), *words]
+    return words
+
+
+def _quieten() -> None:
+    """Lightning's advice about things that are decided here, and its notices of what is not there."""
+    sys.argv = sys.argv[:1]  # LightningCLI warns of words in sys.argv when it is given its own
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for advice in (
+        ".*does not have many workers.*",
+        ".*You're resuming from a checkpoint that ended before the epoch ended.*",
+        ".*is smaller than the logging interval.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+    ):
+        warnings.filterwarnings("ignore", message=advice)
