@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor
-
 from tts_train.errors import ConfigError, NumericError
+
 from tts_train_orpheus import layout
 from tts_train_orpheus.layout import Generated, Ids, read_generated
 
@@ -95,7 +95,7 @@ def generate(
     *,
     seeds: Sequence[int],
     max_new_tokens: int = 1200,
-    sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+    sampling: Sampling = Sampling(),
 ) -> list[Spoken]:
     """Continue each prompt until its end of speech.
 
@@ -126,7 +126,7 @@ def stream(
     *,
     seed: int,
     max_new_tokens: int = 1200,
-    sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+    sampling: Sampling = Sampling(),
 ) -> Iterator[int]:
     """Yield the ids that :func:`generate` gives for one prompt, each as soon as it is there."""
     for drawn in _steps(lm, [prompt], seeds=[seed], max_new_tokens=max_new_tokens, sampling=sampling):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-
+from tts_train.data.shards import is_prepared, read_index
 from tts_train.errors import ConfigError, DataError
 from tts_train.run.checkpoint import Checkpoint, open_checkpoint
 from tts_train.run.checkpoint_io import MANIFEST
+
 from tts_train_orpheus.adapters import merge
 from tts_train_orpheus.module import DESCRIPTION
-from tts_train_orpheus.network import TINY, OrpheusNetwork, load_base
+from tts_train_orpheus.network import TINY, OrpheusNetwork, TinyOptions, load_base
 from tts_train_orpheus.restore import load_trained
 from tts_train_orpheus.tokenizer import load_tokenizer
 
@@ -26,7 +26,6 @@ SOFTMAX_KEY = "orpheus_softmax"
 """Entry of an exported config.json that keeps ``--model.head.softmax``, where it is not ``full``."""
 
 _BASE = "canopylabs/orpheus-3b-0.1-pretrained"
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +61,28 @@ class TrainedRun:
         """Entries that audio positions were trained against: ``full``, ``audio`` or ``slot``."""
         return str((self.model.get("head") or {}).get("softmax", "full"))
 
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The index of the prepared set that it was trained on; empty if that is not here any more."""
+        section = self.checkpoint.card.config.get("data") or {}
+        path = section.get("init_args", section).get("path")
+        return read_index(Path(path)) if path and is_prepared(path) else {}
+
+    @property
+    def codec(self) -> str | None:
+        """The codec that made the data's ids, if it is known."""
+        codec = self.data.get("settings", {}).get("codec")
+        return str(codec) if codec else None
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Names that stand before the data's texts; none if it has no names there, or is not here."""
+        data = self.data
+        return tuple(data["report"].get("speakers", {})) if data.get("settings", {}).get("voice_prefix") else ()
+
     def tokenizer(self, source: str | None = None) -> PreTrainedTokenizerBase:
-        """Load the base's tokenizer, or the one that ``source`` names."""
-        return load_tokenizer(source or self.base)
+        """Load the tokenizer that ``source`` names, else the one the data was made with, else the base's."""
+        return load_tokenizer(source or self.data.get("settings", {}).get("tokenizer") or self.base)
 
     def network(self, dtype: torch.dtype = torch.float32) -> OrpheusNetwork:
         """Rebuild the trained network on the CPU; adapters are in place and not merged."""
@@ -79,8 +97,6 @@ class TrainedRun:
         from transformers import AutoModelForCausalLM
 
         if self.base == TINY:
-            from tts_train_orpheus.network import TinyOptions
-
             tiny = load_base(TINY, tiny=TinyOptions(**dict(self.model.get("tiny") or {})))
             tiny.set_attn_implementation("sdpa")
             return tiny
@@ -95,9 +111,11 @@ class Voice:
     lm: LlamaForCausalLM
     tokenizer: PreTrainedTokenizerBase
     softmax: str = "full"
-    """``audio`` or ``slot`` where it was trained against those entries only, so that generation needs holding to them."""
+    """``audio`` or ``slot`` where it was trained against those entries only: generation needs holding to them."""
+    codec: str | None = None
+    """The codec of the training data, as far as it is known."""
     speakers: tuple[str, ...] = ()
-    """Voice names in the training data, as far as it is still there."""
+    """Names that stand before the texts of the training data, as far as they are known."""
 
 
 def is_run(path: Path) -> bool:
@@ -147,7 +165,7 @@ def _from_run(run: TrainedRun, dtype: torch.dtype, tokenizer: str | None) -> Voi
     network = run.network(dtype)
     if run.adapted:
         merge(network)
-    return Voice(lm=network.lm, tokenizer=words, softmax=run.softmax, speakers=speakers_of(run))
+    return Voice(lm=network.lm, tokenizer=words, softmax=run.softmax, codec=run.codec, speakers=run.speakers)
 
 
 def _from_adapter(folder: Path, dtype: torch.dtype, tokenizer: str | None) -> Voice:
@@ -166,8 +184,3 @@ def _from_model(source: Path, dtype: torch.dtype, tokenizer: str | None) -> Voic
     lm = load_base(str(source), dtype=dtype)
     lm.set_attn_implementation("sdpa")
     return Voice(lm=lm, tokenizer=words, softmax=getattr(lm.config, SOFTMAX_KEY, "full"))
-
-
-def speakers_of(run: TrainedRun) -> tuple[str, ...]:
-    """Return the voices of the run's data, or nothing where the prepared folder is gone."""
-    return ()

@@ -1,0 +1,235 @@
+"""The synth job: a text to a WAV file, with a count of everything that was no sound."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tts_train.errors import ConfigError, DataError, DiskError
+from tts_train.jobs import Report, SynthJob
+
+from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, codes_to_tokens, drop_repeated_frames
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from tts_train_orpheus.codec import SnacCodec
+    from tts_train_orpheus.generate import Constrain, Sampling, Spoken
+    from tts_train_orpheus.layout import Ids
+    from tts_train_orpheus.sources import Voice
+
+CODEC = "hubertsiuzdak/snac_24khz"
+"""The codec of every released Orpheus."""
+
+_HELD_TO: dict[str, Constrain] = {"full": "none", "audio": "audio", "slot": "slots"}
+_log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class OrpheusSynth(SynthJob):
+    """Speak a text with a run, a checkpoint, an export, or an upstream model, and write 24 kHz 16-bit mono."""
+
+    codec: str | None = None
+    """SNAC codec: a hub name, a local folder, or ``tiny``; none takes the one that made the run's data, as far as that
+    is known, else hubertsiuzdak/snac_24khz."""
+    temperature: float = 0.6
+    """Below 1 is steadier, above livelier; 0 takes the most likely token, which tends to loop."""
+    top_p: float = 0.95
+    """Draw from the smallest set of tokens that has this much probability, above 0 to 1."""
+    top_k: int = 0
+    """Draw from this many most likely tokens at most; 0 sets no limit."""
+    repetition_penalty: float = 1.1
+    """Makes used tokens less likely; Orpheus needs 1.1 or more, and a higher value speaks faster."""
+    constrain: Literal["auto", "none", "audio", "slots"] = "auto"
+    """Tokens that may come: ``none`` all, ``audio`` only sound, ``slots`` only what can stand at the position;
+    ``auto`` what the model was trained with."""
+    reference: list[str] | str | None = None
+    """Recordings of an unseen voice to continue with (zero-shot): one file or a list ``[a.wav,b.wav]``."""
+    reference_text: list[str] | str | None = None
+    """What is said in each reference, in the same order."""
+    stream: bool = False
+    """Decode while the model still speaks, as a player would; the sound is the same."""
+    device: str = "auto"
+    """Where to compute: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    """Type of the weights; ``auto`` is bf16 on a GPU and fp32 on a CPU."""
+    tokenizer: str | None = None
+    """Tokenizer: a folder, a hub name or ``tiny``; none takes the model's own."""
+
+    def run(self) -> Report:
+        """Generate, decode, write the file and say how it went.
+
+        Raises:
+            DataError: if what was generated holds no whole frame; nothing is written then.
+        """
+        from tts_train_orpheus.codec import load_codec
+
+        sampling = self._sampling("none")  # wrong values are named before anything is loaded
+        references = self._references()
+        device = self._device()
+        voice = self._voice(device)
+        if self.constrain == "auto":
+            sampling = self._sampling(_HELD_TO[voice.softmax])
+        codec = load_codec(self.codec or voice.codec or CODEC, device=device)
+        prompt = self._prompt(voice, codec, references)
+        sound, spoken = self._speak(voice, codec, prompt, sampling)
+        self._judge(spoken)
+        write_wav(self.out, sound, sample_rate=codec.sample_rate)
+        return {
+            "path": str(self.out),
+            "seconds": round(len(sound) / codec.sample_rate, 3),
+            "tokens": len(spoken.ids),
+            "tokens_per_second": round(spoken.tokens_per_second, 2),
+            "stopped_by": spoken.stopped_by,
+            "errors": spoken.errors,
+            "seed": self.seed,
+        }
+
+    def _sampling(self, held_to: Constrain) -> Sampling:
+        from tts_train_orpheus.generate import Sampling
+
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            repetition_penalty=self.repetition_penalty,
+            constrain=held_to if self.constrain == "auto" else self.constrain,
+        )
+
+    def _references(self) -> list[tuple[Path, str]]:
+        files, texts = _as_list(self.reference), _as_list(self.reference_text)
+        if len(files) != len(texts):
+            raise ConfigError(
+                f"{len(files)} --reference and {len(texts)} --reference_text were given; each recording needs its text."
+            )
+        missing = [file for file in files if not Path(file).is_file()]
+        if missing:
+            raise ConfigError(f"--reference {missing[0]} is no file.")
+        return [(Path(file), text) for file, text in zip(files, texts, strict=True)]
+
+    def _device(self) -> torch.device:
+        import torch
+
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+        except RuntimeError as error:
+            raise ConfigError(f"--device is auto, cpu, cuda or cuda:N, and {self.device!r} was given.") from error
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise ConfigError(f"--device {self.device}: this machine has {torch.cuda.device_count()} CUDA devices.")
+        return device
+
+    def _voice(self, device: torch.device) -> Voice:
+        import torch
+
+        from tts_train_orpheus.sources import open_voice
+
+        half = self.dtype == "bf16" or (self.dtype == "auto" and device.type == "cuda")
+        dtype = torch.bfloat16 if half else torch.float32
+        voice = open_voice(self.source, device=device, dtype=dtype, tokenizer=self.tokenizer)
+        if voice.speakers and self.speaker not in voice.speakers:
+            given = "no --speaker was given" if self.speaker is None else f"{self.speaker!r} is none of its voices"
+            names = ", ".join(voice.speakers[:10]) + (", …" if len(voice.speakers) > 10 else "")
+            _log.warning("This model was trained with voice names, and %s. It knows: %s.", given, names)
+        return voice
+
+    def _prompt(self, voice: Voice, codec: SnacCodec, references: list[tuple[Path, str]]) -> Ids:
+        from tts_train_orpheus.prompt import encode_text, zero_shot_prompt
+
+        if not self.text.strip():
+            raise ConfigError("--text is empty; say what to speak.")
+        pairs = [
+            (encode_text(voice.tokenizer, text, self.speaker), encode_reference(file, codec))
+            for file, text in references
+        ]
+        return zero_shot_prompt(pairs, encode_text(voice.tokenizer, self.text, self.speaker))
+
+    def _speak(self, voice: Voice, codec: SnacCodec, prompt: Ids, sampling: Sampling) -> tuple[Tensor, Spoken]:
+        """Return the sound, 1-D float32, and what was generated."""
+        import time
+
+        import torch
+
+        from tts_train_orpheus.generate import spoken, stream
+        from tts_train_orpheus.streaming import StreamDecoder
+
+        ids: list[int] = []
+        started = time.perf_counter()
+
+        def heard() -> Iterator[int]:
+            for token in stream(
+                voice.lm, prompt, seed=self.seed, max_new_tokens=self.max_new_tokens, sampling=sampling
+            ):
+                ids.append(token)
+                yield token
+
+        if self.stream:
+            chunks = list(StreamDecoder(codec, seed=self.seed).decode(heard()))
+            return torch.cat(chunks or [torch.zeros(0)]), spoken(ids, time.perf_counter() - started)
+        result = spoken(list(heard()), time.perf_counter() - started)
+        return codec.decode(result.content.codes, seed=self.seed), result
+
+    def _judge(self, spoken: Spoken) -> None:
+        from tts_train_orpheus.generate import LIMIT
+
+        content = spoken.content
+        if not content.frames:
+            raise DataError(
+                f"Nothing was spoken: {len(spoken.ids)} tokens gave {content}. {self.out} was not written. Train "
+                "longer, hold the model to the layout with --constrain slots, or try another --seed."
+            )
+        if spoken.stopped_by == LIMIT:
+            _log.warning(
+                "The model had not finished at --max_new_tokens %d (%.1f s of sound). Give --max_new_tokens %d, or "
+                "split the text into sentences.",
+                self.max_new_tokens,
+                content.frames * FRAME_SAMPLES / SAMPLE_RATE,
+                2 * self.max_new_tokens,
+            )
+        if content.errors:
+            _log.warning("Some of what was generated is no sound and was left out: %s.", content)
+
+
+def encode_reference(file: Path, codec: SnacCodec) -> Ids:
+    """Read a recording at the codec's rate and return its ids, without repeated frames as in training.
+
+    Raises:
+        DataError: if it cannot be read or used.
+    """
+    import torch
+    from tts_train.corpus.audio import read_audio
+    from tts_train.corpus.containers import AudioRejected
+
+    try:
+        audio = read_audio(file, sample_rate=codec.sample_rate)
+    except AudioRejected as error:
+        raise DataError(f"--reference {file} cannot be used: {error.reason} ({error.detail}).") from error
+    ids, _ = drop_repeated_frames(codes_to_tokens(codec.encode([torch.from_numpy(audio.samples)])[0]))
+    return ids
+
+
+def write_wav(path: Path, sound: Tensor, *, sample_rate: int) -> None:
+    """Write 1-D float sound as 16-bit mono; what is beyond full scale is cut there, never wrapped around.
+
+    Raises:
+        DiskError: if it cannot be written.
+    """
+    import soundfile
+
+    samples = (sound.clamp(-1, 1) * 32767).round().short().numpy()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, samples, sample_rate, subtype="PCM_16", format="WAV")
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise DiskError(f"--out {path} cannot be written: {error}.") from error
+
+
+def _as_list(value: list[str] | str | None) -> list[str]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)
