@@ -142,9 +142,12 @@ def _run_in_processes(
         ) from error
     finally:
         # After a fault, waiting for the running chunks could take minutes, and a stopped command must stop.
-        for process in set(multiprocessing.active_children()) - before:
+        processes = set(multiprocessing.active_children()) - before
+        for process in processes:
             process.kill()
         pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.join()
 
 
 def _begin(counter: Any, setup: Callable[[int], None] | None, workers: int) -> None:  # noqa: ANN401 - no public type
