@@ -40,6 +40,8 @@ def decode_av(file: BinaryIO, *, kind: str, start: float | None, end: float | No
 
 def _read(container: Any, size: int, start: float | None, end: float | None, limits: Limits) -> Signal:  # noqa: ANN401
     stream = container.streams.audio[0]
+    if stream.codec_context is None:
+        raise AudioRejected("decode_error", "an audio stream in a format that FFmpeg does not know")
     rate, channels = int(stream.rate or 0), int(stream.channels or 0)
     # WebM has a duration for the whole file only, in microseconds.
     whole = (container.duration or 0) / 1e6
@@ -57,7 +59,10 @@ def _read(container: Any, size: int, start: float | None, end: float | None, lim
 
 def _blocks(container: Any, frames: float) -> Iterator[NDArray[np.float32]]:  # noqa: ANN401
     done = 0
+    rate = container.streams.audio[0].rate
     for frame in container.decode(audio=0):
+        if frame.sample_rate != rate:
+            raise AudioRejected("decode_error", f"the sample rate changes from {rate} to {frame.sample_rate} Hz")
         block = _to_float(frame)
         yield block
         done += len(block)

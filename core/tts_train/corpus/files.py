@@ -68,9 +68,8 @@ class AudioFinder:
     def unlisted(self) -> int:
         """Count the audio files that lie beside the ones that were found, and that nothing asked for."""
         folders = {folder.real: folder for folder in self._folders.values() if folder and folder.used}
-        return sum(
-            1 for folder in folders.values() for name, kind in folder.names.items() if kind == "f" and is_audio(name)
-        )
+        names = [name for folder in folders.values() for name, kind in folder.names.items() if kind == "f"]
+        return sum(1 for name in names if is_audio(name))
 
     def _find_absolute(self, name: str, base: str | None) -> Found | NotFound:
         if osp.isabs(name) and osp.lexists(name):
@@ -185,8 +184,8 @@ class _Folder:
 
 
 def is_audio(name: str) -> bool:
-    """Tell by its suffix whether a file is meant to be audio."""
-    return osp.splitext(name)[1].lower() in AUDIO_SUFFIXES
+    """Tell by its suffix whether a file is meant to be audio; hidden files (``._x.wav`` of macOS) are not."""
+    return osp.splitext(name)[1].lower() in AUDIO_SUFFIXES and not name.startswith(".")
 
 
 def is_inside(real: str, root: str) -> bool:

@@ -103,6 +103,8 @@ def open_corpus(path: Path | str, *, layout: str = "auto", allow_outside: bool =
         raise DataError(f"{layout!r} is no corpus layout. Choose --corpus_format from: {names}.")
     for candidate in _LAYOUTS:
         if candidate.name in allowed and (found := candidate.detect(path)):
+            if layout == "auto" and candidate in (JsonLines, Table, BarList):
+                _require_one_list(path)
             return Corpus(found, allow_outside=allow_outside)
     raise DataError(_no_layout(path, allowed))
 
@@ -131,6 +133,16 @@ def _without_repeat(row: Utterance, texts: dict[int, int]) -> Utterance | Reject
         return row
     reason = "duplicate" if texts[key] == text else "conflict"
     return Rejected(row.origin, reason, f"an earlier row has the same audio ({row.id})")
+
+
+def _require_one_list(path: Path) -> None:
+    """Of several lists one would win by its suffix alone: ask instead, unless one has the usual name."""
+    patterns = ("*.list", "*.jsonl", "*.csv", "*.tsv")
+    names = sorted(file.name for pattern in patterns for file in path.glob(pattern)) if path.is_dir() else []
+    if len(names) > 1 and not any(name.startswith(("metadata.", "manifest.")) for name in names):
+        raise DataError(
+            f"{path} holds {', '.join(names[:8])}. Name the one to read, or the layout with --corpus_format."
+        )
 
 
 def _no_layout(path: Path, allowed: tuple[str, ...]) -> str:

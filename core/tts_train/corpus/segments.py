@@ -12,6 +12,8 @@ def parse_segment(row: Mapping[str, Any]) -> tuple[float | None, float | None, s
 
     ``duration`` says where a stretch ends only beside a start: alone, it is the length of the file.
     """
+    if row.get("start") in (None, "") and row.get("end") in (None, ""):
+        return None, None, ""
     values: dict[str, float | None] = {}
     for key in ("start", "end", "duration"):
         try:

@@ -290,6 +290,39 @@ def test_unknown_layouts_name_the_known_ones(tmp_path: Path):
     assert len(set(LAYOUTS)) == 8
 
 
+def test_files_beside_the_corpus_do_not_mislead(tmp_path: Path):
+    write_clips(tmp_path, ["a.wav", "B.WAV"])
+    write(tmp_path / "a.txt", TEXT)
+    write(tmp_path / "B.TXT", TEXT)
+    (tmp_path / "._a.wav").write_bytes(b"macOS")
+    write(tmp_path / "speakers.csv", "id,sex,age", "ann,f,30")
+    assert [row.origin for row in read(tmp_path, "pairs")] == ["B.WAV", "a.wav"]
+    write(tmp_path / "x.list", f"a.wav|ann|en|{TEXT}")
+    with pytest.raises(DataError, match=r"speakers\.csv, x\.list.*--corpus_format"):
+        open_corpus(tmp_path)
+    assert len(read(tmp_path, "list", "list")) == 1
+    write(tmp_path / "metadata.csv", f"a|{TEXT}")
+    assert len(read(tmp_path, "metadata")) == 1
+
+
+def test_other_tables(tmp_path: Path):
+    write_clips(tmp_path / "clips", ["a.wav", "b.wav"])
+    write(
+        tmp_path / "validated.tsv",
+        "client_id\tpath\tsentence\tlocale",
+        f"x\ta.wav\t{TEXT}\tde",
+        f'y\tb.wav\t"{TEXT}\tde',
+    )
+    rows = read(tmp_path, "metadata")
+    assert [(row.text, row.language) for row in rows] == [(TEXT, "de"), (f'"{TEXT}', "de")]
+    (tmp_path / "validated.tsv").unlink()
+    write(tmp_path / "metadata.csv", "", "a.wav,no header")
+    with pytest.raises(DataError, match="no header"):
+        list(open_corpus(tmp_path).rows())
+    write(tmp_path / "metadata.csv", "", "text|audio_file", f"{TEXT}|a.wav")
+    assert [row.text for row in read(tmp_path, "metadata")] == [TEXT]
+
+
 def test_several_lists_ask_which(tmp_path: Path):
     write_clips(tmp_path, ["a.wav"])
     for name in ("a.list", "b.list"):

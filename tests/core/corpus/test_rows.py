@@ -256,4 +256,5 @@ def test_many_rows_are_fast(tmp_path: Path):
     kept = sum(1 for row in kept_utterances(open_corpus(tmp_path), ledger) if not ledger.keep(row))
     seconds = time.process_time() - began
     assert kept == ledger.report()["rows"] == count
+    # The promise is 20 s a million on a machine of its own; twice that, since tests share theirs.
     assert seconds < 20 * count / 1_000_000 * 2, f"{seconds:.2f} s for {count} rows"

@@ -60,7 +60,7 @@ class Pairs(Layout):
             for name in names:
                 if is_audio(name):
                     stems.setdefault(PurePath(name).stem, []).append(name)
-            yield folder, stems, {name for name in names if name.endswith(SUFFIXES)}
+            yield folder, stems, {name for name in names if name.lower().endswith(SUFFIXES)}
 
     def _pair(self, folder: str, recording: str, transcript: str | None) -> RawRow | Rejected:
         origin = self.shown(Path(folder, recording))
@@ -82,9 +82,11 @@ class Pairs(Layout):
 
 
 def _transcript(stem: str, names: set[str]) -> str | None:
-    return next((stem + suffix for suffix in SUFFIXES if stem + suffix in names), None)
+    exact = next((stem + suffix for suffix in SUFFIXES if stem + suffix in names), None)
+    # Recorders under Windows write X.WAV and X.TXT.
+    return exact or next((stem + suffix.upper() for suffix in SUFFIXES if stem + suffix.upper() in names), None)
 
 
 def _stem(name: str) -> str:
-    suffix = next(suffix for suffix in (".original.txt", *SUFFIXES) if name.endswith(suffix))
+    suffix = next(suffix for suffix in (".original.txt", *SUFFIXES) if name.lower().endswith(suffix))
     return name[: -len(suffix)]

@@ -42,7 +42,7 @@ class Table(Layout):
         if not path.is_dir():
             return None
         files = [found] if (found := first_existing(path, NAMES)) else _in_subfolders(path)
-        tables = [] if files else sorted([*path.glob("*.csv"), *path.glob("*.tsv")])
+        tables = [] if files else [table for table in sorted(path.glob("*.[ct]sv")) if _may_be_corpus(table)]
         if len(tables) > 1:
             raise DataError(f"{path} holds {len(tables)} tables and no metadata.csv. Name the one to read.")
         files = files or tables
@@ -63,7 +63,8 @@ class Table(Layout):
         columns = header or _guess_columns(sample, delimiter)
         for number, parts in _records(file, delimiter, len(columns)):
             origin = f"{shown}:{number}"
-            if header and number == 1:
+            if header:
+                header = None  # the first record
                 continue
             if isinstance(parts, str) or len(parts) < len(columns):
                 found = parts if isinstance(parts, str) else f"{len(parts)} columns, not {len(columns)}"
@@ -142,6 +143,13 @@ def _to_raw(origin: str, row: dict[str, str], base: str) -> RawRow | Rejected:
     if fault:
         return Rejected(origin, "bad_segment", fault)
     return RawRow(origin, row["audio"].strip(), text, row.get("speaker"), row.get("language"), start, end, base)
+
+
+def _may_be_corpus(table: Path) -> bool:
+    """A table of another name may be about anything, such as the speakers."""
+    with table.open("rb") as file:
+        first = file.readline(1 << 16).decode("utf-8-sig", "replace")
+    return "|" in first or any(split_header(first.rstrip(), mark) for mark in "\t,")
 
 
 def _in_subfolders(path: Path) -> list[Path]:
