@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -80,8 +81,8 @@ class _Reference:
         chosen = self.sequences if sequences is None else sequences
         lengths = torch.tensor([len(sequence) for sequence in chosen])
         return _batch(
-            [sum(chosen, [])],
-            [sum((_next(sequence) for sequence in chosen), [])],
+            [list(chain(*chosen))],
+            [list(chain(*map(_next, chosen)))],
             [[i for sequence in chosen for i in range(len(sequence))]],
             torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]).int(),
             int(lengths.max()),
@@ -103,7 +104,7 @@ class _Reference:
 
     def chained(self) -> dict[str, Any]:
         """One document of everything, as if there were no boundaries."""
-        return self.packed([sum(self.sequences, [])])
+        return self.packed([list(chain(*self.sequences))])
 
 
 def _batch(

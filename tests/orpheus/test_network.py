@@ -9,10 +9,6 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
-
-from tests.core.nn.largest import LargestTensor
-from tests.orpheus.batches import LENGTHS, packed, padded, rows
-from tests.orpheus.parity_llama import check
 from tts_train.errors import ConfigError
 from tts_train_orpheus import layout
 from tts_train_orpheus.adapters import LoraOptions, adapter_weights, apply_method, merge, trainable_parameters
@@ -24,6 +20,10 @@ from tts_train_orpheus.network import (
     empty_network,
     load_base,
 )
+
+from tests.core.nn.largest import LargestTensor
+from tests.orpheus.batches import LENGTHS, packed, padded, rows
+from tests.orpheus.parity_llama import check
 
 GOLDEN = Path(__file__).parent / "golden"
 ORPHEUS_3B = TinyOptions(hidden=3072, layers=28, heads=24, kv_heads=8, mlp=8192)
@@ -215,7 +215,7 @@ def test_adapters_begin_as_the_base_and_train(method, dtype):
 def test_merged_adapters_say_the_same():
     net, batch = network(), packed(rows())
     apply_method(net, "lora", LoraOptions(rank=4))
-    assert list(adapter_weights(net))[0] == "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+    assert next(iter(adapter_weights(net))) == "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
     for name, parameter in trainable_parameters(net).items():
         torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(len(name)))
     expected = net(batch).head.losses

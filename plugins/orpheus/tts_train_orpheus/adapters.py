@@ -196,7 +196,8 @@ def _bitsandbytes(method: Method, device: torch.device) -> ModuleType:
             f"--model.method {method} needs bitsandbytes, which cannot be imported here ({error}). "
             "Install it with: pip install bitsandbytes; or use --model.method lora."
         ) from error
-    return bitsandbytes
+    module: ModuleType = bitsandbytes
+    return module
 
 
 def _four_bit(bnb: ModuleType, linear: nn.Linear, device: torch.device) -> nn.Module:
