@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tts_train.data.module import PlannedDataModule
 from tts_train.run.hyperparameters import apply_changes, configured
-from tts_train.run.loops import position, refetch
+from tts_train.run.loops import count_restart_as_done, position, refetch
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,10 @@ class ExactContinuation(Callback):
     ) -> None:
         """Set the random state of this batch, the same in every validation."""
         seed_everything(seed_for(self.seed, "validation", dataloader_idx, batch_idx, trainer.global_rank))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End the epoch as one that was never interrupted."""
+        count_restart_as_done(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the hyperparameters as configured for this process."""

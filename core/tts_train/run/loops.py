@@ -62,6 +62,14 @@ def refetch(trainer: Trainer) -> None:
     iter(fetcher)
 
 
+def count_restart_as_done(trainer: Trainer) -> None:
+    """Let schedules that follow a metric take their step at the end of the epoch in which a run was continued.
+
+    Lightning leaves that step out, because it does not restore metrics; the checkpoint callback does.
+    """
+    trainer.fit_loop._restarting = False
+
+
 def describe_boundary(checkpoint: dict[str, Any], trainer: Trainer, validation: Validation, *, ended: bool) -> None:
     """Make a checkpoint's loop counters say at which boundary it stands.
 

@@ -8,11 +8,11 @@ import logging
 import os
 import socket
 import subprocess
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -69,7 +69,7 @@ class RunSession:
         """Configuration keys that differ from the checkpoint's."""
         self._identity = (*DEFAULT_IDENTITY, *identity)
         self._record = dict(record or {})
-        self._leads = not rank_zero_only.rank if hasattr(rank_zero_only, "rank") else True
+        self._leads = getattr(rank_zero_only, "rank", 0) == 0
         self._stop = GracefulStop()
         self._stack = contextlib.ExitStack()
         self._ended: dict[str, object] = {}
@@ -147,6 +147,9 @@ class RunSession:
             return self.checkpoint.step
         self._begin(datamodule)
         path = None if self.checkpoint is None else self.checkpoint.path
+        limits = _limits(trainer)  # Lightning changes what was not given when it starts
+        # Lightning cannot know that the plan restores the position.
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
         try:
             trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
         except SIGTERMException as error:  # Lightning's own, should it ever come first
@@ -163,7 +166,7 @@ class RunSession:
             "exit_reason": "finished",
             "exit_code": 0,
             "step": trainer.global_step,
-            "limits": _limits(trainer),
+            "limits": limits,
         }
         return trainer.global_step
 
@@ -214,9 +217,7 @@ def reason(error: BaseException) -> str:
 
 
 def _limits(trainer: Trainer) -> dict[str, int | None]:
-    # Lightning turns "no limit given" into 1000 epochs when it starts; -1 and None both mean none.
-    epochs = trainer.max_epochs
-    return {"max_steps": trainer.max_steps, "max_epochs": None if epochs in (None, -1) else epochs}
+    return {"max_steps": trainer.max_steps, "max_epochs": trainer.max_epochs}
 
 
 def _now() -> str:
