@@ -9,12 +9,17 @@ from pathlib import Path
 import lightning
 import pytest
 import torch
+from jsonargparse import ArgumentParser, set_parsing_settings
+from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader
 from tts_train.errors import ConfigError
-from tts_train.optim import OptimizerOptions, ScheduleOptions
+from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer
+from tts_train.run.checkpoint import CARD_KEY, RunCard
+from tts_train.run.checkpoint_io import DirectoryCheckpointIO
 from tts_train_orpheus.adapters import LoraOptions, merge
+from tts_train_orpheus.base import load_base
 from tts_train_orpheus.module import DESCRIPTION, OrpheusModule
-from tts_train_orpheus.network import HeadOptions
+from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
 from tts_train_orpheus.restore import load_trained
 
 from tests.orpheus.batches import packed, padded, rows
@@ -145,8 +150,70 @@ def test_a_checkpoint_of_another_method_is_refused(tmp_path):
 def test_data_longer_than_the_base_is_refused(tmp_path):
     data = Data()
     data.max_length = 200_000
-    with pytest.raises(ConfigError, match=r"--data\.max_length 200000 is more than the 131072"):
+    with pytest.raises(ConfigError, match=r"200000 tokens.*131072 positions: give --data\.max_tokens"):
         trainer(tmp_path).validate(module(), datamodule=data, verbose=False)
+
+
+class Card(lightning.Callback):
+    """Adds what the command line adds to every checkpoint."""
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+        lora = {"rank": 4}
+        config = {"model": {"init_from": "tiny", "method": pl_module.method, "lora": lora}}
+        checkpoint[CARD_KEY] = RunCard(backend="orpheus", stage="lm", config=config).as_dict()
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_run_can_be_the_base_of_the_next(tmp_path, method):
+    first, io = module(method), DirectoryCheckpointIO()
+    run = trainer(tmp_path, limit_val_batches=0, plugins=[io], callbacks=[Card()])
+    run.fit(first, datamodule=Data())
+    run.save_checkpoint(tmp_path / "step-4")
+    second = module("lora")
+    second.init_from = str(tmp_path / "step-4")
+    trainer(tmp_path).validate(second, datamodule=Data(), verbose=False)
+    batch = packed(rows(3))
+    with torch.no_grad():
+        losses = [model.network.eval()(batch).loss.item() for model in (first, second)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+
+
+def test_arguments_are_flags():
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(OrpheusModule, "model")
+    help_text = parser.format_help()
+    assert "Rank of each adapter." in help_text
+    assert "Learning rate after warm-up." in help_text
+    flags = ["--model.lora.rank=8", "--model.optimizer.betas=[0.8,0.9]", "--model.head.softmax=slot"]
+    made = parser.instantiate(parser.parse_args(["--model.method=lora", *flags])).model
+    assert (made.method, made.lora.rank, made.optimizer_options.betas) == ("lora", 8, (0.8, 0.9))
+    assert made.head.softmax == "slot"
+
+
+@pytest.fixture
+def one_process():
+    torch.distributed.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_process")
+def test_a_sharded_network_has_the_same_loss_and_gradients():
+    batch = packed(rows())
+    networks = [OrpheusNetwork(load_base("tiny"), HeadOptions(chunk_tokens=32)) for _ in range(2)]
+    for layer in networks[1].lm.model.layers:
+        fully_shard(layer)
+    fully_shard(networks[1])
+    outputs = [network(batch) for network in networks]
+    for output in outputs:
+        output.loss.backward()
+    assert outputs[0].loss.item() == outputs[1].loss.item()
+    assert networks[1].tied
+    for plain, sharded in zip(*(network.parameters() for network in networks), strict=True):
+        torch.testing.assert_close(sharded.grad.full_tensor(), plain.grad)
+    with pytest.raises(ConfigError, match="sharded"):
+        build_optimizer(networks[1], OptimizerOptions(name="adamw8bit"))
 
 
 def test_work_counts_real_tokens():

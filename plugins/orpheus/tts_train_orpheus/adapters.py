@@ -129,6 +129,8 @@ def merge(network: OrpheusNetwork) -> None:
             delta = (b.to(wide) @ a.to(wide)) * module.scaling[_ADAPTER]
             base.weight.copy_(base.weight.to(wide) + delta)
         network.lm.set_submodule(name, base)
+    # PEFT notes its adapters here and would warn of them when the next ones are put in.
+    vars(network.lm).pop("peft_config", None)
     network.requires_grad_(True)
 
 

@@ -202,8 +202,8 @@ class OrpheusModule(LightningModule):
         allowed = config.max_position_embeddings
         if longest is not None and longest > allowed:
             raise ConfigError(
-                f"--data.max_length {longest} is more than the {allowed} positions that {self.init_from} was made for; "
-                f"give {allowed} or less."
+                f"The longest utterance has {longest} tokens, and {self.init_from} was made for {allowed} positions: "
+                f"give --data.max_tokens {allowed} or less."
             )
 
     def _checkpoint_names(self) -> set[str]:
