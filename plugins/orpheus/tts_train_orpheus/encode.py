@@ -111,7 +111,7 @@ def _encode(
 ) -> Iterator[dict[str, Any]]:
     for batch in _read(chunk, ledger, options=options, root=root):
         clips = [torch.from_numpy(audio.samples) for _, audio in batch if audio is not None]
-        codes = iter(_codec(options.codec, _place(options.device)).encode(clips) if clips else [])
+        codes = iter(codec_on(options.codec, place_of(options.device)).encode(clips) if clips else [])
         for row, audio in batch:
             if isinstance(row, TokenRow) or audio is None:
                 yield from _pass_on(row, ledger, counts)
@@ -159,7 +159,7 @@ def _to_row(
 ) -> Iterator[dict[str, Any]]:
     kept, repeated = drop_repeated_frames(tokens) if options.dedup else (tokens, 0)
     try:
-        text = encode_text(_tokenizer(options.tokenizer), row.text, row.speaker if options.voice_prefix else None)
+        text = encode_text(tokenizer_of(options.tokenizer), row.text, row.speaker if options.voice_prefix else None)
     except DataError as error:
         ledger.drop(row, "bad_row", str(error))
         return
@@ -234,16 +234,18 @@ def _hash_once(path: Path, size: int, changed: int) -> str:
 
 
 @lru_cache(maxsize=1)
-def _codec(source: str, device: str) -> SnacCodec:
+def codec_on(source: str, device: str) -> SnacCodec:
+    """Return the codec, loaded once in a process."""
     return load_codec(source, device=device)
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(source: str) -> PreTrainedTokenizerBase:
+def tokenizer_of(source: str) -> PreTrainedTokenizerBase:
+    """Return the tokenizer, loaded once in a process."""
     return load_tokenizer(source)
 
 
-def _place(device: str) -> str:
+def place_of(device: str) -> str:
     """Return the device of this process: with ``cuda``, workers take the GPUs in turn."""
     if device != "cuda":
         return device

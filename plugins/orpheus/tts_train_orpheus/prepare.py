@@ -84,15 +84,15 @@ class OrpheusPrepare(PrepareJob):
     def _options(self, census: _Census) -> EncodeOptions:
         import xxhash
 
-        from tts_train_orpheus.codec import load_codec
-        from tts_train_orpheus.encode import EncodeOptions, choose_device
-        from tts_train_orpheus.tokenizer import load_tokenizer
+        from tts_train_orpheus.encode import EncodeOptions, choose_device, codec_on, place_of, tokenizer_of
 
         device = choose_device(self.device)
-        vocabulary = load_tokenizer(self.tokenizer).backend_tokenizer.to_str()
+        vocabulary = tokenizer_of(self.tokenizer).backend_tokenizer.to_str()
+        # With workers, this process computes nothing and need not take a part of the GPU.
+        codec = codec_on(self.codec, "cpu" if self.workers or self.engine == "ray" else place_of(device))
         return EncodeOptions(
             codec=self.codec,
-            codec_fingerprint=load_codec(self.codec).fingerprint,
+            codec_fingerprint=codec.fingerprint,
             tokenizer=self.tokenizer,
             tokenizer_fingerprint=xxhash.xxh3_64_hexdigest(vocabulary.encode()),
             dedup=self.dedup,

@@ -113,10 +113,10 @@ def test_damage_is_noticed_when_a_row_is_read(tmp_path):
 
 
 def test_what_cannot_be_opened_says_what_to_type(tmp_path):
-    with pytest.raises(DataError, match="nothing at .* tts-train prepare"):
+    with pytest.raises(DataError, match=r"nothing at .* tts-train prepare"):
         PreparedSet(tmp_path / "absent")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no prepared set.* tts-train prepare"):
+    with pytest.raises(DataError, match=r"holds no prepared set.* tts-train prepare"):
         PreparedSet(tmp_path / "empty")
     index = build(tmp_path / "set")
     with pytest.raises(DataError, match="'toy/rows' and 'other/rows' is needed"):
@@ -186,7 +186,7 @@ def test_chunks_hold_every_item_once_and_survive_insertion():
     assert [item for chunk in before for item in chunk] == items
     assert all(25 <= len(chunk) <= 100 for chunk in before[:-1])
     assert 40 <= len(items) / len(before) <= 60
-    after = list(cut(items[:700] + ["new"] + items[700:], size=50, key=str))
+    after = list(cut([*items[:700], "new", *items[700:]], size=50, key=str))
     changed = [chunk for chunk in after if chunk not in before]
     assert len(changed) <= 4
     with pytest.raises(ConfigError):
