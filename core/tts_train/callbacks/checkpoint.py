@@ -137,6 +137,7 @@ class PeriodicCheckpoint(Checkpoint):
         self._save(trainer, Validation.DONE)
         if trainer.is_global_zero:
             self.run.link("best", trainer.global_step)
+            self.run.rotate(self.options.keep)  # the one that was best until now may go
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end, if early stopping or a time limit set it."""
@@ -206,7 +207,7 @@ class PeriodicCheckpoint(Checkpoint):
         """Bytes of the next checkpoint: those of the last one, or weights and what optimisers will hold."""
         if steps := self.run.steps():
             return _bytes(self.run, steps[-1])
-        weights = sum(t.numel() * t.element_size() for t in trainer.lightning_module.state_dict().values())
+        weights: int = sum(t.numel() * t.element_size() for t in trainer.lightning_module.state_dict().values())
         return weights + sum(_optimizer_bytes(optimizer) for optimizer in trainer.optimizers)
 
 

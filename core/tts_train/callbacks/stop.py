@@ -75,6 +75,7 @@ class GracefulStop(Callback):
 
     def _install(self) -> None:
         if self._previous:
+            self._owner = os.getpid()
             for number in SIGNALS:
                 signal.signal(number, self._handle)
 

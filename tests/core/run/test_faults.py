@@ -94,7 +94,7 @@ def test_kill_at_random_times_often(tmp_path, straight):
 
 @pytest.mark.parametrize("file", range(1, 16))
 def test_kill_inside_a_save(file, tmp_path, straight):
-    # Five per checkpoint: weights, optimiser, the rest's tensors, state, manifest, and the renamed directory.
+    # Six per checkpoint: weights, optimiser, the rest's tensors, state, manifest, and the renamed directory.
     assert finish(tmp_path, inject=f"kill@save={file}") == -signal.SIGKILL
     for step in RunDirectory(tmp_path).steps():
         verify(RunDirectory(tmp_path).step_path(step))
@@ -205,15 +205,29 @@ def test_disk_that_fills_up_keeps_the_last_good_checkpoint(tmp_path, straight):
     assert digest(last_of(tmp_path)) == straight
 
 
-def test_disk_too_small_is_refused_before_the_first_step(tmp_path, monkeypatch):
+def test_disk_too_small_is_refused_before_the_first_step(tmp_path):
     class Huge(Toy):
-        def on_fit_start(self):
-            self.big = torch.nn.Parameter(torch.empty(1 << 50, dtype=torch.uint8, device="meta"), requires_grad=False)
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("big", torch.zeros(1).expand(1 << 50))  # takes no memory, would take 4 PB on disk
 
     module = Huge()
     with pytest.raises(DiskError, match="Room for 102 checkpoints needs"):
         run(tmp_path, module=module)
     assert module.seen == []
+
+
+def test_a_fused_optimiser_skips_on_the_device_when_told():
+    # What FiniteGuard relies on where it does not wait for the device.
+    layer = torch.nn.Linear(3, 3)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1, fused=True)
+    before = layer.weight.detach().clone()
+    for flag in (1.0, 0.0):
+        layer(torch.ones(1, 3)).sum().backward()
+        optimizer.found_inf = torch.tensor(flag)
+        optimizer.step()
+        assert torch.equal(layer.weight, before) == bool(flag)
+    assert optimizer.state[layer.weight]["step"].item() == 1
 
 
 def test_one_nan_is_skipped_and_counted(tmp_path, caplog):
