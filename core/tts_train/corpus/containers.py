@@ -127,7 +127,7 @@ def _check_wav(file: BinaryIO, order: str, size: int) -> tuple[str, ...]:
     for name, start, length in _chunks(file, order, size):
         file.seek(start)
         if name == b"ds64" and length >= 24:
-            long_size = struct.unpack("<Q", file.read(16)[8:])[0]
+            long_size = int.from_bytes(file.read(16)[8:], "little")
         elif name == b"fmt " and length >= 16:
             _check_format(struct.unpack(order + "HHIIHH", file.read(16).ljust(16, b"\0")))
         elif name == b"data":

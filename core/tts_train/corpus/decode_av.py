@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -48,26 +47,29 @@ def _read(container: Any, size: int, start: float | None, end: float | None, lim
     claimed = float(stream.duration * stream.time_base) if stream.duration else whole
     check_claim(frames=int(claimed * rate), rate=rate, channels=channels, size=size, limits=limits)
     # Decoding from the front keeps the stretch exact: seeking in these formats lands on key frames.
-    until = (start or 0.0) + limits.max_seconds + 1 if end is None else end
-    samples = np.concatenate([*_blocks(container, until * rate), np.zeros((0, channels), np.float32)])
-    frames = len(samples)
-    if claimed and end is None and frames / rate < min(claimed, until) - _SLACK_SECONDS:
+    skipped, until = round((start or 0.0) * rate), round((start or 0.0) * rate + (limits.max_seconds + 1) * rate)
+    blocks, frames = _blocks(container, skipped, until)
+    if claimed and end is None and frames < min(claimed * rate, until) - _SLACK_SECONDS * rate:
         raise AudioRejected("truncated", f"{frames / rate:.2f} of {claimed:.2f} s could be read")
     first, count = stretch(start, end, frames=frames, rate=rate, limits=limits)
-    return Signal(samples[first : first + count], rate, coarse=False)
+    samples = np.concatenate(blocks)
+    at = first - (frames - len(samples))
+    return Signal(samples[at : at + count], rate, coarse=False)
 
 
-def _blocks(container: Any, frames: float) -> Iterator[NDArray[np.float32]]:  # noqa: ANN401
-    done = 0
-    rate = container.streams.audio[0].rate
+def _blocks(container: Any, skip: int, until: int) -> tuple[list[NDArray[np.float32]], int]:  # noqa: ANN401
+    """Return the blocks from the one that holds frame ``skip`` to the one that holds ``until``, and where they end."""
+    blocks: list[NDArray[np.float32]] = []
+    done, rate = 0, container.streams.audio[0].rate
     for frame in container.decode(audio=0):
         if frame.sample_rate != rate:
             raise AudioRejected("decode_error", f"the sample rate changes from {rate} to {frame.sample_rate} Hz")
-        block = _to_float(frame)
-        yield block
-        done += len(block)
-        if done > frames:
-            return
+        done += frame.samples
+        if done > skip:
+            blocks.append(_to_float(frame))
+        if done > until:
+            break
+    return blocks, done
 
 
 def _to_float(frame: Any) -> NDArray[np.float32]:  # noqa: ANN401

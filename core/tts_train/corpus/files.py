@@ -19,6 +19,7 @@ AUDIO_SUFFIXES = (
 )  # fmt: skip
 AUDIO_FOLDERS = ("", "wavs", "wav", "audio", "clips")
 
+_SUFFIX_SET = frozenset(AUDIO_SUFFIXES)
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
@@ -185,7 +186,8 @@ class _Folder:
 
 def is_audio(name: str) -> bool:
     """Tell by its suffix whether a file is meant to be audio; hidden files (``._x.wav`` of macOS) are not."""
-    return osp.splitext(name)[1].lower() in AUDIO_SUFFIXES and not name.startswith(".")
+    dot = name.rfind(".")
+    return dot > 0 and name[dot:].lower() in _SUFFIX_SET and name[0] != "."
 
 
 def is_inside(real: str, root: str) -> bool:

@@ -42,7 +42,7 @@ def clean_text(text: str) -> tuple[str, tuple[str, ...]]:
 
 def has_words(text: str) -> bool:
     """Tell whether the text has a letter or a digit of any script."""
-    return any(character.isalnum() for character in text)
+    return text[:1].isalnum() or any(map(str.isalnum, text))
 
 
 def clean_language(language: str) -> tuple[str, tuple[str, ...]]:
