@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import stat
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from tts_train.corpus import condition, containers
 from tts_train.corpus.condition import Levels
-from tts_train.corpus.containers import AudioRejected, Limits
+from tts_train.corpus.containers import AudioRejected, Limits, MemoryFile
 from tts_train.corpus.decode import decode
 from tts_train.corpus.files import is_inside
 from tts_train.corpus.utterance import Utterance
@@ -119,7 +118,7 @@ def check_pace(text: str, seconds: float) -> None:
 def _open(source: Path | bytes, root: Path | None) -> BinaryIO:
     """Open without following out of the root, and without waiting for the other end of a pipe."""
     if isinstance(source, bytes):
-        return io.BytesIO(source)
+        return MemoryFile(source)
     if root is not None and not is_inside(osp.realpath(source), osp.realpath(root)):
         raise AudioRejected("outside_root", f"{str(source)!r} leads out of {str(root)!r}")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from collections.abc import Iterator
@@ -29,6 +30,17 @@ class AudioRejected(Exception):
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
+
+
+class MemoryFile(io.BytesIO):
+    """An encoded file in memory, for decoders that damaged data sends to positions before its start."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move as a file on disk does; a position before the start is refused by not moving."""
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 from typing import BinaryIO, NamedTuple
 
-from tts_train.corpus.containers import AudioRejected
+from tts_train.corpus.containers import AudioRejected, MemoryFile
 
 # kbit/s by index, for layer III of MPEG 1 and of MPEG 2 and 2.5 (ISO/IEC 11172-3, 13818-3).
 _BITRATES_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
@@ -48,7 +47,7 @@ def with_known_length(file: BinaryIO) -> BinaryIO:
     count, left = _count(data)
     if left:
         raise AudioRejected("truncated", f"the last frame lacks {left} bytes")
-    return io.BytesIO(_xing(header, frame, count, len(data)) + data)
+    return MemoryFile(_xing(header, frame, count, len(data)) + data)
 
 
 def _first_frame(file: BinaryIO) -> tuple[int, bytes, _Frame] | None:
