@@ -8,15 +8,17 @@ import pytest
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.orpheus.trained_runs import STEP, write_run
 from tts_train.errors import ConfigError, TTSTrainError
 from tts_train.provenance import read_provenance
+from tts_train_orpheus.base import load_base
 from tts_train_orpheus.export.adapter import MergedExport, PeftExport
 from tts_train_orpheus.export.check import compare_logits, logits_of, probe_row
 from tts_train_orpheus.export.hf import HfExport
-from tts_train_orpheus.network import load_base
+from tts_train_orpheus.export.model_folder import whole_model
+from tts_train_orpheus.sources import open_run
 from tts_train_orpheus.tokenizer import load_tokenizer
-
-from tests.orpheus.trained_runs import STEP, write_run
 
 torch.set_num_threads(1)
 
@@ -43,8 +45,8 @@ def run(base, tmp_path_factory):
 
 def test_peft_loads_the_folder_on_the_base(run, base, tmp_path):
     out = tmp_path / "adapter"
-    report = PeftExport(source=run[0], out=out).run()
-    assert report["verified"] is True
+    report = PeftExport(source=run[0] / "checkpoints" / f"step-{STEP:06d}", out=out).run()
+    assert (report["verified"], report["step"]) == (True, STEP)
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "README.md"} <= set(report["files"])
     assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == str(base)
     plain = AutoModelForCausalLM.from_pretrained(base)
@@ -66,27 +68,19 @@ def test_merged_says_what_base_and_adapter_say(run, tmp_path):
     assert read_provenance(tmp_path / "voice").format == "merged"
 
 
-def test_merging_rounds_once(run, base, tmp_path):
+def test_hf_of_an_adapter_run_is_merged_and_rounded_once(run, tmp_path):
     """Failure 7 of the field: a merge into rounded weights. Here each weight is the nearest bf16 of the exact sum."""
-    MergedExport(source=run[0], out=tmp_path / "exact", dtype="fp32").run()
-    MergedExport(source=run[0], out=tmp_path / "half").run()
-    exact = AutoModelForCausalLM.from_pretrained(tmp_path / "exact", dtype="auto").state_dict()
-    half = AutoModelForCausalLM.from_pretrained(tmp_path / "half", dtype="auto").state_dict()
-    assert all(torch.equal(tensor.bfloat16(), half[name]) for name, tensor in exact.items())
+    report = HfExport(source=run[0], out=tmp_path / "voice").run()
+    half = AutoModelForCausalLM.from_pretrained(tmp_path / "voice", dtype="auto").state_dict()
+    exact, _ = whole_model(open_run(run[0]), ROW, torch.float32)
+    assert all(torch.equal(tensor.bfloat16(), half[name]) for name, tensor in exact.state_dict().items())
+    assert report["measured"]["rounding"]["divergence_nats"] < 0.001
+    assert read_provenance(tmp_path / "voice").format == "hf"
 
 
-def test_hf_of_an_adapter_run_is_the_merged_model(run, tmp_path):
-    MergedExport(source=run[0], out=tmp_path / "merged").run()
-    HfExport(source=run[0], out=tmp_path / "hf").run()
-    assert (tmp_path / "merged/model.safetensors").read_bytes() == (tmp_path / "hf/model.safetensors").read_bytes()
-    assert read_provenance(tmp_path / "hf").format == "hf"
-
-
-@pytest.mark.parametrize("init_from", ["tiny", "local"])
-def test_trained_embedding_travels_with_the_adapter(base, tmp_path, init_from):
+def test_trained_embedding_travels_with_the_adapter(base, tmp_path):
     lora = {"train_embedding": True, "train_head": True}
-    source = str(base) if init_from == "local" else init_from
-    network = write_run(tmp_path / "run", init_from=source, method="lora", lora=lora)
+    network = write_run(tmp_path / "run", method="lora", lora=lora)
     network.lm.set_attn_implementation("sdpa")
     report = PeftExport(source=tmp_path / "run", out=tmp_path / "adapter").run()
     assert report["measured"]["tensors"] == 2 * 7 * 2 + 1
@@ -105,17 +99,15 @@ def test_a_pretrained_base_with_one_row_less(tmp_path):
     load_tokenizer("tiny").save_pretrained(base)
     write_run(tmp_path / "run", init_from=str(base), method="lora")
     assert PeftExport(source=tmp_path / "run", out=tmp_path / "adapter").run()["verified"] is True
-    MergedExport(source=tmp_path / "run", out=tmp_path / "merged").run()
-    assert json.loads((tmp_path / "merged/config.json").read_text())["vocab_size"] == 156940
+    lm, _ = whole_model(open_run(tmp_path / "run"), ROW, torch.float32)
+    assert lm.config.vocab_size == lm.lm_head.weight.shape[0] == 156940
 
 
 def test_qlora_is_merged_into_the_base_before_quantisation(base, tmp_path):
     pytest.importorskip("bitsandbytes")
     network = write_run(tmp_path / "run", init_from=str(base), method="qlora")
-    network.lm.set_attn_implementation("sdpa")
-    report = MergedExport(source=tmp_path / "run", out=tmp_path / "voice", dtype="fp32").run()
-    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "voice", dtype="auto")
-    assert report["measured"]["merge"]["max_relative_difference"] < 1e-5
+    merged, measured = whole_model(open_run(tmp_path / "run"), ROW, torch.float32)
+    assert measured["merge"]["max_relative_difference"] < 1e-5
     matrix = merged.model.layers[0].self_attn.o_proj
     layer = network.lm.model.layers[0].self_attn.o_proj
     delta = layer.lora_B["default"].weight @ layer.lora_A["default"].weight * layer.scaling["default"]
@@ -144,8 +136,3 @@ def test_full_runs_are_sent_elsewhere(tmp_path):
         with pytest.raises(ConfigError, match="Use --format hf"):
             job(source=tmp_path / "run", out=tmp_path / "voice").run()
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-
-
-def test_steps_are_reported(run, tmp_path):
-    report = PeftExport(source=run[0] / "checkpoints" / f"step-{STEP:06d}", out=tmp_path / "adapter").run()
-    assert report["step"] == STEP

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.orpheus.trained_runs import STEP, write_run
 from tts_train.errors import ConfigError, DataError, DiskError
 from tts_train.provenance import read_provenance
 from tts_train_orpheus.export.hf import HfExport
 from tts_train_orpheus.prompt import encode_text, inference_prompt
 from tts_train_orpheus.tokenizer import load_tokenizer
-
-from tests.orpheus.trained_runs import STEP, write_run
 
 torch.set_num_threads(1)
 
@@ -120,25 +121,22 @@ def test_provenance(exported):
     assert (card.backend, card.stage, card.format, card.step) == ("orpheus", "lm", "hf", STEP)
 
 
-def test_fp32_keeps_every_bit(run, tmp_path):
-    HfExport(source=run[0], out=tmp_path / "voice", dtype="fp32").run()
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "voice", dtype="auto")
+def test_an_earlier_export_is_replaced_and_fp32_keeps_every_bit(run, exported, tmp_path):
+    out = tmp_path / "voice"
+    shutil.copytree(exported[0], out)
+    (out / "stale.txt").write_text("old")
+    HfExport(source=run[0], out=out, dtype="fp32").run()
+    assert not (out / "stale.txt").exists()
+    loaded = AutoModelForCausalLM.from_pretrained(out, dtype="auto")
     assert loaded.dtype == torch.float32
     assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in run[1].state_dict().items())
 
 
-def test_an_earlier_export_is_replaced_and_other_folders_are_not(run, tmp_path):
-    out = tmp_path / "voice"
-    HfExport(source=run[0], out=out).run()
-    (out / "stale.txt").write_text("old")
-    HfExport(source=run[0], out=out).run()
-    assert not (out / "stale.txt").exists()
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    (mine / "thesis.txt").write_text("years of work")
+def test_other_folders_are_left_alone(run, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ConfigError, match="Choose another --out"):
-        HfExport(source=run[0], out=mine).run()
-    assert (mine / "thesis.txt").read_text() == "years of work"
+        HfExport(source=run[0], out=tmp_path).run()
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
 def test_a_failed_export_leaves_nothing(run, tmp_path, monkeypatch):
@@ -175,19 +173,14 @@ def test_no_checkpoint(tmp_path):
         HfExport(source=tmp_path / "nowhere", out=tmp_path / "voice").run()
 
 
-def test_a_restricted_softmax_is_written_down(tmp_path):
+def test_nothing_is_pushed_offline_and_the_export_of_a_restricted_softmax_stays(tmp_path, monkeypatch):
     from tts_train_orpheus.sources import open_voice
 
-    write_run(tmp_path / "run", head={"softmax": "slot"})
-    HfExport(source=tmp_path / "run", out=tmp_path / "voice").run()
-    voice = open_voice(tmp_path / "voice", device=torch.device("cpu"), dtype=torch.float32)
-    assert voice.softmax == "slot"
-    assert "hold generation to them" in (tmp_path / "voice" / "README.md").read_text()
-
-
-def test_nothing_is_pushed_offline_and_the_export_stays(run, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    out = tmp_path / "voice"
+    run, out = tmp_path / "run", tmp_path / "voice"
+    write_run(run, head={"softmax": "slot"})
     with pytest.raises(ConfigError, match="--push_to someone/voice failed"):
-        HfExport(source=run[0], out=out, push_to="someone/voice").run()
+        HfExport(source=run, out=out, push_to="someone/voice").run()
     assert read_provenance(out).format == "hf"
+    assert "hold generation to them" in (out / "README.md").read_text()
+    assert open_voice(out, device=torch.device("cpu"), dtype=torch.float32).softmax == "slot"

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from tts_train.run.checkpoint import CARD_KEY, RunCard
 from tts_train.run.checkpoint_io import DirectoryCheckpointIO
 from tts_train.run.directory import RunDirectory
 from tts_train_orpheus.adapters import LoraOptions, apply_method, trainable_parameters
+from tts_train_orpheus.base import load_base
 from tts_train_orpheus.module import OrpheusModule
-from tts_train_orpheus.network import HeadOptions, OrpheusNetwork, load_base
+from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
 
 STEP = 3
 

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+
 from tts_train.data.shards import is_prepared, read_index
 from tts_train.errors import ConfigError, DataError
 from tts_train.run.checkpoint import Checkpoint, open_checkpoint
 from tts_train.run.checkpoint_io import MANIFEST
-
 from tts_train_orpheus.adapters import merge
+from tts_train_orpheus.base import TINY, TinyOptions, load_base
 from tts_train_orpheus.module import DESCRIPTION
-from tts_train_orpheus.network import TINY, OrpheusNetwork, TinyOptions, load_base
+from tts_train_orpheus.network import OrpheusNetwork
 from tts_train_orpheus.restore import load_trained
 from tts_train_orpheus.tokenizer import load_tokenizer
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 
 from tts_train.errors import ConfigError, DataError, DiskError
 from tts_train.jobs import Report, SynthJob
-
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, codes_to_tokens, drop_repeated_frames
 
 if TYPE_CHECKING:
@@ -202,6 +201,7 @@ def encode_reference(file: Path, codec: SnacCodec) -> Ids:
         DataError: if it cannot be read or used.
     """
     import torch
+
     from tts_train.corpus.audio import read_audio
     from tts_train.corpus.containers import AudioRejected
 

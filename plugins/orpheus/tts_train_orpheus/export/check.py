@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tts_train.errors import TTSTrainError
 
+from tts_train.errors import TTSTrainError
 from tts_train_orpheus import layout
 from tts_train_orpheus.layout import Ids
 from tts_train_orpheus.prompt import encode_text, speech_row

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
 from tts_train.errors import ConfigError, TTSTrainError
 from tts_train.jobs import Report
 from tts_train.provenance import Provenance
-
 from tts_train_orpheus import layout
 from tts_train_orpheus.export.check import probe_row
 from tts_train_orpheus.export.gguf_tokens import GgufTokens, read_tokens
@@ -46,7 +45,6 @@ _LAYER = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_log = logging.getLogger(__name__)
 
 
 def export_gguf(source: Path, out: Path, *, dtype: str, tokenizer: str | None) -> Report:
@@ -130,9 +128,9 @@ def write_gguf(
 ) -> None:
     """Write the file; no more than one tensor is converted at a time."""
     writer = gguf.GGUFWriter(path, "llama")
-    _describe(writer, lm.config, tokens, dtype)
     for key, value in provenance.items():
         (writer.add_string if isinstance(value, str) else writer.add_uint32)(key, value)
+    _describe(writer, lm.config, tokens, dtype)
     for name, tensor in tensors_of(lm):
         kind, shape = _kind(tensor, dtype, name), tuple(tensor.shape)
         size = int(np.prod(gguf.quant_shape_to_byte_shape(shape, kind)))
@@ -238,10 +236,10 @@ def _check_place(out: Path) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    try:
-        return gguf.GGUFReader(path).get_field(BACKEND_KEY) is not None
-    except (OSError, ValueError, IndexError):
-        return False
+    # Provenance is written first, so that the tables of tokens need not be read.
+    with path.open("rb") as file:
+        start = file.read(1024)
+    return start.startswith(b"GGUF") and BACKEND_KEY.encode() in start
 
 
 def _damaged(what: str) -> TTSTrainError:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gguf
-from tts_train.errors import ConfigError
 
+from tts_train.errors import ConfigError
 from tts_train_orpheus import layout
 
 if TYPE_CHECKING:

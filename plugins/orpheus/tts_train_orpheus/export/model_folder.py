@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+
 from tts_train.errors import ConfigError, TTSTrainError
 from tts_train.jobs import Report
 from tts_train.provenance import Provenance
-
 from tts_train_orpheus import layout
 from tts_train_orpheus.adapters import merge
 from tts_train_orpheus.export.card import model_card
@@ -42,7 +41,6 @@ _CHAT_TEMPLATE = (
 
 _SHARD = "5GB"
 _TEXT = "Hello, it's a test."
-_log = logging.getLogger(__name__)
 
 
 def export_model_folder(
@@ -134,7 +132,6 @@ def read_back(folder: Path, lm: LlamaForCausalLM, row: Ids) -> dict[str, Any]:
     """
     from transformers import AutoModelForCausalLM
 
-    check_tokenizer_folder(folder)
     found = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
     tensors = require_equal_weights(lm.state_dict(), found.state_dict(), "Reading the export back")
     stops = {found.config.eos_token_id, found.generation_config.eos_token_id}
@@ -143,6 +140,7 @@ def read_back(folder: Path, lm: LlamaForCausalLM, row: Ids) -> dict[str, Any]:
             f"Reading the export back: its stop tokens are {stops} and should be {layout.END_OF_SPEECH}."
         )
     logits = require_equal_logits(logits_of(lm, row), logits_of(found, row), "Reading the export back")
+    check_tokenizer_folder(folder)
     return {"tensors": tensors, "read_back": logits}
 
 

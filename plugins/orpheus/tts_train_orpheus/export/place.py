@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
+
 from tts_train.errors import ConfigError, DiskError
 from tts_train.provenance import FILE_NAME
 from tts_train.run.files import move_directory, temporary_beside
