@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from tts_train.errors import ConfigError, Interrupted, TTSTrainError, UnsafeFileError
+from tts_train.plugins import installed_backends
 
 TRAIN, JOBS, SHOW = "tts_train.cli.train", "tts_train.cli.jobs", "tts_train.cli.show"
 
@@ -31,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 ALIASES = {"train": "fit"}
 INTERNAL_ERROR = TTSTrainError.exit_code
+_HANDLER = "tts-train"
 UNSAFE_VARIABLE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
@@ -110,9 +112,13 @@ def _explain(error: Exception) -> str:
 
 
 def _log_to_stderr() -> None:
-    logger = logging.getLogger("tts_train")
-    if not logger.handlers:
+    """Our loggers speak to this command's stderr; a second command of one process has its own."""
+    for name in ("tts_train", *(found.entry_point.module.split(".")[0] for found in installed_backends())):
+        logger = logging.getLogger(name)
+        for old in [handler for handler in logger.handlers if handler.name == _HANDLER]:
+            logger.removeHandler(old)
         handler = logging.StreamHandler(sys.stderr)
+        handler.set_name(_HANDLER)
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
         logger.setLevel(os.environ.get("TTS_TRAIN_LOG", "INFO").upper())

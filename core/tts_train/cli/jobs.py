@@ -97,7 +97,7 @@ def _parse(verb: str, job_class: type[Job], words: list[str], chosen: Chosen) ->
     parser.epilog = _epilog(verb, chosen)
     options = parser.parse_args(with_underscores(words))
     as_json = bool(options.pop("json"))
-    return job_class(**parser.instantiate_classes(options).as_dict()), as_json
+    return job_class(**parser.instantiate(options).as_dict()), as_json
 
 
 def _epilog(verb: str, chosen: Chosen) -> str:

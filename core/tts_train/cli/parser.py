@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,12 @@ from tts_train.cli.arguments import PlainErrors
 from tts_train.cli.select import Chosen
 
 DEFAULT_SEED = 1234
+TRAINER_DEFAULTS = {
+    "use_distributed_sampler": False,  # the plan of batches knows the ranks
+    "log_every_n_steps": 10,
+    "num_sanity_val_steps": -1,  # the whole validation set: its figures are the base model's
+    "enable_model_summary": False,  # it prints to stdout
+}
 # The same interpolation must hold at the root of a file, in a later file and on the command line; and the strings
 # under dataclass fields are the help texts. Both are process-wide settings of jsonargparse.
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True, docstring_parse_attribute_docstrings=True)
@@ -35,6 +42,7 @@ class TrainingParser(LightningCLI):
     def __init__(self, verb: str, chosen: Chosen, words: Sequence[str]) -> None:
         self._chosen = chosen
         selected = ["--backend", chosen.backend.name, "--stage", chosen.stage.name]
+        sys.argv = sys.argv[:1]  # LightningCLI warns of words in sys.argv when it is given its own
         super().__init__(
             chosen.plugins.model(chosen.stage),
             chosen.plugins.data(chosen.stage),
@@ -42,12 +50,7 @@ class TrainingParser(LightningCLI):
             args=[*words, *selected],
             save_config_callback=None,
             seed_everything_default=DEFAULT_SEED,
-            trainer_defaults={
-                "use_distributed_sampler": False,
-                "log_every_n_steps": 10,
-                "num_sanity_val_steps": -1,
-                "enable_model_summary": False,
-            },
+            trainer_defaults=TRAINER_DEFAULTS,
             parser_class=_Parser,
             parser_kwargs={"parser_mode": "omegaconf+", "prog": f"tts-train {verb}", "allow_abbrev": False},
             auto_configure_optimizers=False,
@@ -69,14 +72,14 @@ class TrainingParser(LightningCLI):
         self._chosen.plugins.arguments(parser, stage)
         for source, target in stage.links.items():
             parser.link_arguments(source, target)
-        if "seed" in inspect.signature(self.datamodule_class).parameters:
+        if "seed" in inspect.signature(self._datamodule_class).parameters:
             parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed_number)
         if stage.defaults:
             parser.set_defaults(dict(stage.defaults))
 
     def instantiate_classes(self) -> None:
         """Build module and data; the trainer waits for :meth:`make_trainer`."""
-        self.config_init = self.parser.instantiate_classes(self.config)
+        self.config_init = self.parser.instantiate(self.config)
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
 
@@ -91,7 +94,7 @@ class TrainingParser(LightningCLI):
     @property
     def resolved(self) -> dict[str, Any]:
         """The whole configuration in plain types, interpolations resolved; ``fit -c`` on it repeats the run."""
-        text = self.parser.dump(self.config, skip_none=False, skip_link_targets=True)
+        text = self.parser.dump(self.config, skip_unset=False, skip_link_targets=True)
         content: dict[str, Any] = yaml.safe_load(text)
         content.pop("config", None)
         return content

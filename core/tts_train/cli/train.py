@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,12 +42,12 @@ def run(verb: str, words: list[str]) -> int:
     chosen = selection.load()
     parser = TrainingParser(verb, chosen, selection.rest)
     run_directory = RunDirectory(parser.resolved["run_dir"] or _default_run_dir(chosen, selection))
-    act = _fit if verb == "fit" else _score
-    print_report(act(verb, parser, chosen, run_directory), as_json=as_json)
+    report = _fit(parser, chosen, run_directory) if verb == "fit" else _score(verb, parser, chosen, run_directory)
+    print_report(report, as_json=as_json)
     return 0
 
 
-def _fit(verb: str, parser: TrainingParser, chosen: Chosen, run: RunDirectory) -> dict[str, Any]:
+def _fit(parser: TrainingParser, chosen: Chosen, run: RunDirectory) -> dict[str, Any]:
     config = {**parser.resolved, "run_dir": str(run.path)}
     inject = config.pop("debug")["inject"]  # a fault belongs to a command, not to the run
     card = RunCard(backend=chosen.backend.name, stage=chosen.stage.name, config=config)
@@ -120,13 +119,13 @@ def _with_saved_config(words: list[str]) -> list[str]:
 
 def _quieten() -> None:
     """Lightning's advice about things that are decided here, and its notices of what is not there."""
-    sys.argv = sys.argv[:1]  # LightningCLI warns of words in sys.argv when it is given its own
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for advice in (
         ".*does not have many workers.*",
         ".*You're resuming from a checkpoint that ended before the epoch ended.*",
         ".*is smaller than the logging interval.*",
-        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*callbacks used to create the checkpoint need to be provided.*",
+        ".*isinstance\\(treespec, LeafSpec\\).*",
     ):
         warnings.filterwarnings("ignore", message=advice)

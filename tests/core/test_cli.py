@@ -1,0 +1,133 @@
+"""The command line: verbs, options, recipes, errors with their exit codes. The toy backend is what is trained."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from tts_train.cli import main
+from tts_train.cli.parser import TrainingParser
+from tts_train.cli.select import select
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "toy.yaml"
+    path.write_text("backend: toy\nmodel:\n  bins: 64\n  width: ${model.bins}\ntrainer:\n  max_steps: 6\n")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def parsed(*words):
+    selection = select(words)
+    return TrainingParser("fit", selection.load(), selection.rest)
+
+
+def test_flags_override_files_and_references_follow(recipe, tmp_path):
+    later = tmp_path / "later.yaml"
+    later.write_text("model:\n  lr: 0.5\n")
+    config = parsed("-c", str(recipe), "-c", str(later), "--model.bins", "32").resolved
+    assert config["model"] == {"bins": 32, "width": 32, "lr": 0.5}
+
+
+def test_references_work_on_the_command_line(recipe):
+    assert (
+        parsed("-c", str(recipe), "--trainer.max_epochs", "${trainer.max_steps}").resolved["trainer"]["max_epochs"] == 6
+    )
+
+
+def test_a_saved_configuration_reruns_alone(recipe, tmp_path):
+    first = parsed("-c", str(recipe), "--model.bins", "32")
+    saved = tmp_path / "saved.yaml"
+    saved.write_text(yaml.safe_dump(first.resolved))
+    assert parsed("-c", str(saved)).resolved == first.resolved
+
+
+def test_one_seed_for_everything(recipe):
+    assert parsed("-c", str(recipe), "--seed_everything", "7").datamodule.seed == 7
+
+
+def test_print_config(capsys):
+    assert main(["fit", "--backend", "toy", "--print_config"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["backend"] == "toy"
+    assert printed["checkpoint"]["every_n_steps"] == 500
+
+
+def test_help_lists_options_with_types_and_texts(capsys):
+    assert main(["fit", "--backend", "toy", "--help"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "--model.bins BINS" in out
+    assert "Points of a spectrum between 0 and 1000 Hz." in out
+    assert "Optimiser steps between checkpoints" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("fly", "There is no command 'fly'"),
+        ("fit", "Choose a backend with --backend. Installed: orpheus, toy."),
+        ("fit --backend matcha", "No backend 'matcha' is installed"),
+        ("fit --backend toy --stage nope", "'nope' is not a stage of backend 'toy'. Choose one with --stage: hum."),
+        ("fit --backend toy --model.bnis 3", "Did you mean --model.bins"),
+        ("fit --backend toy --data.batch_size four", "data.batch_size"),
+        ("fit -c missing.yaml", "There is no configuration file missing.yaml."),
+        ("fit --backend toy --checkpoint.every_n_steps 0", "--checkpoint.every_n_steps must be at least 1"),
+        ("fit --backend toy --debug.inject boom", "kill@step=N"),
+        ("prepare --backend toy --corpus x --out y", "offers no prepare"),
+        ("export nowhere --format tones --out y", "There is nothing at nowhere"),
+        ("synth nowhere --text hi --out y.wav", "There is nothing at nowhere"),
+        ("init . --backend toy --data nowhere", "There is no corpus at nowhere"),
+        ("demo --backend toy", "Backend 'toy' has no demo"),
+        ("test --backend toy", "has no test data of its own"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(words, said, capsys):
+    assert main(words.split()) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_the_unsafe_switch_of_torch_is_refused(monkeypatch, capsys):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    assert main(["backends"]) == 3
+    assert "Unset it" in capsys.readouterr().err
+
+
+def test_a_run_from_beginning_to_sound(recipe, tmp_path, capsys):
+    assert (
+        main(["--backend", "toy", "-c", str(recipe), "--run_dir", "run", "--checkpoint.every_n_steps", "2", "--json"])
+        == 0
+    )
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["step"] == 6
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["backend"], record["stage"], record["exit_reason"]) == ("toy", "hum", "finished")
+    assert (tmp_path / "run" / "checkpoints" / "last").resolve().name == "step-000006"
+    assert (tmp_path / "run" / "report.html").stat().st_size > 1000
+
+    assert main(["validate", "--run_dir", "run", "--json"]) == 0
+    scored = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert scored["val/loss"] == pytest.approx(told["val/loss"])
+
+    assert main(["export", "run", "--format", "tones", "--out", "tones", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["verified"] is True
+    assert main(["synth", "run", "--text", "hello", "--out", "hello.wav"]) == 0
+    assert (tmp_path / "hello.wav").stat().st_size > 8000
+
+
+def test_the_same_command_continues_and_the_flag_wins_over_the_checkpoint(recipe, capsys):
+    assert main(["fit", "-c", str(recipe), "--run_dir", "run"]) == 0
+    assert main(["fit", "-c", str(recipe), "--run_dir", "run"]) == 0
+    assert "This run is finished" in capsys.readouterr().err
+    assert main(["fit", "--run_dir", "run", "--trainer.max_steps", "8", "--model.lr", "0.001"]) == 0
+    assert "--model.lr: 0.01 -> 0.001" in capsys.readouterr().err
+    assert main(["fit", "--run_dir", "run", "--model.bins", "32"]) == 2
+    assert "model.bins: 64 -> 32" in capsys.readouterr().err
