@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,26 @@ from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
 STEP = 3
 
 
-def write_run(folder: Path, *, init_from: str = "tiny", data: Path | None = None, **model: Any) -> OrpheusNetwork:
-    """Write a run whose trained weights were moved away from the base; return its network, adapters in place."""
+def write_run(
+    folder: Path,
+    *,
+    init_from: str = "tiny",
+    data: Path | None = None,
+    change: Callable[[OrpheusNetwork], None] | None = None,
+    **model: Any,
+) -> OrpheusNetwork:
+    """Write a run whose trained weights were moved away from the base; return its network, adapters in place.
+
+    ``change`` may move them further before they are written.
+    """
     lora = LoraOptions(**{"rank": 4, "alpha": 8.0, **model.get("lora", {})})
     head = HeadOptions(**model.get("head", {}))
     module = OrpheusModule(init_from=init_from, method=model.get("method", "full"), lora=lora, head=head)
     network = OrpheusNetwork(load_base(init_from), head)
     apply_method(network, module.method, lora, device="cpu")
     move(network)
+    if change is not None:
+        change(network)
     module.network = network
     checkpoint: dict[str, Any] = {"state_dict": module.state_dict(), "global_step": STEP}
     module.on_save_checkpoint(checkpoint)

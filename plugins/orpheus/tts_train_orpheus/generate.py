@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from tts_train.errors import ConfigError, NumericError
 
+from tts_train.errors import ConfigError, NumericError
 from tts_train_orpheus import layout
 from tts_train_orpheus.layout import Generated, Ids, read_generated
 

@@ -83,7 +83,10 @@ class TrainedRun:
 
     def tokenizer(self, source: str | None = None) -> PreTrainedTokenizerBase:
         """Load the tokenizer that ``source`` names, else the one the data was made with, else the base's."""
-        return load_tokenizer(source or self.data.get("settings", {}).get("tokenizer") or self.base)
+        source = source or self.data.get("settings", {}).get("tokenizer")
+        if source is None and is_run(Path(self.base)):
+            return open_run(Path(self.base)).tokenizer()
+        return load_tokenizer(source or self.base)
 
     def network(self, dtype: torch.dtype = torch.float32) -> OrpheusNetwork:
         """Rebuild the trained network on the CPU; adapters are in place and not merged."""
@@ -94,9 +97,17 @@ class TrainedRun:
         return network
 
     def base_network(self) -> LlamaForCausalLM:
-        """Load the base that adapters belong to as anyone else would: in its own number of rows, in float32."""
+        """Load the base that adapters belong to as anyone else would: in its own number of rows, in float32.
+
+        Raises:
+            ConfigError: if nobody else can, because it is a run.
+        """
         from transformers import AutoModelForCausalLM
 
+        if is_run(Path(self.base)):
+            raise ConfigError(
+                f"The base of this adapter is a run, {self.base}, which peft cannot load. Use --format hf."
+            )
         if self.base == TINY:
             tiny = load_base(TINY, tiny=TinyOptions(**dict(self.model.get("tiny") or {})))
             tiny.set_attn_implementation("sdpa")

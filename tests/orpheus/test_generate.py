@@ -1,0 +1,165 @@
+"""Generation against transformers' own, and its promises about seeds, batches and slots."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from tests.orpheus.trained_runs import move
+from tts_train.errors import ConfigError, NumericError
+from tts_train_orpheus import layout
+from tts_train_orpheus.base import load_base
+from tts_train_orpheus.generate import Sampling, generate, penalise, sample, stream
+from tts_train_orpheus.network import OrpheusNetwork
+from tts_train_orpheus.prompt import encode_text, inference_prompt
+from tts_train_orpheus.tokenizer import load_tokenizer
+
+torch.set_num_threads(1)
+
+_TOKENIZER = load_tokenizer("tiny")
+PROMPT = inference_prompt(encode_text(_TOKENIZER, "Hello there."))
+SHORT = inference_prompt(encode_text(_TOKENIZER, "Hi."))
+
+
+@pytest.fixture(scope="module")
+def lm():
+    network = OrpheusNetwork(load_base("tiny"))
+    move(network)
+    network.lm.set_attn_implementation("sdpa")
+    return network.lm.eval()
+
+
+def test_greedy_equals_transformers(lm):
+    greedy = Sampling(temperature=0, repetition_penalty=1.3)
+    found = generate(lm, [PROMPT], seeds=[0], max_new_tokens=24, sampling=greedy)[0]
+    prompt = torch.as_tensor(PROMPT)[None]
+    expected = lm.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        do_sample=False,
+        repetition_penalty=1.3,
+        max_new_tokens=24,
+        eos_token_id=layout.END_OF_SPEECH,
+        pad_token_id=layout.PAD,
+    )
+    assert list(found.ids) == expected[0, len(PROMPT) :].tolist()
+
+
+def test_the_same_seed_speaks_the_same_and_another_does_not(lm):
+    torch.manual_seed(5)
+    first = generate(lm, [PROMPT], seeds=[7], max_new_tokens=15)[0]
+    torch.manual_seed(6)
+    state = torch.get_rng_state()
+    again = generate(lm, [PROMPT], seeds=[7], max_new_tokens=15)[0]
+    assert first.ids == again.ids
+    assert torch.equal(state, torch.get_rng_state())
+    assert generate(lm, [PROMPT], seeds=[8], max_new_tokens=15)[0].ids != first.ids
+    assert tuple(stream(lm, PROMPT, seed=7, max_new_tokens=15)) == first.ids
+
+
+@pytest.mark.parametrize("constrain", ["none", "slots"])
+def test_a_text_sounds_the_same_alone_and_in_a_batch(lm, constrain):
+    sampling = Sampling(constrain=constrain)
+    together = generate(lm, [PROMPT, SHORT], seeds=[1, 2], max_new_tokens=15, sampling=sampling)
+    alone = [
+        generate(lm, [p], seeds=[s], max_new_tokens=15, sampling=sampling)[0] for p, s in ((PROMPT, 1), (SHORT, 2))
+    ]
+    assert [one.ids for one in together] == [one.ids for one in alone]
+
+
+def test_slots_leave_no_error_and_none_counts_them(lm):
+    held = generate(lm, [PROMPT], seeds=[0], max_new_tokens=35, sampling=Sampling(constrain="slots"))[0]
+    assert held.errors == {"wrong_slot": 0, "not_audio": 0, "incomplete_frame": 0}
+    assert held.content.frames == 5
+    assert held.stopped_by == "max_new_tokens"
+    free = generate(lm, [PROMPT], seeds=[0], max_new_tokens=35)[0]
+    assert sum(free.errors.values()) > 0
+    assert free.errors["not_audio"] == sum(layout.slot_of(token) < 0 for token in free.ids)
+    sound = generate(lm, [PROMPT], seeds=[0], max_new_tokens=35, sampling=Sampling(constrain="audio"))[0]
+    assert sound.errors["not_audio"] == 0
+    assert sound.errors["wrong_slot"] > 0
+
+
+def test_it_stops_at_the_end_of_speech_and_the_rest_of_the_batch_goes_on(lm):
+    first = [
+        int(t) for t in generate(lm, [PROMPT], seeds=[0], max_new_tokens=1, sampling=Sampling(temperature=0))[0].ids
+    ]
+    rows = lm.get_input_embeddings().weight.data
+    kept = rows[layout.END_OF_SPEECH].clone()
+    try:
+        # The row of the likeliest id, doubled, is likelier still; the prompt does not contain it.
+        rows[layout.END_OF_SPEECH] = 2 * rows[first[0]]
+        ended, other = generate(lm, [PROMPT, SHORT], seeds=[0, 0], max_new_tokens=6, sampling=Sampling(temperature=0))
+    finally:
+        rows[layout.END_OF_SPEECH] = kept
+    assert ended.ids == (layout.END_OF_SPEECH,)
+    assert ended.stopped_by == "end of speech"
+    assert ended.content.frames == 0
+    assert len(other.ids) > 1
+
+
+def test_draws_follow_the_distribution():
+    logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05])).repeat(20000, 1)
+    noise = torch.empty(logits.shape).exponential_(generator=torch.Generator().manual_seed(0))
+    everything = Sampling(temperature=1, top_p=1)
+    shares = torch.bincount(sample(logits, everything, noise), minlength=4) / 20000
+    # Three standard deviations of a share of 0.5 in 20,000 draws are 0.011.
+    assert torch.allclose(shares, torch.tensor([0.5, 0.3, 0.15, 0.05]), atol=0.011)
+    nucleus = torch.bincount(sample(logits, Sampling(temperature=1, top_p=0.7), noise), minlength=4) / 20000
+    assert torch.allclose(nucleus, torch.tensor([0.625, 0.375, 0, 0]), atol=0.011)
+
+
+@pytest.mark.parametrize("settings", [{"top_p": 0.5}, {"top_p": 0.9, "temperature": 0.6}, {"top_p": 1.0, "top_k": 7}])
+def test_what_can_be_drawn_is_what_transformers_lets_through(settings):
+    generator = torch.Generator().manual_seed(3)
+    logits = 3 * torch.randn(1, 50, generator=generator)
+    sampling = Sampling(**{"temperature": 1.0, **settings})
+    warpers = [TemperatureLogitsWarper(sampling.temperature)]
+    warpers += [TopKLogitsWarper(sampling.top_k)] if sampling.top_k else []
+    warpers += [TopPLogitsWarper(sampling.top_p)] if sampling.top_p < 1 else []
+    passed = LogitsProcessorList(warpers)(torch.zeros(1, 1, dtype=torch.long), logits)
+    noise = torch.empty(30000, 50).exponential_(generator=generator)
+    drawn = sample(logits.repeat(30000, 1), sampling, noise)
+    assert set(drawn.tolist()) <= set(passed.isfinite()[0].nonzero()[:, 0].tolist())
+    expected = passed.softmax(dim=-1)[0]
+    assert torch.allclose(torch.bincount(drawn, minlength=50) / 30000, expected, atol=0.01)
+
+
+def test_the_penalty_is_transformers():
+    logits = torch.randn(2, 9, generator=torch.Generator().manual_seed(0))
+    ids = torch.tensor([[1, 1, 4], [0, 8, 3]])
+    used = torch.zeros(2, 9, dtype=torch.bool).scatter(1, ids, True)
+    expected = RepetitionPenaltyLogitsProcessor(1.3)(ids, logits)
+    assert torch.equal(penalise(logits, used, 1.3), expected)
+
+
+def test_wrong_options_are_named():
+    with pytest.raises(ConfigError, match=r"--temperature.*--top_p.*--repetition_penalty"):
+        Sampling(temperature=-1, top_p=0, repetition_penalty=0)
+    with pytest.raises(ConfigError, match="--temperature"):
+        Sampling(temperature=float("nan"))
+
+
+def test_too_long_and_too_few(lm):
+    with pytest.raises(ConfigError, match="room for 131072"):
+        generate(lm, [PROMPT], seeds=[0], max_new_tokens=200000)
+    with pytest.raises(ConfigError, match="--max_new_tokens"):
+        generate(lm, [PROMPT], seeds=[0], max_new_tokens=0)
+    with pytest.raises(ConfigError, match="one seed"):
+        generate(lm, [PROMPT, np.array([1])], seeds=[0])
+
+
+def test_broken_weights_are_told():
+    lm = load_base("tiny").eval()
+    lm.set_attn_implementation("sdpa")
+    lm.model.norm.weight.data[0] = torch.nan
+    with pytest.raises(NumericError, match="not finite"):
+        generate(lm, [SHORT], seeds=[0], max_new_tokens=1)

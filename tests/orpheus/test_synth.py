@@ -1,0 +1,182 @@
+"""Text to a WAV file, from everything that can speak."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import tts_train.demo
+from tests.orpheus.trained_runs import write_run
+from tts_train.cli import main
+from tts_train.errors import ConfigError, DataError
+from tts_train.run.files import write_json
+from tts_train_orpheus.export.adapter import PeftExport
+from tts_train_orpheus.export.hf import HfExport
+from tts_train_orpheus.layout import END_OF_SPEECH
+from tts_train_orpheus.synth import OrpheusSynth, write_wav
+
+torch.set_num_threads(1)
+
+CLIP = Path(tts_train.demo.__file__).parent / "voice" / "wavs" / "sample-01.flac"
+_HELD = {"codec": "tiny", "constrain": "slots", "max_new_tokens": 28}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("synth") / "run"
+    write_run(folder)
+    return folder
+
+
+def speak(source, out, **options):
+    return OrpheusSynth(source=source, text="Hello.", out=out, device="cpu", **{**_HELD, **options}).run()
+
+
+def test_report_and_file(run, tmp_path):
+    report = speak(run, tmp_path / "deep" / "a.wav", seed=3)
+    info = soundfile.info(report["path"])
+    assert (info.samplerate, info.channels, info.subtype, info.format) == (24000, 1, "PCM_16", "WAV")
+    assert info.frames == 4 * 2048
+    assert report["seconds"] == pytest.approx(4 * 2048 / 24000, abs=1e-3)
+    assert (report["tokens"], report["stopped_by"], report["seed"]) == (28, "max_new_tokens", 3)
+    assert report["errors"] == {"wrong_slot": 0, "not_audio": 0, "incomplete_frame": 0}
+    assert report["tokens_per_second"] > 0
+    json.dumps(report)
+
+
+def test_the_seed_decides_and_streaming_changes_nothing(run, tmp_path):
+    for name, options in {"a": {}, "b": {}, "c": {"seed": 1}, "d": {"stream": True}}.items():
+        speak(run, tmp_path / f"{name}.wav", **options)
+    a, b, c = ((tmp_path / f"{name}.wav").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+    whole, streamed = (soundfile.read(tmp_path / f"{name}.wav", dtype="int16")[0].astype(int) for name in "ad")
+    assert len(whole) == len(streamed)
+    assert np.abs(whole - streamed).max() <= 1
+
+
+def test_a_checkpoint_and_an_hf_folder_say_the_same(run, tmp_path):
+    HfExport(source=run, out=tmp_path / "voice", dtype="fp32").run()
+    for name, source in {"run": run, "step": run / "checkpoints" / "step-000003", "hf": tmp_path / "voice"}.items():
+        speak(source, tmp_path / f"{name}.wav")
+    sounds = [(tmp_path / f"{name}.wav").read_bytes() for name in ("run", "step", "hf")]
+    assert sounds[0] == sounds[1] == sounds[2]
+
+
+def test_an_adapter_run_and_its_peft_folder_say_the_same(run, tmp_path):
+    write_run(tmp_path / "run", method="lora")
+    PeftExport(source=tmp_path / "run", out=tmp_path / "adapter").run()
+    for name in ("run", "adapter"):
+        speak(tmp_path / name, tmp_path / f"{name}.wav")
+    assert (tmp_path / "run.wav").read_bytes() == (tmp_path / "adapter.wav").read_bytes()
+    speak(run, tmp_path / "other.wav")
+    assert (tmp_path / "run.wav").read_bytes() != (tmp_path / "other.wav").read_bytes()
+
+
+def test_the_command(run, tmp_path, capsys):
+    out = tmp_path / "a.wav"
+    words = ["synth", str(run), "--text", "Hello: there!", "--out", str(out), "--codec", "tiny", "--constrain", "slots"]
+    code = main(
+        [*words, "--max_new_tokens", "14", "--reference", str(CLIP), "--reference_text", "Six: spoons.", "--json"]
+    )
+    assert code == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert report["tokens"] == 14
+    assert soundfile.info(out).frames == 2 * 2048
+
+
+def test_references_change_what_is_said(run, tmp_path):
+    speak(run, tmp_path / "plain.wav")
+    one = {"reference": str(CLIP), "reference_text": "Six spoons."}
+    two = {"reference": [str(CLIP)] * 2, "reference_text": ["Six spoons.", "Again."]}
+    speak(run, tmp_path / "one.wav", **one)
+    speak(run, tmp_path / "two.wav", **two)
+    sounds = {(tmp_path / f"{name}.wav").read_bytes() for name in ("plain", "one", "two")}
+    assert len(sounds) == 3
+
+
+def test_references_need_their_texts(run, tmp_path):
+    with pytest.raises(ConfigError, match="each recording needs its text"):
+        speak(run, tmp_path / "a.wav", reference=str(CLIP))
+    with pytest.raises(ConfigError, match="is no file"):
+        speak(run, tmp_path / "a.wav", reference="nowhere.wav", reference_text="Hm.")
+
+
+def test_nothing_spoken_is_an_error_and_no_file(tmp_path):
+    from tts_train_orpheus.generate import Sampling, generate
+    from tts_train_orpheus.prompt import encode_text, inference_prompt
+    from tts_train_orpheus.tokenizer import load_tokenizer
+
+    def always_ends(network):
+        network.lm.set_attn_implementation("sdpa")
+        prompt = inference_prompt(encode_text(load_tokenizer("tiny"), "Hello."))
+        best = generate(network.lm.eval(), [prompt], seeds=[0], max_new_tokens=1, sampling=Sampling(temperature=0))[
+            0
+        ].ids[0]
+        rows = network.lm.get_input_embeddings().weight.data
+        rows[END_OF_SPEECH] = 2 * rows[best]
+
+    write_run(tmp_path / "run", change=always_ends)
+    with pytest.raises(DataError, match=r"Nothing was spoken: 1 tokens gave 0 frames.*ended by itself") as error:
+        speak(tmp_path / "run", tmp_path / "a.wav", constrain="none", temperature=0)
+    assert error.value.exit_code == 2
+    assert not (tmp_path / "a.wav").exists()
+
+
+def test_what_is_no_sound_is_counted_and_said(run, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        report = speak(run, tmp_path / "a.wav", constrain="audio", max_new_tokens=400, seed=5)
+    assert report["errors"]["wrong_slot"] > 0
+    assert "left out" in caplog.text
+    assert "--max_new_tokens 800" in caplog.text
+
+
+def test_full_scale_is_cut_and_not_wrapped(tmp_path):
+    write_wav(tmp_path / "a.wav", torch.tensor([0.0, 1.5, 1.0, -1.0, -7.0]), sample_rate=24000)
+    assert soundfile.read(tmp_path / "a.wav", dtype="int16")[0].tolist() == [0, 32767, 32767, -32767, -32767]
+
+
+def test_a_run_with_voices_asks_for_one(tmp_path, caplog):
+    data = tmp_path / "data"
+    data.mkdir()
+    index = {"format": "tts-train prepared set", "version": 1, "kind": "orpheus/tokens", "hash": "0", "rows": 2}
+    index |= {"shards": [], "length_column": "length", "report": {"speakers": {"ann": 1, "bob": 1}, "hours": 0.1}}
+    write_json(
+        data / "dataset.json", index | {"settings": {"voice_prefix": True, "tokenizer": "tiny", "codec": "tiny"}}
+    )
+    write_run(tmp_path / "run", data=data)
+    with caplog.at_level(logging.WARNING):
+        speak(tmp_path / "run", tmp_path / "a.wav", codec=None)
+    assert "no --speaker was given. It knows: ann, bob" in caplog.text
+    caplog.clear()
+    speak(tmp_path / "run", tmp_path / "b.wav", codec=None, speaker="bob")
+    assert "speaker" not in caplog.text
+    assert (tmp_path / "a.wav").read_bytes() != (tmp_path / "b.wav").read_bytes()
+
+
+def test_slots_are_held_to_where_they_were_trained(tmp_path):
+    write_run(tmp_path / "run", head={"softmax": "slot"})
+    assert sum(speak(tmp_path / "run", tmp_path / "a.wav", constrain="auto")["errors"].values()) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"top_p": 2.0}, "--top_p"),
+        ({"text": "  "}, "--text is empty"),
+        ({"device": "abacus"}, "--device"),
+        ({"text": "stop <custom_token_2> now"}, "control tokens"),
+        ({"source": Path("voice.gguf")}, "llama.cpp"),
+    ],
+)
+def test_wrong_options_say_what_to_type(run, tmp_path, options, message):
+    job = {"source": run, "text": "Hello.", "device": "cpu", **_HELD, **options}
+    with pytest.raises((ConfigError, DataError), match=message):
+        OrpheusSynth(out=tmp_path / "a.wav", **job).run()
+    assert not (tmp_path / "a.wav").exists()
