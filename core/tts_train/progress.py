@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import TextIO, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TextIO
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 LINE_EVERY_S = 10.0
 """Seconds between lines where stderr is no terminal."""
@@ -16,18 +17,6 @@ LINE_EVERY_S = 10.0
 def is_terminal(stream: TextIO | None = None) -> bool:
     """Say whether progress is watched by a person; ``stream`` is stderr unless given."""
     return (stream or sys.stderr).isatty()
-
-
-def track(
-    items: Iterable[T], description: str, *, total: int | None = None, every_s: float = LINE_EVERY_S
-) -> Iterator[T]:
-    """Yield ``items`` while showing how far it is on stderr; stdout stays clean.
-
-    ``total`` is taken from the length of ``items`` where they have one. On a terminal this is a bar with the time
-    left; elsewhere a line each ``every_s`` seconds and none for work that is done before the first is due.
-    """
-    total = len(items) if total is None and isinstance(items, Sized) else total
-    return _bar(items, description, total) if is_terminal() else _lines(items, description, total, every_s)
 
 
 class Pace:
@@ -70,24 +59,56 @@ def write_line(text: str) -> None:
     sys.stderr.flush()
 
 
-def _lines(items: Iterable[T], description: str, total: int | None, every_s: float) -> Iterator[T]:
-    pace = Pace(every_s=every_s)
-    for done, item in enumerate(items):
-        if pace.due():
-            write_line(describe(description, done, total, pace.left_s(done, total)))
-        yield item
-
-
 def describe(description: str, done: int, total: int | None, left_s: float | None) -> str:
     """Return one line of progress: ``Reading audio: 120/400 (30 %), 20 s left``."""
     share = f"/{total} ({100 * done // total} %)" if total else ""
     return f"{description}: {done}{share}" + (f", {duration(left_s)} left" if left_s is not None else "")
 
 
-def _bar(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+class Progress:
+    """Shows on stderr how many rows are done, between ``with`` and the end of the block; stdout stays clean.
+
+    On a terminal it is a bar with the time left; elsewhere a line each ``every_s`` seconds, and none for work that is
+    done before the first is due.
+
+    Args:
+        description: what is being done, a word or two.
+        total: rows in all; None if not known yet.
+    """
+
+    def __init__(self, description: str, total: int | None = None, *, every_s: float = LINE_EVERY_S) -> None:
+        self.description, self.total, self.done = description, total, 0
+        self._pace = Pace(every_s=every_s)
+        self._bar = _bar() if is_terminal() else None
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._task = self._bar.add_task(self.description, total=self.total, note="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, rows: int = 1, *, total: int | None = None, note: str = "") -> None:
+        """Count finished rows; ``total`` corrects the total, ``note`` stands behind the numbers."""
+        self.to(self.done + rows, total, note=note)
+
+    def to(self, done: int, total: int | None = None, *, note: str = "") -> None:
+        """Set how many rows are finished."""
+        self.done, self.total = done, total or self.total
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, total=self.total, note=note)
+        elif self._pace.due():
+            line = describe(self.description, self.done, self.total, self._pace.left_s(self.done, self.total))
+            write_line(f"{line}, {note}" if note else line)
+
+
+def _bar() -> Bar:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield from progress.track(items, total=total, description=description)
+    return RichProgress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True), transient=True)
