@@ -32,13 +32,14 @@ class Data(lightning.LightningDataModule):
         return DataLoader([packed(rows(seed)) for seed in range(2)], batch_size=None)
 
     def val_dataloader(self):
-        return DataLoader([packed(rows(9)), packed(rows(8)[:1])], batch_size=None)
+        # Rows that were trained on: random text teaches nothing about other random text.
+        return DataLoader([packed(rows(0)), packed(rows(1)[:1])], batch_size=None)
 
 
 def module(method="full", **changes):
     options = {
         "lora": LoraOptions(rank=4),
-        "optimizer": OptimizerOptions(lr=5e-3 if method == "full" else 3e-2),
+        "optimizer": OptimizerOptions(lr=5e-3 if method == "full" else 1e-2),
         "schedule": ScheduleOptions("constant"),
         "head": HeadOptions(chunk_tokens=64),
     }
@@ -71,11 +72,11 @@ def trainer(tmp_path, *, steps=4, precision="32-true", **changes):
     ],
 )
 def test_trains_and_logs(tmp_path, method, precision):
-    model, run = module(method, gradient_checkpointing=True), trainer(tmp_path, precision=precision)
+    model, run = module(method, gradient_checkpointing=True), trainer(tmp_path, steps=8, precision=precision)
     before = run.validate(model, datamodule=Data(), verbose=False)[0]
     run.fit(model, datamodule=Data())
     after = {name: value.item() for name, value in run.callback_metrics.items()}
-    assert after["val/loss"] < before["val/loss"] - 0.005
+    assert after["val/loss"] < before["val/loss"] - 0.02
     names = {"val/loss/text", "val/loss/control", "val/loss/audio", "val/wrong_slot", "val/slot_accuracy/6"}
     assert names | {"train/loss", "train/loss/audio", "train/slot_accuracy/0"} <= set(after)
     weights = {p.dtype for p in model.network.parameters() if p.is_floating_point()}
