@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import nn
+
 from tts_train.errors import ConfigError
 from tts_train.optim import (
     OptimizerOptions,

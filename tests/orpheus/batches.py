@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
 from tts_train_orpheus import layout
 
 LENGTHS = (33, 12, 47)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from tts_train.nn.linear_cross_entropy import HeadOutput
 from tts_train_orpheus import layout
 from tts_train_orpheus.metrics import TokenMetrics

@@ -12,6 +12,8 @@ import torch
 from jsonargparse import ArgumentParser, set_parsing_settings
 from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader
+
+from tests.orpheus.batches import packed, padded, rows
 from tts_train.errors import ConfigError
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer
 from tts_train.run.checkpoint import CARD_KEY, RunCard
@@ -21,8 +23,6 @@ from tts_train_orpheus.base import load_base
 from tts_train_orpheus.module import DESCRIPTION, OrpheusModule
 from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
 from tts_train_orpheus.restore import load_trained
-
-from tests.orpheus.batches import packed, padded, rows
 
 
 class Data(lightning.LightningDataModule):

@@ -9,6 +9,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from tests.core.nn.largest import LargestTensor
+from tests.orpheus.batches import LENGTHS, packed, padded, rows
+from tests.orpheus.parity_llama import check
 from tts_train.errors import ConfigError
 from tts_train_orpheus import layout
 from tts_train_orpheus.adapters import LoraOptions, adapter_weights, apply_method, merge, trainable_parameters
@@ -20,10 +24,6 @@ from tts_train_orpheus.network import (
     empty_network,
     load_base,
 )
-
-from tests.core.nn.largest import LargestTensor
-from tests.orpheus.batches import LENGTHS, packed, padded, rows
-from tests.orpheus.parity_llama import check
 
 GOLDEN = Path(__file__).parent / "golden"
 ORPHEUS_3B = TinyOptions(hidden=3072, layers=28, heads=24, kv_heads=8, mlp=8192)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
-from tts_train.errors import ConfigError
 
+from tts_train.errors import ConfigError
 from tts_train_orpheus.network import OrpheusNetwork
 
 if TYPE_CHECKING:

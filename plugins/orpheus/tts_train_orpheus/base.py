@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
+
 from tts_train.errors import ConfigError
 from tts_train.nn.packed_attention import register
-
 from tts_train_orpheus import layout
 
 logger = logging.getLogger(__name__)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from tts_train.nn.linear_cross_entropy import HeadOutput
 
+from tts_train.nn.linear_cross_entropy import HeadOutput
 from tts_train_orpheus import layout
 
 KINDS = {"text": layout.TEXT_KIND, "control": layout.CONTROL_KIND, "audio": layout.AUDIO_KIND}

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from lightning import LightningModule
 from torch import Tensor
+
 from tts_train.errors import ConfigError
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
-
 from tts_train_orpheus import layout
 from tts_train_orpheus.adapters import LoraOptions, Method, apply_method, trainable_parameters
 from tts_train_orpheus.metrics import TokenMetrics

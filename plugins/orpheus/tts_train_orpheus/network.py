@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
+
 from tts_train.errors import ConfigError
 from tts_train.nn.linear_cross_entropy import HeadOutput, RowGroup, linear_cross_entropy
-
 from tts_train_orpheus import layout
 from tts_train_orpheus.base import TINY, TinyOptions, base_config, empty_network, load_base
 

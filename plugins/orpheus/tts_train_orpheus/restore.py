@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 from transformers import LlamaConfig
-from tts_train.errors import ConfigError
 
+from tts_train.errors import ConfigError
 from tts_train_orpheus.adapters import LoraOptions, apply_method, trainable_parameters
 from tts_train_orpheus.module import check_names
 from tts_train_orpheus.network import OrpheusNetwork, TinyOptions, base_config, empty_network, load_base

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, linear
-from tts_train.nn.linear_cross_entropy import RowGroup, linear_cross_entropy
 
 from tests.core.nn.largest import LargestTensor
+from tts_train.nn.linear_cross_entropy import RowGroup, linear_cross_entropy
 
 TOKENS, WIDTH, VOCABULARY = 50, 16, 97
 GROUPS = (((10, 40),), ((3, 4), (50, 90)))

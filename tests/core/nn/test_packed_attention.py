@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import LlamaConfig, LlamaForCausalLM
+
 from tts_train.nn import packed_attention as packed
 from tts_train.nn.packed_attention import packed_attention, register
 
