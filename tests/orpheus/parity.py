@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.orpheus.figures import Figure
+from tests.figures import Figure
 from tts_train.errors import TTSTrainError
 
 # What a file that does not follow its format can raise; it fails that file, and the others are still checked.

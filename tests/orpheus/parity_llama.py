@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig
 
-from tests.orpheus.figures import Figure, unknown
+from tests.figures import Figure, unknown
 from tts_train.optim import OptimizerOptions, build_optimizer
 from tts_train_orpheus.adapters import LoraOptions, apply_method, merge, trainable_parameters
 from tts_train_orpheus.network import HeadOptions, OrpheusNetwork, empty_network

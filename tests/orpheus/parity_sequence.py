@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.orpheus.figures import Figure, unknown
+from tests.figures import Figure, unknown
 from tts_train_orpheus import layout
 from tts_train_orpheus.prompt import speech_row
 

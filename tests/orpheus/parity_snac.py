@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tests.orpheus.figures import Figure, unknown
+from tests.figures import Figure, unknown
 from tts_train_orpheus.codec import SnacCodec
 from tts_train_orpheus.snac_fill import fill_snac, hash_uniform
 

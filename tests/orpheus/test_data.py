@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+
 from tts_train.data.shard_store import ShardStore
 from tts_train.errors import ConfigError, DataError
 from tts_train_orpheus import layout

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.orpheus import parity, parity_snac
-from tests.orpheus.figures import Figure
+from tests.figures import Figure
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parents[2]

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+
 from tts_train.data.plan import batches_for, bucket, fill_share, in_order, pack, shuffled
 from tts_train.errors import DataError
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from tts_train.data.chunks import cut, run_chunks
 from tts_train.data.lengths import describe_lengths
 from tts_train.data.shard_store import ShardStore, input_key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tts_train.data.split import place, split
 from tts_train.errors import ConfigError
 
