@@ -23,10 +23,17 @@ class ParquetRows:
     """Rows of Parquet files by index, in the order of the files; only what is asked for is read.
 
     Opening reads the footers alone. Copies in other processes (``DataLoader`` workers) open the files anew.
+
+    Args:
+        files: Parquet files.
+        columns: what :meth:`row` returns, as far as the files have it; None is all.
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], *, columns: Sequence[str] | None = None) -> None:
         self.files = list(files)
+        self.names = list(self._open(self.files[0]).schema_arrow.names) if self.files else []
+        """Columns of the first file."""
+        self.columns = [name for name in self.names if columns is None or name in columns]
         self.groups: list[tuple[int, int]] = []
         starts = [0]
         for number, path in enumerate(self.files):
@@ -39,11 +46,6 @@ class ParquetRows:
 
     def __len__(self) -> int:
         return self._starts[-1]
-
-    @property
-    def names(self) -> list[str]:
-        """Columns of the first file."""
-        return list(self._open(self.files[0]).schema_arrow.names) if self.files else []
 
     def row(self, index: int) -> dict[str, Any]:
         """Return one row; lists of numbers come as numpy arrays.
@@ -59,19 +61,23 @@ class ParquetRows:
         offset = index - self._starts[place]
         return {name: _plain(column[offset]) for name, column in zip(table.column_names, table.columns, strict=True)}
 
+    def table(self, names: Sequence[str]) -> pa.Table:
+        """Return some columns of all rows, in memory."""
+        return pa.concat_tables([self._read(path, list(names)) for path in self.files])
+
     def column(self, name: str) -> pa.ChunkedArray:
-        """Return one column of all rows."""
-        return pa.chunked_array([chunk for path in self.files for chunk in self._column(path, name).chunks])
+        """Return one column of all rows, in memory."""
+        return self.table([name]).column(0)
 
     def list_lengths(self, name: str) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Return the length of each row's list in a column, a file at a time."""
-        sizes = [
-            c.value_lengths().to_numpy(zero_copy_only=False) for p in self.files for c in self._column(p, name).chunks
-        ]
+        """Return the length of each row's list in a column, reading a file at a time."""
+        chunks = (chunk for path in self.files for chunk in self._read(path, [name]).column(0).chunks)
+        sizes = [chunk.value_lengths().fill_null(0).to_numpy(zero_copy_only=False) for chunk in chunks]
         return np.concatenate([size.astype(np.int64) for size in sizes] or [np.empty(0, np.int64)])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"files": self.files, "groups": self.groups, "_starts": self._starts}
+        kept = ("files", "names", "columns", "groups", "_starts")
+        return {name: self.__dict__[name] for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -89,7 +95,7 @@ class ParquetRows:
         number, group = self.groups[place]
         path = self.files[number]
         try:
-            table = self._handle(path).read_row_group(group).combine_chunks()
+            table = self._handle(path).read_row_group(group, columns=self.columns).combine_chunks()
         except (OSError, pa.ArrowException) as error:
             raise damaged(path, error) from error
         self._tables[place] = table
@@ -114,11 +120,12 @@ class ParquetRows:
         except (OSError, pa.ArrowException) as error:
             raise damaged(path, error) from error
 
-    @staticmethod
-    def _column(path: Path, name: str) -> pa.ChunkedArray:
+    @classmethod
+    def _read(cls, path: Path, names: list[str]) -> pa.Table:
         try:
-            return pq.read_table(path, columns=[name], memory_map=True, page_checksum_verification=True).column(0)
-        except (OSError, pa.ArrowException) as error:
+            with cls._open(path) as file:
+                return file.read(columns=names).select(names)
+        except (OSError, pa.ArrowException, KeyError) as error:
             raise damaged(path, error) from error
 
 

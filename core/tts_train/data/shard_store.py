@@ -29,7 +29,7 @@ SHARD_FOLDER = "data"
 
 _PREFIX, _SUFFIX, _TEMPORARY = "train-", ".parquet", ".tmp-"
 _META = b"tts_train"
-_ROW_GROUP = 64
+_ROW_GROUP = 16
 """Rows that are read and decompressed together: a random row costs little more than its own bytes."""
 
 
@@ -126,8 +126,11 @@ class ShardStore:
         return Shard(self._name(path), table.num_rows, path.stat().st_size, meta["hash"], meta["account"])
 
     def _lengths(self, shards: Iterable[Shard]) -> np.ndarray[Any, np.dtype[np.int64]]:
-        columns = [pq.read_table(self.folder / s.file, columns=[self.length_column]).column(0) for s in shards]
-        return np.concatenate([column.to_numpy().astype(np.int64) for column in columns] or [np.empty(0, np.int64)])
+        sizes = [np.empty(0, np.int64)]
+        for shard in shards:
+            with pq.ParquetFile(self.folder / shard.file, memory_map=True) as file:
+                sizes.append(file.read(columns=[self.length_column]).column(0).to_numpy().astype(np.int64))
+        return np.concatenate(sizes)
 
     def _remove_others(self, wanted: set[str]) -> None:
         for path in (self.folder / SHARD_FOLDER).iterdir():

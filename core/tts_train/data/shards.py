@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
@@ -33,12 +34,20 @@ class PreparedSet:
         path: a folder that ``prepare`` wrote, or a folder or file of Parquet with a column ``length_of``.
         kind: what the rows must be, as the writer said; None takes anything.
         length_of: the list column whose length counts in sets that have no index.
+        columns: what :meth:`row` returns, as far as the set has it; None is all, and fewer are faster.
 
     Raises:
         DataError: if there is nothing to read at ``path``, or it is incomplete, damaged or of another kind.
     """
 
-    def __init__(self, path: Path | str, *, kind: str | None = None, length_of: str = "input_ids") -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        kind: str | None = None,
+        length_of: str = "input_ids",
+        columns: Sequence[str] | None = None,
+    ) -> None:
         self.path = Path(path)
         self.index: Mapping[str, Any] = read_index(self.path) if (self.path / INDEX_FILE).is_file() else {}
         if self.index and kind is not None and self.index["kind"] != kind:
@@ -48,7 +57,7 @@ class PreparedSet:
             )
         files = [self.path / shard["file"] for shard in self.index["shards"]] if self.index else _parquet_in(self.path)
         self.length_of = length_of
-        self.rows = ParquetRows(files)
+        self.rows = ParquetRows(files, columns=columns)
         self._check()
 
     def __len__(self) -> int:
@@ -72,25 +81,25 @@ class PreparedSet:
     def lengths(self) -> npt.NDArray[np.int64]:
         """(rows,) length of each row in the unit that batches are planned in."""
         if self.index:
-            column: npt.NDArray[np.int64] = self.rows.column(self.index["length_column"]).to_numpy().astype(np.int64)
-            return column
+            sizes: npt.NDArray[np.int64] = self._narrow.column(self.index["length_column"]).to_numpy().astype(np.int64)
+            return sizes
         return self.rows.list_lengths(self.length_of)
 
     @cached_property
     def ids(self) -> list[str]:
         """Utterance ids; ``file:row`` where the set has no such column."""
         if "id" in self.rows.names:
-            return [str(value) for value in self.rows.column("id").to_pylist()]
+            return [str(value) for value in self._narrow.column("id").to_pylist()]
         counts = [pq.read_metadata(path).num_rows for path in self.rows.files]
         return [f"{p.name}:{i}" for p, count in zip(self.rows.files, counts, strict=True) for i in range(count)]
 
     @cached_property
     def speakers(self) -> list[str | None]:
         """The speaker of each row, None where there is none."""
-        name = next((name for name in SPEAKER_COLUMNS if name in self.rows.names), None)
+        name = next((name for name in SPEAKER_COLUMNS if name in self._narrow.column_names), None)
         if name is None:
             return [None] * len(self)
-        return [None if value is None else str(value) for value in self.rows.column(name).to_pylist()]
+        return [None if value is None else str(value) for value in self._narrow.column(name).to_pylist()]
 
     @property
     def speaker_counts(self) -> dict[str, int]:
@@ -98,6 +107,17 @@ class PreparedSet:
         names, counts = np.unique([name for name in self.speakers if name], return_counts=True)
         ranked = sorted(zip(names.tolist(), counts.tolist(), strict=True), key=lambda item: (-item[1], item[0]))
         return dict(ranked)
+
+    @cached_property
+    def _narrow(self) -> pa.Table:
+        """What planning needs of every row, read in one pass; the wide columns stay on disk."""
+        wanted = {"id", self.index.get("length_column")}
+        speaker = [name for name in SPEAKER_COLUMNS if name in self.rows.names][:1]
+        return self.rows.table([name for name in self.rows.names if name in wanted] + speaker)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what only planning needs: data workers are sent a copy."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_narrow", "ids", "speakers")}
 
     def _check(self) -> None:
         if self.index:

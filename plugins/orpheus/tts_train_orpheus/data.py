@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import Literal
 
 from torch.utils.data import ConcatDataset
+
 from tts_train.data.module import PlannedDataModule
 from tts_train.data.plan import Plan, batches_for, bucket, fill_share, in_order, pack
 from tts_train.data.split import split
 from tts_train.errors import ConfigError
-
 from tts_train_orpheus.batch import Document, TokenBatch, pack_documents, pad_documents
 from tts_train_orpheus.text_mix import TextMix, TextSet, lap_seed, mix_plans, open_text
 from tts_train_orpheus.token_set import TokenRows, TokenSet, TooLong

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import torch
+
 from tts_train.corpus import Audio, AudioRejected, Ledger, Limits, TokenRow, Utterance, read_utterance
 from tts_train.data.shard_store import Shard, ShardStore, input_key
 from tts_train.errors import ConfigError, DataError
 from tts_train.run.files import hash_file
-
 from tts_train_orpheus.codec import SnacCodec, load_codec
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, codes_to_tokens, drop_repeated_frames
 from tts_train_orpheus.prompt import encode_text, speech_row

@@ -16,7 +16,6 @@ from tts_train.jobs import PrepareJob, Report
 
 if TYPE_CHECKING:
     from tts_train.corpus import Corpus, Ledger
-
     from tts_train_orpheus.encode import Done, EncodeOptions, Row
 
 _log = logging.getLogger(__name__)
@@ -40,8 +39,8 @@ class OrpheusPrepare(PrepareJob):
     """Recordings (or stretches) longer than this are dropped."""
     device: str = "auto"
     """Where the codec computes: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; with ``cuda`` workers take GPUs in turn."""
-    shard_rows: int = 256
-    """Rows in a shard, on average: what is redone when a run is killed or a row changes."""
+    shard_rows: int = 64
+    """Rows in a shard, on average: what a worker takes at a time, and what is redone after a kill or a change."""
     engine: Literal["local", "ray"] = "local"
     """Who runs the workers: this machine, or a Ray cluster (needs the ``ray`` extra and shared storage)."""
 
@@ -60,7 +59,6 @@ class OrpheusPrepare(PrepareJob):
     def _prepare(self) -> dict[str, Any]:
         from tts_train.corpus import Ledger, kept_utterances, open_corpus
         from tts_train.data.chunks import cut
-
         from tts_train_orpheus.encode import encode_chunk, open_store
 
         started = time.monotonic()
@@ -105,7 +103,6 @@ class OrpheusPrepare(PrepareJob):
 
     def _results(self, work: partial[Done], chunks: Iterator[list[Row]]) -> Iterator[Done]:
         from tts_train.data.chunks import run_chunks, run_chunks_on_ray
-
         from tts_train_orpheus.encode import set_number
 
         if self.engine == "ray":

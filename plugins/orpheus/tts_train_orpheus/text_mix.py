@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
+
 from tts_train.data.parquet_rows import ParquetRows
 from tts_train.data.plan import Plan, pack
 from tts_train.errors import ConfigError, DataError
-
 from tts_train_orpheus.batch import Document
 from tts_train_orpheus.layout import START_OF_AI, VOCAB_SIZE
 from tts_train_orpheus.prompt import encode_text, text_row

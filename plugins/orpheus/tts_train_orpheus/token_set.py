@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
+
 from tts_train.data.shards import PREPARE, PreparedSet
 from tts_train.errors import DataError
-
 from tts_train_orpheus.batch import Document
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, SLOTS
 from tts_train_orpheus.token_rows import inspect_rows
@@ -28,6 +28,7 @@ BAD_SHARE = 0.05
 EXAMPLES = 3
 
 _BLOCK = 20_000
+_COLUMNS = ("id", "input_ids", "prompt_tokens", "seconds")
 _log = logging.getLogger(__name__)
 
 
@@ -50,7 +51,7 @@ class TokenRows:
         Raises:
             DataError: if there is nothing to read, too much of it is no Orpheus utterance, or nothing is left.
         """
-        prepared = PreparedSet(path, kind=KIND)
+        prepared = PreparedSet(path, kind=KIND, columns=_COLUMNS)
         # What prepare wrote was checked when it was written.
         faults = [] if prepared.index else _faults(prepared)
         bad = {row for row, fault in enumerate(faults) if fault}
