@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,10 @@ import pyarrow as pa
 import torch
 
 from tts_train.corpus import Audio, AudioRejected, Ledger, Limits, TokenRow, Utterance, read_utterance
-from tts_train.data.shard_store import Shard, ShardStore, input_key
+from tts_train.data.shard_store import ShardStore, input_key
 from tts_train.errors import ConfigError, DataError
 from tts_train.run.files import hash_file
+from tts_train_orpheus.chunk import Done, EncodeOptions, Row
 from tts_train_orpheus.codec import SnacCodec, load_codec
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, codes_to_tokens, drop_repeated_frames
 from tts_train_orpheus.prompt import encode_text, speech_row
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 KIND = "orpheus/lm"
-CODE_VERSION = 1
-"""Part of every shard's address: raise it when the same input would give other rows."""
-
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),
@@ -47,41 +44,6 @@ SCHEMA = pa.schema(
 
 TOGETHER = 24_000 * 600
 """Samples that are read before they are encoded: 58 MB, and enough clips of like length for full batches."""
-
-Row = Utterance | TokenRow
-
-
-@dataclass(frozen=True)
-class EncodeOptions:
-    """What decides the rows made from an utterance, and how they are computed."""
-
-    codec: str
-    codec_fingerprint: str
-    tokenizer: str
-    tokenizer_fingerprint: str
-    dedup: bool
-    voice_prefix: bool
-    min_seconds: float
-    max_seconds: float
-    decoders: tuple[str, ...]
-    """Optional audio decoders that are installed: with another one, rows that were dropped may be read."""
-    device: str = "cpu"
-
-    def address(self) -> dict[str, Any]:
-        """Return what belongs into a shard's address: all but names and places, which do not change the rows."""
-        values = asdict(self)
-        for name in ("codec", "tokenizer", "device"):
-            del values[name]
-        return {"code_version": CODE_VERSION, **values}
-
-
-@dataclass(frozen=True)
-class Done:
-    """A chunk that became a shard."""
-
-    shard: Shard
-    reused: bool
-    rows: int
 
 
 def encode_chunk(chunk: Sequence[Row], *, options: EncodeOptions, out: Path, root: Path | None) -> Done:

@@ -16,7 +16,7 @@ from tts_train.jobs import PrepareJob, Report
 
 if TYPE_CHECKING:
     from tts_train.corpus import Corpus, Ledger
-    from tts_train_orpheus.encode import Done, EncodeOptions, Row
+    from tts_train_orpheus.chunk import Done, EncodeOptions, Row
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +82,8 @@ class OrpheusPrepare(PrepareJob):
     def _options(self, census: _Census) -> EncodeOptions:
         import xxhash
 
-        from tts_train_orpheus.encode import EncodeOptions, choose_device, codec_on, place_of, tokenizer_of
+        from tts_train_orpheus.chunk import EncodeOptions
+        from tts_train_orpheus.encode import choose_device, codec_on, place_of, tokenizer_of
 
         device = choose_device(self.device)
         vocabulary = tokenizer_of(self.tokenizer).backend_tokenizer.to_str()

@@ -1,0 +1,47 @@
+"""What a chunk of utterances is encoded with, and what comes of it; imports no torch, as ``--help`` reads it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+from tts_train.corpus import TokenRow, Utterance
+from tts_train.data.shard_store import Shard
+
+CODE_VERSION = 1
+"""Part of every shard's address: raise it when the same input would give other rows."""
+
+Row: TypeAlias = Utterance | TokenRow
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """What decides the rows made from an utterance, and how they are computed."""
+
+    codec: str
+    codec_fingerprint: str
+    tokenizer: str
+    tokenizer_fingerprint: str
+    dedup: bool
+    voice_prefix: bool
+    min_seconds: float
+    max_seconds: float
+    decoders: tuple[str, ...]
+    """Optional audio decoders that are installed: with another one, rows that were dropped may be read."""
+    device: str = "cpu"
+
+    def address(self) -> dict[str, Any]:
+        """Return what belongs into a shard's address: all but names and places, which do not change the rows."""
+        values = asdict(self)
+        for name in ("codec", "tokenizer", "device"):
+            del values[name]
+        return {"code_version": CODE_VERSION, **values}
+
+
+@dataclass(frozen=True)
+class Done:
+    """A chunk that became a shard."""
+
+    shard: Shard
+    reused: bool
+    rows: int
