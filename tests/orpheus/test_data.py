@@ -16,13 +16,12 @@ from tts_train.data.shard_store import ShardStore
 from tts_train.errors import ConfigError, DataError
 from tts_train_orpheus import layout
 from tts_train_orpheus.batch import Document, pack_documents, pad_documents
+from tts_train_orpheus.chunk import KIND
 from tts_train_orpheus.data import OrpheusData
-from tts_train_orpheus.encode import KIND as WRITTEN_KIND
 from tts_train_orpheus.encode import SCHEMA
 from tts_train_orpheus.prompt import encode_text, speech_row
 from tts_train_orpheus.text_mix import TextMix
 from tts_train_orpheus.token_rows import inspect_rows
-from tts_train_orpheus.token_set import KIND
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 FRAMES = np.random.default_rng(0).integers(3, 40, 120).tolist()
@@ -72,10 +71,6 @@ def batches(data, epoch=0):
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory):
     return write_set(tmp_path_factory.mktemp("speech"), FRAMES, ("a", "b"))
-
-
-def test_kinds_agree():
-    assert WRITTEN_KIND == KIND
 
 
 def test_packed_batches_hold_documents_and_nothing_else(speech):

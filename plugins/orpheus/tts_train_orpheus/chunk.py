@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 from tts_train.corpus import TokenRow, Utterance
 from tts_train.data.shard_store import Shard
 
+KIND = "orpheus/lm"
+"""What prepared folders of this backend hold."""
 CODE_VERSION = 1
 """Part of every shard's address: raise it when the same input would give other rows."""
 

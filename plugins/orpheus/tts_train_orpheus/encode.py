@@ -16,7 +16,7 @@ from tts_train.corpus import Audio, AudioRejected, Ledger, Limits, TokenRow, Utt
 from tts_train.data.shard_store import ShardStore, input_key
 from tts_train.errors import ConfigError, DataError
 from tts_train.run.files import hash_file
-from tts_train_orpheus.chunk import Done, EncodeOptions, Row
+from tts_train_orpheus.chunk import KIND, Done, EncodeOptions, Row
 from tts_train_orpheus.codec import SnacCodec, load_codec
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, codes_to_tokens, drop_repeated_frames
 from tts_train_orpheus.prompt import encode_text, speech_row
@@ -26,7 +26,6 @@ from tts_train_orpheus.tokenizer import load_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-KIND = "orpheus/lm"
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),

@@ -16,13 +16,12 @@ from torch.utils.data import Dataset
 from tts_train.data.shards import PREPARE, PreparedSet
 from tts_train.errors import DataError
 from tts_train_orpheus.batch import Document
+from tts_train_orpheus.chunk import KIND
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, SLOTS
 from tts_train_orpheus.token_rows import inspect_rows
 
 TooLong = Literal["drop", "cut"]
 
-KIND = "orpheus/lm"
-"""What prepared folders of this backend hold."""
 BAD_SHARE = 0.05
 """Share of unusable rows in a set made elsewhere beyond which training does not start."""
 EXAMPLES = 3
