@@ -18,8 +18,11 @@ from tts_train.errors import ConfigError, DataError
 from tts_train.run.files import write_json
 from tts_train_orpheus.export.adapter import PeftExport
 from tts_train_orpheus.export.hf import HfExport
-from tts_train_orpheus.layout import END_OF_SPEECH
+from tts_train_orpheus.generate import Sampling, generate, spoken
+from tts_train_orpheus.layout import AUDIO_BASE, CODEBOOK_SIZE, END_OF_SPEECH
+from tts_train_orpheus.prompt import encode_text, inference_prompt
 from tts_train_orpheus.synth import OrpheusSynth, write_wav
+from tts_train_orpheus.tokenizer import load_tokenizer
 
 torch.set_num_threads(1)
 
@@ -109,10 +112,6 @@ def test_references_need_their_texts(run, tmp_path):
 
 
 def test_nothing_spoken_is_an_error_and_no_file(tmp_path):
-    from tts_train_orpheus.generate import Sampling, generate
-    from tts_train_orpheus.prompt import encode_text, inference_prompt
-    from tts_train_orpheus.tokenizer import load_tokenizer
-
     def always_ends(network):
         network.lm.set_attn_implementation("sdpa")
         prompt = inference_prompt(encode_text(load_tokenizer("tiny"), "Hello."))
@@ -129,12 +128,14 @@ def test_nothing_spoken_is_an_error_and_no_file(tmp_path):
     assert not (tmp_path / "a.wav").exists()
 
 
-def test_what_is_no_sound_is_counted_and_said(run, tmp_path, caplog):
+def test_what_is_no_sound_is_counted_and_said(tmp_path, caplog):
+    frame = [AUDIO_BASE + CODEBOOK_SIZE * slot for slot in range(7)]
+    result = spoken([*frame, 17, *frame[:3], *frame], seconds=1.0)
+    assert result.errors == {"wrong_slot": 1, "not_audio": 1, "incomplete_frame": 1}
     with caplog.at_level(logging.WARNING):
-        report = speak(run, tmp_path / "a.wav", constrain="audio", max_new_tokens=400, seed=5)
-    assert report["errors"]["wrong_slot"] > 0
-    assert "left out" in caplog.text
-    assert "--max_new_tokens 800" in caplog.text
+        OrpheusSynth(source=tmp_path, text="a", out=tmp_path / "a.wav", max_new_tokens=18)._judge(result)
+    assert "left out: 2 frames, 1 ids in the wrong slot, 1 ids that are no audio" in caplog.text
+    assert "--max_new_tokens 36" in caplog.text
 
 
 def test_full_scale_is_cut_and_not_wrapped(tmp_path):
