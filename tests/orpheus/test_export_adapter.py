@@ -52,7 +52,7 @@ def test_peft_loads_the_folder_on_the_base(run, base, tmp_path):
     plain = AutoModelForCausalLM.from_pretrained(base)
     before = logits_of(plain, ROW)
     found = logits_of(PeftModel.from_pretrained(plain, out), ROW)
-    # 1e-6 was measured; without the adapter the difference is 0.4.
+    # 0 was measured; without the adapter the difference is 1.4.
     assert compare_logits(run[1], found)["max_relative_difference"] < 1e-5
     assert compare_logits(run[1], before)["max_relative_difference"] > 0.1
     assert AutoTokenizer.from_pretrained(out).eos_token_id == 128258
