@@ -1,0 +1,111 @@
+"""Which rows the text-to-semantic stage trains on, and in which batches: upstream's rules."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+CODES_PER_SECOND = 25
+BUCKET_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class FilterOptions:
+    """Which rows are kept."""
+
+    max_seconds: float = 54.0
+    """Longest speech; the text may have as many phonemes as codes for this time, divided by 2.5."""
+    min_phonemes_per_second: float = 3.0
+    """Fewer are speech with long pauses or more words than its text."""
+    max_phonemes_per_second: float = 25.0
+    """More are text that the speech leaves out."""
+
+
+def refusal(phonemes: int, codes: int, options: FilterOptions = FilterOptions()) -> str | None:
+    """Return why a row of so many phonemes and codes is left out, or None if it is kept."""
+    most = int(options.max_seconds * CODES_PER_SECOND)
+    seconds = codes / CODES_PER_SECOND
+    if not codes or not phonemes:
+        return "no phonemes" if codes else "no codes"
+    if codes > most:
+        return f"speech of {seconds:.1f} s is longer than {options.max_seconds:g} s"
+    if phonemes > most / 2.5:
+        return f"{phonemes} phonemes are more than {most / 2.5:g}"
+    rate = phonemes / seconds
+    if rate > options.max_phonemes_per_second:
+        return f"{rate:.1f} phonemes a second are more than {options.max_phonemes_per_second:g}"
+    if rate < options.min_phonemes_per_second:
+        return f"{rate:.1f} phonemes a second are fewer than {options.min_phonemes_per_second:g}"
+    return None
+
+
+def repeats(rows: int) -> int:
+    """Return how often upstream puts a small set into an epoch: 100 rows or more once, fewer at least twice."""
+    return 1 if rows >= 100 or not rows else max(2, 100 // rows)
+
+
+def usable_batch_size(batch_size: int, rows: int, *, pairs: bool = False) -> int:
+    """Return the batch size that upstream uses: halved for pairs, and never above a quarter of the rows."""
+    return max(min(batch_size // 2 if pairs else batch_size, rows // 4), 1)
+
+
+class UpstreamSampler:
+    """The order of rows in an epoch, the same for every run and process.
+
+    Args:
+        seconds: Length of each row.
+        batch_size: Rows of a batch on one process.
+        replicas: Processes.
+        rank: This process.
+        seed: Added to the epoch.
+    """
+
+    def __init__(
+        self, seconds: Sequence[float], batch_size: int, *, replicas: int = 1, rank: int = 0, seed: int = 0
+    ) -> None:
+        self.buckets = buckets(seconds)
+        self._batch = batch_size
+        self._replicas = replicas
+        self._rank = rank
+        self._seed = seed
+
+    def indices(self, epoch: int) -> list[int]:
+        """Return this process's rows of an epoch in order; the last ones repeat the first until all have as many."""
+        # The figures depend on this very generator.
+        draw = random.Random(epoch + self._seed)
+        shuffled = [draw.sample(bucket, 0) or list(bucket) for bucket in self.buckets]
+        for bucket in shuffled:
+            draw.shuffle(bucket)
+        order = list(chain.from_iterable(shuffled))
+        size = self._batch * self._replicas
+        grouped = [order[start : start + size] for start in range(0, len(order), size)]
+        draw.shuffle(grouped)
+        flat = list(chain.from_iterable(grouped))
+        whole = -(-len(flat) // self._replicas) * self._replicas
+        flat += (flat * whole)[: whole - len(flat)] if flat else []
+        return flat[self._rank :: self._replicas]
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        """Return the batches of an epoch: upstream cuts the order anew, so after a short group all of them shift."""
+        order = self.indices(epoch)
+        return [order[start : start + self._batch] for start in range(0, len(order), self._batch)]
+
+
+def buckets(seconds: Sequence[float], width: float = BUCKET_SECONDS) -> list[list[int]]:
+    """Return the rows by length, shortest first, in buckets about ``width`` seconds wide.
+
+    The threshold rises by one width for each row that passes it, not until it covers the row; after a gap in the
+    lengths a bucket is therefore narrower, and may hold one row.
+    """
+    found: list[list[int]] = []
+    current: list[int] = []
+    threshold = width
+    for row in sorted(range(len(seconds)), key=seconds.__getitem__):
+        if seconds[row] >= threshold:
+            found.append(current)
+            current = []
+            threshold += width
+        current.append(row)
+    return [*found, current] if current else found

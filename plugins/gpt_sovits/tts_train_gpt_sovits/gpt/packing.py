@@ -1,0 +1,254 @@
+"""Utterances of different lengths side by side without padding, and attention over them.
+
+A batch's tokens lie in one row: every text, then the codes of every utterance, then for pairs what each rejected
+sequence has beyond the start that it shares with the chosen one. A text sees itself whole; a code sees its text and the
+codes before it; a rejected suffix sees its text, the shared start and itself. So the text and the shared start of a
+pair are computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from typing_extensions import NotRequired, TypedDict
+
+BERT_WIDTH = 1024
+"""Channels of a phoneme's BERT feature."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utterance:
+    """One training example."""
+
+    phonemes: Tensor
+    """Symbol ids (X,), at least one."""
+    codes: Tensor
+    """Semantic codes (Y,), without the end token."""
+    bert: Tensor | None = None
+    """BERT features (X, 1024); None where the language has none, which means zeros."""
+    rejected: Tensor | None = None
+    """Codes (R,) that ``codes`` is preferred to."""
+
+
+class Span(NamedTuple):
+    """Tokens from ``start`` to ``end`` of a packed row and what they attend to besides themselves."""
+
+    start: int
+    end: int
+    seen: tuple[tuple[int, int], ...]
+    """Half-open ranges of earlier tokens that all of the span sees."""
+    causal: bool
+    """Whether a token of the span sees only those before it in the span."""
+
+
+class Grid(NamedTuple):
+    """The same tokens as one padded row an utterance, for devices where one large kernel beats many small ones."""
+
+    tokens: Tensor
+    """Packed index of each cell (B, S); padding repeats token 0."""
+    cells: Tensor
+    """Flat cell of each packed token (N,)."""
+    reach: Tensor
+    """Last column that a cell sees (B, S)."""
+    gap: Tensor
+    """First column from which a cell sees nothing before ``resume`` (B, S)."""
+    resume: Tensor
+    """Column from which it sees again (B, S)."""
+
+
+class PackedBatch(TypedDict):
+    """A batch of utterances; tensors over tokens have no padding."""
+
+    phonemes: Tensor
+    text_positions: Tensor
+    bert: Tensor
+    """(texts' tokens, 1024), zeros where an utterance has none."""
+    codes: Tensor
+    """Input codes: the chosen ones, then the rejected suffixes."""
+    code_positions: Tensor
+    spans: list[Span]
+    grid: Grid
+    rows: Tensor
+    """Tokens whose state predicts a target: of each utterance the last phoneme and every code."""
+    targets: Tensor
+    """What they predict: the codes, then the end token."""
+    counts: list[int]
+    """Targets of each utterance."""
+    rejected_rows: NotRequired[Tensor]
+    """The same beyond the shared start of each rejected sequence."""
+    rejected_targets: NotRequired[Tensor]
+    rejected_counts: NotRequired[list[int]]
+    shared: NotRequired[list[int]]
+    """Codes that the two sequences of each pair begin with."""
+
+
+def pack(utterances: Sequence[Utterance], *, end: int = 1024) -> PackedBatch:
+    """Join utterances to a batch; ``end`` is the id of the end token.
+
+    Raises:
+        ValueError: if there is no utterance, one has no phonemes, or only some have a rejected sequence.
+    """
+    pairs = [utterance.rejected is not None for utterance in utterances]
+    if not utterances or any(pairs) != all(pairs) or any(not len(each.phonemes) for each in utterances):
+        raise ValueError("A batch needs utterances, each with phonemes, and rejected codes for all or for none.")
+    shared = [_shared(each.codes, each.rejected) for each in utterances]
+    suffixes = [each.rejected[n:] for each, n in zip(utterances, shared, strict=True) if each.rejected is not None]
+    xs, ys, zs = (
+        [len(each.phonemes) for each in utterances],
+        [len(each.codes) for each in utterances],
+        [len(s) for s in suffixes],
+    )
+    spans = _spans(xs, ys, zs, shared)
+    texts, chosen = spans[: len(xs)], spans[len(xs) : 2 * len(xs)]
+    batch = PackedBatch(
+        phonemes=torch.cat([each.phonemes for each in utterances]),
+        text_positions=torch.cat([torch.arange(n) for n in xs]),
+        bert=torch.cat([_bert(each) for each in utterances]),
+        codes=torch.cat([*(each.codes for each in utterances), *suffixes]),
+        code_positions=torch.cat([torch.arange(n) + at for n, at in _runs(ys, zs, shared)]),
+        spans=[span for span in spans if span.end > span.start],
+        grid=_grid(xs, ys, zs, shared),
+        rows=torch.cat([_rows(text.end - 1, own) for text, own in zip(texts, chosen, strict=True)]),
+        targets=torch.cat([_ended(each.codes, end) for each in utterances]),
+        counts=[n + 1 for n in ys],
+    )
+    if suffixes:
+        before = [own.start + n - 1 if n else text.end - 1 for text, own, n in zip(texts, chosen, shared, strict=True)]
+        branches = zip(before, spans[2 * len(xs) :], strict=True)
+        batch["rejected_rows"] = torch.cat([_rows(first, own) for first, own in branches])
+        batch["rejected_targets"] = torch.cat([_ended(suffix, end) for suffix in suffixes])
+        batch["rejected_counts"] = [n + 1 for n in zs]
+        batch["shared"] = shared
+    return batch
+
+
+def attend_spans(query: Tensor, key: Tensor, value: Tensor, spans: Sequence[Span], dropout: float = 0.0) -> Tensor:
+    """Attend span by span.
+
+    Args:
+        query: (N, heads, channels of a head), as are ``key`` and ``value``.
+        key: Keys.
+        value: Values.
+        spans: What attends to what; they follow one another and cover all tokens.
+        dropout: Share of the attention weights that is dropped.
+
+    Returns:
+        (N, heads * channels).
+    """
+    query, key, value = (each.transpose(0, 1).unsqueeze(0) for each in (query, key, value))
+    done = []
+    for span in spans:
+        ranges = (*span.seen, (span.start, span.end))
+        keys, values = (_gather(each, ranges) for each in (key, value))
+        mask = _later_hidden(span.end - span.start, keys.shape[2], query.device) if span.causal else None
+        piece = query[:, :, span.start : span.end]
+        done.append(scaled_dot_product_attention(piece, keys, values, attn_mask=mask, dropout_p=dropout))
+    return torch.cat(done, dim=2)[0].transpose(0, 1).flatten(1)
+
+
+def attend_grid(query: Tensor, key: Tensor, value: Tensor, grid: Grid, mask: Tensor, dropout: float = 0.0) -> Tensor:
+    """Attend row by row of the grid, in one call; the same result as ``attend_spans`` where nothing is dropped."""
+    rows, columns = grid.tokens.shape
+    flat = grid.tokens.flatten()
+
+    def spread(tensor: Tensor) -> Tensor:
+        return tensor.index_select(0, flat).unflatten(0, (rows, columns)).transpose(1, 2)
+
+    done = scaled_dot_product_attention(spread(query), spread(key), spread(value), attn_mask=mask, dropout_p=dropout)
+    return done.transpose(1, 2).flatten(0, 1).index_select(0, grid.cells).flatten(1)
+
+
+def grid_mask(grid: Grid) -> Tensor:
+    """Return which column each cell sees, (B, 1, S, S); made once a step for all layers."""
+    column = torch.arange(grid.tokens.shape[1], device=grid.tokens.device)
+    seen = (column <= grid.reach[..., None]) & ((column < grid.gap[..., None]) | (column >= grid.resume[..., None]))
+    return seen[:, None]
+
+
+def _spans(xs: list[int], ys: list[int], zs: list[int], shared: list[int]) -> list[Span]:
+    """Return the spans of all texts, all chosen sequences and all rejected suffixes, empty ones included."""
+    ends = list(accumulate([*xs, *ys, *zs]))
+    starts = [0, *ends[:-1]]
+    count = len(xs)
+    texts = [Span(starts[i], ends[i], (), False) for i in range(count)]
+    inside = [((starts[i], ends[i]),) for i in range(count)]
+    chosen = [Span(starts[count + i], ends[count + i], inside[i], True) for i in range(count)]
+    kept = [((chosen[i].start, chosen[i].start + shared[i]),) if shared[i] else () for i in range(count)]
+    return (
+        texts
+        + chosen
+        + [Span(starts[j + 2 * count], ends[j + 2 * count], inside[j] + kept[j], True) for j in range(len(zs))]
+    )
+
+
+def _grid(xs: list[int], ys: list[int], zs: list[int], shared: list[int]) -> Grid:
+    """Lay each utterance's text, chosen codes and rejected suffix into a row."""
+    extra = zs or [0] * len(xs)
+    widths = [sum(lengths) for lengths in zip(xs, ys, extra, strict=True)]
+    size = (len(xs), max(widths))
+    tokens, reach = torch.zeros(size, dtype=torch.long), torch.zeros(size, dtype=torch.long)
+    gap = torch.full(size, size[1])
+    resume = gap.clone()
+    starts = [0, *accumulate([*xs, *ys, *zs])]
+    cells = torch.empty(starts[-1], dtype=torch.long)
+    for row, (x, y, z) in enumerate(zip(xs, ys, extra, strict=True)):
+        firsts = [starts[row], starts[len(xs) + row], starts[2 * len(xs) + row] if zs else 0]
+        places = torch.cat([torch.arange(n) + first for n, first in zip((x, y, z), firsts, strict=True)])
+        tokens[row, : len(places)] = places
+        cells[places] = torch.arange(len(places)) + row * size[1]
+        reach[row, :x] = x - 1
+        reach[row, x : x + y + z] = torch.arange(x, x + y + z)
+        gap[row, x + y : x + y + z] = x + shared[row]
+        resume[row, x + y : x + y + z] = x + y
+    return Grid(tokens, cells, reach, gap, resume)
+
+
+def _shared(chosen: Tensor, rejected: Tensor | None) -> int:
+    """Return how many codes two sequences begin with alike."""
+    if rejected is None:
+        return 0
+    size = min(len(chosen), len(rejected))
+    apart = (chosen[:size] != rejected[:size]).nonzero()
+    return int(apart[0]) if len(apart) else size
+
+
+def _runs(ys: list[int], zs: list[int], shared: list[int]) -> list[tuple[int, int]]:
+    """Return length and first position of each run of codes."""
+    return [*((n, 0) for n in ys), *zip(zs, shared[: len(zs)], strict=True)]
+
+
+def _bert(utterance: Utterance) -> Tensor:
+    if utterance.bert is None:
+        return torch.zeros(len(utterance.phonemes), BERT_WIDTH)
+    return utterance.bert.to(torch.promote_types(utterance.bert.dtype, torch.float32))
+
+
+def _rows(before: int, own: Span) -> Tensor:
+    return torch.cat([torch.tensor([before]), torch.arange(own.start, own.end)])
+
+
+def _ended(codes: Tensor, end: int) -> Tensor:
+    return torch.cat([codes, codes.new_tensor([end])])
+
+
+def _gather(tensor: Tensor, ranges: Sequence[tuple[int, int]]) -> Tensor:
+    pieces = [tensor[:, :, start:end] for start, end in ranges]
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=2)
+
+
+def _later_hidden(queries: int, keys: int, device: torch.device) -> Tensor:
+    """Return the mask (queries, keys) whose last row sees all: a corner of a triangle that is kept."""
+    size = -(-keys // 512) * 512
+    return _triangle(size, device)[keys - queries : keys, :keys]
+
+
+@lru_cache(maxsize=4)
+def _triangle(size: int, device: torch.device) -> Tensor:
+    return torch.ones(size, size, dtype=torch.bool, device=device).tril()

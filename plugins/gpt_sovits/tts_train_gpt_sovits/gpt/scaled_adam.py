@@ -1,0 +1,214 @@
+"""ScaledAdam as the text-to-semantic stage of GPT-SoVITS runs it.
+
+Adam whose steps are relative to each tensor's root mean square, with a second, slower Adam on that size (the optimiser
+of the k2 speech recipes; Yao et al. 2023, arXiv 2310.11230, section 3.4). Tensors of one type and shape are stacked and
+stepped together; their state lies with the first of them, stacked too, so that states can be exchanged with upstream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+_SIZE_PERIOD = 4
+_FULL_CORRECTION = 0.99
+"""The running square is corrected for its start only while the correction is below this."""
+
+
+class ScaledAdam(Optimizer):
+    """Adam relative to each tensor's size, and Adam on the sizes.
+
+    Args:
+        params: Parameters, or groups of them.
+        lr: Learning rate, relative to a tensor's root mean square.
+        betas: Decay of the step and of the running square.
+        clipping_scale: Norms above this many medians count as too large.
+        clipping_update_period: Steps after which the median is taken anew; nothing is clipped before the first.
+        scalar_lr_scale: Factor on lr for sizes and for parameters of one element.
+        eps: Added to the root of running squares.
+        param_min_rms: Least root mean square that steps are relative to.
+        param_max_rms: Tensors above it are made to shrink.
+        scalar_max: Bound on parameters of one element.
+        clip_update: Also clip the gradient of the main step. Upstream clips only the gradient that moves the sizes, so
+            a bad batch is hardly held back; False does the same.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.01,
+        betas: tuple[float, float] = (0.9, 0.95),
+        *,
+        clipping_scale: float = 2.0,
+        clipping_update_period: int = 1000,
+        scalar_lr_scale: float = 0.1,
+        eps: float = 1e-8,
+        param_min_rms: float = 1e-5,
+        param_max_rms: float = 3.0,
+        scalar_max: float = 10.0,
+        clip_update: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "clipping_scale": clipping_scale,
+            "clipping_update_period": clipping_update_period,
+            "scalar_lr_scale": scalar_lr_scale,
+            "eps": eps,
+            "param_min_rms": param_min_rms,
+            "param_max_rms": param_max_rms,
+            "scalar_max": scalar_max,
+            "clip_update": clip_update,
+        }
+        super().__init__(params, defaults)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Move every parameter once; a missing gradient counts as zeros."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            self._step_group(group)
+        return loss
+
+    def _step_group(self, group: dict[str, Any]) -> None:
+        stacks = [_Stack(members, self.state[members[0]]) for members in _alike(group["params"])]
+        factor = _clipping_factor(stacks, group)
+        for stack in stacks:
+            gradient = stack.gradient * factor if group["clip_update"] else stack.gradient
+            moved = stack.values.clone()
+            if stack.sized:
+                _resize(stack, stack.gradient * factor, group)
+                _move(stack, gradient, group)
+                moved += stack.state["delta"]
+            else:
+                _move_scalar(stack, gradient, group)
+                moved = moved.clamp(-group["scalar_max"], group["scalar_max"]) + stack.state["delta"]
+            stack.state["step"] += 1
+            torch._foreach_copy_(stack.members, list(moved.unbind()))
+
+
+class _Stack:
+    """Parameters of one type and shape along a new first axis, with their gradients and state."""
+
+    def __init__(self, members: list[Tensor], state: dict[str, Any]) -> None:
+        self.members = members
+        self.values = torch.stack(members)
+        grads = [torch.zeros_like(each) if each.grad is None else each.grad for each in members]
+        self.gradient = torch.stack(grads).to(self.values.dtype)
+        self.sized = members[0].numel() > 1
+        self.state = state
+        if not state:
+            self._begin()
+
+    def _begin(self) -> None:
+        self.state.update(step=0, delta=torch.zeros_like(self.values), exp_avg_sq=torch.zeros_like(self.values))
+        # Upstream decides by the whole stack here, and so also keeps a size that nothing uses for several scalars.
+        if self.values.numel() > 1:
+            rms = _rms(self.values)
+            self.state.update(
+                param_rms=rms,
+                scale_exp_avg_sq=torch.zeros_like(rms),
+                scale_grads=rms.new_zeros(_SIZE_PERIOD, *rms.shape),
+            )
+
+
+def _alike(parameters: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Return the parameters by type and shape, in the order of these."""
+    found: dict[tuple[Any, ...], list[Tensor]] = {}
+    for parameter in parameters:
+        if parameter.requires_grad:
+            found.setdefault((str(parameter.dtype), *parameter.shape), []).append(parameter)
+    return [found[key] for key in sorted(found)]
+
+
+def _clipping_factor(stacks: list[_Stack], group: dict[str, Any]) -> float | Tensor:
+    """Record the gradient's norm and return the factor that brings it below the threshold."""
+    first = stacks[0].state
+    step, period = first["step"], group["clipping_update_period"]
+    if step == 0:
+        return 1.0
+    norm = torch.stack([_sum_of_squares(stack) for stack in stacks]).sum().sqrt()
+    if "model_norms" not in first:
+        first["model_norms"] = torch.zeros(period, dtype=torch.float32, device=norm.device)
+    first["model_norms"][step % period] = norm
+    if step % period == 0:
+        # The upper of the two middle norms, which is not what torch.median gives.
+        middle = first["model_norms"].sort().values[min(period - 1, period // 4 * 2)]
+        first["model_norm_threshold"] = (group["clipping_scale"] * middle).item()
+        first["num_clipped"] = 0
+    if step < period:
+        return 1.0
+    factor = (first["model_norm_threshold"] / (norm + 1e-20)).clamp(max=1.0)
+    first["num_clipped"] += int(factor < 1.0)
+    return factor
+
+
+def _sum_of_squares(stack: _Stack) -> Tensor:
+    gradient = stack.gradient * stack.state["param_rms"] if stack.sized else stack.gradient
+    return gradient.square().sum()
+
+
+def _resize(stack: _Stack, gradient: Tensor, group: dict[str, Any]) -> None:
+    """Decay the step, remember how the loss asks for other sizes, and every few steps turn that into one."""
+    state, (beta1, beta2) = stack.state, group["betas"]
+    step = state["step"]
+    state["delta"] *= beta1
+    state["scale_grads"][step % _SIZE_PERIOD] = (stack.values * gradient).sum(_axes(gradient), keepdim=True)
+    if step % _SIZE_PERIOD != _SIZE_PERIOD - 1:
+        return
+    state["param_rms"].copy_(_rms(stack.values))
+    decay = beta2**_SIZE_PERIOD
+    running = state["scale_exp_avg_sq"]
+    running.mul_(decay).add_(state["scale_grads"].square().mean(0), alpha=1 - decay)
+    correction = 1 - decay ** ((step + 1) // _SIZE_PERIOD)
+    rate = group["lr"] * group["scalar_lr_scale"]
+    wanted = state["scale_grads"].sum(0)
+    move = -rate * correction**0.5 * wanted / (running.sqrt() + group["eps"])
+    move = move.masked_fill(state["param_rms"] < group["param_min_rms"], 0.0)
+    move = move.masked_fill(state["param_rms"] > group["param_max_rms"], -rate * _SIZE_PERIOD)
+    state["delta"].add_(stack.values * move, alpha=1 - beta1)
+
+
+def _move(stack: _Stack, gradient: Tensor, group: dict[str, Any]) -> None:
+    """Add the main step to delta."""
+    state, beta1 = stack.state, group["betas"][0]
+    scale = state["param_rms"].clamp(min=group["param_min_rms"])
+    state["delta"].add_(_normed(stack, gradient, group) * scale, alpha=-group["lr"] * (1 - beta1))
+
+
+def _move_scalar(stack: _Stack, gradient: Tensor, group: dict[str, Any]) -> None:
+    """Make delta the step of parameters of one element: plain Adam at a lower rate."""
+    state, beta1 = stack.state, group["betas"][0]
+    rate = group["lr"] * group["scalar_lr_scale"]
+    state["delta"].mul_(beta1).add_(_normed(stack, gradient, group, always=True), alpha=-rate * (1 - beta1))
+
+
+def _normed(stack: _Stack, gradient: Tensor, group: dict[str, Any], *, always: bool = False) -> Tensor:
+    """Update the running square and return the gradient divided by its root."""
+    state, beta2 = stack.state, group["betas"][1]
+    running = state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    correction = 1 - beta2 ** (state["step"] + 1)
+    if always or correction < _FULL_CORRECTION:
+        running = running / correction
+    return gradient / (running.sqrt() + group["eps"])
+
+
+def _rms(values: Tensor) -> Tensor:
+    return values.square().mean(_axes(values), keepdim=True).sqrt()
+
+
+def _axes(values: Tensor) -> list[int]:
+    return list(range(1, values.ndim))
