@@ -19,6 +19,8 @@ IGNORE = -100
 """Targets with this value carry no loss."""
 
 _ROW_BLOCK = 16_384
+_SEARCH_BLOCK = 256
+_BY_COLUMN_FROM = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,13 +117,14 @@ class _FusedHead(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight) if needs_weight else None
         with torch.autocast(hidden.device.type, enabled=False):
             matrix = weight.detach().to(compute)
+            buffers = _Buffers(_largest_chunk(plan, targets.numel(), chunk_tokens), matrix, wide)
             for index, rows in plan:
-                part = _Part(matrix, rows, grad_weight)
+                part = _Part(matrix, rows, grad_weight, buffers)
                 whole = torch.arange(targets.numel(), device=targets.device) if index is None else index
                 for chunk in torch.split(whole, chunk_tokens):
                     states = hidden.detach()[chunk].to(compute)
                     losses[chunk], predictions[chunk], gradient = part.step(
-                        states, targets[chunk], wide, need_hidden=needs_hidden
+                        states, targets[chunk], need_hidden=needs_hidden
                     )
                     if grad_hidden is not None and gradient is not None:
                         grad_hidden[chunk] = gradient.to(hidden.dtype)
@@ -151,8 +154,11 @@ class _FusedHead(torch.autograd.Function):
 class _Part:
     """The rows of the output matrix that one group of tokens sees, and their gradient."""
 
-    def __init__(self, matrix: Tensor, rows: tuple[tuple[int, int], ...], grad_weight: Tensor | None) -> None:
+    def __init__(
+        self, matrix: Tensor, rows: tuple[tuple[int, int], ...], grad_weight: Tensor | None, buffers: _Buffers
+    ) -> None:
         self.rows = rows
+        self.buffers = buffers
         self.views = [] if grad_weight is None else [grad_weight[start:end] for start, end in rows]
         self.matrix = matrix[rows[0][0] : rows[0][1]]
         self.gradient = self.views[0] if self.views else None
@@ -160,13 +166,11 @@ class _Part:
             self.matrix = torch.cat([matrix[start:end] for start, end in rows])
             self.gradient = None if grad_weight is None else torch.zeros_like(self.matrix, dtype=grad_weight.dtype)
 
-    def step(
-        self, states: Tensor, targets: Tensor, wide: torch.dtype, *, need_hidden: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def step(self, states: Tensor, targets: Tensor, *, need_hidden: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return one chunk's losses, predictions and gradient of its states; add to the weight's gradient."""
         local = self._to_local(targets).unsqueeze(1)
-        logits = (states @ self.matrix.T).to(wide)
-        highest, predicted = logits.max(dim=1, keepdim=True)
+        logits = self.buffers.product(states, self.matrix)
+        highest, predicted = _highest(logits)
         target_logits = logits.gather(1, local)
         # From here on the one buffer is in turn exp(logits), softmax and softmax minus one-hot.
         total = logits.sub_(highest).exp_().sum(dim=1, keepdim=True)
@@ -175,8 +179,7 @@ class _Part:
         if not need_hidden and self.gradient is None:
             return losses, predictions, None
         logits.div_(total).scatter_add_(1, local, torch.full_like(target_logits, -1.0))
-        slopes = logits.to(states.dtype)
-        del logits
+        slopes = self.buffers.narrow(logits)
         if self.gradient is not None:
             _add_product(self.gradient, slopes, states)
         return losses, predictions, slopes @ self.matrix if need_hidden else None
@@ -201,6 +204,66 @@ class _Part:
             ids = torch.where(local >= offset, local - offset + start, ids)
             offset += end - start
         return ids
+
+
+class _Buffers:
+    """Room for one chunk's logits, used again by every chunk: on a CPU, fresh pages cost a tenth of it all.
+
+    Logits are (N, V) for every user. On a CPU those of many tokens lie in memory as (V, N): all three products are
+    then plain ones of contiguous rows, which its libraries compute faster.
+    """
+
+    def __init__(self, size: int, matrix: Tensor, wide: torch.dtype) -> None:
+        self._on_cpu = matrix.device.type == "cpu"
+        self._wide = matrix.new_empty(size, dtype=wide)
+        self._narrow = self._wide if matrix.dtype == wide else matrix.new_empty(size)
+
+    def product(self, states: Tensor, matrix: Tensor) -> Tensor:
+        """Return ``states @ matrix.T`` in the wide type; the last product is overwritten."""
+        shape = (states.shape[0], matrix.shape[0])
+        made = self._view(self._narrow, *shape)
+        if self._by_column(shape[0]):
+            torch.mm(matrix, states.T, out=made.T)
+        else:
+            torch.mm(states, matrix.T, out=made)
+        return made if self._narrow is self._wide else self._view(self._wide, *shape).copy_(made)
+
+    def narrow(self, logits: Tensor) -> Tensor:
+        """Return the wide buffer's values in the type of the products."""
+        return logits if self._narrow is self._wide else self._view(self._narrow, *logits.shape).copy_(logits)
+
+    def _view(self, buffer: Tensor, tokens: int, rows: int) -> Tensor:
+        used = buffer[: tokens * rows]
+        return used.view(rows, tokens).T if self._by_column(tokens) else used.view(tokens, rows)
+
+    def _by_column(self, tokens: int) -> bool:
+        return self._on_cpu and tokens >= _BY_COLUMN_FROM
+
+
+def _largest_chunk(plan: _Plan, tokens: int, chunk_tokens: int) -> int:
+    """Return the most logits that exist at a time."""
+    sizes = [tokens if index is None else index.numel() for index, _ in plan]
+    widths = [sum(end - start for start, end in rows) for _, rows in plan]
+    return max((min(size, chunk_tokens) * width for size, width in zip(sizes, widths, strict=True)), default=0)
+
+
+def _highest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each token's highest logit and the row that it is in, both (N, 1); of equal ones the first.
+
+    Down the columns of a CPU's layout a search for the place costs as much as a product, a search for the value next
+    to nothing: so the best of every block of rows is found by value, and only the winning block is searched.
+    """
+    if logits.stride(1) == 1:
+        return logits.max(dim=1, keepdim=True)
+    tokens, rows = logits.shape
+    block = min(rows, _SEARCH_BLOCK)
+    columns = logits.T
+    whole = columns[: rows // block * block].view(rows // block, block, tokens).amax(dim=1)
+    # The last block ends with the last row and may overlap the one before.
+    best = torch.cat([whole, columns[rows - block :].amax(dim=0, keepdim=True)])
+    start = (best.argmax(dim=0) * block).clamp_(max=rows - block)
+    within = (start + torch.arange(block).unsqueeze(1), torch.arange(tokens))
+    return best.amax(dim=0).unsqueeze(1), (start + columns[within].argmax(dim=0)).unsqueeze(1)
 
 
 def _add_product(total: Tensor, slopes: Tensor, states: Tensor) -> None:
