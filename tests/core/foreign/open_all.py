@@ -1,0 +1,60 @@
+"""Open every file of a folder under an audit hook and report what happened; run as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import resource
+import sys
+import time
+from pathlib import Path
+
+WATCHED = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.spawn", "subprocess.", "socket.", "pty.", "ctypes.dl")
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+def main(folder: Path) -> None:
+    """Print, as JSON, the verdict, the seconds and the events of each file; then those of running a payload."""
+    import torch  # noqa: F401  # its import opens libraries, so it comes before the watch
+
+    from tests.core.foreign.hostile import payload
+    from tts_train.errors import TTSTrainError
+    from tts_train.foreign import read_safetensors, read_torch
+
+    events: list[str] = []
+    watching = True
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        evil = event == "import" and str(arguments[0]).startswith("evil")
+        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
+        if watching and (evil or writes or event.startswith(WATCHED)):
+            events.append(f"{event} {arguments[0]}")
+
+    sys.addaudithook(hook)
+    rows = []
+    for path in sorted(folder.iterdir()):
+        head = b"PK" if path.name.startswith("header-0") else b""
+        start = time.perf_counter()
+        try:
+            if path.suffix == ".safetensors":
+                read_safetensors(path)
+            else:
+                read_torch(path, head=head, dict_classes=["evilmod.Config"] if "class-path" in path.name else [])
+            verdict, code = "read", 0
+        except TTSTrainError as error:
+            verdict, code = str(error), error.exit_code
+        rows.append({"file": path.name, "code": code, "verdict": verdict, "seconds": time.perf_counter() - start})
+    report = {"files": rows, "events": list(events), "mebibytes": _peak()}
+    events.clear()
+    pickle.loads(payload("true"))
+    watching = False
+    print(json.dumps({**report, "control": events}))
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
