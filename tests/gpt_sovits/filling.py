@@ -21,7 +21,7 @@ def hash_u(name: str, count: int) -> NDArray[np.float64]:
         x ^= x >> np.uint32(shift)
         x = (x.astype(np.uint64) * np.uint64(factor)).astype(np.uint32)
     x ^= x >> np.uint32(16)
-    return x / 2.0**31 - 1.0
+    return x.astype(np.float64) / 2.0**31 - 1.0
 
 
 def fill(name: str, shape: Sequence[int], *, salt: str = "", dtype: torch.dtype = torch.float64) -> Tensor | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, cycle, islice
 
 CODES_PER_SECOND = 25
 BUCKET_SECONDS = 2.0
@@ -75,7 +75,7 @@ class UpstreamSampler:
         """Return this process's rows of an epoch in order; the last ones repeat the first until all have as many."""
         # The figures depend on this very generator.
         draw = random.Random(epoch + self._seed)
-        shuffled = [draw.sample(bucket, 0) or list(bucket) for bucket in self.buckets]
+        shuffled = [list(bucket) for bucket in self.buckets]
         for bucket in shuffled:
             draw.shuffle(bucket)
         order = list(chain.from_iterable(shuffled))
@@ -84,8 +84,7 @@ class UpstreamSampler:
         draw.shuffle(grouped)
         flat = list(chain.from_iterable(grouped))
         whole = -(-len(flat) // self._replicas) * self._replicas
-        flat += (flat * whole)[: whole - len(flat)] if flat else []
-        return flat[self._rank :: self._replicas]
+        return list(islice(cycle(flat), whole))[self._rank :: self._replicas]
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Return the batches of an epoch: upstream cuts the order anew, so after a short group all of them shift."""

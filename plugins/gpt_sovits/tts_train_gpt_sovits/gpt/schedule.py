@@ -7,6 +7,7 @@ sets nothing, so the first optimiser step alone runs at the optimiser's own rate
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch.optim import Optimizer
@@ -50,9 +51,5 @@ def build_upstream_schedule(optimizer: Optimizer) -> LambdaLR:
     return LambdaLR(optimizer, [_locked(base) for base in bases])
 
 
-class _locked:  # noqa: N801 - a closure that a checkpoint can leave out
-    def __init__(self, base: float) -> None:
-        self._share = LOCKED_RATE / base
-
-    def __call__(self, step: int) -> float:
-        return 1.0 if step == 0 else self._share
+def _locked(base: float) -> Callable[[int], float]:
+    return lambda step: 1.0 if step == 0 else LOCKED_RATE / base
