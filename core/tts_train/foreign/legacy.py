@@ -25,10 +25,9 @@ def describe_legacy(file: RestoredFile, path: Path, limits: Limits, machine: Cal
     Raises:
         UnsafeFileError: see `PickleMachine`, or if the file is cut off.
     """
-    file.seek(0)
+    file.seek(len(SIGNATURE))
     # One opcode can ask for a whole line or string, so it gets no more of the file than a pickle may take.
     stream = BytesIO(file.read(limits.pickle_bytes))
-    machine().run(stream)
     if machine().run(stream) != _LAYOUT:
         raise refuse(path, "it has an unknown layout")
     machine().run(stream)
@@ -37,7 +36,7 @@ def describe_legacy(file: RestoredFile, path: Path, limits: Limits, machine: Cal
     keys = machine().run(stream)
     if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(main.storages):
         raise refuse(path, "it lists other storages than it uses")
-    position = stream.tell()
+    position = len(SIGNATURE) + stream.tell()
     for key in keys:
         claim = main.storages[key]
         file.seek(position)

@@ -27,6 +27,9 @@ from tests.core.foreign.writing import (
     zipped,
 )
 
+HARMLESS = "class-path.pth"
+"""A config that names a class, in a pickled object that becomes a dict: it is read, and nothing comes of the name."""
+
 GOOD = dict_of(weight=tensor(4, (2, 2), (2, 1)))
 DATA = {"0": bytes(16)}
 
@@ -34,6 +37,8 @@ DATA = {"0": bytes(16)}
 def write_corpus(folder: Path, marker: Path) -> None:
     """Write every hostile file; code of theirs that runs would leave ``marker``."""
     folder.mkdir(parents=True, exist_ok=True)
+    config = name("evilmod", "Config") + b")\x81" + dict_of(class_path=text("evilmod.X")) + b"b"
+    (folder / HARMLESS).write_bytes(archive(config))
     for kind in (_code, _numbers, _archives, _older, _tensors_elsewhere):
         for file, content in kind(f"touch {marker}"):
             (folder / file).write_bytes(content)
@@ -68,16 +73,19 @@ def _code(command: str) -> Iterator[tuple[str, bytes]]:
     yield "argument.pth", archive(name("collections", "OrderedDict") + tuple_of(b"](" + system + b"e") + b"R")
     yield "build.pth", archive(dict_of(a=name("os", "environ") + b"}" + text("a") + text("b") + b"sb"))
     yield "setattr.pth", archive(name("collections", "OrderedDict") + b")R}" + text("items") + text("x") + b"sb")
-    yield "class-path.pth", archive(name("evilmod", "Config") + b")\x81" + dict_of(class_path=text("evilmod.X")) + b"b")
     yield "memoised.pth", archive(name("os", "system") + b"q\x010h\x01" + tuple_of(text(command)) + b"R")
-    yield "hooks.pth", archive(
-        name("torch._utils", "_rebuild_tensor_v2")
-        + tuple_of(storage(1), number(0), b")", b")", b"\x89", dict_of(a=system))
-        + b"R"
+    yield (
+        "hooks.pth",
+        archive(
+            name("torch._utils", "_rebuild_tensor_v2")
+            + tuple_of(storage(1), number(0), b")", b")", b"\x89", dict_of(a=system))
+            + b"R"
+        ),
     )
     yield "persistent-module.pth", archive(tuple_of(text("module"), name("evilmod", "X"), text("a"), text("b")) + b"Q")
-    yield "numpy-array.pth", archive(
-        name("numpy.core.multiarray", "_reconstruct") + tuple_of(name("numpy", "ndarray")) + b"R"
+    yield (
+        "numpy-array.pth",
+        archive(name("numpy.core.multiarray", "_reconstruct") + tuple_of(name("numpy", "ndarray")) + b"R"),
     )
     yield "dotted.pth", archive(run("torch._utils", "_rebuild_tensor_v2.__globals__", "x"))
     yield "spaced.pth", archive(run("collections OrderedDict", "", "x"))
@@ -98,17 +106,19 @@ def _numbers(_command: str) -> Iterator[tuple[str, bytes]]:
     yield "no-data.pth", archive(GOOD)
     yield "odd-key.pth", archive(dict_of(a=tensor(4, (4,), (1,), key="../../etc/passwd")), DATA)
     yield "odd-device.pth", archive(dict_of(a=tensor(4, (4,), (1,), device="meta")), DATA)
-    laughs = b"](NNe" + b"".join(bytes([0x71, i]) + b"0](" + bytes([0x68, i, 0x68, i]) + b"e" for i in range(1, 60))
-    yield "laughs.pth", archive(laughs)
+    doubling = b"](Nq\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(60)) + b"e"
+    yield "laughs.pth", archive(doubling)
+    yield "tuple-key.pth", archive(b"}(" + text("a") + doubling + b"h\x3cNu")
     yield "itself.pth", archive(b"]q\x01h\x01a")
     yield "deep.pth", archive(b"](" * 50_000 + b"e" * 50_000)
-    key = b"N" + b"".join(b"q" + bytes([i]) + b"0" + bytes([0x68, i, 0x68, i]) + b"\x86" for i in range(1, 60))
-    yield "tuple-key.pth", archive(b"}" + key + b"Ns")
-    long = text("a" * 100_000) + b"q\x010"
+    long = b"](" + text("a" * 100_000) + b"q\x01"
     repeat = name("_codecs", "encode") + b"h\x01" + text("latin1") + b"\x86R"
-    yield "repeated-bytes.pth", archive(long + b"](" + repeat * 5_000 + b"e")
+    yield "repeated-bytes.pth", archive(long + repeat * 5_000 + b"e")
     path = name("pathlib", "PosixPath") + b"(" + b"h\x01" * 100 + b"tR"
-    yield "repeated-path.pth", archive(long + b"](" + path * 5_000 + b"e")
+    yield "repeated-path.pth", archive(long + path * 5_000 + b"e")
+    state = b"q\x02](" + (name("evilmod", "Config") + b")\x81h\x02b") * 2_000 + b"e"
+    keys = b"}(" + b"".join(text(f"k{i}") + b"N" for i in range(20_000)) + b"u"
+    yield "repeated-state-class-path.pth", archive(b"](" + keys + state + b"e")
     yield "colliding.pth", archive(b"}(" + b"".join(number(i * (2**61 - 1)) + b"N" for i in range(1, 50_000)) + b"u")
     yield "many-opcodes.pth", archive(b"](" + b"N" * 5_000_000 + b"e")
     yield "long-number.pth", archive(b"L" + b"9" * 5_000_000 + b"L\n")
@@ -215,9 +225,7 @@ def _overlapping() -> bytes:
     entries = content[start:end].split(b"PK\x01\x02")[1:]
     fat = shared[shared.index(b"PK\x01\x02") + 4 : shared.index(b"PK\x05\x06")]
     at = struct.pack("<L", start)
-    made = [entries[0]] + [
-        fat[:38] + at + fat[42:].replace(b"9999", b"%04d" % i) for i in range(1000)
-    ]
+    made = [entries[0], *(fat[:38] + at + fat[42:].replace(b"9999", b"%04d" % i) for i in range(1000))]
     directory = b"".join(b"PK\x01\x02" + entry for entry in made)
     body = content[:start] + shared[: shared.index(b"PK\x01\x02")]
     tail = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, len(made), len(made), len(directory), len(body), 0)

@@ -10,7 +10,17 @@ import sys
 import time
 from pathlib import Path
 
-WATCHED = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.spawn", "subprocess.", "socket.", "pty.", "ctypes.dl")
+WATCHED = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "os.spawn",
+    "subprocess.",
+    "socket.",
+    "pty.",
+    "ctypes.dl",
+)
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -32,6 +42,7 @@ def main(folder: Path) -> None:
             events.append(f"{event} {arguments[0]}")
 
     sys.addaudithook(hook)
+    before = _peak()
     rows = []
     for path in sorted(folder.iterdir()):
         head = b"PK" if path.name.startswith("header-0") else b""
@@ -45,9 +56,9 @@ def main(folder: Path) -> None:
         except TTSTrainError as error:
             verdict, code = str(error), error.exit_code
         rows.append({"file": path.name, "code": code, "verdict": verdict, "seconds": time.perf_counter() - start})
-    report = {"files": rows, "events": list(events), "mebibytes": _peak()}
+    report = {"files": rows, "events": list(events), "mebibytes": _peak() - before}
     events.clear()
-    pickle.loads(payload("true"))
+    pickle.loads(payload("true"))  # noqa: S301  # ours, and what the watch must see
     watching = False
     print(json.dumps({**report, "control": events}))
 
