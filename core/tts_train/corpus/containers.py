@@ -16,6 +16,7 @@ LOW_RATE = 16_000
 """Rates that exist in speech, in Hz; below the last one a voice sounds dull."""
 
 # ffmpeg, sox and others write the largest number they can when they do not know the length yet.
+_UNKNOWN = "starts with "
 _STREAMED = 0x7FFF0000
 _NEEDS_AV = {b"\x1aE\xdf\xa3": "Matroska/WebM", b"0&\xb2u": "WMA", b"FLV": "FLV", b"#!AMR": "AMR"}
 _HEAD = 4096
@@ -115,6 +116,15 @@ def foreign_format(file: BinaryIO) -> str | None:
     return next((name for mark, name in _NEEDS_AV.items() if head.startswith(mark)), None)
 
 
+def headerless_format(file: BinaryIO, name: str) -> str | None:
+    """Name the format of a file that has no header, which its suffix alone can tell; None for what is known not to be.
+
+    Any bytes decode as G.722, so a web page or a picture under this suffix must be told apart first.
+    """
+    bare = name.lower().endswith(".g722") and describe(file).startswith(_UNKNOWN)
+    return "G.722" if bare else None
+
+
 def describe(file: BinaryIO) -> str:
     """Say what a file that is no audio seems to be."""
     head = _peek(file)
@@ -131,7 +141,7 @@ def describe(file: BinaryIO) -> str:
         b"\x7fELF": "a program",
         b"PK": "a ZIP archive",
     }
-    return next((name for mark, name in names.items() if head.startswith(mark)), f"starts with {head[:8]!r}")
+    return next((name for mark, name in names.items() if head.startswith(mark)), f"{_UNKNOWN}{head[:8]!r}")
 
 
 def _check_wav(file: BinaryIO, order: str, size: int) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from tts_train.corpus.containers import (
     check_container,
     describe,
     foreign_format,
+    headerless_format,
     ogg_is_cut,
 )
 from tts_train.corpus.mpeg import with_known_length
@@ -71,7 +72,7 @@ def decode(file: BinaryIO, *, name: str, start: float | None, end: float | None,
             suffix = PurePath(name).suffix.lower()
             odd = bool(suffix) and suffix not in _SUFFIXES.get(sound.format, (suffix,))
     except soundfile.LibsndfileError as error:
-        return _decode_other(file, error, start, end, limits)
+        return _decode_other(file, name, error, start, end, limits)
     except (MemoryError, RuntimeError, ValueError, OSError) as error:
         raise AudioRejected("decode_error", str(error) or type(error).__name__) from None
     return Signal(signal.samples, signal.rate, signal.coarse, (*warnings, *(("suffix_mismatch",) if odd else ())))
@@ -156,9 +157,16 @@ def _check_cut(sound: Any, file: BinaryIO, warnings: tuple[str, ...]) -> None:  
             raise AudioRejected("truncated", f"{present} of {claimed} bytes are there")
 
 
-def _decode_other(file: BinaryIO, error: Any, start: float | None, end: float | None, limits: Limits) -> Signal:  # noqa: ANN401
+def _decode_other(
+    file: BinaryIO,
+    name: str,
+    error: Any,  # noqa: ANN401 - soundfile is not typed
+    start: float | None,
+    end: float | None,
+    limits: Limits,
+) -> Signal:
     """Decode what libsndfile refused, or say why not."""
-    foreign = foreign_format(file)
+    foreign = foreign_format(file) or headerless_format(file, name)
     if foreign:
         from tts_train.corpus.decode_av import decode_av
 

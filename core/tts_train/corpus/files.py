@@ -15,7 +15,7 @@ from unicodedata import normalize
 
 AUDIO_SUFFIXES = (
     ".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".mp4", ".mka", ".wma",
-    ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf", ".au", ".oga",
+    ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf", ".au", ".oga", ".g722",
 )  # fmt: skip
 AUDIO_FOLDERS = ("", "wavs", "wav", "audio", "clips")
 

@@ -273,3 +273,22 @@ def test_pace():
         with pytest.raises(AudioRejected) as caught:
             check_pace(text, seconds)
         assert caught.value.reason == "text_audio_mismatch"
+
+
+def test_g722_has_no_header_and_is_known_by_its_suffix(tmp_path):
+    av = pytest.importorskip("av")
+    path = tmp_path / "raw.g722"
+    tone = (np.sin(np.arange(16000) * 0.2) * 12000).astype(np.int16)
+    with av.open(path, "w", format="g722") as output:
+        stream = output.add_stream("g722", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone[None], format="s16", layout="mono")
+        frame.sample_rate = 16000
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            output.mux(packet)
+    audio = read_audio(path, sample_rate=None)
+    assert audio.source_rate == 16000
+    assert audio.seconds == pytest.approx(1.0, abs=0.01)
+    assert verdict(path)[0] == "kept"
+    page = tmp_path / "page.g722"
+    page.write_text("<html>404</html>")
+    assert verdict(page)[0] == "not_audio"
