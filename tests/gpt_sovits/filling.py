@@ -21,7 +21,8 @@ def hash_u(name: str, count: int) -> NDArray[np.float64]:
         x ^= x >> np.uint32(shift)
         x = (x.astype(np.uint64) * np.uint64(factor)).astype(np.uint32)
     x ^= x >> np.uint32(16)
-    return x.astype(np.float64) / 2.0**31 - 1.0
+    u: NDArray[np.float64] = x.astype(np.float64) / 2.0**31 - 1.0
+    return u
 
 
 def fill(name: str, shape: Sequence[int], *, salt: str = "", dtype: torch.dtype = torch.float64) -> Tensor | None:

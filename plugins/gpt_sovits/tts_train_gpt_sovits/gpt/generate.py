@@ -121,7 +121,7 @@ class _Cache:
     """Keys and values of every layer, in room for all tokens to come."""
 
     def __init__(self, network: GptNetwork, room: int) -> None:
-        config, weight = network.config, network.layers[0].qkv.weight
+        config, weight = network.config, network.head.weight
         shape = (config.layers, 2, 1, config.heads, room, config.width // config.heads)
         dtype = weight.dtype
         if torch.is_autocast_enabled(weight.device.type):
@@ -174,4 +174,3 @@ def _draw(logits: Tensor, options: SamplingOptions, generator: torch.Generator |
     chances = probabilities(logits, options)
     times = torch.empty_like(chances).exponential_(1, generator=generator)
     return (chances / times).argmax()
-

@@ -66,7 +66,7 @@ class GptOutput:
     @property
     def chosen_logps(self) -> Tensor:
         """Log-probability of each utterance's codes and its end (B,)."""
-        return torch.stack([-each.sum() for each in self.losses.split(self.counts)])
+        return torch.stack([-each.sum() for each in torch.split(self.losses, self.counts)])
 
     @property
     def rejected_logps(self) -> Tensor:
@@ -77,8 +77,8 @@ class GptOutput:
         """
         if self.rejected_losses is None or self.rejected_counts is None or self.shared is None:
             raise ValueError("The batch holds no rejected sequences.")
-        starts = zip(self.losses.split(self.counts), self.shared, strict=True)
-        suffixes = self.rejected_losses.split(self.rejected_counts)
+        starts = zip(torch.split(self.losses, self.counts), self.shared, strict=True)
+        suffixes = torch.split(self.rejected_losses, self.rejected_counts)
         parts = zip((each[:n].sum() for each, n in starts), suffixes, strict=True)
         return torch.stack([-(start + suffix.sum()) for start, suffix in parts])
 

@@ -159,7 +159,7 @@ def attend_grid(query: Tensor, key: Tensor, value: Tensor, grid: Grid, mask: Ten
     flat = grid.tokens.flatten()
 
     def spread(tensor: Tensor) -> Tensor:
-        return tensor.index_select(0, flat).unflatten(0, (rows, columns)).transpose(1, 2)
+        return tensor.index_select(0, flat).view(rows, columns, *tensor.shape[1:]).transpose(1, 2)
 
     done = scaled_dot_product_attention(spread(query), spread(key), spread(value), attn_mask=mask, dropout_p=dropout)
     return done.transpose(1, 2).flatten(0, 1).index_select(0, grid.cells).flatten(1)

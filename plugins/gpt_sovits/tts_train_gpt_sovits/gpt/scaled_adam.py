@@ -151,7 +151,7 @@ def _clipping_factor(stacks: list[_Stack], group: dict[str, Any]) -> float | Ten
         first["num_clipped"] = 0
     if step < period:
         return 1.0
-    factor = (first["model_norm_threshold"] / (norm + 1e-20)).clamp(max=1.0)
+    factor: Tensor = (first["model_norm_threshold"] / (norm + 1e-20)).clamp(max=1.0)
     first["num_clipped"] += int(factor < 1.0)
     return factor
 
@@ -199,11 +199,12 @@ def _move_scalar(stack: _Stack, gradient: Tensor, group: dict[str, Any]) -> None
 def _normed(stack: _Stack, gradient: Tensor, group: dict[str, Any], *, always: bool = False) -> Tensor:
     """Update the running square and return the gradient divided by its root."""
     state, beta2 = stack.state, group["betas"][1]
-    running = state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    running: Tensor = state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
     correction = 1 - beta2 ** (state["step"] + 1)
     if always or correction < _FULL_CORRECTION:
         running = running / correction
-    return gradient / (running.sqrt() + group["eps"])
+    normed: Tensor = gradient / (running.sqrt() + group["eps"])
+    return normed
 
 
 def _rms(values: Tensor) -> Tensor:
