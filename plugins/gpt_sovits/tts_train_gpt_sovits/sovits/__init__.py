@@ -1,0 +1,1 @@
+"""Stage ``sovits``: semantic tokens to speech, its networks, losses and audio functions."""
