@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from tts_train_gpt_sovits.gpt.dropout import dropout
 from tts_train_gpt_sovits.gpt.packing import BERT_WIDTH, PackedBatch, attend_grid, attend_spans, grid_mask
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
@@ -130,7 +131,7 @@ class Layer(nn.Module):
         return normed
 
     def _drop(self, states: Tensor) -> Tensor:
-        return F.dropout(states, self.dropout, self.training)
+        return dropout(states, self.dropout, training=self.training)
 
 
 class GptNetwork(nn.Module):
@@ -192,12 +193,12 @@ class GptNetwork(nn.Module):
         """Embed phonemes (..., X) with features (..., X, 1024) at positions (X,), all below ``longest``."""
         projected = self.bert_projection(bert.to(self.bert_projection.weight.dtype))
         states = self.text_position(self.phoneme_embedding(phonemes) + projected, positions, longest)
-        return F.dropout(states, self.config.dropout, self.training)
+        return dropout(states, self.config.dropout, training=self.training)
 
     def embed_codes(self, codes: Tensor, positions: Tensor, longest: int) -> Tensor:
         """Embed codes (..., Y) at positions (Y,), all below ``longest``."""
         states = self.code_position(self.code_embedding(codes), positions, longest)
-        return F.dropout(states, self.config.dropout, self.training)
+        return dropout(states, self.config.dropout, training=self.training)
 
     def run_layers(self, states: Tensor, attend: Attend) -> Tensor:
         """Return embedded states after all layers."""
@@ -209,11 +210,11 @@ class GptNetwork(nn.Module):
         return states
 
     def _packed_attention(self, batch: PackedBatch, device: torch.device) -> Attend:
-        dropout = self.attention_dropout
+        share = self.attention_dropout
         if self.kernel == "spans" or (self.kernel == "auto" and device.type == "cpu"):
-            return lambda _, query, key, value: attend_spans(query, key, value, batch["spans"], dropout)
+            return lambda _, query, key, value: attend_spans(query, key, value, batch["spans"], share)
         mask = grid_mask(batch["grid"])
-        return lambda _, query, key, value: attend_grid(query, key, value, batch["grid"], mask, dropout)
+        return lambda _, query, key, value: attend_grid(query, key, value, batch["grid"], mask, share)
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:

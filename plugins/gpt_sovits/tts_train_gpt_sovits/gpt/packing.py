@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from typing_extensions import NotRequired, TypedDict
 
+from tts_train_gpt_sovits.gpt import dropout as cheap
+
 BERT_WIDTH = 1024
 """Channels of a phoneme's BERT feature."""
 
@@ -149,7 +151,7 @@ def attend_spans(query: Tensor, key: Tensor, value: Tensor, spans: Sequence[Span
         keys, values = (_gather(each, ranges) for each in (key, value))
         mask = _later_hidden(span.end - span.start, keys.shape[2], query.device) if span.causal else None
         piece = query[:, :, span.start : span.end]
-        done.append(scaled_dot_product_attention(piece, keys, values, attn_mask=mask, dropout_p=dropout))
+        done.append(_attend(piece, keys, values, mask, dropout))
     return torch.cat(done, dim=2)[0].transpose(0, 1).flatten(1)
 
 
@@ -236,6 +238,16 @@ def _rows(before: int, own: Span) -> Tensor:
 
 def _ended(codes: Tensor, end: int) -> Tensor:
     return torch.cat([codes, codes.new_tensor([end])])
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    if not dropout or query.device.type != "cpu":
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    # A CPU has no fused kernel with dropout, and what stands in for it is slower than its parts.
+    scores = query @ key.transpose(2, 3) * query.shape[3] ** -0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return cheap.dropout(scores.softmax(-1).to(value.dtype), dropout) @ value
 
 
 def _gather(tensor: Tensor, ranges: Sequence[tuple[int, int]]) -> Tensor:
