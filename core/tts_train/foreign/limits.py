@@ -11,9 +11,9 @@ class Limits:
 
     pickle_bytes: int = 16 * 2**20
     """Largest pickle inside a file, in bytes."""
-    opcodes: int = 400_000
+    opcodes: int = 250_000
     """Most instructions of one pickle; a tensor takes about 30."""
-    nodes: int = 400_000
+    nodes: int = 250_000
     """Most values of the resulting tree, shared ones counted each time they are met."""
     depth: int = 64
     """Most levels of dicts, lists and tuples inside each other."""

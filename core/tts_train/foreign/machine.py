@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import pickletools
 from collections import OrderedDict
 from collections.abc import Callable, Collection
+from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from tts_train.foreign.calls import build, call, find_global, make, storage_type
 from tts_train.foreign.claims import ClaimError, StorageClaim, Tree, claim_storage
 from tts_train.foreign.limits import LIMITS, Limits
+from tts_train.foreign.opcodes import instructions
 from tts_train.foreign.refusal import refuse
 
 _PROTOCOL = 2
@@ -43,29 +44,28 @@ class PickleMachine:
         self._memo: dict[object, Any] = {}
         self._produced = 0
 
-    def run(self, stream: BinaryIO) -> Tree:
+    def run(self, stream: BytesIO) -> Tree:
         """Follow the pickle at the position of ``stream``, which is left behind its STOP.
 
         Raises:
             UnsafeFileError: with the position of the opcode and, where it names one, the global.
         """
-        name, position, count = "the start", stream.tell(), 0
         try:
-            for opcode, argument, place in pickletools.genops(stream):
-                name, position, count = opcode.name, place or 0, count + 1
-                if count > self._limits.opcodes:
-                    raise ClaimError(f"more than {self._limits.opcodes} opcodes")
-                if name == "STOP":
-                    return self._stop()
-                self._step(name, argument)
+            for count, (name, argument, place) in enumerate(instructions(stream)):
+                self._follow(name, argument, place, count)
+            return self._stop()
         except ClaimError as error:
-            raise refuse(self._path, f"{error}, in opcode {name} at byte {position} of its pickle") from None
-        except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
-            reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-            raise refuse(
-                self._path, f"its pickle is damaged after opcode {name} at byte {position} ({reason})"
-            ) from None
-        raise refuse(self._path, "its pickle has no end")
+            raise refuse(self._path, f"it holds {error}") from None
+
+    def _follow(self, name: str, argument: object, place: int, count: int) -> None:
+        try:
+            if count >= self._limits.opcodes:
+                raise ClaimError(f"more than {self._limits.opcodes} opcodes")
+            self._step(name, argument)
+        except ClaimError as error:
+            raise ClaimError(f"{error}, in opcode {name} at byte {place} of its pickle") from None
+        except (IndexError, KeyError):
+            raise ClaimError(f"a damaged pickle, in opcode {name} at byte {place}") from None
 
     def _step(self, name: str, argument: object) -> None:
         if name in _CONSTANTS:
@@ -80,8 +80,8 @@ class PickleMachine:
             _ACTIONS[name](self)
         elif name == "GLOBAL":
             self._global(str(argument))
-        elif name != "PROTO" or argument != _PROTOCOL:
-            raise ClaimError(f"an instruction that saving weights does not use ({name} {str(argument)[:40]})")
+        elif name == "PROTO" and argument != _PROTOCOL:
+            raise ClaimError(f"a pickle of protocol {argument}, and torch writes {_PROTOCOL}")
 
     def _stop(self) -> Tree:
         if len(self._stack) != 1 or self._marks:
@@ -91,7 +91,7 @@ class PickleMachine:
     def _global(self, words: str) -> None:
         found = find_global(words, self._classes)
         if found is None:
-            raise ClaimError(f"it names {words.replace(' ', '.', 1)[:100]!r}, which weights do not need")
+            raise ClaimError(f"the name {words.replace(' ', '.', 1)[:100]!r}, which weights do not need")
         self._stack.append(found)
 
     def _mark(self) -> None:

@@ -87,6 +87,7 @@ def _code(command: str) -> Iterator[tuple[str, bytes]]:
         "numpy-array.pth",
         archive(name("numpy.core.multiarray", "_reconstruct") + tuple_of(name("numpy", "ndarray")) + b"R"),
     )
+    yield "escaped.pth", archive(name("collections", "Ordered\\x44ict") + b")R")
     yield "dotted.pth", archive(run("torch._utils", "_rebuild_tensor_v2.__globals__", "x"))
     yield "spaced.pth", archive(run("collections OrderedDict", "", "x"))
     yield "sparse.pth", archive(run("torch._utils", "_rebuild_sparse_tensor", "x"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import pathlib
+import random
 import sys
 import types
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from pathlib import Path
 
 import numpy
@@ -172,3 +173,40 @@ def test_safetensors(tmp_path):
     read, metadata = read_safetensors(tmp_path / "a.safetensors")
     assert metadata == {"format": "pt"}
     assert_same({key: read[key] for key in tensors}, tensors)
+
+
+def test_damage_is_read_or_refused_and_nothing_else(tmp_path):
+    """Random damage to honest files never ends in any other error, and never in a second line."""
+    state = {"weight": nn.Linear(3, 2).state_dict(), "config": {"a": [1, 2.5, None]}, "place": Path("/x")}
+    torch.save(state, tmp_path / "a.pth")
+    torch.save(state, tmp_path / "b.pth", _use_new_zipfile_serialization=False)
+    save_file({"a": torch.rand(3), "b": torch.ones(2, 2)}, tmp_path / "c.safetensors")
+    dice, outcomes = random.Random(11), Counter()
+    for _ in range(600):
+        source = dice.choice(sorted(tmp_path.glob("[abc].*")))
+        path = tmp_path / f"damaged{source.suffix}"
+        path.write_bytes(damaged(source.read_bytes(), dice))
+        try:
+            (read_safetensors if path.suffix == ".safetensors" else read_torch)(path)
+            outcomes["read"] += 1
+        except UnsafeFileError as error:
+            outcomes["refused" if str(error).count("\n") == 0 else "wordy"] += 1
+    assert outcomes["wordy"] == 0
+    assert outcomes["refused"] > 300
+    assert outcomes["read"] > 20
+
+
+def damaged(content: bytes, dice: random.Random) -> bytes:
+    data = bytearray(content)
+    for _ in range(dice.choice([1, 1, 2, 4])):
+        place = dice.randrange(len(data))
+        match dice.randrange(4):
+            case 0:
+                data[place] = dice.randrange(256)
+            case 1:
+                data[place] ^= 1 << dice.randrange(8)
+            case 2:
+                del data[place : place + dice.randrange(1, 9)]
+            case _:
+                data[place : place + 4] = dice.choice([b"\xff" * 4, bytes(4), b"\0\0\0\x80", b"cos\n"])
+    return bytes(data)
