@@ -19,13 +19,13 @@ WATCHED = (
     "subprocess.",
     "socket.",
     "pty.",
-    "ctypes.dl",
+    "ctypes.",
 )
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 def main(folder: Path) -> None:
-    """Print, as JSON, the verdict, the processor seconds and the events of each file; then those of running a payload."""
+    """Print, as JSON, verdict, processor seconds and events of each file; then the events of running a payload."""
     import torch  # noqa: F401  # its import opens libraries, so it comes before the watch
 
     from tests.core.foreign.hostile import payload
