@@ -99,7 +99,8 @@ def build_optimizer(module: nn.Module, options: OptimizerOptions) -> Optimizer:
 def parameter_groups(module: nn.Module, options: OptimizerOptions) -> list[dict[str, Any]]:
     """Return the trainable parameters in at most two groups, those that decay first; a shared one counts once."""
     embeddings = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for parameter in module.parameters():
         if parameter.requires_grad:
             is_matrix = parameter.ndim > 1 and id(parameter) not in embeddings

@@ -52,9 +52,10 @@ def read_provenance(path: Path) -> Provenance:
 def _read(file: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return content["checkpoint"]["run_card"] if file.name == _CHECKPOINT_FILE else content  # type: ignore[no-any-return]
+        card: Mapping[str, Any] = content["checkpoint"]["run_card"] if file.name == _CHECKPOINT_FILE else content
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file} is damaged ({type(error).__name__}: {error}). Add --backend B and --stage S.") from error
+        raise DataError(f"{file} is damaged ({type(error).__name__}). Add --backend B and --stage S.") from error
+    return card
 
 
 def _from_mapping(content: Mapping[str, Any], source: Path) -> Provenance:

@@ -6,6 +6,7 @@ import pytest
 from lightning.pytorch import Callback
 from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
 from lightning.pytorch.strategies import SingleDeviceStrategy
+
 from tts_train import Backend, Format, Stage, hookimpl
 from tts_train.plugins import PluginError, Plugins
 

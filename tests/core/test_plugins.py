@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tts_train.errors import ConfigError
 from tts_train.plugins import PluginError, Plugins, installed_backends
 

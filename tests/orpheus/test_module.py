@@ -20,9 +20,9 @@ from tts_train.run.checkpoint import CARD_KEY, RunCard
 from tts_train.run.checkpoint_io import DirectoryCheckpointIO
 from tts_train_orpheus.adapters import LoraOptions, merge
 from tts_train_orpheus.base import load_base
-from tts_train_orpheus.module import DESCRIPTION, OrpheusModule
+from tts_train_orpheus.module import OrpheusModule
 from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
-from tts_train_orpheus.restore import load_trained
+from tts_train_orpheus.restore import DESCRIPTION, load_trained
 
 
 class Data(lightning.LightningDataModule):

@@ -16,14 +16,8 @@ from tests.orpheus.parity_llama import check
 from tts_train.errors import ConfigError
 from tts_train_orpheus import layout
 from tts_train_orpheus.adapters import LoraOptions, adapter_weights, apply_method, merge, trainable_parameters
-from tts_train_orpheus.network import (
-    HeadOptions,
-    OrpheusNetwork,
-    TinyOptions,
-    base_config,
-    empty_network,
-    load_base,
-)
+from tts_train_orpheus.base import TinyOptions, base_config, empty_network, load_base
+from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
 
 GOLDEN = Path(__file__).parent / "golden"
 ORPHEUS_3B = TinyOptions(hidden=3072, layers=28, heads=24, kv_heads=8, mlp=8192)

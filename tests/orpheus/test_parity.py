@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.orpheus import parity, parity_snac
 from tests.figures import Figure
+from tests.orpheus import parity, parity_snac
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parents[2]

@@ -22,14 +22,14 @@ class MetricsHistory(L.Callback):
     def __init__(self, run_dir: Path) -> None:
         self.history = History(Path(run_dir))
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:  # noqa: ARG002
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Join the trainer's loggers, unless this is a fast development run."""
         if stage != "fit" or getattr(trainer, "fast_dev_run", False):
             return
         if not any(isinstance(logger, _HistoryLogger) for logger in trainer.loggers):
             trainer.loggers = [*trainer.loggers, _HistoryLogger(self.history, trainer)]
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Drop what lies beyond the step that training starts from."""
         if trainer.is_global_zero:
             self.history.keep_until(trainer.global_step)
@@ -56,7 +56,7 @@ class _HistoryLogger(Logger):
         return str(self._history.path.parent)
 
     @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:  # noqa: ARG002
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         # Lightning's own step counts batches from 0; checkpoints are named by optimiser steps.
         values = {name: value for name, value in metrics.items() if name != "epoch"}
         self._history.append(values, step=self._trainer.global_step, epoch=self._trainer.current_epoch)

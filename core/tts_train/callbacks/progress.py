@@ -39,34 +39,34 @@ class ProgressLines(ProgressBar):
         """Write no lines; Lightning calls this on all processes but the first."""
         self._enabled = False
 
-    def print(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
+    def print(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Write what a module prints to stderr instead of stdout."""
         if self._enabled:
             write_line(" ".join(map(str, args)))
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start to measure the time that is left."""
         self._pace = Pace(done=trainer.global_step, every_s=self._every_s)
 
     def on_train_batch_end(
         self,
         trainer: L.Trainer,
-        pl_module: L.LightningModule,  # noqa: ARG002
-        outputs: Any,  # noqa: ANN401, ARG002
-        batch: Any,  # noqa: ANN401, ARG002
-        batch_idx: int,  # noqa: ARG002
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
     ) -> None:
         """Write a line when one is due."""
         if self._enabled and self._pace.due():
             write_line(self._line(trainer))
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the validation loss as soon as it is known."""
         loss = trainer.callback_metrics.get("val/loss")
         if self._enabled and loss is not None and not trainer.sanity_checking:
             write_line(f"Validation at step {trainer.global_step}: loss {float(loss):.4g}")
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the last line."""
         if self._enabled:
             write_line(self._line(trainer))

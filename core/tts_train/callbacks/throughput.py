@@ -39,20 +39,20 @@ class Throughput(L.Callback):
         self._busy = self._waited = 0.0
         self._paused, self._mark = True, clock()
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the first window; loading the first batch is not counted."""
         self._begin(trainer.global_step)
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave starting an epoch's workers out of the wait for data."""
         self.exclude(pl_module.device)
 
     def on_train_batch_start(
         self,
-        trainer: L.Trainer,  # noqa: ARG002
-        pl_module: L.LightningModule,  # noqa: ARG002
-        batch: Any,  # noqa: ANN401, ARG002
-        batch_idx: int,  # noqa: ARG002
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
     ) -> None:
         """End the wait for data, or a pause, and begin the step."""
         now = self._clock()
@@ -64,9 +64,9 @@ class Throughput(L.Callback):
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,
-        outputs: Any,  # noqa: ANN401, ARG002
+        outputs: Any,  # noqa: ANN401
         batch: Any,  # noqa: ANN401
-        batch_idx: int,  # noqa: ARG002
+        batch_idx: int,
     ) -> None:
         """Add the step's work; at a log point publish the window and begin the next."""
         for key, amount in _count(pl_module, batch).items():
@@ -89,9 +89,9 @@ class Throughput(L.Callback):
 
     def on_save_checkpoint(
         self,
-        trainer: L.Trainer,  # noqa: ARG002
+        trainer: L.Trainer,
         pl_module: L.LightningModule,
-        checkpoint: dict[str, Any],  # noqa: ARG002
+        checkpoint: dict[str, Any],
     ) -> None:
         """Pause until the next training batch."""
         self.exclude(pl_module.device)

@@ -57,7 +57,7 @@ def read_audio(
     start: float | None = None,
     end: float | None = None,
     root: Path | None = None,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
+    limits: Limits = Limits(),
 ) -> Audio:
     """Read a recording, or a stretch of it, as mono at ``sample_rate`` Hz (None: the file's own rate).
 
@@ -89,7 +89,7 @@ def read_utterance(
     *,
     sample_rate: int | None = None,
     root: Path | None = None,
-    limits: Limits = Limits(),  # noqa: B008
+    limits: Limits = Limits(),
 ) -> Audio:
     """Read the recording of an utterance and check that its length fits the text.
 

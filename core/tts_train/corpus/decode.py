@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, BinaryIO
 
@@ -26,6 +22,7 @@ from tts_train.corpus.containers import (
     ogg_is_cut,
 )
 from tts_train.corpus.mpeg import with_known_length
+from tts_train.corpus.stretch import Signal, silent_stderr, stretch
 
 _BLOCK_SECONDS = 4
 _NOT_RECOGNISED = 1
@@ -39,20 +36,6 @@ _SUFFIXES = {
 }  # fmt: skip
 # Encoders and decoders of MP3 differ in what they trim; a frame has 1152 samples.
 _MP3_SLACK = 2 * 1152
-_SEGMENT_SLACK = 0.1
-_stderr_lock = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """Samples as the file has them."""
-
-    samples: NDArray[np.float32]
-    """(time, channels), not empty."""
-    rate: int
-    coarse: bool
-    """Whether the file has 8-bit steps."""
-    warnings: tuple[str, ...] = ()
 
 
 def decode(file: BinaryIO, *, name: str, start: float | None, end: float | None, limits: Limits) -> Signal:
@@ -76,45 +59,6 @@ def decode(file: BinaryIO, *, name: str, start: float | None, end: float | None,
     except (MemoryError, RuntimeError, ValueError, OSError) as error:
         raise AudioRejected("decode_error", str(error) or type(error).__name__) from None
     return Signal(signal.samples, signal.rate, signal.coarse, (*warnings, *(("suffix_mismatch",) if odd else ())))
-
-
-@contextmanager
-def silent_stderr() -> Iterator[None]:
-    """Keep C libraries from printing about each damaged file; Python's own messages wait outside."""
-    with _stderr_lock:
-        try:
-            saved = os.dup(2)
-        except OSError:
-            yield  # there is no stderr to keep quiet
-            return
-        null = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(null, 2)
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(null)
-            os.close(saved)
-
-
-def stretch(start: float | None, end: float | None, *, frames: int, rate: int, limits: Limits) -> tuple[int, int]:
-    """Return (first frame, number of frames) of a stretch in a file of ``frames`` frames.
-
-    Raises:
-        AudioRejected: ``empty_audio``, ``bad_segment``, ``too_short`` or ``too_long``.
-    """
-    if frames <= 0:
-        raise AudioRejected("empty_audio", "0 samples")
-    first = round((start or 0.0) * rate)
-    last = frames if end is None else round(end * rate)
-    if first >= frames or last > frames + _SEGMENT_SLACK * rate or last <= first:
-        raise AudioRejected("bad_segment", f"from {start} to {end} s in a recording of {frames / rate:.2f} s")
-    count = min(last, frames) - first
-    if count < limits.min_seconds * rate:
-        raise AudioRejected("too_short", f"{count / rate:.3f} s, not at least {limits.min_seconds:g} s")
-    if count > limits.max_seconds * rate:
-        raise AudioRejected("too_long", f"{count / rate:.1f} s, not at most {limits.max_seconds:g} s")
-    return first, count
 
 
 def _sound_file(file: BinaryIO) -> Any:  # noqa: ANN401 - soundfile is not typed

@@ -9,12 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tts_train.corpus.containers import AudioRejected, Limits, check_claim
-from tts_train.corpus.decode import Signal, silent_stderr, stretch
+from tts_train.corpus.stretch import Signal, silent_stderr, stretch
 
 # Encoders pad the ends; a file that lacks more than this has lost sound.
 _SLACK_SECONDS = 0.25
-_FORMATS = {"MP4/M4A": "mp4", "AAC": "aac", "Matroska/WebM": "matroska", "WMA": "asf", "FLV": "flv", "AMR": "amr"}
-_FORMATS |= {"G.722": "g722"}  # raw, 16 kHz mono by its standard
+_FORMATS = {
+    "MP4/M4A": "mp4",
+    "AAC": "aac",
+    "Matroska/WebM": "matroska",
+    "WMA": "asf",
+    "FLV": "flv",
+    "AMR": "amr",
+    "G.722": "g722",  # raw, 16 kHz mono by its standard
+}
 
 
 def decode_av(file: BinaryIO, *, kind: str, start: float | None, end: float | None, limits: Limits) -> Signal:

@@ -49,7 +49,7 @@ def survey(
     layout: str = "auto",
     max_dropped: float | None = None,
     workers: int = 0,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
+    limits: Limits = Limits(),
     dropped_path: Path | None = None,
     progress: Progress | None = None,
     on_report: Callable[[dict[str, Any]], None] | None = None,
@@ -94,7 +94,7 @@ def survey(
     return report
 
 
-def probe(row: Utterance, *, root: Path | None = None, limits: Limits = Limits()) -> Probe | Rejected:  # noqa: B008
+def probe(row: Utterance, *, root: Path | None = None, limits: Limits = Limits()) -> Probe | Rejected:
     """Decode one recording and say what it is like, or why it cannot be used."""
     try:
         audio = read_utterance(row, root=root, limits=limits)

@@ -22,6 +22,7 @@ class TonesExport(ExportJob):
         """Write, read back, compare."""
         import torch
         from safetensors.torch import load_file, save_file
+
         from tts_train.run.checkpoint import open_checkpoint
 
         checkpoint = open_checkpoint(self.source)
@@ -44,8 +45,8 @@ class ToySynth(SynthJob):
     def run(self) -> Report:
         """Write a wave file."""
         import soundfile
-        from tts_train.run.checkpoint import open_checkpoint
 
+        from tts_train.run.checkpoint import open_checkpoint
         from tts_train_toy.network import SAMPLE_RATE
 
         checkpoint = open_checkpoint(self.source)

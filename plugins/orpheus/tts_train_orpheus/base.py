@@ -1,4 +1,4 @@
-"""The base that training starts from: a released checkpoint, a run of ours, or the tiny one."""
+"""The base that training starts from: a released or exported model, or the tiny one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 TINY = "tiny"
 """The value of ``--model.init_from`` that needs no files."""
 
-_ATTENTION = register()
+ATTENTION = register()
 _HUB_HELP = (
     "Give a local folder with config.json and *.safetensors, a run directory or checkpoint, 'tiny', or a hub name. "
     "The canopylabs weights are gated: accept their licence on the model's page and log in with 'hf auth login', or "
@@ -65,10 +65,7 @@ def base_config(init_from: str, tiny: TinyOptions = TinyOptions()) -> LlamaConfi
     """
     if init_from == TINY:
         return _tiny_config(tiny)
-    path = Path(init_from).expanduser()
-    if _is_run(path):
-        return _run_config(path)
-    _refuse_missing_folder(init_from, path)
+    _refuse_missing_folder(init_from, Path(init_from).expanduser())
     try:
         config = LlamaConfig.from_pretrained(init_from)
     except (OSError, ValueError) as error:
@@ -86,7 +83,7 @@ def empty_network(config: LlamaConfig, *, dtype: torch.dtype, device: str = "cpu
     from accelerate import init_empty_weights
 
     with _default_dtype(dtype), init_empty_weights(include_buffers=False):
-        lm = LlamaForCausalLM._from_config(config, attn_implementation=_ATTENTION)
+        lm = LlamaForCausalLM._from_config(config, attn_implementation=ATTENTION)
     lm.tie_weights()
     if device != "meta":
         for module in lm.modules():
@@ -113,13 +110,10 @@ def load_base(
     """
     if init_from == TINY:
         return _tiny(tiny, dtype)
-    path = Path(init_from).expanduser()
-    if _is_run(path):
-        return _from_run(path, dtype)
     base_config(init_from)
     try:
         lm = LlamaForCausalLM.from_pretrained(
-            init_from, dtype=dtype, attn_implementation=_ATTENTION, use_safetensors=True
+            init_from, dtype=dtype, attn_implementation=ATTENTION, use_safetensors=True
         )
     except (OSError, ValueError) as error:
         raise ConfigError(f"--model.init_from {init_from}: no weights could be read. {_HUB_HELP}") from error
@@ -136,30 +130,6 @@ def _check(config: LlamaConfig, init_from: str) -> None:
             f"--model.init_from {init_from} has {config.vocab_size} vocabulary rows. Orpheus has {layout.VOCAB_SIZE}, "
             f"or {layout.VOCAB_SIZE - 1} in the pretrained release; choose an Orpheus checkpoint."
         )
-
-
-def _is_run(path: Path) -> bool:
-    return (path / "MANIFEST.json").is_file() or (path / "checkpoints").is_dir()
-
-
-def _run_config(path: Path) -> LlamaConfig:
-    from tts_train_orpheus.sources import open_run
-
-    run = open_run(path)
-    return LlamaConfig.from_dict(run.checkpoint.state("orpheus_config")["orpheus_config"])
-
-
-def _from_run(path: Path, dtype: torch.dtype) -> LlamaForCausalLM:
-    """Load what a run trained; its adapters become part of the base."""
-    from tts_train_orpheus.adapters import merge
-    from tts_train_orpheus.sources import open_run
-
-    run = open_run(path)
-    network = run.network(dtype)
-    if run.adapted:
-        merge(network)
-    network.lm.set_attn_implementation(_ATTENTION)
-    return network.requires_grad_(True).train().lm
 
 
 def _refuse_missing_folder(init_from: str, path: Path) -> None:

@@ -48,7 +48,7 @@ class OrpheusData(PlannedDataModule):
         loss_on: Literal["all", "speech"] = "all",
         val_share: float = 0.05,
         val_path: str | None = None,
-        text_mix: TextMix = TextMix(),  # noqa: B008 - frozen
+        text_mix: TextMix = TextMix(),
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -15,8 +14,10 @@ from tts_train.errors import ConfigError
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
 from tts_train_orpheus import layout
 from tts_train_orpheus.adapters import LoraOptions, Method, apply_method, trainable_parameters
+from tts_train_orpheus.base import TinyOptions
 from tts_train_orpheus.metrics import TokenMetrics
-from tts_train_orpheus.network import HeadOptions, NetworkOutput, OrpheusNetwork, TinyOptions, base_config, load_base
+from tts_train_orpheus.network import HeadOptions, NetworkOutput, OrpheusNetwork
+from tts_train_orpheus.restore import DESCRIPTION, PREFIX, TIED_HEAD, check_names, initial_config, load_initial
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-DESCRIPTION = "orpheus_config"
-"""The key of a checkpoint that holds the Llama's configuration as plain values."""
-
-_PREFIX = "network."
-_TIED_HEAD = "lm.lm_head.weight"
 
 
 class OrpheusModule(LightningModule):
@@ -56,13 +51,13 @@ class OrpheusModule(LightningModule):
         self,
         init_from: str = "canopylabs/orpheus-3b-0.1-pretrained",
         method: Method = "full",
-        lora: LoraOptions = LoraOptions(),  # noqa: B008 - frozen
-        optimizer: OptimizerOptions = OptimizerOptions(),  # noqa: B008 - frozen
-        schedule: ScheduleOptions = ScheduleOptions(),  # noqa: B008 - frozen
-        head: HeadOptions = HeadOptions(),  # noqa: B008 - frozen
+        lora: LoraOptions = LoraOptions(),
+        optimizer: OptimizerOptions = OptimizerOptions(),
+        schedule: ScheduleOptions = ScheduleOptions(),
+        head: HeadOptions = HeadOptions(),
         gradient_checkpointing: bool = False,
         dtype: Literal["auto", "float32", "bfloat16"] = "auto",
-        tiny: TinyOptions = TinyOptions(),  # noqa: B008 - frozen
+        tiny: TinyOptions = TinyOptions(),
     ) -> None:
         super().__init__()
         self.init_from = init_from
@@ -82,7 +77,7 @@ class OrpheusModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Refuse data that the base cannot take, before any weight is loaded."""
-        config = base_config(self.init_from, self.tiny) if self.network is None else self.network.config
+        config = initial_config(self.init_from, self.tiny) if self.network is None else self.network.config
         self._check_length(config)
 
     def configure_model(self) -> None:
@@ -90,7 +85,7 @@ class OrpheusModule(LightningModule):
         if self.network is not None:
             return
         device = self._quantised_on()
-        network = OrpheusNetwork(load_base(self.init_from, dtype=self._load_dtype(), tiny=self.tiny), self.head)
+        network = OrpheusNetwork(load_initial(self.init_from, dtype=self._load_dtype(), tiny=self.tiny), self.head)
         apply_method(network, self.method, self.lora, device=device)
         if self.gradient_checkpointing:
             network.enable_checkpointing()
@@ -210,20 +205,5 @@ class OrpheusModule(LightningModule):
         assert self.network is not None
         if self.method == "full":
             names = set(self.network.state_dict(keep_vars=True))
-            return {_PREFIX + name for name in names if not (self.network.tied and name == _TIED_HEAD)}
-        return {_PREFIX + name for name in trainable_parameters(self.network)}
-
-
-def check_names(expected: set[str], given: Mapping[str, Any]) -> None:
-    """Refuse weights whose names are not those ``expected``.
-
-    Raises:
-        ConfigError: naming how many are missing or too many, and the first.
-    """
-    missing, foreign = sorted(expected - set(given)), sorted(set(given) - expected)
-    faults = [f"{len(n)} {what} (the first is {n[0]})" for what, n in (("missing", missing), ("unknown", foreign)) if n]
-    if faults:
-        raise ConfigError(
-            f"The checkpoint does not fit this run's network: {' and '.join(faults)}. Continue with the "
-            "--model.method, --model.lora and --model.init_from that it was made with."
-        )
+            return {PREFIX + name for name in names if not (self.network.tied and name == TIED_HEAD)}
+        return {PREFIX + name for name in trainable_parameters(self.network)}

@@ -12,23 +12,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tts_train.errors import ConfigError
 from tts_train.nn.linear_cross_entropy import HeadOutput, RowGroup, linear_cross_entropy
 from tts_train_orpheus import layout
-from tts_train_orpheus.base import TINY, TinyOptions, base_config, empty_network, load_base
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from tts_train_orpheus.batch import TokenBatch
-
-__all__ = [
-    "TINY",
-    "HeadOptions",
-    "NetworkOutput",
-    "OrpheusNetwork",
-    "TinyOptions",
-    "base_config",
-    "empty_network",
-    "load_base",
-]
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,76 @@
-"""A trained network from a run's model arguments and a checkpoint's weights, for synthesis and export."""
+"""A network from what a run of ours kept: to speak, to export, or to be the base of the next run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from transformers import LlamaConfig
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from tts_train.errors import ConfigError
-from tts_train_orpheus.adapters import LoraOptions, apply_method, trainable_parameters
-from tts_train_orpheus.module import check_names
-from tts_train_orpheus.network import OrpheusNetwork, TinyOptions, base_config, empty_network, load_base
+from tts_train.errors import ConfigError, DataError
+from tts_train.run.checkpoint import Checkpoint, open_checkpoint
+from tts_train.run.checkpoint_io import MANIFEST
+from tts_train_orpheus.adapters import LoraOptions, apply_method, merge, trainable_parameters
+from tts_train_orpheus.base import ATTENTION, TinyOptions, base_config, empty_network, load_base
+from tts_train_orpheus.network import OrpheusNetwork
 
-_PREFIX = "network."
-_TIED_HEAD = "lm.lm_head.weight"
+DESCRIPTION = "orpheus_config"
+"""The key of a checkpoint that holds the Llama's configuration as plain values."""
+PREFIX = "network."
+"""What stands before the network's names in a module's ``state_dict``."""
+TIED_HEAD = "lm.lm_head.weight"
+"""The second name of a tied embedding, which a checkpoint leaves out."""
+
 _DEFAULTS: Mapping[str, Any] = {"init_from": "canopylabs/orpheus-3b-0.1-pretrained", "method": "full"}
 
 Options = TypeVar("Options", LoraOptions, TinyOptions)
+
+
+def is_run(path: Path) -> bool:
+    """Tell whether a path is a run directory or one of its checkpoints."""
+    return (path / MANIFEST).is_file() or (path / "checkpoints").is_dir()
+
+
+def open_own(path: Path) -> Checkpoint:
+    """Open a run directory or a checkpoint of this backend.
+
+    Raises:
+        DataError: if there is none, it is damaged, or it belongs to another backend.
+    """
+    checkpoint = open_checkpoint(path)
+    if checkpoint.card.backend != "orpheus":
+        raise DataError(f"{path} is a run of backend {checkpoint.card.backend!r}, and this is Orpheus.")
+    return checkpoint
+
+
+def initial_config(init_from: str, tiny: TinyOptions = TinyOptions()) -> LlamaConfig:
+    """Return the configuration of what ``--model.init_from`` names, a run of ours included, without weights."""
+    path = Path(init_from).expanduser()
+    return LlamaConfig.from_dict(described(open_own(path))) if is_run(path) else base_config(init_from, tiny)
+
+
+def load_initial(
+    init_from: str, *, dtype: torch.dtype = torch.float32, tiny: TinyOptions = TinyOptions()
+) -> LlamaForCausalLM:
+    """Load what ``--model.init_from`` names, a run of ours included: its adapters become part of the base."""
+    path = Path(init_from).expanduser()
+    if not is_run(path):
+        return load_base(init_from, dtype=dtype, tiny=tiny)
+    checkpoint = open_own(path)
+    model = checkpoint.card.config.get("model") or {}
+    network = load_trained(model, checkpoint.weights(), description=described(checkpoint), dtype=dtype)
+    if model.get("method", "full") != "full":
+        merge(network)
+    network.lm.set_attn_implementation(ATTENTION)
+    return network.requires_grad_(True).train().lm
+
+
+def described(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the Llama's configuration that a checkpoint holds."""
+    return dict(checkpoint.state(DESCRIPTION)[DESCRIPTION])
 
 
 def load_trained(
@@ -45,14 +97,14 @@ def load_trained(
     """
     config = {**_DEFAULTS, **model_config.get("init_args", model_config)}
     tiny, method = _options(TinyOptions, config.get("tiny")), config["method"]
-    named = {name.removeprefix(_PREFIX): value for name, value in weights.items()}
+    named = {name.removeprefix(PREFIX): value for name, value in weights.items()}
     if method == "full":
-        llama = LlamaConfig.from_dict(dict(description)) if description else base_config(config["init_from"], tiny)
+        llama = LlamaConfig.from_dict(dict(description)) if description else initial_config(config["init_from"], tiny)
         network = OrpheusNetwork(empty_network(llama, dtype=dtype))
-        expected = set(network.state_dict()) - ({_TIED_HEAD} if network.tied else set())
-        named = {name: value for name, value in named.items() if name in expected or name != _TIED_HEAD}
+        expected = set(network.state_dict()) - ({TIED_HEAD} if network.tied else set())
+        named = {name: value for name, value in named.items() if name in expected or name != TIED_HEAD}
     elif method in ("lora", "qlora", "lora-8bit"):
-        network = OrpheusNetwork(load_base(config["init_from"], dtype=dtype, tiny=tiny))
+        network = OrpheusNetwork(load_initial(config["init_from"], dtype=dtype, tiny=tiny))
         apply_method(network, "lora", _options(LoraOptions, config.get("lora")))
         expected = set(trainable_parameters(network))
     else:
@@ -69,3 +121,18 @@ def _options(kind: type[Options], given: Options | Mapping[str, Any] | None) -> 
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     made: Options = kind(**values)
     return made
+
+
+def check_names(expected: set[str], given: Mapping[str, Any]) -> None:
+    """Refuse weights whose names are not those ``expected``.
+
+    Raises:
+        ConfigError: naming how many are missing or too many, and the first.
+    """
+    missing, foreign = sorted(expected - set(given)), sorted(set(given) - expected)
+    faults = [f"{len(n)} {what} (the first is {n[0]})" for what, n in (("missing", missing), ("unknown", foreign)) if n]
+    if faults:
+        raise ConfigError(
+            f"The checkpoint does not fit this run's network: {' and '.join(faults)}. Continue with the "
+            "--model.method, --model.lora and --model.init_from that it was made with."
+        )

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tts_train.data.shards import is_prepared, read_index
-from tts_train.errors import ConfigError, DataError
-from tts_train.run.checkpoint import Checkpoint, open_checkpoint
-from tts_train.run.checkpoint_io import MANIFEST
+from tts_train.errors import ConfigError
+from tts_train.run.checkpoint import Checkpoint
 from tts_train_orpheus.adapters import merge
 from tts_train_orpheus.base import TINY, TinyOptions, load_base
-from tts_train_orpheus.module import DESCRIPTION
 from tts_train_orpheus.network import OrpheusNetwork
-from tts_train_orpheus.restore import load_trained
+from tts_train_orpheus.restore import described, is_run, load_trained, open_own
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -90,9 +88,8 @@ class TrainedRun:
 
     def network(self, dtype: torch.dtype = torch.float32) -> OrpheusNetwork:
         """Rebuild the trained network on the CPU; adapters are in place and not merged."""
-        described = self.checkpoint.state(DESCRIPTION).get(DESCRIPTION)
-        network = load_trained(self.model, self.checkpoint.weights(), description=described, dtype=dtype)
-        # The packed attention of training has neither a cache nor padding on the left.
+        description = described(self.checkpoint)
+        network = load_trained(self.model, self.checkpoint.weights(), description=description, dtype=dtype)
         network.lm.set_attn_implementation("sdpa")
         return network
 
@@ -130,21 +127,13 @@ class Voice:
     """Names that stand before the texts of the training data, as far as they are known."""
 
 
-def is_run(path: Path) -> bool:
-    """Tell whether a path is a run directory or one of its checkpoints."""
-    return (path / MANIFEST).is_file() or (path / "checkpoints").is_dir()
-
-
 def open_run(path: Path) -> TrainedRun:
     """Open a run directory or a checkpoint for export.
 
     Raises:
         DataError: if there is none, it is damaged, or it belongs to another backend.
     """
-    checkpoint = open_checkpoint(path)
-    if checkpoint.card.backend != "orpheus":
-        raise DataError(f"{path} is a run of backend {checkpoint.card.backend!r}, and this is Orpheus's exporter.")
-    return TrainedRun(checkpoint=checkpoint)
+    return TrainedRun(checkpoint=open_own(path))
 
 
 def open_voice(source: Path, *, device: torch.device, dtype: torch.dtype, tokenizer: str | None = None) -> Voice:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from tests.core.callbacks.small import Tiny, fit
 from tts_train.callbacks.history import MetricsHistory
 from tts_train.report.history import History, series
-
-from tests.core.callbacks.small import Tiny, fit
 
 
 def test_values_are_written_under_the_step_that_was_just_done(tmp_path):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 
 from lightning.pytorch.callbacks import RichProgressBar
+
+from tests.core.callbacks.small import Tiny, fit
 from tts_train.callbacks.progress import ProgressLines, progress_bar
 from tts_train.callbacks.throughput import Throughput
 from tts_train.progress import Pace, Progress, duration
-
-from tests.core.callbacks.small import Tiny, fit
 
 
 def test_lines_tell_step_loss_speed_and_stdout_stays_clean(capsys):

@@ -6,11 +6,11 @@ import time
 
 import lightning as L
 import pytest
+
+from tests.core.callbacks.small import Tiny, fit
 from tts_train.callbacks.history import MetricsHistory
 from tts_train.callbacks.throughput import Throughput
 from tts_train.report.history import History, series
-
-from tests.core.callbacks.small import Tiny, fit
 
 
 def test_speeds_follow_the_time_of_a_step_and_the_wait_for_data(tmp_path):

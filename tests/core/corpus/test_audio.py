@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soxr
-from tts_train.corpus import REASONS, WARNINGS, AudioRejected, Limits, check_pace, read_audio
 
 from tests.core.corpus.malformed import cases, odd_paths
 from tests.core.corpus.sounds import RATE, TEXT, encoded, voice
+from tts_train.corpus import REASONS, WARNINGS, AudioRejected, Limits, check_pace, read_audio
 
 ALL = list(cases())
 

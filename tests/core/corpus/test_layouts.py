@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from tts_train.corpus import LAYOUTS, Rejected, TokenRow, Utterance, open_corpus, read_audio, utterance_id
-from tts_train.errors import DataError, MissingExtraError
 
 from tests.core.corpus.sounds import TEXT, encoded, voice, write_clips
+from tts_train.corpus import LAYOUTS, Rejected, TokenRow, Utterance, open_corpus, read_audio, utterance_id
+from tts_train.errors import DataError, MissingExtraError
 
 ROWS = [f"{TEXT} Number {n}." for n in range(3)]
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from tts_train.corpus import REASONS, WARNINGS, Ledger, Rejected, Utterance
 from tts_train.errors import DataError
 

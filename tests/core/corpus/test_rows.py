@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tts_train.corpus import Ledger, Rejected, Utterance, kept_utterances, open_corpus
-from tts_train.errors import DataError
 
 from tests.core.corpus.sounds import TEXT, encoded, write_clips
+from tts_train.corpus import Ledger, Rejected, Utterance, kept_utterances, open_corpus
+from tts_train.errors import DataError
 
 
 def outcomes(path: Path, **options: object) -> list[str]:

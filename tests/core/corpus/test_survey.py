@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tts_train.corpus import survey
-from tts_train.errors import DataError
 
 from tests.core.corpus.malformed import cases
 from tests.core.corpus.sounds import RATE, TEXT, encoded, voice, write_clips
+from tts_train.corpus import survey
+from tts_train.errors import DataError
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+
 from tts_train.data.sampler import PlannedBatchSampler
 from tts_train.errors import DataError
 

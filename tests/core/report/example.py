@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
+
 from tts_train.data.lengths import describe_lengths
 from tts_train.report import History, write_sample
 

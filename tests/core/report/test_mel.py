@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tts_train.errors import DataError
-from tts_train.report import mel
 
 from tests.core.report.example import clip
+from tts_train.errors import DataError
+from tts_train.report import mel
 
 RATE = 24_000
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import soundfile as sf
 from PIL import Image
+
+from tests.core.report.example import STEPS, TEXTS, clip, make_run
 from tts_train.errors import ConfigError
 from tts_train.report import History, write_report, write_sample
 from tts_train.report.chart import Line, line_chart, nice_ticks, number
-
-from tests.core.report.example import STEPS, TEXTS, clip, make_run
 
 VOID = {"meta", "img", "path", "rect", "br", "link", "input"}
 

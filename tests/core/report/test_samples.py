@@ -10,10 +10,10 @@ import pytest
 import soundfile as sf
 import torch
 from PIL import Image
-from tts_train.errors import DataError
-from tts_train.report import write_sample
 
 from tests.core.report.example import clip
+from tts_train.errors import DataError
+from tts_train.report import write_sample
 
 
 def test_sound_picture_and_facts_lie_next_to_each_other(tmp_path):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+
 from tts_train.errors import DataError, DiskError, NumericError
 from tts_train.run.checkpoint_io import MANIFEST, DirectoryCheckpointIO, load_state, verify
 from tts_train.run.tree import NotRepresentableError

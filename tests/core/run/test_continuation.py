@@ -11,11 +11,11 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping
+
+from tests.core.run.toy import Toy, ToyData, digest, run
 from tts_train.errors import Interrupted
 from tts_train.run.checkpoint_io import load_state
 from tts_train.run.directory import RunDirectory
-
-from tests.core.run.toy import Toy, ToyData, digest, run
 
 
 def same(a, b) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from tts_train.errors import DataError, DiskError
 from tts_train.run.checkpoint import RunCard, open_checkpoint
 from tts_train.run.checkpoint_io import MANIFEST, DirectoryCheckpointIO

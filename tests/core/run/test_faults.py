@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from tests.core.run.test_continuation import last_of
+from tests.core.run.toy import Toy, digest, run
 from tts_train.errors import ConfigError, DiskError, Interrupted, NumericError, RunLockedError
 from tts_train.run.checkpoint_io import MANIFEST, verify
 from tts_train.run.directory import RunDirectory
 from tts_train.run.session import code
-
-from tests.core.run.test_continuation import last_of
-from tests.core.run.toy import Toy, digest, run
 
 
 def fork(work: Callable[[], object]) -> int:

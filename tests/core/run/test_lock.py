@@ -10,6 +10,7 @@ import signal
 import time
 
 import pytest
+
 from tts_train.errors import RunLockedError
 from tts_train.run.lock import RunLock, _identity
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 
 import pytest
+
+from tests.core.run.test_continuation import last_of, only
+from tests.core.run.toy import Toy, run
 from tts_train.callbacks.checkpoint import CheckpointOptions
 from tts_train.errors import ConfigError
 from tts_train.run.checkpoint import open_checkpoint
 from tts_train.run.checkpoint_io import load_state
 from tts_train.run.difference import differences
 from tts_train.run.directory import RunDirectory
-
-from tests.core.run.test_continuation import last_of, only
-from tests.core.run.toy import Toy, run
 
 CONFIG = {"model": {"init_from": "tiny", "lr": 0.05, "lora": {"rank": 8}}, "data": {"path": "a"}}
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import Dataset
+
 from tts_train.callbacks.checkpoint import CheckpointOptions
 from tts_train.data.module import PlannedDataModule
 from tts_train.data.plan import shuffled
