@@ -131,10 +131,10 @@ class OrpheusModule(LightningModule):
         schedule = build_schedule(optimizer, self.schedule_options, self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def count_work(self, batch: TokenBatch) -> dict[str, float]:
-        """Return the real tokens and the seconds of audio in a batch, for throughput."""
+    def count_work(self, batch: TokenBatch) -> dict[str, float | Tensor]:
+        """Return the real tokens and the seconds of audio in a batch, for throughput; nothing waits for the device."""
         ids = batch["input_ids"]
-        tokens = ids.numel() if batch["cu_seqlens"] is not None else int((ids != layout.PAD).sum())
+        tokens = ids.numel() if batch["cu_seqlens"] is not None else (ids != layout.PAD).sum()
         return {"tokens": tokens, "audio_seconds": batch["audio_seconds"]}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
