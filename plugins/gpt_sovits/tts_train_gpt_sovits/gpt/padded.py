@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.utils.rnn import pad_sequence
 
 from tts_train_gpt_sovits.gpt.network import Attend, GptNetwork, in_top3, token_losses
+from tts_train_gpt_sovits.gpt.packing import PackedBatch
 
 PaddedLayout = Literal["upstream", "legacy"]
 """``upstream``: since July 2025; texts are padded on the right but masked on the left, so a shorter text loses its
@@ -88,6 +90,39 @@ def padded_mask(batch: PaddedBatch, layout: PaddedLayout) -> Tensor:
     real = torch.cat([in_text, place[:codes] < batch.code_lengths[:, None]], dim=1)
     order = place <= place.clamp(min=texts - 1)[:, None]
     return (real[:, None] & order)[:, None]
+
+
+def unpack(batch: PackedBatch) -> PaddedBatch:
+    """Return a packed batch's utterances with their chosen codes as a padded batch."""
+    lengths = [count - 1 for count in batch["counts"]]
+    return _padded(batch, list(torch.split(batch["codes"][: sum(lengths)], lengths)))
+
+
+def unpack_rejected(batch: PackedBatch) -> PaddedBatch:
+    """Return the same utterances with their rejected codes.
+
+    Raises:
+        ValueError: if the batch holds no pairs.
+    """
+    if "rejected_counts" not in batch:
+        raise ValueError("The batch holds no rejected sequences.")
+    lengths = [count - 1 for count in batch["counts"]]
+    suffixes = [count - 1 for count in batch["rejected_counts"]]
+    chosen = torch.split(batch["codes"][: sum(lengths)], lengths)
+    rest = torch.split(batch["codes"][sum(lengths) :], suffixes)
+    starts = [codes[:count] for codes, count in zip(chosen, batch["shared"], strict=True)]
+    return _padded(batch, [torch.cat(parts) for parts in zip(starts, rest, strict=True)])
+
+
+def _padded(batch: PackedBatch, codes: list[Tensor]) -> PaddedBatch:
+    lengths = [span.end - span.start for span in batch["spans"][: len(codes)]]
+    return PaddedBatch(
+        phonemes=pad_sequence(list(torch.split(batch["phonemes"], lengths)), batch_first=True),
+        text_lengths=batch["phonemes"].new_tensor(lengths),
+        bert=pad_sequence(list(torch.split(batch["bert"], lengths)), batch_first=True),
+        codes=pad_sequence(codes, batch_first=True),
+        code_lengths=batch["phonemes"].new_tensor([len(each) for each in codes]),
+    )
 
 
 def _ended(batch: PaddedBatch, end: int) -> Tensor:
