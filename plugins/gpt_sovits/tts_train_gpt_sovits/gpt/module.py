@@ -1,12 +1,8 @@
-"""The training loops of the stages ``gpt`` and ``dpo``; each argument is a flag below ``--model``."""
+"""The training loop of the stage ``gpt``; each argument is a flag below ``--model``."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
-from copy import deepcopy
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -15,22 +11,16 @@ from torch import Tensor
 
 from tts_train.errors import ConfigError
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
-from tts_train_gpt_sovits.files import read_s1
-from tts_train_gpt_sovits.gpt.dpo import UPSTREAM_BETA, Preference, preference
-from tts_train_gpt_sovits.gpt.names import config_from_upstream, config_to_upstream, from_upstream
-from tts_train_gpt_sovits.gpt.network import GptConfig, GptNetwork, GptOutput
+from tts_train_gpt_sovits.gpt.base import TINY, TinyOptions, load_network
+from tts_train_gpt_sovits.gpt.names import config_to_upstream
+from tts_train_gpt_sovits.gpt.network import GptNetwork, GptOutput
 from tts_train_gpt_sovits.gpt.packing import PackedBatch
-from tts_train_gpt_sovits.gpt.padded import padded_forward, unpack, unpack_rejected
+from tts_train_gpt_sovits.gpt.padded import padded_forward, unpack
 from tts_train_gpt_sovits.gpt.scaled_adam import ScaledAdam
 from tts_train_gpt_sovits.gpt.schedule import build_upstream_schedule
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
-
-logger = logging.getLogger(__name__)
-
-TINY = "tiny"
-"""The value of ``init_from`` that makes a small network of chance."""
 
 DESCRIPTION = "gpt_config"
 """The key of a checkpoint that holds the network's sizes, as upstream writes them."""
@@ -46,24 +36,6 @@ class ScaledAdamOptions:
     """Clip the main step too, which upstream means to and does not."""
 
 
-@dataclass(frozen=True)
-class TinyOptions:
-    """Sizes of the network that ``init_from: tiny`` makes."""
-
-    phonemes: int = 732
-    """Rows of the phoneme table."""
-    width: int = 32
-    """Channels; a multiple of twice ``heads``."""
-    heads: int = 2
-    """Attention heads."""
-    layers: int = 2
-    """Layers."""
-
-    def __post_init__(self) -> None:
-        if min(self.phonemes, self.width, self.heads, self.layers) < 1 or self.width % (2 * self.heads):
-            raise ConfigError(f"--model.tiny needs sizes of 1 or more, width a multiple of twice heads; it is {self}.")
-
-
 class GptModule(LightningModule):
     """Train the text-to-semantic network.
 
@@ -73,7 +45,8 @@ class GptModule(LightningModule):
         scaled_adam: The numbers of the first.
         optimizer: The second.
         schedule: Its learning rate over the run.
-        padding: ``none`` computes and trains real tokens only; ``upstream`` mirrors its padded batches, fault included.
+        padding: ``none`` computes and trains real tokens only; ``upstream`` mirrors its padded batches, fault included,
+            while validation stays without padding.
         dropout: Share dropped in training.
         gradient_checkpointing: Recompute each layer in backward: more arithmetic for a fraction of the memory.
         tiny: Sizes of the network that ``init_from: tiny`` makes.
@@ -89,7 +62,7 @@ class GptModule(LightningModule):
         padding: Literal["none", "upstream"] = "none",
         dropout: float = 0.1,
         gradient_checkpointing: bool = False,
-        tiny: TinyOptions = TinyOptions(),
+        tiny: TinyOptions = TinyOptions(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
         if not 0 <= dropout < 1:
@@ -183,114 +156,3 @@ class GptModule(LightningModule):
     @staticmethod
     def _counts(output: GptOutput) -> Tensor:
         return output.losses.new_tensor(output.counts)
-
-
-class DpoModule(GptModule):
-    """Train the text-to-semantic network on pairs, chosen over rejected.
-
-    Args:
-        beta: How strongly the network is held to the reference.
-        label_smoothing: Share of pairs thought to be the wrong way round.
-        reference: ``none`` as upstream; ``start`` holds the network to a frozen copy of itself as it began.
-        sft_weight: Weight of the ordinary loss beside the preference.
-        **gpt: As for the stage ``gpt``. With ``padding: upstream`` the loss is upstream's: the sum of the ordinary
-            losses and the preference, both over padded rows; reference, smoothing and weight must be left alone.
-    """
-
-    def __init__(
-        self,
-        beta: float = UPSTREAM_BETA,
-        label_smoothing: float = 0.0,
-        reference: Literal["none", "start"] = "none",
-        sft_weight: float = 1.0,
-        **gpt: Any,  # noqa: ANN401 - GptModule's own
-    ) -> None:
-        super().__init__(**gpt)
-        if beta <= 0 or sft_weight < 0 or not 0 <= label_smoothing < 0.5:
-            raise ConfigError(
-                "--model.beta must be above 0, --model.sft_weight 0 or more and --model.label_smoothing from 0 to "
-                f"below 0.5; {beta}, {sft_weight} and {label_smoothing} were given."
-            )
-        if self.padding == "upstream" and (reference, sft_weight, label_smoothing) != ("none", 1.0, 0.0):
-            raise ConfigError(
-                "--model.padding upstream is upstream's objective, which has no reference, sft_weight or "
-                "label_smoothing; leave them out, or use --model.padding none."
-            )
-        self.beta = beta
-        self.label_smoothing = label_smoothing
-        self.reference = reference
-        self.sft_weight = sft_weight
-        # In a list, so that the frozen copy is neither trained nor saved: it is made again from init_from.
-        self._frozen: list[GptNetwork] = []
-
-    def configure_model(self) -> None:
-        """Build the network and its reference, once."""
-        built = self.network is not None
-        super().configure_model()
-        if self.reference == "start" and not built:
-            self._frozen = [deepcopy(self._built).requires_grad_(False).eval()]
-
-    def training_step(self, batch: PackedBatch, batch_idx: int) -> Tensor:
-        """Return the preference and the weighted ordinary loss."""
-        if self.padding == "upstream":
-            chosen, rejected = (padded_forward(self._built, of) for of in (unpack(batch), unpack_rejected(batch)))
-            prefers = preference(chosen.logps, rejected.logps, beta=self.beta)
-            sft, loss = chosen.losses.mean(), chosen.loss_sum + prefers.loss
-        else:
-            output = self._forward(batch)
-            prefers, sft = self._preference(output, batch), output.losses.mean()
-            loss = prefers.loss + self.sft_weight * sft
-        figures = {"loss": sft, "preference": prefers.loss, "margin": prefers.margins.mean()}
-        figures["pair_accuracy"] = prefers.accuracy
-        self.log_dict({f"train/{name}": value.detach() for name, value in figures.items()}, batch_size=1)
-        return loss
-
-    def validation_step(self, batch: PackedBatch, batch_idx: int) -> None:
-        """Add a batch to the sums, with its pairs."""
-        super().validation_step(batch, batch_idx)
-        prefers = self._preference(self._forward(batch), batch)
-        count = len(prefers.margins)
-        self._add("preference", prefers.loss * count, count)
-        self._add("margin", prefers.margins.sum(), count)
-        self._add("pair_accuracy", prefers.accuracy * count, count)
-
-    def _preference(self, output: GptOutput, batch: PackedBatch) -> Preference:
-        held = None
-        if self._frozen:
-            with torch.no_grad():
-                start = self._frozen[0].to(self.device)(batch)
-            held = (start.chosen_logps, start.rejected_logps)
-        return preference(
-            output.chosen_logps,
-            output.rejected_logps,
-            beta=self.beta,
-            label_smoothing=self.label_smoothing,
-            reference=held,
-        )
-
-
-def load_network(source: str, *, tiny: TinyOptions, dropout: float) -> GptNetwork:
-    """Return the network of a GPT file in float32, or a small one of chance for ``tiny``.
-
-    Raises:
-        ConfigError: if the file's sizes or tensors are not those of this network.
-        DataError: if it is no GPT file.
-        UnsafeFileError: if it could run code.
-    """
-    if source == TINY:
-        sizes = GptConfig(tiny.phonemes, width=tiny.width, heads=tiny.heads, layers=tiny.layers, dropout=dropout)
-        return GptNetwork(sizes)
-    file = read_s1(Path(source))
-    model = file.config.get("model", {})
-    if not isinstance(model, Mapping):
-        raise ConfigError(f"{source} does not say its sizes. Give a GPT file of GPT-SoVITS.")
-    with torch.device("meta"):
-        network = GptNetwork(replace(config_from_upstream(model), dropout=dropout))
-    network.to_empty(device="cpu")
-    network.load_state_dict(
-        {name: tensor.float() for name, tensor in from_upstream(file.weights, network.state_dict()).items()}
-    )
-    logger.info(
-        "GPT %s from %s, %s parameters.", file.recognised.version, source, sum(p.numel() for p in network.parameters())
-    )
-    return network

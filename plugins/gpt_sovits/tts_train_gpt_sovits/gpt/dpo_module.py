@@ -1,0 +1,100 @@
+"""The training loop of the stage ``dpo``; each argument is a flag below ``--model``."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from tts_train.errors import ConfigError
+from tts_train_gpt_sovits.gpt.dpo import UPSTREAM_BETA, Preference, preference
+from tts_train_gpt_sovits.gpt.module import GptModule
+from tts_train_gpt_sovits.gpt.network import GptNetwork, GptOutput
+from tts_train_gpt_sovits.gpt.packing import PackedBatch
+from tts_train_gpt_sovits.gpt.padded import padded_forward, unpack, unpack_rejected
+
+
+class DpoModule(GptModule):
+    """Train the text-to-semantic network on pairs, chosen over rejected.
+
+    Args:
+        beta: How strongly the network is held to the reference.
+        label_smoothing: Share of pairs thought to be the wrong way round.
+        reference: ``none`` as upstream; ``start`` holds the network to a frozen copy of itself as it began.
+        sft_weight: Weight of the ordinary loss beside the preference.
+        **gpt: As for the stage ``gpt``. With ``padding: upstream`` the loss is upstream's: the sum of the ordinary
+            losses and the preference, both over padded rows; reference, smoothing and weight must be left alone.
+    """
+
+    def __init__(
+        self,
+        beta: float = UPSTREAM_BETA,
+        label_smoothing: float = 0.0,
+        reference: Literal["none", "start"] = "none",
+        sft_weight: float = 1.0,
+        **gpt: Any,  # noqa: ANN401 - GptModule's own
+    ) -> None:
+        super().__init__(**gpt)
+        if beta <= 0 or sft_weight < 0 or not 0 <= label_smoothing < 0.5:
+            raise ConfigError(
+                "--model.beta must be above 0, --model.sft_weight 0 or more and --model.label_smoothing from 0 to "
+                f"below 0.5; {beta}, {sft_weight} and {label_smoothing} were given."
+            )
+        if self.padding == "upstream" and (reference, sft_weight, label_smoothing) != ("none", 1.0, 0.0):
+            raise ConfigError(
+                "--model.padding upstream is upstream's objective, which has no reference, sft_weight or "
+                "label_smoothing; leave them out, or use --model.padding none."
+            )
+        self.beta = beta
+        self.label_smoothing = label_smoothing
+        self.reference = reference
+        self.sft_weight = sft_weight
+        # In a list, so that the frozen copy is neither trained nor saved: it is made again from init_from.
+        self._frozen: list[GptNetwork] = []
+
+    def configure_model(self) -> None:
+        """Build the network and its reference, once."""
+        built = self.network is not None
+        super().configure_model()
+        if self.reference == "start" and not built:
+            self._frozen = [deepcopy(self._built).requires_grad_(False).eval()]
+
+    def training_step(self, batch: PackedBatch, batch_idx: int) -> Tensor:
+        """Return the preference and the weighted ordinary loss."""
+        if self.padding == "upstream":
+            chosen, rejected = (padded_forward(self._built, of) for of in (unpack(batch), unpack_rejected(batch)))
+            prefers = preference(chosen.logps, rejected.logps, beta=self.beta)
+            sft, loss = chosen.losses.mean(), chosen.loss_sum + prefers.loss
+        else:
+            output = self._forward(batch)
+            prefers, sft = self._preference(output, batch), output.losses.mean()
+            loss = prefers.loss + self.sft_weight * sft
+        figures = {"loss": sft, "preference": prefers.loss, "margin": prefers.margins.mean()}
+        figures["pair_accuracy"] = prefers.accuracy
+        self.log_dict({f"train/{name}": value.detach() for name, value in figures.items()}, batch_size=1)
+        return loss
+
+    def validation_step(self, batch: PackedBatch, batch_idx: int) -> None:
+        """Add a batch to the sums, with its pairs."""
+        super().validation_step(batch, batch_idx)
+        prefers = self._preference(self._forward(batch), batch)
+        count = len(prefers.margins)
+        self._add("preference", prefers.loss * count, count)
+        self._add("margin", prefers.margins.sum(), count)
+        self._add("pair_accuracy", prefers.accuracy * count, count)
+
+    def _preference(self, output: GptOutput, batch: PackedBatch) -> Preference:
+        held = None
+        if self._frozen:
+            with torch.no_grad():
+                start = self._frozen[0].to(self.device)(batch)
+            held = (start.chosen_logps, start.rejected_logps)
+        return preference(
+            output.chosen_logps,
+            output.rejected_logps,
+            beta=self.beta,
+            label_smoothing=self.label_smoothing,
+            reference=held,
+        )
