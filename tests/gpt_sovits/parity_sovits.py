@@ -1,338 +1,44 @@
-"""Recompute the reference figures of the stage ``sovits``: losses, gradients, training steps, decoding."""
+"""Recompute the reference figures of the stage ``sovits``; the fields of a file tell which kind it is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tests.figures import Figure, unknown
-from tests.gpt_sovits.filling import fill_all, inputs, integers, wave
-from tts_train_gpt_sovits.sovits.discriminators import Critics
-from tts_train_gpt_sovits.sovits.losses import (
-    MEL_WEIGHT,
-    adversarial_loss,
-    critic_loss,
-    feature_loss,
-    kl_loss,
-    mean_square,
-    mel_loss,
-)
-from tts_train_gpt_sovits.sovits.generator import slice_frames
-from tts_train_gpt_sovits.sovits.mel import log_mel, spectrogram, wave_log_mel
-from tts_train_gpt_sovits.sovits.names import load_upstream, upstream_name, upstream_names
-from tts_train_gpt_sovits.sovits.network import Generated, SovitsNetwork
-from tts_train_gpt_sovits.sovits.optim import parameter_groups
+from tests.gpt_sovits import parity_audio, parity_cfm
+from tests.gpt_sovits.filling import inputs
+from tests.gpt_sovits.parity_sovits_case import CaseRun
+from tests.gpt_sovits.sovits_figures import compare_probe, filled, named
 from tts_train_gpt_sovits.sovits.quantizer import Quantizer
-from tts_train_gpt_sovits.sovits.versions import find_version
-
-HOP = 640
-LOSSES = ("loss_disc", "loss_gen", "loss_fm", "loss_mel_x45", "loss_kl", "kl_ssl", "loss_gen_all")
 
 
 def check(data: dict[str, Any]) -> Iterator[Figure]:
-    """Yield every figure of a file of this stage; its fields tell which kind it is."""
-    if "cases" in data and "silent_spans_s" not in data:
+    """Yield every figure of a file of this stage."""
+    if isinstance(data.get("cases"), dict):
         yield from _cases(data)
     elif "dit_kwargs" in data:
-        from tests.gpt_sovits import parity_cfm
-
         yield from parity_cfm.check(data)
     else:
-        from tests.gpt_sovits import parity_audio
-
         yield from parity_audio.check(data)
 
 
-def compare_probe(name: str, expected: Mapping[str, Any], got: Tensor, share: float = 1e-4) -> Iterator[Figure]:
-    """Yield the figures of a tensor's probe: its values and sum within ``share`` of its root mean square."""
-    flat = got.detach().double().flatten()
-    count = expected["numel"]
-    yield Figure(f"{name}.numel", count, flat.numel())
-    if flat.numel() != count:
-        return
-    rms = max((expected["sumsq"] / count) ** 0.5, 1e-12)
-    index = [i * (count - 1) // 9 for i in range(10)]
-    yield Figure(f"{name}.idx", expected["idx"], index)
-    yield Figure(f"{name}.values", expected["values"], flat[index].tolist(), tolerance=share * rms)
-    yield Figure(f"{name}.sum", expected["sum"], float(flat.sum()), tolerance=share * rms * count**0.5)
-    yield Figure(f"{name}.sumsq", expected["sumsq"], float(flat.square().sum()), relative=share)
-
-
-def gradients(network: nn.Module) -> dict[str, dict[str, Any]]:
-    """Return norm and counts of the gradients of each part by its released name."""
-    parts: dict[str, list[nn.Parameter]] = {}
-    names = upstream_names(network)
-    for name, parameter in network.named_parameters():
-        for part in (names[name].split(".")[0], "<all>"):
-            parts.setdefault(part, []).append(parameter)
-    whole = parts.pop("<all>")
-    return {part: _norm(parameters) for part, parameters in (*parts.items(), ("<all>", whole))}
-
-
-def filled(network: nn.Module, *, salt: str, dtype: torch.dtype, prefix: str = "") -> nn.Module:
-    """Return the network in eval mode with the figures' weights."""
-    network = network.to(dtype).eval()
-    shapes = [(upstream, network.state_dict()[ours].shape) for ours, upstream in upstream_names(network).items()]
-    weights = fill_all(shapes, prefix=prefix, salt=salt, dtype=dtype)
-    load_upstream(network, weights, omitted=("rotary_embed.",))
-    return network
-
-
-class Batch(NamedTuple):
-    """A padded batch."""
-
-    features: Tensor
-    spectrogram: Tensor
-    lengths: Tensor
-    wave: Tensor
-    text: Tensor
-    text_lengths: Tensor
-    speaker: Tensor
-
-
 def _cases(data: dict[str, Any]) -> Iterator[Figure]:
-    for field in data:
-        if field not in ("salt", "cases", "quantizer_unfrozen", "frames", "text_lens"):
-            yield unknown(field, data[field])
+    for field in data.keys() - {"salt", "cases", "quantizer_unfrozen", "frames", "text_lens"}:
+        yield unknown(field, data[field])
     for version, case in data["cases"].items():
-        frames = case.get("frames", data.get("frames"))
-        text_lengths = case.get("text_lens", data.get("text_lens"))
-        for kind in ("float32", "float64"):
-            if kind in case:
-                run = _Run(data["salt"], version, case["model_kwargs"], frames, text_lengths, kind)
-                for figure in run.check(case[kind]):
-                    yield (
-                        figure._replace_name(f"{version}.{kind}.{figure.name}")
-                        if False
-                        else _named(figure, f"{version}.{kind}.")
-                    )
+        frames, texts = (case.get(field, data.get(field)) for field in ("frames", "text_lens"))
+        for kind, expected in case.items():
+            if kind in ("float32", "float64"):
+                run = CaseRun(data["salt"], version, case["model_kwargs"], frames, texts, kind)
+                yield from named(run.check(expected), f"{version}.{kind}.")
+            elif kind not in ("model_kwargs", "frames", "text_lens"):
+                yield unknown(f"{version}.{kind}", expected)
     for kind, expected in data.get("quantizer_unfrozen", {}).items():
-        for figure in _quantizer(expected, data["salt"], getattr(torch, kind)):
-            yield _named(figure, f"quantizer_unfrozen.{kind}.")
-
-
-class _Run:
-    """One version at one precision."""
-
-    def __init__(
-        self, salt: str, version: str, kwargs: dict[str, Any], frames: Sequence[int], texts: Sequence[int], kind: str
-    ) -> None:
-        self.salt, self.version, self.frames, self.texts = salt, version, frames, texts
-        self.dtype = getattr(torch, kind)
-        self.kwargs = kwargs
-        self.exact = kind == "float64"
-        self.symbols = find_version(version).symbols
-
-    def check(self, expected: dict[str, Any]) -> Iterator[Figure]:
-        noise = expected["noise_fill"]
-        yield from self._single(noise)
-        if "decode" in expected:
-            for figure in self._decode(expected["decode"]):
-                yield _named(figure, "decode.")
-        if "train_2_steps" in expected:
-            for figure in self._train(expected["train_2_steps"], noise):
-                yield _named(figure, "train_2_steps.")
-        for field in expected:
-            if field not in ("noise_fill", "decode", "train_2_steps"):
-                yield unknown(field, expected[field])
-
-    @cached_property
-    def networks(self) -> tuple[SovitsNetwork, Critics]:
-        version, given = find_version(self.version), self.kwargs
-        network = SovitsNetwork(
-            symbols=version.symbols,
-            style_bins=version.style_bins,
-            style=given["gin_channels"],
-            speaker=version.speaker,
-            wave_channels=given["upsample_initial_channel"],
-            upsample_kernels=given["upsample_kernel_sizes"],
-            rates=given["upsample_rates"],
-            dropout=given["p_dropout"],
-            latent=given["inter_channels"],
-            channels=given["hidden_channels"],
-            hidden=given["filter_channels"],
-            heads=given["n_heads"],
-            layers=given["n_layers"],
-            kernel=given["kernel_size"],
-            block_kernels=given["resblock_kernel_sizes"],
-            dilations=given["resblock_dilation_sizes"],
-            freeze_quantizer=given["freeze_quantizer"],
-        )
-        critics = Critics(version.periods)
-        filled(network, salt=self.salt, dtype=self.dtype)
-        filled(critics, salt=self.salt, dtype=self.dtype, prefix="D.")
-        return network, critics
-
-    def batch(self, tag: str = "") -> Batch:
-        order = sorted(range(len(self.frames)), key=lambda i: -self.frames[i])
-        frames = [self.frames[i] for i in order]
-        texts = [self.texts[i] for i in order]
-        padded, longest = 2 * (max(frames) // 2 + 1), max(texts)
-        count = len(order)
-        batch = Batch(
-            torch.zeros(count, 768, padded, dtype=self.dtype),
-            torch.zeros(count, 1025, padded, dtype=self.dtype),
-            torch.tensor(frames),
-            torch.zeros(count, 1, max(frames) * HOP, dtype=self.dtype),
-            torch.zeros(count, longest, dtype=torch.long),
-            torch.tensor(texts),
-            torch.zeros(count, 20480, dtype=self.dtype),
-        )
-        for row, i in enumerate(order):
-            samples = self._wave(self.frames[i], f"{tag}i{i}:")
-            size = self.frames[i]
-            batch.wave[row, 0, : size * HOP] = samples
-            batch.spectrogram[row, :, :size] = spectrogram(samples[None])[0]
-            batch.features[row, :, :size] = self._input(f"ssl{tag}.{i}", (768, size))
-            batch.text[row, : self.texts[i]] = integers(
-                f"text{tag}.{i}", (self.texts[i],), self.symbols, salt=self.salt
-            )
-            batch.speaker[row] = self._input(f"sv{tag}.{i}", (20480,))
-        return batch
-
-    def forward(self, network: SovitsNetwork, batch: Batch, expected: dict[str, Any]) -> Generated:
-        shape = (len(batch.lengths), self.kwargs["inter_channels"], batch.spectrogram.shape[-1])
-        return network(
-            batch.features,
-            batch.spectrogram,
-            batch.lengths,
-            batch.text,
-            batch.text_lengths,
-            frames=expected["segment_size"] // HOP,
-            speaker=batch.speaker if network.speaker_style is not None else None,
-            noise=self._input("noise", shape),
-            starts=torch.tensor(expected["slice_ids"]),
-        )
-
-    def losses(self, critics: Critics, batch: Batch, made: Generated, *, critic: bool) -> dict[str, Tensor]:
-        frames = made.audio.shape[-1] // HOP
-        real = slice_frames(batch.wave, made.starts * HOP, frames * HOP)
-        if critic:
-            judged = critics.compare(real, made.audio.detach())
-            return {"loss_disc": critic_loss(*judged)}
-        of_real, of_made = critics.compare(real, made.audio)
-        target = slice_frames(log_mel(batch.spectrogram), made.starts, frames)
-        losses = {
-            "loss_gen": adversarial_loss(of_made),
-            "loss_fm": feature_loss(of_real, of_made),
-            "loss_mel_x45": MEL_WEIGHT * mel_loss(target, wave_log_mel(made.audio[:, 0])),
-            "loss_kl": kl_loss(made.prior_latents, made.log_q, made.mean_p, made.log_p, made.mask),
-            "kl_ssl": made.quantized.commitment,
-        }
-        losses["loss_gen_all"] = torch.stack(list(losses.values())).sum()
-        return losses
-
-    def _single(self, expected: dict[str, Any]) -> Iterator[Figure]:
-        network, critics = self.networks
-        batch = self.batch()
-        made = self.forward(network, batch, expected)
-        relative = 1e-5 if self.exact else 1e-4
-        losses = self.losses(critics, batch, made, critic=True)
-        losses["loss_disc"].backward()
-        steep = 1e-4 if self.exact else 1e-3
-        got: dict[str, Any] = {"grad_l2_D": gradients(critics)}
-        losses |= self.losses(critics, batch, made, critic=False)
-        losses["loss_gen_all"].backward()
-        got["grad_l2_G"] = gradients(network)
-        names = upstream_names(network)
-        got["params_without_grad_G"] = [names[n] for n, p in network.named_parameters() if p.grad is None]
-        frames = expected["segment_size"] // HOP
-        real = slice_frames(batch.wave, made.starts * HOP, expected["segment_size"])
-        of_real, of_made = critics.compare(real, made.audio)
-        got["disc_real_per_d"] = [float(mean_square(each.scores, 1.0).detach()) for each in of_real]
-        got["disc_fake_per_d"] = [float(mean_square(each.scores, 0.0).detach()) for each in of_made]
-        got["codes"] = made.quantized.codes.tolist()
-        got["codes_min_gap_sqdist"] = _gap(network, batch.features)
-        got["shapes"] = {
-            "y_hat": made.audio,
-            "z": made.latents,
-            "ssl_padded": batch.features,
-            "spec_padded": batch.spectrogram,
-            "text_padded": batch.text,
-            "wav_padded": batch.wave,
-        }
-        got["shapes"] = {key: list(tensor.shape) for key, tensor in got["shapes"].items()}
-        got |= {name: float(loss.detach()) for name, loss in losses.items()}
-        tolerances = {name: relative for name in (*LOSSES, "disc_real_per_d", "disc_fake_per_d")}
-        tolerances |= {"grad_l2_D": steep, "grad_l2_G": steep, "codes_min_gap_sqdist": 1e-3}
-        probes = {
-            "y_hat": made.audio,
-            "z": made.latents,
-            "z_p": made.prior_latents,
-            "m_p": made.mean_p,
-            "logs_p": made.log_p,
-            "m_q": made.mean_q,
-            "logs_q": made.log_q,
-            "quantized": made.quantized.values.repeat_interleave(2, dim=2),
-            "y_mel": slice_frames(log_mel(batch.spectrogram), made.starts, frames),
-            "y_hat_mel": wave_log_mel(made.audio[:, 0]),
-            "spec": batch.spectrogram,
-        }
-        for field, value in expected.items():
-            if field in got:
-                yield Figure(field, value, got[field], relative=tolerances.get(field, 0.0))
-            elif field == "probes":
-                for name, probe in value.items():
-                    yield from compare_probe(f"probes.{name}", probe, probes[name])
-            elif field not in ("noise", "slice_ids", "segment_size"):
-                yield unknown(field, value)
-
-    def _decode(self, expected: dict[str, Any]) -> Iterator[Figure]:
-        network, _ = self.networks
-        codes = integers("dec.codes", (1, len(expected["codes"])), 1024, salt=self.salt)
-        text = integers("dec.text", (1, len(expected["text"])), self.symbols, salt=self.salt)
-        yield Figure("codes", expected["codes"], codes[0].tolist())
-        yield Figure("text", expected["text"], text[0].tolist())
-        reference = spectrogram(self._wave(expected["refer_frames"], "ref:")[None])
-        speakers = [self._input("dec.sv", (1, 20480))] if network.speaker_style is not None else []
-        for field, value in expected.items():
-            if field.endswith("_shape"):
-                continue
-            if not field.startswith("audio"):
-                if field not in ("codes", "text", "refer_frames", "noise"):
-                    yield unknown(field, value)
-                continue
-            speed = float(field.removeprefix("audio_speed") or 1.0) if field != "audio" else 1.0
-            audio = network.decode(
-                codes, text, [reference], speakers=speakers, speed=speed, noise=torch.zeros((), dtype=self.dtype)
-            )
-            yield Figure(f"{field}_shape", expected[f"{field}_shape"], list(audio.shape))
-            yield from compare_probe(field, value, audio)
-
-    def _train(self, expected: dict[str, Any], single: dict[str, Any]) -> Iterator[Figure]:
-        network, critics = self.networks
-        network.zero_grad()
-        settings: dict[str, Any] = {"betas": (0.8, 0.99), "eps": 1e-9}
-        rate = 1e-4 * 0.999875
-        optimizer = torch.optim.AdamW(parameter_groups(network, lr=rate, text_lr_factor=0.4), **settings)
-        critic_optimizer = torch.optim.AdamW(critics.parameters(), lr=rate, **settings)
-        for step, log in enumerate(expected["log"]):
-            batch = self.batch(f".s{step}")
-            made = self.forward(network, batch, single)
-            losses = self.losses(critics, batch, made, critic=True)
-            critic_optimizer.zero_grad()
-            losses["loss_disc"].backward()
-            critic_optimizer.step()
-            losses |= self.losses(critics, batch, made, critic=False)
-            optimizer.zero_grad()
-            losses["loss_gen_all"].backward()
-            optimizer.step()
-            got: dict[str, Any] = {name: float(loss.detach()) for name, loss in losses.items()}
-            got["lr_groups"] = [group["lr"] for group in optimizer.param_groups]
-            for field, value in log.items():
-                yield Figure(f"log.{step}.{field}", value, got.get(field), relative=1e-5)
-        for field, trained in (("final_param_sums_G", network), ("final_param_sums_D", critics)):
-            yield Figure(field, expected[field], _sums(trained), relative=1e-6)
-
-    def _wave(self, frames: int, tag: str) -> Tensor:
-        return torch.from_numpy(wave(frames * HOP, 32000, self.salt + tag)).float().to(self.dtype)
-
-    def _input(self, name: str, shape: Sequence[int]) -> Tensor:
-        return inputs(name, shape, salt=self.salt, dtype=self.dtype)
+        yield from named(_quantizer(expected, data["salt"], getattr(torch, kind)), f"quantizer_unfrozen.{kind}.")
 
 
 def _quantizer(expected: dict[str, Any], salt: str, dtype: torch.dtype) -> Iterator[Figure]:
@@ -340,7 +46,7 @@ def _quantizer(expected: dict[str, Any], salt: str, dtype: torch.dtype) -> Itera
         expected["bins"], expected["dimension"], decay=expected["decay"], epsilon=expected["epsilon"], dead_below=0.0
     )
     holder = nn.ModuleDict({"quantizer": quantizer})
-    filled(holder, salt=salt, dtype=dtype)
+    filled(holder, salt=salt, kind=dtype)
     quantizer.train()
     features = inputs("vq.x", expected["x_shape"], salt=salt, dtype=dtype).requires_grad_()
     values, codes, commitment = quantizer(features)
@@ -357,34 +63,3 @@ def _quantizer(expected: dict[str, Any], salt: str, dtype: torch.dtype) -> Itera
         ("embed_after", quantizer.embedding),
     ):
         yield from compare_probe(name, expected[name], tensor)
-
-
-def _gap(network: SovitsNetwork, features: Tensor) -> float:
-    """Return the least difference between squared distances of the nearest entry and the next."""
-    with torch.no_grad():
-        rows = network.feature_projection(features).transpose(1, 2).flatten(0, 1)
-        squared = torch.cdist(rows.double(), network.quantizer.embedding.double()).square()
-    nearest = squared.topk(2, largest=False).values
-    return float((nearest[:, 1] - nearest[:, 0]).min())
-
-
-def _sums(network: nn.Module) -> dict[str, dict[str, float]]:
-    names = upstream_names(network)
-    sums: dict[str, dict[str, float]] = {}
-    for name, parameter in network.named_parameters():
-        part = sums.setdefault(names[name].split(".")[0], {"sum": 0.0, "sumsq": 0.0})
-        part["sum"] += float(parameter.detach().sum())
-        part["sumsq"] += float(parameter.detach().square().sum())
-    return sums
-
-
-def _norm(parameters: Sequence[nn.Parameter]) -> dict[str, Any]:
-    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    total = sum(float(grad.double().square().sum()) for grad in grads)
-    return {"l2": total**0.5, "params_with_grad": len(grads), "params": len(parameters)}
-
-
-def _named(figure: Figure, prefix: str) -> Figure:
-    from dataclasses import replace
-
-    return replace(figure, name=prefix + figure.name)

@@ -95,9 +95,7 @@ class RelativeEncoder(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return (B, C, T), 0 on padding."""
         x = x * mask
-        layers = zip(
-            self.attentions, self.attention_norms, self.feed_forwards, self.feed_forward_norms, strict=True
-        )
+        layers = zip(self.attentions, self.attention_norms, self.feed_forwards, self.feed_forward_norms, strict=True)
         for attention, attention_norm, feed_forward, feed_forward_norm in layers:
             x = attention_norm(x + self.dropout(attention(x, mask)))
             x = feed_forward_norm(x + self.dropout(feed_forward(x, mask)))
@@ -129,7 +127,8 @@ class CrossAttention(nn.Module):
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """Return (B, C, T) as (B, heads, T, C / heads)."""
-    return x.unflatten(1, (heads, -1)).transpose(2, 3)
+    batch, channels, frames = x.shape
+    return x.reshape(batch, heads, channels // heads, frames).transpose(2, 3)
 
 
 def join_heads(x: Tensor) -> Tensor:
@@ -142,7 +141,8 @@ def spread(near: Tensor) -> Tensor:
     frames, distances = near.shape[-2:]
     # Rows one longer than they are read back at: each row slides one further to the right than the row above.
     width = frames + distances - 1
-    slid = F.pad(near, (0, width + 1 - distances)).flatten(2)[..., : frames * width].unflatten(2, (frames, width))
+    flat = F.pad(near, (0, width + 1 - distances)).flatten(2)[..., : frames * width]
+    slid: Tensor = flat.reshape(*near.shape[:3], width)
     return slid[..., distances // 2 : distances // 2 + frames]
 
 
@@ -150,5 +150,5 @@ def gather(weights: Tensor, window: int) -> Tensor:
     """Read the diagonals j - i = -w..w of (B, heads, T, T) as (B, heads, T, 2w + 1); 0 beyond the edges."""
     frames = weights.shape[-1]
     padded = F.pad(weights, (window, window)).flatten(2)
-    slid = F.pad(padded, (0, frames)).unflatten(2, (frames, frames + 2 * window + 1))
+    slid: Tensor = F.pad(padded, (0, frames)).view(*weights.shape[:3], frames + 2 * window + 1)
     return slid[..., : 2 * window + 1]

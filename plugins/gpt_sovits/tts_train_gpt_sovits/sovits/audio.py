@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -84,7 +85,7 @@ def find_slices(samples: Tensor, sample_rate: int, options: SliceOptions = Slice
     )
     frames, total = len(levels), len(samples)
     edges = [(0, 0), *gaps, (frames, frames)]
-    spoken = [(before[1], after[0]) for before, after in zip(edges, edges[1:], strict=False)]
+    spoken = [(before[1], after[0]) for before, after in pairwise(edges)]
     ends = [Slice(start * hop, min(end * hop, total)) for start, end in spoken if start < end]
     return [each for each in ends if each.start < each.end] if gaps else [Slice(0, total)]
 

@@ -67,7 +67,7 @@ class FlowMatching(nn.Module):
             velocity, step = self._double(way, prompt, mask, time, steps, content)
         got = self.estimator(way, prompt, mask, time, step, content)
         counted = mask[:, None] * (1 - known)
-        squared = ((got - velocity).square() * counted).sum((1, 2))
+        squared: Tensor = ((got - velocity).square() * counted).sum((1, 2))
         return (squared / (counted.sum((1, 2)) * mel.shape[1])).mean()
 
     @torch.no_grad()

@@ -66,7 +66,7 @@ class PeriodCritic(nn.Module):
     def forward(self, wave: Tensor) -> Judgement:
         """Judge samples (B, 1, N), N reflected up to a multiple of the period."""
         wave = F.pad(wave, (0, -wave.shape[-1] % self.period), mode="reflect")
-        return _judge(wave.unflatten(2, (-1, self.period)), self.layers, self.output)
+        return _judge(wave.reshape(*wave.shape[:2], -1, self.period), self.layers, self.output)
 
 
 class Critics(nn.Module):

@@ -43,7 +43,8 @@ class ResponseNorm(nn.Module):
         """Return (B, T, D)."""
         energy = x.norm(dim=1, keepdim=True)
         share = energy / (energy.mean(dim=-1, keepdim=True) + _NORM_EPSILON)
-        return self.scale * (x * share) + self.shift + x
+        weighed: Tensor = self.scale * (x * share) + self.shift + x
+        return weighed
 
 
 class ContentBlock(nn.Module):
@@ -97,8 +98,10 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, angles: Tensor) -> Tensor:
         """Return (B, T, D), 0 on padding; ``mask`` is bool (B, T), ``angles`` (T, rotated channels / 2)."""
         query, key = rotate(self.query(x), angles), rotate(self.key(x), angles)
-        split = [each.unflatten(2, (self.heads, -1)).transpose(1, 2) for each in (query, key, self.value(x))]
-        gathered = F.scaled_dot_product_attention(*split, attn_mask=mask[:, None, None])
+        query, key, value = (
+            each.view(*each.shape[:2], self.heads, -1).transpose(1, 2) for each in (query, key, self.value(x))
+        )
+        gathered = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
         output: Tensor = self.dropout(self.output(gathered.transpose(1, 2).flatten(2)))
         return output.masked_fill(~mask[:, :, None], 0.0)
 
@@ -109,6 +112,7 @@ class Block(nn.Module):
     def __init__(self, width: int, *, heads: int, head_width: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.modulation = nn.Linear(width, 6 * width)
+        _zero(self.modulation)
         self.attention = Attention(width, heads=heads, head_width=head_width, dropout=dropout)
         self.widen = nn.Linear(width, hidden)
         self.narrow = nn.Linear(hidden, width)
@@ -116,12 +120,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, mask: Tensor, angles: Tensor) -> Tensor:
         """Return (B, T, D); ``time`` is (B, D)."""
-        shift, scale, gate, late_shift, late_scale, late_gate = (
-            self.modulation(F.silu(time))[:, None].chunk(6, dim=-1)
-        )
+        shift, scale, gate, late_shift, late_scale, late_gate = self.modulation(F.silu(time))[:, None].chunk(6, dim=-1)
         x = x + gate * self.attention(_plain_norm(x) * (1 + scale) + shift, mask, angles)
         hidden = F.gelu(self.widen(_plain_norm(x) * (1 + late_scale) + late_shift), approximate="tanh")
-        return x + late_gate * self.narrow(self.dropout(hidden))
+        moved: Tensor = x + late_gate * self.narrow(self.dropout(hidden))
+        return moved
 
 
 class Rotation(nn.Module):
@@ -179,9 +182,8 @@ class Estimator(nn.Module):
         )
         self.modulation = nn.Linear(width, 2 * width)
         self.output = nn.Linear(width, mels)
-        for linear in (*(block.modulation for block in self.blocks), self.modulation, self.output):
-            nn.init.zeros_(linear.weight)  # a fresh estimator is the identity, arXiv 2212.09748
-            nn.init.zeros_(linear.bias)
+        for linear in (self.modulation, self.output):
+            _zero(linear)
 
     def forward(
         self,
@@ -227,7 +229,7 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
 
     The released networks turn the channels before they are split into heads, so only the first head knows places.
     """
-    turned = x[..., : 2 * angles.shape[-1]].unflatten(-1, (-1, 2))
+    turned = x[..., : 2 * angles.shape[-1]].reshape(*x.shape[:-1], -1, 2)
     sine, cosine = angles.sin().to(x.dtype), angles.cos().to(x.dtype)
     even, odd = turned.unbind(-1)
     pairs = torch.stack([even * cosine - odd * sine, odd * cosine + even * sine], dim=-1)
@@ -239,6 +241,12 @@ def _positions(frames: int, width: int, like: Tensor) -> Tensor:
     rates = 10000.0 ** -(torch.arange(0, width, 2, device=like.device).float() / width)
     angles = torch.arange(frames, device=like.device).float()[:, None] * rates
     return torch.cat([angles.cos(), angles.sin()], dim=-1).to(like.dtype)
+
+
+def _zero(layer: nn.Linear) -> None:
+    """Make a layer start at 0, so that a fresh block is the identity (arXiv 2212.09748)."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
 
 
 def _plain_norm(x: Tensor) -> Tensor:

@@ -64,9 +64,7 @@ class ContentEncoder(nn.Module):
         super().__init__()
 
         def encoder(depth: int) -> RelativeEncoder:
-            return RelativeEncoder(
-                channels, hidden=hidden, heads=heads, layers=depth, kernel=kernel, dropout=dropout
-            )
+            return RelativeEncoder(channels, hidden=hidden, heads=heads, layers=depth, kernel=kernel, dropout=dropout)
 
         self.features = nn.Conv1d(features, channels, 1)
         self.content_encoder = encoder(layers // 2)
@@ -149,7 +147,7 @@ class StyleEncoder(nn.Module):
             x = x + self.dropout(F.glu(convolution(x), dim=1))
         x = (x * mask).transpose(1, 2)
         kept = mask.transpose(1, 2)
-        pooled = self.output(x + self._attend(x, mask)) * kept / kept.sum(dim=1, keepdim=True)
+        pooled: Tensor = self.output(x + self._attend(x, mask)) * kept / kept.sum(dim=1, keepdim=True)
         return pooled.sum(dim=1)[:, :, None]
 
     def _attend(self, x: Tensor, mask: Tensor) -> Tensor:

@@ -163,9 +163,7 @@ class SovitsNetwork(nn.Module):
         prior_latents = self.flow(latents, mask, style)
         starts = random_starts(lengths, frames) if starts is None else starts
         audio = self.generator(slice_frames(latents, starts, frames), style)
-        return Generated(
-            audio, starts, mask, latents, prior_latents, mean_p, log_p, mean_q, log_q, quantized
-        )
+        return Generated(audio, starts, mask, latents, prior_latents, mean_p, log_p, mean_q, log_q, quantized)
 
     def style(self, spectrogram: Tensor, mask: Tensor, speaker: Tensor | None = None) -> Tensor:
         """Return the style (B, style, 1) of reference spectrograms (B, 1025, T) and speaker vectors (B, 20480)."""

@@ -65,9 +65,8 @@ class Quantizer(nn.Module):
         rows = features.transpose(1, 2).flatten(0, 1)
         if self.training and not self.initialised.item():
             self._place(rows.detach())
-        codes = self._nearest(rows)
-        values = self.decode(codes.unflatten(0, (features.shape[0], -1)))
-        codes = codes.unflatten(0, (features.shape[0], -1))
+        codes = self._nearest(rows).view(len(features), -1)
+        values = self.decode(codes)
         if not self.training:
             return Quantized(values, codes, features.new_zeros(()))
         self._move(rows.detach(), codes.flatten())
@@ -77,7 +76,7 @@ class Quantizer(nn.Module):
     @torch.no_grad()
     def encode(self, features: Tensor) -> Tensor:
         """Return the codes (B, T) of features (B, C, T)."""
-        return self._nearest(features.transpose(1, 2).flatten(0, 1)).unflatten(0, (features.shape[0], -1))
+        return self._nearest(features.transpose(1, 2).flatten(0, 1)).view(len(features), -1)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the entries (B, C, T) of codes (B, T)."""
@@ -87,7 +86,8 @@ class Quantizer(nn.Module):
     def _nearest(self, rows: Tensor) -> Tensor:
         # Written out rather than by cdist: the codes must be those of the released networks to the last tie.
         squared = rows.square().sum(1, keepdim=True) - 2 * rows @ self.embedding.t()
-        return (squared + self.embedding.square().sum(1)).argmin(dim=1)
+        codes: Tensor = (squared + self.embedding.square().sum(1)).argmin(dim=1)
+        return codes
 
     @torch.no_grad()
     def _move(self, rows: Tensor, codes: Tensor) -> None:

@@ -45,7 +45,10 @@ class BucketSampler(Sampler[list[int]]):
         self.rank = rank
         self.shuffle = shuffle
         self.epoch = 0
-        made = [[i for i, length in enumerate(lengths) if _bucket(boundaries, length) == b] for b in range(len(boundaries) - 1)]
+        made = [
+            [i for i, length in enumerate(lengths) if _bucket(boundaries, length) == b]
+            for b in range(len(boundaries) - 1)
+        ]
         self.buckets = [bucket for bucket in made if bucket]
         self.boundaries = [boundaries[0], *(top for top, bucket in zip(boundaries[1:], made, strict=True) if bucket)]
         self.num_dropped = len(lengths) - sum(map(len, self.buckets))
