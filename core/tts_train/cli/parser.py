@@ -12,10 +12,12 @@ import yaml
 from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from tts_train.callbacks.checkpoint import CheckpointOptions
 from tts_train.cli.arguments import PlainErrors
 from tts_train.cli.select import Chosen
+from tts_train.errors import ConfigError
 
 DEFAULT_SEED = 1234
 TRAINER_DEFAULTS = {
@@ -89,7 +91,11 @@ class TrainingParser(LightningCLI):
         strategy = config.get("strategy")
         if isinstance(strategy, str):
             config["strategy"] = self._chosen.plugins.strategy(self._chosen.stage, strategy) or strategy
-        return self._instantiate_trainer(config, list(callbacks))
+        try:
+            return self._instantiate_trainer(config, list(callbacks))
+        except MisconfigurationException as error:
+            advice = "See `tts-train doctor` for what this machine has; --trainer.accelerator cpu trains small models."
+            raise ConfigError(f"No trainer can be built from --trainer.*: {error} {advice}") from error
 
     @property
     def resolved(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import warnings
 from collections.abc import Sequence
@@ -84,6 +85,9 @@ def _trainer(parser: TrainingParser, chosen: Chosen, run: RunDirectory, callback
         "default_root_dir": given["default_root_dir"] or str(run.path),
         "plugins": [*_as_list(given["plugins"]), DirectoryCheckpointIO()],
     }
+    interval = given["val_check_interval"]
+    if isinstance(interval, int) and not isinstance(interval, bool):
+        overrides["check_val_every_n_epoch"] = None  # every N batches, also across the ends of epochs
     if given["logger"] in (None, True):
         overrides["logger"] = _tensorboard(run)
     return parser.make_trainer(added, **overrides)
@@ -108,24 +112,31 @@ def _default_run_dir(chosen: Chosen, selection: Selection) -> Path:
 
 def _with_saved_config(words: list[str]) -> list[str]:
     """Let ``--run_dir`` of an existing run stand alone: its own configuration comes first."""
-    if any(word in {"-c", "--config", "--backend"} or word.startswith("--config=") for word in words):
+    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in (("-c", "--config"), ("--backend",), (_RUN_DIR,)):
+        reader.add_argument(*option)
+    found, _ = reader.parse_known_args(words)
+    if found.run_dir is None or found.config or found.backend:
         return words
-    for index, word in enumerate(words):
-        value = words[index + 1 : index + 2] if word == _RUN_DIR else [word.partition("=")[2]]
-        if word.split("=")[0] == _RUN_DIR and value and RunDirectory(value[0]).config.is_file():
-            return ["-c", str(RunDirectory(value[0]).config), *words]
-    return words
+    saved = RunDirectory(found.run_dir).config
+    if not saved.is_file():
+        raise ConfigError(
+            f"There is no run at {found.run_dir} (no {saved.name} in it). Begin one with -c or --backend."
+        )
+    return ["-c", str(saved), *words]
 
 
 def _quieten() -> None:
     """Lightning's advice about things that are decided here, and its notices of what is not there."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns on import of a CPU kernel that is optional
     for advice in (
         ".*does not have many workers.*",
         ".*You're resuming from a checkpoint that ended before the epoch ended.*",
         ".*is smaller than the logging interval.*",
         ".*callbacks used to create the checkpoint need to be provided.*",
+        ".*`max_epochs` was not set.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",
     ):
         warnings.filterwarnings("ignore", message=advice)
