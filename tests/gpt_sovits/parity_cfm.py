@@ -13,6 +13,7 @@ from tests.gpt_sovits.filling import hash_u, inputs
 from tests.gpt_sovits.sovits_figures import compare_probe, filled, gradients, named
 from tts_train_gpt_sovits.sovits.cfm import FlowMatching
 from tts_train_gpt_sovits.sovits.dit import Estimator
+from tts_train_gpt_sovits.sovits.layers import length_mask
 
 _GIVEN = ("salt", "dit_kwargs", "mel_lens", "prompt_lens", "x_transformers", "draws")
 
@@ -45,6 +46,8 @@ def _field(data: dict[str, Any], field: str, expected: Any, dtype: torch.dtype) 
         steps = int(field.split("_")[1])
         made = matching.sample(content[:1], torch.tensor([length]), mel[..., :prompt], steps=steps, noise=noise)
         yield from compare_probe("probe", expected, made)
+    elif field == "estimator_output":
+        yield from compare_probe("probe", expected, _velocity(matching, data, content))
     else:
         yield unknown("probe", expected)
 
@@ -70,12 +73,25 @@ def _content(data: dict[str, Any], dtype: torch.dtype) -> Tensor:
     return inputs("cfm.mu", shape, salt=data["salt"], dtype=dtype)
 
 
-def _loss(matching: FlowMatching, data: dict[str, Any], content: Tensor, steps: Tensor | None) -> Tensor:
-    lengths, prompts = data["mel_lens"], data["prompt_lens"]
+def _way(data: dict[str, Any], content: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mel frames, noise and times."""
+    lengths = data["mel_lens"]
     shape = (len(lengths), data["dit_kwargs"]["mel_dim"], max(lengths))
     mel, noise = (inputs(name, shape, salt=data["salt"], dtype=content.dtype) for name in ("cfm.x1", "cfm.x0"))
     time = torch.from_numpy((hash_u(data["salt"] + "input.cfm.t", len(lengths)) + 1) / 2).to(content.dtype)
-    loss: Tensor = matching(
-        mel, torch.tensor(lengths), torch.tensor(prompts), content, time=time, noise=noise, steps=steps
-    )
+    return mel, noise, time
+
+
+def _loss(matching: FlowMatching, data: dict[str, Any], content: Tensor, steps: Tensor | None) -> Tensor:
+    mel, noise, time = _way(data, content)
+    lengths, prompts = torch.tensor(data["mel_lens"]), torch.tensor(data["prompt_lens"])
+    loss: Tensor = matching(mel, lengths, prompts, content, time=time, noise=noise, steps=steps)
     return loss
+
+
+def _velocity(matching: FlowMatching, data: dict[str, Any], content: Tensor) -> Tensor:
+    # The figure is of clean frames as the noisy ones and half of them as the prompt.
+    mel, _, time = _way(data, content)
+    mask = length_mask(torch.tensor(data["mel_lens"]), mel.shape[-1])[:, 0] != 0
+    velocity: Tensor = matching.estimator(mel, 0.5 * mel, mask, time, torch.zeros_like(time), content)
+    return velocity

@@ -118,6 +118,8 @@ class PosteriorEncoder(nn.Module):
 class StyleEncoder(nn.Module):
     """A reference spectrogram to one vector of voice and manner (Meta-StyleSpeech, arXiv 2106.03153).
 
+    Up to four frames of padding are seen by the last frames of an utterance, as in the released networks.
+
     Args:
         bins: Spectrogram bins it reads, from the lowest.
         outputs: Channels of the vector.

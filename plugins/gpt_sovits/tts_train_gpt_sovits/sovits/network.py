@@ -11,7 +11,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tts_train_gpt_sovits.sovits.encoders import ContentEncoder, PosteriorEncoder, SpeakerStyle, StyleEncoder
+from tts_train_gpt_sovits.sovits.encoders import (
+    TEXT_STYLE,
+    ContentEncoder,
+    PosteriorEncoder,
+    SpeakerStyle,
+    StyleEncoder,
+)
 from tts_train_gpt_sovits.sovits.flow import Flow
 from tts_train_gpt_sovits.sovits.generator import WaveGenerator, random_starts, slice_frames
 from tts_train_gpt_sovits.sovits.layers import length_mask, upsample
@@ -50,7 +56,7 @@ class SovitsNetwork(nn.Module):
     Args:
         symbols: Entries of the phoneme table.
         style_bins: Spectrogram bins that the style encoder reads.
-        style: Channels of the style vector.
+        style: Channels of the style vector; 512 unless a speaker-verification vector is joined into it.
         speaker: Whether a speaker-verification vector is joined into the style.
         wave_channels: Channels before the generator's first upsampling.
         upsample_kernels: Kernel of each upsampling.
@@ -89,6 +95,8 @@ class SovitsNetwork(nn.Module):
         freeze_quantizer: bool = True,
     ) -> None:
         super().__init__()
+        if not speaker and style != TEXT_STYLE:
+            raise ValueError(f"Without a speaker vector the style has {TEXT_STYLE} channels, and {style} were given.")
         self.freeze_quantizer = freeze_quantizer
         self.content_encoder = ContentEncoder(
             symbols=symbols,

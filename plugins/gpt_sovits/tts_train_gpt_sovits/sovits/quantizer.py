@@ -115,7 +115,10 @@ class Quantizer(nn.Module):
         if not dead.any():
             return
         drawn = _draw(rows, len(self.counts))
+        # Counts and sums with it: the next running mean would bring the dead entry back otherwise.
         self.embedding.copy_(torch.where(dead[:, None], drawn, self.embedding))
+        self.sums.copy_(torch.where(dead[:, None], drawn * self.dead_below, self.sums))
+        self.counts.masked_fill_(dead, self.dead_below)
 
     @torch.no_grad()
     def _place(self, rows: Tensor) -> None:
@@ -127,7 +130,7 @@ class Quantizer(nn.Module):
             self.embedding.copy_(torch.where(counts[:, None] > 0, means, self.embedding))
         counts, _ = self._assigned(rows, self._nearest(rows))
         self.counts.copy_(counts)
-        self.sums.copy_(self.embedding)
+        self.sums.copy_(self.embedding * counts[:, None])
         self.initialised.fill_(1.0)
 
 
