@@ -90,8 +90,8 @@ def _loss(matching: FlowMatching, data: dict[str, Any], content: Tensor, steps: 
 
 
 def _velocity(matching: FlowMatching, data: dict[str, Any], content: Tensor) -> Tensor:
-    # The figure is of clean frames as the noisy ones and half of them as the prompt.
+    # The figure is of clean frames in place of noisy ones and half of them as the prompt, (B, T, mels).
     mel, _, time = _way(data, content)
     mask = length_mask(torch.tensor(data["mel_lens"]), mel.shape[-1])[:, 0] != 0
     velocity: Tensor = matching.estimator(mel, 0.5 * mel, mask, time, torch.zeros_like(time), content)
-    return velocity
+    return velocity.transpose(1, 2)
