@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "core" / "tts_train"
-PLUGINS = {"tts_train_orpheus": ROOT / "plugins" / "orpheus" / "tts_train_orpheus"}
+PLUGINS = {path.name: path for path in ROOT.glob("plugins/*/tts_train_*")}
 HEAVY = {"torch", "lightning", "transformers", "peft", "snac", "torchaudio"}
 
 

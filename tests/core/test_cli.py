@@ -86,7 +86,7 @@ def test_help_lists_options_with_types_and_texts(capsys):
         ("init . --backend toy --data nowhere", "There is no corpus at nowhere"),
         ("demo --backend toy", "Backend 'toy' has no demo"),
         ("test --backend toy", "has no test data of its own"),
-        ("fit --backend toy --trainer.accelerator tpu", "--trainer.accelerator cpu"),
+        ("fit --backend toy --trainer.accelerator abacus", "--trainer.accelerator cpu"),
         ("validate --run_dir nowhere", "There is no run at nowhere"),
     ],
 )
