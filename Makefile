@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 BACKEND ?= orpheus
 
-.PHONY: help demo test lint types bench clean
+.PHONY: help demo test quick lint types clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -26,8 +26,11 @@ $(VENV)/.dev: $(VENV)/.test
 demo: $(VENV)/.base  ## the whole way on a small voice: offline, on a CPU, in minutes
 	$(BIN)/tts-train demo --backend $(BACKEND)
 
-test: $(VENV)/.test  ## the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.test  ## all tests, on up to four processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+quick: $(VENV)/.test  ## the tests without the slow tier
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not slow"
 
 lint: $(VENV)/.dev  ## style and spelling
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell

@@ -9,6 +9,7 @@ from tests.gpt_sovits.sovits_tiny import FRAMES, HOP, tiny_batch, tiny_network
 from tts_train_gpt_sovits.sovits.attention import RelativeAttention, gather, spread
 from tts_train_gpt_sovits.sovits.generator import random_starts, slice_frames
 from tts_train_gpt_sovits.sovits.losses import kl_loss
+from tts_train_gpt_sovits.sovits.mel import wave_log_mel
 
 STARTS = torch.tensor([3, 5])
 
@@ -147,3 +148,15 @@ def test_random_starts_reach_every_place_and_no_further():
     lengths = torch.tensor([40, 33, 32, 5]).repeat(400)
     drawn = random_starts(lengths, 32, generator=torch.Generator().manual_seed(0)).view(400, 4)
     assert [sorted(set(column.tolist())) for column in drawn.T] == [list(range(9)), [0, 1], [0], [0]]
+
+
+def test_autocast_changes_no_code_and_no_mel():
+    network = tiny_network().eval()
+    batch = tiny_batch()
+    exact = network(**batch, frames=FRAMES, starts=STARTS)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = network(**batch, frames=FRAMES, starts=STARTS)
+        picture = wave_log_mel(torch.ones(1, 6400))
+    assert torch.equal(rough.quantized.codes, exact.quantized.codes)
+    assert torch.equal(picture, wave_log_mel(torch.ones(1, 6400)))
+    assert (rough.audio - exact.audio).abs().max() < 0.1

@@ -78,6 +78,7 @@ def test_hf_of_an_adapter_run_is_merged_and_rounded_once(run, tmp_path):
     assert read_provenance(tmp_path / "voice").format == "hf"
 
 
+@pytest.mark.slow
 def test_trained_embedding_travels_with_the_adapter(base, tmp_path):
     lora = {"train_embedding": True, "train_head": True}
     network = write_run(tmp_path / "run", method="lora", lora=lora)
@@ -91,6 +92,7 @@ def test_trained_embedding_travels_with_the_adapter(base, tmp_path):
     assert compare_logits(expected, logits_of(whole, ROW))["max_relative_difference"] < 1e-5
 
 
+@pytest.mark.slow
 def test_a_pretrained_base_with_one_row_less(tmp_path):
     base = tmp_path / "base"
     lm = load_base("tiny")

@@ -109,6 +109,7 @@ def test_a_tied_head_is_stored_once(exported):
     assert len(names) == 1 + 1 + 2 * 9 + 1
 
 
+@pytest.mark.slow
 def test_q8_0_rounds_as_it_should(run, tmp_path):
     out = tmp_path / "voice.gguf"
     report = GgufExport(source=run[0], out=out, dtype="q8_0").run()
@@ -120,6 +121,7 @@ def test_q8_0_rounds_as_it_should(run, tmp_path):
     assert list(tmp_path.iterdir()) == [out]
 
 
+@pytest.mark.slow
 def test_an_untied_head_and_adapters_in_bf16(tmp_path):
     lm = load_base("tiny")
     lm.config.tie_word_embeddings = False
