@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from tts_train_gpt_sovits.sovits.dit import Estimator
 from tts_train_gpt_sovits.sovits.encoders import TEXT_STYLE, ContentEncoder, PosteriorEncoder, StyleEncoder
-from tts_train_gpt_sovits.sovits.layers import length_mask, upsample
+from tts_train_gpt_sovits.sovits.layers import full_precision, length_mask, upsample
 from tts_train_gpt_sovits.sovits.quantizer import Quantizer
 from tts_train_gpt_sovits.sovits.versions import FEATURES
 
@@ -219,7 +219,8 @@ class FlowSovitsNetwork(nn.Module):
     @torch.no_grad()
     def codes(self, features: Tensor) -> Tensor:
         """Return the semantic tokens (B, F // 2) of speech features (B, 768, F)."""
-        return self.quantizer.encode(self.feature_projection(features))
+        with full_precision(features):
+            return self.quantizer.encode(self.feature_projection(features))
 
     def content(
         self,

@@ -75,6 +75,11 @@ class GatedStack(nn.Module):
         return total * mask
 
 
+def full_precision(x: Tensor) -> torch.autocast:
+    """Return a context in which what is computed of ``x`` keeps its types under autocast."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 def upsample(x: Tensor, factor: float) -> Tensor:
     """Return ``x`` with each frame repeated, int(T * factor) frames in all."""
-    return F.interpolate(x, size=int(x.shape[-1] * factor), mode="nearest")
+    return F.interpolate(x, scale_factor=factor, mode="nearest")

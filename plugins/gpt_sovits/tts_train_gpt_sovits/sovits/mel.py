@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tts_train_gpt_sovits.sovits.layers import full_precision
+
 
 @dataclass(frozen=True)
 class MelSettings:
@@ -30,11 +32,13 @@ V4_MEL = MelSettings(sample_rate=32000, n_fft=1280, hop_length=320, n_mels=100)
 
 
 def spectrogram(wave: Tensor, settings: MelSettings = GAN_MEL) -> Tensor:
-    """Return magnitudes (B, n_fft / 2 + 1, N // hop) of samples (B, N), float32 or float64.
+    """Return magnitudes (B, n_fft / 2 + 1, N // hop) of samples (B, N).
 
+    16-bit samples are widened to float32.
     The edges are reflected by (n_fft - hop) / 2 samples, so N samples give N // hop frames.
     """
     pad = (settings.n_fft - settings.hop_length) // 2
+    wave = wave if wave.dtype == torch.float64 else wave.float()
     wave = F.pad(wave[:, None], (pad, pad), mode="reflect")[:, 0]
     bins = torch.stft(
         wave,
@@ -50,7 +54,8 @@ def spectrogram(wave: Tensor, settings: MelSettings = GAN_MEL) -> Tensor:
 def log_mel(magnitudes: Tensor, settings: MelSettings = GAN_MEL) -> Tensor:
     """Return the natural log of the mel bands, (B, n_mels, T), of magnitudes (B, bins, T); at least log(1e-5)."""
     bands = mel_bands(settings).to(magnitudes)
-    return torch.log((bands @ magnitudes).clamp(min=1e-5))
+    with full_precision(magnitudes):
+        return torch.log((bands @ magnitudes).clamp(min=1e-5))
 
 
 def wave_log_mel(wave: Tensor, settings: MelSettings = GAN_MEL) -> Tensor:

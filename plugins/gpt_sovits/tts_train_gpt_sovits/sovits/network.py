@@ -20,7 +20,7 @@ from tts_train_gpt_sovits.sovits.encoders import (
 )
 from tts_train_gpt_sovits.sovits.flow import Flow
 from tts_train_gpt_sovits.sovits.generator import WaveGenerator, random_starts, slice_frames
-from tts_train_gpt_sovits.sovits.layers import length_mask, upsample
+from tts_train_gpt_sovits.sovits.layers import full_precision, length_mask, upsample
 from tts_train_gpt_sovits.sovits.quantizer import Quantized, Quantizer
 from tts_train_gpt_sovits.sovits.versions import FEATURES, SPECTROGRAM_BINS
 
@@ -186,7 +186,8 @@ class SovitsNetwork(nn.Module):
     @torch.no_grad()
     def codes(self, features: Tensor) -> Tensor:
         """Return the semantic tokens (B, T // 2) of speech features (B, 768, T)."""
-        return self.quantizer.encode(self.feature_projection(features))
+        with full_precision(features):
+            return self.quantizer.encode(self.feature_projection(features))
 
     @torch.no_grad()
     def decode(
@@ -237,6 +238,7 @@ class SovitsNetwork(nn.Module):
 
     def _quantize(self, features: Tensor) -> Quantized:
         # Nothing before a frozen codebook can learn, so nothing of it is kept for a backward pass.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_quantizer):
+        learns = torch.is_grad_enabled() and not self.freeze_quantizer
+        with torch.set_grad_enabled(learns), full_precision(features):
             quantized: Quantized = self.quantizer(self.feature_projection(features))
         return quantized
