@@ -72,6 +72,15 @@ def test_bands_have_the_same_area():
     assert (bands >= 0).all()
 
 
+def test_training_goes_on_after_an_inference():
+    settings = mel.MelSettings(n_mels=60)  # of no other test, so that inference makes the bands
+    with torch.inference_mode():
+        mel.wave_log_mel(tone(0.1)[None], settings)
+    wave = tone(0.1)[None].requires_grad_()
+    mel.wave_log_mel(wave, settings).sum().backward()
+    assert wave.grad.abs().max() > 0
+
+
 def test_normalising_runs_backwards():
     values = torch.tensor([-12.0, -5.0, 2.0])
     assert mel.normalise(values).tolist() == [-1.0, 0.0, 1.0]

@@ -73,7 +73,9 @@ def denormalise(mel: Tensor) -> Tensor:
     return (mel + 1.0) * 7.0 - 12.0
 
 
+# Cached tensors are used in training too: none may be made as an inference tensor by a validation that comes first.
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)
 def mel_bands(settings: MelSettings) -> Tensor:
     """Return the triangular bands (n_mels, n_fft / 2 + 1), float32, each of area 2 / its width in Hz.
 
@@ -106,5 +108,6 @@ def _mel_to_hz(mel: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)
 def _window(samples: int, device: torch.device) -> Tensor:
     return torch.hann_window(samples, device=device)
