@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Callback, Trainer
 
 from tests.core.run.test_continuation import last_of
 from tests.core.run.toy import Toy, digest, run
@@ -118,16 +119,17 @@ def test_damaged_newest_checkpoint_costs_one_step(name, tmp_path, straight):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_signals_save_at_the_step_and_exit_75(number, tmp_path, straight):
-    child = fork(lambda: run(tmp_path, every=1000, monitor=None))
-    path = tmp_path / "run.json"
-    while not (path.exists() and json.loads(path.read_text()).get("started")):
-        time.sleep(0.01)
-    time.sleep(0.3)
-    os.kill(child, number)
+    class Signalled(Callback):
+        def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
+            if trainer.global_step == 5:
+                os.kill(os.getpid(), number)
+
+    child = fork(lambda: run(tmp_path, every=1000, monitor=None, extra=[Signalled()]))
     assert wait(child) == 75
-    record = json.loads(path.read_text())
+    record = json.loads((tmp_path / "run.json").read_text())
     assert record["exit_code"] == 75
-    assert record["exit_reason"].startswith(f"interrupted: Stopped by {number.name}") or not last_saved(tmp_path)
+    assert record["exit_reason"].startswith(f"interrupted: Stopped by {number.name}; saved at step 6")
+    assert last_saved(tmp_path) == [6]
     assert finish(tmp_path, every=1000, monitor=None) == 0
     assert weights(tmp_path) == straight
 
