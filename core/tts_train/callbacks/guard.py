@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from tts_train.errors import NumericError
 from tts_train.run.files import write_json
+from tts_train.run.ranks import leads
 
 MOST_IN_A_ROW = 3
 """So many skipped steps in a row end the run."""
@@ -140,7 +141,7 @@ class FiniteGuard(Callback):
         logger.warning("Step %d was skipped: its loss or gradients are not finite. %s", step["step"], _named(step))
         if len(self._in_a_row) < MOST_IN_A_ROW:
             return
-        if self._report is not None:
+        if self._report is not None and leads():
             write_json(self._report, {"skipped": self.skipped, "in_a_row": self._in_a_row})
         where = f" (all of them are in {self._report})" if self._report is not None else ""
         raise NumericError(

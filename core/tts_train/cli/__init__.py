@@ -75,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(verb: str, words: list[str]) -> int:
+    if sys.platform == "win32":
+        raise ConfigError("tts-train needs Linux or macOS; on Windows use WSL2.")
     if os.environ.get(UNSAFE_VARIABLE):
         raise UnsafeFileError(
             f"{UNSAFE_VARIABLE} is set, with which reading a file can run code. Unset it and try again."

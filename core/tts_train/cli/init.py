@@ -51,7 +51,7 @@ def _init(folder: Path, backend: str, data: Path, recipe: str | None) -> dict[st
         "next": [
             f"tts-train check {data}",
             f"tts-train prepare --backend {backend} --corpus {data} --out {prepared}",
-            f"tts-train fit -c {target}",
+            f"tts-train fit -c {target} --run_dir {Path('runs') / folder.name}",
         ],
     }
 

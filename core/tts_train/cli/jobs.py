@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from tts_train.backend import Stage, resolve
+from tts_train.cli.arguments import JSON_FLAG
 from tts_train.cli.output import print_report
 from tts_train.cli.select import Chosen, Selection, select
 from tts_train.errors import ConfigError
-from tts_train.jobs import Job
+from tts_train.jobs import Job, SynthJob
 from tts_train.plugins import installed_backends
 from tts_train.provenance import read_provenance
 
+_FLAGS = {JSON_FLAG, "-h", "--help"}
 _SOURCE_HELP = {
     "export": "run directory or checkpoint to export",
     "synth": "run directory, checkpoint or exported model to speak with",
@@ -35,7 +37,12 @@ def run(verb: str, words: list[str]) -> int:
     if job_class is None:
         raise ConfigError(f"Stage {chosen.stage.name!r} of backend {chosen.backend.name!r} offers no {verb}.")
     job, as_json = _parse(verb, job_class, rest, chosen)
-    print_report(job.run(), as_json=as_json)
+    report = job.run()
+    if isinstance(job, SynthJob) and (job.source / "checkpoints").is_dir():
+        from tts_train.report.spoken import keep_spoken
+
+        report = {**report, "report": str(keep_spoken(job.source, job.out, name=job.out.stem, text=job.text))}
+    print_report(report, as_json=as_json)
     return 0
 
 
@@ -49,11 +56,22 @@ def _select_by_source(selection: Selection) -> Selection:
     """Backend and stage of what is exported or spoken with: from its own card, unless given."""
     if selection.backend is not None:
         return selection
-    source = next((word for word in selection.rest if not word.startswith("-")), None)
+    source = _first_positional(selection.rest)
     if source is None:
         return _any_backend(selection)
     card = read_provenance(Path(source))
     return replace(selection, backend=card.backend, stage=selection.stage or card.stage)
+
+
+def _first_positional(words: Sequence[str]) -> str | None:
+    """The first word that is neither an option nor an option's value."""
+    left = iter(words)
+    for word in left:
+        if not word.startswith("-"):
+            return word
+        if "=" not in word and word not in _FLAGS:
+            next(left, None)
+    return None
 
 
 def _job_of(verb: str, chosen: Chosen, rest: list[str]) -> tuple[type[Job] | None, list[str]]:

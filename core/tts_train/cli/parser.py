@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import set_parsing_settings
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from tts_train.callbacks.checkpoint import CheckpointOptions
 from tts_train.cli.arguments import PlainErrors
@@ -44,7 +43,6 @@ class TrainingParser(LightningCLI):
     def __init__(self, verb: str, chosen: Chosen, words: Sequence[str]) -> None:
         self._chosen = chosen
         selected = ["--backend", chosen.backend.name, "--stage", chosen.stage.name]
-        sys.argv = sys.argv[:1]  # LightningCLI warns of words in sys.argv when it is given its own
         super().__init__(
             chosen.plugins.model(chosen.stage),
             chosen.plugins.data(chosen.stage),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
@@ -21,12 +22,13 @@ from tts_train.cli.arguments import JSON_FLAG
 from tts_train.cli.output import print_report
 from tts_train.cli.parser import TrainingParser
 from tts_train.cli.select import Chosen, Selection, select
-from tts_train.errors import ConfigError
+from tts_train.errors import ConfigError, Interrupted
 from tts_train.report.page import write_report
 from tts_train.run.checkpoint import RunCard, open_checkpoint
 from tts_train.run.checkpoint_io import DirectoryCheckpointIO
 from tts_train.run.directory import RunDirectory
 from tts_train.run.files import write_atomically
+from tts_train.run.ranks import launched_by_lightning, leads
 from tts_train.run.session import RunSession
 
 logger = logging.getLogger(__name__)
@@ -43,8 +45,14 @@ def run(verb: str, words: list[str]) -> int:
     chosen = selection.load()
     parser = TrainingParser(verb, chosen, selection.rest)
     run_directory = RunDirectory(parser.resolved["run_dir"] or _default_run_dir(chosen, selection))
-    report = _fit(parser, chosen, run_directory) if verb == "fit" else _score(verb, parser, chosen, run_directory)
-    print_report(report, as_json=as_json)
+    try:
+        report = _fit(parser, chosen, run_directory) if verb == "fit" else _score(verb, parser, chosen, run_directory)
+    except Interrupted:
+        if launched_by_lightning():
+            return 0  # Lightning kills the first process, which is still saving, if another ends with an error
+        raise
+    if leads():
+        print_report(report, as_json=as_json)
     return 0
 
 
@@ -53,7 +61,8 @@ def _fit(parser: TrainingParser, chosen: Chosen, run: RunDirectory) -> dict[str,
     inject = config.pop("debug")["inject"]  # a fault belongs to a command, not to the run
     card = RunCard(backend=chosen.backend.name, stage=chosen.stage.name, config=config)
     with RunSession(run, card, seed=parser.seed, identity=chosen.stage.identity) as session:
-        write_atomically(run.config, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        if session.leads:
+            write_atomically(run.config, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         survival = session.callbacks(parser.options("checkpoint"), inject=inject)
         watching = [Throughput(), MetricsHistory(run.path), Baseline()]
         trainer = _trainer(parser, chosen, run, [*survival, *watching])
@@ -65,18 +74,23 @@ def _fit(parser: TrainingParser, chosen: Chosen, run: RunDirectory) -> dict[str,
 
 
 def _score(verb: str, parser: TrainingParser, chosen: Chosen, run: RunDirectory) -> dict[str, Any]:
-    checkpoint = open_checkpoint(run.path) if run.path.exists() else None
-    trainer = _trainer(parser, chosen, run, [])
+    checkpoint = open_checkpoint(run.path) if run.steps() else None
+    trainer = _trainer(parser, chosen, run, [], logs=False)
     path = None if checkpoint is None else checkpoint.path
     score = trainer.validate if verb == "validate" else trainer.test
     if verb == "test" and type(parser.model).test_step is LightningModule.test_step:
         raise ConfigError(f"Stage {chosen.stage.name!r} has no test data of its own. Use: tts-train validate")
-    score(parser.model, datamodule=parser.datamodule, ckpt_path=path, verbose=False, weights_only=True)
+    try:
+        score(parser.model, datamodule=parser.datamodule, ckpt_path=path, verbose=False, weights_only=True)
+    except MisconfigurationException as error:
+        raise ConfigError(f"Lightning refuses these settings: {error}") from error
     what = "the untrained base" if checkpoint is None else str(checkpoint.path)
     return {"scored": what, "step": 0 if checkpoint is None else checkpoint.step, **_figures(trainer)}
 
 
-def _trainer(parser: TrainingParser, chosen: Chosen, run: RunDirectory, callbacks: Sequence[Callback]) -> Trainer:
+def _trainer(
+    parser: TrainingParser, chosen: Chosen, run: RunDirectory, callbacks: Sequence[Callback], *, logs: bool = True
+) -> Trainer:
     given = parser.options("trainer")
     added = [*callbacks, *chosen.plugins.callbacks(chosen.stage, parser.plugin_options)]
     if given.get("enable_progress_bar") is not False:
@@ -89,7 +103,7 @@ def _trainer(parser: TrainingParser, chosen: Chosen, run: RunDirectory, callback
     if isinstance(interval, int) and not isinstance(interval, bool):
         overrides["check_val_every_n_epoch"] = None  # every N batches, also across the ends of epochs
     if given["logger"] in (None, True):
-        overrides["logger"] = _tensorboard(run)
+        overrides["logger"] = _tensorboard(run) if logs else False
     return parser.make_trainer(added, **overrides)
 
 
@@ -132,6 +146,7 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns on import of a CPU kernel that is optional
     for advice in (
+        ".*args parameter is intended to run from within Python.*",
         ".*does not have many workers.*",
         ".*You're resuming from a checkpoint that ended before the epoch ended.*",
         ".*is smaller than the logging interval.*",

@@ -37,6 +37,11 @@ class PlannedDataModule(LightningDataModule, ABC):
         self.num_workers = num_workers
         self._train_sampler: PlannedBatchSampler | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a data worker that is spawned gets: it collates, and needs neither the trainer nor the rows again."""
+        left = ("trainer", "_train_sampler", "train_set", "val_set")
+        return {**self.__dict__, **{name: None for name in left if name in self.__dict__}}
+
     @abstractmethod
     def train_plan(self, epoch: int) -> Sequence[Sequence[int]]:
         """Return the batches of an epoch as row indices: a pure function of ``self.seed``, the data and the epoch."""

@@ -78,27 +78,16 @@ def _export(which: Sequence[str], demo: Demo, source: Path, out: Path) -> Path |
 
 
 def _speak(which: Sequence[str], demo: Demo, source: Path, out: Path, run_dir: Path) -> dict[str, Any]:
-    from tts_train.report.page import write_report
+    from tts_train.report.spoken import keep_spoken
 
     wave = out / "spoken.wav"
     with _said("synth: a sentence that was not in the training data"):
         told = run(["synth", str(source), *which, "--text", SENTENCE, "--out", str(wave), *demo.synth, "--json"])
-    _keep_sample(wave, run_dir, remark=demo.remark)
     with _said("report: curves, pictures and players on one page"):
-        page = write_report(run_dir)
+        page = keep_spoken(
+            run_dir, wave, name="unseen", text=f"{SENTENCE} ({demo.remark})" if demo.remark else SENTENCE
+        )
     return {"spoken": str(wave), "spoken_seconds": told["seconds"], "remark": demo.remark, "report": str(page)}
-
-
-def _keep_sample(wave: Path, run_dir: Path, *, remark: str) -> None:
-    import soundfile
-
-    from tts_train.report.samples import write_sample
-    from tts_train.run.checkpoint import open_checkpoint
-
-    step = open_checkpoint(run_dir).step
-    samples, rate = soundfile.read(wave, dtype="float32")
-    text = f"{SENTENCE} ({remark})" if remark else SENTENCE
-    write_sample(run_dir / "samples" / f"step-{step:06d}", "unseen", samples, rate, text=text)
 
 
 def _judge(interrupted: Path, straight: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 
-from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -24,11 +24,12 @@ from tts_train.callbacks.guard import FiniteGuard
 from tts_train.callbacks.inject import InjectFaults
 from tts_train.callbacks.stop import GracefulStop
 from tts_train.data.module import PlannedDataModule
-from tts_train.errors import DiskError, Interrupted, NumericError, TTSTrainError
+from tts_train.errors import ConfigError, DiskError, Interrupted, NumericError, TTSTrainError
 from tts_train.run.checkpoint import Checkpoint, RunCard, open_checkpoint
 from tts_train.run.difference import DEFAULT_IDENTITY, Change, differences, refuse_identity_changes
 from tts_train.run.directory import RunDirectory
 from tts_train.run.lock import RunLock
+from tts_train.run.ranks import leads
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -69,7 +70,8 @@ class RunSession:
         """Configuration keys that differ from the checkpoint's."""
         self._identity = (*DEFAULT_IDENTITY, *identity)
         self._record = dict(record or {})
-        self._leads = getattr(rank_zero_only, "rank", 0) == 0
+        self.leads = leads()
+        """Whether this process is the one that writes into the run directory."""
         self._stop = GracefulStop()
         self._stack = contextlib.ExitStack()
         self._ended: dict[str, object] = {}
@@ -84,11 +86,11 @@ class RunSession:
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._stop)
-            if self._leads:
+            if self.leads:
                 self.run.create()
                 stack.enter_context(RunLock(self.run.lock))
                 self.run.clean()
-            newest = self.run.newest_valid(repair=self._leads)
+            newest = self.run.newest_valid(repair=self.leads)
             if newest is not None:
                 self.checkpoint = open_checkpoint(newest)
                 self._compare(self.checkpoint.card)
@@ -99,7 +101,7 @@ class RunSession:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with self._stack:
-            if self._leads and (self._ended or error is not None):
+            if self.leads and (self._ended or error is not None):
                 entries = self._ended if error is None else {"exit_reason": reason(error), "exit_code": code(error)}
                 with contextlib.suppress(OSError):  # a full disk must not hide the error that tells of it
                     self.run.update_record(ended=_now(), **entries)
@@ -154,13 +156,15 @@ class RunSession:
             trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
         except SIGTERMException as error:  # Lightning's own, should it ever come first
             raise Interrupted("Stopped by SIGTERM. The same command continues from the last checkpoint.") from error
+        except MisconfigurationException as error:
+            raise ConfigError(f"Lightning refuses these settings: {error}") from error
         except OSError as error:
             if error.errno in _FULL:
                 raise DiskError(
                     f"The disk of {self.run.path} is full: {error}. The last checkpoint is intact."
                 ) from error
             raise
-        if self._leads and isinstance(datamodule, PlannedDataModule):
+        if self.leads and isinstance(datamodule, PlannedDataModule):
             self.run.update_record(data=dict(datamodule.describe()))
         self._ended = {
             "exit_reason": "finished",
@@ -174,7 +178,7 @@ class RunSession:
         step = 0 if self.checkpoint is None else self.checkpoint.step
         if self.checkpoint is not None:
             logger.info("Continuing %s from step %d.", self.run.path, step)
-        if self._leads:
+        if self.leads:
             self.run.update_record(
                 backend=self.card.backend,
                 stage=self.card.stage,

@@ -14,6 +14,11 @@ KINDS = {"text": layout.TEXT_KIND, "control": layout.CONTROL_KIND, "audio": layo
 _LEVELS = len(layout.LEVEL_RATES)
 
 
+def wide_type(device: torch.device) -> torch.dtype:
+    """Return the widest floating type of a device: float64, but float32 on Apple's, which have nothing wider."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 class TokenMetrics:
     """Sums over any number of batches; what they add up to is a share or a mean over all their tokens.
 
@@ -33,7 +38,7 @@ class TokenMetrics:
         self._loss.index_add_(0, kind, head.losses.to(self._loss.dtype))
         self._count.index_add_(0, kind, _ones(kind))
         slot, predicted = layout.slot_of(head.targets), layout.slot_of(head.predictions)
-        is_audio = (slot >= 0).to(torch.float64)
+        is_audio = (slot >= 0).to(wide_type(slot.device))
         # Tokens outside the audio add zero to slot 0: a mask would have to know how many there are.
         here = slot.clamp(min=0)
         self._slots.index_add_(0, here, is_audio)
@@ -77,7 +82,7 @@ class TokenMetrics:
         for level, seen in enumerate(self._codes.view(_LEVELS, -1)):
             if total := seen.sum().item():
                 share = seen / total
-                figures[f"code_use/{level}"] = (seen > 0).double().mean().item()
+                figures[f"code_use/{level}"] = (seen > 0).float().mean().item()
                 figures[f"code_perplexity/{level}"] = torch.special.entr(share).sum().exp().item()
         return figures
 
@@ -91,8 +96,8 @@ def _code_use(predictions: Tensor, slot: Tensor, weight: Tensor) -> tuple[Tensor
 
 def _zeros(size: int, device: torch.device | str) -> Tensor:
     # Float32 stops counting at 16.8 million.
-    return torch.zeros(size, dtype=torch.float64, device=device)
+    return torch.zeros(size, dtype=wide_type(torch.device(device)), device=device)
 
 
 def _ones(like: Tensor) -> Tensor:
-    return torch.ones(like.shape, dtype=torch.float64, device=like.device)
+    return torch.ones(like.shape, dtype=wide_type(like.device), device=like.device)

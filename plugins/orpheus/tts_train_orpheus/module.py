@@ -15,7 +15,7 @@ from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, 
 from tts_train_orpheus import layout
 from tts_train_orpheus.adapters import LoraOptions, Method, apply_method, trainable_parameters
 from tts_train_orpheus.base import TinyOptions
-from tts_train_orpheus.metrics import TokenMetrics
+from tts_train_orpheus.metrics import TokenMetrics, wide_type
 from tts_train_orpheus.network import HeadOptions, NetworkOutput, OrpheusNetwork
 from tts_train_orpheus.restore import DESCRIPTION, PREFIX, TIED_HEAD, check_names, initial_config, load_initial
 
@@ -85,8 +85,10 @@ class OrpheusModule(LightningModule):
         if self.network is not None:
             return
         device = self._quantised_on()
-        network = OrpheusNetwork(load_initial(self.init_from, dtype=self._load_dtype(), tiny=self.tiny), self.head)
-        apply_method(network, self.method, self.lora, device=device)
+        with torch.device("cpu"):  # in Lightning's context the whole base would lie on the card before it is quantised
+            lm = load_initial(self.init_from, dtype=self._load_dtype(), tiny=self.tiny)
+            network = OrpheusNetwork(lm, self.head)
+            apply_method(network, self.method, self.lora, device=device)
         if self.gradient_checkpointing:
             network.enable_checkpointing()
         sizes = [sum(p.numel() for p in of) for of in (trainable_parameters(network).values(), network.parameters())]
@@ -162,7 +164,8 @@ class OrpheusModule(LightningModule):
 
     def _over_processes(self, output: NetworkOutput) -> tuple[Tensor, Tensor]:
         """Return the sum of the losses and the number of tokens (at least 1) over all processes."""
-        sums = torch.stack([output.loss_sum.detach().double(), output.loss_sum.new_tensor(output.count).double()])
+        wide = wide_type(output.loss_sum.device)
+        sums = torch.stack([output.loss_sum.detach().to(wide), output.loss_sum.new_tensor(output.count).to(wide)])
         sums = self.trainer.strategy.reduce(sums, reduce_op="sum") if self.trainer.world_size > 1 else sums
         return sums[0].float(), sums[1].clamp(min=1).float()
 
