@@ -23,5 +23,5 @@ def test_the_demo_of_orpheus(tmp_path, capsys):
     assert told["spoken_seconds"] > 0.08
     page = (out / "run" / "report.html").read_text(encoding="utf-8")
     HTMLParser().feed(page)
-    assert page.count("<audio") == 1
+    assert "<audio" in page
     assert main(["demo", "--backend", "orpheus", "--out", str(tmp_path)]) == 2, "other people's folders stay"
