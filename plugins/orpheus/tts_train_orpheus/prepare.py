@@ -112,9 +112,9 @@ class OrpheusPrepare(PrepareJob):
 
     def _progress(self, results: Iterator[Done], ledger: Ledger, *, total: int) -> Iterator[Done]:
         from tts_train.corpus import Ledger as Account
-        from tts_train.data.progress import RowProgress
+        from tts_train.progress import Progress
 
-        with RowProgress("Preparing", total) as progress:
+        with Progress("Preparing", total) as progress:
             for result in results:
                 ledger.merge(Account.from_state(result.shard.account["ledger"]))
                 progress.advance(result.rows, note=f"{ledger.seconds / 3600:.2f} h")
