@@ -183,9 +183,14 @@ def _canonical(column: pa.Array) -> Iterator[bytes]:
     if isinstance(column, pa.ChunkedArray):  # an empty column has no chunk to combine
         column = pa.array([], column.type) if not column.num_chunks else column.chunk(0)
     if pa.types.is_list(column.type):
-        yield np.asarray(column.value_lengths(), dtype=np.int64).tobytes()
+        lengths = column.value_lengths().fill_null(-1)  # a missing list is not an empty one
+        yield np.asarray(lengths, dtype=np.int64).tobytes()
         column = column.flatten()
-    if pa.types.is_integer(column.type) and not column.null_count:
+    if column.null_count:
+        yield json.dumps(column.to_pylist()).encode()
+    elif pa.types.is_integer(column.type):
         yield np.ascontiguousarray(column.to_numpy(), dtype="<i8").tobytes()
+    elif pa.types.is_floating(column.type):
+        yield np.ascontiguousarray(column.to_numpy()).tobytes()
     else:
         yield json.dumps(column.to_pylist()).encode()

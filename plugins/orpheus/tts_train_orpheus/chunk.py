@@ -1,4 +1,4 @@
-"""What a chunk of utterances is encoded with, and what comes of it; imports no torch, as ``--help`` reads it."""
+"""What a chunk of utterances is encoded with; imports no torch, as ``--help`` reads it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from tts_train.corpus import TokenRow, Utterance
-from tts_train.data.shard_store import Shard
 
 KIND = "orpheus/lm"
 """What prepared folders of this backend hold."""
@@ -38,12 +37,3 @@ class EncodeOptions:
         for name in ("codec", "tokenizer", "device"):
             del values[name]
         return {"code_version": CODE_VERSION, **values}
-
-
-@dataclass(frozen=True)
-class Done:
-    """A chunk that became a shard."""
-
-    shard: Shard
-    reused: bool
-    rows: int

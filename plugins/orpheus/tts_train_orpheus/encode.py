@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,10 +12,12 @@ import pyarrow as pa
 import torch
 
 from tts_train.corpus import Audio, AudioRejected, Ledger, Limits, TokenRow, Utterance, read_utterance
+from tts_train.data.inputs import input_of, printable
+from tts_train.data.preparation import Done
 from tts_train.data.shard_store import ShardStore, input_key
-from tts_train.errors import ConfigError, DataError
-from tts_train.run.files import hash_file
-from tts_train_orpheus.chunk import KIND, Done, EncodeOptions, Row
+from tts_train.devices import own_device
+from tts_train.errors import DataError
+from tts_train_orpheus.chunk import KIND, EncodeOptions, Row
 from tts_train_orpheus.codec import SnacCodec, load_codec
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, codes_to_tokens, drop_repeated_frames
 from tts_train_orpheus.prompt import encode_text, speech_row
@@ -48,7 +49,7 @@ TOGETHER = 24_000 * 600
 def encode_chunk(chunk: Sequence[Row], *, options: EncodeOptions, out: Path, root: Path | None) -> Done:
     """Return the shard of a chunk: the one that is there, if it was made from the same input, or a new one."""
     store = open_store(out)
-    key = input_key(options.address(), (part for row in chunk for part in _input_of(row)))
+    key = input_key(options.address(), (part for row in chunk for part in input_of(row)))
     if shard := store.find(key):
         return Done(shard, reused=True, rows=len(chunk))
     ledger, counts = Ledger(), {"frames": 0, "frames_repeated": 0}
@@ -62,17 +63,12 @@ def open_store(out: Path) -> ShardStore:
     return ShardStore(out, SCHEMA, kind=KIND, length_column="num_tokens")
 
 
-def set_number(number: int) -> None:
-    """Tell this process which of the workers it is; each takes its own GPU, in turn."""
-    os.environ["TTS_TRAIN_WORKER"] = str(number)
-
-
 def _encode(
     chunk: Iterable[Row], ledger: Ledger, counts: dict[str, int], *, options: EncodeOptions, root: Path | None
 ) -> Iterator[dict[str, Any]]:
     for batch in _read(chunk, ledger, options=options, root=root):
         clips = [torch.from_numpy(audio.samples) for _, audio in batch if audio is not None]
-        codes = iter(codec_on(options.codec, place_of(options.device)).encode(clips) if clips else [])
+        codes = iter(codec_on(options.codec, own_device(options.device)).encode(clips) if clips else [])
         for row, audio in batch:
             if isinstance(row, TokenRow) or audio is None:
                 yield from _pass_on(row, ledger, counts)
@@ -162,36 +158,8 @@ def _columns(
     frames: int,
     origin: str,
 ) -> dict[str, Any]:
-    # File names may hold bytes that are no text; a Parquet string cannot.
-    shown = origin.encode("utf-8", "backslashreplace").decode()
     lengths = {"prompt_tokens": prompt, "num_tokens": len(ids), "frames": frames}
-    return {"id": row_id, "input_ids": ids.astype(np.int32), **lengths, **about, "origin": shown}
-
-
-def _input_of(row: Row) -> Iterator[bytes | str]:
-    """Yield everything about a row that its shard depends on."""
-    yield row.id
-    yield row.origin
-    if isinstance(row, TokenRow):
-        yield row.input_ids.astype("<i8").tobytes()
-        return
-    yield repr((row.text, row.speaker, row.language, row.start, row.end, row.warnings))
-    yield row.audio if isinstance(row.audio, bytes) else _hash_of(row.audio)
-
-
-def _hash_of(path: Path) -> str:
-    try:
-        about = path.stat()
-        return _hash_once(path, about.st_size, about.st_mtime_ns)
-    except OSError as error:
-        return f"unreadable: {error.errno}"
-
-
-@lru_cache(maxsize=256)
-def _hash_once(path: Path, size: int, changed: int) -> str:
-    """Hash a file once for all of its stretches; size and time only spare the repetition within one run."""
-    del size, changed
-    return hash_file(path)
+    return {"id": row_id, "input_ids": ids.astype(np.int32), **lengths, **about, "origin": printable(origin)}
 
 
 @lru_cache(maxsize=1)
@@ -204,27 +172,3 @@ def codec_on(source: str, device: str) -> SnacCodec:
 def tokenizer_of(source: str) -> PreTrainedTokenizerBase:
     """Return the tokenizer, loaded once in a process."""
     return load_tokenizer(source)
-
-
-def place_of(device: str) -> str:
-    """Return the device of this process: with ``cuda``, workers take the GPUs in turn."""
-    if device != "cuda":
-        return device
-    return f"cuda:{int(os.environ.get('TTS_TRAIN_WORKER', '0')) % torch.cuda.device_count()}"
-
-
-def choose_device(device: str) -> str:
-    """Return ``cpu``, ``cuda`` or a device such as ``cuda:1`` for what the user said; ``auto`` prefers a GPU.
-
-    Raises:
-        ConfigError: if it is no device, or not on this machine.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError(f"--device is auto, cpu, cuda or cuda:N, not {device!r}.") from error
-    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices. Use auto.")
-    return device

@@ -11,12 +11,12 @@ from torch import Tensor
 from tts_train.errors import ConfigError
 from tts_train.jobs import Report
 from tts_train.provenance import Provenance
+from tts_train.run.place import check_place, files_in, push, staged_folder
 from tts_train_orpheus import layout
 from tts_train_orpheus.adapters import LoraOptions, adapter_weights, lora_config
 from tts_train_orpheus.export.card import model_card
 from tts_train_orpheus.export.check import logits_of, probe_row, require_equal_logits, require_equal_weights
 from tts_train_orpheus.export.model_folder import check_tokenizer_folder, write_tokenizer
-from tts_train_orpheus.export.place import check_place, files_in, push, staged_folder
 from tts_train_orpheus.sources import TrainedRun, open_run
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from torch import Tensor
 from tts_train.errors import ConfigError, TTSTrainError
 from tts_train.jobs import Report
 from tts_train.provenance import Provenance
+from tts_train.run.place import check_place, staged_file, staged_folder
 from tts_train_orpheus import layout
 from tts_train_orpheus.export.check import probe_row
 from tts_train_orpheus.export.gguf_tokens import GgufTokens, read_tokens
 from tts_train_orpheus.export.model_folder import whole_model
-from tts_train_orpheus.export.place import check_place, staged_file, staged_folder
 from tts_train_orpheus.sources import TrainedRun, open_run
 
 if TYPE_CHECKING:

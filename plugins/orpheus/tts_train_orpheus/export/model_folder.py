@@ -10,6 +10,7 @@ import torch
 from tts_train.errors import ConfigError, TTSTrainError
 from tts_train.jobs import Report
 from tts_train.provenance import Provenance
+from tts_train.run.place import check_place, files_in, push, staged_folder
 from tts_train_orpheus import layout
 from tts_train_orpheus.adapters import merge
 from tts_train_orpheus.export.card import model_card
@@ -20,7 +21,6 @@ from tts_train_orpheus.export.check import (
     require_equal_logits,
     require_equal_weights,
 )
-from tts_train_orpheus.export.place import check_place, files_in, push, staged_folder
 from tts_train_orpheus.layout import Ids
 from tts_train_orpheus.prompt import encode_text, inference_prompt
 from tts_train_orpheus.sources import SOFTMAX_KEY, TrainedRun, open_run
