@@ -54,12 +54,16 @@ class Demo:
     """Name of the recipe that is trained."""
     kill_at: int
     """Step at which the run is killed, to be continued."""
+    falls_below: float = 0.5
+    """Share of the first validation loss that the last one must be below."""
     prepare: tuple[str, ...] = ()
-    """Words for ``tts-train prepare`` besides the corpus."""
+    """Words for ``tts-train prepare`` besides the corpus; stages with the same words share what it makes."""
+    fit: tuple[str, ...] = ()
+    """Words for ``tts-train fit`` besides the recipe; ``{gpt}`` stands for the run of the earlier stage ``gpt``."""
     formats: tuple[str, ...] = ()
     """Formats that are exported."""
     synth: tuple[str, ...] = ()
-    """Words for ``tts-train synth`` besides the text."""
+    """Words for ``tts-train synth`` besides the text; ``{gpt}`` as above."""
     remark: str = ""
     """What a listener must know about the sound."""
 

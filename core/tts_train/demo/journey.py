@@ -30,8 +30,8 @@ def show(backend: str, out: Path, *, blocked: Sequence[str] = ()) -> dict[str, A
         blocked: plugins to leave out.
 
     Returns:
-        What was done and measured; ``promises_kept`` says whether the continued run equals the uninterrupted one and
-        the validation loss fell by more than half.
+        What was done and measured, stage by stage; ``promises_kept`` says whether every continued run equals the
+        uninterrupted one and every validation loss fell as far as the stage says.
 
     Raises:
         ConfigError: if the backend has no demo, or ``out`` holds something else.
@@ -41,19 +41,29 @@ def show(backend: str, out: Path, *, blocked: Sequence[str] = ()) -> dict[str, A
     if not stages:
         raise ConfigError(f"Backend {backend!r} has no demo.")
     _clear(out)
-    report: dict[str, Any] = {}
+    told: dict[str, dict[str, Any]] = {}
+    prepared: dict[tuple[str, ...], Path] = {}
     for stage in stages:
-        report.update(_show_stage(backend, stage, out))
-    return {**report, "minutes": round((time.monotonic() - began) / 60, 2), "folder": str(out)}
+        told[stage.name] = _show_stage(backend, stage, out, prepared)
+    return {
+        "stages": told,
+        "promises_kept": all(stage["continued_exactly"] and stage["val_loss_fell"] for stage in told.values()),
+        "minutes": round((time.monotonic() - began) / 60, 2),
+        "folder": str(out),
+    }
 
 
-def _show_stage(backend: str, stage: Stage, out: Path) -> dict[str, Any]:
+def _show_stage(backend: str, stage: Stage, out: Path, prepared: dict[tuple[str, ...], Path]) -> dict[str, Any]:
     demo, which = stage.demo, ["--backend", backend, "--stage", stage.name]
     assert demo is not None
-    prepared, interrupted, straight = out / "prepared", out / "run", out / "uninterrupted"
-    with _said(f"prepare: the sample voice in {VOICE} to training features"):
-        data = run(["prepare", *which, "--corpus", str(VOICE), "--out", str(prepared), *demo.prepare, "--json"])
-    fit = ["fit", *which, "-c", str(find_recipe(backend, demo.recipe)), "--data.path", str(prepared)]
+    sys.stderr.write(f"\n{stage.name}: {stage.summary}\n")
+    if demo.prepare not in prepared:
+        prepared[demo.prepare] = _prepare(which, demo, out / ("prepared" if not prepared else f"prepared-{stage.name}"))
+    folder = out / stage.name
+    recipe = str(find_recipe(backend, demo.recipe))
+    data = ["--data.path", str(prepared[demo.prepare])]
+    fit = ["fit", *which, "-c", recipe, *data, *_filled(demo.fit, out)]
+    interrupted, straight = folder / "run", folder / "uninterrupted"
     whole = start([*fit, "--run_dir", str(straight)])
     with _said(f"fit: kill -9 at step {demo.kill_at}; beside it an uninterrupted run, to compare with"):
         run(
@@ -64,9 +74,21 @@ def _show_stage(backend: str, stage: Stage, out: Path) -> dict[str, Any]:
         run([*fit, "--run_dir", str(interrupted)])
     with _said("fit: waiting for the uninterrupted run"):
         whole.wait()
-    exported = _export(which, demo, interrupted, out)
-    spoken = _speak(which, demo, exported or interrupted, out, interrupted)
-    return {"rows": data["rows"], "hours": data["hours"], **_judge(interrupted, straight), **spoken}
+    exported = _export(which, demo, interrupted, folder)
+    spoken = _speak(which, demo, exported or interrupted, folder, interrupted)
+    return {**_judge(interrupted, straight, demo.falls_below), **spoken}
+
+
+def _prepare(which: Sequence[str], demo: Demo, prepared: Path) -> Path:
+    with _said(f"prepare: the sample voice in {VOICE} to training features"):
+        run(["prepare", *which, "--corpus", str(VOICE), "--out", str(prepared), *demo.prepare])
+    return prepared
+
+
+def _filled(words: Sequence[str], out: Path) -> list[str]:
+    """Put the run of an earlier stage in place of its name in braces."""
+    runs = {folder.name: folder / "run" for folder in out.iterdir() if (folder / "run").is_dir()}
+    return [word.format_map(runs) for word in words]
 
 
 def _export(which: Sequence[str], demo: Demo, source: Path, out: Path) -> Path | None:
@@ -81,8 +103,9 @@ def _speak(which: Sequence[str], demo: Demo, source: Path, out: Path, run_dir: P
     from tts_train.report.spoken import keep_spoken
 
     wave = out / "spoken.wav"
+    words = _filled(demo.synth, out.parent)
     with _said("synth: a sentence that was not in the training data"):
-        told = run(["synth", str(source), *which, "--text", SENTENCE, "--out", str(wave), *demo.synth, "--json"])
+        told = run(["synth", str(source), *which, "--text", SENTENCE, "--out", str(wave), *words, "--json"])
     with _said("report: curves, pictures and players on one page"):
         page = keep_spoken(
             run_dir, wave, name="unseen", text=f"{SENTENCE} ({demo.remark})" if demo.remark else SENTENCE
@@ -90,20 +113,18 @@ def _speak(which: Sequence[str], demo: Demo, source: Path, out: Path, run_dir: P
     return {"spoken": str(wave), "spoken_seconds": told["seconds"], "remark": demo.remark, "report": str(page)}
 
 
-def _judge(interrupted: Path, straight: Path) -> dict[str, Any]:
+def _judge(interrupted: Path, straight: Path, falls_below: float) -> dict[str, Any]:
     from tts_train.report.history import History, series
     from tts_train.run.checkpoint import open_checkpoint
 
     hashes = [_weights_hash(open_checkpoint(path).weights()) for path in (interrupted, straight)]
     losses = [entry.value for entry in series(History(interrupted).entries())["val/loss"]]
-    exact, halved = hashes[0] == hashes[1], losses[-1] < losses[0] / 2
     return {
         "val_loss": {"before": losses[0], "after": losses[-1]},
-        "val_loss_halved": halved,
+        "val_loss_fell": losses[-1] < losses[0] * falls_below,
         "weights_hash": hashes[0],
         "weights_hash_uninterrupted": hashes[1],
-        "continued_exactly": exact,
-        "promises_kept": exact and halved,
+        "continued_exactly": hashes[0] == hashes[1],
     }
 
 

@@ -1,0 +1,1 @@
+"""What upstream's tools load, written from runs of ours and read back."""

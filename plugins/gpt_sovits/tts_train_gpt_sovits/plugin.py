@@ -1,0 +1,98 @@
+"""GPT-SoVITS as a backend: read the table. Classes are named, not imported, so that listings need no torch."""
+
+from __future__ import annotations
+
+from tts_train import Backend, Demo, Format, ShardingPlan, Stage, hookimpl
+
+_HERE = "tts_train_gpt_sovits"
+_PREPARE = f"{_HERE}.prepare:GptSovitsPrepare"
+_SYNTH = f"{_HERE}.synth:GptSovitsSynth"
+_TINY = ("--models", "tiny", "--language", "en")
+_REMARK = "Every network is small and starts from seeded random weights: this proves the way, it is not speech."
+_S1 = Format(summary="GPT file for upstream's GPT_weights folders", job=f"{_HERE}.export.gpt:S1Export")
+_S2 = Format(summary="SoVITS file for upstream's SoVITS_weights folders", job=f"{_HERE}.export.sovits:S2Export")
+_FULL = Format(
+    summary="generator and critics, laid out as the released bases, to train on from",
+    job=f"{_HERE}.export.sovits:FullExport",
+)
+_GPT_SHARDING = ShardingPlan(wrap=("Layer",), recompute=("Layer",))
+_GPT_IDENTITY = ("model.init_from", "model.method", "model.lora", "data.path")
+
+GPT = Stage(
+    name="gpt",
+    summary="Text to semantic tokens: how a voice says things.",
+    model=f"{_HERE}.gpt.module:GptModule",
+    data=f"{_HERE}.gpt.data:GptData",
+    prepare=_PREPARE,
+    synth=_SYNTH,
+    formats={"s1": _S1},
+    sharding=_GPT_SHARDING,
+    defaults={"trainer.accumulate_grad_batches": 4},
+    identity=_GPT_IDENTITY,
+    demo=Demo(
+        recipe="gpt-tiny", kill_at=12, prepare=_TINY, formats=("s1",), synth=("--sovits", "tiny"), remark=_REMARK
+    ),
+)
+
+DPO = Stage(
+    name="dpo",
+    summary="Direct Preference Optimization of the stage gpt: fewer repeated and swallowed words.",
+    model=f"{_HERE}.gpt.dpo_module:DpoModule",
+    data=f"{_HERE}.gpt.data:GptData",
+    prepare=_PREPARE,
+    synth=_SYNTH,
+    formats={"s1": _S1},
+    sharding=_GPT_SHARDING,
+    defaults={"trainer.accumulate_grad_batches": 4, "data.pairs": "made"},
+    identity=_GPT_IDENTITY,
+    demo=Demo(
+        recipe="dpo-tiny",
+        kill_at=6,
+        falls_below=1.0,
+        prepare=_TINY,
+        fit=("--model.init_from", "{gpt}"),
+        formats=("s1",),
+        synth=("--sovits", "tiny"),
+        remark=_REMARK,
+    ),
+)
+
+SOVITS = Stage(
+    name="sovits",
+    summary="Semantic tokens to sound, adversarial: how a voice sounds (v1, v2, v2Pro, v2ProPlus).",
+    model=f"{_HERE}.sovits.module:SovitsModule",
+    data=f"{_HERE}.sovits.data:SovitsData",
+    prepare=_PREPARE,
+    synth=_SYNTH,
+    formats={"s2": _S2, "full": _FULL},
+    identity=("model.init_from", "model.version", "model.freeze_quantizer", "data.path"),
+    demo=Demo(
+        recipe="sovits-tiny",
+        kill_at=12,
+        falls_below=0.9,
+        prepare=_TINY,
+        formats=("s2", "full"),
+        synth=("--gpt", "{gpt}"),
+        remark=_REMARK,
+    ),
+)
+
+CFM = Stage(
+    name="cfm",
+    summary="Semantic tokens to mel spectrograms by flow matching, LoRA or whole (v3, v4).",
+    model=f"{_HERE}.sovits.cfm_module:CfmModule",
+    data=f"{_HERE}.sovits.data:SovitsData",
+    prepare=_PREPARE,
+    formats={"s2": _S2, "full": _FULL},
+    identity=("model.init_from", "model.version", "model.method", "model.rank", "data.path"),
+)
+
+
+@hookimpl
+def tts_train_backend() -> Backend:
+    """Describe the backend."""
+    return Backend(
+        name="gpt_sovits",
+        summary="GPT-SoVITS: phonemes to semantic tokens to sound, in the manner of a short reference.",
+        stages=(GPT, DPO, SOVITS, CFM),
+    )

@@ -1,0 +1,114 @@
+"""The prepare job: recordings with text to one set of rows that every stage trains on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tts_train.data.preparation import Census, Encoding, ShardedPrepare, optional_decoders
+from tts_train.jobs import Report
+
+if TYPE_CHECKING:
+    from tts_train.corpus import Corpus
+    from tts_train_gpt_sovits.chunk import EncodeOptions
+
+Version = Literal["v1", "v2", "v3", "v4", "v2Pro", "v2ProPlus"]
+
+
+@dataclass(kw_only=True)
+class GptSovitsPrepare(ShardedPrepare):
+    """Turn recordings with text into phonemes, semantic tokens and training audio, for all stages at once.
+
+    The same command again continues, or reuses what is there.
+    """
+
+    version: Version = "v2"
+    """Version of GPT-SoVITS that will be trained: it decides the phoneme table and the networks."""
+    language: str | None = None
+    """Language of rows that name none: zh, en, ja, ko or yue; without it they are dropped."""
+    models: str = "released"
+    """The networks of preparation: ``released`` (downloaded when needed), upstream's folder ``pretrained_models``, or
+    ``tiny`` (small and seeded, built in, for trying things out)."""
+    hubert: str | None = None
+    """Network of the speech features, if it is elsewhere: a folder, a hub name, or ``tiny``."""
+    sovits: str | None = None
+    """SoVITS file whose quantizer makes the semantic tokens, if it is elsewhere: the base to be trained."""
+    bert: str | None = None
+    """Network of the Chinese text features, if it is elsewhere."""
+    speaker_net: str | None = None
+    """Network of the speaker vectors of the Pro versions, if it is elsewhere."""
+    keep_ssl: bool = False
+    """Keep the speech features too (280 MB an hour): for training the quantizer, and for ``--experiment``."""
+    experiment: Path | None = None
+    """Also write upstream's experiment folder (``2-name2text.txt``, ``4-cnhubert`` and so on) here."""
+    min_seconds: float = 0.6
+    """Recordings (or stretches) shorter than this are dropped."""
+    max_seconds: float = 54.0
+    """Recordings (or stretches) longer than this are dropped."""
+    shard_rows: int = 32
+    """Rows in a shard, on average: what a worker takes at a time, and what is redone after a kill or a change."""
+
+    def run(self) -> Report:
+        """Encode what is not encoded yet, write the index, and report."""
+        self.keep_ssl = self.keep_ssl or self.experiment is not None
+        report = super().run()
+        if self.experiment is None:
+            return report
+        from tts_train_gpt_sovits.experiment import write_prepared
+
+        return {**report, "experiment": str(self.experiment), "files": write_prepared(self.experiment, self.out)}
+
+    def encoding(self, corpus: Corpus, census: Census) -> Encoding:
+        """Say by which networks, tables and front end."""
+        from tts_train_gpt_sovits.encode import encode_chunk, open_store
+
+        options = self._options(census)
+        settings = {**options.address(), "sovits": options.sources.sovits, "models": self.models}
+        work = partial(encode_chunk, options=options, out=self.out, root=corpus.root)
+        return Encoding(work=work, store=open_store(self.out), settings=settings)
+
+    def _options(self, census: Census) -> EncodeOptions:
+        from tts_train.devices import choose_device, own_device
+        from tts_train_gpt_sovits.chunk import EncodeOptions
+        from tts_train_gpt_sovits.encode import front_end, networks_on
+        from tts_train_gpt_sovits.models import find_sources
+        from tts_train_gpt_sovits.sovits.versions import find_version
+
+        sources = find_sources(
+            self.models,
+            self.version,
+            hubert=self.hubert,
+            sovits=self.sovits,
+            bert=self.bert,
+            speaker=self.speaker_net,
+        )
+        device = choose_device(self.device)
+        networks = networks_on(
+            sources,
+            own_device(device) if self.computes_here else "cpu",
+            _speaks_chinese(census, self.language),
+            find_version(self.version).speaker,
+        )
+        return EncodeOptions(
+            version=self.version,
+            language=self.language,
+            sources=sources,
+            hubert=networks.hubert.fingerprint,
+            quantizer=networks.semantic.fingerprint,
+            bert=networks.bert.fingerprint if networks.bert else None,
+            speaker=networks.speaker.fingerprint if networks.speaker else None,
+            text=front_end(self.version).fingerprint,
+            keep_ssl=self.keep_ssl,
+            min_seconds=self.min_seconds,
+            max_seconds=self.max_seconds,
+            decoders=optional_decoders(),
+            device=device,
+        )
+
+
+def _speaks_chinese(census: Census, default: str | None) -> bool:
+    """Whether any row may be Chinese, in whatever way the corpus names the language."""
+    named = {language or default or "" for language in census.languages}
+    return any(language == "auto" or language.lower().startswith(("zh", "cmn", "all_zh")) for language in named)

@@ -1,0 +1,1 @@
+"""Text and a reference to sound, with any GPT and any SoVITS."""

@@ -1,0 +1,191 @@
+"""The synth job: a text and a reference to a WAV file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tts_train.errors import ConfigError, DataError
+from tts_train.jobs import Report, SynthJob
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tts_train_gpt_sovits.encode import Networks
+    from tts_train_gpt_sovits.speech.load import Pair
+    from tts_train_gpt_sovits.speech.reference import Reference
+    from tts_train_gpt_sovits.speech.voice import Said, Voice
+    from tts_train_gpt_sovits.text import FrontEnd, Spoken
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class GptSovitsSynth(SynthJob):
+    """Speak a text with a GPT and a SoVITS, ours or upstream's, and write 32 kHz 16-bit mono.
+
+    Either network can be the source. Without --reference the voice continues an utterance of its training data.
+    """
+
+    gpt: str | None = None
+    """The GPT, where the source is a SoVITS: a run, a file, or a released version's name."""
+    sovits: str | None = None
+    """The SoVITS, where the source is a GPT; none takes the base that its data were prepared with."""
+    reference: Path | None = None
+    """Recording of 3 to 10 seconds whose voice and manner are continued."""
+    reference_text: str | None = None
+    """What is said in it."""
+    reference_language: str | None = None
+    """Its language; none takes that of the text."""
+    language: str | None = None
+    """Language of the text: zh, en, ja, ko or yue; none takes that of the reference."""
+    version: str | None = None
+    """Released version for whatever is not named, such as v2; none takes that of the training data."""
+    models: str | None = None
+    """Networks that read references and Chinese text: ``released``, upstream's folder ``pretrained_models``, or
+    ``tiny``; none takes what the training data were prepared with."""
+    top_k: int = 15
+    """Draw from this many likeliest tokens; 0 sets no limit."""
+    top_p: float = 1.0
+    """Draw from the smallest set of tokens that has this much probability, above 0 to 1."""
+    temperature: float = 1.0
+    """Below 1 is steadier, above livelier."""
+    repetition_penalty: float = 1.35
+    """Makes used tokens less likely; 1 for none."""
+    noise_scale: float = 0.5
+    """How much the sound varies around the likeliest, 0 or more."""
+    speed: float = 1.0
+    """How much faster than the voice speaks by itself."""
+    pause: float = 0.3
+    """Seconds of silence after a sentence."""
+    device: str = "auto"
+    """Where to compute: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+
+    def run(self) -> Report:
+        """Speak sentence by sentence, write the file and say how it went.
+
+        Raises:
+            DataError: if nothing was spoken; nothing is written then.
+        """
+        from tts_train.sound import write_wav
+        from tts_train_gpt_sovits.speech.sentences import split_sentences
+
+        sentences = split_sentences(self.text)
+        if not sentences:
+            raise ConfigError("--text is empty; say what to speak.")
+        voice, reference, front_end = self.open()
+        language = self.language or reference.language
+        said = [front_end.speak(sentence, language) for sentence in sentences]
+        spoken = [self._speak(voice, reference, each, number) for number, each in enumerate(said)]
+        self._judge(sentences, spoken)
+        sound = self._join(spoken, voice.sample_rate)
+        write_wav(self.out, sound, sample_rate=voice.sample_rate)
+        return {
+            "path": str(self.out),
+            "seconds": round(len(sound) / voice.sample_rate, 3),
+            "sentences": len(sentences),
+            "tokens": sum(each.codes for each in spoken),
+            "cut_off": sum(not each.ended for each in spoken),
+            "language": language,
+            "reference": reference.about,
+            "seed": self.seed,
+        }
+
+    def open(self) -> tuple[Voice, Reference, FrontEnd]:
+        """Load both networks and the reference, once for any number of sentences."""
+        import torch
+
+        from tts_train.devices import choose_device
+        from tts_train_gpt_sovits.encode import front_end
+        from tts_train_gpt_sovits.gpt.restore import load_initial
+        from tts_train_gpt_sovits.sovits.base import load_speaking
+        from tts_train_gpt_sovits.speech.load import find_pair
+        from tts_train_gpt_sovits.speech.voice import Voice
+
+        self._check()
+        device = torch.device(choose_device(self.device))
+        pair = find_pair(self.source, gpt=self.gpt, sovits=self.sovits, version=self.version)
+        loaded = load_speaking(pair.sovits, version=self.version)
+        gpt = load_initial(pair.gpt)
+        networks = self._networks(pair, loaded.version, device.type)
+        reference = self._find_reference(pair, networks, loaded.version)
+        voice = Voice(
+            gpt=gpt.requires_grad_(False).eval().to(device),
+            sovits=loaded.network.requires_grad_(False).eval().to(device),
+            bert=networks.bert if networks else None,
+        )
+        return voice, reference, front_end(loaded.version)
+
+    def _check(self) -> None:
+        if (self.reference is None) != (self.reference_text is None):
+            raise ConfigError("--reference and --reference_text belong together: the recording and what is said in it.")
+        if self.reference is not None and not self.reference.is_file():
+            raise ConfigError(f"--reference {self.reference} is no file.")
+        if self.reference is not None and not (self.reference_language or self.language):
+            raise ConfigError("Say the language of the recording and the text: --language zh, en, ja, ko or yue.")
+
+    def _networks(self, pair: Pair, version: str, device: str) -> Networks | None:
+        """Load what reads a reference and Chinese text, as far as it is needed."""
+        from tts_train_gpt_sovits.encode import networks_on
+        from tts_train_gpt_sovits.models import find_sources
+        from tts_train_gpt_sovits.sovits.versions import find_version
+
+        languages = {self.language or self.reference_language or next(iter(pair.languages), None), *pair.languages[:1]}
+        chinese = any(language and language.lower().startswith(("zh", "cmn")) for language in languages)
+        if self.reference is None and not chinese:
+            return None
+        models = self.models or pair.settings.get("models") or "released"
+        sources = find_sources(models, version, sovits=pair.settings.get("sovits"))
+        return networks_on(sources, device, chinese, self.reference is not None and find_version(version).speaker)
+
+    def _find_reference(self, pair: Pair, networks: Networks | None, version: str) -> Reference:
+        from tts_train_gpt_sovits.encode import front_end
+        from tts_train_gpt_sovits.speech.reference import reference_from_data, reference_from_file
+
+        if self.reference is not None and self.reference_text is not None and networks is not None:
+            language = self.reference_language or self.language or ""
+            return reference_from_file(
+                self.reference, self.reference_text, language, front_end=front_end(version), networks=networks
+            )
+        if pair.data is None:
+            raise ConfigError(
+                f"{self.source} does not say what it was trained on. Give a voice to continue: --reference FILE.wav "
+                "--reference_text '...' --language L."
+            )
+        return reference_from_data(pair.data, speaker=self.speaker)
+
+    def _speak(self, voice: Voice, reference: Reference, said: Spoken, number: int) -> Said:
+        import torch
+
+        from tts_train_gpt_sovits.gpt.generate import MAX_CODES, SamplingOptions
+        from tts_train_gpt_sovits.speech.voice import Delivery
+
+        sampling = SamplingOptions(
+            top_k=self.top_k,
+            top_p=self.top_p,
+            temperature=self.temperature,
+            repetition_penalty=self.repetition_penalty,
+            max_codes=min(self.max_new_tokens, MAX_CODES),
+        )
+        delivery = Delivery(noise_scale=self.noise_scale, speed=self.speed)
+        chance = torch.Generator(voice.gpt.head.weight.device).manual_seed(self.seed + number)
+        return voice.speak(said, reference, sampling=sampling, delivery=delivery, generator=chance)
+
+    def _judge(self, sentences: Sequence[str], spoken: Sequence[Said]) -> None:
+        if not any(each.codes for each in spoken):
+            raise DataError(f"Nothing was spoken, and {self.out} was not written. Train longer, or try another --seed.")
+        for sentence, each in zip(sentences, spoken, strict=True):
+            if not each.codes:
+                _log.warning("Nothing was spoken of %r. Try another --seed.", sentence)
+            elif not each.ended:
+                _log.warning("%r was cut off at --max_new_tokens %d.", sentence, self.max_new_tokens)
+
+    def _join(self, spoken: Sequence[Said], rate: int) -> Tensor:
+        import torch
+
+        silence = torch.zeros(int(self.pause * rate))
+        parts: list[Any] = [part for each in spoken for part in (each.sound, silence)]
+        return torch.cat(parts[:-1])
