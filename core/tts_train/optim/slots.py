@@ -1,0 +1,135 @@
+"""Where a parameter's optimiser states lie: on its device or in host memory, whole or as one process's shard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, Replicate, Shard
+
+from tts_train.errors import ConfigError
+from tts_train.optim.rules import BLOCK, Rule
+from tts_train.plan.target import planned_device
+
+MASTER = "master"
+"""The state that holds the weights in float32."""
+
+
+class Slot:
+    """The states of one parameter, or of this process's shard of it, each flat.
+
+    No mapping on purpose: trainers move tensors that they find in an optimiser's state to the device.
+    """
+
+    def __init__(self, parameter: nn.Parameter, rule: Rule, *, wide: bool, master: bool, offload: bool) -> None:
+        weight = local(parameter.detach())
+        self._device = weight.device
+        self._host = offload
+        dtype = torch.float32 if wide else weight.dtype
+        self.count = 0
+        """Steps taken."""
+        self.spans: dict[str, int] = dict(rule.spans)
+        self.states = rule.new_state(weight.numel(), parameter.numel(), dtype, self._allocate)
+        if master:
+            self.spans[MASTER] = 1
+            self.states[MASTER] = self._allocate(weight.numel(), torch.float32)
+            if planned_device() is None:
+                self.states[MASTER].copy_(weight.reshape(-1))
+
+    def take(self, start: int, end: int) -> dict[str, Tensor]:
+        """Return the states of elements ``start`` (a multiple of ``BLOCK``) to ``end``, on the parameter's device."""
+        cuts = self._cut(start, end)
+        if self._host and planned_device() is not None:
+            return {name: torch.empty(cut.shape, dtype=cut.dtype, device=self._device) for name, cut in cuts.items()}
+        return {name: cut.to(self._device, non_blocking=True) for name, cut in cuts.items()}
+
+    def put(self, start: int, end: int, states: Mapping[str, Tensor]) -> None:
+        """Bring back what :meth:`take` gave."""
+        if self._host and planned_device() is None:
+            for name, cut in self._cut(start, end).items():
+                cut.copy_(states[name], non_blocking=True)
+
+    def describe(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        """Return the states as a checkpoint holds them: those of one entry an element in the parameter's shape."""
+        shard = _shard_of(parameter)
+        found = {"step": torch.tensor(float(self.count))}
+        for name, state in self.states.items():
+            if self.spans[name] == 1:
+                shaped = state.view(local(parameter.detach()).shape)
+                found[name] = shaped if shard is None else shard.wrap(shaped)
+            else:
+                found[name] = state if shard is None else shard.wrap_blocks(state)
+        return found
+
+    def restore(self, parameter: nn.Parameter, saved: Mapping[str, Tensor]) -> None:
+        """Take up :meth:`describe`.
+
+        Raises:
+            ConfigError: if the states are those of another optimiser.
+        """
+        expected = self.describe(parameter)
+        kinds = {name: (value.dtype, tuple(value.shape)) for name, value in expected.items() if name != "step"}
+        given = {name: (value.dtype, tuple(value.shape)) for name, value in saved.items() if name != "step"}
+        if kinds != given:
+            raise ConfigError(
+                "The checkpoint's optimiser states were made with other settings of --model.optimizer.name or "
+                f"rounding: it has {_spelt(given)}, and these settings need {_spelt(kinds)}. Continue with the "
+                "settings that the run was begun with, or begin a new run from its weights (--model.init_from)."
+            )
+        self.count = int(saved["step"])
+        for name, state in self.states.items():
+            state.copy_(local(saved[name]).reshape(-1)[: state.numel()])
+
+    def _cut(self, start: int, end: int) -> dict[str, Tensor]:
+        spans = {name: self.spans[name] for name in self.states}
+        return {name: self.states[name][start // span : -(-end // span)] for name, span in spans.items()}
+
+    def _allocate(self, size: int, dtype: torch.dtype) -> Tensor:
+        if not self._host:
+            return torch.zeros(size, dtype=dtype, device=self._device)
+        if planned_device() is not None:
+            return torch.zeros((), dtype=dtype).expand(size)  # a plan counts what is on the card
+        return torch.zeros(size, dtype=dtype, pin_memory=self._device.type == "cuda")
+
+
+def local(tensor: Tensor) -> Tensor:
+    """Return this process's part of a tensor that may be sharded."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+@dataclass(frozen=True)
+class _Shard:
+    parameter: DTensor
+    ranks: int
+
+    def wrap(self, state: Tensor) -> Tensor:
+        """Return a state of the parameter's shape as a sharded tensor like it."""
+        like = self.parameter
+        mesh, placements, shape, stride = like.device_mesh, like.placements, like.shape, like.stride()
+        return DTensor.from_local(state, mesh, placements, run_check=False, shape=shape, stride=stride)
+
+    def wrap_blocks(self, state: Tensor) -> Tensor:
+        """Return the scales of blocks as (ranks, most blocks of a rank): a rank's blocks begin with its shard."""
+        like = self.parameter
+        rows = -(-like.shape[0] // self.ranks)
+        width = -(-rows * (like.numel() // max(like.shape[0], 1)) // BLOCK)
+        padded = state.new_zeros(1, width)
+        padded[0, : state.numel()] = state
+        placements = [Shard(0) if place.is_shard() else Replicate() for place in like.placements]
+        shape = torch.Size((self.ranks, width))
+        return DTensor.from_local(padded, like.device_mesh, placements, run_check=False, shape=shape, stride=(width, 1))
+
+
+def _shard_of(parameter: nn.Parameter) -> _Shard | None:
+    if not isinstance(parameter, DTensor):
+        return None
+    ranks = 1
+    for axis, place in enumerate(parameter.placements):
+        ranks *= parameter.device_mesh.size(axis) if place.is_shard() else 1
+    return _Shard(parameter, ranks)
+
+
+def _spelt(kinds: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> str:
+    return ", ".join(f"{name} ({str(dtype)[6:]})" for name, (dtype, _) in sorted(kinds.items())) or "none"
