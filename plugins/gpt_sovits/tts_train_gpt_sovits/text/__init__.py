@@ -1,0 +1,9 @@
+"""Text to the phonemes of GPT-SoVITS's tables: normalisation, readings, ids; no torch."""
+
+from __future__ import annotations
+
+from tts_train_gpt_sovits.text.front_end import FrontEnd, Part, Spoken
+from tts_train_gpt_sovits.text.languages import LANGUAGES, detect_language, normalise_language
+from tts_train_gpt_sovits.text.rejected import TextRejected
+
+__all__ = ["LANGUAGES", "FrontEnd", "Part", "Spoken", "TextRejected", "detect_language", "normalise_language"]

@@ -1,0 +1,1 @@
+"""English: normalised words, CMUdict, a tagger for homographs and a network for unknown words."""

@@ -1,0 +1,1 @@
+"""Korean: normalised Hangul, the standard pronunciation rules, and jamo."""

