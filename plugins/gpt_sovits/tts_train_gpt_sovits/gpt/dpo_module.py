@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from tts_train.errors import ConfigError
+from tts_train_gpt_sovits.gpt.adapters import adapters_off
 from tts_train_gpt_sovits.gpt.dpo import UPSTREAM_BETA, Preference, preference
 from tts_train_gpt_sovits.gpt.module import GptModule
 from tts_train_gpt_sovits.gpt.network import GptNetwork, GptOutput
@@ -22,11 +25,14 @@ class DpoModule(GptModule):
     Args:
         beta: How strongly the network is held to the reference.
         label_smoothing: Share of pairs thought to be the wrong way round.
-        reference: ``none`` as upstream; ``start`` holds the network to a frozen copy of itself as it began.
-        sft_weight: Weight of the ordinary loss beside the preference.
+        reference: ``none`` as upstream; ``start`` holds the network to itself as it began: a frozen copy, or with
+            ``method: lora`` the same network with its adapters off, which takes no memory.
+        sft_weight: Weight of the ordinary loss beside the preference; rehearsal batches have that loss alone.
         **gpt: As for the stage ``gpt``. With ``padding: upstream`` the loss is upstream's: the sum of the ordinary
             losses and the preference, both over padded rows; reference, smoothing and weight must be left alone.
     """
+
+    FIGURES: ClassVar[tuple[str, ...]] = (*GptModule.FIGURES, "preference", "margin", "pair_accuracy")
 
     def __init__(
         self,
@@ -58,39 +64,41 @@ class DpoModule(GptModule):
         """Build the network and its reference, once."""
         built = self.network is not None
         super().configure_model()
-        if self.reference == "start" and not built:
+        if self.reference == "start" and self.method == "full" and not built:
             self._frozen = [deepcopy(self._built).requires_grad_(False).eval()]
 
     def training_step(self, batch: PackedBatch, batch_idx: int) -> Tensor:
         """Return the preference and the weighted ordinary loss."""
+        if batch["rehearsed"]:
+            return super().training_step(batch, batch_idx)
         if self.padding == "upstream":
             chosen, rejected = (padded_forward(self._built, of) for of in (unpack(batch), unpack_rejected(batch)))
             prefers = preference(chosen.logps, rejected.logps, beta=self.beta)
             sft, loss = chosen.losses.mean(), chosen.loss_sum + prefers.loss
         else:
+            held = self._reference_logps(batch)
             output = self._forward(batch)
-            prefers, sft = self._preference(output, batch), output.losses.mean()
+            prefers, sft = self._preference(output, held), output.losses.mean()
             loss = prefers.loss + self.sft_weight * sft
-        figures = {"loss": sft, "preference": prefers.loss, "margin": prefers.margins.mean()}
+        self.log("train/loss", sft.detach(), prog_bar=True, batch_size=1)
+        figures = {"preference": prefers.loss.detach(), "margin": prefers.margins.mean()}
         figures["pair_accuracy"] = prefers.accuracy
-        self.log_dict({f"train/{name}": value.detach() for name, value in figures.items()}, batch_size=1)
+        self.log_dict({f"train/{name}": value for name, value in figures.items()}, batch_size=1)
         return loss
 
     def validation_step(self, batch: PackedBatch, batch_idx: int) -> None:
         """Add a batch to the sums, with its pairs."""
-        super().validation_step(batch, batch_idx)
-        prefers = self._preference(self._forward(batch), batch)
+        output = self._forward(batch)
+        self.add_figures(output, batch)
+        if batch["rehearsed"]:
+            return
+        prefers = self._preference(output, self._reference_logps(batch))
         count = len(prefers.margins)
         self._add("preference", prefers.loss * count, count)
         self._add("margin", prefers.margins.sum(), count)
         self._add("pair_accuracy", prefers.accuracy * count, count)
 
-    def _preference(self, output: GptOutput, batch: PackedBatch) -> Preference:
-        held = None
-        if self._frozen:
-            with torch.no_grad():
-                start = self._frozen[0].to(self.device)(batch)
-            held = (start.chosen_logps, start.rejected_logps)
+    def _preference(self, output: GptOutput, held: tuple[Tensor, Tensor] | None) -> Preference:
         return preference(
             output.chosen_logps,
             output.rejected_logps,
@@ -98,3 +106,21 @@ class DpoModule(GptModule):
             label_smoothing=self.label_smoothing,
             reference=held,
         )
+
+    def _reference_logps(self, batch: PackedBatch) -> tuple[Tensor, Tensor] | None:
+        """Return the log-probabilities of chosen and rejected under the reference, without dropout."""
+        if self.reference == "none":
+            return None
+        with torch.no_grad(), self._as_reference() as network:
+            start: GptOutput = network(batch)
+        return start.chosen_logps, start.rejected_logps
+
+    @contextmanager
+    def _as_reference(self) -> Iterator[GptNetwork]:
+        if self._frozen:
+            yield self._frozen[0].to(self.device)
+            return
+        training = self._built.training
+        with adapters_off(self._built.eval()):
+            yield self._built
+        self._built.train(training)

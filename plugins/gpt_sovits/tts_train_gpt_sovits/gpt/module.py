@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
 from lightning import LightningModule
 from torch import Tensor
 
 from tts_train.errors import ConfigError
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
-from tts_train_gpt_sovits.gpt.base import TINY, TinyOptions, load_network
+from tts_train_gpt_sovits.gpt.adapters import LoraOptions, Method, add_adapters, trained_names
+from tts_train_gpt_sovits.gpt.base import TINY, TinyOptions, load_training
+from tts_train_gpt_sovits.gpt.metrics import Means
 from tts_train_gpt_sovits.gpt.names import config_to_upstream
 from tts_train_gpt_sovits.gpt.network import GptNetwork, GptOutput
 from tts_train_gpt_sovits.gpt.packing import PackedBatch
 from tts_train_gpt_sovits.gpt.padded import padded_forward, unpack
+from tts_train_gpt_sovits.gpt.restore import DESCRIPTION, PREFIX, check_names, load_initial
 from tts_train_gpt_sovits.gpt.scaled_adam import ScaledAdam
 from tts_train_gpt_sovits.gpt.schedule import build_upstream_schedule
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
-DESCRIPTION = "gpt_config"
-"""The key of a checkpoint that holds the network's sizes, as upstream writes them."""
+_V1_TABLES = (322, 512)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,14 @@ class GptModule(LightningModule):
     """Train the text-to-semantic network.
 
     Args:
-        init_from: A GPT file of GPT-SoVITS (a base, or one from ``GPT_weights*``), or ``tiny``.
-        optimizer_kind: ``scaled_adam`` as upstream, or ``standard``: ``optimizer`` and ``schedule``.
+        init_from: A GPT file of GPT-SoVITS (a base, one from ``GPT_weights*``, or a checkpoint of ``logs_s1*/ckpt``),
+            a released version such as ``v2``, a run of ours, or ``tiny``.
+        continue_optimizer: Also take up the optimiser and the schedule of a checkpoint of ``logs_s1*/ckpt``.
+        method: ``full`` trains every weight, ``lora`` adapters over the frozen base.
+        lora: The adapters.
+        optimizer_kind: ``scaled_adam`` as upstream, or ``standard``: ``optimizer`` and ``schedule``. ``auto`` is the
+            first for ``full`` and the second for ``lora``: steps relative to a tensor's size would hardly move
+            adapters, which start at zero.
         scaled_adam: The numbers of the first.
         optimizer: The second.
         schedule: Its learning rate over the run.
@@ -52,10 +62,16 @@ class GptModule(LightningModule):
         tiny: Sizes of the network that ``init_from: tiny`` makes.
     """
 
+    FIGURES: ClassVar[tuple[str, ...]] = ("loss", "top3", "utterance_loss")
+    """What a validation logs below ``val/``, besides ``loss/<language>``."""
+
     def __init__(
         self,
         init_from: str = TINY,
-        optimizer_kind: Literal["scaled_adam", "standard"] = "scaled_adam",
+        continue_optimizer: bool = False,
+        method: Method = "full",
+        lora: LoraOptions = LoraOptions(),  # noqa: B008 - frozen
+        optimizer_kind: Literal["auto", "scaled_adam", "standard"] = "auto",
         scaled_adam: ScaledAdamOptions = ScaledAdamOptions(),
         optimizer: OptimizerOptions = OptimizerOptions(lr=1e-4),
         schedule: ScheduleOptions = ScheduleOptions(),
@@ -67,9 +83,19 @@ class GptModule(LightningModule):
         super().__init__()
         if not 0 <= dropout < 1:
             raise ConfigError(f"--model.dropout must be from 0 to below 1, and {dropout} was given.")
+        scaled = optimizer_kind == "scaled_adam" or (optimizer_kind == "auto" and method == "full")
+        if method == "lora" and (scaled or continue_optimizer):
+            raise ConfigError(
+                "--model.method lora trains with --model.optimizer_kind standard: scaled_adam's steps are relative to "
+                "a tensor's size and adapters start at zero. Leave out scaled_adam and --model.continue_optimizer."
+            )
+        if continue_optimizer and not scaled:
+            raise ConfigError("--model.continue_optimizer takes up upstream's ScaledAdam; leave out optimizer_kind.")
         self.init_from = init_from
-        self.optimizer_kind = optimizer_kind
-        self.scaled_adam = scaled_adam
+        self.continue_optimizer = continue_optimizer
+        self.method = method
+        self.lora = lora
+        self.scaled_adam = scaled_adam if scaled else None
         self.optimizer_options = optimizer
         self.schedule_options = schedule
         self.padding = padding
@@ -77,59 +103,101 @@ class GptModule(LightningModule):
         self.gradient_checkpointing = gradient_checkpointing
         self.tiny = tiny
         self.network: GptNetwork | None = None
-        self._sums: dict[str, Tensor] = {}
+        # A checkpoint of adapters lacks the frozen base; on_load_checkpoint checks that nothing else is missing.
+        self.strict_loading = False
+        self._means: Means | None = None
 
     def configure_model(self) -> None:
         """Build the network, once."""
-        if self.network is None:
-            self.network = load_network(self.init_from, tiny=self.tiny, dropout=self.dropout)
-            self.network.checkpointing = self.gradient_checkpointing
+        if self.network is not None:
+            return
+        self.network = load_initial(self.init_from, tiny=self.tiny, dropout=self.dropout)
+        if self.method == "lora":
+            add_adapters(self.network, self.lora)
+        self.network.checkpointing = self.gradient_checkpointing
+
+    def on_fit_start(self) -> None:
+        """Refuse a set whose phonemes are those of another table.
+
+        Raises:
+            ConfigError: naming both versions.
+        """
+        version = getattr(self._data, "version", None)
+        rows = self._built.config.phonemes
+        if version is not None and (version == "v1") != (rows in _V1_TABLES):
+            table = "v1" if rows in _V1_TABLES else "v2 on"
+            raise ConfigError(
+                f"The data were prepared for {version}, and {self.init_from} has the {rows} phonemes of {table}. "
+                "Prepare them for that version, or give a --model.init_from of theirs (tiny: --model.tiny.phonemes)."
+            )
+
+    def on_train_start(self) -> None:
+        """Warn where gradients are gathered over more batches than an epoch has."""
+        batches, gathered = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
+        if batches <= gathered and gathered > 1:
+            logger.warning(
+                "An epoch has %s batches and --trainer.accumulate_grad_batches is %s, so an epoch is one optimiser "
+                "step. Lower it, or --data.max_tokens, for more.",
+                batches,
+                gathered,
+            )
 
     def training_step(self, batch: PackedBatch, batch_idx: int) -> Tensor:
         """Return the mean loss of a token; with upstream's padding its sum, as upstream."""
         if self.padding == "upstream":
-            output = padded_forward(self._built, unpack(batch))
-            loss, mean = output.loss_sum, output.losses.mean()
-            self.log("train/top3", output.top3(self._built.config.end), batch_size=1)
+            padded = padded_forward(self._built, unpack(batch))
+            loss, mean, top3 = padded.loss_sum, padded.losses.mean(), padded.top3(self._built.config.end)
         else:
-            packed = self._forward(batch)
-            loss = mean = packed.losses.mean()
-            self.log("train/top3", packed.top3(self._built.config.end), batch_size=1)
+            output = self._forward(batch)
+            loss = mean = output.losses.mean()
+            top3 = output.top3(self._built.config.end)
+        self.log("train/top3", top3, batch_size=1)
         self.log("train/loss", mean.detach(), prog_bar=True, batch_size=1)
         return loss
 
     def on_validation_epoch_start(self) -> None:
         """Begin new sums."""
-        self._sums = {}
+        languages = getattr(self._data, "val_languages", ())
+        self._means = Means([*self.FIGURES, *(f"loss/{language}" for language in languages)], self.device)
 
     def validation_step(self, batch: PackedBatch, batch_idx: int) -> None:
-        """Add a batch to the sums: each token counts the same, and each utterance for ``val/utterance_loss``."""
-        output = self._forward(batch)
+        """Add a batch to the sums."""
+        self.add_figures(self._forward(batch), batch)
+
+    def add_figures(self, output: GptOutput, batch: PackedBatch) -> None:
+        """Add an output to the sums; rehearsal counts in the losses by language alone.
+
+        Each token counts the same, and each utterance for ``val/utterance_loss``.
+        """
+        sums, counts = -output.chosen_logps, output.losses.new_tensor(output.counts)
+        for language in set(batch["languages"]):
+            here = [place for place, name in enumerate(batch["languages"]) if name == language]
+            self._add(f"loss/{language}", sums[here].sum(), counts[here].sum())
+        if batch["rehearsed"]:
+            return
         spoken = output.targets != self._built.config.end
-        self._add("loss", output.losses.sum(), len(output.losses))
-        self._add("top3", (output.hits & spoken).sum(), int(spoken.sum()))
-        self._add("utterance_loss", -(output.chosen_logps / self._counts(output)).sum(), len(output.counts))
+        self._add("loss", sums.sum(), counts.sum())
+        self._add("top3", (output.hits & spoken).sum(), spoken.sum())
+        self._add("utterance_loss", (sums / counts).sum(), len(sums))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the figures over the whole set, whatever batch and process a token was in."""
-        for name in sorted(self._sums):
-            total = self.trainer.strategy.reduce(self._sums[name], reduce_op="sum")
-            assert isinstance(total, Tensor)
-            self.log(f"val/{name}", (total[0] / total[1].clamp(min=1)).float(), batch_size=1)
+        """Log the figures over the whole set."""
+        assert self._means is not None
+        figures = self._means.over(self.trainer.strategy)
+        self.log_dict({f"val/{name}": value for name, value in figures.items()}, batch_size=1)
+        self._means = None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser and its schedule, stepped once an optimiser step."""
-        if self.optimizer_kind == "scaled_adam":
-            scaled = ScaledAdam(
-                self._built.parameters(), lr=self.scaled_adam.lr, clip_update=self.scaled_adam.clip_update
-            )
-            return {
-                "optimizer": scaled,
-                "lr_scheduler": {"scheduler": build_upstream_schedule(scaled), "interval": "step"},
-            }
-        optimizer = build_optimizer(self, self.optimizer_options)
-        schedule = build_schedule(optimizer, self.schedule_options, self.trainer.estimated_stepping_batches)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        if self.scaled_adam is None:
+            optimizer = build_optimizer(self, self.optimizer_options)
+            schedule = build_schedule(optimizer, self.schedule_options, self.trainer.estimated_stepping_batches)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        options = self.scaled_adam
+        scaled = ScaledAdam(self._built.parameters(), lr=options.lr, clip_update=options.clip_update)
+        done = self._continue(scaled) if self.continue_optimizer else 0
+        locked = build_upstream_schedule(scaled, done=done)
+        return {"optimizer": scaled, "lr_scheduler": {"scheduler": locked, "interval": "step"}}
 
     def count_work(self, batch: PackedBatch) -> dict[str, float]:
         """Return the real tokens and the seconds of audio in a batch, for throughput."""
@@ -137,22 +205,47 @@ class GptModule(LightningModule):
         return {"tokens": codes + batch["phonemes"].numel(), "audio_seconds": codes / 25}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the network's sizes."""
+        """Keep only what was trained, and add the network's sizes."""
+        kept = self._checkpoint_names()
+        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in kept}
         checkpoint[DESCRIPTION] = config_to_upstream(self._built.config)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint in which a trained weight is missing or that holds others.
+
+        Raises:
+            ConfigError: naming the first ones; the run's method or adapters are not the checkpoint's.
+        """
+        # A strategy that shards reads the weights itself and hands over the rest.
+        if "state_dict" in checkpoint and self.network is not None:
+            check_names(self._checkpoint_names(), checkpoint["state_dict"])
 
     @property
     def _built(self) -> GptNetwork:
         assert self.network is not None
         return self.network
 
+    @property
+    def _data(self) -> object:
+        return getattr(self.trainer, "datamodule", None)
+
     def _forward(self, batch: PackedBatch) -> GptOutput:
         output: GptOutput = self._built(batch)
         return output
 
-    def _add(self, name: str, total: Tensor, count: int) -> None:
-        pair = torch.stack([total.detach().double(), total.new_tensor(count).double()])
-        self._sums[name] = self._sums[name] + pair if name in self._sums else pair
+    def _add(self, name: str, total: Tensor, count: int | Tensor) -> None:
+        assert self._means is not None
+        self._means.add(name, total, count)
 
-    @staticmethod
-    def _counts(output: GptOutput) -> Tensor:
-        return output.losses.new_tensor(output.counts)
+    def _checkpoint_names(self) -> set[str]:
+        names = set(self._built.state_dict()) if self.method == "full" else trained_names(self._built)
+        return {PREFIX + name for name in names}
+
+    def _continue(self, optimizer: ScaledAdam) -> int:
+        """Give an optimiser the state of upstream's checkpoint and return the steps that were done."""
+        file = load_training(self.init_from)
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": file.optimizer["state"], "param_groups": groups})
+        done = int(file.schedule.get("_current_step") or file.step or 0)
+        logger.info("ScaledAdam goes on from %s, after %d steps.", self.init_from, done)
+        return done

@@ -37,6 +37,10 @@ class Utterance:
     """BERT features (X, 1024); None where the language has none, which means zeros."""
     rejected: Tensor | None = None
     """Codes (R,) that ``codes`` is preferred to."""
+    language: str | None = None
+    """What it is spoken in, where known."""
+    rehearsed: bool = False
+    """Whether it is there so that something else is not forgotten."""
 
 
 class Span(NamedTuple):
@@ -83,6 +87,10 @@ class PackedBatch(TypedDict):
     """What they predict: the codes, then the end token."""
     counts: list[int]
     """Targets of each utterance."""
+    languages: list[str | None]
+    """Language of each utterance."""
+    rehearsed: bool
+    """Whether the batch is rehearsal."""
     rejected_rows: NotRequired[Tensor]
     """The same beyond the shared start of each rejected sequence."""
     rejected_targets: NotRequired[Tensor]
@@ -120,6 +128,8 @@ def pack(utterances: Sequence[Utterance], *, end: int = 1024) -> PackedBatch:
         rows=torch.cat([_rows(text.end - 1, own) for text, own in zip(texts, chosen, strict=True)]),
         targets=torch.cat([_ended(each.codes, end) for each in utterances]),
         counts=[n + 1 for n in ys],
+        languages=[each.language for each in utterances],
+        rehearsed=utterances[0].rehearsed,
     )
     if suffixes:
         before = [own.start + n - 1 if n else text.end - 1 for text, own, n in zip(texts, chosen, shared, strict=True)]
