@@ -6,7 +6,7 @@ import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from tts_train.errors import ConfigError
 
@@ -114,6 +114,8 @@ class Backend:
     """One sentence for listings."""
     stages: tuple[Stage, ...]
     """Training jobs, in the order in which a user runs them."""
+    start: tuple[str, ...] = ()
+    """Recipes that ``tts-train init`` copies for a beginner, one for each stage that a voice needs."""
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -122,16 +124,24 @@ class Backend:
         if not names or len(set(names)) != len(names):
             raise ConfigError(f"Backend {self.name!r} must have stages with different names, not {names}.")
 
-    def stage(self, name: str | None) -> Stage:
-        """Return the stage called ``name``; None means the only one.
+    def stage(self, name: str | None, *, for_job: Literal["prepare", "synth"] | None = None) -> Stage:
+        """Return the stage called ``name``.
+
+        Args:
+            name: Its name; None means the only one.
+            for_job: What it is wanted for: stages that do that with the same job need not be told apart.
 
         Raises:
-            ConfigError: if there is no such stage, or None was given and there are several.
+            ConfigError: if there is no such stage, or None was given and it matters which of several.
         """
         by_name = {stage.name: stage for stage in self.stages}
-        if name is None and len(by_name) == 1:
-            return self.stages[0]
         if name in by_name:
             return by_name[name]
+        if name is None and len(self.stages) == 1:
+            return self.stages[0]
+        if name is None and for_job is not None:
+            able = [stage for stage in self.stages if getattr(stage, for_job) is not None]
+            if len({getattr(stage, for_job) for stage in able}) == 1:
+                return able[0]
         given = "No stage was given" if name is None else f"{name!r} is not a stage"
         raise ConfigError(f"{given} of backend {self.name!r}. Choose one with --stage: {', '.join(by_name)}.")

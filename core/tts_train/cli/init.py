@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 
 from tts_train.cli.output import print_report
+from tts_train.cli.select import read_config
 from tts_train.errors import ConfigError
-from tts_train.plugins import installed_backends
-from tts_train.recipes import find_recipe, recipes_of, summary
+from tts_train.plugins import Plugins
+from tts_train.recipes import find_recipe, summary
 
 _DATA_PATH = re.compile(r"^(?P<indent>\s+)path:.*$", re.MULTILINE)
 
@@ -20,7 +21,7 @@ def run(verb: str, words: list[str]) -> int:
     parser.add_argument("folder", type=Path, help="folder for the recipe; the prepared data will go beside it")
     parser.add_argument("--backend", required=True, help="family of models")
     parser.add_argument("--data", required=True, type=Path, help="recordings with text")
-    parser.add_argument("--recipe", help="recipe to start from; the first of the backend where none is given")
+    parser.add_argument("--recipe", help="recipe to start from; those for a first voice where none is given")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(words)
     report = _init(options.folder, options.backend, options.data, options.recipe)
@@ -29,32 +30,41 @@ def run(verb: str, words: list[str]) -> int:
 
 
 def _init(folder: Path, backend: str, data: Path, recipe: str | None) -> dict[str, object]:
-    if backend not in {found.name for found in installed_backends()}:
-        raise ConfigError(f"No backend {backend!r} is installed. See: tts-train backends")
     if not data.exists():
         raise ConfigError(f"There is no corpus at {data}. Give --data the folder or file of your recordings.")
-    known = recipes_of(backend)
-    if recipe is None and not known:
-        raise ConfigError(
-            f"Backend {backend!r} brings no recipes. Start with: tts-train fit --backend {backend} --help"
-        )
-    source = find_recipe(backend, recipe or _first(known))
-    target, prepared = folder / "recipe.yaml", folder / "prepared"
-    if target.exists():
-        raise ConfigError(f"{target} exists and stays as it is. Choose another folder, or remove it first.")
+    sources = _sources(backend, recipe)
+    prepared = folder / "prepared"
+    targets = [folder / name for name in _names(sources)]
+    taken = next((target for target in targets if target.exists()), None)
+    if taken is not None:
+        raise ConfigError(f"{taken} exists and stays as it is. Choose another folder, or remove it first.")
     folder.mkdir(parents=True, exist_ok=True)
-    text = _DATA_PATH.sub(rf"\g<indent>path: {prepared}", source.read_text(encoding="utf-8"), count=1)
-    target.write_text(text, encoding="utf-8")
+    for source, target in zip(sources, targets, strict=True):
+        text = _DATA_PATH.sub(rf"\g<indent>path: {prepared}", source.read_text(encoding="utf-8"), count=1)
+        target.write_text(text, encoding="utf-8")
+    runs = [Path("runs") / (folder.name if len(targets) == 1 else f"{folder.name}-{one.stem}") for one in targets]
     return {
-        "recipe": str(target),
-        "from": f"{source.stem}: {summary(source)}",
+        "recipe": ", ".join(map(str, targets)),
+        "from": "; ".join(f"{source.stem}: {summary(source)}" for source in sources),
         "next": [
             f"tts-train check {data}",
             f"tts-train prepare --backend {backend} --corpus {data} --out {prepared}",
-            f"tts-train fit -c {target} --run_dir {Path('runs') / folder.name}",
+            *(f"tts-train fit -c {target} --run_dir {run}" for target, run in zip(targets, runs, strict=True)),
         ],
     }
 
 
-def _first(known: dict[str, Path]) -> str:
-    return next((name for name in known if name.endswith("-lora")), next(iter(known)))
+def _sources(backend: str, recipe: str | None) -> list[Path]:
+    """Return the recipes that are asked for, or those that the backend has for beginners."""
+    start = Plugins().load(backend).start
+    if recipe is None and not start:
+        raise ConfigError(
+            f"Backend {backend!r} brings no recipes. Start with: tts-train fit --backend {backend} --help"
+        )
+    return [find_recipe(backend, name) for name in ([recipe] if recipe else start)]
+
+
+def _names(sources: list[Path]) -> list[str]:
+    """Return the new files' names: ``recipe.yaml``, or one for each stage."""
+    stages = [str(read_config(source)["stage"]) for source in sources]
+    return ["recipe.yaml"] if len(sources) == 1 else [f"{stage}.yaml" for stage in stages]

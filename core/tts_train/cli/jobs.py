@@ -28,11 +28,11 @@ def run(verb: str, words: list[str]) -> int:
     if verb == "prepare":
         if selection.backend is None and {"-h", "--help"} & set(words):
             selection = _any_backend(selection)
-        chosen = selection.load()
+        chosen = selection.load(for_job="prepare")
         job_class: type[Job] | None = resolve(chosen.stage.prepare) if chosen.stage.prepare else None
         rest = list(selection.rest)
     else:
-        chosen = _select_by_source(selection).load()
+        chosen = _select_by_source(selection).load(for_job="synth" if verb == "synth" else None)
         job_class, rest = _job_of(verb, chosen, list(selection.rest))
     if job_class is None:
         raise ConfigError(f"Stage {chosen.stage.name!r} of backend {chosen.backend.name!r} offers no {verb}.")

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tts_train.backend import Backend, Stage
 from tts_train.errors import ConfigError
@@ -23,8 +23,11 @@ class Selection:
     blocked: tuple[str, ...]
     rest: tuple[str, ...]
 
-    def load(self) -> Chosen:
+    def load(self, *, for_job: Literal["prepare", "synth"] | None = None) -> Chosen:
         """Import the backend and the extensions.
+
+        Args:
+            for_job: What the stage is wanted for, where any that does it the same way will do.
 
         Raises:
             ConfigError: if no backend was chosen, or it or its stage is unknown.
@@ -34,7 +37,7 @@ class Selection:
             raise ConfigError(f"Choose a backend with --backend. Installed: {names}.")
         plugins = Plugins(blocked=self.blocked)
         backend = plugins.load(self.backend)
-        return Chosen(plugins, backend, backend.stage(self.stage))
+        return Chosen(plugins, backend, backend.stage(self.stage, for_job=for_job))
 
 
 @dataclass(frozen=True)

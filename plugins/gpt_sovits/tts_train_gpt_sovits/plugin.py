@@ -95,4 +95,5 @@ def tts_train_backend() -> Backend:
         name="gpt_sovits",
         summary="GPT-SoVITS: phonemes to semantic tokens to sound, in the manner of a short reference.",
         stages=(GPT, DPO, SOVITS, CFM),
+        start=("gpt-v2", "sovits-v2"),
     )

@@ -41,4 +41,6 @@ LM = Stage(
 @hookimpl
 def tts_train_backend() -> Backend:
     """Describe the backend."""
-    return Backend(name="orpheus", summary="Orpheus: a Llama that speaks SNAC tokens.", stages=(LM,))
+    return Backend(
+        name="orpheus", summary="Orpheus: a Llama that speaks SNAC tokens.", stages=(LM,), start=("lm-lora",)
+    )
