@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tts_train.errors import ConfigError
+from tts_train.nn.activations import OffloadedActivations, spread
 from tts_train.nn.linear_cross_entropy import HeadOutput, RowGroup, linear_cross_entropy
 from tts_train_orpheus import layout
 
@@ -68,6 +70,8 @@ class OrpheusNetwork(nn.Module):
         super().__init__()
         self.lm = lm
         self.head = head
+        self.offload_activations = False
+        """Whether what the layers keep for backward waits in host memory."""
 
     @property
     def config(self) -> LlamaConfig:
@@ -94,21 +98,26 @@ class OrpheusNetwork(nn.Module):
 
     def hidden_states(self, batch: TokenBatch) -> Tensor:
         """Return the states (B, T, hidden) that the output matrix is applied to."""
-        output = self.lm.model(
-            input_ids=batch["input_ids"],
-            position_ids=batch["position_ids"],
-            cu_seqlens=batch["cu_seqlens"],
-            max_seqlen=batch["max_seqlen"],
-            use_cache=False,
-        )
+        moved = OffloadedActivations() if self.offload_activations and self.training else nullcontext()
+        with moved:
+            output = self.lm.model(
+                input_ids=batch["input_ids"],
+                position_ids=batch["position_ids"],
+                cu_seqlens=batch["cu_seqlens"],
+                max_seqlen=batch["max_seqlen"],
+                use_cache=False,
+            )
         states: Tensor = output.last_hidden_state
         return states
 
-    def enable_checkpointing(self) -> None:
-        """Recompute each layer in backward instead of keeping its activations."""
+    def enable_checkpointing(self, share: float = 1.0) -> None:
+        """Recompute layers in backward instead of keeping their activations: all, or an evenly spread share."""
         # Renamed within transformers 5, which warns about the older name.
         enable = getattr(self.lm, "activation_checkpointing_enable", None) or self.lm.gradient_checkpointing_enable
         enable({"use_reentrant": False})
+        layers = self.lm.model.layers
+        for layer, chosen in zip(layers, spread(len(layers), share), strict=True):
+            layer.gradient_checkpointing = chosen
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move and cast as usual, but keep the rotary frequencies in float32: bfloat16 would blur long positions."""
