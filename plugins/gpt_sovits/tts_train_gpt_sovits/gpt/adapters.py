@@ -52,10 +52,9 @@ def add_adapters(network: GptNetwork, lora: LoraOptions) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
     network.requires_grad_(False)
-    # PEFT says that alpha is whole and only divides it.
     config = LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]
+        lora_alpha=lora.alpha
         lora_dropout=lora.dropout,
         target_modules=sorted(lora.targets),
         bias="none",
@@ -106,4 +105,5 @@ def _added(network: GptNetwork, name: str, base: Tensor) -> Tensor | int:
         return 0
     wide = torch.promote_types(base.dtype, torch.float32)
     a, b = (matrices[_ADAPTER].weight.detach().to(wide) for matrices in (module.lora_A, module.lora_B))
-    return (b @ a * module.scaling[_ADAPTER]).to(base.dtype)
+    delta: Tensor = b @ a * module.scaling[_ADAPTER]
+    return delta.to(base.dtype)
