@@ -24,6 +24,7 @@ _LAYERS_LEFT_OUT = 2
 """The features are the third hidden state from the end, so the last two layers are never built."""
 _BATCH_TOKENS = {"cpu": 512, "cuda": 16_384}
 _EDGES = 2
+_VOCABULARIES = ("tokenizer.json", "vocab.txt")
 
 
 class BertFeatures:
@@ -143,10 +144,13 @@ def _rename(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _read_tokens(folder: Path) -> tuple[Callable[[str], int], tuple[int, int]]:
     from transformers import AutoTokenizer
 
+    # Without either, transformers makes a tokenizer that knows no word.
+    if not any((folder / name).is_file() for name in _VOCABULARIES):
+        raise DataError(f"{folder} has no {' or '.join(_VOCABULARIES)} for the tokenizer. Download the whole folder.")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder} has no tokenizer that can be read ({error}). Download the whole folder.") from error
+        raise DataError(f"The tokenizer of {folder} cannot be read: {error}. Download it again.") from error
 
     @cache
     def token(char: str) -> int:

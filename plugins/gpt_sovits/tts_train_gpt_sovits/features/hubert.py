@@ -29,8 +29,8 @@ LOUDEST = 2.2
 _NETWORK_RATE = 16_000
 _SHORTEST = 0.06
 """Seconds below which there are not two frames, which one semantic token needs."""
-_BATCH_FRAMES = {"cpu": 400, "cuda": 12_000}
-"""Frames that go through the encoder together: a CPU is busy with one clip of 8 s, a GPU with many."""
+_BATCH_FRAMES = {"cpu": 800, "cuda": 12_000}
+"""Frames that go through the encoder together: a CPU is busy with one clip of some seconds, a GPU with many."""
 _RENAMED = (
     ("hubert.", ""),
     ("conv.weight_g", "conv.parametrizations.weight.original0"),
@@ -98,7 +98,7 @@ class HubertFeatures:
         done: dict[int, Tensor] = {}
         for group in like_length([len(each) for each in hidden], _BATCH_FRAMES.get(self.device.type, 0)):
             for index, features in zip(group, self._contextualise([hidden[i] for i in group]), strict=True):
-                done[index] = features if self._sound(features) else self._again(waves[index])
+                done[index] = features if torch.isfinite(features).all() else self._again(index, waves[index])
         return [done[index].float().cpu() for index in range(len(waves))]
 
     def _listen(self, wave: Tensor) -> Tensor:
@@ -116,12 +116,12 @@ class HubertFeatures:
             answer = self.network.encoder(batch, attention_mask=step_mask(frames, self.device)).last_hidden_state
         return [row[:count] for row, count in zip(answer, frames, strict=True)]
 
-    def _sound(self, features: Tensor) -> bool:
-        return not self.half or bool(torch.isfinite(features).all())
-
-    def _again(self, wave: Tensor) -> Tensor:
+    def _again(self, index: int, wave: Tensor) -> Tensor:
         precise = HubertFeatures(self.network, name=self.fingerprint, device=self.device)
-        return precise._contextualise([precise._listen(wave)])[0]
+        features = precise._contextualise([precise._listen(wave)])[0]
+        if not torch.isfinite(features).all():
+            raise DataError(f"The features of clip {index} are not finite. Are the network's weights whole?")
+        return features
 
     def _precision(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, dtype=torch.float16, enabled=self.half)

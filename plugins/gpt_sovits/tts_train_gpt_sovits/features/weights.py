@@ -92,11 +92,13 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
 def draw(network: nn.Module, seed: int) -> None:
     """Fill a network's weights from a seed alone, the same on every machine, at the scale of their inputs.
 
-    Matrices become normal with variance 1 / inputs, vectors keep what construction gave them (ones and zeros).
+    Matrices become normal with variance 1 / inputs, biases 0; the weights of norms keep their ones.
     """
     source = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in network.parameters():
+        for name, parameter in network.named_parameters():
             if parameter.ndim > 1:
                 drawn = torch.randn(parameter.shape, generator=source)
                 parameter.copy_(drawn / parameter[0].numel() ** 0.5)
+            elif not name.endswith("weight"):
+                parameter.zero_()

@@ -90,10 +90,10 @@ def base_folder(source: str, kind: FolderKind) -> Path:
         return path
     if source == RELEASED:
         name = _FOLDERS[kind]
-        return _download_folder(REPOSITORY, [f"{name}/{each}" for each in _IN_FOLDER]) / name
+        return _download_folder(REPOSITORY, name)
     if path.exists() or source.count("/") != 1 or source.startswith(("/", ".", "~")):
         raise ConfigError(f"There is no folder {source!r}. Give a folder of {_FOLDERS[kind]}, or say {RELEASED}.")
-    return _download_folder(source, list(_IN_FOLDER))
+    return _download_folder(source)
 
 
 def place_in_models(kind: FileKind | FolderKind, version: str) -> str:
@@ -120,13 +120,14 @@ def _download_file(name: str) -> Path:
         raise _failed(f"{name} of {REPOSITORY}", error) from error
 
 
-def _download_folder(repository: str, patterns: list[str]) -> Path:
+def _download_folder(repository: str, folder: str = "") -> Path:
     from huggingface_hub import snapshot_download
 
+    wanted = [f"{folder}/{name}" if folder else name for name in _IN_FOLDER]
     try:
-        return Path(snapshot_download(repository, allow_patterns=patterns))
+        return Path(snapshot_download(repository, allow_patterns=wanted)) / folder
     except (OSError, ValueError) as error:
-        raise _failed(f"{' and '.join(patterns)} of {repository}", error) from error
+        raise _failed(f"{folder} of {repository}" if folder else repository, error) from error
 
 
 def _failed(what: str, error: Exception) -> ConfigError:
