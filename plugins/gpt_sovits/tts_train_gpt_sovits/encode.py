@@ -20,7 +20,7 @@ from tts_train.data.shard_store import ShardStore, input_key
 from tts_train.devices import own_device
 from tts_train_gpt_sovits.chunk import KIND, EncodeOptions, Sources
 from tts_train_gpt_sovits.features.bert import BertFeatures
-from tts_train_gpt_sovits.features.hubert import HubertFeatures
+from tts_train_gpt_sovits.features.hubert import HubertFeatures, clip_fault
 from tts_train_gpt_sovits.features.speaker import SpeakerVectors
 from tts_train_gpt_sovits.sovits.audio import training_wave
 from tts_train_gpt_sovits.sovits.semantic import SemanticTokens
@@ -117,11 +117,12 @@ def _read(
 def _hear(row: Utterance | TokenRow, limits: Limits, options: EncodeOptions, root: Path | None) -> Heard:
     if isinstance(row, TokenRow):
         raise TextRejected("bad_row", "it holds token ids, and this backend needs a recording and its text")
-    language = row.language or options.language
     # The text is the cheaper of the two, and as likely to be refused.
-    said = front_end(options.version).speak(row.text, language or "")
+    said = front_end(options.version, options.language).speak(row.text, row.language)
     audio = read_utterance(row, sample_rate=SAMPLE_RATE, root=root, limits=limits)
     wave = torch.from_numpy(audio.samples)
+    if fault := clip_fault(wave):
+        raise AudioRejected(fault)
     return Heard(row, said, said.language, wave, training_wave(wave), audio.seconds, audio.warnings)
 
 
@@ -192,6 +193,6 @@ def networks_on(sources: Sources, device: str, bert: bool, speaker: bool) -> Net
 
 
 @lru_cache(maxsize=1)
-def front_end(version: str) -> FrontEnd:
-    """Return the text front end, made once in a process."""
-    return FrontEnd(version)
+def front_end(version: str, language: str | None = None) -> FrontEnd:
+    """Return the text front end, made once in a process; ``language`` is that of texts that name none."""
+    return FrontEnd(version, default_language=language)

@@ -27,7 +27,7 @@ class GptSovitsPrepare(ShardedPrepare):
     version: Version = "v2"
     """Version of GPT-SoVITS that will be trained: it decides the phoneme table and the networks."""
     language: str | None = None
-    """Language of rows that name none: zh, en, ja, ko or yue; without it they are dropped."""
+    """Language of rows that name none: zh, en, ja, ko, yue, or ``auto`` to tell by the text; else they are dropped."""
     models: str = "released"
     """The networks of preparation: ``released`` (downloaded when needed), upstream's folder ``pretrained_models``, or
     ``tiny`` (small and seeded, built in, for trying things out)."""
@@ -99,7 +99,7 @@ class GptSovitsPrepare(ShardedPrepare):
             quantizer=networks.semantic.fingerprint,
             bert=networks.bert.fingerprint if networks.bert else None,
             speaker=networks.speaker.fingerprint if networks.speaker else None,
-            text=front_end(self.version).fingerprint,
+            text=front_end(self.version, self.language).fingerprint,
             keep_ssl=self.keep_ssl,
             min_seconds=self.min_seconds,
             max_seconds=self.max_seconds,
