@@ -123,7 +123,8 @@ def test_the_network_learns_outside_its_frozen_parts(network):
         torch.tensor([5]),
         prompt_lengths=torch.tensor([8]),
     )
-    loss.backward()
+    loss.sum().backward()
+    assert loss.shape == (1,)
     assert torch.isfinite(loss)
     learning = {name.split(".")[0] for name, each in network.named_parameters() if each.grad is not None}
     # The style reaches the loss through frozen or detached paths only, as in the released training.

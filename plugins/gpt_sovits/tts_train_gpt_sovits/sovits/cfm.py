@@ -34,7 +34,11 @@ class FlowMatching(nn.Module):
         super().__init__()
         self.estimator = estimator
 
-    def forward(
+    def forward(self, *args: Tensor, **kwargs: Tensor | None) -> Tensor:
+        """Return the mean over utterances of ``losses``; the arguments are its."""
+        return self.losses(*args, **kwargs).mean()
+
+    def losses(
         self,
         mel: Tensor,
         lengths: Tensor,
@@ -45,7 +49,7 @@ class FlowMatching(nn.Module):
         noise: Tensor | None = None,
         steps: Tensor | None = None,
     ) -> Tensor:
-        """Return the loss: squared error of the velocity after each prompt, mean over frames, then utterances.
+        """Return the loss of each utterance (B,): squared error of the velocity after its prompt, mean over frames.
 
         Args:
             mel: Normalised mel frames (B, mels, T).
@@ -68,7 +72,7 @@ class FlowMatching(nn.Module):
         got = self.estimator(way, prompt, mask, time, step, content)
         counted = mask[:, None] * (1 - known)
         squared: Tensor = ((got - velocity).square() * counted).sum((1, 2))
-        return (squared / (counted.sum((1, 2)) * mel.shape[1])).mean()
+        return squared / (counted.sum((1, 2)) * mel.shape[1])
 
     @torch.no_grad()
     def sample(
@@ -181,7 +185,7 @@ class FlowSovitsNetwork(nn.Module):
 
     def forward(
         self,
-        features: Tensor,
+        features: Tensor | None,
         spectrogram: Tensor,
         mel: Tensor,
         lengths: Tensor,
@@ -189,32 +193,47 @@ class FlowSovitsNetwork(nn.Module):
         text: Tensor,
         text_lengths: Tensor,
         *,
+        codes: Tensor | None = None,
         prompt_lengths: Tensor | None = None,
+        time: Tensor | None = None,
+        noise: Tensor | None = None,
         steps: Tensor | None = None,
     ) -> Tensor:
-        """Return the flow-matching loss of a batch.
+        """Return the flow-matching loss of each utterance (B,).
 
         Args:
-            features: Speech features (B, 768, F), F even.
+            features: Speech features (B, 768, F), F even; None where ``codes`` are given.
             spectrogram: Magnitudes (B, 1025, F).
             mel: Normalised mel frames (B, 100, T).
             lengths: Feature frames of each utterance (B,).
             mel_lengths: Mel frames of each utterance (B,).
             text: Phonemes, int64 (B, X).
             text_lengths: Phonemes of each utterance (B,).
+            codes: Semantic tokens (B, F / 2), in place of the features they were made of.
             prompt_lengths: Known mel frames of each (B,); drawn up to two thirds of the utterance if None.
-            steps: As in ``FlowMatching.forward``.
+            time: As in ``FlowMatching.losses``.
+            noise: The same.
+            steps: The same.
         """
-        codes = self.codes(features)
+        if codes is None:
+            if features is None:
+                raise ValueError("A forward needs speech features or the semantic tokens made of them.")
+            codes = self.codes(features)
         style = self.style_encoder(spectrogram, length_mask(lengths, spectrogram.shape[-1], spectrogram.dtype))
         content = self.content(codes, text, style, lengths=lengths, text_lengths=text_lengths, mel_lengths=mel_lengths)
         if prompt_lengths is None:
             prompt_lengths = (torch.rand(len(mel), device=mel.device) * mel_lengths * PROMPT_SHARE).long()
         frames = min(mel.shape[-1], content.shape[-1])
-        loss: Tensor = self.matching(
-            mel[..., :frames], mel_lengths.clamp(max=frames), prompt_lengths, content[..., :frames], steps=steps
+        losses: Tensor = self.matching.losses(
+            mel[..., :frames],
+            mel_lengths.clamp(max=frames),
+            prompt_lengths,
+            content[..., :frames],
+            time=time,
+            noise=None if noise is None else noise[..., :frames],
+            steps=steps,
         )
-        return loss
+        return losses
 
     @torch.no_grad()
     def codes(self, features: Tensor) -> Tensor:

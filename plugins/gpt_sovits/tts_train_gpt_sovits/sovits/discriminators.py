@@ -36,12 +36,12 @@ class Judgement(NamedTuple):
 class ScaleCritic(nn.Module):
     """Strided convolutions over the waveform."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shrink: int = 1) -> None:
         super().__init__()
-        inputs = [1, *(row[0] for row in _SCALE)]
+        inputs = [1, *(row[0] // shrink for row in _SCALE)]
         self.layers = nn.ModuleList(
-            weight_norm(nn.Conv1d(before, after, kernel, stride, padding=kernel // 2, groups=groups))
-            for before, (after, kernel, stride, groups) in zip(inputs, _SCALE, strict=False)
+            weight_norm(nn.Conv1d(before, after, kernel, stride, padding=kernel // 2, groups=max(1, groups // shrink)))
+            for before, after, (_, kernel, stride, groups) in zip(inputs, inputs[1:], _SCALE, strict=False)
         )
         self.output = weight_norm(nn.Conv1d(inputs[-1], 1, 3, padding=1))
 
@@ -53,13 +53,13 @@ class ScaleCritic(nn.Module):
 class PeriodCritic(nn.Module):
     """Strided convolutions over every ``period``-th sample."""
 
-    def __init__(self, period: int) -> None:
+    def __init__(self, period: int, *, shrink: int = 1) -> None:
         super().__init__()
         self.period = period
-        inputs = [1, *(row[0] for row in _PERIOD)]
+        inputs = [1, *(row[0] // shrink for row in _PERIOD)]
         self.layers = nn.ModuleList(
             weight_norm(nn.Conv2d(before, after, (5, 1), (stride, 1), padding=(2, 0)))
-            for before, (after, stride) in zip(inputs, _PERIOD, strict=False)
+            for before, after, (_, stride) in zip(inputs, inputs[1:], _PERIOD, strict=False)
         )
         self.output = weight_norm(nn.Conv2d(inputs[-1], 1, (3, 1), padding=(1, 0)))
 
@@ -74,11 +74,15 @@ class Critics(nn.Module):
 
     Args:
         periods: Period of each period critic.
+        shrink: How many times fewer channels than the released critics have: 1 to 16, a power of 2.
     """
 
-    def __init__(self, periods: Sequence[int] = (2, 3, 5, 7, 11)) -> None:
+    def __init__(self, periods: Sequence[int] = (2, 3, 5, 7, 11), *, shrink: int = 1) -> None:
         super().__init__()
-        self.critics = nn.ModuleList([ScaleCritic(), *(PeriodCritic(period) for period in periods)])
+        self.shrink = shrink
+        self.critics = nn.ModuleList(
+            [ScaleCritic(shrink=shrink), *(PeriodCritic(period, shrink=shrink) for period in periods)]
+        )
 
     def forward(self, wave: Tensor) -> list[Judgement]:
         """Judge samples (B, 1, N), critic by critic."""

@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 _TIME_WIDTH = 256
 _NORM_EPSILON = 1e-6
@@ -182,6 +183,8 @@ class Estimator(nn.Module):
         )
         self.modulation = nn.Linear(width, 2 * width)
         self.output = nn.Linear(width, mels)
+        self.checkpointing = False
+        """Whether blocks are computed again in backward rather than kept."""
         for linear in (self.modulation, self.output):
             _zero(linear)
 
@@ -217,8 +220,10 @@ class Estimator(nn.Module):
         x = self.input(torch.cat([noisy.transpose(1, 2), prompt.transpose(1, 2), frames], dim=-1))
         x = x + self.position(x)
         angles = self.rotation(x.shape[1])
+        again = self.checkpointing and torch.is_grad_enabled()
         for block in self.blocks:
-            x = block(x, condition, mask, angles)
+            inputs = (x, condition, mask, angles)
+            x = checkpoint(block, *inputs, use_reentrant=False) if again else block(*inputs)
         scale, shift = self.modulation(F.silu(condition))[:, None].chunk(2, dim=-1)
         velocity: Tensor = self.output(_plain_norm(x) * (1 + scale) + shift)
         return velocity.transpose(1, 2)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from tts_train_gpt_sovits.sovits.layers import weight_norm
 
@@ -74,6 +75,8 @@ class WaveGenerator(nn.Module):
         )
         self.output = nn.Conv1d(channels >> len(rates), 1, 7, padding=3, bias=False)
         self.condition = nn.Conv1d(condition, channels, 1)
+        self.checkpointing = False
+        """Whether blocks are computed again in backward rather than kept."""
 
     def forward(self, latents: Tensor, style: Tensor) -> Tensor:
         """Return samples (B, 1, T * hop) in [-1, 1] of latents (B, latent, T)."""
@@ -81,12 +84,19 @@ class WaveGenerator(nn.Module):
         each = len(self.blocks) // len(self.upsamplings)
         for i, upsampling in enumerate(self.upsamplings):
             x = upsampling(F.leaky_relu(x, SLOPE))
-            total = self.blocks[i * each](x)
-            for block in self.blocks[i * each + 1 : (i + 1) * each]:
-                total = total + block(x)
+            total = self._block(i * each, x)
+            for number in range(i * each + 1, (i + 1) * each):
+                total = total + self._block(number, x)
             x = total / each
         # The last slope is the default one in the released networks, not that of the others.
         return torch.tanh(self.output(F.leaky_relu(x)))
+
+    def _block(self, number: int, x: Tensor) -> Tensor:
+        block = self.blocks[number]
+        again = self.checkpointing and torch.is_grad_enabled()
+        # Nothing in a block is drawn, so no random state has to be kept for it.
+        made: Tensor = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False) if again else block(x)
+        return made
 
 
 def slice_frames(x: Tensor, starts: Tensor, frames: int) -> Tensor:

@@ -39,16 +39,20 @@ def spectrogram(wave: Tensor, settings: MelSettings = GAN_MEL) -> Tensor:
     """
     pad = (settings.n_fft - settings.hop_length) // 2
     wave = wave if wave.dtype == torch.float64 else wave.float()
-    wave = F.pad(wave[:, None], (pad, pad), mode="reflect")[:, 0]
-    bins = torch.stft(
-        wave,
-        settings.n_fft,
-        settings.hop_length,
-        window=_window(settings.n_fft, wave.device).to(wave.dtype),
-        center=False,
-        return_complex=True,
-    )
-    return (bins.real.square() + bins.imag.square() + 1e-8).sqrt()
+    return _magnitudes(F.pad(wave[:, None], (pad, pad), mode="reflect")[:, 0], settings)
+
+
+def batch_spectrogram(waves: Tensor, lengths: Tensor, settings: MelSettings = GAN_MEL) -> Tensor:
+    """Return what ``spectrogram`` gives for each row of padded samples (B, N) of ``lengths`` (B,), each alone.
+
+    Frames past a row's end are not 0; each row must be longer than (n_fft - hop) / 2 samples.
+    """
+    pad = (settings.n_fft - settings.hop_length) // 2
+    places = torch.arange(-pad, waves.shape[-1] + pad, device=waves.device).abs()
+    last = lengths[:, None] - 1
+    reflected = torch.where(places > last, 2 * last - places, places).clamp(min=0)
+    waves = waves if waves.dtype == torch.float64 else waves.float()
+    return _magnitudes(waves.gather(1, reflected), settings)
 
 
 def log_mel(magnitudes: Tensor, settings: MelSettings = GAN_MEL) -> Tensor:
@@ -89,6 +93,19 @@ def mel_bands(settings: MelSettings) -> Tensor:
     falling = (high - frequencies) / (high - centre)
     triangles = torch.minimum(rising, falling).clamp(min=0.0)
     return (triangles * 2.0 / (high - low)).float()
+
+
+def _magnitudes(wave: Tensor, settings: MelSettings) -> Tensor:
+    """Return the magnitudes of samples that are padded already."""
+    bins = torch.stft(
+        wave,
+        settings.n_fft,
+        settings.hop_length,
+        window=_window(settings.n_fft, wave.device).to(wave.dtype),
+        center=False,
+        return_complex=True,
+    )
+    return (bins.real.square() + bins.imag.square() + 1e-8).sqrt()
 
 
 _LINEAR_HZ = 200.0 / 3.0  # Hz of a mel below 1,000 Hz

@@ -134,13 +134,14 @@ class SovitsNetwork(nn.Module):
 
     def forward(
         self,
-        features: Tensor,
+        features: Tensor | None,
         spectrogram: Tensor,
         lengths: Tensor,
         text: Tensor,
         text_lengths: Tensor,
         *,
         frames: int,
+        codes: Tensor | None = None,
         speaker: Tensor | None = None,
         noise: Tensor | None = None,
         starts: Tensor | None = None,
@@ -148,12 +149,13 @@ class SovitsNetwork(nn.Module):
         """Speak one slice of each utterance through the posterior of its own spectrogram.
 
         Args:
-            features: Speech features (B, 768, T), T even.
+            features: Speech features (B, 768, T), T even; None where ``codes`` are given.
             spectrogram: Magnitudes (B, 1025, T).
             lengths: Frames of each utterance (B,).
             text: Phonemes, int64 (B, X).
             text_lengths: Phonemes of each utterance (B,).
             frames: Frames of a slice.
+            codes: Semantic tokens (B, T / 2) of a frozen quantizer, in place of the features they were made of.
             speaker: Speaker-verification vectors (B, 20480), for the Pro versions.
             noise: Noise of the posterior (B, latent, T); drawn if None.
             starts: First frame of each slice (B,); drawn if None.
@@ -161,7 +163,7 @@ class SovitsNetwork(nn.Module):
         mask = length_mask(lengths, spectrogram.shape[-1], spectrogram.dtype)
         text_mask = length_mask(text_lengths, text.shape[-1], spectrogram.dtype)
         style = self.style(spectrogram, mask, speaker)
-        quantized = self._quantize(features)
+        quantized = self._quantize(features, codes)
         _, mean_p, log_p, _ = self.content_encoder(
             upsample(quantized.values, 2.0), mask, text, text_mask, self._text_style(style)
         )
@@ -236,7 +238,12 @@ class SovitsNetwork(nn.Module):
     def _text_style(self, style: Tensor) -> Tensor:
         return style if self.speaker_style is None else self.speaker_style.text_style(style)
 
-    def _quantize(self, features: Tensor) -> Quantized:
+    def _quantize(self, features: Tensor | None, codes: Tensor | None) -> Quantized:
+        if codes is not None and self.freeze_quantizer:
+            values = self.quantizer.decode(codes)
+            return Quantized(values, codes, values.new_zeros(()))
+        if features is None:
+            raise ValueError("An unfrozen quantizer needs speech features, not the codes it once gave.")
         # Nothing before a frozen codebook can learn, so nothing of it is kept for a backward pass.
         learns = torch.is_grad_enabled() and not self.freeze_quantizer
         with torch.set_grad_enabled(learns), full_precision(features):

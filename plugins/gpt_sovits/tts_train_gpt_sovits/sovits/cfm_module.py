@@ -1,0 +1,206 @@
+"""The training loop of the stage ``cfm``, flow matching of v3 and v4; each argument is a flag below ``--model``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from tts_train.errors import ConfigError
+from tts_train_gpt_sovits.sovits.base import TINY, LoadedGenerator, TinyOptions, load_generator
+from tts_train_gpt_sovits.sovits.batch import HOP, SovitsBatch, magnitudes, samples
+from tts_train_gpt_sovits.sovits.cfm import PROMPT_SHARE, SHORTCUT_SHARE, FlowSovitsNetwork
+from tts_train_gpt_sovits.sovits.fit import check_data
+from tts_train_gpt_sovits.sovits.layers import length_mask
+from tts_train_gpt_sovits.sovits.listen import seed_of
+from tts_train_gpt_sovits.sovits.lora import add_adapters
+from tts_train_gpt_sovits.sovits.mel import GAN_MEL, MelSettings, batch_spectrogram, log_mel, normalise
+from tts_train_gpt_sovits.sovits.names import trained_names
+from tts_train_gpt_sovits.sovits.optim import adamw, by_epoch
+from tts_train_gpt_sovits.sovits.restore import DESCRIPTION, NETWORK, describe
+from tts_train_gpt_sovits.sovits.sums import Sums
+from tts_train_gpt_sovits.sovits.versions import find_version
+
+if TYPE_CHECKING:
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
+
+TINY_VERSION = "v4"
+_SHORTCUTS = (2, 8)  # steps of 2^-k are doubled, k from the first to below the second
+
+
+class CfmModule(LightningModule):
+    """Train the flow matching of mel spectrograms: v3 and v4. A vocoder of upstream's makes sound of them.
+
+    Args:
+        init_from: A released version's name (``v3``, ``v4``), a SoVITS file, a ``G_*.pth``, a run of ours, or ``tiny``.
+        version: v3 or v4; needed where a file does not say which, v4 for ``tiny``.
+        method: ``lora`` trains adapters on the estimator's attention, and style encoder, bridge and refinement whole;
+            ``full`` trains the whole estimator too.
+        lora_rank: Rank of the adapters; upstream's choices are 16, 32, 64 and 128.
+        lr: Learning rate.
+        lr_decay: Factor of the rate for each epoch.
+        gradient_checkpointing: Recompute the estimator's blocks in backward: more arithmetic, less memory.
+        tiny: Sizes of the network that ``init_from: tiny`` makes.
+    """
+
+    def __init__(
+        self,
+        init_from: str = TINY,
+        version: str | None = None,
+        method: Literal["lora", "full"] = "lora",
+        lora_rank: int = 32,
+        lr: float = 1e-4,
+        lr_decay: float = 0.999875,
+        gradient_checkpointing: bool = False,
+        tiny: TinyOptions = TinyOptions(),  # noqa: B008 - frozen
+    ) -> None:
+        super().__init__()
+        if lr <= 0 or not 0 < lr_decay <= 1 or lora_rank < 1:
+            raise ConfigError(
+                "--model.lr and --model.lora_rank must be above 0 and --model.lr_decay above 0 and at most 1."
+            )
+        self.init_from = init_from
+        self.version = version
+        self.method = method
+        self.lora_rank = lora_rank
+        self.lr = lr
+        self.lr_decay = lr_decay
+        self.gradient_checkpointing = gradient_checkpointing
+        self.tiny = tiny
+        self.strict_loading = method == "full"
+        self.network: FlowSovitsNetwork | None = None
+        self._start: LoadedGenerator | None = None
+        self._sums = Sums()
+
+    def configure_model(self) -> None:
+        """Build the network, once."""
+        if self._start is not None:
+            return
+        version = self.version or (TINY_VERSION if self.init_from == TINY else None)
+        start = load_generator(self.init_from, version=version, tiny=self.tiny)
+        if not isinstance(start.network, FlowSovitsNetwork):
+            raise ConfigError(f"SoVITS {start.version} is trained by the stage sovits: use --stage sovits.")
+        self.network, self._start = start.network, start
+        self.network.matching.estimator.checkpointing = self.gradient_checkpointing
+        if self.method == "lora":
+            add_adapters(self.network, self.lora_rank)
+
+    def setup(self, stage: str) -> None:
+        """Build the network before the strategy does, and look at the data.
+
+        Raises:
+            ConfigError: if a source is not of the version, or the data were made for another.
+        """
+        self.configure_model()
+        check_data(getattr(self.trainer, "datamodule", None), self._built, self._loaded.version)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimiser and its schedule, a function of the step."""
+        optimizer = adamw([each for each in self._built.parameters() if each.requires_grad], lr=self.lr)
+        self.trainer.fit_loop.setup_data()
+        steps = -(-int(self.trainer.num_training_batches) // self.trainer.accumulate_grad_batches)
+        schedule = by_epoch(optimizer, decay=self.lr_decay, steps_per_epoch=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def training_step(self, batch: SovitsBatch, batch_idx: int) -> Tensor:
+        """Return the mean loss of an utterance; some batches teach longer steps."""
+        steps = None
+        # Drawn on the host, which decides what is computed.
+        if torch.rand(()).item() < SHORTCUT_SHARE:
+            steps = torch.randint(*_SHORTCUTS, (len(batch["ids"]),)).to(self.device)
+        loss = self._losses(batch, steps=steps).mean()
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=1)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin new sums."""
+        data = getattr(self.trainer, "datamodule", None)
+        self._sums = Sums(f"loss/{language}" for language in getattr(data, "val_languages", ()) if language)
+
+    def validation_step(self, batch: SovitsBatch, batch_idx: int) -> None:
+        """Add a batch to the sums; an utterance always has the same noise, time and prompt."""
+        losses = self._losses(batch, **self._draws(batch))
+        for language, loss in zip(batch["languages"], losses, strict=True):
+            for name in ("loss", f"loss/{language}") if language else ("loss",):
+                self._sums.add(name, loss, 1)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over the whole set, whatever batch and process an utterance was in."""
+        for name, mean in self._sums.means(self.trainer).items():
+            self.log(f"val/{name}", mean, batch_size=1)
+
+    def count_work(self, batch: SovitsBatch) -> dict[str, Any]:
+        """Return the codes and phonemes, and the seconds of audio in a batch, for throughput."""
+        frames = batch["frames"].sum()
+        return {"tokens": frames / 2 + batch["phoneme_counts"].sum(), "audio_seconds": frames / 50}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the network is; with adapters leave out the frozen base, which ``init_from`` names."""
+        rank = self.lora_rank if self.method == "lora" else None
+        checkpoint[DESCRIPTION] = describe(self._loaded.version, self._loaded.sizes, lora_rank=rank)
+        if rank is not None:
+            kept = {f"{NETWORK}{name}" for name in trained_names(self._built)}
+            state = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name in kept}
+
+    def _losses(self, batch: SovitsBatch, **draws: Tensor | None) -> Tensor:
+        wave, frames = samples(batch), batch["frames"]
+        mel, mel_frames = target_mel(wave, frames, find_version(self._loaded.version).mel)
+        losses: Tensor = self._built(
+            None,
+            magnitudes(wave, frames),
+            mel,
+            frames,
+            mel_frames,
+            batch["phonemes"],
+            batch["phoneme_counts"],
+            codes=batch["codes"],
+            **draws,
+        )
+        return losses
+
+    def _draws(self, batch: SovitsBatch) -> dict[str, Tensor]:
+        settings = find_version(self._loaded.version).mel
+        counts = [_mel_frames(int(count), settings) for count in batch["frames"].tolist()]
+        noise = torch.zeros(len(counts), settings.n_mels, _mel_frames(2 * batch["codes"].shape[1], settings))
+        chances = [torch.Generator().manual_seed(seed_of(name)) for name in batch["ids"]]
+        for row, count, chance in zip(noise, counts, chances, strict=True):
+            row[:, :count] = torch.randn(settings.n_mels, count, generator=chance)
+        time, prompt = (torch.cat([torch.rand(1, generator=chance) for chance in chances]) for _ in range(2))
+        prompts = (prompt * torch.tensor(counts) * PROMPT_SHARE).long()
+        draws = {"noise": noise, "time": time, "prompt_lengths": prompts}
+        return {name: drawn.to(self.device) for name, drawn in draws.items()}
+
+    @property
+    def _loaded(self) -> LoadedGenerator:
+        assert self._start is not None
+        return self._start
+
+    @property
+    def _built(self) -> FlowSovitsNetwork:
+        assert self.network is not None
+        return self.network
+
+
+def target_mel(wave: Tensor, frames: Tensor, settings: MelSettings) -> tuple[Tensor, Tensor]:
+    """Return the normalised mel frames (B, 100, T), 0 on padding, and their counts (B,).
+
+    Args:
+        wave: Samples at 32 kHz (B, F * 640).
+        frames: Frames of 20 ms of each utterance (B,).
+        settings: The version's mel spectrogram; audio is resampled to its rate.
+    """
+    if settings.sample_rate != GAN_MEL.sample_rate:
+        from torchaudio.functional import resample
+
+        wave = resample(wave, GAN_MEL.sample_rate, settings.sample_rate)
+    lengths = frames * HOP * settings.sample_rate // GAN_MEL.sample_rate
+    mel = normalise(log_mel(batch_spectrogram(wave, lengths, settings), settings))
+    counts = lengths // settings.hop_length
+    return mel * length_mask(counts, mel.shape[-1], mel.dtype), counts
+
+
+def _mel_frames(frames: int, settings: MelSettings) -> int:
+    return frames * HOP * settings.sample_rate // GAN_MEL.sample_rate // settings.hop_length
