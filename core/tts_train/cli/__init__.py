@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("tts_train.cli.init", "Write a commented recipe for a corpus."),
     "check": ("tts_train.cli.check", "Say what is in a corpus or a prepared folder."),
     "prepare": (JOBS, "Recordings and text to training features."),
+    "plan": ("tts_train.cli.plan", "Memory, largest batch and time of a recipe, before a GPU is rented."),
     "fit": (TRAIN, "Train; the same command again continues exactly (alias: train)."),
     "validate": (TRAIN, "Score a run on the validation data, without training."),
     "test": (TRAIN, "Score a run on the test data, without training."),

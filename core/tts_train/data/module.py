@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from tts_train.data.sampler import PlannedBatchSampler
+from tts_train.errors import ConfigError
 from tts_train.run.loops import position
 
 
@@ -26,6 +27,8 @@ class PlannedDataModule(LightningDataModule, ABC):
         num_workers: processes that load data; 0 loads in the training process.
     """
 
+    budget: ClassVar[str] = "max_tokens"
+    """The argument that bounds a batch: the one that ``tts-train plan`` looks for the largest value of."""
     train_set: Dataset[Any]
     """Rows by index; there after ``setup``."""
     val_set: Dataset[Any] | None = None
@@ -53,6 +56,20 @@ class PlannedDataModule(LightningDataModule, ABC):
     @abstractmethod
     def collate(self, rows: list[Any]) -> Any:  # noqa: ANN401 - a batch is whatever the network takes
         """Join rows to a batch. Draws no random numbers."""
+
+    def sample_batch(self, size: int) -> Any:  # noqa: ANN401
+        """Return a made-up training batch as full as one can be where :attr:`budget` is ``size``, without any data.
+
+        ``tts-train plan`` runs a step on it, so its shapes, lengths and number of rows must be those of usual data;
+        values only where the shape of something depends on them. It needs no ``setup``.
+
+        Raises:
+            ConfigError: if the stage has none, and so cannot be planned.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} has no sample_batch, without which nothing can be planned; see "
+            "docs/writing-a-backend.md."
+        )
 
     def describe(self) -> Mapping[str, object]:
         """Return plain figures about the data for ``run.json``, there after ``setup``; subclasses add a hash."""

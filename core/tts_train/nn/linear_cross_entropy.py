@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tts_train.plan.target import planned_device
+
 IGNORE = -100
 """Targets with this value carry no loss."""
 
@@ -214,7 +216,7 @@ class _Buffers:
     """
 
     def __init__(self, size: int, matrix: Tensor, wide: torch.dtype) -> None:
-        self._on_cpu = matrix.device.type == "cpu"
+        self._on_cpu = matrix.device.type == "cpu" and planned_device() != "cuda"
         self._wide = matrix.new_empty(size, dtype=wide)
         self._narrow = self._wide if matrix.dtype == wide else matrix.new_empty(size)
 

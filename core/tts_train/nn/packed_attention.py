@@ -16,6 +16,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
+from tts_train.plan.target import planned_device
+
 NAME = "tts_packed"
 """The value for ``attn_implementation``."""
 
@@ -117,6 +119,8 @@ def _autocast(tensor: Tensor) -> Tensor:
 
 
 def _has_kernel(query: Tensor) -> bool:
+    if planned_device() == "cuda" and query.dtype in _FLASH_TYPES:
+        return query.shape[-1] <= _FLASH_HEAD  # only the shapes are asked for, and a card will have the kernel
     if query.device.type != "cuda" or query.dtype not in _FLASH_TYPES or query.shape[-1] > _FLASH_HEAD:
         return False
     # Flash attention needs Ampere or later; on ROCm the capability is another scale and the kernel is always there.

@@ -14,6 +14,7 @@ from tts_train.data.plan import Plan, batches_for, bucket, fill_share, in_order,
 from tts_train.data.split import split
 from tts_train.errors import ConfigError
 from tts_train_orpheus.batch import Document, TokenBatch, pack_documents, pad_documents
+from tts_train_orpheus.shapes import UTTERANCE_TOKENS, sample_documents
 from tts_train_orpheus.text_mix import TextMix, TextSet, lap_seed, mix_plans, open_text
 from tts_train_orpheus.token_set import TokenRows, TokenSet, TooLong
 
@@ -116,6 +117,12 @@ class OrpheusData(PlannedDataModule):
     def collate(self, rows: list[Document]) -> TokenBatch:
         """Join documents to a batch."""
         return pack_documents(rows) if self.batching == "packed" else pad_documents(rows)
+
+    def sample_batch(self, size: int) -> TokenBatch:
+        """Return made-up utterances of ``size`` tokens in all: of usual length if packed, as long as fit if padded."""
+        length = UTTERANCE_TOKENS if self.batching == "packed" else max(size // self.batch_size, 1)
+        documents = sample_documents(size, length=length, speech_only=self.loss_on == "speech")
+        return self.collate(documents if self.batching == "packed" else documents[: self.batch_size])
 
     def describe(self) -> Mapping[str, object]:
         """Return hash, rows, tokens and how full batches are, for the run's record."""

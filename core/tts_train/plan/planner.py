@@ -1,0 +1,183 @@
+"""A plan: one recipe's step on shapes, the largest batch that fits a card, and how long an epoch takes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from torch import nn
+
+from tts_train.data.module import PlannedDataModule
+from tts_train.errors import TTSTrainError
+from tts_train.plan.cards import CARDS, GIB, UTILISATION, Card
+from tts_train.plan.quantised import QuantisedShape
+from tts_train.plan.ranks import Division
+from tts_train.plan.search import LargestBatch
+from tts_train.plan.step import Step, run_steps
+
+logger = logging.getLogger(__name__)
+
+CONTEXT_BYTES = int(0.6 * GIB)
+"""What CUDA, cuBLAS and cuDNN take on a card before the first tensor; assumed, by kind of card it is 0.4 to 0.8 GiB."""
+FRAGMENTATION = 0.08
+"""Share of the short-lived tensors (all but weights, gradients and states) that the allocator loses; assumed."""
+ONE_PROCESS = Division()
+_LASTING = ("weights", "gradients", "optimizer")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run needs on each of its cards."""
+
+    option: str
+    """What bounds a batch: ``data.max_tokens`` or the like."""
+    step: Step
+    """The step at the recipe's own size, as one process sees it."""
+    gpu_bytes: int | None
+    """The card's memory, None where none was named."""
+    largest: int | None
+    """The largest value of ``option`` that fits; None where no card was named, 0 where nothing fits."""
+    largest_tokens: float | None
+    """Tokens in a batch of that size."""
+    parameters: int
+    trained: int
+    accumulate: int
+    ranks: int
+    batches: int | None
+    """Batches of an epoch, all ranks together; None where the data are not there."""
+    single: bool
+    """Whether the products are float32."""
+    notes: Sequence[str] = field(default=())
+
+    @property
+    def needed_bytes(self) -> int:
+        """The peak and what a card needs besides the tensors."""
+        return needed(self.step)
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the recipe's own batch fits the card; None where no card was named."""
+        return None if self.gpu_bytes is None else self.needed_bytes <= self.gpu_bytes
+
+    @property
+    def step_flops(self) -> int:
+        """Operations of an optimiser step, all ranks together."""
+        return self.step.batch_flops * self.accumulate * self.ranks
+
+    def epoch_hours(self, card: Card) -> tuple[float, float] | None:
+        """Return least and most hours of an epoch with ``ranks`` such cards; None where the data are not there."""
+        if self.batches is None:
+            return None
+        stated = card.single_flops if self.single else card.half_flops
+        hours = self.batches / self.ranks * self.step.batch_flops / stated / 3600
+        return hours / UTILISATION[1], hours / UTILISATION[0]
+
+    def report(self) -> dict[str, Any]:
+        """Return the plan in plain types, as ``tts-train plan --json`` prints it."""
+        return {
+            "peak_bytes": self.step.peak_bytes,
+            "breakdown": dict(self.step.breakdown),
+            "needed_bytes": self.needed_bytes,
+            "gpu_bytes": self.gpu_bytes,
+            "fits": self.fits,
+            self.option: self.step.size,
+            "largest": None if self.largest is None else {self.option: self.largest},
+            "max_tokens_per_batch": None if self.largest_tokens is None else int(self.largest_tokens),
+            "parameters": self.parameters,
+            "trained_parameters": self.trained,
+            "ranks": self.ranks,
+            "step_flops": self.step_flops,
+            "batches_per_epoch": self.batches,
+            "cards": {card.name: self._on(card) for card in CARDS},
+            "notes": list(self.notes),
+        }
+
+    def _on(self, card: Card) -> dict[str, Any]:
+        hours = self.epoch_hours(card)
+        return {
+            "memory_bytes": card.memory_bytes,
+            "fits": self.needed_bytes <= card.memory_bytes,
+            "epoch_hours": None if hours is None else [round(one, 3) for one in hours],
+        }
+
+
+def needed(step: Step) -> int:
+    """Return the memory of a card that a step needs."""
+    passing = sum(size for kind, size in step.breakdown.items() if kind not in _LASTING)
+    return step.peak_bytes + CONTEXT_BYTES + int(FRAGMENTATION * passing)
+
+
+def make_plan(
+    module: LightningModule,
+    data: PlannedDataModule,
+    trainer: Mapping[str, Any],
+    *,
+    size: int | None = None,
+    gpu_bytes: int | None = None,
+    division: Division = ONE_PROCESS,
+    search: bool = True,
+    device: str = "cuda",
+) -> Plan:
+    """Plan a run.
+
+    Args:
+        module: Freshly built; it is not to be used afterwards.
+        data: Freshly built; it is set up if its data are there.
+        trainer: Values of ``--trainer.*``.
+        size: Size of the batch; None takes the data module's own.
+        gpu_bytes: Memory of the card.
+        division: The processes.
+        search: Whether to look for the largest batch that fits the card.
+        device: What the run is for, ``cuda`` or ``cpu``.
+    """
+    first = int(getattr(data, data.budget)) if size is None else size
+    seeker = LargestBatch(first, gpu_bytes if search else None, lambda step: needed(division.of(step, module)))
+    steps = run_steps(module, data.sample_batch, seeker, trainer, device=device)
+    largest = seeker.largest(steps)
+    return Plan(
+        option=f"data.{data.budget}",
+        step=division.of(steps[0], module),
+        gpu_bytes=gpu_bytes,
+        largest=largest,
+        largest_tokens=None if largest is None else _tokens(module, data, largest),
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        trained=sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad),
+        accumulate=int(trainer.get("accumulate_grad_batches") or 1),
+        ranks=division.ranks,
+        batches=_batches(data),
+        single=str(trainer.get("precision") or "32").startswith("32"),
+        notes=_notes(module, trainer, division),
+    )
+
+
+def _tokens(module: LightningModule, data: PlannedDataModule, size: int) -> float:
+    count = getattr(module, "count_work", None)
+    if size == 0 or count is None:
+        return float(size)
+    return float(count(data.sample_batch(size)).get("tokens", size))
+
+
+def _batches(data: PlannedDataModule) -> int | None:
+    try:
+        data.setup("fit")
+    except TTSTrainError as error:
+        logger.info("No time per epoch, since the data cannot be opened: %s", error)
+        return None
+    return len(data.train_plan(0))
+
+
+def _notes(module: nn.Module, trainer: Mapping[str, Any], division: Division) -> list[str]:
+    notes = [
+        f"Assumed: {CONTEXT_BYTES / GIB:.1f} GiB for CUDA itself, and {FRAGMENTATION:.0%} of the short-lived tensors "
+        "for gaps between them."
+    ]
+    if any(isinstance(part, QuantisedShape) for part in module.modules()):
+        notes.append("Quantised layers are by arithmetic: their kernels cannot run on shapes.")
+    if str(trainer.get("precision")).startswith("16"):
+        notes.append("float16 is counted as bfloat16, of the same size.")
+    if division.ranks > 1:
+        notes.append(f"The division over {division.ranks} processes is by arithmetic; NCCL's buffers are left out.")
+    return notes

@@ -1,0 +1,55 @@
+"""Stand-ins for layers of 4 and 8 bits, whose kernels cannot run on shapes: what they keep and briefly make."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+_NF4_BLOCK, _NESTED_BLOCK = 64, 256
+
+
+class QuantisedShape(nn.Linear):
+    """A frozen linear layer without bias as bitsandbytes keeps it, of shapes only.
+
+    Of 4 bits (NF4 with double quantisation, Dettmers et al. 2023, arXiv 2305.14314): half a byte a weight, a byte for
+    64 of them and four for 16,384; the matrix exists in the type of the products while one is computed, forward and
+    backward. Of 8 bits (LLM.int8, Dettmers et al. 2022, arXiv 2208.07339): a byte a weight and four a row; forward
+    multiplies in int8, backward makes the matrix.
+
+    Args:
+        linear: The layer that it stands for.
+        bits: 4 or 8.
+    """
+
+    def __init__(self, linear: nn.Linear, bits: Literal[4, 8]) -> None:
+        super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
+        self.bits = bits
+        self.compute = linear.weight.dtype
+        size, meta = linear.weight.numel(), torch.device("meta")
+        self.weight = nn.Parameter(torch.empty(size * bits // 8, 1, dtype=torch.uint8, device=meta), False)
+        scales = {"absmax": (size // _NF4_BLOCK, torch.uint8), "nested": (size // _NF4_BLOCK // _NESTED_BLOCK, None)}
+        for name, (count, dtype) in (scales if bits == 4 else {"rows": (self.out_features, None)}).items():
+            self.register_buffer(name, torch.empty(count, dtype=dtype or torch.float32, device=meta), persistent=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return (..., out_features) in the type that the layer computes in."""
+        states = input.to(self.compute)
+        product: Tensor = _Product.apply(states, self.out_features, self.bits)  # type: ignore[no-untyped-call]
+        # PEFT copies the result of 4 bits before it adds the adapter's.
+        return product.clone() if self.bits == 4 else product
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, rows: int, bits: int) -> Tensor:  # noqa: ANN401 - autograd's context
+        ctx.rows, ctx.columns = rows, states.shape[-1]
+        if bits == 8:
+            states.new_empty(states.shape, dtype=torch.int8)
+            return states.new_empty(*states.shape[:-1], rows, dtype=torch.int32).to(states.dtype)
+        return states @ states.new_empty(rows, ctx.columns).T
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]  # noqa: ANN401
+        return grad @ grad.new_empty(ctx.rows, ctx.columns), None, None

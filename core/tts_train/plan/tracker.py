@@ -1,0 +1,145 @@
+"""Counts the bytes of every live tensor while a step runs, real or fake, and the step's floating-point operations."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from tts_train.plan.attention import varlen_flops
+from tts_train.plan.shapes import Shapes
+
+Kind: TypeAlias = Literal["weights", "gradients", "optimizer", "activations", "logits", "other"]
+"""What a tensor is for."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+_BLOCK = 512
+"""Bytes that a CUDA allocation is rounded up to."""
+_aten = torch.ops.aten
+_MAKERS = {_aten.empty, _aten.zeros, _aten.ones, _aten.full, _aten.rand, _aten.randn, _aten.empty_strided}
+_LARGE = 1 << 18
+_REAL = (torch.bool, torch.int16, torch.int32, torch.int64)
+"""Types of lengths, masks and positions, whose values a step may need."""
+
+
+class PeakTracker(TorchDispatchMode):
+    """Follows every tensor's storage from its first appearance to its release, and keeps the highest sum.
+
+    A value that a fake tensor cannot have (``.item()``) is taken as 1: a loss that is finite, a scale that changes
+    nothing.
+
+    Args:
+        shapes: What fakes the step's tensors.
+        vocabulary: Rows of the output matrix; other tensors with that many rows or columns are logits. None: none are.
+    """
+
+    def __init__(self, shapes: Shapes, *, vocabulary: int | None = None) -> None:
+        super().__init__()
+        self._shapes = shapes
+        self.kind: Kind = "other"
+        """What tensors that appear from now on are for."""
+        self.peak_bytes = 0
+        """Highest sum so far."""
+        self.at_peak: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        """The sum by kind at that moment."""
+        self.flops = 0
+        """Floating-point operations of products, convolutions and attention so far."""
+        self._now: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        self._total = 0
+        self._live: dict[int, tuple[Kind, int, weakref.ref[Any]]] = {}
+        self._vocabulary = vocabulary
+        self._matrices: set[tuple[tuple[int, ...], torch.dtype]] = set()
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # noqa: ANN401 - an operator
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - what the operator returns
+        """Run one operator and add what it made."""
+        kwargs = kwargs or {}
+        fake = any(issubclass(kind, FakeTensor) for kind in types) or _is_large(func, args, kwargs)
+        try:
+            out = self._shapes.run(func, types, args, kwargs) if fake else func(*args, **kwargs)
+        except DataDependentOutputException:
+            return _assumed(func, args)
+        for value in (out,) if isinstance(out, Tensor) else tree_leaves(out):
+            if isinstance(value, Tensor):
+                self.add(value)
+        self.flops += _flops(func, args, kwargs, out)
+        return out
+
+    def start_over(self) -> None:
+        """Forget the peak and the work so far, not what is live."""
+        self.peak_bytes, self.at_peak, self.flops = self._total, dict(self._now), 0
+
+    def add(self, tensor: Tensor, kind: Kind | None = None) -> None:
+        """Count a tensor's storage, once; with ``kind``, also say anew what one that is counted is for."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        known = self._live.get(key)
+        if known is not None:
+            if kind is not None and kind != known[0]:
+                self._live[key] = (kind, *known[1:])
+                self._now[known[0]] -= known[1]
+                self._now[kind] += known[1]
+            return
+        size = -(-storage.nbytes() // _BLOCK) * _BLOCK
+        kind = kind or self._kind_of(tensor)
+        self._live[key] = (kind, size, weakref.ref(storage, lambda _: self._drop(key)))
+        self._now[kind] += size
+        self._total += size
+        if self._total > self.peak_bytes:
+            self.peak_bytes, self.at_peak = self._total, dict(self._now)
+
+    def add_weights(self, tensors: Iterable[Tensor]) -> None:
+        """Count parameters and buffers."""
+        for tensor in tensors:
+            self.add(tensor, "weights")
+            if tensor.ndim == 2:
+                self._matrices.add((tuple(tensor.shape), tensor.dtype))
+
+    def _drop(self, key: int) -> None:
+        kind, size, _ = self._live.pop(key)
+        self._now[kind] -= size
+        self._total -= size
+
+    def _kind_of(self, tensor: Tensor) -> Kind:
+        rows = self._vocabulary
+        if rows is None or self.kind != "activations" or not tensor.is_floating_point():
+            return self.kind
+        if (tuple(tensor.shape), tensor.dtype) in self._matrices:
+            return "gradients" if rows in tensor.shape else self.kind  # the chunked head makes one in forward
+        flat = tensor.ndim == 1 and tensor.numel() > rows and tensor.numel() % rows == 0
+        return "logits" if flat or rows in tensor.shape else self.kind
+
+
+def _is_large(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:  # noqa: ANN401
+    """Tell whether a tensor made from nothing is to be a fake: an optimiser's states, not a mask or a position."""
+    if getattr(func, "_overloadpacket", None) not in _MAKERS or kwargs.get("dtype") in _REAL:
+        return False
+    return math.prod(args[0]) >= _LARGE
+
+
+def _flops(func: Any, args: Any, kwargs: Any, out: Any) -> int:  # noqa: ANN401
+    packet = getattr(func, "_overloadpacket", None)
+    if packet in flop_registry:
+        return int(flop_registry[packet](*args, **kwargs, out_val=out))
+    return varlen_flops(func, args)
+
+
+def _assumed(func: Any, args: tuple[Any, ...]) -> Any:  # noqa: ANN401
+    if func is not torch.ops.aten._local_scalar_dense.default:
+        raise DataDependentOutputException(func)
+    dtype = args[0].dtype
+    return True if dtype is torch.bool else 1.0 if dtype.is_floating_point else 1
