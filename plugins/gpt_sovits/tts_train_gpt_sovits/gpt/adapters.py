@@ -54,7 +54,7 @@ def add_adapters(network: GptNetwork, lora: LoraOptions) -> None:
     network.requires_grad_(False)
     config = LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha
+        lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=sorted(lora.targets),
         bias="none",
