@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from tts_train_gpt_sovits.gpt.dropout import dropout
-from tts_train_gpt_sovits.gpt.packing import BERT_WIDTH, PackedBatch, attend_grid, attend_spans, grid_mask
+from tts_train_gpt_sovits.gpt.attention import attend_grid, attend_spans, grid_mask
+from tts_train_gpt_sovits.gpt.dropout import dropout, relu_dropout
+from tts_train_gpt_sovits.gpt.packing import BERT_WIDTH, PackedBatch
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Attention of a layer (its number, then queries, keys and values (..., heads, channels)) to (..., width)."""
@@ -127,7 +128,8 @@ class Layer(nn.Module):
         """Return the states (..., width) after this layer."""
         query, key, value = self.qkv(states).unflatten(-1, (3, self.heads, -1)).unbind(-3)
         states = self.norm1(states + self._drop(self.out(attend(number, query, key, value))))
-        normed: Tensor = self.norm2(states + self._drop(self.down(self._drop(F.relu(self.up(states))))))
+        opened = relu_dropout(self.up(states), self.dropout, training=self.training)
+        normed: Tensor = self.norm2(states + self._drop(self.down(opened)))
         return normed
 
     def _drop(self, states: Tensor) -> Tensor:

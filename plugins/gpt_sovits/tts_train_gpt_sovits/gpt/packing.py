@@ -1,4 +1,4 @@
-"""Utterances of different lengths side by side without padding, and attention over them.
+"""Utterances of different lengths side by side without padding, and what each token sees.
 
 A batch's tokens lie in one row: every text, then the codes of every utterance, then for pairs what each rejected
 sequence has beyond the start that it shares with the chosen one. A text sees itself whole; a code sees its text and the
@@ -10,16 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 from typing_extensions import NotRequired, TypedDict
-
-from tts_train_gpt_sovits.gpt import dropout as cheap
 
 BERT_WIDTH = 1024
 """Channels of a phoneme's BERT feature."""
@@ -52,6 +48,11 @@ class Span(NamedTuple):
     """Half-open ranges of earlier tokens that all of the span sees."""
     causal: bool
     """Whether a token of the span sees only those before it in the span."""
+
+    @property
+    def seen_and_own(self) -> tuple[tuple[int, int], ...]:
+        """All that is seen, the span itself last."""
+        return (*self.seen, (self.start, self.end))
 
 
 class Grid(NamedTuple):
@@ -141,49 +142,6 @@ def pack(utterances: Sequence[Utterance], *, end: int = 1024) -> PackedBatch:
     return batch
 
 
-def attend_spans(query: Tensor, key: Tensor, value: Tensor, spans: Sequence[Span], dropout: float = 0.0) -> Tensor:
-    """Attend span by span.
-
-    Args:
-        query: (N, heads, channels of a head), as are ``key`` and ``value``.
-        key: Keys.
-        value: Values.
-        spans: What attends to what; they follow one another and cover all tokens.
-        dropout: Share of the attention weights that is dropped.
-
-    Returns:
-        (N, heads * channels).
-    """
-    query, key, value = (each.transpose(0, 1).unsqueeze(0) for each in (query, key, value))
-    done = []
-    for span in spans:
-        ranges = (*span.seen, (span.start, span.end))
-        keys, values = (_gather(each, ranges) for each in (key, value))
-        mask = _later_hidden(span.end - span.start, keys.shape[2], query.device) if span.causal else None
-        piece = query[:, :, span.start : span.end]
-        done.append(_attend(piece, keys, values, mask, dropout))
-    return torch.cat(done, dim=2)[0].transpose(0, 1).flatten(1)
-
-
-def attend_grid(query: Tensor, key: Tensor, value: Tensor, grid: Grid, mask: Tensor, dropout: float = 0.0) -> Tensor:
-    """Attend row by row of the grid, in one call; the same result as ``attend_spans`` where nothing is dropped."""
-    rows, columns = grid.tokens.shape
-    flat = grid.tokens.flatten()
-
-    def spread(tensor: Tensor) -> Tensor:
-        return tensor.index_select(0, flat).view(rows, columns, *tensor.shape[1:]).transpose(1, 2)
-
-    done = scaled_dot_product_attention(spread(query), spread(key), spread(value), attn_mask=mask, dropout_p=dropout)
-    return done.transpose(1, 2).flatten(0, 1).index_select(0, grid.cells).flatten(1)
-
-
-def grid_mask(grid: Grid) -> Tensor:
-    """Return which column each cell sees, (B, 1, S, S); made once a step for all layers."""
-    column = torch.arange(grid.tokens.shape[1], device=grid.tokens.device)
-    seen = (column <= grid.reach[..., None]) & ((column < grid.gap[..., None]) | (column >= grid.resume[..., None]))
-    return seen[:, None]
-
-
 def _spans(xs: list[int], ys: list[int], zs: list[int], shared: list[int]) -> list[Span]:
     """Return the spans of all texts, all chosen sequences and all rejected suffixes, empty ones included."""
     ends = list(accumulate([*xs, *ys, *zs]))
@@ -248,29 +206,3 @@ def _rows(before: int, own: Span) -> Tensor:
 
 def _ended(codes: Tensor, end: int) -> Tensor:
     return torch.cat([codes, codes.new_tensor([end])])
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    if not dropout or query.device.type != "cpu":
-        return scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-    # A CPU has no fused kernel with dropout, and what stands in for it is slower than its parts.
-    scores = query @ key.transpose(2, 3) * query.shape[3] ** -0.5
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
-    return cheap.dropout(scores.softmax(-1).to(value.dtype), dropout) @ value
-
-
-def _gather(tensor: Tensor, ranges: Sequence[tuple[int, int]]) -> Tensor:
-    pieces = [tensor[:, :, start:end] for start, end in ranges]
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=2)
-
-
-def _later_hidden(queries: int, keys: int, device: torch.device) -> Tensor:
-    """Return the mask (queries, keys) whose last row sees all: a corner of a triangle that is kept."""
-    size = -(-keys // 512) * 512
-    return _triangle(size, device)[keys - queries : keys, :keys]
-
-
-@lru_cache(maxsize=4)
-def _triangle(size: int, device: torch.device) -> Tensor:
-    return torch.ones(size, size, dtype=torch.bool, device=device).tril()

@@ -1,0 +1,146 @@
+"""Attention over packed utterances: span by span on a CPU, in one padded call elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+from torch.nn.functional import scaled_dot_product_attention
+
+from tts_train_gpt_sovits.gpt.dropout import gates
+from tts_train_gpt_sovits.gpt.packing import Grid, Span
+
+
+def attend_spans(query: Tensor, key: Tensor, value: Tensor, spans: Sequence[Span], dropout: float = 0.0) -> Tensor:
+    """Attend span by span.
+
+    Args:
+        query: (N, heads, channels of a head), as are ``key`` and ``value``.
+        key: Keys.
+        value: Values.
+        spans: What attends to what; they follow one another and cover all tokens.
+        dropout: Share of the attention weights that is dropped.
+
+    Returns:
+        (N, heads * channels).
+    """
+    if dropout and query.device.type == "cpu":
+        done: Tensor = _Dropped.apply(query, key, value, spans, dropout)
+        return done.flatten(1)
+    pieces = []
+    for span in spans:
+        keys, values = (_heads(each, span.seen_and_own) for each in (key, value))
+        mask = ~_later(span.end - span.start, keys.shape[1], query.device) if span.causal else None
+        own = _heads(query, [(span.start, span.end)])
+        pieces.append(
+            scaled_dot_product_attention(own[None], keys[None], values[None], attn_mask=mask, dropout_p=dropout)[0]
+        )
+    return torch.cat(pieces, dim=1).transpose(0, 1).flatten(1)
+
+
+def attend_grid(query: Tensor, key: Tensor, value: Tensor, grid: Grid, mask: Tensor, dropout: float = 0.0) -> Tensor:
+    """Attend row by row of the grid, in one call; the same result as ``attend_spans`` where nothing is dropped."""
+    rows, columns = grid.tokens.shape
+    flat = grid.tokens.flatten()
+
+    def spread(tensor: Tensor) -> Tensor:
+        return tensor.index_select(0, flat).view(rows, columns, *tensor.shape[1:]).transpose(1, 2)
+
+    done = scaled_dot_product_attention(spread(query), spread(key), spread(value), attn_mask=mask, dropout_p=dropout)
+    return done.transpose(1, 2).flatten(0, 1).index_select(0, grid.cells).flatten(1)
+
+
+def grid_mask(grid: Grid) -> Tensor:
+    """Return which column each cell sees, (B, 1, S, S); made once a step for all layers."""
+    column = torch.arange(grid.tokens.shape[1], device=grid.tokens.device)
+    seen = (column <= grid.reach[..., None]) & ((column < grid.gap[..., None]) | (column >= grid.resume[..., None]))
+    return seen[:, None]
+
+
+class _Dropped(torch.autograd.Function):
+    """Attention whose weights are dropped, for CPUs, which have no fused kernel of it.
+
+    By hand, since what stands in for the kernel goes over the weights many times and keeps five copies of them; this
+    keeps two. The gradient of the softmax needs the sum over a row of weights times their gradients, which is that of
+    the output times its own (Dao et al. 2022, arXiv 2205.14135, section B.2).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, spans: Sequence[Span], share: float
+    ) -> Tensor:
+        done = torch.empty_like(query, memory_format=torch.contiguous_format)
+        kept = []
+        with torch.autocast("cpu", enabled=False):
+            for span in spans:
+                own, keys, values = _operands(query, key, value, span)
+                weights = _weights(own, keys, causal=span.causal)
+                dropped = gates(weights, share).mul_(weights)
+                done[span.start : span.end] = (dropped @ values).transpose(0, 1)
+                kept += [weights, dropped]
+        ctx.save_for_backward(query, key, value, done, *kept)
+        ctx.spans = spans  # type: ignore[attr-defined]
+        return done
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch adds the tensors
+        query, key, value, done, *kept = ctx.saved_tensors
+        wide = _wide(query)
+        moves = [torch.zeros(each.shape, dtype=wide) for each in (query, key, value)]
+        for span, weights, dropped in zip(ctx.spans, kept[::2], kept[1::2], strict=True):
+            own, keys, values = _operands(query, key, value, span)
+            after = _heads(gradients[0].to(wide), [(span.start, span.end)])
+            sums = (after * _heads(done.to(wide), [(span.start, span.end)])).sum(-1, keepdim=True)
+            scores = (after @ values.transpose(1, 2)).mul_(dropped).addcmul_(weights, sums, value=-1)
+            moves[0][span.start : span.end] = (scores @ keys).transpose(0, 1)
+            _scatter(moves[1], scores.transpose(1, 2) @ own, span.seen_and_own)
+            _scatter(moves[2], dropped.transpose(1, 2) @ after, span.seen_and_own)
+        moves[0] *= query.shape[2] ** -0.5
+        return *(move.to(query.dtype) for move in moves), None, None
+
+
+def _operands(query: Tensor, key: Tensor, value: Tensor, span: Span) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a span's scaled queries and what they see (heads, tokens, channels), in float32 or wider."""
+    wide = _wide(query)
+    own = _heads(query, [(span.start, span.end)]).to(wide) * query.shape[2] ** -0.5
+    keys, values = (_heads(each, span.seen_and_own).to(wide) for each in (key, value))
+    return own, keys, values
+
+
+def _weights(own: Tensor, keys: Tensor, *, causal: bool) -> Tensor:
+    scores = own @ keys.transpose(1, 2)
+    if causal:
+        scores.masked_fill_(_later(own.shape[1], keys.shape[1], own.device), -torch.inf)
+    return scores.softmax(-1)
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def _heads(tensor: Tensor, ranges: Sequence[tuple[int, int]]) -> Tensor:
+    """Return some tokens of (N, heads, channels) as (heads, tokens, channels)."""
+    pieces = [tensor[start:end] for start, end in ranges]
+    return (pieces[0] if len(pieces) == 1 else torch.cat(pieces)).transpose(0, 1)
+
+
+def _scatter(total: Tensor, added: Tensor, ranges: Sequence[tuple[int, int]]) -> None:
+    """Add (heads, tokens, channels) to the tokens that `_heads` took."""
+    sizes = [end - start for start, end in ranges]
+    for (start, end), piece in zip(ranges, added.transpose(0, 1).split(sizes), strict=True):
+        total[start:end] += piece
+
+
+def _later(queries: int, keys: int, device: torch.device) -> Tensor:
+    """Return which keys (queries, keys) come after a query, where the last query sees all."""
+    size = -(-keys // 512) * 512
+    return _triangle(size, device)[keys - queries : keys, :keys]
+
+
+@lru_cache(maxsize=4)
+def _triangle(size: int, device: torch.device) -> Tensor:
+    return torch.ones(size, size, dtype=torch.bool, device=device).triu(1)
