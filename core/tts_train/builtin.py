@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from tts_train.backend import Format, Stage, resolve
 from tts_train.hookspecs import hookimpl
+from tts_train.strategies.options import NAME, FsdpOptions
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
+    from lightning.pytorch.strategies import Strategy
+
+    from tts_train.eval.metric import Metric
 
 
 @hookimpl(trylast=True)
@@ -25,6 +29,25 @@ def tts_train_model(stage: Stage) -> type[LightningModule]:
 
 
 @hookimpl(trylast=True)
+def tts_train_strategy(stage: Stage, name: str, options: Mapping[str, object]) -> Strategy | None:
+    """Build ``fsdp`` from the stage's sharding plan."""
+    if name != NAME:
+        return None
+    from tts_train.strategies.fsdp import FsdpStrategy
+
+    given = options.get(NAME)
+    return FsdpStrategy(stage.sharding, given if isinstance(given, FsdpOptions) else FsdpOptions())
+
+
+@hookimpl(trylast=True)
 def tts_train_export(stage: Stage) -> Mapping[str, Format]:
     """Answer with the formats that the stage declared."""
     return stage.formats
+
+
+@hookimpl(trylast=True)
+def tts_train_metrics(weights: Mapping[str, str]) -> Iterable[Metric]:
+    """Answer with the core's metrics."""
+    from tts_train.eval.catalogue import own_metrics
+
+    return own_metrics(weights)

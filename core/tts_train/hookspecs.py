@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
 
     from tts_train.backend import Backend, Format, Stage
+    from tts_train.eval.metric import Metric
 
 PROJECT = "tts_train"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -53,8 +54,11 @@ def tts_train_arguments(parser: LightningArgumentParser, stage: Stage) -> None:
 
 
 @hookspec(firstresult=True)
-def tts_train_strategy(stage: Stage, name: str) -> Strategy | None:
-    """Build the strategy called ``name`` for ``stage``. The first answer wins; None leaves ``name`` to Lightning."""
+def tts_train_strategy(stage: Stage, name: str, options: Mapping[str, object]) -> Strategy | None:
+    """Build the strategy called ``name`` for ``stage``. The first answer wins; None leaves ``name`` to Lightning.
+
+    ``options`` holds what ``--plugins.*`` said, by plugin name, and what ``--fsdp.*`` said, under ``fsdp``.
+    """
 
 
 @hookspec
@@ -68,3 +72,11 @@ def tts_train_callbacks(stage: Stage, options: Mapping[str, object]) -> Iterable
 @hookspec
 def tts_train_export(stage: Stage) -> Mapping[str, Format]:
     """Name the formats to which ``stage`` can be exported. Answers are merged; two of one name are an error."""
+
+
+@hookspec
+def tts_train_metrics(stage: Stage, weights: Mapping[str, str]) -> Iterable[Metric]:
+    """Bring metrics for ``tts-train eval`` of ``stage``; all answers are used, and two of one name are an error.
+
+    ``weights`` holds what ``--weights.<metric>`` said: models of the user's.
+    """

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from lightning.pytorch.cli import LightningArgumentParser
     from lightning.pytorch.strategies import Strategy
 
+    from tts_train.eval.metric import Metric
+
 BACKENDS = "tts_train.backends"
 EXTENSIONS = "tts_train.plugins"
 SELECTION_VARIABLE = "TTS_TRAIN_PLUGINS"
@@ -164,10 +166,11 @@ class Plugins:
         with self._attributed("tts_train_arguments"):
             self._manager.hook.tts_train_arguments(parser=parser, stage=stage)
 
-    def strategy(self, stage: Stage, name: str) -> Strategy | None:
+    def strategy(self, stage: Stage, name: str, options: Mapping[str, object]) -> Strategy | None:
         """Ask for the strategy called ``name``; None leaves it to Lightning."""
         with self._attributed("tts_train_strategy"):
-            answer: Strategy | None = self._manager.hook.tts_train_strategy(stage=stage, name=name)
+            hook = self._manager.hook.tts_train_strategy
+            answer: Strategy | None = hook(stage=stage, name=name, options=options)
         return answer
 
     def callbacks(self, stage: Stage, options: Mapping[str, object]) -> list[Callback]:
@@ -187,6 +190,16 @@ class Plugins:
                     raise PluginError(f"Two plugins bring an export format {name!r}. Block one with --no-plugin NAME.")
                 merged[name] = format_
         return merged
+
+    def metrics(self, stage: Stage, weights: Mapping[str, str]) -> list[Metric]:
+        """Gather the metrics for ``stage``, the core's first; two plugins may not bring one name."""
+        with self._attributed("tts_train_metrics"):
+            answers: list[Iterable[Metric]] = self._manager.hook.tts_train_metrics(stage=stage, weights=weights)
+            metrics = [metric for answer in reversed(answers) for metric in answer]
+        names = [metric.name for metric in metrics]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise PluginError(f"Two plugins bring a metric {min(twice)!r}. Block one with --no-plugin NAME.")
+        return metrics
 
     @contextmanager
     def _attributed(self, hook: str) -> Iterator[None]:

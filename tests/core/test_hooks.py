@@ -8,6 +8,7 @@ from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from tts_train import Backend, Format, Stage, hookimpl
+from tts_train.eval.metric import Figure, Metric
 from tts_train.plugins import PluginError, Plugins
 
 STAGE = Stage(
@@ -21,6 +22,16 @@ STAGE = Stage(
 
 class OtherModel(BoringModel):
     """What a plugin puts in the place of another."""
+
+
+class Loveliness(Metric):
+    """A metric that a plugin brings."""
+
+    name = "loveliness"
+    figures = (Figure(name="loveliness", unit="", better="higher", summary="mine"),)
+
+    def measure(self, take):
+        return {"loveliness": 1.0}
 
 
 class Extension:
@@ -53,6 +64,10 @@ class Extension:
     @hookimpl
     def tts_train_export(self, stage):
         return {"fancy": Format(summary="mine", job="json:JSONDecoder")}
+
+    @hookimpl
+    def tts_train_metrics(self, stage, weights):
+        return [Loveliness()]
 
 
 @pytest.fixture
@@ -94,8 +109,8 @@ def test_hook_arguments(plugins):
 
 
 def test_hook_strategy(plugins):
-    assert isinstance(plugins.strategy(STAGE, "mine"), SingleDeviceStrategy)
-    assert plugins.strategy(STAGE, "ddp") is None, "names that nobody knows are left to Lightning"
+    assert isinstance(plugins.strategy(STAGE, "mine", {}), SingleDeviceStrategy)
+    assert plugins.strategy(STAGE, "ddp", {}) is None, "names that nobody knows are left to Lightning"
 
 
 def test_hook_callbacks(plugins):
@@ -108,6 +123,15 @@ def test_hook_export(plugins):
     plugins.register(Extension(), name="second")
     with pytest.raises(PluginError, match="'fancy'"):
         plugins.formats(STAGE)
+
+
+def test_hook_metrics(plugins):
+    names = [metric.name for metric in plugins.metrics(STAGE, {})]
+    assert names[0] == "dnsmos", "the core's come first"
+    assert names[-1] == "loveliness"
+    plugins.register(Extension(), name="second")
+    with pytest.raises(PluginError, match="'loveliness'"):
+        plugins.metrics(STAGE, {})
 
 
 def test_a_failing_plugin_is_named():

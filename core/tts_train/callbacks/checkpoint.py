@@ -17,7 +17,17 @@ from tts_train.errors import ConfigError
 from tts_train.run.checkpoint import CARD_KEY, RunCard
 from tts_train.run.checkpoint_io import read_manifest
 from tts_train.run.directory import RunDirectory
-from tts_train.run.loops import Validation, describe_boundary, is_last_step, mid_accumulation, validation_due
+from tts_train.run.loops import (
+    Validation,
+    describe_boundary,
+    is_last_step,
+    mid_accumulation,
+    share_batches,
+    validation_due,
+)
+from tts_train.run.together import save_together, together
+
+_RANKS = "world_size"
 
 logger = logging.getLogger(__name__)
 
@@ -78,12 +88,13 @@ class PeriodicCheckpoint(Checkpoint):
         """Check the disk before the first step, and take up what the checkpoint knew."""
         self._saved = trainer.global_step or None
         trainer.callback_metrics.update(self._metrics)
-        if trainer.is_global_zero:
-            self._restore_best()
-            size = self._size(trainer)
-            kept = self.options.keep + 2  # the best one, and the one being written
-            have = sum(_bytes(self.run, step) for step in self.run.steps())
-            self.run.check_space(max(size * kept - have, size), purpose=f"Room for {kept} checkpoints")
+        with together(trainer.strategy.root_device):
+            if trainer.is_global_zero:
+                self._restore_best()
+                size = self._size(trainer)
+                kept = self.options.keep + 2  # the best one, and the one being written
+                have = sum(_bytes(self.run, step) for step in self.run.steps())
+                self.run.check_space(max(size * kept - have, size), purpose=f"Room for {kept} checkpoints")
 
     def on_train_batch_end(
         self,
@@ -135,9 +146,10 @@ class PeriodicCheckpoint(Checkpoint):
             return
         self._best["step"] = trainer.global_step
         self._save(trainer, Validation.DONE)
-        if trainer.is_global_zero:
-            self.run.link("best", trainer.global_step)
-            self.run.rotate(self.options.keep)  # the one that was best until now may go
+        with together(trainer.strategy.root_device):
+            if trainer.is_global_zero:
+                self.run.link("best", trainer.global_step)
+                self.run.rotate(self.options.keep)  # the one that was best until now may go
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end, if early stopping or a time limit set it."""
@@ -148,8 +160,13 @@ class PeriodicCheckpoint(Checkpoint):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put in the run card, and say at which boundary the loops stand."""
         checkpoint[CARD_KEY] = self.card.as_dict()
+        checkpoint[_RANKS] = trainer.world_size
         if self._validation is not None:
             describe_boundary(checkpoint, trainer, self._validation, ended=self._ended)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on at the same place of the plan of batches with another number of processes."""
+        share_batches(checkpoint, before=checkpoint.get(_RANKS, trainer.world_size), now=trainer.world_size)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best step and the figures last logged, which early stopping asks for at an epoch's end."""
@@ -164,18 +181,20 @@ class PeriodicCheckpoint(Checkpoint):
         step = trainer.global_step
         if self._saved == step:
             return
-        if trainer.is_global_zero:
-            self.run.check_space(self._size(trainer), purpose=f"The checkpoint of step {step}")
+        with together(trainer.strategy.root_device):
+            if trainer.is_global_zero:
+                self.run.check_space(self._size(trainer), purpose=f"The checkpoint of step {step}")
         self._metrics = {name: torch.as_tensor(value) for name, value in trainer.callback_metrics.items()}
         self._validation = validation
         try:
-            trainer.save_checkpoint(self.run.step_path(step), weights_only=False)
+            save_together(trainer, self.run.step_path(step))
         finally:
             self._validation = None
         self._saved = step
-        if trainer.is_global_zero:
-            self.run.link("last", step)
-            self.run.rotate(self.options.keep)
+        with together(trainer.strategy.root_device):
+            if trainer.is_global_zero:
+                self.run.link("last", step)
+                self.run.rotate(self.options.keep)
 
     def _improved(self, metrics: Mapping[str, Any]) -> bool:
         name = self.options.monitor or ""

@@ -16,9 +16,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from tts_train.callbacks.checkpoint import CheckpointOptions
 from tts_train.cli.arguments import PlainErrors
 from tts_train.cli.select import Chosen
-from tts_train.errors import ConfigError
+from tts_train.errors import ConfigError, MissingExtraError
+from tts_train.strategies.options import NAME as FSDP
+from tts_train.strategies.options import FsdpOptions
+from tts_train.strategies.precision import checked_precision
 
 DEFAULT_SEED = 1234
+_LOGGER_EXTRAS = ("wandb", "mlflow", "trackio")
 TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # the plan of batches knows the ranks
     "log_every_n_steps": 10,
@@ -66,6 +70,7 @@ class TrainingParser(LightningCLI):
             "--run_dir", type=Path | None, default=None, help="Where the run lives; the same command on it continues."
         )
         parser.add_argument("--checkpoint", type=CheckpointOptions, default=CheckpointOptions())
+        parser.add_argument(f"--{FSDP}", type=FsdpOptions, default=FsdpOptions())
         parser.add_argument(
             "--debug.inject", type=str | None, default=None, help="Fault to inject, for example kill@step=7."
         )
@@ -78,17 +83,33 @@ class TrainingParser(LightningCLI):
             parser.set_defaults(dict(stage.defaults))
 
     def instantiate_classes(self) -> None:
-        """Build module and data; the trainer waits for :meth:`make_trainer`."""
-        self.config_init = self.parser.instantiate(self.config)
+        """Build module, data and loggers; the trainer waits for :meth:`make_trainer`.
+
+        Raises:
+            MissingExtraError: if a logger's package is not installed.
+        """
+        try:
+            self.config_init = self.parser.instantiate(self.config)
+        except ModuleNotFoundError as error:
+            extra = next((name for name in _LOGGER_EXTRAS if name in str(error).lower()), None)
+            if extra is None:
+                raise
+            raise MissingExtraError(f"--trainer.logger with {extra}", extra) from error
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
 
+    def build_again(self) -> tuple[Any, Any]:
+        """Return another module and another data module, as they were asked for."""
+        built = self.parser.instantiate(self.config)
+        return self._get(built, "model"), self._get(built, "data")
+
     def make_trainer(self, callbacks: Sequence[Callback], **overrides: Any) -> Trainer:  # noqa: ANN401 - Trainer's own
         """Build the trainer from ``--trainer.*``; ``overrides`` replace what the user left to us."""
-        config = {**self.options("trainer"), **overrides}
+        config = checked_precision({**self.options("trainer"), **overrides})
         strategy = config.get("strategy")
         if isinstance(strategy, str):
-            config["strategy"] = self._chosen.plugins.strategy(self._chosen.stage, strategy) or strategy
+            options = {**self.plugin_options, FSDP: self.options(FSDP)}
+            config["strategy"] = self._chosen.plugins.strategy(self._chosen.stage, strategy, options) or strategy
         try:
             return self._instantiate_trainer(config, list(callbacks))
         except (MisconfigurationException, ValueError, ImportError) as error:

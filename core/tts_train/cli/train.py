@@ -18,11 +18,12 @@ from tts_train.callbacks.baseline import Baseline
 from tts_train.callbacks.history import MetricsHistory
 from tts_train.callbacks.progress import progress_bar
 from tts_train.callbacks.throughput import Throughput
+from tts_train.cli.accelerate import with_accelerate
 from tts_train.cli.arguments import JSON_FLAG
 from tts_train.cli.output import print_report
 from tts_train.cli.parser import TrainingParser
 from tts_train.cli.select import Chosen, Selection, select
-from tts_train.errors import ConfigError, Interrupted
+from tts_train.errors import ConfigError, Interrupted, TTSTrainError
 from tts_train.report.page import write_report
 from tts_train.run.checkpoint import RunCard, open_checkpoint
 from tts_train.run.checkpoint_io import DirectoryCheckpointIO
@@ -30,6 +31,7 @@ from tts_train.run.directory import RunDirectory
 from tts_train.run.files import write_atomically
 from tts_train.run.ranks import launched_by_lightning, leads
 from tts_train.run.session import RunSession
+from tts_train.run.together import raised_by_all
 
 logger = logging.getLogger(__name__)
 
@@ -38,18 +40,18 @@ _RUN_DIR = "--run_dir"
 
 def run(verb: str, words: list[str]) -> int:
     """Run one of the three commands."""
-    _quieten()
+    quieten()
     as_json = JSON_FLAG in words
-    words = _with_saved_config([word for word in words if word != JSON_FLAG])
+    words = _with_saved_config(with_accelerate([word for word in words if word != JSON_FLAG]))
     selection = select(words)
     chosen = selection.load()
     parser = TrainingParser(verb, chosen, selection.rest)
     run_directory = RunDirectory(parser.resolved["run_dir"] or _default_run_dir(chosen, selection))
     try:
         report = _fit(parser, chosen, run_directory) if verb == "fit" else _score(verb, parser, chosen, run_directory)
-    except Interrupted:
-        if launched_by_lightning():
-            return 0  # Lightning kills the first process, which is still saving, if another ends with an error
+    except TTSTrainError as error:
+        if launched_by_lightning() and (isinstance(error, Interrupted) or raised_by_all(error)):
+            return 0  # Lightning kills the first process, which has its own to say, if another ends with an error
         raise
     if leads():
         print_report(report, as_json=as_json)
@@ -140,8 +142,8 @@ def _with_saved_config(words: list[str]) -> list[str]:
     return ["-c", str(saved), *words]
 
 
-def _quieten() -> None:
-    """Lightning's advice about things that are decided here, and its notices of what is not there."""
+def quieten() -> None:
+    """Silence Lightning's advice about things that are decided here, and its notices of what is not there."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns on import of a CPU kernel that is optional

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,15 @@ from typing_extensions import override
 
 from tts_train.errors import DataError, DiskError, NumericError
 from tts_train.run.files import AfterWrite, HashingWriter, hash_file, move_directory, sync_directory, temporary_beside
-from tts_train.run.tensors import TensorFile, TensorSource, first_not_finite
-from tts_train.run.tree import Keys, decode, encode
+from tts_train.run.stored import TensorSource
+from tts_train.run.tensors import TensorFile, first_not_finite
+from tts_train.run.tree import Json, Keys, decode, encode
 
 MANIFEST = "MANIFEST.json"
 STATE = "state.json"
 FORMAT = 1
 
-_FILES = {"state_dict": "model.safetensors", "optimizer_states": "optimizer.safetensors"}
-_OTHER = "state.safetensors"
+_STEMS = {"state_dict": "model", "optimizer_states": "optimizer"}
 
 # Constructor arguments: the run card has the configuration, and class names are never read from a checkpoint.
 _LEFT_OUT = frozenset(
@@ -60,12 +61,7 @@ class DirectoryCheckpointIO(CheckpointIO):
             NotRepresentableError: if the state holds something that cannot be restored exactly.
         """
         target = Path(path)
-        if (name := first_not_finite(checkpoint.get("state_dict", {}))) is not None:
-            raise NumericError(
-                f"{name} is not finite, so no checkpoint was written to {target}; the last good one is untouched. "
-                "Lower the learning rate or clip gradients (--trainer.gradient_clip_val 1.0), then run the same "
-                "command again."
-            )
+        refuse_not_finite(checkpoint, target)
         temporary = temporary_beside(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -73,12 +69,9 @@ class DirectoryCheckpointIO(CheckpointIO):
             temporary.mkdir()
             self._write(checkpoint, temporary)
             move_directory(temporary, target)
-            self._written(target)
+            self.written(target)
         except OSError as error:
-            raise DiskError(
-                f"Checkpoint {target} could not be written: {error}. Earlier checkpoints are untouched. "
-                "Free some space (or lower --checkpoint.keep), then run the same command again."
-            ) from error
+            raise refused(target, error) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -104,27 +97,40 @@ class DirectoryCheckpointIO(CheckpointIO):
         files: dict[str, TensorFile] = {}
 
         def sink(keys: Keys, tensor: torch.Tensor) -> dict[str, Any]:
-            name = _FILES.get(keys[0], _OTHER)
-            return files.setdefault(name, TensorFile(name)).add(keys[1:] if name != _OTHER else keys, tensor)
+            stem, rest = place(keys)
+            name = f"{stem}.safetensors"
+            return files.setdefault(name, TensorFile(name)).add(rest, tensor)
 
-        kept = {key: value for key, value in checkpoint.items() if key not in _LEFT_OUT}
-        metadata = getattr(checkpoint.get("state_dict"), "_metadata", None)
-        if metadata is not None:
-            kept["state_dict_metadata"] = {key: dict(value) for key, value in metadata.items()}
-        state = {"format": FORMAT, "checkpoint": encode(kept, sink)}
+        state = encode(to_keep(checkpoint), sink)
         described = {}
         for name, file in files.items():
             described[name] = file.write(directory)
-            self._written(directory / name)
-        described[STATE] = self._write_json(directory / STATE, state)
+            self.written(directory / name)
+        self.conclude(directory, state, described, step=step_of(checkpoint))
+
+    def conclude(self, directory: Path, state: Json, described: dict[str, Any], *, step: int) -> None:
+        """Write what is not tensors, and last the manifest.
+
+        Args:
+            directory: the directory that will be the checkpoint.
+            state: the encoded checkpoint.
+            described: size and hash of each file of tensors in it.
+            step: the optimiser step.
+        """
+        files = {**described, STATE: self._write_json(directory / STATE, {"format": FORMAT, "checkpoint": state})}
         manifest = {
             "format": FORMAT,
-            "step": int(checkpoint.get("global_step", 0)),
+            "step": step,
             "versions": {"torch": torch.__version__, "lightning": lightning.__version__},
-            "files": described,
+            "files": files,
         }
         self._write_json(directory / MANIFEST, manifest)
         sync_directory(directory)
+
+    def written(self, path: Path) -> None:
+        """Tell whoever injects faults that something is on the disk."""
+        if self.after_write is not None:
+            self.after_write(path)
 
     def _write_json(self, path: Path, value: object) -> dict[str, Any]:
         writer = HashingWriter(path)
@@ -133,12 +139,50 @@ class DirectoryCheckpointIO(CheckpointIO):
             described = writer.close()
         finally:
             writer.abandon()
-        self._written(path)
+        self.written(path)
         return described
 
-    def _written(self, path: Path) -> None:
-        if self.after_write is not None:
-            self.after_write(path)
+
+def to_keep(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of Lightning's checkpoint is written."""
+    kept = {key: value for key, value in checkpoint.items() if key not in _LEFT_OUT}
+    metadata = getattr(checkpoint.get("state_dict"), "_metadata", None)
+    if metadata is not None:
+        kept["state_dict_metadata"] = {key: dict(value) for key, value in metadata.items()}
+    return kept
+
+
+def place(keys: Keys) -> tuple[str, Keys]:
+    """Return the stem of the file in which a tensor of the checkpoint lies, and the keys that name it there."""
+    stem = _STEMS.get(keys[0])
+    return ("state", keys) if stem is None else (stem, keys[1:])
+
+
+def step_of(checkpoint: Mapping[str, Any]) -> int:
+    """Return the optimiser step of Lightning's checkpoint."""
+    return int(checkpoint.get("global_step", 0))
+
+
+def refuse_not_finite(checkpoint: Mapping[str, Any], target: Path) -> None:
+    """Refuse to write weights that are not finite, of which no run recovers.
+
+    Raises:
+        NumericError: naming the first such weight that this process holds.
+    """
+    if (name := first_not_finite(checkpoint.get("state_dict", {}))) is not None:
+        raise NumericError(
+            f"{name} is not finite, so no checkpoint was written to {target}; the last good one is untouched. "
+            "Lower the learning rate or clip gradients (--trainer.gradient_clip_val 1.0), then run the same "
+            "command again."
+        )
+
+
+def refused(target: Path, error: OSError) -> DiskError:
+    """Say that the disk did not take a checkpoint."""
+    return DiskError(
+        f"Checkpoint {target} could not be written: {error}. Earlier checkpoints are untouched. "
+        "Free some space (or lower --checkpoint.keep), then run the same command again."
+    )
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -190,16 +234,24 @@ def verify(directory: Path, *, hashes: bool = True) -> dict[str, Any]:
     return manifest
 
 
-def load_state(directory: Path, *keys: str) -> dict[str, Any]:
+def load_state(
+    directory: Path, *keys: str, source: Callable[[dict[str, Any]], Any] | None = None, but: bool = False
+) -> dict[str, Any]:
     """Read the state of a checkpoint that was verified before: all of it, or only some of its top-level keys.
+
+    Args:
+        directory: the checkpoint.
+        keys: the keys; none for all.
+        source: what finds its tensors; None reads each as it was saved.
+        but: read all keys but these.
 
     Raises:
         DataError: if its files do not hold what they should.
     """
     try:
         tree = json.loads((directory / STATE).read_text(encoding="utf-8"))["checkpoint"]
-        wanted = {key: tree[key] for key in tree if not keys or key in keys}
-        state: dict[str, Any] = decode(wanted, TensorSource(directory))
+        wanted = {key: tree[key] for key in tree if not keys or (key in keys) != but}
+        state: dict[str, Any] = decode(wanted, source or TensorSource(directory))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DataError(f"{directory} cannot be read: {type(error).__name__}: {error}.") from error
     metadata = state.pop("state_dict_metadata", None)

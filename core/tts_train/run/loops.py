@@ -12,10 +12,13 @@ hooks it was really written:
 
 from __future__ import annotations
 
+import logging
 from enum import Enum
 from typing import Any
 
 from lightning.pytorch import Trainer
+
+logger = logging.getLogger(__name__)
 
 
 class Validation(Enum):
@@ -97,3 +100,24 @@ def describe_boundary(checkpoint: dict[str, Any], trainer: Trainer, validation: 
     loops["epoch_loop.val_loop.batch_progress"].update(
         current=dict(nothing), total={**nothing, "ready": begun, "started": begun}, is_last_batch=False
     )
+
+
+def share_batches(checkpoint: dict[str, Any], *, before: int, now: int) -> None:
+    """Make a checkpoint's loop counters, which count each process's batches, fit another number of processes.
+
+    The plan of batches is dealt out in turn, so ``before`` x counted batches of it are done. Where ``now`` does not
+    divide that, the batches beyond the last whole turn are seen again.
+
+    Args:
+        checkpoint: Lightning's; its ``loops`` are changed.
+        before: processes that wrote it.
+        now: processes that go on.
+    """
+    if before == now:
+        return
+    counters = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    for scope in ("total", "current"):
+        finished = counters[scope]["ready"] - counters[scope]["completed"]
+        ready = counters[scope]["ready"] * before // now
+        counters[scope].update(ready=ready, started=ready, processed=ready, completed=ready - finished)
+    logger.info("Continuing with %d processes what %d began, at the same place of the plan of batches.", now, before)

@@ -1,18 +1,20 @@
 """Tensors in safetensors files: written one at a time with their hash, shared ones once, layouts kept.
 
 The format is the public one (8 bytes of header length, a JSON header, the bytes of each tensor without gaps), so any
-safetensors reader opens these files. Writing it here means that no more than one tensor is copied to memory at once.
+safetensors reader opens these files. Writing it here means that no more than one tensor is copied to memory at once,
+and that one which is sharded over processes is gathered only while it is written.
 """
 
 from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from tts_train.run.files import HashingWriter
@@ -61,13 +63,14 @@ class TensorFile:
         Two tensors that are the same view of the same memory are stored once; both references name that one.
 
         Raises:
-            NotRepresentableError: for sparse, sharded, wrapped or meta tensors.
+            NotRepresentableError: for sparse, wrapped or meta tensors.
         """
         _check(keys, tensor)
         tensor = tensor.detach()
         name = self._free_name("/".join(str(key) for key in keys))
-        identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
-        if tensor.numel() and identity in self._names:
+        mine = local(tensor)
+        identity = (mine.device, mine.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if mine.numel() and identity in self._names:
             self._aliases[name] = self._names[identity]
             name = self._names[identity]
         else:
@@ -78,17 +81,48 @@ class TensorFile:
         return reference if order is None else {**reference, "order": order}
 
     def write(self, directory: Path) -> dict[str, Any]:
-        """Write the file, bring it to the disk, and return its size and hash."""
-        writer = HashingWriter(directory / self.name)
+        """Write the file, bring it to the disk, and return its size and hash.
+
+        Where tensors are sharded, the other processes must :meth:`accompany` this; a disk that refuses is told of only
+        when the last tensor was gathered, so that nobody waits in vain.
+        """
+        failure: OSError | None = None
+        writer: HashingWriter | None = None
         try:
-            writer.write(self._header())
-            for tensor in self._tensors.values():
-                if tensor.numel():
-                    flat = tensor.contiguous().cpu().reshape(-1).view(torch.uint8)
-                    writer.write(flat.numpy().data)
+            writer = HashingWriter(directory / self.name)
+        except OSError as error:
+            failure = error
+        try:
+            for part in self._parts():
+                if writer is not None and failure is None:
+                    try:
+                        writer.write(part)
+                    except OSError as error:
+                        failure = error
+            if failure is not None or writer is None:
+                raise failure or AssertionError
             return writer.close()
         finally:
-            writer.abandon()
+            if writer is not None:
+                writer.abandon()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the tensors in the order in which they are written."""
+        return list(self._tensors)
+
+    def accompany(self, names: Sequence[str]) -> None:
+        """Take part in gathering the tensors that another process writes, whose ``names`` these are."""
+        for name in names:
+            if isinstance(self._tensors[name], DTensor):
+                whole(self._tensors[name])
+
+    def _parts(self) -> Iterator[bytes | memoryview]:
+        yield self._header()
+        for tensor in self._tensors.values():
+            if tensor.numel():
+                flat = whole(tensor).contiguous().cpu().reshape(-1).view(torch.uint8)
+                yield flat.numpy().data
 
     def _free_name(self, name: str) -> str:
         taken = self._tensors.keys() | self._aliases.keys()
@@ -113,31 +147,28 @@ class TensorFile:
         return struct.pack("<Q", len(encoded)) + encoded
 
 
-class TensorSource:
-    """Finds the tensors of one checkpoint by reference; each is read once, so shared ones are shared again."""
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """Return what this process holds of a tensor: its shard, or all of one that is not sharded."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._files: dict[str, Any] = {}
-        self._read: dict[tuple[str, str], torch.Tensor] = {}
 
-    def __call__(self, reference: dict[str, Any]) -> torch.Tensor:
-        """Return the tensor that ``reference`` names, on the CPU, in the layout it was saved with."""
-        key = (reference["file"], reference["$tensor"])
-        if key not in self._read:
-            if key[0] not in self._files:
-                self._files[key[0]] = safe_open(self._directory / key[0], framework="pt", device="cpu")
-            # A copy: memory of its own, aligned, which stays whatever becomes of the file.
-            self._read[key] = self._files[key[0]].get_tensor(key[1]).clone()
-        order = reference.get("order")
-        return self._read[key] if order is None else self._read[key].permute(_inverse(order))
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Return all of a tensor; all processes must ask for the same sharded ones in the same order."""
+    if not isinstance(tensor, DTensor):
+        return tensor
+    home = tensor.device_mesh.device_type
+    # What is offloaded to the CPU comes back to the device that can gather it.
+    at_home: Any = tensor if tensor.device.type == home else tensor.to(home)
+    gathered: torch.Tensor = at_home.full_tensor()
+    return gathered
 
 
 def first_not_finite(tensors: dict[str, Any]) -> str | None:
     """Return the name of a floating-point tensor that holds NaN or an infinity, or None."""
     for name, tensor in tensors.items():
         if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
-            wide = tensor.float() if tensor.element_size() == 1 else tensor
+            mine = local(tensor)
+            wide = mine.float() if mine.element_size() == 1 else mine
             if not bool(torch.isfinite(wide).all()):
                 return name
     return None
@@ -146,7 +177,7 @@ def first_not_finite(tensors: dict[str, Any]) -> str | None:
 def _check(keys: Keys, tensor: torch.Tensor) -> None:
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
         raise NotRepresentableError(keys, f"a tensor with layout {tensor.layout} on {tensor.device}")
-    if is_traceable_wrapper_subclass(tensor):
+    if is_traceable_wrapper_subclass(tensor) and not isinstance(tensor, DTensor):
         raise NotRepresentableError(keys, f"a {type(tensor).__qualname__} (save the full, plain tensor)")
     if tensor.dtype not in _DTYPES:
         raise NotRepresentableError(keys, f"a tensor of {tensor.dtype}")
@@ -154,11 +185,7 @@ def _check(keys: Keys, tensor: torch.Tensor) -> None:
 
 def _dense_order(tensor: torch.Tensor) -> list[int] | None:
     """Return the order of dimensions in which a permuted but gapless tensor lies in memory; None if it need not be."""
-    if tensor.is_contiguous():
+    if isinstance(tensor, DTensor) or tensor.is_contiguous():
         return None
     order = sorted(range(tensor.dim()), key=tensor.stride().__getitem__, reverse=True)
     return order if tensor.permute(order).is_contiguous() else None
-
-
-def _inverse(order: list[int]) -> list[int]:
-    return sorted(range(len(order)), key=order.__getitem__)

@@ -1,0 +1,184 @@
+"""One checkpoint written and read by several processes that share its tensors.
+
+It is the same directory that one process writes: any number of processes continues it, and exports open it. In the
+layout ``full`` sharded tensors are gathered one at a time while the first process writes them; in ``sharded`` each
+process writes its rows into a file of its own, and the state names the files one below the other. States of which each
+process keeps a form of its own (8-bit ones, whose blocks follow the shard) get a file for each process in both.
+
+PyTorch's distributed checkpoints are not used: their index is a pickle, and a checkpoint here holds none.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import distributed
+from torch.distributed.tensor import DTensor, Replicate, Shard
+
+from tts_train.run.checkpoint_io import (
+    DirectoryCheckpointIO,
+    load_state,
+    place,
+    refuse_not_finite,
+    refused,
+    step_of,
+    to_keep,
+    verify,
+)
+from tts_train.run.files import move_directory, temporary_beside
+from tts_train.run.stored import TensorSource
+from tts_train.run.tensors import TensorFile, local
+from tts_train.run.together import together
+from tts_train.run.tree import Json, Keys, encode
+
+Layout: TypeAlias = Literal["full", "sharded"]
+
+
+def save_shared(
+    checkpoint: dict[str, Any], path: Path, io: DirectoryCheckpointIO, *, layout: Layout, device: torch.device
+) -> None:
+    """Write a checkpoint whose tensors may be sharded; all processes call this, and all raise if one fails.
+
+    Args:
+        checkpoint: Lightning's; sharded tensors are DTensors.
+        path: the directory that it becomes, the same file system for all processes.
+        io: how directories are written.
+        layout: ``full`` or ``sharded``.
+        device: where the processes' collectives run.
+
+    Raises:
+        NumericError: if a weight is not finite; nothing is written then.
+        DiskError: if the disk refuses; nothing of the target is left or changed then.
+    """
+    first = distributed.get_rank() == 0
+    with together(device):
+        refuse_not_finite(checkpoint, path)
+    told = [str(temporary_beside(path))]
+    distributed.broadcast_object_list(told)
+    temporary = Path(told[0])
+    try:
+        with together(device):
+            if first:
+                _clear(temporary, path)
+        writing = _Writing(layout)
+        with together(device):
+            state = encode(to_keep(checkpoint), writing.sink)
+        described = writing.write(temporary, io, path=path, device=device)
+        with together(device):
+            if first:
+                _publish(io, temporary, path, state, described, step=step_of(checkpoint))
+    finally:
+        if first:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def load_shared(path: Path, *, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint; weights and optimiser states are :class:`StoredTensor` s, read where they are needed.
+
+    Raises:
+        DataError: in all processes, if it is missing or damaged.
+    """
+    with together(device):
+        verify(path, hashes=distributed.get_rank() == 0)
+    source = TensorSource(path, rank=distributed.get_rank(), world_size=distributed.get_world_size())
+    shared = ("state_dict", "optimizer_states")
+    rest = load_state(path, *shared, source=source, but=True)
+    return {**rest, **load_state(path, *shared, source=source.later)}
+
+
+class _Writing:
+    """The files to which this process contributes."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._rank, self._world_size = distributed.get_rank(), distributed.get_world_size()
+        self._common: dict[str, TensorFile] = {}
+        self._own: dict[str, TensorFile] = {}
+
+    def sink(self, keys: Keys, tensor: torch.Tensor) -> dict[str, Any]:
+        """Take a tensor and return the reference that finds it again."""
+        stem, rest = place(keys)
+        if _is_kept_by_each(keys, tensor):
+            reference = self._add(stem, rest, tensor)
+            return {"$tensor": reference["$tensor"], "each": self._names(stem, range(self._world_size))}
+        owners = _owners(tensor) if self._layout == "sharded" else None
+        if owners is None:
+            file = self._common.setdefault(stem, TensorFile(f"{stem}.safetensors"))
+            return file.add(rest, tensor)
+        if self._rank in owners:
+            name = self._add(stem, rest, local(tensor).contiguous())["$tensor"]
+        else:
+            name = "/".join(str(key) for key in rest)  # only the first process's reference is written
+        return {"$tensor": name, "pieces": self._names(stem, owners)}
+
+    def write(self, directory: Path, io: DirectoryCheckpointIO, *, path: Path, device: torch.device) -> dict[str, Any]:
+        """Write this process's files, and gather what the first one writes; return sizes and hashes of all files."""
+        described: dict[str, Any] = {}
+        plan = [[(stem, file.names) for stem, file in self._common.items()]]
+        distributed.broadcast_object_list(plan)
+        with together(device):
+            try:
+                for stem, names in plan[0]:
+                    file = self._common[stem]
+                    if self._rank == 0:
+                        described[file.name] = file.write(directory)
+                        io.written(directory / file.name)
+                    else:
+                        file.accompany(names)
+            except OSError as error:
+                raise refused(path, error) from error
+        with together(device):
+            try:
+                for file in self._own.values():
+                    described[file.name] = file.write(directory)
+                    io.written(directory / file.name)
+            except OSError as error:
+                raise refused(path, error) from error
+        gathered: list[Any] = [None] * self._world_size
+        distributed.all_gather_object(gathered, described)
+        return {name: about for part in gathered for name, about in part.items()}
+
+    def _add(self, stem: str, keys: Keys, tensor: torch.Tensor) -> dict[str, Any]:
+        (name,) = self._names(stem, [self._rank])
+        return self._own.setdefault(stem, TensorFile(name)).add(keys, tensor)
+
+    def _names(self, stem: str, ranks: Any) -> list[str]:  # noqa: ANN401 - any iterable of numbers
+        return [f"{stem}-{rank + 1:05d}-of-{self._world_size:05d}.safetensors" for rank in ranks]
+
+
+def _is_kept_by_each(keys: Keys, tensor: torch.Tensor) -> bool:
+    return keys[0] == "optimizer_states" and not isinstance(tensor, DTensor) and tensor.numel() > 1
+
+
+def _owners(tensor: torch.Tensor) -> list[int] | None:
+    """Return the processes that hold the rows of a tensor, in their order; None if it is not sharded by rows."""
+    if not isinstance(tensor, DTensor) or not isinstance(tensor.placements[-1], Shard):
+        return None
+    *replicated, sharded = tensor.placements
+    if not all(isinstance(placement, Replicate) for placement in replicated) or sharded != Shard(0):
+        return None
+    ranks: torch.Tensor = tensor.device_mesh.mesh.reshape(-1, tensor.device_mesh.mesh.shape[-1])[0]
+    return [int(rank) for rank in ranks]
+
+
+def _clear(temporary: Path, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+    except OSError as error:
+        raise refused(path, error) from error
+
+
+def _publish(
+    io: DirectoryCheckpointIO, temporary: Path, path: Path, state: Json, described: dict[str, Any], *, step: int
+) -> None:
+    try:
+        io.conclude(temporary, state, described, step=step)
+        move_directory(temporary, path)
+        io.written(path)
+    except OSError as error:
+        raise refused(path, error) from error

@@ -1,0 +1,62 @@
+"""All processes of a run fail where one of them fails, instead of waiting for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Trainer
+from torch import distributed
+
+from tts_train.errors import ConfigError, DiskError, Interrupted, NumericError, TTSTrainError
+
+_KINDS: tuple[type[TTSTrainError], ...] = (ConfigError, NumericError, DiskError, Interrupted)
+_MARK = "raised_by_all"
+
+
+@contextmanager
+def together(device: torch.device) -> Iterator[None]:
+    """Raise in every process if the block raised in one of them: its own error there, one of that kind elsewhere.
+
+    Inside the block a process may not wait for another one after something that can fail.
+
+    Args:
+        device: where the processes' collectives run.
+    """
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - it is raised again below, once the others know
+        failure = error
+    worst = _worst(0 if failure is None else getattr(failure, "exit_code", TTSTrainError.exit_code), device)
+    if failure is None and worst:
+        kind = next((kind for kind in _KINDS if kind.exit_code == worst), TTSTrainError)
+        failure = kind("Another process of this run met an error and says above or in its own log what it was.")
+    if failure is not None:
+        vars(failure)[_MARK] = True
+        raise failure
+
+
+def raised_by_all(error: BaseException) -> bool:
+    """Tell whether every process of the run raises an error like this one, so that none need be stopped."""
+    return bool(getattr(error, _MARK, False))
+
+
+def save_together(trainer: Trainer, path: Path) -> None:
+    """Save the run; if one process cannot write, all of them raise.
+
+    ``Trainer.save_checkpoint`` does the same, but leaves the others waiting for a process that failed.
+    """
+    checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+    with together(trainer.strategy.root_device):
+        trainer.strategy.save_checkpoint(checkpoint, path)
+
+
+def _worst(code: int, device: torch.device) -> int:
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return code
+    shared = torch.tensor(code, device=device)
+    distributed.all_reduce(shared, op=distributed.ReduceOp.MAX)
+    return int(shared)

@@ -1,0 +1,210 @@
+"""Small runs of Orpheus as one process or as one of two: every strategy through the real session and checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.plugins.precision import MixedPrecision
+from torch.distributed.tensor import DTensor
+
+from tests.orpheus.batches import packed, rows
+from tts_train.backend import ShardingPlan
+from tts_train.callbacks.checkpoint import CheckpointOptions
+from tts_train.data.module import PlannedDataModule
+from tts_train.optim import OptimizerOptions, ScheduleOptions
+from tts_train.run.checkpoint import RunCard
+from tts_train.run.checkpoint_io import DirectoryCheckpointIO
+from tts_train.run.directory import RunDirectory
+from tts_train.run.session import RunSession
+from tts_train.strategies.fsdp import FsdpStrategy
+from tts_train.strategies.options import FsdpOptions
+from tts_train_orpheus.adapters import LoraOptions
+from tts_train_orpheus.base import TinyOptions
+from tts_train_orpheus.module import OrpheusModule
+from tts_train_orpheus.network import HeadOptions
+
+PLAN = ShardingPlan(wrap=("LlamaDecoderLayer",))
+TINY = TinyOptions(hidden=16, layers=3, heads=2, kv_heads=1, mlp=40)
+BATCHES = 16
+WORLD = 2
+
+warnings.filterwarnings("ignore", module="lightning")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run; ``steps`` optimiser steps on the same global batches whatever the number of processes."""
+
+    strategy: str = "fsdp"
+    method: str = "full"
+    accumulate: int = 1
+    checkpointing: bool = False
+    precision: str = "32-true"
+    optimizer: str = "adamw"
+    steps: int = 4
+    fsdp: dict[str, Any] = field(default_factory=dict)
+
+
+class Data(PlannedDataModule):
+    """Batches of equal size, so that a mean over tokens is one over batches too."""
+
+    max_length = 256
+
+    def __init__(self) -> None:
+        super().__init__(seed=7)
+        self.train_set = list(range(BATCHES))
+
+    def train_plan(self, epoch):
+        order = torch.randperm(BATCHES, generator=torch.Generator().manual_seed(epoch)).tolist()
+        return [[index] for index in order]
+
+    def collate(self, given):
+        # Only two different batches, so that a loss says what the steps before it did.
+        return {**packed(rows(given[0] % 2)), "ids": [f"u{given[0]}"]}
+
+
+class Seen(Callback):
+    """Notes the loss and the utterances of each batch."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.ids: list[str] = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.losses.append(float(trainer.callback_metrics["train/loss"]))
+        self.ids += batch["ids"]
+
+
+def train(case: Case, folder: Path, *, break_after: str = "") -> dict[str, Any]:
+    """Train, or continue, and return what was seen; ``break_after`` names a file after which the disk refuses."""
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    model = OrpheusModule(
+        "tiny",
+        case.method,
+        lora=LoraOptions(rank=4),
+        optimizer=OptimizerOptions(name=case.optimizer, lr=5e-3),
+        schedule=ScheduleOptions("constant"),
+        head=HeadOptions(chunk_tokens=64),
+        gradient_checkpointing=case.checkpointing,
+        tiny=TINY,
+    )
+    config = {"model": {"init_from": "tiny", "method": case.method, "tiny": vars(TINY)}}
+    config["model"]["lora"] = {"rank": 4, "targets": list(LoraOptions().targets)}
+    card = RunCard(backend="orpheus", stage="lm", config=config)
+    writer = DirectoryCheckpointIO(_refuse_after(break_after) if break_after else None)
+    seen, plugins = Seen(), [writer]
+    if case.precision == "16-mixed":  # Lightning's flag would become bf16-mixed on a CPU
+        plugins.append(MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=128.0)))
+    with RunSession(RunDirectory(folder), card, seed=5) as session:
+        trainer = Trainer(
+            accelerator="cpu",
+            devices=ranks,
+            strategy=_strategy(case, ranks),
+            precision=None if case.precision == "16-mixed" else case.precision,
+            plugins=plugins,
+            callbacks=[*session.callbacks(CheckpointOptions(every_n_steps=2, monitor=None)), seen],
+            max_steps=case.steps,
+            accumulate_grad_batches=case.accumulate * (WORLD // ranks),
+            gradient_clip_val=0.05,
+            log_every_n_steps=1,
+            use_distributed_sampler=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            logger=False,
+            default_root_dir=folder,
+        )
+        session.fit(trainer, model, Data())
+    return {"losses": seen.losses, "ids": seen.ids, "facts": _facts(model)}
+
+
+def two(folder: Path, cases: list[str]) -> list[list[dict[str, Any]]]:
+    """Run calls of this module's :func:`main` in two processes, as torchrun would; return what each rank saw."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    root = Path(__file__).parents[2]
+    shared = {
+        **os.environ,
+        "PYTHONPATH": str(root),
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(WORLD),
+        "LOCAL_WORLD_SIZE": str(WORLD),
+        "GROUP_RANK": "0",
+        "TORCHELASTIC_RUN_ID": "tests",
+    }
+    command = [sys.executable, "-m", "tests.orpheus.fsdp_cases", str(folder), *cases]
+    started = [
+        subprocess.Popen(command, cwd=root, env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(WORLD)
+    ]
+    try:
+        assert [process.wait(timeout=1500) for process in started] == [0, 0]
+    finally:
+        for process in started:
+            process.kill()
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(WORLD)]
+
+
+def main(words: list[str]) -> None:
+    """Run the calls, JSON of ``train``'s arguments, one after another and write down what this rank saw."""
+    folder, results = Path(words[0]), []
+    for word in words[1:]:
+        call = json.loads(word)
+        try:
+            seen = train(Case(**call["case"]), folder / call["run"], break_after=call.get("break_after", ""))
+        except Exception as error:
+            if not call.get("break_after"):
+                raise
+            seen = {"error": f"{type(error).__name__}: {error}"}
+        results.append(seen)
+        (folder / f"rank{os.environ['RANK']}.json").write_text(json.dumps(results))
+
+
+def steps(case: Case, seen: dict[str, Any], ranks: int) -> list[float]:
+    """Return the mean loss of each optimiser step."""
+    batches = case.accumulate * (WORLD // ranks)
+    return torch.tensor(seen["losses"]).reshape(-1, batches).mean(1).tolist()
+
+
+def _strategy(case: Case, ranks: int) -> Any:
+    if ranks == 1:
+        return "auto"
+    return FsdpStrategy(PLAN, FsdpOptions(**case.fsdp)) if case.strategy == "fsdp" else case.strategy
+
+
+def _facts(model: OrpheusModule) -> dict[str, Any]:
+    parameters = dict(model.network.named_parameters())
+    trained = [p for p in parameters.values() if p.requires_grad]
+    return {
+        "tied": model.network.tied,
+        "sharded": sum(isinstance(p, DTensor) for p in parameters.values()),
+        "parameters": len(parameters),
+        "held": sum((p.to_local() if isinstance(p, DTensor) else p).numel() for p in trained),
+        "whole": sum(p.numel() for p in trained),
+    }
+
+
+def _refuse_after(name: str):
+    rank, ending = name.split(":")
+
+    def refuse(path: Path) -> None:
+        if os.environ["RANK"] == rank and path.name.startswith(ending):
+            raise OSError(28, "No space left on device")
+
+    return refuse
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
