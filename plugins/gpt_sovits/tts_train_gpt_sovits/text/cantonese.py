@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tts_train.errors import MissingExtraError
 from tts_train_gpt_sovits.text.chinese.normal import normalise_cantonese
+from tts_train_gpt_sovits.text.libraries import library
 from tts_train_gpt_sovits.text.reading import Reading
 from tts_train_gpt_sovits.text.rejected import TextRejected
 from tts_train_gpt_sovits.text.symbols import PUNCTUATION
@@ -21,11 +21,7 @@ class CantoneseReader:
     """Reads Cantonese by ToJyutping; two phones a character, one a mark."""
 
     def __init__(self) -> None:
-        try:
-            import ToJyutping
-        except ImportError as error:
-            raise MissingExtraError("Reading Cantonese", "yue") from error
-        self._jyutping = ToJyutping.get_jyutping_list
+        self._jyutping = library("ToJyutping", purpose="Reading Cantonese", extra="yue").get_jyutping_list
 
     def read(self, text: str) -> Reading:
         """Read `text`; raises TextRejected `unreadable_text` for a character without a reading."""

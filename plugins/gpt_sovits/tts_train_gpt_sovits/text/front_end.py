@@ -38,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Spoken:
-    """A row read aloud.
+    """A row read aloud, of `language` (pieces of it may be of others).
 
     `ids` are the phones' places in the version's table. `word2ph` covers the whole of `norm_text`, or is None where
     any part has none; BERT features run over the zh `parts`, whose phones follow one another in `phones`.
@@ -49,6 +49,7 @@ class Spoken:
     ids: tuple[int, ...]
     word2ph: tuple[int, ...] | None
     parts: tuple[Part, ...]
+    language: str
 
 
 class FrontEnd:
@@ -98,13 +99,12 @@ class FrontEnd:
         if phones is not None:
             given = tuple(phones)
             self._require_sound(given, text)
-            return Spoken(text, given, self.table.ids_of(given), None, (Part(name, text, given),))
+            return Spoken(text, given, self.table.ids_of(given), None, (Part(name, text, given),), name)
         parts = self._parts(text, name)
         spoken = tuple(phone for part in parts for phone in part.phones)
         self._require_sound(spoken, text)
-        return Spoken(
-            "".join(part.norm_text for part in parts), spoken, self.table.ids_of(spoken), _joined_word2ph(parts), parts
-        )
+        norm_text = "".join(part.norm_text for part in parts)
+        return Spoken(norm_text, spoken, self.table.ids_of(spoken), _joined_word2ph(parts), parts, name)
 
     def _row_language(self, text: str, language: str | None) -> str:
         named = (language or "").strip()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tts_train.errors import MissingExtraError
+from tts_train_gpt_sovits.text.libraries import library
 from tts_train_gpt_sovits.text.reading import Reading, without_repeated_marks
 from tts_train_gpt_sovits.text.scripts import Script, script_of
 from tts_train_gpt_sovits.text.symbols import PUNCTUATION
@@ -17,8 +17,10 @@ LIBRARIES = ("pyopenjtalk-plus",)
 PHRASE_BORDER = "UNK"
 PAUSE = "_"
 
-_MARKS = str.maketrans("：；，。！？\n・·、～〜—:;", ",,,.!?.,,,……-,,")
+_MARKS = str.maketrans("：；，。！？\n·、～〜—:;", ",,,.!?.,,……-,,")
+_KEPT = frozenset({*PUNCTUATION, " ", "・"})
 _MORA_ENDS = frozenset({"a", "e", "i", "o", "u", "A", "E", "I", "O", "U", "N", "cl"})
+_NOWHERE = -50  # silence has no place in an accent phrase
 _DIGIT_NAMES = str.maketrans("0123456789", "ゼ一二三四五六七八九")
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<=\d),(?=\d{3}(?!\d))"), ""),
@@ -43,23 +45,20 @@ class JapaneseReader:
     """
 
     def __init__(self, *, prosody: bool = True) -> None:
-        try:
-            import pyopenjtalk
-        except ImportError as error:
-            raise MissingExtraError("Reading Japanese", "ja") from error
-        self._labels = lambda text: pyopenjtalk.make_label(pyopenjtalk.run_frontend(text))
+        self._open_jtalk = library("pyopenjtalk", purpose="Reading Japanese", extra="ja")
         self._prosody = prosody
 
     def read(self, text: str) -> Reading:
-        """Read `text`; marks stand where they were written."""
+        """Read `text`; marks stand where they were written, and no accent phrase goes over a space."""
         norm_text = normalise(text)
         phones: list[str] = []
-        for run in re.findall(r"[!?…,.\-]|[^!?…,.\-]+", norm_text):
+        for run in re.findall(r"[!?…,.\-]|[^!?…,.\- ]+", norm_text):
             phones += [run] if run in PUNCTUATION else self._phones(run)
         return Reading(norm_text, tuple(phones))
 
     def _phones(self, text: str) -> Iterator[str]:
-        labels = [_Label.parse(line) for line in self._labels(text)]
+        open_jtalk = self._open_jtalk
+        labels = [_Label.parse(line) for line in open_jtalk.make_label(open_jtalk.run_frontend(text))]
         return _with_prosody(labels) if self._prosody else _plain(labels)
 
 
@@ -68,10 +67,8 @@ def normalise(text: str) -> str:
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     text = re.sub(r"(\d+)\.(\d+)", lambda m: f"{m[1]}点{_decimals(m[2])}", text)
-    text = without_repeated_marks(text.replace("...", "…").translate(_MARKS).replace(" ", ""))
-    return "".join(
-        character for character in text if character in PUNCTUATION or script_of(character) is not Script.MARK
-    )
+    text = without_repeated_marks(text.replace("...", "…").translate(_MARKS))
+    return "".join(character for character in text if character in _KEPT or script_of(character) is not Script.MARK)
 
 
 def _decimals(digits: str) -> str:
@@ -94,8 +91,8 @@ class _Label:
         place = re.search(r"/A:(-?\d+)\+(\d+)\+(\d+)/", line)
         moras = re.search(r"/F:(\d+)_", line)
         phone = line.split("-", 1)[1].split("+", 1)[0]
-        numbers = [int(number) for number in place.groups()] if place else [-50, -50, -50]
-        return cls(phone, *numbers, int(moras[1]) if moras else -50)
+        from_accent, from_start, from_end = map(int, place.groups()) if place else (_NOWHERE,) * 3
+        return cls(phone, from_accent, from_start, from_end, int(moras[1]) if moras else _NOWHERE)
 
 
 def _with_prosody(labels: Sequence[_Label]) -> Iterator[str]:

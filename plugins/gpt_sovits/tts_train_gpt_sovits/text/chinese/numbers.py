@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from tts_train.errors import MissingExtraError
+from tts_train_gpt_sovits.text.libraries import library
 
 _DIGITS = str.maketrans("0123456789", "零一二三四五六七八九")
 _LONGEST_CARDINAL = 12
@@ -35,11 +35,8 @@ def spoken_numbers(text: str) -> str:
 
 def cardinal(digits: str) -> str:
     """Read a whole number of at most twelve digits as a quantity: `110` is 一百一十, `12` is 十二."""
-    try:
-        from cn2an import an2cn
-    except ImportError as error:
-        raise MissingExtraError("Reading numbers in Chinese", "zh") from error
-    spoken = str(an2cn(digits.lstrip("0") or "0", "low"))
+    cn2an = library("cn2an", purpose="Reading numbers in Chinese", extra="zh")
+    spoken = str(cn2an.an2cn(digits.lstrip("0") or "0", "low"))
     return spoken[1:] if spoken.startswith("一十") else spoken
 
 

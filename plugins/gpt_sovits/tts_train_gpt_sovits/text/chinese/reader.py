@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-import warnings
 from types import ModuleType
 from typing import Any
 
-from tts_train.errors import MissingExtraError
 from tts_train_gpt_sovits.text.chinese.normal import LONG_PAUSE, normalise_mandarin
 from tts_train_gpt_sovits.text.chinese.sandhi import Word, change_tones, colour_final, join_words
 from tts_train_gpt_sovits.text.chinese.syllables import syllable_phones
+from tts_train_gpt_sovits.text.libraries import library
 from tts_train_gpt_sovits.text.reading import Reading
 from tts_train_gpt_sovits.text.rejected import TextRejected
 
@@ -36,20 +35,12 @@ class ChineseReader:
 
     def __init__(self, *, erhua: bool = True) -> None:
         self._erhua = erhua
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # jieba asks for pkg_resources, and does without
-                import jieba
-                import jieba.posseg
-            from opencc import OpenCC
-            from pypinyin import Style, lazy_pinyin
-        except ImportError as error:
-            raise MissingExtraError("Reading Chinese", "zh") from error
+        jieba, pypinyin = _load("jieba"), _load("pypinyin")
         jieba.setLogLevel(logging.WARNING)
         self._cutter = _cutter(jieba)
-        self._tagger = jieba.posseg.POSTokenizer(self._cutter)
-        self._simplify = OpenCC("t2s").convert
-        self._pinyin, self._style = lazy_pinyin, Style.TONE3
+        self._tagger = _load("jieba.posseg").POSTokenizer(self._cutter)
+        self._simplify = _load("opencc").OpenCC("t2s").convert
+        self._pinyin, self._style = pypinyin.lazy_pinyin, pypinyin.Style.TONE3
 
     def read(self, text: str) -> Reading:
         """Read `text`; two phones a character, one a mark."""
@@ -79,6 +70,10 @@ class ChineseReader:
             raise TextRejected("unreadable_text", f"{text!r}: a character without a Mandarin reading in the dictionary")
         parts = [match.groups() for match in matches if match]
         return Word(text, tag, tuple(base.replace("ê", "e") for base, _ in parts), "".join(tone for _, tone in parts))
+
+
+def _load(module: str) -> ModuleType:
+    return library(module, purpose="Reading Chinese", extra="zh")
 
 
 def _cutter(jieba: ModuleType) -> Any:  # noqa: ANN401 - jieba has no types

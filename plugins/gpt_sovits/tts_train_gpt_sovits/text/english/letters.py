@@ -11,82 +11,12 @@ from numpy.typing import NDArray
 from tts_train_gpt_sovits.text.package_data import read_arrays
 
 _LETTERS = ("<pad>", "<unk>", "</s>", *"abcdefghijklmnopqrstuvwxyz")
-_PHONES = [
-    "<pad>",
-    "<unk>",
-    "<s>",
-    "</s>",
-    "AA0",
-    "AA1",
-    "AA2",
-    "AE0",
-    "AE1",
-    "AE2",
-    "AH0",
-    "AH1",
-    "AH2",
-    "AO0",
-    "AO1",
-    "AO2",
-    "AW0",
-    "AW1",
-    "AW2",
-    "AY0",
-    "AY1",
-    "AY2",
-    "B",
-    "CH",
-    "D",
-    "DH",
-    "EH0",
-    "EH1",
-    "EH2",
-    "ER0",
-    "ER1",
-    "ER2",
-    "EY0",
-    "EY1",
-    "EY2",
-    "F",
-    "G",
-    "HH",
-    "IH0",
-    "IH1",
-    "IH2",
-    "IY0",
-    "IY1",
-    "IY2",
-    "JH",
-    "K",
-    "L",
-    "M",
-    "N",
-    "NG",
-    "OW0",
-    "OW1",
-    "OW2",
-    "OY0",
-    "OY1",
-    "OY2",
-    "P",
-    "R",
-    "S",
-    "SH",
-    "T",
-    "TH",
-    "UH0",
-    "UH1",
-    "UH2",
-    "UW",
-    "UW0",
-    "UW1",
-    "UW2",
-    "V",
-    "W",
-    "Y",
-    "Z",
-    "ZH",
-]
+_PHONES_TEXT = """
+<pad> <unk> <s> </s> AA0 AA1 AA2 AE0 AE1 AE2 AH0 AH1 AH2 AO0 AO1 AO2 AW0 AW1 AW2 AY0 AY1 AY2 B CH D DH EH0 EH1 EH2
+ER0 ER1 ER2 EY0 EY1 EY2 F G HH IH0 IH1 IH2 IY0 IY1 IY2 JH K L M N NG OW0 OW1 OW2 OY0 OY1 OY2 P R S SH T TH UH0 UH1 UH2
+UW UW0 UW1 UW2 V W Y Z ZH
+"""
+_PHONES = tuple(_PHONES_TEXT.split())
 _START, _END = _PHONES.index("<s>"), _PHONES.index("</s>")
 _LONGEST = 20
 # Upstream drops what is no phone of its table, a stressless UW among it.
@@ -124,9 +54,8 @@ class LetterNetwork:
         reset_state, update_state, new_state = np.split(from_state, 3)
         reset, update = _sigmoid(reset_in + reset_state), _sigmoid(update_in + update_state)
         new: Array = np.tanh(new_in + reset * new_state)
-        return (1 - update) * new + update * state
+        return np.asarray((1 - update) * new + update * state, dtype=np.float32)
 
 
 def _sigmoid(x: Array) -> Array:
-    result: Array = 1 / (1 + np.exp(-x))
-    return result
+    return np.asarray(1 / (1 + np.exp(-x)), dtype=np.float32)

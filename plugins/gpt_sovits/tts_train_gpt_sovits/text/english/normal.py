@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Container
-from typing import Any
 
-from tts_train.errors import MissingExtraError
+from tts_train_gpt_sovits.text.libraries import library
 
 _QUOTES = str.maketrans('’‘“”„"；;：，。！？、…–—', "'''''',,,,.!?,.--")
 _ABBREVIATIONS = {
@@ -28,32 +27,11 @@ _MONEY = {
     "€": ("euro", "euros", "cent", "cents"),
     "¥": ("yen", "yen", "sen", "sen"),
 }
-_MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-    "Jan",
-    "Feb",
-    "Mar",
-    "Apr",
-    "Jun",
-    "Jul",
-    "Aug",
-    "Sept",
-    "Sep",
-    "Oct",
-    "Nov",
-    "Dec",
-]
+_MONTHS_TEXT = """
+January February March April May June July August September October November December
+Jan Feb Mar Apr Jun Jul Aug Sept Sep Oct Nov Dec
+"""
+_MONTHS = tuple(_MONTHS_TEXT.split())
 _FULL_MONTH = {name[:3]: name for name in _MONTHS[:12]}
 _SIGNS = {
     ":": ",",
@@ -76,11 +54,7 @@ class EnglishNormaliser:
     """
 
     def __init__(self, words: Container[str]) -> None:
-        try:
-            import inflect
-        except ImportError as error:
-            raise MissingExtraError("Reading English", "en") from error
-        self._engine: Any = inflect.engine()
+        self._engine = library("inflect", purpose="Reading English", extra="en").engine()
         self._words = words
         self._rules = self._number_rules()
 
@@ -97,7 +71,7 @@ class EnglishNormaliser:
         text = self._capitals(text)
         text = re.sub(r"(?<=[A-Za-z])[-/](?=[A-Za-z])", " ", re.sub(r"[^ A-Za-z'.,?!/\-\n]", "", text))
         text = re.sub(r"\s+", " ", text.replace("/", " ").replace("\n", ", "))
-        text = re.sub(r"\s+(?=[.,?!])", "", text)
+        text = re.sub(r"\s+(?=[.,?!]|'s\b)", "", text)
         return re.sub(r"([.,?!\-])[ .,?!\-]*[.,?!\-]", r"\1", text).strip()
 
     def _abbreviation(self, match: re.Match[str]) -> str:
@@ -126,7 +100,7 @@ class EnglishNormaliser:
         return str(self._engine.number_to_words(digits, andword="")).replace(",", "")
 
     def _year(self, digits: str) -> str:
-        """Read 1001 to 2999 as years are read (nineteen eighty four), but 2000 to 2009 in full; others as quantities."""
+        """Read 1001 to 2999 as years are read (nineteen eighty four), 2000 to 2009 in full; others as quantities."""
         value = int(digits)
         if not 1000 < value < 3000 or 2000 <= value < 2010 or len(digits) != 4:
             return self._cardinal(digits)
@@ -189,10 +163,10 @@ class EnglishNormaliser:
             (re.compile(r"\b([01]?\d|2[0-3]):([0-5]\d)(?:\s*([ap]\.?m\b\.?))?", re.IGNORECASE), self._time),
             (re.compile(r"\b(\d{1,2})\s*([ap])\.?m\b\.?", re.IGNORECASE), lambda m: f"{m[1]} {m[2].upper()} M"),
             (re.compile(r"([$£€¥])(\d+)(?:\.(\d+))?(?: (million|billion|trillion))?"), self._money),
+            (re.compile(r"\b([12]\d{2}0)s\b"), self._decade),
             (re.compile(rf"\b(\d+(?:\.\d+)?) ?({units})(?![A-Za-z])"), self._unit),
             (re.compile(r"(?<![\d/])(\d+)/(\d+)(?![\d/])"), self._fraction),
             (re.compile(r"\b(\d+)(?:st|nd|rd|th)\b"), lambda m: self._ordinal(m[1])),
-            (re.compile(r"\b(\d+)s\b"), self._decade),
             (re.compile(r"(?:(?<=\s)|^)-(?=\d)"), lambda _: "negative "),
             (re.compile(r"(\d+) - (?=\d)"), lambda m: f"{m[1]} minus "),
             (re.compile(r"(\d+)[-–](?=\d)"), lambda m: f"{m[1]} to "),

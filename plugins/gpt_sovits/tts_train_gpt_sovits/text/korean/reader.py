@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tts_train.errors import MissingExtraError
 from tts_train_gpt_sovits.text.korean.hangul import Syllable, divided, is_syllable, taken_apart
 from tts_train_gpt_sovits.text.korean.numbers import spoken_numbers
 from tts_train_gpt_sovits.text.korean.rules import pronounce
+from tts_train_gpt_sovits.text.libraries import library
 from tts_train_gpt_sovits.text.package_data import read_text
 from tts_train_gpt_sovits.text.reading import Reading
 from tts_train_gpt_sovits.text.scripts import Script, script_of
@@ -28,11 +28,7 @@ class KoreanReader:
     """
 
     def __init__(self) -> None:
-        try:
-            from mecab import MeCab
-        except ImportError as error:
-            raise MissingExtraError("Reading Korean", "ko") from error
-        self._tags = MeCab().pos
+        self._tags = library("mecab", purpose="Reading Korean", extra="ko").MeCab().pos
         pairs = (line.split(" ") for line in read_text("korean_words.txt").splitlines())
         self._irregular = {written: spoken for written, spoken in pairs}
         self._irregular_word = re.compile("|".join(sorted(self._irregular, key=len, reverse=True)))

@@ -19,8 +19,9 @@ _CLUSTERS = {
 }  # fmt: skip
 # Articles 8 to 11: the seven codas that are spoken.
 _SPOKEN_CODA = {
-    "ㄲ": "ㄱ", "ㅋ": "ㄱ", "ㄳ": "ㄱ", "ㄺ": "ㄱ", "ㅅ": "ㄷ", "ㅆ": "ㄷ", "ㅈ": "ㄷ", "ㅊ": "ㄷ", "ㅌ": "ㄷ", "ㅎ": "ㄷ",
-    "ㅍ": "ㅂ", "ㅄ": "ㅂ", "ㄿ": "ㅂ", "ㄼ": "ㄹ", "ㄽ": "ㄹ", "ㄾ": "ㄹ", "ㅀ": "ㄹ", "ㄵ": "ㄴ", "ㄶ": "ㄴ", "ㄻ": "ㅁ",
+    "ㄲ": "ㄱ", "ㅋ": "ㄱ", "ㄳ": "ㄱ", "ㄺ": "ㄱ", "ㅅ": "ㄷ", "ㅆ": "ㄷ", "ㅈ": "ㄷ", "ㅊ": "ㄷ", "ㅌ": "ㄷ",
+    "ㅎ": "ㄷ", "ㅍ": "ㅂ", "ㅄ": "ㅂ", "ㄿ": "ㅂ", "ㄼ": "ㄹ", "ㄽ": "ㄹ", "ㄾ": "ㄹ", "ㅀ": "ㄹ", "ㄵ": "ㄴ",
+    "ㄶ": "ㄴ", "ㄻ": "ㅁ",
 }  # fmt: skip
 _PALATAL = {"ㄷ": "ㅈ", "ㅌ": "ㅊ", "ㄾ": "ㅊ"}
 _STEMS_THAT_TENSE = frozenset("ㄴㅁㄵㄻㄼㄾㄺ")
@@ -31,8 +32,9 @@ def pronounce(syllables: Sequence[Syllable | None]) -> None:
 
     Sounds assimilate over one space; a coda moves to a following vowel only inside a word.
     """
-    for syllable in filter(None, syllables):
-        _simplify_vowel(syllable)
+    for block in syllables:
+        if block is not None:
+            _simplify_vowel(block)  # as written: 문의 keeps its ㅢ
     for i, syllable in enumerate(syllables):
         if syllable is None:
             continue
@@ -71,8 +73,7 @@ def _link(left: Syllable, right: Syllable) -> None:
     coda = left.coda
     if coda in {"", "ㅇ"}:
         return
-    stays, moves = _CLUSTERS.get(coda, f" {coda}")
-    left.coda = stays.strip()
+    left.coda, moves = _parts(coda)
     if moves == "ㅎ":  # the rest of ㄶ and ㅀ moves in its place
         left.coda, moves = "", left.coda or "ㅇ"
     elif coda in _PALATAL and right.vowel in {"ㅣ", "ㅕ"}:
@@ -92,9 +93,9 @@ def _palatalised_before_h(left: Syllable, right: Syllable, *, gap: bool) -> bool
 
 def _with_h(left: Syllable, right: Syllable) -> bool:
     """Article 12: ㅎ and a plain stop make an aspirated one, from either side."""
-    stays, last = _CLUSTERS.get(left.coda, f" {left.coda}") if left.coda else (" ", " ")
+    stays, last = _parts(left.coda)
     if last == "ㅎ" and right.onset in {*_ASPIRATED, "ㅅ", "ㄴ", "ㅎ"}:
-        left.coda = stays.strip()
+        left.coda = stays
         if right.onset == "ㄴ":
             if left.coda == "ㄹ":
                 right.onset = "ㄹ"
@@ -106,7 +107,7 @@ def _with_h(left: Syllable, right: Syllable) -> bool:
     if right.onset == "ㅎ" and (
         left.coda in {"ㄺ", "ㄼ", "ㄵ"} or _SPOKEN_CODA.get(left.coda, left.coda) in _ASPIRATED
     ):
-        stays, last = (stays.strip(), last) if left.coda in {"ㄺ", "ㄼ", "ㄵ"} else ("", left.coda)
+        stays, last = (stays, last) if left.coda in {"ㄺ", "ㄼ", "ㄵ"} else ("", left.coda)
         plain = last if last == "ㅈ" else _SPOKEN_CODA.get(last, last)
         left.coda, right.onset = stays, _ASPIRATED[plain]
         return True
@@ -140,6 +141,12 @@ def _assimilate(left: Syllable, right: Syllable) -> None:
     elif coda == "ㄹ" and right.onset == "ㄴ" and not _object_particle(left):
         right.onset = "ㄹ"
     left.coda = coda
+
+
+def _parts(coda: str) -> tuple[str, str]:
+    """Split a coda into what stays and what may move to, or meet, the next syllable."""
+    cluster = _CLUSTERS.get(coda)
+    return (cluster[0], cluster[1]) if cluster else ("", coda)
 
 
 def _object_particle(syllable: Syllable) -> bool:
