@@ -15,7 +15,7 @@ from tts_train_gpt_sovits.experiment.layout import NAMES, TOKENS, TOKENS_HEADER,
 
 _COLUMNS = 4
 _KOREAN = re.compile("[\u1100-\u11ff\u3131-\u318e]+")
-_CANTONESE = re.compile(r"Y[a-z]")
+_CANTONESE = re.compile(r"Y[a-z]+[1-6]?")
 _ENGLISH = re.compile(r"[A-Z]{2}[012]")
 _CHINESE = re.compile(r"[A-Za-z]+[1-5]")
 _JAPANESE = re.compile(r"[A-Za-z]+")

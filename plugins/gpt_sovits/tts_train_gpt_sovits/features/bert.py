@@ -76,7 +76,7 @@ class BertFeatures:
         tokens, edges = _read_tokens(folder)
         return cls(network, tokens=tokens, edges=edges, name=name, device=device)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, parts: Sequence[tuple[str, Sequence[int]]]) -> list[Tensor]:
         """Return the features, float32 (phonemes, 1024) on the CPU, of texts and the phonemes of their characters.
 

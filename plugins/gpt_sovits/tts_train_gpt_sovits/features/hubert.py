@@ -84,7 +84,7 @@ class HubertFeatures:
             network, name = _read(source)
         return cls(network, name=name, device=device, precision=precision)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, waves: Sequence[Tensor]) -> list[Tensor]:
         """Return the features, float32 (T, 768) on the CPU, of clips (N,) at 32 kHz, full scale 1.
 

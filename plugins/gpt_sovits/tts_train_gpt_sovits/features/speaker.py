@@ -54,7 +54,7 @@ class SpeakerVectors:
             name = fingerprint(network.state_dict())
         return cls(network, name=name, device=device)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, waves: Sequence[Tensor]) -> list[Tensor]:
         """Return the vectors, float32 (20480,) on the CPU, of training audio: int16 (N,) at 32 kHz.
 

@@ -66,7 +66,7 @@ class SemanticTokens:
         load_upstream(network, _read(base_file(source, "s2G")), omitted=_TRAINING_ONLY)
         return cls(network, device=device)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return the tokens, int64 (T // 2,) on the CPU, of speech features (T, 768).
 
