@@ -214,7 +214,7 @@ def test_a_sharded_network_has_the_same_loss_and_gradients():
     for plain, sharded in zip(*(network.parameters() for network in networks), strict=True):
         torch.testing.assert_close(sharded.grad.full_tensor(), plain.grad)
     with pytest.raises(ConfigError, match="sharded"):
-        build_optimizer(networks[1], OptimizerOptions(name="adamw8bit"))
+        build_optimizer(networks[1], OptimizerOptions(name="paged_adamw8bit"))
 
 
 def test_work_counts_real_tokens():

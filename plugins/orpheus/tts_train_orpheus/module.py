@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -15,14 +16,17 @@ from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, 
 from tts_train_orpheus import layout
 from tts_train_orpheus.adapters import LoraOptions, Method, apply_method, trainable_parameters
 from tts_train_orpheus.base import TinyOptions
+from tts_train_orpheus.late import late_network, late_weights, reads_late
 from tts_train_orpheus.metrics import TokenMetrics, wide_type
 from tts_train_orpheus.network import HeadOptions, NetworkOutput, OrpheusNetwork
 from tts_train_orpheus.restore import DESCRIPTION, PREFIX, TIED_HEAD, check_names, initial_config, load_initial
+from tts_train_orpheus.shapes import shape_network
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
     from transformers import LlamaConfig
 
+    from tts_train.run.stored import StoredTensor
     from tts_train_orpheus.batch import TokenBatch
 
 logger = logging.getLogger(__name__)
@@ -42,6 +46,9 @@ class OrpheusModule(LightningModule):
         schedule: The learning rate over the run.
         head: How the output layer and its loss are computed.
         gradient_checkpointing: Recompute each layer in backward: a third more arithmetic for a fraction of the memory.
+        checkpoint_share: With ``gradient_checkpointing``, the share of the layers, evenly spread, that is recomputed
+            (above 0, up to 1): as little recomputing as the card has room for.
+        offload_activations: Keep what waits for backward in host memory: little but time is spent, on copies.
         dtype: Type that the base is loaded in; ``auto`` is bfloat16 for adapters under a bf16 precision and for
             bf16-true, else float32. Adapters are float32 unless the precision is bf16-true.
         tiny: Size of the network that ``init_from: tiny`` makes.
@@ -56,6 +63,8 @@ class OrpheusModule(LightningModule):
         schedule: ScheduleOptions = ScheduleOptions(),
         head: HeadOptions = HeadOptions(),
         gradient_checkpointing: bool = False,
+        checkpoint_share: float = 1.0,
+        offload_activations: bool = False,
         dtype: Literal["auto", "float32", "bfloat16"] = "auto",
         tiny: TinyOptions = TinyOptions(),
     ) -> None:
@@ -67,6 +76,8 @@ class OrpheusModule(LightningModule):
         self.schedule_options = schedule
         self.head = head
         self.gradient_checkpointing = gradient_checkpointing
+        self.checkpoint_share = checkpoint_share
+        self.offload_activations = offload_activations
         self.dtype_name = dtype
         self.tiny = tiny
         self.network: OrpheusNetwork | None = None
@@ -74,6 +85,11 @@ class OrpheusModule(LightningModule):
         # on_load_checkpoint checks that nothing else is missing.
         self.strict_loading = False
         self._validation: TokenMetrics | None = None
+        if not 0 < checkpoint_share <= 1 or (checkpoint_share < 1 and not gradient_checkpointing):
+            raise ConfigError(
+                "--model.checkpoint_share is a share of the layers, above 0 and up to 1, for "
+                f"--model.gradient_checkpointing true; {checkpoint_share} was given."
+            )
 
     def setup(self, stage: str) -> None:
         """Refuse data that the base cannot take, before any weight is loaded."""
@@ -85,15 +101,35 @@ class OrpheusModule(LightningModule):
         if self.network is not None:
             return
         device = self._quantised_on()
-        with torch.device("cpu"):  # in Lightning's context the whole base would lie on the card before it is quantised
-            lm = load_initial(self.init_from, dtype=self._load_dtype(), tiny=self.tiny)
-            network = OrpheusNetwork(lm, self.head)
-            apply_method(network, self.method, self.lora, device=device)
-        if self.gradient_checkpointing:
-            network.enable_checkpointing()
+        if self.device_mesh is not None and self.method == "full" and reads_late(self.init_from):
+            network = late_network(self.init_from, self.head, dtype=self._load_dtype())
+        else:
+            network = self._loaded(device)
+        self._save_memory(network)
         sizes = [sum(p.numel() for p in of) for of in (trainable_parameters(network).values(), network.parameters())]
         logger.info("Orpheus from %s, %s: %s of %s parameters are trained.", self.init_from, self.method, *sizes)
         self.network = network
+
+    def initial_weights(self) -> Mapping[str, StoredTensor]:
+        """Return where the weights of a base that is sharded are read from."""
+        return late_weights(self.init_from)
+
+    def configure_shapes(self) -> None:
+        """Build the network on ``meta`` without reading a weight, for ``tts-train plan``."""
+        self.network = shape_network(
+            self.init_from,
+            method=self.method,
+            lora=self.lora,
+            head=self.head,
+            dtype=self._load_dtype(),
+            tiny=self.tiny,
+        )
+        self._save_memory(self.network)
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the output matrix."""
+        return layout.VOCAB_SIZE
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Return the mean loss of a token over all processes' batches together."""
@@ -156,6 +192,18 @@ class OrpheusModule(LightningModule):
         if "state_dict" not in checkpoint or self.network is None:
             return
         check_names(self._checkpoint_names(), checkpoint["state_dict"])
+
+    def _loaded(self, device: torch.device | None) -> OrpheusNetwork:
+        with torch.device("cpu"):  # in Lightning's context the whole base would lie on the card before it is quantised
+            lm = load_initial(self.init_from, dtype=self._load_dtype(), tiny=self.tiny)
+            network = OrpheusNetwork(lm, self.head)
+            apply_method(network, self.method, self.lora, device=device)
+        return network
+
+    def _save_memory(self, network: OrpheusNetwork) -> None:
+        if self.gradient_checkpointing:
+            network.enable_checkpointing(self.checkpoint_share)
+        network.offload_activations = self.offload_activations
 
     def _forward(self, batch: TokenBatch) -> NetworkOutput:
         assert self.network is not None
