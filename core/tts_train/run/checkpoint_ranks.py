@@ -120,16 +120,7 @@ class _Writing:
         plan = [[(stem, file.names) for stem, file in self._common.items()]]
         distributed.broadcast_object_list(plan)
         with together(device):
-            try:
-                for stem, names in plan[0]:
-                    file = self._common[stem]
-                    if self._rank == 0:
-                        described[file.name] = file.write(directory)
-                        io.written(directory / file.name)
-                    else:
-                        file.accompany(names)
-            except OSError as error:
-                raise refused(path, error) from error
+            self._write_common(directory, io, plan[0], described, path=path)
         with together(device):
             try:
                 for file in self._own.values():
@@ -140,6 +131,29 @@ class _Writing:
         gathered: list[Any] = [None] * self._world_size
         distributed.all_gather_object(gathered, described)
         return {name: about for part in gathered for name, about in part.items()}
+
+    def _write_common(
+        self,
+        directory: Path,
+        io: DirectoryCheckpointIO,
+        plan: list[tuple[str, list[str]]],
+        described: dict[str, Any],
+        *,
+        path: Path,
+    ) -> None:
+        failure: OSError | None = None
+        for stem, names in plan:
+            file = self._common[stem]
+            if self._rank or failure is not None:
+                file.accompany(names)  # also where the disk has refused: the others are gathering
+                continue
+            try:
+                described[file.name] = file.write(directory)
+                io.written(directory / file.name)
+            except OSError as error:
+                failure = error
+        if failure is not None:
+            raise refused(path, failure) from failure
 
     def _add(self, stem: str, keys: Keys, tensor: torch.Tensor) -> dict[str, Any]:
         (name,) = self._names(stem, [self._rank])

@@ -83,7 +83,7 @@ def empty_network(config: LlamaConfig, *, dtype: torch.dtype, device: str = "cpu
     from accelerate import init_empty_weights
 
     with _default_dtype(dtype), init_empty_weights(include_buffers=False):
-        lm = LlamaForCausalLM._from_config(config, attn_implementation=ATTENTION)
+        lm = LlamaForCausalLM._from_config(config, attn_implementation=ATTENTION, dtype=dtype)
     lm.tie_weights()
     if device != "meta":
         for module in lm.modules():
