@@ -7,10 +7,12 @@ A job is a dataclass: its fields become command-line options (the string under a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from tts_train.errors import DataError
 
 Report = Mapping[str, Any]
 """What a job did, in plain types; ``--json`` prints it."""
@@ -55,6 +57,23 @@ class ExportJob(Job):
     """Where the files go."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One of many sentences to speak with one model."""
+
+    text: str
+    out: Path
+    """WAV file to write."""
+    seed: int = 0
+    speaker: str | None = None
+    """Who says it in the recordings."""
+    language: str | None = None
+    """Its language, as the corpus names it."""
+
+
+_Synth = TypeVar("_Synth", bound="SynthJob")
+
+
 @dataclass(kw_only=True)
 class SynthJob(Job):
     """Speak a text with a trained model."""
@@ -71,3 +90,26 @@ class SynthJob(Job):
     """Seed of the sampling; the same seed gives the same sound on the same machine."""
     max_new_tokens: int = 1200
     """Most tokens to generate."""
+
+    def of(self: _Synth, line: Line) -> _Synth:
+        """Return the job that speaks a line. A job whose models take names or languages passes those on, too."""
+        return replace(self, text=line.text, out=line.out, seed=line.seed)
+
+    def speak_all(self, lines: Iterable[Line]) -> Iterator[Report]:
+        """Speak many lines and report each as :meth:`run` does; ``{"error": why}`` for one that gave no sound.
+
+        Here every line loads the model anew; a job that can keep it overrides this.
+        """
+        for line in lines:
+            try:
+                yield self.of(line).run()
+            except DataError as error:
+                yield {"error": str(error)}
+
+    def round_trip(self, recordings: Iterable[tuple[Path, Path]]) -> bool:
+        """Encode each recording (first path) as for training, decode it, and write it as WAV (second path).
+
+        No model of this stage can sound better. Returns False, having written nothing, if there is no codec between.
+        """
+        del recordings
+        return False

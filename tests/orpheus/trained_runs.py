@@ -24,6 +24,7 @@ def write_run(
     *,
     init_from: str = "tiny",
     data: Path | None = None,
+    val_share: float = 0.05,
     change: Callable[[OrpheusNetwork], None] | None = None,
     **model: Any,
 ) -> OrpheusNetwork:
@@ -43,7 +44,7 @@ def write_run(
     checkpoint: dict[str, Any] = {"state_dict": module.state_dict(), "global_step": STEP}
     module.on_save_checkpoint(checkpoint)
     config = {"model": {"init_from": init_from, **model, "lora": {**vars(lora), "targets": list(lora.targets)}}}
-    config["data"] = {"path": str(data)} if data else {}
+    config["data"] = {"path": str(data), "val_share": val_share, "seed": 0} if data else {}
     checkpoint[CARD_KEY] = RunCard(backend="orpheus", stage="lm", config=config).as_dict()
     run = RunDirectory(folder)
     run.create()

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "test": (TRAIN, "Score a run on the test data, without training."),
     "export": (JOBS, "Write what inference tools load, read back and compared."),
     "synth": (JOBS, "Speak a text with a run, a checkpoint or an export."),
+    "eval": ("tts_train.cli.evaluate", "Score what runs, checkpoints or exports say, side by side."),
     "backends": (SHOW, "List the installed backends."),
     "plugins": (SHOW, "List the installed plugins and where they come from."),
     "formats": (SHOW, "List the export formats of a backend."),

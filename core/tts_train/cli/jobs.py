@@ -32,7 +32,7 @@ def run(verb: str, words: list[str]) -> int:
         job_class: type[Job] | None = resolve(chosen.stage.prepare) if chosen.stage.prepare else None
         rest = list(selection.rest)
     else:
-        chosen = _select_by_source(selection).load(for_job="synth" if verb == "synth" else None)
+        chosen = select_by_source(selection).load(for_job="synth" if verb == "synth" else None)
         job_class, rest = _job_of(verb, chosen, list(selection.rest))
     if job_class is None:
         raise ConfigError(f"Stage {chosen.stage.name!r} of backend {chosen.backend.name!r} offers no {verb}.")
@@ -52,7 +52,7 @@ def _any_backend(selection: Selection) -> Selection:
     return replace(selection, backend=names[0]) if len(names) == 1 else selection
 
 
-def _select_by_source(selection: Selection) -> Selection:
+def select_by_source(selection: Selection) -> Selection:
     """Backend and stage of what is exported or spoken with: from its own card, unless given."""
     if selection.backend is not None:
         return selection

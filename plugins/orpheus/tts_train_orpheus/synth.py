@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tts_train.errors import ConfigError, DataError, DiskError
-from tts_train.jobs import Report, SynthJob
+from tts_train.errors import ConfigError, DataError
+from tts_train.jobs import Line, Report, SynthJob
+from tts_train.sound import write_wav
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, codes_to_tokens, drop_repeated_frames
 
 if TYPE_CHECKING:
@@ -26,6 +27,17 @@ CODEC = "hubertsiuzdak/snac_24khz"
 
 _HELD_TO: dict[str, Constrain] = {"full": "none", "audio": "audio", "slot": "slots"}
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ready:
+    """What is loaded once for any number of texts."""
+
+    voice: Voice
+    codec: SnacCodec
+    sampling: Sampling
+    references: list[tuple[str, Ids]]
+    """Text and ids of each recording that is continued with."""
 
 
 @dataclass(kw_only=True)
@@ -65,6 +77,39 @@ class OrpheusSynth(SynthJob):
         Raises:
             DataError: if what was generated holds no whole frame; nothing is written then.
         """
+        return self._say(self._open())
+
+    def of(self, line: Line) -> OrpheusSynth:
+        """Return the job that speaks a line, by its speaker unless --speaker was given."""
+        return replace(super().of(line), speaker=self.speaker or line.speaker)
+
+    def speak_all(self, lines: Iterable[Line]) -> Iterator[Report]:
+        """Speak many lines with a model that is loaded once; a speaker whom it does not know is not named to it."""
+        ready = self._open()
+        for line in lines:
+            job = self.of(line)
+            if self.speaker is None and job.speaker not in ready.voice.speakers:
+                job = replace(job, speaker=None)
+            try:
+                yield job._say(ready)
+            except DataError as error:
+                yield {"error": str(error)}
+
+    def round_trip(self, recordings: Iterable[tuple[Path, Path]]) -> bool:
+        """Encode and decode recordings with the codec that this source speaks through, repeated frames kept."""
+        from tts_train_orpheus.codec import load_codec
+        from tts_train_orpheus.sources import is_run, open_run
+
+        known = open_run(self.source).codec if is_run(self.source) else None
+        codec = load_codec(self.codec or known or CODEC, device=self._device())
+        for source, out in recordings:
+            samples = read_reference(source, codec)
+            sound = codec.decode(codec.encode([samples])[0], seed=self.seed)
+            write_wav(out, sound[: len(samples)], sample_rate=codec.sample_rate)
+        return True
+
+    def _open(self) -> _Ready:
+        """Load what speaking needs, and can be used for many texts."""
         from tts_train_orpheus.codec import load_codec
 
         sampling = self._sampling("none")  # wrong values are named before anything is loaded
@@ -74,13 +119,17 @@ class OrpheusSynth(SynthJob):
         if self.constrain == "auto":
             sampling = self._sampling(_HELD_TO[voice.softmax])
         codec = load_codec(self.codec or voice.codec or CODEC, device=device)
-        prompt = self._prompt(voice, codec, references)
-        sound, spoken = self._speak(voice, codec, prompt, sampling)
+        heard = [(text, encode_reference(file, codec)) for file, text in references]
+        return _Ready(voice=voice, codec=codec, sampling=sampling, references=heard)
+
+    def _say(self, ready: _Ready) -> Report:
+        self._name_voice(ready.voice)
+        sound, spoken = self._speak(ready, self._prompt(ready))
         self._judge(spoken)
-        write_wav(self.out, sound, sample_rate=codec.sample_rate)
+        write_wav(self.out, sound, sample_rate=ready.codec.sample_rate)
         return {
             "path": str(self.out),
-            "seconds": round(len(sound) / codec.sample_rate, 3),
+            "seconds": round(len(sound) / ready.codec.sample_rate, 3),
             "tokens": len(spoken.ids),
             "tokens_per_second": round(spoken.tokens_per_second, 2),
             "stopped_by": spoken.stopped_by,
@@ -130,25 +179,24 @@ class OrpheusSynth(SynthJob):
 
         half = self.dtype == "bf16" or (self.dtype == "auto" and device.type == "cuda")
         dtype = torch.bfloat16 if half else torch.float32
-        voice = open_voice(self.source, device=device, dtype=dtype, tokenizer=self.tokenizer)
+        return open_voice(self.source, device=device, dtype=dtype, tokenizer=self.tokenizer)
+
+    def _name_voice(self, voice: Voice) -> None:
         if voice.speakers and self.speaker not in voice.speakers:
             given = "no --speaker was given" if self.speaker is None else f"{self.speaker!r} is none of its voices"
             names = ", ".join(voice.speakers[:10]) + (", …" if len(voice.speakers) > 10 else "")
             _log.warning("This model was trained with voice names, and %s. It knows: %s.", given, names)
-        return voice
 
-    def _prompt(self, voice: Voice, codec: SnacCodec, references: list[tuple[Path, str]]) -> Ids:
+    def _prompt(self, ready: _Ready) -> Ids:
         from tts_train_orpheus.prompt import encode_text, zero_shot_prompt
 
         if not self.text.strip():
             raise ConfigError("--text is empty; say what to speak.")
-        pairs = [
-            (encode_text(voice.tokenizer, text, self.speaker), encode_reference(file, codec))
-            for file, text in references
-        ]
-        return zero_shot_prompt(pairs, encode_text(voice.tokenizer, self.text, self.speaker))
+        words = ready.voice.tokenizer
+        pairs = [(encode_text(words, text, self.speaker), heard) for text, heard in ready.references]
+        return zero_shot_prompt(pairs, encode_text(words, self.text, self.speaker))
 
-    def _speak(self, voice: Voice, codec: SnacCodec, prompt: Ids, sampling: Sampling) -> tuple[Tensor, Spoken]:
+    def _speak(self, ready: _Ready, prompt: Ids) -> tuple[Tensor, Spoken]:
         """Return the sound, 1-D float32, and what was generated."""
         import time
 
@@ -162,16 +210,20 @@ class OrpheusSynth(SynthJob):
 
         def heard() -> Iterator[int]:
             for token in stream(
-                voice.lm, prompt, seed=self.seed, max_new_tokens=self.max_new_tokens, sampling=sampling
+                ready.voice.lm,
+                prompt,
+                seed=self.seed,
+                max_new_tokens=self.max_new_tokens,
+                sampling=ready.sampling,
             ):
                 ids.append(token)
                 yield token
 
         if self.stream:
-            chunks = list(StreamDecoder(codec, seed=self.seed).decode(heard()))
+            chunks = list(StreamDecoder(ready.codec, seed=self.seed).decode(heard()))
             return torch.cat(chunks or [torch.zeros(0)]), spoken(ids, time.perf_counter() - started)
         result = spoken(list(heard()), time.perf_counter() - started)
-        return codec.decode(result.content.codes, seed=self.seed), result
+        return ready.codec.decode(result.content.codes, seed=self.seed), result
 
     def _judge(self, spoken: Spoken) -> None:
         from tts_train_orpheus.generate import LIMIT
@@ -200,33 +252,25 @@ def encode_reference(file: Path, codec: SnacCodec) -> Ids:
     Raises:
         DataError: if it cannot be read or used.
     """
+    ids, _ = drop_repeated_frames(codes_to_tokens(codec.encode([read_reference(file, codec)])[0]))
+    return ids
+
+
+def read_reference(file: Path, codec: SnacCodec) -> Tensor:
+    """Read a recording as (time,) float32 at the codec's rate.
+
+    Raises:
+        DataError: if it cannot be read or used.
+    """
     import torch
 
     from tts_train.corpus.audio import read_audio
     from tts_train.corpus.containers import AudioRejected
 
     try:
-        audio = read_audio(file, sample_rate=codec.sample_rate)
+        return torch.from_numpy(read_audio(file, sample_rate=codec.sample_rate).samples)
     except AudioRejected as error:
         raise DataError(f"--reference {file} cannot be used: {error.reason} ({error.detail}).") from error
-    ids, _ = drop_repeated_frames(codes_to_tokens(codec.encode([torch.from_numpy(audio.samples)])[0]))
-    return ids
-
-
-def write_wav(path: Path, sound: Tensor, *, sample_rate: int) -> None:
-    """Write 1-D float sound as 16-bit mono; what is beyond full scale is cut there, never wrapped around.
-
-    Raises:
-        DiskError: if it cannot be written.
-    """
-    import soundfile
-
-    samples = (sound.clamp(-1, 1) * 32767).round().short().numpy()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, samples, sample_rate, subtype="PCM_16", format="WAV")
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise DiskError(f"--out {path} cannot be written: {error}.") from error
 
 
 def _as_list(value: list[str] | str | None) -> list[str]:

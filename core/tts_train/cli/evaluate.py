@@ -1,0 +1,146 @@
+"""``tts-train eval``: what sources say, scored and compared on the same sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from tts_train.backend import resolve
+from tts_train.cli.arguments import JobParser, with_underscores
+from tts_train.cli.jobs import select_by_source
+from tts_train.cli.output import print_report
+from tts_train.cli.select import Chosen, select
+from tts_train.errors import ConfigError, DataError
+from tts_train.jobs import SynthJob
+from tts_train.progress import write_line
+from tts_train.provenance import read_provenance
+
+_SPOKEN = {"source", "text", "out"}
+"""Fields of a synth job that every sentence has its own of."""
+_SHOWN = ("sentences", "held_out", "sources", "failed", "not_measured", "out")
+
+
+@dataclass(kw_only=True)
+class EvalOptions:
+    """What is compared, and on what."""
+
+    data: Path
+    """Recordings with text, as for prepare; sentences that no source was trained on are taken from it."""
+    out: Path
+    """Folder for sounds, rows.parquet, scores.json and scores.md."""
+    sentences: int = 20
+    """How many sentences, spread over languages and speakers."""
+    metrics: str = ""
+    """Metrics to measure, with commas between; empty measures all that can be."""
+    base: str | None = None
+    """Base model to stand beside the sources: a folder or a hub name."""
+    split: Literal["held_out", "all"] = "held_out"
+    """Sentences to choose from: ``held_out`` leaves out what a source was trained on, as far as it is known."""
+    language: str | None = None
+    """Language of rows that name none, such as ``en``; some metrics need it."""
+    corpus_format: str = "auto"
+    """Layout of the corpus; ``auto`` detects it."""
+    weights: dict[str, str] = field(default_factory=dict)
+    """Models of yours by metric: ``--weights.recognition large-v3``, ``--weights.wavlm FOLDER``."""
+
+
+def run(verb: str, words: list[str]) -> int:
+    """Compare the sources; the table goes to stderr, the report to stdout."""
+    chosen = select_by_source(select(words, configs=False)).load(for_job="synth")
+    if chosen.stage.synth is None:
+        raise ConfigError(f"Stage {chosen.stage.name!r} of backend {chosen.backend.name!r} has no voice to evaluate.")
+    job_class = resolve(chosen.stage.synth)
+    sources, options, voice, as_json = _parse(verb, words, job_class)
+    _require_one_stage(sources, chosen)
+    report = _evaluate(_jobs(sources, options, voice, job_class), options, chosen, seed=voice["seed"])
+    print_report(report if as_json else {name: report[name] for name in _SHOWN}, as_json=as_json)
+    return 0
+
+
+def _parse(
+    verb: str, words: Sequence[str], job_class: type[SynthJob]
+) -> tuple[list[str], EvalOptions, dict[str, Any], bool]:
+    """Return the sources, our options, those of the job, and whether JSON is wanted."""
+    from jsonargparse import set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    own = {option.name for option in fields(EvalOptions)}
+    parser = JobParser(prog=f"tts-train {verb}", description=__doc__)
+    parser.add_argument("sources", nargs="+", help="run directories, checkpoints or exported models to compare")
+    parser.add_class_arguments(EvalOptions, None)
+    parser.add_class_arguments(job_class, None, skip=_SPOKEN | own)
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON object, last on stdout")
+    rest = select(words, configs=False).rest
+    values = parser.instantiate(parser.parse_args(with_underscores(list(rest)))).as_dict()
+    as_json, sources = bool(values.pop("json")), values.pop("sources")
+    options = EvalOptions(**{name: values.pop(name) for name in own})
+    if options.sentences < 1:
+        raise ConfigError(f"--sentences is 1 or more, not {options.sentences}.")
+    return [str(source) for source in sources], options, values, as_json
+
+
+def _require_one_stage(sources: Sequence[str], chosen: Chosen) -> None:
+    """Sources of another backend would need other options; models of other tools say nothing and are taken."""
+    for source in sources:
+        if not Path(source).exists():
+            continue
+        try:
+            card = read_provenance(Path(source))
+        except DataError:
+            continue
+        if card.backend != chosen.backend.name:
+            raise ConfigError(
+                f"{source} belongs to backend {card.backend!r}, the others to {chosen.backend.name!r}. Evaluate it by "
+                "itself, with the same --data and --seed."
+            )
+
+
+def _jobs(
+    sources: Sequence[str], options: EvalOptions, voice: Mapping[str, Any], job_class: type[SynthJob]
+) -> dict[str, SynthJob]:
+    from tts_train.eval.speaking import BASE
+
+    labels = _labels(sources)
+    named = dict(zip(labels, sources, strict=True)) | ({BASE: options.base} if options.base else {})
+    job = job_class(source=Path(sources[0]), text="-", out=options.out, **voice)
+    return {label: replace(job, source=Path(source)) for label, source in named.items()}
+
+
+def _labels(sources: Sequence[str]) -> list[str]:
+    """Name sources by their last parts, as many of them as tell them apart."""
+    from tts_train.eval.speaking import BASE, CEILING, RECORDING
+
+    if len(set(sources)) < len(sources):
+        raise ConfigError("A source is named twice. Give each once.")
+    paths = [Path(source).parts for source in sources]
+    for length in range(1, max(map(len, paths)) + 1):
+        labels = ["/".join(parts[-length:]) for parts in paths]
+        if len(set(labels)) == len(labels) and not {RECORDING, CEILING, BASE} & set(labels):
+            return labels
+    return [f"source {number}" for number in range(1, len(sources) + 1)]
+
+
+def _evaluate(jobs: dict[str, SynthJob], options: EvalOptions, chosen: Chosen, *, seed: int) -> dict[str, Any]:
+    from tts_train.eval.catalogue import choose
+    from tts_train.eval.evaluation import TABLE, evaluate
+    from tts_train.eval.held_out import learned_by, was_learned
+    from tts_train.eval.sentences import choose_sentences
+    from tts_train.eval.speaking import BASE
+
+    names = [name.strip() for name in options.metrics.split(",") if name.strip()]
+    metrics, missing = choose(chosen.plugins.metrics(chosen.stage, options.weights), names)
+    learned = [learned_by(job.source) for label, job in jobs.items() if label != BASE]
+    sentences = choose_sentences(
+        options.data,
+        count=options.sentences,
+        which=options.split,
+        learned=lambda row_id: was_learned(row_id, learned),
+        language=options.language,
+        layout=options.corpus_format,
+        seed=seed,
+    )
+    report = evaluate(jobs, sentences, metrics, out=options.out, seed=seed, missing=missing)
+    write_line((options.out / TABLE).read_text(encoding="utf-8"))
+    return report

@@ -1,0 +1,48 @@
+"""What a source was trained on, by the ids of utterances: so that a sentence is not called new that was learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tts_train.data.shards import PreparedSet, is_prepared
+from tts_train.data.split import split
+from tts_train.run.checkpoint import open_checkpoint
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The utterances that a source's training used."""
+
+    ids: frozenset[str]
+
+
+def learned_by(source: Path) -> Learned | None:
+    """Return what a run or a checkpoint of ours was trained on; None if nothing tells.
+
+    Exports and models of others do not say, nor does a run whose prepared data are not here any more.
+
+    Raises:
+        DataError: if a checkpoint is damaged.
+    """
+    if not source.is_dir() or not ((source / "checkpoints").is_dir() or (source / "MANIFEST.json").is_file()):
+        return None
+    section: Mapping[str, Any] = open_checkpoint(source).card.config.get("data") or {}
+    data = section.get("init_args", section)
+    path, share = data.get("path"), data.get("val_share")
+    if not path or share is None or not is_prepared(path):
+        return None
+    rows = PreparedSet(path)
+    share = 0.0 if data.get("val_path") else float(share)
+    train, _ = split(rows.ids, share, speakers=rows.speakers, seed=int(data.get("seed") or 0))
+    return Learned(frozenset(rows.ids[row] for row in train))
+
+
+def was_learned(row_id: str, sources: Iterable[Learned | None]) -> bool | None:
+    """Tell whether any source was trained on an utterance; None if one does not say and the others were not."""
+    told = [None if source is None else row_id in source.ids for source in sources]
+    if True in told:
+        return True
+    return None if None in told else False
