@@ -34,7 +34,7 @@ def attend_spans(query: Tensor, key: Tensor, value: Tensor, spans: Sequence[Span
     pieces = []
     for span in spans:
         keys, values = (_heads(each, span.seen_and_own) for each in (key, value))
-        mask = ~_later(span.end - span.start, keys.shape[1], query.device) if span.causal else None
+        mask = _later(span.end - span.start, keys.shape[1], query.dtype, query.device) if span.causal else None
         own = _heads(query, [(span.start, span.end)])
         pieces.append(
             scaled_dot_product_attention(own[None], keys[None], values[None], attn_mask=mask, dropout_p=dropout)[0]
@@ -112,10 +112,10 @@ def _operands(query: Tensor, key: Tensor, value: Tensor, span: Span) -> tuple[Te
 
 
 def _weights(own: Tensor, keys: Tensor, *, causal: bool) -> Tensor:
-    scores = own @ keys.transpose(1, 2)
-    if causal:
-        scores.masked_fill_(_later(own.shape[1], keys.shape[1], own.device), -torch.inf)
-    return scores.softmax(-1)
+    if not causal:
+        return (own @ keys.transpose(1, 2)).softmax(-1)
+    later = _later(own.shape[1], keys.shape[1], own.dtype, own.device)
+    return torch.baddbmm(later, own, keys.transpose(1, 2)).softmax(-1)
 
 
 def _wide(tensor: Tensor) -> torch.dtype:
@@ -135,12 +135,12 @@ def _scatter(total: Tensor, added: Tensor, ranges: Sequence[tuple[int, int]]) ->
         total[start:end] += piece
 
 
-def _later(queries: int, keys: int, device: torch.device) -> Tensor:
-    """Return which keys (queries, keys) come after a query, where the last query sees all."""
+def _later(queries: int, keys: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return what is added to scores (queries, keys): minus infinity for keys after a query; the last one sees all."""
     size = -(-keys // 512) * 512
-    return _triangle(size, device)[keys - queries : keys, :keys]
+    return _triangle(size, dtype, device)[keys - queries : keys, :keys]
 
 
 @lru_cache(maxsize=4)
-def _triangle(size: int, device: torch.device) -> Tensor:
-    return torch.ones(size, size, dtype=torch.bool, device=device).triu(1)
+def _triangle(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.full((size, size), -torch.inf, dtype=dtype, device=device).triu(1)

@@ -39,8 +39,10 @@ def gates(states: Tensor, share: float, *, positive: bool = False) -> Tensor:
     dropped = round(share * _STEPS)
     count = states.numel()
     # 64 random bits are four numbers of 16.
-    draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
-    kept = (draws.view(torch.int16)[:count] >= dropped - _STEPS // 2).view(states.shape)
+    draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    # Whole numbers, so that what lies between 0 and 1 is none; a comparison would take several times as long.
+    drawn = draws[:count].view(states.shape).to(torch.promote_types(states.dtype, torch.float32))
+    kept = drawn.sub_(dropped - _STEPS // 2 - 1).clamp_(0, 1)
     if positive:
-        kept &= states.detach() > 0
-    return kept.to(states.dtype).mul_(_STEPS / max(_STEPS - dropped, 1))
+        kept.mul_(states.detach().to(kept.dtype, copy=True).gt_(0))
+    return kept.mul_(_STEPS / max(_STEPS - dropped, 1)).to(states.dtype)

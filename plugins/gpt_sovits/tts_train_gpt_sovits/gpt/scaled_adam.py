@@ -87,37 +87,40 @@ class ScaledAdam(Optimizer):
         stacks = [_Stack(members, self.state[members[0]]) for members in _alike(group["params"])]
         factor = _clipping_factor(stacks, group)
         for stack in stacks:
-            gradient = stack.gradient * factor if group["clip_update"] else stack.gradient
-            moved = stack.values.clone()
             if stack.sized:
-                _resize(stack, stack.gradient * factor, group)
-                _move(stack, gradient, group)
-                moved += stack.state["delta"]
+                _resize(stack, factor, group)
+                _move(stack, factor if group["clip_update"] else 1.0, group)
             else:
-                _move_scalar(stack, gradient, group)
-                moved = moved.clamp(-group["scalar_max"], group["scalar_max"]) + stack.state["delta"]
+                _move_scalars(stack, factor if group["clip_update"] else 1.0, group)
             stack.state["step"] += 1
-            torch._foreach_copy_(stack.members, list(moved.unbind()))
 
 
 class _Stack:
-    """Parameters of one type and shape along a new first axis, with their gradients and state."""
+    """Parameters of one type and shape, their gradients, and their state, which lies along a new first axis."""
 
     def __init__(self, members: list[Tensor], state: dict[str, Any]) -> None:
         self.members = members
-        self.values = torch.stack(members)
-        grads = [torch.zeros_like(each) if each.grad is None else each.grad for each in members]
-        self.gradient = torch.stack(grads).to(self.values.dtype)
+        self.gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in members]
         self.sized = members[0].numel() > 1
         self.state = state
         if not state:
             self._begin()
 
+    def of(self, name: str) -> list[Tensor]:
+        """Return a state of each member."""
+        return list(self.state[name].unbind())
+
+    def pieces(self) -> list[slice]:
+        """Return which members are stepped together: on a CPU one after the other, which stay in its cache."""
+        size = 1 if self.members[0].device.type == "cpu" else len(self.members)
+        return [slice(start, start + size) for start in range(0, len(self.members), size)]
+
     def _begin(self) -> None:
-        self.state.update(step=0, delta=torch.zeros_like(self.values), exp_avg_sq=torch.zeros_like(self.values))
+        zeros = self.members[0].new_zeros(len(self.members), *self.members[0].shape)
+        self.state.update(step=0, delta=zeros, exp_avg_sq=zeros.clone())
         # Upstream decides by the whole stack here, and so also keeps a size that nothing uses for several scalars.
-        if self.values.numel() > 1:
-            rms = _rms(self.values)
+        if zeros.numel() > 1:
+            rms = _rms(self.members)
             self.state.update(
                 param_rms=rms,
                 scale_exp_avg_sq=torch.zeros_like(rms),
@@ -157,19 +160,20 @@ def _clipping_factor(stacks: list[_Stack], group: dict[str, Any]) -> float | Ten
 
 
 def _sum_of_squares(stack: _Stack) -> Tensor:
-    gradient = stack.gradient * stack.state["param_rms"] if stack.sized else stack.gradient
-    return gradient.square().sum()
+    norms = torch.stack(torch._foreach_norm(stack.gradients))
+    return ((norms * stack.state["param_rms"].flatten() if stack.sized else norms).square()).sum()
 
 
-def _resize(stack: _Stack, gradient: Tensor, group: dict[str, Any]) -> None:
+def _resize(stack: _Stack, factor: float | Tensor, group: dict[str, Any]) -> None:
     """Decay the step, remember how the loss asks for other sizes, and every few steps turn that into one."""
     state, (beta1, beta2) = stack.state, group["betas"]
     step = state["step"]
     state["delta"] *= beta1
-    state["scale_grads"][step % _SIZE_PERIOD] = (stack.values * gradient).sum(_axes(gradient), keepdim=True)
+    pulls = [torch.dot(p.flatten(), g.flatten()) for p, g in zip(stack.members, stack.gradients, strict=True)]
+    state["scale_grads"][step % _SIZE_PERIOD] = (torch.stack(pulls) * factor).view_as(state["param_rms"])
     if step % _SIZE_PERIOD != _SIZE_PERIOD - 1:
         return
-    state["param_rms"].copy_(_rms(stack.values))
+    state["param_rms"].copy_(_rms(stack.members))
     decay = beta2**_SIZE_PERIOD
     running = state["scale_exp_avg_sq"]
     running.mul_(decay).add_(state["scale_grads"].square().mean(0), alpha=1 - decay)
@@ -179,37 +183,55 @@ def _resize(stack: _Stack, gradient: Tensor, group: dict[str, Any]) -> None:
     move = -rate * correction**0.5 * wanted / (running.sqrt() + group["eps"])
     move = move.masked_fill(state["param_rms"] < group["param_min_rms"], 0.0)
     move = move.masked_fill(state["param_rms"] > group["param_max_rms"], -rate * _SIZE_PERIOD)
-    state["delta"].add_(stack.values * move, alpha=1 - beta1)
+    shares = (move * (1 - beta1)).flatten().tolist()
+    for delta, member, share in zip(stack.of("delta"), stack.members, shares, strict=True):
+        delta.add_(member, alpha=share)
 
 
-def _move(stack: _Stack, gradient: Tensor, group: dict[str, Any]) -> None:
-    """Add the main step to delta."""
+def _move(stack: _Stack, factor: float | Tensor, group: dict[str, Any]) -> None:
+    """Add the main step to delta, and delta to the parameters."""
     state, beta1 = stack.state, group["betas"][0]
-    scale = state["param_rms"].clamp(min=group["param_min_rms"])
-    state["delta"].add_(_normed(stack, gradient, group) * scale, alpha=-group["lr"] * (1 - beta1))
+    scales = state["param_rms"].clamp(min=group["param_min_rms"]) * (-group["lr"] * (1 - beta1))
+    shares, deltas, squares = scales.flatten().tolist(), stack.of("delta"), stack.of("exp_avg_sq")
+    for part in stack.pieces():
+        gradients = _scaled(stack.gradients[part], factor)
+        roots = _roots(squares[part], gradients, state["step"], group)
+        torch._foreach_addcdiv_(deltas[part], gradients, roots, shares[part])
+        torch._foreach_add_(stack.members[part], deltas[part])
 
 
-def _move_scalar(stack: _Stack, gradient: Tensor, group: dict[str, Any]) -> None:
-    """Make delta the step of parameters of one element: plain Adam at a lower rate."""
-    state, beta1 = stack.state, group["betas"][0]
-    rate = group["lr"] * group["scalar_lr_scale"]
-    state["delta"].mul_(beta1).add_(_normed(stack, gradient, group, always=True), alpha=-rate * (1 - beta1))
+def _move_scalars(stack: _Stack, factor: float | Tensor, group: dict[str, Any]) -> None:
+    """Step parameters of one element: plain Adam at a lower rate, which keeps them within a bound."""
+    beta1, rate = group["betas"][0], group["lr"] * group["scalar_lr_scale"]
+    deltas, gradients = stack.of("delta"), _scaled(stack.gradients, factor)
+    roots = _roots(stack.of("exp_avg_sq"), gradients, stack.state["step"], group, always=True)
+    torch._foreach_mul_(deltas, beta1)
+    torch._foreach_addcdiv_(deltas, gradients, roots, -rate * (1 - beta1))
+    torch._foreach_clamp_min_(stack.members, -group["scalar_max"])
+    torch._foreach_clamp_max_(stack.members, group["scalar_max"])
+    torch._foreach_add_(stack.members, deltas)
 
 
-def _normed(stack: _Stack, gradient: Tensor, group: dict[str, Any], *, always: bool = False) -> Tensor:
-    """Update the running square and return the gradient divided by its root."""
-    state, beta2 = stack.state, group["betas"][1]
-    running: Tensor = state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-    correction = 1 - beta2 ** (state["step"] + 1)
+def _roots(
+    squares: list[Tensor], gradients: list[Tensor], step: int, group: dict[str, Any], *, always: bool = False
+) -> list[Tensor]:
+    """Update the running squares and return their roots, which the gradients are divided by."""
+    beta2 = group["betas"][1]
+    torch._foreach_mul_(squares, beta2)
+    torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
+    roots = list(torch._foreach_sqrt(squares))
+    correction = 1 - beta2 ** (step + 1)
     if always or correction < _FULL_CORRECTION:
-        running = running / correction
-    normed: Tensor = gradient / (running.sqrt() + group["eps"])
-    return normed
+        torch._foreach_div_(roots, correction**0.5)
+    torch._foreach_add_(roots, group["eps"])
+    return roots
 
 
-def _rms(values: Tensor) -> Tensor:
-    return values.square().mean(_axes(values), keepdim=True).sqrt()
+def _scaled(gradients: list[Tensor], factor: float | Tensor) -> list[Tensor]:
+    return gradients if isinstance(factor, float) else list(torch._foreach_mul(gradients, factor))
 
 
-def _axes(values: Tensor) -> list[int]:
-    return list(range(1, values.ndim))
+def _rms(members: list[Tensor]) -> Tensor:
+    """Return the root mean square of each (n, 1, ..)."""
+    norms = torch.stack(torch._foreach_norm(members)) / members[0].numel() ** 0.5
+    return norms.view(-1, *(1 for _ in members[0].shape))
