@@ -96,7 +96,7 @@ def _claim(folder: Path, version: str) -> None:
     write_json(folder / _MARK, {"format": "tts-train experiment folder", "version": version})
     for table in (f"{NAMES}.txt", f"{TOKENS}.tsv"):
         (folder / table).unlink(missing_ok=True)
-    for old in (file for part in parts for file in (folder / part).iterdir()):
+    for old in (file for part in parts for file in (folder / part).iterdir() if file.is_file()):
         old.unlink()
 
 
