@@ -101,14 +101,20 @@ class GptSovitsSynth(SynthJob):
         from tts_train.devices import choose_device
         from tts_train_gpt_sovits.encode import front_end
         from tts_train_gpt_sovits.gpt.restore import load_initial
-        from tts_train_gpt_sovits.sovits.base import load_speaking
+        from tts_train_gpt_sovits.sovits.base import load_generator
+        from tts_train_gpt_sovits.sovits.network import SovitsNetwork
         from tts_train_gpt_sovits.speech.load import find_pair
         from tts_train_gpt_sovits.speech.voice import Voice
 
         self._check()
         device = torch.device(choose_device(self.device))
         pair = find_pair(self.source, gpt=self.gpt, sovits=self.sovits, version=self.version)
-        loaded = load_speaking(pair.sovits, version=self.version)
+        loaded = load_generator(pair.sovits, version=self.version, speaking=True)
+        if not isinstance(loaded.network, SovitsNetwork):
+            raise ConfigError(
+                f"{pair.sovits} is {loaded.version}, whose sound is made by a vocoder of upstream's. Export it with "
+                "--format s2 and speak with upstream's inference."
+            )
         gpt = load_initial(pair.gpt)
         networks = self._networks(pair, loaded.version, device.type)
         reference = self._find_reference(pair, networks, loaded.version)
