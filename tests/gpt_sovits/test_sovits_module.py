@@ -141,9 +141,12 @@ def test_a_step_is_upstreams(rows, tmp_path):
             # The first moments are the gradients' share of them: equal steps have equal ones.
             moments = [each.state[weight].get("exp_avg") for each, weight in ((optimizer, one), (plainly, other))]
             assert (moments[0] is None) == (moments[1] is None) == name.startswith("feature_projection.")
-            if moments[0] is not None:
+            # A key's bias changes no attention, so its gradient is the rounding of others.
+            if moments[0] is not None and not name.endswith("key.bias"):
                 close = 1e-3 * moments[1].abs().max().item() + 1e-9
-                torch.testing.assert_close(*moments, rtol=1e-3, atol=close, msg=name)
+                torch.testing.assert_close(
+                    *moments, rtol=1e-3, atol=close, msg=lambda said, name=name: f"{name}: {said}"
+                )
 
 
 def test_gradients_that_are_not_finite_change_nothing(rows, tmp_path, caplog):

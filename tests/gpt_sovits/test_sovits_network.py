@@ -160,3 +160,24 @@ def test_autocast_changes_no_code_and_no_mel():
     assert torch.equal(rough.quantized.codes, exact.quantized.codes)
     assert torch.equal(picture, wave_log_mel(torch.ones(1, 6400)))
     assert (rough.audio - exact.audio).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("frames", [20, 26], ids=["fitting", "padded"])
+def test_codes_of_a_frozen_quantizer_stand_for_the_features(frames):
+    network = tiny_network()
+    batch = tiny_batch(frames=frames)
+    noise = batch.pop("noise")
+    codes = network.codes(batch["features"])
+    padding = torch.arange(frames // 2) * 2 >= batch["lengths"][:, None]
+    given = {**batch, "features": None, "codes": codes.masked_fill(padding, 0)}
+    one, other = (network(**each, noise=noise, frames=FRAMES, starts=STARTS) for each in (batch, given))
+    for name in ("audio", "mean_p", "log_p", "prior_latents"):
+        assert torch.equal(getattr(one, name), getattr(other, name)), name
+    assert torch.equal(one.quantized.commitment, other.quantized.commitment)
+
+
+def test_a_trained_quantizer_needs_features():
+    network = tiny_network(freeze_quantizer=False)
+    given = {**tiny_batch(), "features": None, "codes": torch.zeros(2, 10, dtype=torch.long)}
+    with pytest.raises(ValueError, match="features"):
+        network(**given, frames=FRAMES)

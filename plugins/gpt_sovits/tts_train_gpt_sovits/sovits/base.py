@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tts_train.errors import ConfigError, DataError
 from tts_train.foreign import describe_torch
@@ -73,6 +73,7 @@ def load_generator(
     tiny: TinyOptions = TinyOptions(),  # noqa: B008 - frozen
     freeze_quantizer: bool = True,
     base_for_missing: str | None = None,
+    speaking: bool = False,
 ) -> LoadedGenerator:
     """Return the generator that ``source`` names.
 
@@ -83,6 +84,7 @@ def load_generator(
         freeze_quantizer: Whether codebook and the projection before it stay as they are.
         base_for_missing: Whole file of the same version from which the posterior encoder comes where the source has
             none, as exports for inference.
+        speaking: Whether it is to speak only, so that nothing else need be there.
 
     Raises:
         ConfigError: if the source is of another version, or lacks what training needs.
@@ -96,7 +98,10 @@ def load_generator(
         run = load_run(path, freeze_quantizer=freeze_quantizer)
         _check_version(source, run.version, version)
         return LoadedGenerator(network=run.network, version=run.version, sizes=run.sizes)
-    return _from_file(source, base_file(source, "s2G"), version, freeze_quantizer, base_for_missing)
+    file = base_file(source, "s2G")
+    if speaking:
+        return _to_speak(source, file, version)
+    return _from_file(source, file, version, freeze_quantizer, base_for_missing)
 
 
 def load_critics(source: str, *, version: str, shrink: int = 1) -> LoadedCritics:
@@ -127,9 +132,9 @@ def load_critics(source: str, *, version: str, shrink: int = 1) -> LoadedCritics
     critics = build_critics(version)
     if recognise(file, version=version).kind == "s2D_training":
         training = read_training(file, version=version, shapes=shapes_of(critics))
-        _fill(critics, training.weights)
+        load_upstream(critics, training.weights)
         return LoadedCritics(network=critics, optimizer=training.optimizer)
-    _fill(critics, read_s2(file, version=version, shapes=shapes_of(critics)).weights)
+    load_upstream(critics, read_s2(file, version=version, shapes=shapes_of(critics)).weights)
     return LoadedCritics(network=critics)
 
 
@@ -167,13 +172,27 @@ def _from_file(
     logger.info("SoVITS %s from %s.", found.version, source)
     if found.kind == "s2G_training":
         training = read_training(path, version=version, shapes=shapes_of(network))
-        _fill(network, training.weights)
+        load_upstream(network, training.weights)
         state, epochs = training.optimizer, training.epochs
         return LoadedGenerator(network=network, version=found.version, sizes=sizes, optimizer=state, epochs=epochs)
     weights = dict(read_s2(path, version=version, shapes=shapes_of(network)).weights)
     if not found.complete:
         weights |= _missing(source, found.version, base_for_missing, shapes_of(network))
-    _fill(network, weights)
+    load_upstream(network, weights)
+    return LoadedGenerator(network=network, version=found.version, sizes=sizes)
+
+
+def _to_speak(source: str, path: Path, version: str | None) -> LoadedGenerator:
+    """Return a generator whose posterior encoder, which only training uses, may be of chance."""
+    found = recognise(path, version=version)
+    _check_version(source, found.version, version)
+    if found.kind not in ("s2G", "s2G_training"):
+        raise ConfigError(f"{source} is {found.kind} of {found.version}, and a generator is wanted to speak.")
+    sizes = {**s2_config(found.version)["model"], **_sizes_in(found)}
+    network = _build(found.version, sizes, freeze_quantizer=True)
+    read = read_training if found.kind == "s2G_training" else read_s2
+    file: TrainingFile | WeightsFile = read(path, version=version, shapes=shapes_of(network))
+    load_upstream(network, file.weights, omitted=EXPORT_OMITS)
     return LoadedGenerator(network=network, version=found.version, sizes=sizes)
 
 
@@ -215,10 +234,6 @@ def _tiny_generator(version: str, tiny: TinyOptions, freeze_quantizer: bool) -> 
         torch.manual_seed(0)
         network = with_tiny_semantics(_build(version, sizes, freeze_quantizer))
     return LoadedGenerator(network=network, version=version, sizes=sizes)
-
-
-def _fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    load_upstream(network, weights)
 
 
 def _check_version(source: str, found: str, wanted: str | None) -> None:

@@ -6,6 +6,8 @@ models (Frans et al. 2024, arXiv 2410.12557). Shapes: B utterances, T mel frames
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,7 +36,7 @@ class FlowMatching(nn.Module):
         super().__init__()
         self.estimator = estimator
 
-    def forward(self, *args: Tensor, **kwargs: Tensor | None) -> Tensor:
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - those of losses
         """Return the mean over utterances of ``losses``; the arguments are its."""
         return self.losses(*args, **kwargs).mean()
 

@@ -9,7 +9,7 @@ from lightning import LightningModule
 from torch import Tensor
 
 from tts_train.errors import ConfigError
-from tts_train_gpt_sovits.sovits.base import TINY, LoadedGenerator, TinyOptions, load_generator
+from tts_train_gpt_sovits.sovits.base import LoadedGenerator, load_generator
 from tts_train_gpt_sovits.sovits.batch import HOP, SovitsBatch, magnitudes, samples
 from tts_train_gpt_sovits.sovits.cfm import PROMPT_SHARE, SHORTCUT_SHARE, FlowSovitsNetwork
 from tts_train_gpt_sovits.sovits.fit import check_data
@@ -21,6 +21,7 @@ from tts_train_gpt_sovits.sovits.names import trained_names
 from tts_train_gpt_sovits.sovits.optim import adamw, by_epoch
 from tts_train_gpt_sovits.sovits.restore import DESCRIPTION, NETWORK, describe
 from tts_train_gpt_sovits.sovits.sums import Sums
+from tts_train_gpt_sovits.sovits.tiny import TINY, TinyOptions
 from tts_train_gpt_sovits.sovits.versions import find_version
 
 if TYPE_CHECKING:

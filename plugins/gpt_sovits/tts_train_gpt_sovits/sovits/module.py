@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning import LightningModule
@@ -12,10 +12,8 @@ from torch.nn.utils import clip_grad_norm_, parametrize
 
 from tts_train.errors import ConfigError
 from tts_train_gpt_sovits.sovits.base import (
-    TINY,
     LoadedCritics,
     LoadedGenerator,
-    TinyOptions,
     critics_for,
     load_critics,
     load_generator,
@@ -40,6 +38,7 @@ from tts_train_gpt_sovits.sovits.network import Generated, SovitsNetwork
 from tts_train_gpt_sovits.sovits.optim import adamw, by_epoch, parameter_groups
 from tts_train_gpt_sovits.sovits.restore import DESCRIPTION, describe
 from tts_train_gpt_sovits.sovits.sums import Sums
+from tts_train_gpt_sovits.sovits.tiny import TINY, TinyOptions
 
 if TYPE_CHECKING:
     from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -155,9 +154,9 @@ class SovitsModule(LightningModule):
         assert self._start is not None
         groups = parameter_groups(self._built, lr=self.lr, text_lr_factor=self.text_lr_factor)
         pair = adamw(groups, lr=self.lr), adamw(self._critics.parameters(), lr=self.lr)
-        for optimizer, loaded in zip(pair, self._start, strict=True):
-            if loaded.optimizer:
-                optimizer_state(optimizer, loaded.optimizer, source=self.init_from)
+        for optimizer, state in zip(pair, (self._start[0].optimizer, self._start[1].optimizer), strict=True):
+            if state:
+                optimizer_state(optimizer, state, source=self.init_from)
         self.trainer.fit_loop.setup_data()
         steps = int(self.trainer.num_training_batches)
         done = self._loaded.epochs
@@ -180,7 +179,7 @@ class SovitsModule(LightningModule):
         self.manual_backward(total)
         generator.step()
         for schedule in self.lr_schedulers():  # type: ignore[union-attr]
-            schedule.step()  # type: ignore[call-arg]
+            schedule.step()
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=1)
         parts["critics"] = loss_of_critics
         self.log_dict({f"train/{name}": part.detach() for name, part in parts.items()}, batch_size=1)
@@ -295,8 +294,8 @@ class SovitsModule(LightningModule):
 
     @property
     def _optimizers(self) -> tuple[LightningOptimizer, LightningOptimizer]:
-        generator, critics = self.optimizers()  # type: ignore[misc]
-        return generator, critics  # type: ignore[return-value]
+        generator, critics = cast("list[LightningOptimizer]", self.optimizers())
+        return generator, critics
 
 
 def _nothing() -> None:

@@ -31,4 +31,4 @@ class Sums:
             name: trainer.strategy.reduce(self._pairs[name].to(trainer.strategy.root_device), reduce_op="sum")
             for name in sorted(self._pairs)
         }
-        return {name: (pair[0] / pair[1].clamp(min=1)).float() for name, pair in reduced.items()}  # type: ignore[index]
+        return {name: (pair[0] / pair[1].clamp(min=1)).float() for name, pair in reduced.items()}

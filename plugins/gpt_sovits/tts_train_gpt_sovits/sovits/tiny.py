@@ -17,7 +17,7 @@ TINY = "tiny"
 """The source that makes a small network of chance."""
 _PRO_STYLE = 32
 
-N = TypeVar("N", SovitsNetwork, FlowSovitsNetwork)
+N = TypeVar("N", bound=SovitsNetwork | FlowSovitsNetwork)
 
 
 @dataclass(frozen=True)
