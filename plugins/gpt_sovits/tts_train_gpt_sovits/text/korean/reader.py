@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
+from types import ModuleType
 
 from tts_train_gpt_sovits.text.korean.hangul import Syllable, divided, is_syllable, taken_apart
 from tts_train_gpt_sovits.text.korean.numbers import spoken_numbers
@@ -14,7 +16,7 @@ from tts_train_gpt_sovits.text.reading import Reading
 from tts_train_gpt_sovits.text.scripts import Script, script_of
 from tts_train_gpt_sovits.text.symbols import PUNCTUATION
 
-LIBRARIES = ("python-mecab-ko", "python-mecab-ko-dic")
+LIBRARIES = ("mecab-python3", "python-mecab-ko-dic")
 SPACE = "空"
 STOP = "停"
 
@@ -28,7 +30,8 @@ class KoreanReader:
     """
 
     def __init__(self) -> None:
-        self._tags = library("mecab", purpose="Reading Korean", extra="ko").MeCab().pos
+        mecab, dictionary = _load("MeCab"), _load("mecab_ko_dic")
+        self._tagger = mecab.Tagger(f'-r "{os.devnull}" -d "{dictionary.dictionary_path}"')
         pairs = (line.split(" ") for line in read_text("korean_words.txt").splitlines())
         self._irregular = {written: spoken for written, spoken in pairs}
         self._irregular_word = re.compile("|".join(sorted(self._irregular, key=len, reverse=True)))
@@ -46,7 +49,8 @@ class KoreanReader:
         return Reading(norm_text, tuple(phones))
 
     def _mark_grammar(self, text: str, syllables: list[Syllable | str]) -> None:
-        tagged = self._tags(text)
+        lines = [line.split("\t") for line in self._tagger.parse(text).splitlines() if "\t" in line]
+        tagged = [(surface, features.split(",", 1)[0]) for surface, features in lines]
         places = [i for i, character in enumerate(text) if not character.isspace()]
         if "".join(surface for surface, _ in tagged) != "".join(text.split()):
             return
@@ -56,6 +60,10 @@ class KoreanReader:
             item, kind = syllables[places[end - 1]], tag.split("+")[-1][0]
             if isinstance(item, Syllable) and kind in {"V", "E"}:
                 item.grammar = kind
+
+
+def _load(module: str) -> ModuleType:
+    return library(module, purpose="Reading Korean", extra="ko")
 
 
 def _with_stops(items: list[Syllable | str]) -> Iterator[Syllable | None]:
