@@ -25,7 +25,6 @@ torch.set_num_threads(1)
 SOME = (1, 2)
 
 
-
 def take(number: int, sound: Sound | None = None, **more) -> Take:
     given = {"text": text(number), "language": "en", "reference": clip(number), **more}
     return Take(sound=sound or clip(number), **given)
@@ -113,6 +112,27 @@ def test_clipping_counts_what_was_cut():
     assert Clipping().measure(take(1, loud))["clipped"] > 1
 
 
+ODD = {
+    "silence": np.zeros(24_000, np.float32),
+    "a click": np.eye(1, 24, 12, dtype=np.float32)[0],
+    "one sample": np.ones(1, np.float32),
+    "full scale": np.sign(np.random.default_rng(0).standard_normal(12_000)).astype(np.float32),
+    "beyond full scale": np.random.default_rng(0).standard_normal(12_000).astype(np.float32),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ODD)
+def test_odd_sounds_break_no_metric(name):
+    for metric in own_metrics({}):
+        if metric.missing() is None:
+            odd = Sound(ODD[name], 24_000)
+            figures = dict(metric.measure(take(1, odd, voice=(clip(5),))))
+            if metric.wants & {"reference", "voice"}:
+                figures |= metric.measure(take(1, reference=odd, voice=(odd,)))
+            assert set(figures) <= {figure.name for figure in metric.figures}
+
+
 def test_errors_of_a_transcript():
     pytest.importorskip("jiwer")
     assert errors("Well, hello THERE!", "well hello there") == {"wer": 0, "cer": 0}
@@ -147,6 +167,7 @@ def test_takes_that_lack_something_say_what():
     assert WordsFound().lacks(take(1)) is None
 
 
+@pytest.mark.slow
 def test_a_wavlm_of_the_users_is_measured_with(tmp_path):
     from transformers import WavLMConfig, WavLMForXVector
 
