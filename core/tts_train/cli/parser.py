@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from jsonargparse import set_parsing_settings
@@ -71,6 +71,12 @@ class TrainingParser(LightningCLI):
         )
         parser.add_argument("--checkpoint", type=CheckpointOptions, default=CheckpointOptions())
         parser.add_argument(f"--{FSDP}", type=FsdpOptions, default=FsdpOptions())
+        parser.add_argument(
+            "--plan",
+            type=Literal["refuse", "try", "off"],
+            default="refuse",
+            help="What to do on a card that has no room for the run by the plan; off makes none.",
+        )
         parser.add_argument(
             "--debug.inject", type=str | None, default=None, help="Fault to inject, for example kill@step=7."
         )

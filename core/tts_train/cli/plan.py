@@ -59,7 +59,7 @@ def plan_of(
         module,
         data,
         trainer,
-        size=size if isinstance(size, int) and size > 0 else FIRST_SIZE,
+        size=size if isinstance(size, int) else None,
         gpu_bytes=gpu_bytes,
         division=_division(parser, chosen, trainer, ranks),
         search=search,
@@ -67,16 +67,12 @@ def plan_of(
     )
 
 
-FIRST_SIZE = 2048
-"""What is tried first where the size is ``auto``."""
-
-
 def _division(parser: TrainingParser, chosen: Chosen, trainer: Mapping[str, Any], ranks: int | None) -> Any:  # noqa: ANN401
     from tts_train.plan.ranks import Division
     from tts_train.strategies.options import NAME
 
     devices, nodes = trainer.get("devices"), int(trainer.get("num_nodes") or 1)
-    found = int(devices) * nodes if str(devices).isdigit() else nodes
+    found = int(str(devices)) * nodes if str(devices).isdigit() else nodes
     count = found if ranks is None else ranks
     if count < 1:
         raise ConfigError(f"--ranks must be at least 1, and {count} was given.")

@@ -20,6 +20,7 @@ from tts_train.callbacks.progress import progress_bar
 from tts_train.callbacks.throughput import Throughput
 from tts_train.cli.accelerate import with_accelerate
 from tts_train.cli.arguments import JSON_FLAG
+from tts_train.cli.before import check_fits, resolve_auto
 from tts_train.cli.output import print_report
 from tts_train.cli.parser import TrainingParser
 from tts_train.cli.select import Chosen, Selection, select
@@ -47,6 +48,9 @@ def run(verb: str, words: list[str]) -> int:
     chosen = selection.load()
     parser = TrainingParser(verb, chosen, selection.rest)
     run_directory = RunDirectory(parser.resolved["run_dir"] or _default_run_dir(chosen, selection))
+    found = resolve_auto(verb, parser, chosen, selection.rest, run_directory)
+    if found is not selection.rest:
+        parser = TrainingParser(verb, chosen, found)
     try:
         report = _fit(parser, chosen, run_directory) if verb == "fit" else _score(verb, parser, chosen, run_directory)
     except TTSTrainError as error:
@@ -61,6 +65,8 @@ def run(verb: str, words: list[str]) -> int:
 def _fit(parser: TrainingParser, chosen: Chosen, run: RunDirectory) -> dict[str, Any]:
     config = {**parser.resolved, "run_dir": str(run.path)}
     inject = config.pop("debug")["inject"]  # a fault belongs to a command, not to the run
+    config.pop("plan")
+    check_fits(parser, chosen, run)
     card = RunCard(backend=chosen.backend.name, stage=chosen.stage.name, config=config)
     with RunSession(run, card, seed=parser.seed, identity=chosen.stage.identity) as session:
         if session.leads:

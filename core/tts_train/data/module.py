@@ -14,6 +14,10 @@ from tts_train.data.sampler import PlannedBatchSampler
 from tts_train.errors import ConfigError
 from tts_train.run.loops import position
 
+AUTO = "auto"
+"""What stands for the number that bounds a batch until a plan has found it; a data module that takes it says so in the
+argument's type."""
+
 
 class PlannedDataModule(LightningDataModule, ABC):
     """Loaders whose batches are fixed by (seed, epoch, position), so that a continued run sees what it would have seen.

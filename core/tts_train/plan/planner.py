@@ -9,9 +9,10 @@ from typing import Any
 
 from lightning.pytorch import LightningModule
 from torch import nn
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, UnsupportedOperatorException
 
 from tts_train.data.module import PlannedDataModule
-from tts_train.errors import TTSTrainError
+from tts_train.errors import ConfigError, TTSTrainError
 from tts_train.plan.cards import CARDS, GIB, UTILISATION, Card
 from tts_train.plan.quantised import QuantisedShape
 from tts_train.plan.ranks import Division
@@ -132,10 +133,19 @@ def make_plan(
         division: The processes.
         search: Whether to look for the largest batch that fits the card.
         device: What the run is for, ``cuda`` or ``cpu``.
+
+    Raises:
+        ConfigError: if the stage cannot be planned.
     """
     first = int(getattr(data, data.budget)) if size is None else size
     seeker = LargestBatch(first, gpu_bytes if search else None, lambda step: needed(division.of(step, module)))
-    steps = run_steps(module, data.sample_batch, seeker, trainer, device=device)
+    try:
+        steps = run_steps(module, data.sample_batch, seeker, trainer, device=device)
+    except (DynamicOutputShapeException, UnsupportedOperatorException) as error:
+        raise ConfigError(
+            f"This stage cannot be planned: its training step needs the values of a tensor at {error.func}, and a plan "
+            "has shapes only. Compute it from integers of the batch, which are real in a plan."
+        ) from error
     largest = seeker.largest(steps)
     return Plan(
         option=f"data.{data.budget}",

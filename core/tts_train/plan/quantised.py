@@ -51,5 +51,5 @@ class _Product(torch.autograd.Function):
         return states @ states.new_empty(rows, ctx.columns).T
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]  # noqa: ANN401
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
         return grad @ grad.new_empty(ctx.rows, ctx.columns), None, None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from tts_train.plan.step import Step
 
 _MOST = 1 << 20
-_TRIES = 5
+_TRIES = 6
 _CLOSE = 0.02
 _COARSE = 1024
 
@@ -42,11 +42,12 @@ class LargestBatch:
             guess = self._guess(tried)
         below = self.largest(steps) or 0
         above = min((size for size, bytes_ in tried.items() if bytes_ > self._room), default=None)
-        if above is not None and guess >= above:
+        close = below and abs(guess - below) <= _CLOSE * below
+        # Guesses from below would creep along a bend; every other one halves what is left.
+        if above is not None and not close and (guess >= above or (len(tried) % 2 == 0 and len(tried) > 2)):
             guess = (below + above) // 2
         guess = _rounded(min(guess, _MOST))
-        done = guess in tried or guess < 1 or (below and abs(guess - below) <= _CLOSE * below)
-        return None if done else guess
+        return None if close or guess in tried or guess < 1 else guess
 
     def largest(self, steps: Sequence[Step]) -> int | None:
         """Return the largest size tried that fits; 0 where none does, None where there is no card."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -88,7 +88,7 @@ def run_steps(
         log_every_n_steps=10**9,
         **settings,
     )
-    loader = DataLoader(batches, batch_size=None, collate_fn=_itself)
+    loader = DataLoader(batches, batch_size=None, collate_fn=itself)
     with (
         torch.random.fork_rng(devices=[]),
         planning_for(device),
@@ -235,5 +235,6 @@ def _old_objects_left_alone() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _itself(batch: Any) -> Any:  # noqa: ANN401
+def itself(batch: Any) -> Any:  # noqa: ANN401
+    """Collate a batch that is one already."""
     return batch

@@ -31,7 +31,7 @@ _REAL = (torch.bool, torch.int16, torch.int32, torch.int64)
 """Types of lengths, masks and positions, whose values a step may need."""
 
 
-class PeakTracker(TorchDispatchMode):
+class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows every tensor's storage from its first appearance to its release, and keeps the highest sum.
 
     A value that a fake tensor cannot have (``.item()``) is taken as 1: a loss that is finite, a scale that changes
@@ -43,7 +43,7 @@ class PeakTracker(TorchDispatchMode):
     """
 
     def __init__(self, shapes: Shapes, *, vocabulary: int | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._shapes = shapes
         self.kind: Kind = "other"
         """What tensors that appear from now on are for."""
@@ -128,7 +128,7 @@ def _is_large(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Tell whether a tensor made from nothing is to be a fake: an optimiser's states, not a mask or a position."""
     if getattr(func, "_overloadpacket", None) not in _MAKERS or kwargs.get("dtype") in _REAL:
         return False
-    return math.prod(args[0]) >= _LARGE
+    return int(math.prod(args[0])) >= _LARGE
 
 
 def _flops(func: Any, args: Any, kwargs: Any, out: Any) -> int:  # noqa: ANN401

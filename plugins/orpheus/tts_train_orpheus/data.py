@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch.utils.data import ConcatDataset
 
-from tts_train.data.module import PlannedDataModule
+from tts_train.data.module import AUTO, PlannedDataModule
 from tts_train.data.plan import Plan, batches_for, bucket, fill_share, in_order, pack
 from tts_train.data.split import split
 from tts_train.errors import ConfigError
@@ -20,13 +20,16 @@ from tts_train_orpheus.token_set import TokenRows, TokenSet, TooLong
 
 _log = logging.getLogger(__name__)
 
+UNKNOWN = 2048
+"""What stands for ``max_tokens`` while a plan looks for it."""
+
 
 class OrpheusData(PlannedDataModule):
     """Batches of prepared tokens.
 
     Args:
         path: Folder that ``tts-train prepare`` wrote, or Parquet files with ``input_ids``.
-        max_tokens: Most tokens in a batch, and in one utterance.
+        max_tokens: Most tokens in a batch, and in one utterance; ``auto`` takes what fits the card.
         batching: ``packed`` puts utterances one behind the other without padding; ``padded`` gives each a row.
         batch_size: Most utterances in a padded batch; its tokens, padding included, stay within ``max_tokens``.
         on_too_long: What to do with utterances longer than ``max_tokens``: ``drop`` them, or ``cut`` them at a frame,
@@ -42,7 +45,7 @@ class OrpheusData(PlannedDataModule):
     def __init__(
         self,
         path: str,
-        max_tokens: int = 2048,
+        max_tokens: int | Literal["auto"] = 2048,
         batching: Literal["packed", "padded"] = "packed",
         batch_size: int = 8,
         on_too_long: TooLong = "drop",
@@ -54,10 +57,10 @@ class OrpheusData(PlannedDataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__(seed=seed, num_workers=num_workers)
-        if max_tokens < 1 or batch_size < 1:
-            raise ConfigError("--data.max_tokens and --data.batch_size must be 1 or more.")
         self.path = path
-        self.max_tokens = max_tokens
+        self.max_tokens = UNKNOWN if max_tokens == AUTO else int(max_tokens)
+        if self.max_tokens < 1 or batch_size < 1:
+            raise ConfigError("--data.max_tokens and --data.batch_size must be 1 or more.")
         self.batching = batching
         self.batch_size = batch_size
         self.on_too_long: TooLong = on_too_long
@@ -65,7 +68,7 @@ class OrpheusData(PlannedDataModule):
         self.val_share = val_share
         self.val_path = val_path
         self.text_mix = text_mix
-        self.max_length = max_tokens
+        self.max_length = self.max_tokens
         """Longest document; until the data are open, the longest there may be."""
         self._rows: TokenRows | None = None
         self._speech: TokenSet | None = None

@@ -1,0 +1,116 @@
+"""Before a run on a card begins: the plan's verdict, and the size of batches where it was left to us."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import torch
+import yaml
+
+from tts_train.cli.plan import plan_of, verdict
+from tts_train.data.module import AUTO, PlannedDataModule
+from tts_train.errors import ConfigError, TTSTrainError
+from tts_train.plan.probe import takes_a_step
+from tts_train.run.directory import RunDirectory
+from tts_train.run.ranks import leads
+
+if TYPE_CHECKING:
+    from tts_train.cli.parser import TrainingParser
+    from tts_train.cli.select import Chosen
+
+logger = logging.getLogger(__name__)
+
+OnMisfit: TypeAlias = Literal["refuse", "try", "off"]
+"""``--plan``: what to do with a run that the plan says does not fit the card."""
+
+_ONE_PROCESS = ("auto", "None")
+_LESS, _TRIES = 0.9, 3
+
+
+def check_fits(parser: TrainingParser, chosen: Chosen, run: RunDirectory) -> None:
+    """Print the plan's verdict on a run that begins on a card, and refuse it where it cannot fit.
+
+    Runs on a CPU, and those that have saved a checkpoint, are not planned.
+
+    Raises:
+        ConfigError: if it does not fit, and ``--plan`` does not say to try.
+    """
+    on_misfit: OnMisfit = parser.resolved["plan"]
+    if on_misfit == "off" or run.steps() or not leads() or not _on_cuda(parser.options("trainer")):
+        return
+    try:
+        plan = plan_of(parser, chosen, gpu_bytes=_card_bytes(), search=False)
+    except TTSTrainError as error:
+        logger.info("No plan: %s", error)
+        return
+    logger.info("%s", verdict(plan))
+    if plan.fits is False and on_misfit == "refuse":
+        raise ConfigError(
+            f"{verdict(plan)} Give a smaller --{plan.option} than {plan.step.size}, or a recipe that needs less "
+            "(configs/README.md); `tts-train plan` with the same options and --gpu finds the largest that fits. To try "
+            "all the same: --plan try."
+        )
+
+
+def resolve_auto(
+    verb: str, parser: TrainingParser, chosen: Chosen, words: Sequence[str], run: RunDirectory
+) -> Sequence[str]:
+    """Return ``words`` with a number in place of ``auto`` for what bounds a batch; the same words where it was not.
+
+    A run that has begun keeps its number. Otherwise it is the largest that the plan says fits the card, with which two
+    steps are then taken; where they run out of memory it is lowered by a tenth, three times at most.
+
+    Raises:
+        ConfigError: if there is no card, several processes, or nothing fits.
+    """
+    data = parser.datamodule
+    if not isinstance(data, PlannedDataModule) or parser.resolved["data"].get(data.budget) != AUTO:
+        return words
+    size = _of_the_run(run, data.budget)
+    if size is None:
+        size = _found(verb, parser, chosen, f"--data.{data.budget}")
+    return [*words, f"--data.{data.budget}", str(size)]
+
+
+def _found(verb: str, parser: TrainingParser, chosen: Chosen, option: str) -> int:
+    trainer = parser.options("trainer")
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 or str(trainer.get("strategy")) not in _ONE_PROCESS
+    if verb != "fit" or several or not _on_cuda(trainer):
+        raise ConfigError(
+            f"{option} {AUTO} is found out by fit on the card itself, in one process. Otherwise run `tts-train plan` "
+            f"with the same options, --gpu 24GiB (or what the card has) and --ranks, and give {option} its answer."
+        )
+    plan = plan_of(parser, chosen, gpu_bytes=_card_bytes(), search=True)
+    size = plan.largest or 0
+    for _ in range(_TRIES):
+        if size < 1:
+            break
+        logger.info("The plan says that %s %d fits this card; trying a step with it.", option, size)
+        if takes_a_step(*parser.build_again(), trainer, size):
+            return size
+        gc.collect()
+        torch.cuda.empty_cache()
+        size = int(size * _LESS)
+    raise ConfigError(
+        f"{verdict(plan)} No {option} was found that this card has room for; choose a recipe that needs less."
+    )
+
+
+def _of_the_run(run: RunDirectory, budget: str) -> int | None:
+    if not run.config.is_file():
+        return None
+    saved: Any = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+    value = (saved.get("data") or {}).get(budget) if isinstance(saved, dict) else None
+    return value if isinstance(value, int) else None
+
+
+def _on_cuda(trainer: Mapping[str, Any]) -> bool:
+    return torch.cuda.is_available() and str(trainer.get("accelerator")) in ("auto", "gpu", "cuda")
+
+
+def _card_bytes() -> int:
+    return int(torch.cuda.get_device_properties(0).total_memory)

@@ -1,0 +1,39 @@
+"""What a training step allocates on the CPU, heard from the allocator through the profiler: independent of any plan."""
+
+from __future__ import annotations
+
+import lightning
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+
+class Allocated(lightning.Callback):
+    """Listens to every allocation from the second step on, by way of the profiler."""
+
+    peak_bytes = 0
+
+    def __init__(self, batches_a_step: int) -> None:
+        self.first = batches_a_step
+        self.profile = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == self.first:
+            self.before = resident(pl_module, trainer.optimizers)
+            self.profile.start()
+
+    def on_train_end(self, trainer, pl_module):
+        self.profile.stop()
+        now = highest = self.before
+        events = [event for event in self.profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+        for event in sorted(events, key=lambda event: event.start_ns()):
+            now += event.nbytes()
+            highest = max(highest, now)
+        self.peak_bytes = highest
+
+
+def resident(module: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> int:
+    tensors = [*module.parameters(), *module.buffers()]
+    tensors += [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    tensors += [value for one in optimizers for state in one.state.values() for value in state.values()]
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors if hasattr(t, "grad")}
+    return sum(storages.values())

@@ -1,0 +1,164 @@
+"""The plan of small runs against what the same runs allocate: the CPU's allocator as the profiler hears it, a GPU's."""
+
+from __future__ import annotations
+
+import gc
+import json
+import resource
+import time
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from tests.core.allocated import Allocated
+from tts_train.cli import main
+from tts_train.cli.before import resolve_auto
+from tts_train.cli.parser import TrainingParser
+from tts_train.cli.select import select
+from tts_train.optim import OptimizerOptions, ScheduleOptions
+from tts_train.plan.step import run_steps
+from tts_train.plan.tracker import KINDS
+from tts_train.recipes import recipes_folder
+from tts_train.run.directory import RunDirectory
+from tts_train_orpheus.adapters import LoraOptions
+from tts_train_orpheus.base import TinyOptions
+from tts_train_orpheus.data import OrpheusData
+from tts_train_orpheus.module import OrpheusModule
+from tts_train_orpheus.network import HeadOptions
+from tts_train_orpheus.shapes import sample_documents
+
+SMALL = TinyOptions(hidden=64, layers=6, heads=4, kv_heads=2, mlp=1024)
+WITHIN = 0.05
+WITHIN_ON_A_GPU = 0.08
+
+Run = tuple[dict[str, Any], dict[str, Any], int]
+RUNS: dict[str, Run] = {
+    "full": ({}, {}, 192),
+    "full, longer": ({}, {}, 640),
+    "clipped and accumulated": ({}, {"accumulate_grad_batches": 3, "gradient_clip_val": 1.0}, 192),
+    "checkpointed": ({"gradient_checkpointing": True}, {}, 640),
+    "lora": ({"method": "lora"}, {}, 192),
+    "lora, longer, checkpointed": ({"method": "lora", "gradient_checkpointing": True}, {}, 640),
+    "lora in bfloat16": ({"method": "lora"}, {"precision": "bf16-mixed"}, 384),
+}
+RUNS_ON_A_GPU: dict[str, Run] = {
+    **RUNS,
+    "full in bfloat16": ({"gradient_checkpointing": True}, {"precision": "bf16-true"}, 8192),
+    "8-bit states": ({"optimizer": OptimizerOptions("adamw8bit")}, {"precision": "bf16-true"}, 4096),
+    "stepped in backward": ({"optimizer": OptimizerOptions("adamw8bit", in_backward=True)}, {}, 4096),
+    "qlora": ({"method": "qlora"}, {"precision": "bf16-mixed"}, 8192),
+}
+
+
+def build(changes: dict[str, Any]) -> OrpheusModule:
+    options = {
+        "lora": LoraOptions(rank=16),
+        "schedule": ScheduleOptions("constant"),
+        "head": HeadOptions(chunk_tokens=32),
+        "tiny": SMALL,
+    }
+    return OrpheusModule("tiny", **(options | changes))
+
+
+def planned(changes: dict[str, Any], trainer: dict[str, Any], tokens: int, *, device: str) -> int:
+    data = OrpheusData("nowhere", max_tokens=tokens)
+    steps = run_steps(build(changes), data.sample_batch, lambda done: None if done else tokens, trainer, device=device)
+    return steps[0].peak_bytes
+
+
+class States(lightning.Callback):
+    def on_train_end(self, trainer, pl_module):
+        kept = [value for state in trainer.optimizers[0].state.values() for value in state.values()]
+        storages = {v.untyped_storage().data_ptr(): v.untyped_storage().nbytes() for v in kept if hasattr(v, "grad")}
+        self.bytes = sum(storages.values())
+
+
+def trained(changes, trainer, tokens, tmp_path, *, accelerator, callbacks=()):
+    each = trainer.get("accumulate_grad_batches", 1)
+    batch = OrpheusData("nowhere", max_tokens=tokens).collate(sample_documents(tokens))
+    run = lightning.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        max_steps=2,
+        default_root_dir=tmp_path,
+        logger=False,
+        callbacks=list(callbacks),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1000,
+        **trainer,
+    )
+    loader = DataLoader([batch] * (2 * each), batch_size=None, collate_fn=lambda one: one)
+    run.fit(build(changes), train_dataloaders=loader)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_plan_is_what_a_cpu_allocates(name, tmp_path):
+    changes, trainer, tokens = RUNS[name]
+    heard = Allocated(trainer.get("accumulate_grad_batches", 1))
+    trained(changes, trainer, tokens, tmp_path, accelerator="cpu", callbacks=[heard])
+    expected = planned(changes, trainer, tokens, device="cpu")
+    print(f"{name}: planned {expected / 2**20:.1f} MiB, allocated {heard.peak_bytes / 2**20:.1f} MiB")
+    assert expected == pytest.approx(heard.peak_bytes, rel=WITHIN)
+
+
+def test_eight_bit_states_are_made_though_their_kernel_is_not_run(tmp_path):
+    # The kernel for the CPU is no kernel but many operators, and its peak another: only what stays is compared.
+    changes = {"optimizer": OptimizerOptions("adamw8bit")}
+    states = States()
+    trained(changes, {}, 64, tmp_path, accelerator="cpu", callbacks=[states])
+    steps = run_steps(
+        build(changes), OrpheusData("nowhere").sample_batch, lambda d: None if d else 64, {}, device="cpu"
+    )
+    assert steps[0].breakdown["optimizer"] == pytest.approx(states.bytes, rel=0.01)
+
+
+@pytest.mark.slow
+def test_released_model_fits_the_card_its_recipe_is_for(capsys):
+    words = ["plan", "-c", str(recipes_folder() / "orpheus" / "lm-full-40gb.yaml"), "--data.max_tokens", "2048"]
+    began = time.process_time()
+    assert main([*words, "--gpu", "39.4GiB", "--json"]) == 0
+    assert time.process_time() - began < 60
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert report["parameters"] == report["trained_parameters"] == 3_300_867_072
+    assert report["fits"]
+    assert report["breakdown"].keys() == set(KINDS)
+    assert sum(report["breakdown"].values()) == report["peak_bytes"]
+    # Weights and gradients of 2 bytes and states of 4 are 8 bytes a parameter; no allocation is below that.
+    assert report["peak_bytes"] > 8 * 3_300_867_072
+    assert report["max_tokens_per_batch"] > 2048
+    # Six operations a parameter and token, two more for what is recomputed, of everything but the head.
+    assert report["step_flops"] == pytest.approx(8 * 3_300_867_072 * 2048, rel=0.15)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < 3 * 2**30
+
+
+def test_auto_needs_a_card_and_a_run_keeps_its_number(tmp_path, capsys):
+    words = ["-c", str(recipes_folder() / "orpheus" / "lm-tiny.yaml"), "--data.max_tokens", "auto"]
+    assert main(["fit", *words, "--run_dir", str(tmp_path / "new")]) == 2
+    assert "tts-train plan" in capsys.readouterr().err
+    selection = select(words)
+    chosen = selection.load()
+    run = RunDirectory(tmp_path / "begun")
+    run.create()
+    run.config.write_text("data:\n  max_tokens: 640\n")
+    parser = TrainingParser("fit", chosen, selection.rest)
+    assert resolve_auto("fit", parser, chosen, selection.rest, run)[-2:] == ["--data.max_tokens", "640"]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", RUNS_ON_A_GPU)
+def test_plan_is_what_a_gpu_allocates(name, tmp_path):
+    changes, trainer, tokens = RUNS_ON_A_GPU[name]
+    trained(changes, trainer, tokens, tmp_path, accelerator="gpu")  # the libraries take their workspaces
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    trained(changes, trainer, tokens, tmp_path, accelerator="gpu")
+    expected = planned(changes, trainer, tokens, device="cuda")
+    measured = torch.cuda.max_memory_allocated()
+    print(f"{name}: planned {expected / 2**20:.1f} MiB, allocated {measured / 2**20:.1f} MiB")
+    assert expected == pytest.approx(measured, rel=WITHIN_ON_A_GPU)
