@@ -111,6 +111,7 @@ def network():
 
 
 def test_the_network_learns_outside_its_frozen_parts(network):
+    assert not network.content_encoder.training  # as it is made, which is how Lightning trains it
     network.train()
     frames, mels = 16, 30
     loss = network(

@@ -7,13 +7,17 @@ import json
 import pytest
 import torch
 from jsonargparse import ArgumentParser
+from lightning import Trainer
+from lightning.pytorch.plugins.precision import MixedPrecision
 
 from tests.core.run.toy import digest, run
 from tests.gpt_sovits.sovits_rows import write_rows
 from tts_train.callbacks.continuation import seed_everything, seed_for
+from tts_train.callbacks.guard import FiniteGuard
 from tts_train.errors import ConfigError, NumericError
 from tts_train.run.checkpoint_io import load_state
 from tts_train.run.directory import RunDirectory
+from tts_train_gpt_sovits.sovits.base import load_generator
 from tts_train_gpt_sovits.sovits.batch import join, magnitudes, samples, wave_slices
 from tts_train_gpt_sovits.sovits.data import SovitsData
 from tts_train_gpt_sovits.sovits.losses import adversarial_loss, critic_loss, feature_loss, kl_loss, mel_loss
@@ -180,6 +184,21 @@ def test_other_settings_train(tmp_path, model, trainer):
     assert module.critics.critics[0].output.bias.requires_grad
     if "freeze_quantizer" in model:
         assert "train/commitment" in module.trainer.callback_metrics
+
+
+def test_a_loss_scale_serves_both_networks(tmp_path):
+    """Half precision's overflows leave steps out, lower the scale, and are no fault of the run."""
+    rows = write_rows(tmp_path / "rows", count=3)
+    module = SovitsModule()
+    scale = 2.0**40
+    half = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=scale))
+    settings = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(accelerator="cpu", plugins=[half], callbacks=[FiniteGuard()], max_steps=1, **settings)
+    trainer.fit(module, SovitsData(rows, batch_size=2, val_share=0.0))
+    assert half.scaler.get_scale() == scale / 4
+    assert trainer.global_step == 1
+    start = load_generator("tiny").network.state_dict()
+    assert all(torch.equal(start[name], tensor) for name, tensor in module.network.state_dict().items())
 
 
 def test_blocks_computed_again_give_the_same_gradients():

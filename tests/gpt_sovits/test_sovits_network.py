@@ -47,7 +47,7 @@ def test_the_speaker_vector_is_heard_and_asked_for():
 
 
 def test_a_frozen_quantizer_stays_and_keeps_no_graph():
-    network = tiny_network().train()
+    network = tiny_network()  # as it is made, which is how Lightning trains it
     before = {name: tensor.clone() for name, tensor in network.quantizer.state_dict().items()}
     made = network(**tiny_batch(), frames=FRAMES)
     assert not made.quantized.values.requires_grad
@@ -164,7 +164,7 @@ def test_autocast_changes_no_code_and_no_mel():
 
 @pytest.mark.parametrize("frames", [20, 26], ids=["fitting", "padded"])
 def test_codes_of_a_frozen_quantizer_stand_for_the_features(frames):
-    network = tiny_network()
+    network = tiny_network().eval()
     batch = tiny_batch(frames=frames)
     noise = batch.pop("noise")
     codes = network.codes(batch["features"])

@@ -177,6 +177,7 @@ class FlowSovitsNetwork(nn.Module):
         self.matching = FlowMatching(Estimator() if estimator is None else estimator)
         for part in (self.content_encoder, self.feature_projection, self.quantizer):
             part.requires_grad_(False)
+        self.train()  # Lightning trains a network in the modes it is made with, and what is frozen must be in eval mode
 
     def train(self, mode: bool = True) -> FlowSovitsNetwork:
         """Set the mode of every part; the frozen ones stay in eval mode."""

@@ -125,6 +125,7 @@ class SovitsNetwork(nn.Module):
         self.feature_projection = nn.Conv1d(FEATURES, FEATURES, 2, stride=2)
         self.quantizer = Quantizer(channels=FEATURES)
         self.speaker_style = SpeakerStyle(style) if speaker else None
+        self.train()  # Lightning trains a network in the modes it is made with, and what is frozen must be in eval mode
 
     def train(self, mode: bool = True) -> SovitsNetwork:
         """Set the mode of every part; a frozen quantizer stays in eval mode."""
