@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 
 import pytest
@@ -33,3 +34,12 @@ def test_an_absent_package_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "trackio", None)
     assert fit(tmp_path) == 2
     assert "pip install 'tts-train[trackio]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("logger", "extra"), [("WandbLogger", "wandb"), ("MLFlowLogger", "mlflow")])
+def test_an_absent_package_of_lightnings_loggers_is_named(tmp_path, capsys, logger, extra):
+    if importlib.util.find_spec(extra) is not None:
+        pytest.skip(f"the {extra} extra is installed")
+    words = ["fit", "--backend", "toy", "--run_dir", str(tmp_path / "run"), "--trainer.logger", logger]
+    assert main(words) == 2
+    assert f"pip install 'tts-train[{extra}]'" in capsys.readouterr().err

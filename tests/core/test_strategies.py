@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -105,6 +107,29 @@ def test_what_cannot_be_cut_is_refused(mesh):
         shard(scalar, PLAN, FsdpOptions(), mesh)
     with pytest.raises(ConfigError, match=r"--fsdp\.prefetch must be at least 1"):
         FsdpOptions(prefetch=0)
+
+
+@dataclass
+class Answer:
+    loss: torch.Tensor
+
+
+class Returns(nn.Module):
+    def __init__(self, make) -> None:
+        super().__init__()
+        self.layer, self.make = nn.Linear(4, 4), make
+
+    def forward(self, x):
+        return self.make(self.layer(x))
+
+
+def test_a_network_must_show_where_its_gradients_begin(mesh):
+    module = LightningModule()
+    module.shown, module.hidden = Returns(Answer), Returns(lambda x: SimpleNamespace(loss=x))
+    shard(module, PLAN, FsdpOptions(wrap="none", blocks=()), mesh)
+    assert module.shown(torch.ones(2, 4)).loss.requires_grad
+    with pytest.raises(ConfigError, match=r"Returns returns SimpleNamespace.*a dataclass of tensors"):
+        module.hidden(torch.ones(2, 4))
 
 
 class Peak(threading.Thread):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from tts_train.strategies.options import FsdpOptions
 from tts_train.strategies.precision import checked_precision
 
 DEFAULT_SEED = 1234
-_LOGGER_EXTRAS = ("wandb", "mlflow", "trackio")
+_MISSING_LOGGER = re.compile(r"(?:Requirement|No module named) '(wandb|mlflow|trackio)")
 TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # the plan of batches knows the ranks
     "log_every_n_steps": 10,
@@ -96,11 +97,11 @@ class TrainingParser(LightningCLI):
         """
         try:
             self.config_init = self.parser.instantiate(self.config)
-        except ModuleNotFoundError as error:
-            extra = next((name for name in _LOGGER_EXTRAS if name in str(error).lower()), None)
-            if extra is None:
+        except (ModuleNotFoundError, ValueError) as error:  # jsonargparse makes the second of the first
+            missing = _MISSING_LOGGER.search(str(error))
+            if missing is None:
                 raise
-            raise MissingExtraError(f"--trainer.logger with {extra}", extra) from error
+            raise MissingExtraError(f"--trainer.logger with {missing[1]}", missing[1]) from error
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
 

@@ -2,8 +2,7 @@
 
 It is the same directory that one process writes: any number of processes continues it, and exports open it. In the
 layout ``full`` sharded tensors are gathered one at a time while the first process writes them; in ``sharded`` each
-process writes its rows into a file of its own, and the state names the files one below the other. States of which each
-process keeps a form of its own (8-bit ones, whose blocks follow the shard) get a file for each process in both.
+process writes its rows into a file of its own, and the state names the files one below the other.
 
 PyTorch's distributed checkpoints are not used: their index is a pickle, and a checkpoint here holds none.
 """
@@ -18,6 +17,7 @@ import torch
 from torch import distributed
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
+from tts_train.errors import ConfigError
 from tts_train.run.checkpoint_io import (
     DirectoryCheckpointIO,
     load_state,
@@ -32,7 +32,7 @@ from tts_train.run.files import move_directory, temporary_beside
 from tts_train.run.stored import TensorSource
 from tts_train.run.tensors import TensorFile, local
 from tts_train.run.together import together
-from tts_train.run.tree import Json, Keys, encode
+from tts_train.run.tree import Json, Keys, encode, where
 
 Layout: TypeAlias = Literal["full", "sharded"]
 
@@ -83,7 +83,7 @@ def load_shared(path: Path, *, device: torch.device) -> dict[str, Any]:
     """
     with together(device):
         verify(path, hashes=distributed.get_rank() == 0)
-    source = TensorSource(path, rank=distributed.get_rank(), world_size=distributed.get_world_size())
+    source = TensorSource(path)
     shared = ("state_dict", "optimizer_states")
     rest = load_state(path, *shared, source=source, but=True)
     return {**rest, **load_state(path, *shared, source=source.later)}
@@ -101,18 +101,16 @@ class _Writing:
     def sink(self, keys: Keys, tensor: torch.Tensor) -> dict[str, Any]:
         """Take a tensor and return the reference that finds it again."""
         stem, rest = place(keys)
-        if _is_kept_by_each(keys, tensor):
-            reference = self._add(stem, rest, tensor)
-            return {"$tensor": reference["$tensor"], "each": self._names(stem, range(self._world_size))}
-        owners = _owners(tensor) if self._layout == "sharded" else None
-        if owners is None:
+        _refuse_hidden_shard(keys, tensor)
+        owners = _owners(tensor)
+        if owners is None or self._layout == "full":
             file = self._common.setdefault(stem, TensorFile(f"{stem}.safetensors"))
-            return file.add(rest, tensor)
+            return {**file.add(rest, tensor), **({} if owners is None else {"by_rows": True})}
         if self._rank in owners:
             name = self._add(stem, rest, local(tensor).contiguous())["$tensor"]
         else:
             name = "/".join(str(key) for key in rest)  # only the first process's reference is written
-        return {"$tensor": name, "pieces": self._names(stem, owners)}
+        return {"$tensor": name, "pieces": self._names(stem, owners), "by_rows": True}
 
     def write(self, directory: Path, io: DirectoryCheckpointIO, *, path: Path, device: torch.device) -> dict[str, Any]:
         """Write this process's files, and gather what the first one writes; return sizes and hashes of all files."""
@@ -159,12 +157,17 @@ class _Writing:
         (name,) = self._names(stem, [self._rank])
         return self._own.setdefault(stem, TensorFile(name)).add(keys, tensor)
 
-    def _names(self, stem: str, ranks: Any) -> list[str]:  # noqa: ANN401 - any iterable of numbers
+    def _names(self, stem: str, ranks: list[int]) -> list[str]:
         return [f"{stem}-{rank + 1:05d}-of-{self._world_size:05d}.safetensors" for rank in ranks]
 
 
-def _is_kept_by_each(keys: Keys, tensor: torch.Tensor) -> bool:
-    return keys[0] == "optimizer_states" and not isinstance(tensor, DTensor) and tensor.numel() > 1
+def _refuse_hidden_shard(keys: Keys, tensor: torch.Tensor) -> None:
+    """A plain state of a sharded parameter may be another one in each process, of which only one would be kept."""
+    if keys[0] == "optimizer_states" and not isinstance(tensor, DTensor) and tensor.numel() > 1:
+        raise ConfigError(
+            f"{where(keys)} is the optimiser's own form of a shard, which a checkpoint cannot hold. Use an optimiser "
+            "whose states are sharded tensors (--model.optimizer.name adamw), or --trainer.strategy ddp."
+        )
 
 
 def _owners(tensor: torch.Tensor) -> list[int] | None:

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from tts_train.errors import DataError
-
 
 class StoredTensor:
     """A tensor in safetensors files, read when asked for: whole, or some of its rows.
@@ -19,9 +17,13 @@ class StoredTensor:
         name: its name in each of the files.
         files: the opened files that hold it, one below the other.
         order: the order of dimensions it was stored in, if another.
+        by_rows: whether its rows were divided over processes when it was saved.
     """
 
-    def __init__(self, name: str, files: Sequence[Any], order: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, name: str, files: Sequence[Any], *, order: Sequence[int] | None = None, by_rows: bool = False
+    ) -> None:
+        self.by_rows = by_rows
         self._name = name
         self._files = files
         self._order = order
@@ -53,53 +55,35 @@ class StoredTensor:
 
 
 class TensorSource:
-    """Finds the tensors of one checkpoint by reference; each is read once, so shared ones are shared again.
+    """Finds the tensors of one checkpoint by reference; each is read once, so shared ones are shared again."""
 
-    Args:
-        directory: the checkpoint.
-        rank: this process among those that read it.
-        world_size: how many those are.
-    """
-
-    def __init__(self, directory: Path, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._rank, self._world_size = rank, world_size
         self._files: dict[str, Any] = {}
         self._read: dict[tuple[str, ...], torch.Tensor] = {}
 
     def __call__(self, reference: dict[str, Any]) -> torch.Tensor:
-        """Return the tensor that ``reference`` names, on the CPU, in the layout it was saved with.
-
-        Raises:
-            DataError: if it is one that belongs to each process of another number of them.
-        """
-        key = (reference["$tensor"], *self._where(reference))
+        """Return the tensor that ``reference`` names, on the CPU, in the layout it was saved with."""
+        key = (reference["$tensor"], *_files_of(reference))
         if key not in self._read:
-            self._read[key] = self._stored(reference, order=None).whole()
+            self._read[key] = self.later({**reference, "order": None}).whole()
         order = reference.get("order")
         return self._read[key] if order is None else self._read[key].permute(_inverse(order))
 
-    def later(self, reference: dict[str, Any]) -> StoredTensor | torch.Tensor:
-        """Return the tensor that ``reference`` names to be read when it is needed; one of this process's own now."""
-        return self(reference) if "each" in reference else self._stored(reference, order=reference.get("order"))
-
-    def _stored(self, reference: dict[str, Any], *, order: list[int] | None) -> StoredTensor:
-        return StoredTensor(reference["$tensor"], [self._open(name) for name in self._where(reference)], order)
-
-    def _where(self, reference: dict[str, Any]) -> list[str]:
-        if "each" in reference:
-            if len(reference["each"]) != self._world_size:
-                raise DataError(
-                    f"{self._directory} holds optimiser states that each of {len(reference['each'])} processes keeps "
-                    f"in a form of its own, which {self._world_size} cannot share: continue with as many processes."
-                )
-            return [reference["each"][self._rank]]
-        return list(reference["pieces"]) if "pieces" in reference else [reference["file"]]
+    def later(self, reference: dict[str, Any]) -> StoredTensor:
+        """Return the tensor that ``reference`` names, to be read when it is needed."""
+        files = [self._open(name) for name in _files_of(reference)]
+        by_rows = reference.get("by_rows", False)
+        return StoredTensor(reference["$tensor"], files, order=reference.get("order"), by_rows=by_rows)
 
     def _open(self, name: str) -> Any:  # noqa: ANN401 - safetensors is not typed
         if name not in self._files:
             self._files[name] = safe_open(self._directory / name, framework="pt", device="cpu")
         return self._files[name]
+
+
+def _files_of(reference: dict[str, Any]) -> list[str]:
+    return list(reference["pieces"]) if "pieces" in reference else [reference["file"]]
 
 
 def _inverse(order: Sequence[int]) -> list[int]:

@@ -154,17 +154,10 @@ def _as_held(value: object, parameter: torch.Tensor) -> object:
     """Return a stored optimiser state as this process holds it for ``parameter``."""
     if not isinstance(value, StoredTensor):
         return value
-    shape = value.shape
-    if not isinstance(parameter, DTensor) or not shape:
+    shape = torch.Size(value.shape)
+    if not isinstance(parameter, DTensor) or not (shape == parameter.shape or value.by_rows):
         return value.whole()
-    if shape != tuple(parameter.shape):
-        return value.whole()
-    rows = own_rows(parameter, value).to(parameter.to_local().device)
-    return DTensor.from_local(
-        rows,
-        parameter.device_mesh,
-        parameter.placements,
-        run_check=False,
-        shape=parameter.shape,
-        stride=parameter.stride(),
-    )
+    mesh, placements = parameter.device_mesh, parameter.placements
+    rows = own_rows(value, mesh, placements).contiguous().to(parameter.to_local().device)
+    stride = torch.empty(shape, device="meta").stride()
+    return DTensor.from_local(rows, mesh, placements, run_check=False, shape=shape, stride=stride)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Placement
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from tts_train.errors import ConfigError, DataError
@@ -79,14 +80,14 @@ def load_rows(target: Tensor, source: StoredTensor | Tensor, name: str) -> None:
     if stored != tuple(target.shape):
         raise ConfigError(f"{name} has shape {stored} where it is read and {tuple(target.shape)} in the network.")
     if isinstance(target, DTensor):
-        target.to_local().copy_(own_rows(target, source))
+        target.to_local().copy_(own_rows(source, target.device_mesh, target.placements))
     else:
         target.copy_(source.whole() if isinstance(source, StoredTensor) else source)
 
 
-def own_rows(like: DTensor, source: StoredTensor | Tensor) -> Tensor:
-    """Return the rows of ``source`` that this process holds of ``like``."""
-    shape, offset = compute_local_shape_and_global_offset(like.shape, like.device_mesh, like.placements)
+def own_rows(source: StoredTensor | Tensor, mesh: DeviceMesh, placements: Sequence[Placement]) -> Tensor:
+    """Return what this process holds of ``source`` when it is divided as ``placements`` say."""
+    shape, offset = compute_local_shape_and_global_offset(tuple(source.shape), mesh, placements)
     if not shape:
         return source.whole() if isinstance(source, StoredTensor) else source
     start, stop = offset[0], offset[0] + shape[0]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
+import torch.utils._pytree as pytree
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -56,6 +58,7 @@ def shard(module: nn.Module, plan: ShardingPlan, options: FsdpOptions, mesh: Dev
         found += len(blocks)
         for block in blocks:
             _fully_shard(block, reshard_after_forward=options.shard == "full", **settings)
+        network.register_forward_hook(_show_outputs)  # before FSDP's own hook, which looks into what it gets
         # The outermost weights are needed first in backward: None keeps them gathered until then.
         _fully_shard(network, reshard_after_forward=None if options.shard == "full" else False, **settings)
         _prefetch(blocks, options.prefetch)
@@ -134,6 +137,25 @@ def _prefetch(blocks: list[nn.Module], count: int) -> None:
             block.set_modules_to_forward_prefetch(following)
         if before := sharded[max(index - count, 0) : index][::-1]:
             block.set_modules_to_backward_prefetch(before)
+
+
+def _show_outputs(network: nn.Module, _inputs: object, output: object) -> None:
+    """Let FSDP find the tensors in a dataclass: it follows their gradients, and without any it would reduce none.
+
+    Raises:
+        ConfigError: if a network that is trained returns no tensor with a gradient that FSDP can find.
+    """
+    if is_dataclass(output) and type(output) not in pytree.SUPPORTED_NODES:
+        pytree.register_dataclass(type(output))
+    if not torch.is_grad_enabled() or not any(parameter.requires_grad for parameter in network.parameters()):
+        return
+    found = (leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor))
+    if not any(leaf.requires_grad for leaf in found):
+        raise ConfigError(
+            f"{type(network).__name__} returns {type(output).__name__}, in which no tensor with a gradient is found, "
+            "so its gradients would not be summed over processes. Return a tensor, a tuple, a dict or a dataclass of "
+            "tensors from forward, or use --trainer.strategy ddp."
+        )
 
 
 def _refuse_loose_parameters(module: nn.Module) -> None:

@@ -43,6 +43,7 @@ class WithMeanRow(StoredTensor):
     """A table with one row more, the mean of the others, as ``load_base`` adds it for ``<|audio|>``."""
 
     def __init__(self, table: StoredTensor) -> None:
+        self.by_rows = False
         self._table = table
 
     @property
