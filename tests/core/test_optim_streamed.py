@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 
+import bitsandbytes
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -12,7 +13,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from tts_train.errors import ConfigError
-from tts_train.optim import OptimizerOptions, ScheduleOptions, StreamedOptimizer, build_optimizer, build_schedule
+from tts_train.optim import (
+    OptimizerOptions,
+    ScheduleOptions,
+    StreamedOptimizer,
+    build_optimizer,
+    build_schedule,
+    parameter_groups,
+)
 from tts_train.optim import streamed as streamed_module
 from tts_train.optim.rounding import round_stochastically
 
@@ -59,12 +67,20 @@ def options(name="adamw", **changes):
     return OptimizerOptions(name=name, lr=1e-3, weight_decay=0.1, **changes)
 
 
+def reference(net, name):
+    """Return the library's own optimiser."""
+    kind = {"adamw8bit": bitsandbytes.optim.AdamW8bit, "lion8bit": bitsandbytes.optim.Lion8bit}.get(name)
+    groups = parameter_groups(net, options(name))
+    return kind(groups, lr=1e-3, betas=(0.9, 0.999)) if kind else torch.optim.AdamW(groups, lr=1e-3, fused=True)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("how", [{"in_backward": True}, {"offload": True}, {"in_backward": True, "offload": True}])
 def test_when_and_where_a_step_is_taken_changes_no_bit(monkeypatch, name, how, dtype):
     monkeypatch.setattr(streamed_module, "PIECE", 1024)
-    expected, _ = train(options(name), dtype=dtype)
+    expected = Net(dtype)
+    train(None, net=expected, optimizer=reference(expected, name))
     found, optimizer = train(options(name, **how), dtype=dtype)
     assert isinstance(optimizer, StreamedOptimizer)
     assert_same_bits(found, expected)

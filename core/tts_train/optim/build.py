@@ -15,13 +15,11 @@ from tts_train.optim.refusals import refuse_for_parameters, refuse_for_trainer
 from tts_train.optim.rules import AdamWRule, EightBitRule, import_bitsandbytes
 from tts_train.optim.streamed import StreamedOptimizer
 
-_BITS = {"adamw8bit": "AdamW8bit", "paged_adamw8bit": "PagedAdamW8bit", "lion8bit": "Lion8bit"}
-
 
 def build_optimizer(module: nn.Module, options: OptimizerOptions) -> Optimizer:
     """Build the optimiser of ``module``'s trainable parameters, each in one group: decayed or not.
 
-    An 8-bit optimiser of sharded parameters steps each process's own shard.
+    An 8-bit optimiser steps one parameter after the other, of sharded ones this process's own shard.
 
     Raises:
         ConfigError: if nothing is trainable, or the optimiser cannot run here, on these parameters, or with the
@@ -32,10 +30,10 @@ def build_optimizer(module: nn.Module, options: OptimizerOptions) -> Optimizer:
         raise ConfigError("Nothing is trainable: every parameter is frozen, so there is nothing to optimise.")
     parameters = [parameter for group in groups for parameter in group["params"]]
     refuse_for_parameters(parameters, options)
-    if options.streamed or (options.name in _BITS and any(isinstance(one, DTensor) for one in parameters)):
+    if options.streamed or options.name in ("adamw8bit", "lion8bit"):
         return _streamed(module, groups, options)
-    if options.name in _BITS:
-        return _eight_bit(groups, options)
+    if options.name == "paged_adamw8bit":
+        return _paged(groups, options)
     if options.name == "adafactor":
         return torch.optim.Adafactor(groups, lr=options.lr, weight_decay=0.0)
     optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, eps=options.eps, fused=True)
@@ -59,20 +57,16 @@ def parameter_groups(module: nn.Module, options: OptimizerOptions) -> list[dict[
 
 
 def _streamed(module: nn.Module, groups: list[dict[str, Any]], options: OptimizerOptions) -> StreamedOptimizer:
-    if options.name not in STREAMABLE:
+    refuse_for_trainer(module, options, sharded=isinstance(groups[0]["params"][0], DTensor))
+    return StreamedOptimizer(groups, AdamWRule() if options.name == "adamw" else EightBitRule(options.name), options)
+
+
+def _paged(groups: list[dict[str, Any]], options: OptimizerOptions) -> Optimizer:
+    if any(isinstance(parameter, DTensor) for group in groups for parameter in group["params"]):
         raise ConfigError(
-            f"--model.optimizer.name {options.name} cannot step parameters that are sharded over processes; "
+            "--model.optimizer.name paged_adamw8bit cannot step parameters that are sharded over processes; "
             f"use one of {', '.join(STREAMABLE)}."
         )
-    refuse_for_trainer(module, options, sharded=isinstance(groups[0]["params"][0], DTensor))
-    rule = AdamWRule() if options.name == "adamw" else EightBitRule(options.name)
-    return StreamedOptimizer(groups, rule, options)
-
-
-def _eight_bit(groups: list[dict[str, Any]], options: OptimizerOptions) -> Optimizer:
-    numbers: dict[str, Any] = {"lr": options.lr, "betas": options.betas}
-    if options.name != "lion8bit":
-        numbers["eps"] = options.eps
-    kinds = import_bitsandbytes(options.name).optim
-    optimizer: Optimizer = getattr(kinds, _BITS[options.name])(groups, **numbers)
+    paged = import_bitsandbytes(options.name).optim.PagedAdamW8bit
+    optimizer: Optimizer = paged(groups, lr=options.lr, betas=options.betas, eps=options.eps)
     return optimizer

@@ -41,7 +41,7 @@ class OptimizerOptions:
     clip_value: float | None = None
     """With ``in_backward``: hold every gradient between plus and minus this."""
     rounding: Rounding = "nearest"
-    """How a step's result becomes a bfloat16 weight (bf16-true): ``nearest`` loses changes below 1/256 of the weight;
+    """How a step's result becomes a bfloat16 weight (bf16-true): ``nearest`` loses changes below 1/512 of the weight;
     ``stochastic`` rounds up or down so that they are kept on average; ``master`` keeps the weights in float32 beside
     it (4 bytes a parameter). With the last two adamw's states are float32."""
     offload: bool = False
