@@ -29,6 +29,9 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "unknown_phone": "A phone is not in the phoneme table; correct it or remove the row.",
         "unreadable_text": "A character has no reading in the row's language; spell it out or correct the language.",
         "unsupported_script": "The text is in a script that the backend does not speak; remove the row.",
+        # Features that another tool made
+        "bad_features": "A stored feature does not fit the row; make it again.",
+        "missing_features": "A stored feature that is needed is not there; make it again.",
         # The audio
         "clipped": "The recording is overdriven; record it again at a lower level.",
         "decode_crash": "The file kills the decoder; it is damaged or hostile, get another copy.",

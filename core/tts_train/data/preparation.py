@@ -113,11 +113,23 @@ class ShardedPrepare(PrepareJob):
         chunks = cut(kept_utterances(corpus, ledger), size=self.shard_rows, key=lambda row: row.id)
         began = time.monotonic()
         done = list(self._progress(self._results(encoding.work, chunks), ledger, total=census.rows))
+        return self._finish(encoding.store, encoding.settings, ledger, done, started=started, began=began)
+
+    def _finish(
+        self,
+        store: ShardStore,
+        settings: Mapping[str, Any],
+        ledger: Ledger,
+        done: Sequence[Done],
+        *,
+        started: float,
+        began: float,
+    ) -> dict[str, Any]:
         ended = time.monotonic()
         ledger.write_dropped(self.out / "dropped.jsonl")
         ledger.enforce(self.max_dropped)
         report = {**ledger.report(), **self.facts(done)}
-        index = encoding.store.finish([one.shard for one in done], settings=encoding.settings, report=report)
+        index = store.finish([one.shard for one in done], settings=settings, report=report)
         tokens = {"tokens": index["lengths"]["total"], "hash": index["hash"], "out": str(self.out)}
         return {**report, **tokens, **_work_done(done, ended - began), "seconds": round(ended - started, 2)}
 

@@ -48,6 +48,9 @@ SCHEMA = pa.schema(
     ]
 )
 
+MAX_CHARACTERS = 510
+"""Of one stretch of Chinese: what its network has positions for."""
+
 TOGETHER = SAMPLE_RATE * 300
 """Samples that are read before their features are computed: 38 MB, and enough clips of like length for batches."""
 
@@ -119,6 +122,8 @@ def _hear(row: Utterance | TokenRow, limits: Limits, options: EncodeOptions, roo
         raise TextRejected("bad_row", "it holds token ids, and this backend needs a recording and its text")
     # The text is the cheaper of the two, and as likely to be refused.
     said = front_end(options.version, options.language).speak(row.text, row.language)
+    if any(_has_features(part) and len(part.norm_text) > MAX_CHARACTERS for part in said.parts):
+        raise AudioRejected("text_too_long", f"more than {MAX_CHARACTERS} characters in one stretch of Chinese")
     audio = read_utterance(row, sample_rate=SAMPLE_RATE, root=root, limits=limits)
     wave = torch.from_numpy(audio.samples)
     if fault := clip_fault(wave):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tts_train.data.preparation import Census, Encoding, ShardedPrepare, optional_decoders
 from tts_train.jobs import Report
 
 if TYPE_CHECKING:
     from tts_train.corpus import Corpus
-    from tts_train_gpt_sovits.chunk import EncodeOptions
+    from tts_train_gpt_sovits.chunk import EncodeOptions, Sources
 
 Version = Literal["v1", "v2", "v3", "v4", "v2Pro", "v2ProPlus"]
 
@@ -41,6 +42,8 @@ class GptSovitsPrepare(ShardedPrepare):
     """Network of the speaker vectors of the Pro versions, if it is elsewhere."""
     keep_ssl: bool = False
     """Keep the speech features too (280 MB an hour): for training the quantizer, and for ``--experiment``."""
+    remake: bool = False
+    """Make the features of an experiment folder of upstream's anew from its audio, rather than take them over."""
     experiment: Path | None = None
     """Also write upstream's experiment folder (``2-name2text.txt``, ``4-cnhubert`` and so on) here."""
     min_seconds: float = 0.6
@@ -58,7 +61,39 @@ class GptSovitsPrepare(ShardedPrepare):
             return report
         from tts_train_gpt_sovits.experiment import write_prepared
 
-        return {**report, "experiment": str(self.experiment), "files": write_prepared(self.experiment, self.out)}
+        return {**report, "experiment": str(self.experiment), "clips": write_prepared(self.experiment, self.out)}
+
+    def _prepare(self) -> dict[str, Any]:
+        from tts_train_gpt_sovits.experiment.adopt import is_experiment
+
+        if not self.remake and self.corpus_format in ("auto", "experiment") and is_experiment(self.corpus):
+            return self._take_over()
+        return super()._prepare()
+
+    def _take_over(self) -> dict[str, Any]:
+        """Use every feature of an experiment folder as it is."""
+        from tts_train.corpus import Ledger
+        from tts_train_gpt_sovits.encode import open_store
+        from tts_train_gpt_sovits.experiment.adopt import adopt_rows, check_tokens
+        from tts_train_gpt_sovits.sovits.semantic import SemanticTokens
+
+        started = time.monotonic()
+        sources = self._sources()
+        tokens = SemanticTokens.load(sources.sovits)
+        check_tokens(self.corpus, self.version, tokens)
+        store, ledger = open_store(self.out), Ledger()
+        began = time.monotonic()
+        rows = adopt_rows(
+            self.corpus, store, ledger, version=self.version, keep_ssl=self.keep_ssl, shard_rows=self.shard_rows
+        )
+        settings = {
+            "version": self.version,
+            "quantizer": tokens.fingerprint,
+            "sovits": sources.sovits,
+            "models": self.models,
+            "taken_from": str(self.corpus),
+        }
+        return self._finish(store, settings, ledger, list(rows), started=started, began=began)
 
     def encoding(self, corpus: Corpus, census: Census) -> Encoding:
         """Say by which networks, tables and front end."""
@@ -73,17 +108,9 @@ class GptSovitsPrepare(ShardedPrepare):
         from tts_train.devices import choose_device, own_device
         from tts_train_gpt_sovits.chunk import EncodeOptions
         from tts_train_gpt_sovits.encode import front_end, networks_on
-        from tts_train_gpt_sovits.models import find_sources
         from tts_train_gpt_sovits.sovits.versions import find_version
 
-        sources = find_sources(
-            self.models,
-            self.version,
-            hubert=self.hubert,
-            sovits=self.sovits,
-            bert=self.bert,
-            speaker=self.speaker_net,
-        )
+        sources = self._sources()
         device = choose_device(self.device)
         networks = networks_on(
             sources,
@@ -106,6 +133,12 @@ class GptSovitsPrepare(ShardedPrepare):
             decoders=optional_decoders(),
             device=device,
         )
+
+    def _sources(self) -> Sources:
+        from tts_train_gpt_sovits.models import find_sources
+
+        given = {"hubert": self.hubert, "sovits": self.sovits, "bert": self.bert, "speaker": self.speaker_net}
+        return find_sources(self.models, self.version, **given)
 
 
 def _speaks_chinese(census: Census, default: str | None) -> bool:
