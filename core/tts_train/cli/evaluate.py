@@ -48,11 +48,12 @@ class EvalOptions:
 
 def run(verb: str, words: list[str]) -> int:
     """Compare the sources; the table goes to stderr, the report to stdout."""
-    chosen = select_by_source(select(words, configs=False)).load(for_job="synth")
+    selection = select_by_source(select(words, configs=False))
+    chosen = selection.load(for_job="synth")
     if chosen.stage.synth is None:
         raise ConfigError(f"Stage {chosen.stage.name!r} of backend {chosen.backend.name!r} has no voice to evaluate.")
     job_class = resolve(chosen.stage.synth)
-    sources, options, voice, as_json = _parse(verb, words, job_class)
+    sources, options, voice, as_json = _parse(verb, selection.rest, job_class)
     _require_one_stage(sources, chosen)
     report = _evaluate(_jobs(sources, options, voice, job_class), options, chosen, seed=voice["seed"])
     print_report(report if as_json else {name: report[name] for name in _SHOWN}, as_json=as_json)
@@ -72,8 +73,7 @@ def _parse(
     parser.add_class_arguments(EvalOptions, None)
     parser.add_class_arguments(job_class, None, skip=_SPOKEN | own)
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object, last on stdout")
-    rest = select(words, configs=False).rest
-    values = parser.instantiate(parser.parse_args(with_underscores(list(rest)))).as_dict()
+    values = parser.instantiate(parser.parse_args(with_underscores(list(words)))).as_dict()
     as_json, sources = bool(values.pop("json")), values.pop("sources")
     options = EvalOptions(**{name: values.pop(name) for name in own})
     if options.sentences < 1:
@@ -110,14 +110,15 @@ def _jobs(
 
 def _labels(sources: Sequence[str]) -> list[str]:
     """Name sources by their last parts, as many of them as tell them apart."""
-    from tts_train.eval.speaking import BASE, CEILING, RECORDING
+    from tts_train.eval.speaking import BASE, CEILING, RECORDING, folder_name
 
     if len(set(sources)) < len(sources):
         raise ConfigError("A source is named twice. Give each once.")
     paths = [Path(source).parts for source in sources]
     for length in range(1, max(map(len, paths)) + 1):
         labels = ["/".join(parts[-length:]) for parts in paths]
-        if len(set(labels)) == len(labels) and not {RECORDING, CEILING, BASE} & set(labels):
+        folders = {folder_name(label) for label in labels}
+        if len(folders) == len(labels) and not {RECORDING, CEILING, BASE} & folders:
             return labels
     return [f"source {number}" for number in range(1, len(sources) + 1)]
 

@@ -10,6 +10,7 @@ from typing import Any
 from tts_train.data.shards import PreparedSet, is_prepared
 from tts_train.data.split import split
 from tts_train.run.checkpoint import open_checkpoint
+from tts_train.run.checkpoint_io import MANIFEST
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def learned_by(source: Path) -> Learned | None:
     Raises:
         DataError: if a checkpoint is damaged.
     """
-    if not source.is_dir() or not ((source / "checkpoints").is_dir() or (source / "MANIFEST.json").is_file()):
+    if not source.is_dir() or not ((source / "checkpoints").is_dir() or (source / MANIFEST).is_file()):
         return None
     section: Mapping[str, Any] = open_checkpoint(source).card.config.get("data") or {}
     data = section.get("init_args", section)

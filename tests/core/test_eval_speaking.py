@@ -1,0 +1,82 @@
+"""Any stage that speaks can be compared: with jobs that know nothing of many lines, codecs or failures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.core.eval_sounds import clip
+from tts_train.errors import DataError
+from tts_train.eval.clipping import Clipping
+from tts_train.eval.evaluation import evaluate
+from tts_train.eval.sentences import Sentence
+from tts_train.eval.speaking import folder_name, say_all
+from tts_train.eval.timing import Duration
+from tts_train.jobs import Line, SynthJob
+
+
+@dataclass(kw_only=True)
+class Hum(SynthJob):
+    """Hums for as long as the text is, and says nothing to a text in capitals."""
+
+    pitch: float = 200.0
+
+    def run(self):
+        if self.text.isupper():
+            raise DataError(f"Nothing was spoken: {self.text}")
+        time = np.arange(1600 * len(self.text)) / 16_000
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(self.out, 0.3 * np.sin(2 * np.pi * self.pitch * time + self.seed), 16_000)
+        return {"path": str(self.out)}
+
+
+def sentence(number: int, text: str, language: str = "en") -> Sentence:
+    return Sentence(
+        name=f"s{number:02d}", id=f"{number:016x}", text=text, speaker=None, language=language, learned=None,
+        recording=clip(number),
+    )  # fmt: skip
+
+
+def job(**options) -> Hum:
+    return Hum(source=Path("hum"), text="-", out=Path("-"), **options)
+
+
+def test_a_job_speaks_many_lines_one_by_one(tmp_path):
+    lines = [Line(text=text, out=tmp_path / f"{text}.wav", seed=seed) for seed, text in enumerate(["a", "B", "cc"])]
+    reports = list(job().speak_all(lines))
+    assert ["error" in report for report in reports] == [False, True, False]
+    assert [soundfile.info(tmp_path / f"{text}.wav").frames for text in ("a", "cc")] == [1600, 3200]
+    assert not (tmp_path / "B.wav").exists()
+    assert job().round_trip([]) is False
+
+
+def test_a_sentence_without_sound_is_counted_and_bears_on_no_figure(tmp_path):
+    sentences = [sentence(1, "well"), sentence(2, "NOT"), sentence(3, "so", "fr")]
+    jobs = {"low": job(), "high": job(pitch=400)}
+    report = evaluate(
+        jobs, sentences, [Duration(), Clipping()], out=tmp_path, seed=5, missing={"recognition": "no model"}
+    )
+    assert report["failed"] == {"low": 1, "high": 1}
+    assert list(report["scores"]) == ["recording", "low", "high"], "no codec, no ceiling"
+    assert report["scores"]["low"]["all"]["clipped"]["n"] == 2
+    assert report["scores"]["low"]["fr"]["clipped"] == {"n": 1, "mean": 0.0, "low": None, "high": None}
+    assert report["differences"]["high"]["duration_ratio"]["mean"] == pytest.approx(0, abs=0.02)
+    assert report["held_out"] == {"unknown": 3}
+    page = (tmp_path / "scores.md").read_text(encoding="utf-8")
+    assert "low: 1 sentences gave no sound." in page
+    assert "Not measured: recognition (no model)." in page
+    assert sorted(path.name for path in (tmp_path / "audio" / "low").iterdir()) == ["s01.wav", "s03.wav"]
+
+
+def test_a_source_that_says_nothing_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"hum said none of 1 sentences. The first: Nothing was spoken: NO"):
+        say_all({"hum": job()}, [sentence(1, "NO")], out=tmp_path, seed=0)
+
+
+def test_folders_have_plain_names():
+    assert folder_name("unsloth/orpheus-3b-0.1-ft") == "unsloth-orpheus-3b-0.1-ft"
+    assert folder_name("../..") == "source"
