@@ -77,7 +77,7 @@ def _time(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _memory(task: dict[str, Any]) -> dict[str, Any]:
-    """Take two optimiser steps, the first of which makes the optimiser's state, and return how far they raised the process's largest size, in MiB."""
+    """Return how far two optimiser steps, the first of which makes its state, raise the process's peak size in MiB."""
     import torch  # noqa: F401 - libraries count for neither side
 
     import tts_train_gpt_sovits.gpt.module  # noqa: F401

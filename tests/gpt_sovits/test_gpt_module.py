@@ -113,6 +113,14 @@ def test_pairs_are_unpacked_as_they_were(prepared):
             assert padded.text_lengths[i] == len(each.phonemes)
 
 
+@pytest.mark.parametrize("pairs", ["none", "made"])
+@pytest.mark.parametrize("size", [2, 300, 2047])
+def test_a_made_up_batch_is_as_full_as_asked(pairs, size):
+    batch = GptData("nowhere", pairs=pairs).sample_batch(size)
+    assert len(batch["phonemes"]) + sum(batch["counts"]) - len(batch["counts"]) == size
+    assert ("rejected_targets" in batch) is (pairs == "made")
+
+
 def test_it_starts_from_an_exported_file(tmp_path):
     config = GptConfig(width=32, heads=2, layers=2)
     network = GptNetwork(config)

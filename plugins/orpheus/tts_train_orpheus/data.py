@@ -11,7 +11,6 @@ from torch.utils.data import ConcatDataset
 
 from tts_train.data.module import AUTO, PlannedDataModule
 from tts_train.data.plan import Plan, batches_for, bucket, fill_share, in_order, pack
-from tts_train.data.split import split
 from tts_train.errors import ConfigError
 from tts_train_orpheus.batch import Document, TokenBatch, pack_documents, pad_documents
 from tts_train_orpheus.shapes import UTTERANCE_TOKENS, sample_documents
@@ -82,7 +81,7 @@ class OrpheusData(PlannedDataModule):
             return
         rows = self._open(self.path)
         only = self.loss_on == "speech"
-        train, held = split(rows.ids, 0.0 if self.val_path else self.val_share, speakers=rows.speakers, seed=self.seed)
+        train, held = rows.divide(0.0 if self.val_path else self.val_share, seed=self.seed)
         self._speech = rows.take(train, speech_only=only)
         self._held = rows.take(held, speech_only=only) if held else None
         if self.val_path:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from tts_train.data.shards import PREPARE, PreparedSet
+from tts_train.data.usable import UsableRows
 from tts_train.errors import DataError
 from tts_train_orpheus.batch import Document
 from tts_train_orpheus.chunk import KIND
@@ -32,16 +33,11 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class TokenRows:
+class TokenRows(UsableRows):
     """All usable rows of a set: which they are, and how much of each is used."""
 
-    prepared: PreparedSet
-    rows: NDArray[np.int64]
-    """Indices into the set."""
     sizes: NDArray[np.int64]
     """Tokens used of each row; less than the row has if it is cut."""
-    left_out: Counter[str]
-    """Rows that are not used, by reason."""
 
     @classmethod
     def open(cls, path: Path | str, *, max_tokens: int, on_too_long: TooLong) -> TokenRows:
@@ -67,19 +63,7 @@ class TokenRows:
         rows = np.array([row for row in range(len(prepared)) if row not in dropped], dtype=np.int64)
         if not len(rows):
             raise DataError(_empty_message(prepared, max_tokens))
-        return cls(prepared, rows, sizes[rows], left_out)
-
-    @property
-    def ids(self) -> list[str]:
-        """Utterance ids."""
-        ids = self.prepared.ids
-        return [ids[row] for row in self.rows.tolist()]
-
-    @property
-    def speakers(self) -> list[str | None]:
-        """The speaker of each row."""
-        speakers = self.prepared.speakers
-        return [speakers[row] for row in self.rows.tolist()]
+        return cls(prepared, rows, left_out, sizes[rows])
 
     def take(self, places: Sequence[int], *, speech_only: bool) -> TokenSet:
         """Return some of the rows as a data set."""

@@ -11,7 +11,6 @@ import numpy as np
 from tts_train.data import plan
 from tts_train.data.module import PlannedDataModule
 from tts_train.data.plan import Plan
-from tts_train.data.split import split
 from tts_train.errors import ConfigError
 from tts_train_gpt_sovits.gpt.batches import (
     CODES_PER_SECOND,
@@ -22,7 +21,7 @@ from tts_train_gpt_sovits.gpt.batches import (
 )
 from tts_train_gpt_sovits.gpt.packing import PackedBatch, Utterance, pack
 from tts_train_gpt_sovits.gpt.rehearsal import RehearsalOptions, mix
-from tts_train_gpt_sovits.gpt.rows import GptRows, GptSource, Laps, Pairs
+from tts_train_gpt_sovits.gpt.rows import GptRows, GptSource, Laps, Pairs, sample_utterances
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +84,7 @@ class GptData(PlannedDataModule):
         if self._about:
             return
         source = self._open(self.path)
-        train, held = self._divide(source, 0.0 if self.val_path else self.val_share)
+        train, held = source.divide(0.0 if self.val_path else self.val_share, seed=self.seed)
         other = self._open(self.val_path) if self.val_path else source
         source.check_alike(other)
         places = range(len(other.rows)) if self.val_path else held
@@ -137,6 +136,10 @@ class GptData(PlannedDataModule):
         """Join utterances to a batch."""
         return pack(rows)
 
+    def sample_batch(self, size: int) -> PackedBatch:
+        """Return made-up utterances of usual length, ``size`` phonemes and codes in all, in pairs where data are."""
+        return pack(sample_utterances(size, pairs=self.pairs != "none"))
+
     def describe(self) -> Mapping[str, object]:
         """Return hash, rows and tokens, for the run's record."""
         return {**self._about, "batches_per_epoch": len(self.train_plan(0))}
@@ -144,16 +147,13 @@ class GptData(PlannedDataModule):
     def _open(self, path: str) -> GptSource:
         return GptSource.open(path, self.filter, max_tokens=self.max_tokens)
 
-    def _divide(self, source: GptSource, share: float) -> tuple[list[int], list[int]]:
-        return split(source.ids, share, speakers=source.speakers, seed=self.seed)
-
     def _rehearsed(self, source: GptSource) -> tuple[list[GptRows], list[GptRows]]:
         """Return the rehearsal rows for training and for validation; none without a second set."""
         if not self.rehearsal.path:
             return [], []
         other = self._open(self.rehearsal.path)
         source.check_alike(other)
-        train, held = self._divide(other, self.rehearsal.val_share)
+        train, held = other.divide(self.rehearsal.val_share, seed=self.seed)
         _log.info("%d utterances of %s for rehearsal, %d held out.", len(train), self.rehearsal.path, len(held))
         return [GptRows(other, train, rehearsed=True)], [GptRows(other, held, rehearsed=True)]
 

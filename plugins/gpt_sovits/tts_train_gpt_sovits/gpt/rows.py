@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tts_train.data.shards import PreparedSet
+from tts_train.data.usable import UsableRows
 from tts_train.errors import DataError
 from tts_train_gpt_sovits.gpt.batches import FilterOptions, refusal
-from tts_train_gpt_sovits.gpt.dpo import corrupt, draw_corruption
+from tts_train_gpt_sovits.gpt.dpo import Corruption, corrupt, draw_corruption
 from tts_train_gpt_sovits.gpt.packing import BERT_WIDTH, Utterance
 
 COLUMNS = ("id", "phonemes", "codes", "bert", "rejected")
@@ -27,22 +28,22 @@ COLUMNS = ("id", "phonemes", "codes", "bert", "rejected")
 Pairs: TypeAlias = Literal["none", "made", "stored"]
 """``made`` corrupts each utterance's codes anew every epoch; ``stored`` takes the column ``rejected``."""
 
+_USUAL = 160
+"""Phonemes and codes of a usual clip, of 5 seconds."""
+_FEWEST_PHONEMES = 32
+_CODES = 1024
+
 
 @dataclass(frozen=True)
-class GptSource:
-    """The rows of a prepared set that can be used."""
+class GptSource(UsableRows):
+    """The rows of a prepared set that can be used, and how long each is."""
 
-    prepared: PreparedSet
-    rows: NDArray[np.int64]
-    """Indices into the set."""
     lengths: NDArray[np.int64]
     """Phonemes and codes of each."""
     codes: NDArray[np.int64]
     """Codes of each."""
     languages: list[str | None]
     """The language of each, None where the set does not say."""
-    left_out: Counter[str]
-    """Rows that are not used, by reason."""
 
     @classmethod
     def open(cls, path: str, options: FilterOptions, *, max_tokens: int) -> GptSource:
@@ -68,17 +69,7 @@ class GptSource:
         known = "language" in prepared.rows.names
         named = prepared.rows.column("language").to_pylist() if known else [None] * len(prepared)
         languages = [named[row] for row in rows.tolist()]
-        return cls(prepared, rows, (phonemes + codes)[rows], codes[rows], languages, left_out)
-
-    @property
-    def ids(self) -> list[str]:
-        """Utterance ids."""
-        return [self.prepared.ids[row] for row in self.rows.tolist()]
-
-    @property
-    def speakers(self) -> list[str | None]:
-        """The speaker of each row."""
-        return [self.prepared.speakers[row] for row in self.rows.tolist()]
+        return cls(prepared, rows, left_out, (phonemes + codes)[rows], codes[rows], languages)
 
     def check_alike(self, other: GptSource) -> None:
         """Refuse another set whose numbers mean something else.
@@ -170,6 +161,23 @@ class Laps(Dataset[Utterance]):
         lap, row = divmod(index, len(self))
         part = bisect_right(self._starts, row) - 1
         return self.parts[part].read(row - self._starts[part], lap)
+
+
+def sample_utterances(tokens: int, *, pairs: bool) -> list[Utterance]:
+    """Return made-up utterances, a quarter of their tokens phonemes, ``tokens`` (2 or more) in all.
+
+    Rejected codes leave out a third, as made ones do on average.
+    """
+    count = max(1, round(tokens / _USUAL))
+    sizes = [tokens // count + (place < tokens % count) for place in range(count)]
+    found = []
+    for size in sizes:
+        phonemes = torch.arange(max(1, size // 4)) % _FEWEST_PHONEMES
+        codes = torch.arange(max(1, size - len(phonemes))) % _CODES
+        rejected = corrupt(codes, Corruption("lost", len(codes) // 3, 2 * len(codes) // 3)) if pairs else None
+        bert = torch.zeros(len(phonemes), BERT_WIDTH)
+        found.append(Utterance(phonemes=phonemes, codes=codes, bert=bert, rejected=rejected))
+    return found
 
 
 def _bert(row: Mapping[str, Any], prepared: PreparedSet) -> Tensor | None:
