@@ -14,7 +14,7 @@ from tts_train.errors import ConfigError
 from tts_train_gpt_sovits.files import s1_config, write_s1
 from tts_train_gpt_sovits.gpt.base import TinyOptions, load_base
 from tts_train_gpt_sovits.gpt.data import GptData
-from tts_train_gpt_sovits.gpt.module import GptModule
+from tts_train_gpt_sovits.gpt.module import GptModule, ScaledAdamOptions
 from tts_train_gpt_sovits.gpt.names import config_to_upstream, to_upstream
 from tts_train_gpt_sovits.gpt.scaled_adam import ScaledAdam
 
@@ -125,3 +125,11 @@ def test_more_accumulation_than_batches_is_said(tmp_path, caplog):
         trainer.fit(GptModule(), data)
     assert "one optimiser step" in caplog.text
     assert trainer.global_step == 2
+
+
+def test_the_rate_that_upstream_hides_can_be_set(tmp_path):
+    data = GptData(write_set(tmp_path / "rows.parquet"), max_tokens=300)
+    module = GptModule(scaled_adam=ScaledAdamOptions(lr=0.02, later_lr=0.001))
+    assert fit(module, data, tmp_path, 2).optimizers[0].param_groups[0]["lr"] == pytest.approx(0.001)
+    with pytest.raises(ConfigError, match="later_lr"):
+        ScaledAdamOptions(later_lr=0.0)

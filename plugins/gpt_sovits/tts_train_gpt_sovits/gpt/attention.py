@@ -29,7 +29,7 @@ def attend_spans(query: Tensor, key: Tensor, value: Tensor, spans: Sequence[Span
         (N, heads * channels).
     """
     if dropout and query.device.type == "cpu":
-        done: Tensor = _Dropped.apply(query, key, value, spans, dropout)
+        done: Tensor = _Dropped.apply(query, key, value, spans, dropout)  # type: ignore[no-untyped-call]
         return done.flatten(1)
     pieces = []
     for span in spans:
@@ -131,7 +131,7 @@ def _heads(tensor: Tensor, ranges: Sequence[tuple[int, int]]) -> Tensor:
 def _scatter(total: Tensor, added: Tensor, ranges: Sequence[tuple[int, int]]) -> None:
     """Add (heads, tokens, channels) to the tokens that `_heads` took."""
     sizes = [end - start for start, end in ranges]
-    for (start, end), piece in zip(ranges, added.transpose(0, 1).split(sizes), strict=True):
+    for (start, end), piece in zip(ranges, torch.split(added.transpose(0, 1), sizes), strict=True):
         total[start:end] += piece
 
 

@@ -20,7 +20,7 @@ from tts_train_gpt_sovits.gpt.packing import PackedBatch
 from tts_train_gpt_sovits.gpt.padded import padded_forward, unpack
 from tts_train_gpt_sovits.gpt.restore import DESCRIPTION, PREFIX, check_names, load_initial
 from tts_train_gpt_sovits.gpt.scaled_adam import ScaledAdam
-from tts_train_gpt_sovits.gpt.schedule import build_upstream_schedule
+from tts_train_gpt_sovits.gpt.schedule import LOCKED_RATE, build_upstream_schedule
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -32,12 +32,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ScaledAdamOptions:
-    """Upstream's optimiser; its rate is ``lr`` on the first step and 0.002 on every later one."""
+    """Upstream's optimiser and its rates as they work: known recipes depend on them."""
 
     lr: float = 0.01
     """Rate of the first step, relative to a tensor's root mean square."""
+    later_lr: float = LOCKED_RATE
+    """Rate of every later step. Upstream's configuration writes down a warm-up and a cosine, and this is what runs."""
     clip_update: bool = False
     """Clip the main step too, which upstream means to and does not."""
+
+    def __post_init__(self) -> None:
+        if min(self.lr, self.later_lr) <= 0:
+            raise ConfigError(
+                f"--model.scaled_adam.lr and later_lr must be above 0, not {self.lr} and {self.later_lr}."
+            )
 
 
 class GptModule(LightningModule):
@@ -196,7 +204,7 @@ class GptModule(LightningModule):
         options = self.scaled_adam
         scaled = ScaledAdam(self._built.parameters(), lr=options.lr, clip_update=options.clip_update)
         done = self._continue(scaled) if self.continue_optimizer else 0
-        locked = build_upstream_schedule(scaled, done=done)
+        locked = build_upstream_schedule(scaled, later=options.later_lr, done=done)
         return {"optimizer": scaled, "lr_scheduler": {"scheduler": locked, "interval": "step"}}
 
     def count_work(self, batch: PackedBatch) -> dict[str, float]:

@@ -233,5 +233,5 @@ def _scaled(gradients: list[Tensor], factor: float | Tensor) -> list[Tensor]:
 
 def _rms(members: list[Tensor]) -> Tensor:
     """Return the root mean square of each (n, 1, ..)."""
-    norms = torch.stack(torch._foreach_norm(members)) / members[0].numel() ** 0.5
+    norms: Tensor = torch.stack(torch._foreach_norm(members)) / members[0].numel() ** 0.5
     return norms.view(-1, *(1 for _ in members[0].shape))

@@ -45,16 +45,17 @@ class UpstreamSchedule:
         return self.lr_end + 0.5 * (1 + math.cos(math.pi * progress)) * (self.lr - self.lr_end)
 
 
-def build_upstream_schedule(optimizer: Optimizer, *, done: int = 0) -> LambdaLR:
-    """Build the schedule as it works, stepped once an optimiser step: the optimiser's rate once, then 0.002.
+def build_upstream_schedule(optimizer: Optimizer, *, later: float = LOCKED_RATE, done: int = 0) -> LambdaLR:
+    """Build the schedule as it works, stepped once an optimiser step: the optimiser's rate once, then ``later``.
 
     Args:
         optimizer: Its groups' ``lr`` is the rate of the first step.
+        later: Rate of every step but the first.
         done: Steps that upstream did before; after the first of them there is no first step to come.
     """
     bases = [group["lr"] for group in optimizer.param_groups]
-    return LambdaLR(optimizer, [_locked(base, done) for base in bases])
+    return LambdaLR(optimizer, [_locked(later / base, done) for base in bases])
 
 
-def _locked(base: float, done: int) -> Callable[[int], float]:
-    return lambda step: 1.0 if step + done == 0 else LOCKED_RATE / base
+def _locked(factor: float, done: int) -> Callable[[int], float]:
+    return lambda step: 1.0 if step + done == 0 else factor
