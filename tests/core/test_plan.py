@@ -15,6 +15,9 @@ from torch.utils.data import DataLoader
 
 from tests.core.allocated import Allocated
 from tts_train.cli import main
+from tts_train.cli.before import check_fits
+from tts_train.cli.parser import TrainingParser
+from tts_train.cli.select import select
 from tts_train.errors import ConfigError
 from tts_train.plan.cards import CARDS, GIB, memory_of
 from tts_train.plan.quantised import QuantisedShape
@@ -24,6 +27,7 @@ from tts_train.plan.shapes import Shapes
 from tts_train.plan.step import Step, run_steps
 from tts_train.plan.target import planned_device, planning_for
 from tts_train.plan.tracker import KINDS, PeakTracker
+from tts_train.run.directory import RunDirectory
 from tts_train.strategies.options import FsdpOptions
 
 MIB = 2**20
@@ -152,16 +156,41 @@ def test_processes_share_what_fsdp_divides():
         nn.Linear(1000, 1000, bias=False), *(nn.Bilinear(100, 100, 100, bias=False) for _ in range(4))
     )
     whole = 4 * sum(parameter.numel() for parameter in module.parameters())
-    one = Step(1, 4 * whole + 800, {**dict.fromkeys(KINDS, 0), "weights": whole, "gradients": whole,
-        "optimizer": 2 * whole, "activations": 800}, 0)  # fmt: skip
-    shared = Division(4, FsdpOptions(), ("Bilinear",)).of(one, module)
-    assert shared.breakdown["weights"] == whole // 4
-    assert shared.breakdown["activations"] == 800
-    assert shared.breakdown["other"] == 4 * (1_000_000 + 2 * 1_000_000), "the rest, and a block in use and one ahead"
-    assert Division(4, FsdpOptions(shard="gradients"), ("Bilinear",)).of(one, module).breakdown["other"] == whole
-    assert Division(4, FsdpOptions(replicas=2), ("Bilinear",)).of(one, module).breakdown["optimizer"] == whole
+    sizes = {**dict.fromkeys(KINDS, 0), "weights": whole, "gradients": whole, "activations": 800}
+    one = Step(1, 2 * whole + 800, sizes, 0)
+    blocks = ("Bilinear",)
+    shared = Division(4, FsdpOptions(), blocks)
+    assert shared.share == 1 / 4
+    assert shared.of(one, module).breakdown["other"] == 4 * 3_000_000, "the rest, and a block in use and one ahead"
+    assert Division(4, FsdpOptions(shard="gradients"), blocks).of(one, module).breakdown["other"] == whole
+    assert Division(4, FsdpOptions(replicas=2), blocks).share == 1 / 2
+    assert Division(4, FsdpOptions(cpu_offload=True), blocks).share == 0
     assert Division(4).of(one, module).peak_bytes == one.peak_bytes + whole, "a bucket for every gradient"
     assert Division().of(one, module) == one
+
+
+def test_a_share_finds_the_moment_that_is_the_peak_of_one_process():
+    alone, shared = (
+        run_steps(Two(), batch, lambda done: None if done else 4096, {"precision": "32-true"}, share=share)[0]
+        for share in (1.0, 0.25)
+    )
+    assert shared.breakdown["weights"] == alone.breakdown["weights"] // 4
+    assert shared.breakdown["activations"] >= alone.breakdown["activations"] > 0
+
+
+def test_fit_refuses_what_cannot_fit_unless_told_to_try(tmp_path, caplog):
+    words = ["--backend", "toy"]
+    selection = select(words)
+    chosen = selection.load()
+    run = RunDirectory(tmp_path / "run")
+    with caplog.at_level("INFO", "tts_train"):
+        check_fits(TrainingParser("fit", chosen, selection.rest), chosen, run, card_bytes=2 * GIB)
+        check_fits(TrainingParser("fit", chosen, ["--plan", "try"]), chosen, run, card_bytes=GIB // 4)
+        check_fits(TrainingParser("fit", chosen, selection.rest), chosen, run, card_bytes=None)
+    said = [record.getMessage() for record in caplog.records if "Plan:" in record.getMessage()]
+    assert [one.split(": ")[-1] for one in said] == ["fits 2.0 GiB.", "does not fit 0.2 GiB."]
+    with pytest.raises(ConfigError, match=r"--data.batch_size than 2.*--plan try"):
+        check_fits(TrainingParser("fit", chosen, selection.rest), chosen, run, card_bytes=GIB // 4)
 
 
 def test_cards_by_memory_and_name():

@@ -31,19 +31,25 @@ _ONE_PROCESS = ("auto", "None")
 _LESS, _TRIES = 0.9, 3
 
 
-def check_fits(parser: TrainingParser, chosen: Chosen, run: RunDirectory) -> None:
+def check_fits(parser: TrainingParser, chosen: Chosen, run: RunDirectory, *, card_bytes: int | None) -> None:
     """Print the plan's verdict on a run that begins on a card, and refuse it where it cannot fit.
 
-    Runs on a CPU, and those that have saved a checkpoint, are not planned.
+    Runs that have saved a checkpoint are not planned.
+
+    Args:
+        parser: The command.
+        chosen: What it is about.
+        run: Where the run lives.
+        card_bytes: Memory of a card; None, on a CPU, plans nothing.
 
     Raises:
         ConfigError: if it does not fit, and ``--plan`` does not say to try.
     """
     on_misfit: OnMisfit = parser.resolved["plan"]
-    if on_misfit == "off" or run.steps() or not leads() or not _on_cuda(parser.options("trainer")):
+    if card_bytes is None or on_misfit == "off" or run.steps() or not leads():
         return
     try:
-        plan = plan_of(parser, chosen, gpu_bytes=_card_bytes(), search=False)
+        plan = plan_of(parser, chosen, gpu_bytes=card_bytes, search=False)
     except TTSTrainError as error:
         logger.info("No plan: %s", error)
         return
@@ -54,6 +60,13 @@ def check_fits(parser: TrainingParser, chosen: Chosen, run: RunDirectory) -> Non
             "(configs/README.md); `tts-train plan` with the same options and --gpu finds the largest that fits. To try "
             "all the same: --plan try."
         )
+
+
+def card_of(trainer: Mapping[str, Any]) -> int | None:
+    """Return the memory of the card that ``--trainer.*`` trains on, the first of several; None for a CPU."""
+    if not torch.cuda.is_available() or str(trainer.get("accelerator")) not in ("auto", "gpu", "cuda"):
+        return None
+    return int(torch.cuda.get_device_properties(0).total_memory)
 
 
 def resolve_auto(
@@ -79,12 +92,13 @@ def resolve_auto(
 def _found(verb: str, parser: TrainingParser, chosen: Chosen, option: str) -> int:
     trainer = parser.options("trainer")
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1 or str(trainer.get("strategy")) not in _ONE_PROCESS
-    if verb != "fit" or several or not _on_cuda(trainer):
+    card_bytes = card_of(trainer)
+    if verb != "fit" or several or card_bytes is None:
         raise ConfigError(
             f"{option} {AUTO} is found out by fit on the card itself, in one process. Otherwise run `tts-train plan` "
             f"with the same options, --gpu 24GiB (or what the card has) and --ranks, and give {option} its answer."
         )
-    plan = plan_of(parser, chosen, gpu_bytes=_card_bytes(), search=True)
+    plan = plan_of(parser, chosen, gpu_bytes=card_bytes, search=True)
     size = plan.largest or 0
     for _ in range(_TRIES):
         if size < 1:
@@ -106,11 +120,3 @@ def _of_the_run(run: RunDirectory, budget: str) -> int | None:
     saved: Any = yaml.safe_load(run.config.read_text(encoding="utf-8"))
     value = (saved.get("data") or {}).get(budget) if isinstance(saved, dict) else None
     return value if isinstance(value, int) else None
-
-
-def _on_cuda(trainer: Mapping[str, Any]) -> bool:
-    return torch.cuda.is_available() and str(trainer.get("accelerator")) in ("auto", "gpu", "cuda")
-
-
-def _card_bytes() -> int:
-    return int(torch.cuda.get_device_properties(0).total_memory)

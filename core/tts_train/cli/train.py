@@ -20,7 +20,7 @@ from tts_train.callbacks.progress import progress_bar
 from tts_train.callbacks.throughput import Throughput
 from tts_train.cli.accelerate import with_accelerate
 from tts_train.cli.arguments import JSON_FLAG
-from tts_train.cli.before import check_fits, resolve_auto
+from tts_train.cli.before import card_of, check_fits, resolve_auto
 from tts_train.cli.output import print_report
 from tts_train.cli.parser import TrainingParser
 from tts_train.cli.select import Chosen, Selection, select
@@ -66,7 +66,7 @@ def _fit(parser: TrainingParser, chosen: Chosen, run: RunDirectory) -> dict[str,
     config = {**parser.resolved, "run_dir": str(run.path)}
     inject = config.pop("debug")["inject"]  # a fault belongs to a command, not to the run
     config.pop("plan")
-    check_fits(parser, chosen, run)
+    check_fits(parser, chosen, run, card_bytes=card_of(parser.options("trainer")))
     card = RunCard(backend=chosen.backend.name, stage=chosen.stage.name, config=config)
     with RunSession(run, card, seed=parser.seed, identity=chosen.stage.identity) as session:
         if session.leads:

@@ -18,6 +18,7 @@ from tts_train.plan.quantised import QuantisedShape
 from tts_train.plan.ranks import Division
 from tts_train.plan.search import LargestBatch
 from tts_train.plan.step import Step, run_steps
+from tts_train.plan.tracker import LASTING
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,6 @@ CONTEXT_BYTES = int(0.6 * GIB)
 FRAGMENTATION = 0.08
 """Share of the short-lived tensors (all but weights, gradients and states) that the allocator loses; assumed."""
 ONE_PROCESS = Division()
-_LASTING = ("weights", "gradients", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Plan:
 
 def needed(step: Step) -> int:
     """Return the memory of a card that a step needs."""
-    passing = sum(size for kind, size in step.breakdown.items() if kind not in _LASTING)
+    passing = sum(size for kind, size in step.breakdown.items() if kind not in LASTING)
     return step.peak_bytes + CONTEXT_BYTES + int(FRAGMENTATION * passing)
 
 
@@ -140,7 +140,7 @@ def make_plan(
     first = int(getattr(data, data.budget)) if size is None else size
     seeker = LargestBatch(first, gpu_bytes if search else None, lambda step: needed(division.of(step, module)))
     try:
-        steps = run_steps(module, data.sample_batch, seeker, trainer, device=device)
+        steps = run_steps(module, data.sample_batch, seeker, trainer, share=division.share, device=device)
     except (DynamicOutputShapeException, UnsupportedOperatorException) as error:
         raise ConfigError(
             f"This stage cannot be planned: its training step needs the values of a tensor at {error.func}, and a plan "

@@ -11,7 +11,6 @@ from tts_train.plan.step import Step
 from tts_train.plan.tracker import Kind
 from tts_train.strategies.options import FsdpOptions
 
-_STATIC: tuple[Kind, ...] = ("weights", "gradients", "optimizer")
 _HALF = 2
 
 
@@ -29,22 +28,23 @@ class Division:
     """Whether weights are gathered in 2 bytes a parameter; otherwise as they are stored."""
 
     def of(self, step: Step, module: nn.Module) -> Step:
-        """Return the step as one process sees it.
+        """Return the step as one process sees it, given one that was measured with :attr:`share`.
 
-        Copies (ddp) add a bucket for every gradient. FSDP leaves each process its share of weights, gradients and
-        states, and adds what is gathered at a time: the blocks in use and ahead, and what is in no block.
+        Copies (ddp) add a bucket for every gradient; FSDP adds what is gathered at a time: the blocks in use and ahead,
+        and what is in no block.
         """
         if self.ranks == 1:
             return step
         if self.fsdp is None:
             trained = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
             return _changed(step, {"gradients": trained})
-        change = {kind: -step.breakdown[kind] * (1 - self._share()) for kind in _STATIC}
-        change["other"] = self._gathered(module, self.fsdp)
-        return _changed(step, change)
+        return _changed(step, {"other": self._gathered(module, self.fsdp)})
 
-    def _share(self) -> float:
-        assert self.fsdp is not None
+    @property
+    def share(self) -> float:
+        """Part of weights, gradients and states that one process keeps on its card."""
+        if self.fsdp is None or self.ranks == 1:
+            return 1.0
         return 0.0 if self.fsdp.cpu_offload else self.fsdp.replicas / self.ranks
 
     def _gathered(self, module: nn.Module, options: FsdpOptions) -> int:
@@ -66,6 +66,6 @@ class Division:
         )
 
 
-def _changed(step: Step, change: Mapping[Kind, float]) -> Step:
-    breakdown = {kind: size + int(change.get(kind, 0)) for kind, size in step.breakdown.items()}
+def _changed(step: Step, change: Mapping[Kind, int]) -> Step:
+    breakdown = {kind: size + change.get(kind, 0) for kind, size in step.breakdown.items()}
     return replace(step, peak_bytes=sum(breakdown.values()), breakdown=breakdown)

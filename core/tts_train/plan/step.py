@@ -54,6 +54,7 @@ def run_steps(
     next_size: NextSize,
     trainer: Mapping[str, Any],
     *,
+    share: float = 1.0,
     device: str = "cuda",
 ) -> list[Step]:
     """Run optimiser steps on batches of the sizes asked for, without memory for weights or activations.
@@ -63,10 +64,11 @@ def run_steps(
         sample: Makes a batch of a size, on the CPU.
         next_size: Says which.
         trainer: Values of ``--trainer.*``; those of ``SETTINGS`` are used.
+        share: Part of weights, gradients and states that one process of several keeps.
         device: What the run is for: where the kernels of ``cuda`` differ in memory, they are the ones that count.
     """
     shapes = Shapes()
-    tracker = PeakTracker(shapes, vocabulary=getattr(module, "vocabulary", None))
+    tracker = PeakTracker(shapes, share=share, vocabulary=getattr(module, "vocabulary", None))
     settings = {name: trainer[name] for name in SETTINGS if trainer.get(name) is not None}
     # With two batches a step the second finds the first one's gradients; more change nothing.
     settings["accumulate_grad_batches"] = min(int(settings.get("accumulate_grad_batches", 1)), 2)

@@ -21,6 +21,8 @@ Kind: TypeAlias = Literal["weights", "gradients", "optimizer", "activations", "l
 """What a tensor is for."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+LASTING: tuple[Kind, ...] = ("weights", "gradients", "optimizer")
+"""What is divided over processes; the rest lives for a moment."""
 
 _BLOCK = 512
 """Bytes that a CUDA allocation is rounded up to."""
@@ -39,12 +41,14 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Args:
         shapes: What fakes the step's tensors.
+        share: Part of weights, gradients and states that one process of several keeps; all else it has whole.
         vocabulary: Rows of the output matrix; other tensors with that many rows or columns are logits. None: none are.
     """
 
-    def __init__(self, shapes: Shapes, *, vocabulary: int | None = None) -> None:
+    def __init__(self, shapes: Shapes, *, share: float = 1.0, vocabulary: int | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._shapes = shapes
+        self._shares = {kind: share if kind in LASTING else 1.0 for kind in KINDS}
         self.kind: Kind = "other"
         """What tensors that appear from now on are for."""
         self.peak_bytes = 0
@@ -81,7 +85,7 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def start_over(self) -> None:
         """Forget the peak and the work so far, not what is live."""
-        self.peak_bytes, self.at_peak, self.flops = self._total, dict(self._now), 0
+        self.peak_bytes, self.at_peak, self.flops = self._total, self._shared(), 0
 
     def add(self, tensor: Tensor, kind: Kind | None = None) -> None:
         """Count a tensor's storage, once; with ``kind``, also say anew what one that is counted is for."""
@@ -93,14 +97,15 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._live[key] = (kind, *known[1:])
                 self._now[known[0]] -= known[1]
                 self._now[kind] += known[1]
+                self._total += int(known[1] * self._shares[kind]) - int(known[1] * self._shares[known[0]])
             return
         size = -(-storage.nbytes() // _BLOCK) * _BLOCK
         kind = kind or self._kind_of(tensor)
         self._live[key] = (kind, size, weakref.ref(storage, lambda _: self._drop(key)))
         self._now[kind] += size
-        self._total += size
+        self._total += int(size * self._shares[kind])
         if self._total > self.peak_bytes:
-            self.peak_bytes, self.at_peak = self._total, dict(self._now)
+            self.peak_bytes, self.at_peak = self._total, self._shared()
 
     def add_weights(self, tensors: Iterable[Tensor]) -> None:
         """Count parameters and buffers."""
@@ -109,10 +114,13 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if tensor.ndim == 2:
                 self._matrices.add((tuple(tensor.shape), tensor.dtype))
 
+    def _shared(self) -> dict[Kind, int]:
+        return {kind: int(size * self._shares[kind]) for kind, size in self._now.items()}
+
     def _drop(self, key: int) -> None:
         kind, size, _ = self._live.pop(key)
         self._now[kind] -= size
-        self._total -= size
+        self._total -= int(size * self._shares[kind])
 
     def _kind_of(self, tensor: Tensor) -> Kind:
         rows = self._vocabulary
