@@ -5,8 +5,8 @@
 Both sides have the same fresh v2 networks, 2 utterances of 200 frames and slices of 20,480 samples, float32 and two
 threads; each turn runs in a process of its own, the sides by turns. The re-statement quantises stored features, calls
 the critics on recordings and on made samples apart, keeps the graph of both in the generator's step, lets its loss
-flow into the critics' weights, makes the mel spectrogram of whole utterances, measures the norms of all gradients, and
-steps torch's AdamW as it comes.
+flow into the critics' weights, activates out of place, makes the mel spectrogram of whole utterances, measures the
+norms of all gradients, and steps torch's AdamW as it comes.
 """
 
 from __future__ import annotations
@@ -137,6 +137,7 @@ def _ours(size: str, steps: int, marks: list[tuple[float, float]]) -> float:
 def _plain(size: str, steps: int, marks: list[tuple[float, float]]) -> float:
     """Upstream's way, restated."""
     import torch
+    from torch.nn import functional as F
 
     from tts_train_gpt_sovits.sovits import losses as of
     from tts_train_gpt_sovits.sovits.batch import HOP, magnitudes, samples, wave_slices
@@ -144,6 +145,8 @@ def _plain(size: str, steps: int, marks: list[tuple[float, float]]) -> float:
     from tts_train_gpt_sovits.sovits.mel import log_mel, wave_log_mel
     from tts_train_gpt_sovits.sovits.optim import parameter_groups
 
+    in_place = F.leaky_relu
+    F.leaky_relu = lambda x, slope=0.01, **_: in_place(x, slope)
     network, critics = _networks(size)
     settings: dict[str, Any] = {"lr": 1e-4, "betas": (0.8, 0.99), "eps": 1e-9}
     optimizer = torch.optim.AdamW(parameter_groups(network, lr=1e-4), **settings)

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from tts_train_gpt_sovits.sovits.layers import weight_norm
 
 SLOPE = 0.1
+CHANNELS = 1024
+"""Widest layer of the released critics."""
 # Channels out, kernel, stride and groups of the waveform critic.
 _SCALE = (
     (16, 15, 1, 1),
@@ -97,7 +99,7 @@ class Critics(nn.Module):
 def _judge(x: Tensor, layers: nn.ModuleList, output: nn.Module) -> Judgement:
     maps = []
     for layer in layers:
-        x = F.leaky_relu(layer(x), SLOPE)
+        x = F.leaky_relu(layer(x), SLOPE, inplace=True)  # nothing else reads what a layer gives
         maps.append(x)
     scores = output(x)
     return Judgement(scores.flatten(1), [*maps, scores])

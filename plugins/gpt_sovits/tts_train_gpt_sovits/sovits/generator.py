@@ -31,7 +31,8 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, channels, T)."""
         for dilated, plain in zip(self.dilated, self.plain, strict=True):
-            x = x + plain(F.leaky_relu(dilated(F.leaky_relu(x, SLOPE)), SLOPE))
+            inner = dilated(F.leaky_relu(x, SLOPE))
+            x = x + plain(F.leaky_relu(inner, SLOPE, inplace=True))
         return x
 
 
@@ -83,13 +84,13 @@ class WaveGenerator(nn.Module):
         x = self.input(latents) + self.condition(style)
         each = len(self.blocks) // len(self.upsamplings)
         for i, upsampling in enumerate(self.upsamplings):
-            x = upsampling(F.leaky_relu(x, SLOPE))
+            x = upsampling(F.leaky_relu(x, SLOPE, inplace=True))
             total = self._block(i * each, x)
             for number in range(i * each + 1, (i + 1) * each):
                 total = total + self._block(number, x)
             x = total / each
         # The last slope is the default one in the released networks, not that of the others.
-        return torch.tanh(self.output(F.leaky_relu(x)))
+        return torch.tanh(self.output(F.leaky_relu(x, inplace=True)))
 
     def _block(self, number: int, x: Tensor) -> Tensor:
         block = self.blocks[number]
