@@ -11,14 +11,14 @@ import pytest
 
 from tts_train.errors import DiskError
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2000)]
 
 WORDS = "fit --backend toy --trainer.accelerator cpu --trainer.devices 2 --data.batch_size 1 --json"
 
 
 def fit(run, *words, **settings):
     command = [sys.executable, "-m", "tts_train", *WORDS.split(), "--run_dir", str(run), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **settings)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, **settings)
 
 
 def test_two_processes_are_launched_and_continue_under_another_strategy(tmp_path):
