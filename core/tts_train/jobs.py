@@ -106,8 +106,8 @@ class SynthJob(Job):
             except DataError as error:
                 yield {"error": str(error)}
 
-    def round_trip(self, recordings: Iterable[tuple[Path, Path]]) -> bool:
-        """Encode each recording (first path) as for training, decode it, and write it as WAV (second path).
+    def round_trip(self, recordings: Iterable[tuple[Path, Line]]) -> bool:
+        """Encode each recording as for training, decode it, and write it as WAV where its line says.
 
         No model of this stage can sound better. Returns False, having written nothing, if there is no codec between.
         """

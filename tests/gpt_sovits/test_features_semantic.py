@@ -59,14 +59,14 @@ def test_the_fingerprint_is_of_what_decides_tokens():
     }
     assert quantizer_fingerprint(other) == name
     moved = weights["quantizer.vq.layers.0._codebook.embed"].clone()
-    moved[1023, 767] += 1e-3
+    moved[1023, 767] += 1e-2
     assert quantizer_fingerprint({**weights, "quantizer.vq.layers.0._codebook.embed": moved}) != name
 
 
 def test_tiny_is_the_same_everywhere():
     tokens = SemanticTokens.load("tiny")
     # Drawn on the CPU by torch's own generator, so this holds on every machine.
-    assert tokens.fingerprint == SemanticTokens(tiny_tokenizer()).fingerprint == "36934fb1e13d49ce202c80b34bf6ee0f"
+    assert tokens.fingerprint == SemanticTokens(tiny_tokenizer()).fingerprint == "7b0f449c545ae5ffb24be7c6216a5d6d"
 
 
 def test_files_without_a_codebook(tmp_path):

@@ -86,12 +86,17 @@ def _keep(sentence: Sentence, out: Path) -> Spoken:
 
 
 def _ceiling(job: SynthJob, recordings: Sequence[Spoken], out: Path) -> list[Spoken]:
-    pairs = [(one.path, out / CEILING / one.path.name) for one in recordings if one.path is not None]
-    for _, path in pairs:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    pairs = [(one.path, _line(one, out / CEILING / one.path.name)) for one in recordings if one.path is not None]
+    for _, line in pairs:
+        line.out.parent.mkdir(parents=True, exist_ok=True)
     if not pairs or not job.round_trip(pairs):
         return []
     return [
-        Spoken(source=CEILING, sentence=one.sentence, path=path)
-        for one, (_, path) in zip(recordings, pairs, strict=True)
+        Spoken(source=CEILING, sentence=one.sentence, path=line.out)
+        for one, (_, line) in zip(recordings, pairs, strict=True)
     ]
+
+
+def _line(spoken: Spoken, out: Path) -> Line:
+    said = spoken.sentence
+    return Line(text=said.text, out=out, speaker=said.speaker, language=said.language)

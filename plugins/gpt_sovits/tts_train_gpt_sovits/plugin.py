@@ -84,7 +84,7 @@ CFM = Stage(
     data=f"{_HERE}.sovits.data:SovitsData",
     prepare=_PREPARE,
     formats={"s2": _S2, "full": _FULL},
-    identity=("model.init_from", "model.version", "model.method", "model.rank", "data.path"),
+    identity=("model.init_from", "model.version", "model.method", "model.lora_rank", "data.path"),
 )
 
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tts_train.errors import ConfigError, DataError
-from tts_train.jobs import Report, SynthJob
+from tts_train.jobs import Line, Report, SynthJob
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from tts_train_gpt_sovits.encode import Networks
     from tts_train_gpt_sovits.speech.load import Pair
+    from tts_train_gpt_sovits.speech.ready import Ready
     from tts_train_gpt_sovits.speech.reference import Reference
     from tts_train_gpt_sovits.speech.voice import Said, Voice
-    from tts_train_gpt_sovits.text import FrontEnd, Spoken
+    from tts_train_gpt_sovits.text import Spoken
 
 _log = logging.getLogger(__name__)
 
@@ -70,22 +71,51 @@ class GptSovitsSynth(SynthJob):
         Raises:
             DataError: if nothing was spoken; nothing is written then.
         """
+        return self._say(self._open())
+
+    def of(self, line: Line) -> GptSovitsSynth:
+        """Return the job that speaks a line, in its language and by its speaker unless they were given."""
+        language, speaker = self.language or line.language, self.speaker or line.speaker
+        return replace(super().of(line), language=language, speaker=speaker)
+
+    def speak_all(self, lines: Iterable[Line]) -> Iterator[Report]:
+        """Speak many lines with networks that are loaded once; each speaker continues an utterance of his own."""
+        waiting = list(lines)
+        ready = self._open({line.language for line in waiting})
+        for line in waiting:
+            try:
+                yield self.of(line)._say(ready)
+            except DataError as error:
+                yield {"error": str(error)}
+
+    def round_trip(self, recordings: Iterable[tuple[Path, Line]]) -> bool:
+        """Make semantic tokens of recordings and sound of these, each in its own voice: no GPT can sound better."""
+        from tts_train.sound import write_wav
+
+        waiting = list(recordings)
+        ready = self._open({line.language for _, line in waiting}, listens=True)
+        for recording, line in waiting:
+            sound = ready.resound(recording, line.text, line.language or self.language or ready.language)
+            write_wav(line.out, sound, sample_rate=ready.voice.sample_rate)
+        return True
+
+    def _say(self, ready: Ready) -> Report:
         from tts_train.sound import write_wav
         from tts_train_gpt_sovits.speech.sentences import split_sentences
 
         sentences = split_sentences(self.text)
         if not sentences:
             raise ConfigError("--text is empty; say what to speak.")
-        voice, reference, front_end = self.open()
+        reference = ready.reference_for(self.speaker)
         language = self.language or reference.language
-        said = [front_end.speak(sentence, language) for sentence in sentences]
-        spoken = [self._speak(voice, reference, each, number) for number, each in enumerate(said)]
+        said = [ready.front_end.speak(sentence, language) for sentence in sentences]
+        spoken = [self._speak(ready.voice, reference, each, number) for number, each in enumerate(said)]
         self._judge(sentences, spoken)
-        sound = self._join(spoken, voice.sample_rate)
-        write_wav(self.out, sound, sample_rate=voice.sample_rate)
+        sound = self._join(spoken, ready.voice.sample_rate)
+        write_wav(self.out, sound, sample_rate=ready.voice.sample_rate)
         return {
             "path": str(self.out),
-            "seconds": round(len(sound) / voice.sample_rate, 3),
+            "seconds": round(len(sound) / ready.voice.sample_rate, 3),
             "sentences": len(sentences),
             "tokens": sum(each.codes for each in spoken),
             "cut_off": sum(not each.ended for each in spoken),
@@ -94,8 +124,8 @@ class GptSovitsSynth(SynthJob):
             "seed": self.seed,
         }
 
-    def open(self) -> tuple[Voice, Reference, FrontEnd]:
-        """Load both networks and the reference, once for any number of sentences."""
+    def _open(self, languages: Collection[str | None] = (), *, listens: bool = False) -> Ready:
+        """Load both networks, and what reads texts in these languages and recordings, once for any number of lines."""
         import torch
 
         from tts_train.devices import choose_device
@@ -104,6 +134,7 @@ class GptSovitsSynth(SynthJob):
         from tts_train_gpt_sovits.sovits.base import load_generator
         from tts_train_gpt_sovits.sovits.network import SovitsNetwork
         from tts_train_gpt_sovits.speech.load import find_pair
+        from tts_train_gpt_sovits.speech.ready import Ready
         from tts_train_gpt_sovits.speech.voice import Voice
 
         self._check()
@@ -115,15 +146,19 @@ class GptSovitsSynth(SynthJob):
                 f"{pair.sovits} is {loaded.version}, whose sound is made by a vocoder of upstream's. Export it with "
                 "--format s2 and speak with upstream's inference."
             )
+        spoken = {*languages, self.language or self.reference_language, *pair.languages[:1]}
+        networks = self._networks(pair, loaded.version, device.type, spoken, listens=listens)
         gpt = load_initial(pair.gpt)
-        networks = self._networks(pair, loaded.version, device.type)
-        reference = self._find_reference(pair, networks, loaded.version)
         voice = Voice(
             gpt=gpt.requires_grad_(False).eval().to(device),
             sovits=loaded.network.requires_grad_(False).eval().to(device),
             bert=networks.bert if networks else None,
         )
-        return voice, reference, front_end(loaded.version)
+        given = None
+        if self.reference is not None:
+            language = self.reference_language or self.language or ""
+            given = (self.reference, self.reference_text or "", language)
+        return Ready(voice=voice, front_end=front_end(loaded.version), networks=networks, data=pair.data, given=given)
 
     def _check(self) -> None:
         if (self.reference is None) != (self.reference_text is None):
@@ -133,35 +168,21 @@ class GptSovitsSynth(SynthJob):
         if self.reference is not None and not (self.reference_language or self.language):
             raise ConfigError("Say the language of the recording and the text: --language zh, en, ja, ko or yue.")
 
-    def _networks(self, pair: Pair, version: str, device: str) -> Networks | None:
-        """Load what reads a reference and Chinese text, as far as it is needed."""
+    def _networks(
+        self, pair: Pair, version: str, device: str, languages: Collection[str | None], *, listens: bool
+    ) -> Networks | None:
+        """Load what reads recordings and Chinese text, as far as it is needed."""
         from tts_train_gpt_sovits.encode import networks_on
         from tts_train_gpt_sovits.models import find_sources
         from tts_train_gpt_sovits.sovits.versions import find_version
 
-        languages = {self.language or self.reference_language or next(iter(pair.languages), None), *pair.languages[:1]}
+        listens = listens or self.reference is not None
         chinese = any(language and language.lower().startswith(("zh", "cmn")) for language in languages)
-        if self.reference is None and not chinese:
+        if not listens and not chinese:
             return None
         models = self.models or pair.settings.get("models") or "released"
         sources = find_sources(models, version, sovits=pair.settings.get("sovits"))
-        return networks_on(sources, device, chinese, self.reference is not None and find_version(version).speaker)
-
-    def _find_reference(self, pair: Pair, networks: Networks | None, version: str) -> Reference:
-        from tts_train_gpt_sovits.encode import front_end
-        from tts_train_gpt_sovits.speech.reference import reference_from_data, reference_from_file
-
-        if self.reference is not None and self.reference_text is not None and networks is not None:
-            language = self.reference_language or self.language or ""
-            return reference_from_file(
-                self.reference, self.reference_text, language, front_end=front_end(version), networks=networks
-            )
-        if pair.data is None:
-            raise ConfigError(
-                f"{self.source} does not say what it was trained on. Give a voice to continue: --reference FILE.wav "
-                "--reference_text '...' --language L."
-            )
-        return reference_from_data(pair.data, speaker=self.speaker)
+        return networks_on(sources, device, chinese, listens and find_version(version).speaker)
 
     def _speak(self, voice: Voice, reference: Reference, said: Spoken, number: int) -> Said:
         import torch

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from tts_train_orpheus.codec import SnacCodec
+    from tts_train_orpheus.codec import Codec
     from tts_train_orpheus.generate import Constrain, Sampling, Spoken
     from tts_train_orpheus.layout import Ids
     from tts_train_orpheus.sources import Voice
@@ -34,7 +34,7 @@ class _Ready:
     """What is loaded once for any number of texts."""
 
     voice: Voice
-    codec: SnacCodec
+    codec: Codec
     sampling: Sampling
     references: list[tuple[str, Ids]]
     """Text and ids of each recording that is continued with."""
@@ -95,7 +95,7 @@ class OrpheusSynth(SynthJob):
             except DataError as error:
                 yield {"error": str(error)}
 
-    def round_trip(self, recordings: Iterable[tuple[Path, Path]]) -> bool:
+    def round_trip(self, recordings: Iterable[tuple[Path, Line]]) -> bool:
         """Encode and decode recordings with the codec that this source speaks through, repeated frames kept."""
         from tts_train_orpheus.codec import load_codec
         from tts_train_orpheus.restore import is_run
@@ -103,10 +103,10 @@ class OrpheusSynth(SynthJob):
 
         known = open_run(self.source).codec if is_run(self.source) else None
         codec = load_codec(self.codec or known or CODEC, device=self._device())
-        for source, out in recordings:
+        for source, line in recordings:
             samples = read_reference(source, codec)
             sound = codec.decode(codec.encode([samples])[0], seed=self.seed)
-            write_wav(out, sound[: len(samples)], sample_rate=codec.sample_rate)
+            write_wav(line.out, sound[: len(samples)], sample_rate=codec.sample_rate)
         return True
 
     def _open(self) -> _Ready:
@@ -247,7 +247,7 @@ class OrpheusSynth(SynthJob):
             _log.warning("Some of what was generated is no sound and was left out: %s.", content)
 
 
-def encode_reference(file: Path, codec: SnacCodec) -> Ids:
+def encode_reference(file: Path, codec: Codec) -> Ids:
     """Read a recording at the codec's rate and return its ids, without repeated frames as in training.
 
     Raises:
@@ -257,7 +257,7 @@ def encode_reference(file: Path, codec: SnacCodec) -> Ids:
     return ids
 
 
-def read_reference(file: Path, codec: SnacCodec) -> Tensor:
+def read_reference(file: Path, codec: Codec) -> Tensor:
     """Read a recording as (time,) float32 at the codec's rate.
 
     Raises:

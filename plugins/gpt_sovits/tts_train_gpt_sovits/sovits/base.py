@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tts_train.errors import ConfigError, DataError
-from tts_train.foreign import describe_torch
+from tts_train.foreign import TensorClaim, describe_torch
 from tts_train_gpt_sovits.files import (
     Recognised,
     TrainingFile,
@@ -27,7 +27,7 @@ from tts_train_gpt_sovits.files.recognise import CONFIG_CLASSES
 from tts_train_gpt_sovits.files.shapes import Shapes, shapes_of
 from tts_train_gpt_sovits.sovits.build import build_critics, build_flow_network, build_network
 from tts_train_gpt_sovits.sovits.cfm import FlowSovitsNetwork
-from tts_train_gpt_sovits.sovits.discriminators import Critics
+from tts_train_gpt_sovits.sovits.discriminators import CHANNELS, Critics
 from tts_train_gpt_sovits.sovits.names import EXPORT_OMITS, load_upstream
 from tts_train_gpt_sovits.sovits.network import SovitsNetwork
 from tts_train_gpt_sovits.sovits.restore import is_run, load_run
@@ -129,7 +129,7 @@ def load_critics(source: str, *, version: str, shrink: int = 1) -> LoadedCritics
             raise ConfigError(f"The critics of {source} are of {run.version}, and {version} is trained.")
         return LoadedCritics(network=critics)
     file = base_file(source, "s2D")
-    critics = build_critics(version)
+    critics = build_critics(version, shrink=_shrink_of(file))
     if recognise(file, version=version).kind == "s2D_training":
         training = read_training(file, version=version, shapes=shapes_of(critics))
         load_upstream(critics, training.weights)
@@ -143,8 +143,9 @@ def critics_for(init_from: str, version: str) -> str:
     path = Path(init_from).expanduser()
     if init_from == TINY or is_run(path):
         return init_from
-    beside = path.with_name(path.name.replace("G_", "D_", 1))
-    return str(beside) if path.name.startswith("G_") and beside.is_file() else version
+    names = {"G_": "D_", "s2G": "s2D"}
+    named = [path.name.replace(ours, theirs, 1) for ours, theirs in names.items() if path.name.startswith(ours)]
+    return next((str(path.with_name(name)) for name in named if path.with_name(name).is_file()), version)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], *, source: str) -> None:
@@ -180,6 +181,15 @@ def _from_file(
         weights |= _missing(source, found.version, base_for_missing, shapes_of(network))
     load_upstream(network, weights)
     return LoadedGenerator(network=network, version=found.version, sizes=sizes)
+
+
+def _shrink_of(file: Path) -> int:
+    """Return how many times fewer channels than the released ones a file's critics have."""
+    content = describe_torch(file, head=recognise(file).head, dict_classes=CONFIG_CLASSES)
+    weights = content.get("weight") or content.get("model") if isinstance(content, dict) else None
+    claim = weights.get("discriminators.0.convs.5.bias") if isinstance(weights, dict) else None
+    channels = claim.shape[0] if isinstance(claim, TensorClaim) and claim.shape else CHANNELS
+    return max(1, CHANNELS // max(channels, 1))
 
 
 def _to_speak(source: str, path: Path, version: str | None) -> LoadedGenerator:

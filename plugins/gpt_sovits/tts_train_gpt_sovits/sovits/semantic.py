@@ -83,10 +83,10 @@ class SemanticTokens:
 def quantizer_fingerprint(weights: Mapping[str, Tensor]) -> str:
     """Return what tells one token-making network from another, of a file's weights by their released names.
 
-    Only what decides tokens counts: projection and codebook entries, in float32. A file in half precision has another
-    fingerprint than the one it was rounded from.
+    Only what decides tokens counts: projection and codebook entries, in half precision, so that an export has the
+    fingerprint of the network it was made of.
     """
-    used = {name: tensor.float() for name, tensor in weights.items() if name.startswith(PARTS)}
+    used = {name: tensor.half() for name, tensor in weights.items() if name.startswith(PARTS)}
     return fingerprint({name: tensor for name, tensor in used.items() if name not in _TRAINING_ONLY})
 
 

@@ -46,15 +46,17 @@ class Reference:
     """Where it is from, for people."""
 
 
-def reference_from_file(file: Path, text: str, language: str, *, front_end: FrontEnd, networks: Networks) -> Reference:
-    """Read a recording of 3 to 10 seconds and what is said in it.
+def reference_from_file(
+    file: Path, text: str, language: str, *, front_end: FrontEnd, networks: Networks, any_length: bool = False
+) -> Reference:
+    """Read a recording of 3 to 10 seconds, or of ``any_length``, and what is said in it.
 
     Raises:
         DataError: if it cannot be used.
     """
     said = front_end.speak(text, language)
     try:
-        limits = Limits(min_seconds=SHORTEST, max_seconds=LONGEST)
+        limits = Limits() if any_length else Limits(min_seconds=SHORTEST, max_seconds=LONGEST)
         audio = read_audio(file, sample_rate=SAMPLE_RATE, limits=limits)
     except AudioRejected as rejected:
         raise DataError(

@@ -94,13 +94,28 @@ class Voice:
         )
         if not len(drawn.codes):
             return Said(sound=torch.zeros(0), codes=0, ended=drawn.ended)
+        sound = self.sound(drawn.codes, target, reference, delivery=delivery, generator=generator)
+        return Said(sound=sound, codes=len(drawn.codes), ended=drawn.ended)
+
+    @torch.inference_mode()
+    def sound(
+        self,
+        codes: Tensor,
+        phonemes: Tensor,
+        reference: Reference,
+        *,
+        delivery: Delivery = Delivery(),
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return semantic tokens (N,) of phonemes (X,) as sound, float32 (samples,) on the CPU."""
+        device = self.gpt.head.weight.device
         sound = self.sovits.decode(
-            drawn.codes[None],
-            target[None].to(device),
+            codes[None].to(device),
+            phonemes[None].to(device),
             [reference.spectrogram.to(device)],
             speakers=[] if reference.speaker is None else [reference.speaker.to(device)],
             noise_scale=delivery.noise_scale,
             speed=delivery.speed,
             generator=generator,
         )
-        return Said(sound=sound[0, 0].float().cpu(), codes=len(drawn.codes), ended=drawn.ended)
+        return sound[0, 0].float().cpu()
