@@ -88,10 +88,10 @@ class PeriodicCheckpoint(Checkpoint):
         """Check the disk before the first step, and take up what the checkpoint knew."""
         self._saved = trainer.global_step or None
         trainer.callback_metrics.update(self._metrics)
+        size = self._size(trainer)  # in every process: asking a sharded network for its state changes how it lies
         with together(trainer.strategy.root_device):
             if trainer.is_global_zero:
                 self._restore_best()
-                size = self._size(trainer)
                 kept = self.options.keep + 2  # the best one, and the one being written
                 have = sum(_bytes(self.run, step) for step in self.run.steps())
                 self.run.check_space(max(size * kept - have, size), purpose=f"Room for {kept} checkpoints")
@@ -181,9 +181,10 @@ class PeriodicCheckpoint(Checkpoint):
         step = trainer.global_step
         if self._saved == step:
             return
+        size = self._size(trainer)
         with together(trainer.strategy.root_device):
             if trainer.is_global_zero:
-                self.run.check_space(self._size(trainer), purpose=f"The checkpoint of step {step}")
+                self.run.check_space(size, purpose=f"The checkpoint of step {step}")
         self._metrics = {name: torch.as_tensor(value) for name, value in trainer.callback_metrics.items()}
         self._validation = validation
         try:
@@ -224,9 +225,10 @@ class PeriodicCheckpoint(Checkpoint):
 
     def _size(self, trainer: Trainer) -> int:
         """Bytes of the next checkpoint: those of the last one, or weights and what optimisers will hold."""
-        if steps := self.run.steps():
-            return _bytes(self.run, steps[-1])
         weights: int = sum(t.numel() * t.element_size() for t in trainer.lightning_module.state_dict().values())
+        steps = self.run.steps() if trainer.is_global_zero else []
+        if steps:
+            return _bytes(self.run, steps[-1])
         return weights + sum(_optimizer_bytes(optimizer) for optimizer in trainer.optimizers)
 
 

@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from typing_extensions import override
@@ -64,6 +65,13 @@ class FsdpStrategy(ModelParallelStrategy):
         self.setup_precision_plugin()
         if trainer.state.fn == TrainerFn.FITTING and not self.options.cpu_offload:
             _optimizers_to_device(self.optimizers, self.root_device)
+
+    @override
+    def on_validation_end(self) -> None:
+        """Divide again what validation left gathered: made without gradients, training could not use it."""
+        for module in self.model.modules() if self.model is not None else ():
+            if isinstance(module, FSDPModule):
+                module.reshard()
 
     @property
     @override
