@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.real_voices import fetch_sounds, transcripts
 from tts_train.cli import main
 from tts_train.recipes import find_recipe
 
@@ -23,25 +20,13 @@ NAME = "asterisk-core-sounds-en"
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory) -> Path:
     """The unpacked packages: 8 kHz WAV, raw G.722 and transcripts."""
-    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-        pytest.skip("NO REAL VOICE WAS TESTED: this machine has no apt to fetch asterisk-core-sounds-en with")
-    folder = tmp_path_factory.mktemp("asterisk")
-    names = [f"{NAME}-wav", f"{NAME}-g722", NAME]
-    for command in (["apt-get", "update", "-qq"], ["apt-get", "download", *names]):
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-    if done.returncode:
-        pytest.skip(f"NO REAL VOICE WAS TESTED: apt could not fetch {NAME}: {done.stderr[-200:]}")
-    for package in folder.glob("*.deb"):
-        subprocess.run(["dpkg-deb", "-x", str(package), str(folder)], check=True, timeout=120)
-    return folder / "usr" / "share"
+    return fetch_sounds(tmp_path_factory.mktemp("asterisk"), NAME, f"{NAME}-wav", f"{NAME}-g722")
 
 
 @pytest.fixture(scope="module")
 def texts(sounds) -> dict[str, str]:
     """Transcripts of sentences by file name, long enough to be worth training on."""
-    listing = gzip.decompress((sounds / "doc" / NAME / "core-sounds-en.txt.gz").read_bytes()).decode("utf-8")
-    found = re.findall(r"^([\w/-]+): ([^\[\]()\r\n]{25,120})$", listing, re.MULTILINE)
-    return dict(sorted(found)[:CLIPS])
+    return transcripts(sounds, "en", CLIPS)
 
 
 @pytest.fixture(scope="module")

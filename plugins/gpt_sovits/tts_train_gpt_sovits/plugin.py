@@ -65,6 +65,7 @@ SOVITS = Stage(
     prepare=_PREPARE,
     synth=_SYNTH,
     formats={"s2": _S2, "full": _FULL},
+    links={"model.segment_frames": "data.segment_frames"},
     identity=("model.init_from", "model.version", "model.freeze_quantizer", "data.path"),
     demo=Demo(
         recipe="sovits-tiny",
@@ -84,6 +85,7 @@ CFM = Stage(
     data=f"{_HERE}.sovits.data:SovitsData",
     prepare=_PREPARE,
     formats={"s2": _S2, "full": _FULL},
+    defaults={"data.max_seconds": 20.0},
     identity=("model.init_from", "model.version", "model.method", "model.lora_rank", "data.path"),
 )
 
