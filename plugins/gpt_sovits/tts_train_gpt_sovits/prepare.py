@@ -46,6 +46,11 @@ class GptSovitsPrepare(ShardedPrepare):
     """Make the features of an experiment folder of upstream's anew from its audio, rather than take them over."""
     experiment: Path | None = None
     """Also write upstream's experiment folder (``2-name2text.txt``, ``4-cnhubert`` and so on) here."""
+    slices: bool = False
+    """Only cut long recordings at silences, into --out, and draft ``slices.list`` there; then see to its texts and
+    prepare that."""
+    transcribe: str | None = None
+    """With --slices, fill in the texts by faster-whisper (extra ``asr``): its size, a hub name or a folder."""
     min_seconds: float = 0.6
     """Recordings (or stretches) shorter than this are dropped."""
     max_seconds: float = 54.0
@@ -55,6 +60,8 @@ class GptSovitsPrepare(ShardedPrepare):
 
     def run(self) -> Report:
         """Encode what is not encoded yet, write the index, and report."""
+        if self.slices:
+            return self._slice()
         self.keep_ssl = self.keep_ssl or self.experiment is not None
         report = super().run()
         if self.experiment is None:
@@ -62,6 +69,15 @@ class GptSovitsPrepare(ShardedPrepare):
         from tts_train_gpt_sovits.experiment import write_prepared
 
         return {**report, "experiment": str(self.experiment), "clips": write_prepared(self.experiment, self.out)}
+
+    def _slice(self) -> Report:
+        from tts_train_gpt_sovits.slices import slice_recordings, whisper
+        from tts_train_gpt_sovits.sovits.audio import SliceOptions
+
+        transcribe = whisper(self.transcribe) if self.transcribe else None
+        return slice_recordings(
+            self.corpus, self.out, language=self.language, transcribe=transcribe, options=SliceOptions()
+        )
 
     def _prepare(self) -> dict[str, Any]:
         from tts_train_gpt_sovits.experiment.adopt import is_experiment
