@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from tts_train.callbacks.checkpoint import CheckpointOptions
+from tts_train.callbacks.listen import ListenOptions
 from tts_train.cli.arguments import PlainErrors
 from tts_train.cli.select import Chosen
 from tts_train.errors import ConfigError, MissingExtraError
@@ -71,6 +72,7 @@ class TrainingParser(LightningCLI):
             "--run_dir", type=Path | None, default=None, help="Where the run lives; the same command on it continues."
         )
         parser.add_argument("--checkpoint", type=CheckpointOptions, default=CheckpointOptions())
+        parser.add_argument("--listen", type=ListenOptions, default=ListenOptions())
         parser.add_argument(f"--{FSDP}", type=FsdpOptions, default=FsdpOptions())
         parser.add_argument(
             "--plan",

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from tts_train.callbacks.baseline import Baseline
 from tts_train.callbacks.history import MetricsHistory
+from tts_train.callbacks.listen import Listen
 from tts_train.callbacks.progress import progress_bar
 from tts_train.callbacks.throughput import Throughput
 from tts_train.cli.accelerate import with_accelerate
@@ -72,7 +73,8 @@ def _fit(parser: TrainingParser, chosen: Chosen, run: RunDirectory) -> dict[str,
         if session.leads:
             write_atomically(run.config, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         survival = session.callbacks(parser.options("checkpoint"), inject=inject)
-        watching = [Throughput(), MetricsHistory(run.path), Baseline()]
+        heard = Listen(parser.options("listen"), run.samples, seed=parser.seed)
+        watching = [Throughput(), MetricsHistory(run.path), Baseline(), heard]
         trainer = _trainer(parser, chosen, run, [*survival, *watching])
         step = session.fit(trainer, parser.model, parser.datamodule)
     report = {"run_dir": str(run.path), "step": step, **_figures(trainer)}

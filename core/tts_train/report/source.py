@@ -16,6 +16,8 @@ from tts_train.report.history import Entry, History, series
 
 REFERENCE = "reference"
 """The folder beside ``step-*`` in ``samples/`` that holds the recordings the samples are compared with."""
+CEILING = "codec"
+"""The folder beside it with what the codec leaves of them."""
 DATASET_FILE = "dataset.json"
 _STEP = re.compile(r"step-(\d+)")
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from tts_train.run.stored import StoredTensor
     from tts_train_orpheus.batch import TokenBatch
+    from tts_train_orpheus.listen import OrpheusVoice
 
 logger = logging.getLogger(__name__)
 
@@ -174,6 +175,12 @@ class OrpheusModule(LightningModule):
         ids = batch["input_ids"]
         tokens = ids.numel() if batch["cu_seqlens"] is not None else (ids != layout.PAD).sum()
         return {"tokens": tokens, "audio_seconds": batch["audio_seconds"]}
+
+    def sample_voice(self) -> OrpheusVoice:
+        """Return what speaks with the weights as they are, to be heard while they are trained."""
+        from tts_train_orpheus.listen import OrpheusVoice
+
+        return OrpheusVoice(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep only what was trained, tied weights once, and add the Llama's configuration."""

@@ -25,6 +25,8 @@ from tts_train_gpt_sovits.gpt.schedule import LOCKED_RATE, build_upstream_schedu
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
+    from tts_train_gpt_sovits.gpt.listen import GptVoice
+
 _V1_TABLES = (322, 512)
 
 logger = logging.getLogger(__name__)
@@ -211,6 +213,12 @@ class GptModule(LightningModule):
         """Return the real tokens and the seconds of audio in a batch, for throughput."""
         codes = sum(batch["counts"]) - len(batch["counts"])
         return {"tokens": codes + batch["phonemes"].numel(), "audio_seconds": codes / 25}
+
+    def sample_voice(self) -> GptVoice:
+        """Return what speaks with the weights as they are, to be heard while they are trained."""
+        from tts_train_gpt_sovits.gpt.listen import GptVoice
+
+        return GptVoice(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep only what was trained, and add the network's sizes."""

@@ -1,0 +1,56 @@
+"""A GPT heard while it trains: through the SoVITS of its data, without a trace in what it learns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tts_train.cli import main
+from tts_train.demo.journey import VOICE
+from tts_train.recipes import find_recipe
+from tts_train.report.history import History, series
+from tts_train.run.checkpoint import open_checkpoint
+
+LISTENS = ("--listen.max_share", "1", "--listen.metrics", "[clipping,silence,duration]")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("gpt") / "prepared"
+    words = ["prepare", "--backend", "gpt_sovits", "--corpus", str(VOICE), "--out", str(out)]
+    assert main([*words, "--models", "tiny", "--language", "en"]) == 0
+    return out
+
+
+def fit(stage: str, prepared: Path, run: Path, *words: str) -> None:
+    recipe = str(find_recipe("gpt_sovits", f"{stage}-tiny"))
+    steps = ("--trainer.max_steps", "2", "--trainer.val_check_interval", "1", "--trainer.num_sanity_val_steps", "0")
+    assert main(["fit", "-c", recipe, "--run_dir", str(run), "--data.path", str(prepared), *steps, *words]) == 0
+
+
+@pytest.mark.parametrize("stage", ["gpt", "dpo"])
+def test_it_is_heard_and_learns_the_same(prepared, tmp_path, stage):
+    heard, deaf = tmp_path / "heard", tmp_path / "deaf"
+    fit(stage, prepared, heard, *LISTENS)
+    fit(stage, prepared, deaf, "--listen.sentences", "0")
+    one, other = open_checkpoint(heard).weights(), open_checkpoint(deaf).weights()
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    samples = heard / "samples"
+    assert {path.name for path in samples.iterdir()} == {"reference", "codec", "step-000001", "step-000002"}
+    for folder in samples.iterdir():
+        assert {path.stem for path in folder.iterdir()} == {"utterance-1", "utterance-2"}
+    facts = json.loads((samples / "step-000002" / "utterance-1.json").read_text())
+    assert (facts["sample_rate"], facts["language"]) == (32_000, "en")
+    assert facts["duration_ratio"] > 0
+    logged = series(History(heard).entries())
+    assert [entry.step for entry in logged["listen/runaway"]] == [1, 2]
+
+
+def test_own_texts_are_spoken(prepared, tmp_path):
+    fit("gpt", prepared, tmp_path, *LISTENS, "--listen.sentences", '["Good morning."]')
+    facts = json.loads((tmp_path / "samples" / "step-000002" / "text-1.json").read_text())
+    assert facts["text"] == "Good morning."
