@@ -62,6 +62,8 @@ class Demo:
     """Words for ``tts-train fit`` besides the recipe; ``{gpt}`` stands for the run of the earlier stage ``gpt``."""
     formats: tuple[str, ...] = ()
     """Formats that are exported."""
+    speaks_with: Literal["export", "run"] = "export"
+    """What ``tts-train synth`` is given: the first export, or the run, where an export alone cannot speak."""
     synth: tuple[str, ...] = ()
     """Words for ``tts-train synth`` besides the text; ``{gpt}`` as above."""
     remark: str = ""

@@ -75,7 +75,8 @@ def _show_stage(backend: str, stage: Stage, out: Path, prepared: dict[tuple[str,
     with _said("fit: waiting for the uninterrupted run"):
         whole.wait()
     exported = _export(which, demo, interrupted, folder)
-    spoken = _speak(which, demo, exported or interrupted, folder, interrupted)
+    source = exported if exported and demo.speaks_with == "export" else interrupted
+    spoken = _speak(which, demo, source, folder, interrupted)
     return {**_judge(interrupted, straight, demo.falls_below), **spoken}
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tts_train import Backend, Demo, Format, ShardingPlan, Stage, hookimpl
+
+if TYPE_CHECKING:
+    from lightning.pytorch.strategies import Strategy
 
 _HERE = "tts_train_gpt_sovits"
 _PREPARE = f"{_HERE}.prepare:GptSovitsPrepare"
@@ -16,6 +21,7 @@ _FULL = Format(
     job=f"{_HERE}.export.sovits:FullExport",
 )
 _GPT_SHARDING = ShardingPlan(wrap=("Layer",), recompute=("Layer",))
+_SOVITS_SHARDING = ShardingPlan(wrap=("ResidualBlock", "ScaleCritic", "PeriodCritic"), recompute=("ResidualBlock",))
 _GPT_IDENTITY = ("model.init_from", "model.method", "model.lora", "data.path")
 
 GPT = Stage(
@@ -52,6 +58,7 @@ DPO = Stage(
         prepare=_TINY,
         fit=("--model.init_from", "{gpt}"),
         formats=("s1",),
+        speaks_with="run",
         synth=("--sovits", "tiny"),
         remark=_REMARK,
     ),
@@ -65,6 +72,7 @@ SOVITS = Stage(
     prepare=_PREPARE,
     synth=_SYNTH,
     formats={"s2": _S2, "full": _FULL},
+    sharding=_SOVITS_SHARDING,
     links={"model.segment_frames": "data.segment_frames"},
     identity=("model.init_from", "model.version", "model.freeze_quantizer", "data.path"),
     demo=Demo(
@@ -73,6 +81,7 @@ SOVITS = Stage(
         falls_below=0.8,
         prepare=_TINY,
         formats=("s2", "full"),
+        speaks_with="run",
         synth=("--gpt", "{gpt}"),
         remark=_REMARK,
     ),
@@ -99,3 +108,13 @@ def tts_train_backend() -> Backend:
         stages=(GPT, DPO, SOVITS, CFM),
         start=("gpt-v2", "sovits-v2"),
     )
+
+
+@hookimpl
+def tts_train_strategy(stage: Stage, name: str) -> Strategy | None:
+    """Build ``ddp`` for stages whose losses do not reach every parameter: generator and critics take turns."""
+    if name != "ddp" or stage.name not in (SOVITS.name, CFM.name):
+        return None
+    from lightning.pytorch.strategies import DDPStrategy
+
+    return DDPStrategy(find_unused_parameters=True)
