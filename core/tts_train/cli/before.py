@@ -21,6 +21,7 @@ from tts_train.run.ranks import leads
 if TYPE_CHECKING:
     from tts_train.cli.parser import TrainingParser
     from tts_train.cli.select import Chosen
+    from tts_train.plan.planner import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +32,8 @@ _ONE_PROCESS = ("auto", "None")
 _LESS, _TRIES = 0.9, 3
 
 
-def check_fits(parser: TrainingParser, chosen: Chosen, run: RunDirectory, *, card_bytes: int | None) -> None:
-    """Print the plan's verdict on a run that begins on a card, and refuse it where it cannot fit.
+def check_fits(parser: TrainingParser, chosen: Chosen, run: RunDirectory, *, card_bytes: int | None) -> Plan | None:
+    """Print the plan's verdict on a run that begins on a card, and refuse it where it cannot fit; return the plan.
 
     Runs that have saved a checkpoint are not planned.
 
@@ -47,12 +48,12 @@ def check_fits(parser: TrainingParser, chosen: Chosen, run: RunDirectory, *, car
     """
     on_misfit: OnMisfit = parser.resolved["plan"]
     if card_bytes is None or on_misfit == "off" or run.steps() or not leads():
-        return
+        return None
     try:
         plan = plan_of(parser, chosen, gpu_bytes=card_bytes, search=False)
     except TTSTrainError as error:
         logger.info("No plan: %s", error)
-        return
+        return None
     logger.info("%s", verdict(plan))
     if plan.fits is False and on_misfit == "refuse":
         raise ConfigError(
@@ -60,6 +61,7 @@ def check_fits(parser: TrainingParser, chosen: Chosen, run: RunDirectory, *, car
             "(configs/README.md); `tts-train plan` with the same options and --gpu finds the largest that fits. To try "
             "all the same: --plan try."
         )
+    return plan
 
 
 def card_of(trainer: Mapping[str, Any]) -> int | None:

@@ -67,9 +67,12 @@ def _fit(parser: TrainingParser, chosen: Chosen, run: RunDirectory) -> dict[str,
     config = {**parser.resolved, "run_dir": str(run.path)}
     inject = config.pop("debug")["inject"]  # a fault belongs to a command, not to the run
     config.pop("plan")
-    check_fits(parser, chosen, run, card_bytes=card_of(parser.options("trainer")))
+    plan = check_fits(parser, chosen, run, card_bytes=card_of(parser.options("trainer")))
     card = RunCard(backend=chosen.backend.name, stage=chosen.stage.name, config=config)
-    with RunSession(run, card, seed=parser.seed, identity=chosen.stage.identity) as session:
+    record: dict[str, object] = {"plan": plan.report()} if plan else {}
+    record["formats"] = {name: each.summary for name, each in chosen.plugins.formats(chosen.stage).items()}
+    record["speaks"] = chosen.stage.synth is not None
+    with RunSession(run, card, seed=parser.seed, identity=chosen.stage.identity, record=record) as session:
         if session.leads:
             write_atomically(run.config, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         survival = session.callbacks(parser.options("checkpoint"), inject=inject)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from tts_train.report.chart import Line, line_chart
 from tts_train.report.history import Entry
@@ -14,9 +14,19 @@ SPEED = {
     "throughput/audio_s_per_s": ("Seconds of speech a second", 1.0, ""),
     "throughput/steps_per_s": ("Steps a second", 1.0, ""),
     "throughput/data_wait": ("Time spent waiting for data", 100.0, " %"),
+    "listen/share": ("Time spent listening", 100.0, " %"),
     "memory/peak_gib": ("Peak memory", 1.0, " GiB"),
 }
-"""Title, factor and unit of what the throughput callback logs, in the order shown."""
+"""Title, factor and unit of what tells how a run went, in the order shown."""
+HEARD = "listen/"
+"""What listening while training logs begins with this."""
+FAULTS = ("repetition", "swallowed", "runaway")
+SPELT = {
+    "slot_accuracy": ("Accuracy by slot of a frame", "slot"),
+    "code_use": ("Share of each codebook in use", "level"),
+    "code_perplexity": ("Codes that each codebook uses evenly", "level"),
+}
+"""Titles of quantities whose parts are numbers, and what a part is."""
 _RATE = re.compile(r"^(lr|learning_rate)([-_/]|$)")
 _FORK = re.compile(r"^(.*)_(step|epoch)$")
 
@@ -33,19 +43,30 @@ def is_speed(name: str) -> bool:
     return name in SPEED
 
 
-def quality_charts(metrics: Metrics) -> list[str]:
-    """Charts of everything that is neither speed nor learning rate, losses first.
+def quality_charts(metrics: Metrics, *, languages: Collection[str] = ()) -> list[str]:
+    """Charts of everything that is neither speed, nor learning rate, nor heard; losses first.
 
     ``train/loss`` and ``val/loss`` share a chart. Parts share one for each split: ``train/loss/text`` and
-    ``train/loss/audio``, or ``val/accuracy/slot0`` to ``slot6``.
+    ``train/loss/audio``, or ``val/accuracy/slot0`` to ``slot6``. Parts that are ``languages`` have their own.
     """
     groups: dict[tuple[str, str], dict[str, Sequence[Entry]]] = {}
     for name, entries in metrics.items():
-        if not is_rate(name) and not is_speed(name):
+        if not is_rate(name) and not is_speed(name) and not name.startswith(HEARD):
             key, label = _place(name)
+            if key[1] and label in languages:
+                key = (f"{key[0]} by language", key[1])
             groups.setdefault(key, {})[label] = entries
     ordered = sorted(groups, key=lambda key: (not key[0].startswith("loss"), bool(key[1]), key))
     return [_chart(_title(key), groups[key], metrics) for key in ordered]
+
+
+def heard_charts(metrics: Metrics) -> list[str]:
+    """What listening found: the faults in one chart, and one for each score, since their units differ."""
+    heard = {name.removeprefix(HEARD): of for name, of in metrics.items() if name.startswith(HEARD) and of}
+    faults = {name: heard.pop(name) for name in FAULTS if name in heard}
+    scores = {name: heard[name] for name in sorted(heard) if HEARD + name not in SPEED}
+    charts = [_chart("Samples with a fault", faults, metrics)] if faults else []
+    return charts + [_chart(_words(name), {_words(name): entries}, metrics) for name, entries in scores.items()]
 
 
 def speed_charts(metrics: Metrics) -> list[str]:
@@ -80,7 +101,7 @@ def _place(name: str) -> tuple[tuple[str, str], str]:
     split, rest = (head, rest) if head in SPLITS and rest else ("", name)
     if "/" in rest:
         quantity, _, part = rest.partition("/")
-        return (quantity, split or "parts"), part
+        return (quantity, split or "parts"), f"{SPELT[quantity][1]} {part}" if quantity in SPELT else part
     fork = _FORK.match(rest)
     quantity, suffix = (fork[1], f" ({fork[2]})") if fork else (rest, "")
     return (quantity, ""), (SPLITS.get(split, rest) + suffix)
@@ -88,9 +109,10 @@ def _place(name: str) -> tuple[tuple[str, str], str]:
 
 def _title(key: tuple[str, str]) -> str:
     quantity, split = key
+    words = SPELT[quantity][0] if quantity in SPELT else _words(quantity)
     if not split:
-        return _words(quantity)
-    return _words(quantity) + (f", {SPLITS[split]}" if split in SPLITS else "")
+        return words
+    return words + (f", {SPLITS[split]}" if split in SPLITS else "")
 
 
 def _words(name: str) -> str:

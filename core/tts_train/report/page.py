@@ -8,6 +8,8 @@ from pathlib import Path
 from string import Template
 
 from tts_train.report import curves, sections, sound
+from tts_train.report.forecast import forecast
+from tts_train.report.onward import onward
 from tts_train.report.source import Run, read_run
 
 REPORT_FILE = "report.html"
@@ -43,14 +45,17 @@ def render(run: Run) -> str:
         voice=_voice(run),
         notes=sections.notes(run),
         headline=sections.headline(run),
-        quality=sections.charts(curves.quality_charts(run.metrics), "No loss was logged."),
-        samples=sound.utterances(run),
+        quality=sections.charts(
+            curves.quality_charts(run.metrics, languages=sections.languages(run)), "No loss was logged."
+        ),
+        samples=sound.utterances(run) + sections.heard(run),
         rates=sections.charts(
             [*curves.speed_charts(run.metrics), *curves.rate_charts(run.metrics)],
             "Neither speed nor learning rate was logged.",
-        ),
+        )
+        + forecast(run),
         data=sections.data(run),
-        onward=sections.onward(run),
+        onward=onward(run),
         files=sections.files(run),
     )
 

@@ -1,9 +1,8 @@
-"""The written parts of the report: headline figures, data, how to go on, and the run's own files."""
+"""The written parts of the report: headline figures, data, and the run's own files."""
 
 from __future__ import annotations
 
 import json
-import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -16,6 +15,8 @@ from tts_train.report.source import Run
 
 _PRIVATE = ("host", "pid")
 """Entries of the run card that a page handed to others need not tell."""
+FEW, MAX_NAMES = 3, 20
+"""Voices or languages up to which they are told in a line, and beyond which the rest is counted only."""
 NOTHING_LOGGED = '<p class="none">No figures were logged.</p>'
 
 
@@ -42,28 +43,31 @@ def data(run: Run) -> str:
         return '<p class="none">What the training data held is not recorded in this run.</p>'
     found = _counts(run)
     told = {name: f"{value} {unit}" for name, value, unit in _amount(found)}
-    told |= {_title(key): _plain(found[key]) for key in ("speakers", "languages") if found.get(key)}
+    told |= {_title(key): _plain(found[key]) for key in ("speakers", "languages") if _few(found.get(key))}
     share, rows = _rows(found)
-    return f'{share}{_table({**rows, **told})}<div class="charts">{_lengths(run.dataset)}</div>'
+    named = "".join(
+        _counted(title, found.get(key)) for title, key in (("Voices", "speakers"), ("Languages", "languages"))
+    )
+    lengths = f'<div class="charts">{_lengths(run.dataset)}</div>'
+    return f"{share}{table({**rows, **told})}{_reasons(run, found)}{named}{lengths}"
 
 
-def onward(run: Run) -> str:
-    """Return the commands that continue, speak with and export this run."""
-    folder = shlex.quote(str(run.folder))
-    commands = {
-        "Hear it say something": f'tts-train synth {folder} --text "Hello there." --out hello.wav',
-        "See the export formats": "tts-train formats",
-        "Export it for an inference tool": f"tts-train export {folder} --format FORMAT --out voice/",
-        "Continue it, or repeat it elsewhere": f"tts-train fit -c {shlex.quote(str(run.folder / 'config.yaml'))}",
-    }
-    items = "".join(f"<li>{escape(name)}<pre><code>{escape(line)}</code></pre></li>" for name, line in commands.items())
-    return f'<ul class="commands">{items}</ul>'
+def heard(run: Run) -> str:
+    """Return the charts of what listening while training measured; nothing where nothing was heard."""
+    drawn = curves.heard_charts(run.metrics)
+    return charts(drawn, "") if drawn else ""
+
+
+def languages(run: Run) -> set[str]:
+    """Return the languages of the training data, as far as they are known."""
+    known = _counts(run).get("languages")
+    return set(known) if isinstance(known, Mapping) else set()
 
 
 def files(run: Run) -> str:
     """Return checkpoints, the run card and the configuration, folded away."""
     sizes = {name: f"{size / 1e6:,.1f} MB" for name, size in run.checkpoints.items()}
-    parts = [_table(sizes) if sizes else '<p class="none">No whole checkpoint is in this run.</p>']
+    parts = [table(sizes) if sizes else '<p class="none">No whole checkpoint is in this run.</p>']
     card = {key: value for key, value in run.card.items() if key not in _PRIVATE}
     parts += [_folded("Run card (run.json)", json.dumps(card, indent=2, ensure_ascii=False))] if card else []
     parts += [_folded("Configuration (config.yaml)", run.config_text)] if run.config_text else []
@@ -134,7 +138,7 @@ def _amount(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _rows(found: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
-    """A bar of the share kept, and the counts with their reasons."""
+    """A bar of the share kept, and how many that is."""
     kept, dropped = found.get("kept"), found.get("dropped")
     if not isinstance(kept, int) or not isinstance(dropped, dict):
         return "", {}
@@ -143,8 +147,41 @@ def _rows(found: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     bar = (
         f'<div class="share" role="img" aria-label="{share:.1f} percent kept"><i style="width:{share:.2f}%"></i></div>'
     )
-    reasons = {f"Dropped: {str(reason).replace('_', ' ')}": number(count) for reason, count in dropped.items() if count}
-    return bar, {"Rows kept": f"{number(kept)} of {number(total)}", **reasons}
+    return bar, {"Rows kept": f"{number(kept)} of {number(total)}"}
+
+
+def _reasons(run: Run, found: Mapping[str, Any]) -> str:
+    """Bars of what was dropped, and some of the rows, folded away."""
+    dropped = found.get("dropped")
+    named = dropped.items() if isinstance(dropped, Mapping) else ()
+    counts = {f"Dropped: {str(reason).replace('_', ' ')}": count for reason, count in named if count}
+    examples = {reason: rows for reason, rows in run.dropped.items() if rows}
+    told = "\n".join(f"{reason.replace('_', ' ')}\n  " + "\n  ".join(rows) for reason, rows in examples.items())
+    folded = _folded("Some of the rows that were dropped", told) if told else ""
+    return _bar_rows(counts) + folded
+
+
+def _counted(title: str, counts: object) -> str:
+    """Bars of many voices or languages; few are told in a line of the table."""
+    if not isinstance(counts, Mapping) or _few(counts):
+        return ""
+    shown = dict(list(counts.items())[:MAX_NAMES])
+    more = f'<p class="aside">and {len(counts) - len(shown)} more</p>' if len(counts) > len(shown) else ""
+    return f"<h3>{title}</h3>{_bar_rows(shown)}{more}"
+
+
+def _few(counts: object) -> bool:
+    return bool(counts) and (not isinstance(counts, Mapping) or len(counts) <= FEW)
+
+
+def _bar_rows(counts: Mapping[str, float]) -> str:
+    most = max([*counts.values(), 1])
+    rows = "".join(
+        f"<li><span>{escape(str(name))}</span>"
+        f'<i style="width:{100 * count / most:.1f}%"></i><b>{number(count)}</b></li>'
+        for name, count in counts.items()
+    )
+    return f'<ul class="rows">{rows}</ul>' if rows else ""
 
 
 def _lengths(index: Mapping[str, Any]) -> str:
@@ -176,7 +213,8 @@ def _plain(value: Any) -> str:  # noqa: ANN401 - JSON
     return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
-def _table(rows: Mapping[str, str]) -> str:
+def table(rows: Mapping[str, str]) -> str:
+    """Return rows of a name and a value."""
     cells = "".join(f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in rows.items())
     return f"<table>{cells}</table>" if rows else ""
 

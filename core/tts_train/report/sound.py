@@ -13,12 +13,16 @@ import soundfile as sf
 
 from tts_train.report.chart import number
 from tts_train.report.mel import mel_picture
-from tts_train.report.source import Run, Take
+from tts_train.report.source import CEILING, REFERENCE, Run, Take
 
 MAX_UTTERANCES = 8
 MAX_TAKES = 6
 """Takes of one utterance that the page carries beside the reference: the first, the last and some between."""
-_SHOWN_ELSEWHERE = {"text", "sample_rate", "seconds", "peak", "rms_db", "clipped"}
+LABELS = {REFERENCE: "Recording", CEILING: "Codec alone"}
+"""What is heard beside the model: nothing behind the codec can sound better than the second."""
+FAULTS = ("repetition", "swallowed", "runaway")
+"""What listening while training finds wrong with a sample."""
+_SHOWN_ELSEWHERE = {*FAULTS, "text", "sample_rate", "seconds", "peak", "rms_db", "clipped"}
 
 
 def latest(run: Run) -> Take | None:
@@ -60,8 +64,8 @@ def _utterance(name: str, takes: Sequence[Take]) -> str:
 
 
 def _take(take: Take) -> str:
-    label = "Recording" if take.step is None else f"Step {number(take.step)}"
-    kind = "take recording" if take.step is None else "take"
+    label = LABELS[take.kind] if take.step is None else f"Step {number(take.step)}"
+    kind = "take compared" if take.step is None else "take"
     body = player(take, label=label) + _facts(take.facts)
     return f'<figure class="{kind}"><figcaption>{label}</figcaption>{body}</figure>'
 
@@ -79,11 +83,12 @@ def _facts(facts: Mapping[str, Any]) -> str:
     ]
     told = " · ".join(escape(str(part)) for part in parts)
     clipped = f' <em class="bad">{facts["clipped"]} samples clipped</em>' if facts.get("clipped") else ""
-    return f'<p class="facts">{told}{clipped}</p>'
+    wrong = "".join(f' <em class="bad">{fault}</em>' for fault in FAULTS if facts.get(fault))
+    return f'<p class="facts">{told}{clipped}{wrong}</p>'
 
 
 def _choose(takes: Sequence[Take]) -> list[Take]:
-    """The reference, and up to ``MAX_TAKES`` steps spread evenly from the first to the last."""
+    """What is compared with, and up to ``MAX_TAKES`` steps spread evenly from the first to the last."""
     made = [take for take in takes if take.step is not None]
     if len(made) > MAX_TAKES:
         places = {round(index * (len(made) - 1) / (MAX_TAKES - 1)) for index in range(MAX_TAKES)}

@@ -18,20 +18,28 @@ REFERENCE = "reference"
 """The folder beside ``step-*`` in ``samples/`` that holds the recordings the samples are compared with."""
 CEILING = "codec"
 """The folder beside it with what the codec leaves of them."""
-DATASET_FILE = "dataset.json"
+COMPARED = (REFERENCE, CEILING)
+DATASET_FILE, DROPPED_FILE = "dataset.json", "dropped.jsonl"
+EXAMPLES = 5
+"""Rows of each reason that a page shows."""
 _STEP = re.compile(r"step-(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Take:
-    """One rendering of an utterance: the reference recording, or what the model said at a step."""
+    """One rendering of an utterance: the recording, what the codec leaves of it, or what the model said at a step."""
 
     step: int | None
-    """The checkpoint's step; None for the reference."""
+    """The checkpoint's step; None for what is compared with."""
     sound: Path
     """The WAV file."""
     facts: Mapping[str, Any]
     """What its JSON says: text, seconds, peak, scores."""
+
+    @property
+    def kind(self) -> str:
+        """The folder it lies in: ``reference``, ``codec`` or ``step-*``."""
+        return self.sound.parent.name
 
     @property
     def picture(self) -> Path:
@@ -53,9 +61,11 @@ class Run:
     metrics: Mapping[str, list[Entry]]
     """Scalars by name, sorted by step."""
     takes: Mapping[str, list[Take]]
-    """Samples by utterance: the reference first, then by step."""
+    """Samples by utterance: the reference first, the codec's ceiling, then by step."""
     dataset: Mapping[str, Any]
     """The index that ``prepare`` wrote, ``dataset.json``: its report and lengths; empty if unreachable."""
+    dropped: Mapping[str, list[str]]
+    """Rows that ``prepare`` dropped, by reason: a few of them, as ``where: why``."""
     checkpoints: Mapping[str, int]
     """Whole checkpoints by name, with their size in bytes."""
     notes: list[str] = field(default_factory=list)
@@ -83,6 +93,7 @@ def read_run(run_dir: Path) -> Run:
         metrics=series(History(run_dir).entries()),
         takes=_takes(run_dir / "samples", notes),
         dataset=_dataset(config, card, notes),
+        dropped=_dropped(_data_path(config)),
         checkpoints=_checkpoints(run_dir / "checkpoints"),
         notes=notes,
     )
@@ -114,11 +125,8 @@ def _parse_config(text: str, notes: list[str]) -> dict[str, Any]:
 
 def _dataset(config: Mapping[str, Any], card: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     """``dataset.json`` from the folder that ``--data.path`` named, else what ``run.json`` says about the data."""
-    options = config.get("data")
-    options = options if isinstance(options, dict) else {}
-    inner = options.get("init_args")
-    path = (inner if isinstance(inner, dict) else options).get("path")
-    if isinstance(path, str):
+    path = _data_path(config)
+    if path is not None:
         found = read_json(Path(path) / DATASET_FILE, notes)
         if found:
             return found
@@ -127,18 +135,43 @@ def _dataset(config: Mapping[str, Any], card: Mapping[str, Any], notes: list[str
     return dict(known) if isinstance(known, dict) else {}
 
 
+def _data_path(config: Mapping[str, Any]) -> str | None:
+    options = config.get("data")
+    options = options if isinstance(options, dict) else {}
+    inner = options.get("init_args")
+    path = (inner if isinstance(inner, dict) else options).get("path")
+    return path if isinstance(path, str) else None
+
+
+def _dropped(path: str | None) -> dict[str, list[str]]:
+    """Examples of each reason, from the ``dropped.jsonl`` that ``prepare`` writes; broken lines are passed over."""
+    file = Path(path or "") / DROPPED_FILE
+    found: dict[str, list[str]] = {}
+    if path is None or not file.is_file():
+        return found
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+            examples = found.setdefault(str(row["reason"]), [])
+            if len(examples) < EXAMPLES:
+                examples.append(": ".join(str(row[key]) for key in ("origin", "detail") if row.get(key)))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
 def _takes(samples: Path, notes: list[str]) -> dict[str, list[Take]]:
     found: dict[str, list[Take]] = {}
     for folder in sorted(samples.glob("*/")):
         step = _STEP.fullmatch(folder.name)
-        if step is None and folder.name != REFERENCE:
+        if step is None and folder.name not in COMPARED:
             continue
         for sound in sorted(folder.glob("*.wav")):
             facts = read_json(sound.with_suffix(".json"), notes)
             take = Take(step=int(step[1]) if step else None, sound=sound, facts=facts)
             found.setdefault(sound.stem, []).append(take)
     return {
-        name: sorted(takes, key=lambda take: -1 if take.step is None else take.step)
+        name: sorted(takes, key=lambda take: COMPARED.index(take.kind) - 2 if take.step is None else take.step)
         for name, takes in sorted(found.items())
     }
 

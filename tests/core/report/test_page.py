@@ -94,26 +94,38 @@ def test_every_kind_of_metric_has_its_chart(page):
     described = [attrs["aria-label"] for attrs in page.all("svg")]
     titles = [label.split(":")[0] for label in described]
     assert titles == [
+        "Samples with a fault",
+        "Dnsmos",
         "Loss",
         "Loss, training",
-        "Accuracy, validation",
+        "Loss, validation",
+        "Loss by language, validation",
+        "Share of each codebook in use, validation",
+        "Accuracy by slot of a frame, validation",
         "Tokens a second",
         "Seconds of speech a second",
+        "Steps a second",
         "Time spent waiting for data",
+        "Time spent listening",
         "Peak memory",
         "Learning rate",
     ]
     loss = described[titles.index("Loss")]
     assert "training from" in loss
     assert "validation from" in loss
-    accuracy = described[titles.index("Accuracy, validation")]
-    assert all(f"slot{slot} from" in accuracy for slot in range(7))
+    accuracy = described[titles.index("Accuracy by slot of a frame, validation")]
+    assert all(f"slot {slot} from" in accuracy for slot in range(7))
+    languages = described[titles.index("Loss by language, validation")]
+    assert "de from" in languages
+    assert "audio from" not in languages
 
 
 def test_each_take_has_a_picture_and_a_sound_that_decode(page):
     pictures, sounds = page.all("img"), page.all("audio")
-    # Two utterances of one recording and four steps each, and the newest sample at the head.
-    assert len(pictures) == len(sounds) == 2 * (len(STEPS) + 1) + 1
+    # Two utterances of one recording, its way through the codec and four steps each, and the newest at the head.
+    assert len(pictures) == len(sounds) == 2 * (len(STEPS) + 2) + 1
+    labels = [sound["aria-label"].split(":")[0] for sound in sounds[1:7]]
+    assert labels == ["Recording", "Codec alone", "Step 100", "Step 200", "Step 300", "Step 400"]
     assert all(picture["alt"].startswith("Mel spectrogram") for picture in pictures)
     for picture in pictures:
         assert Image.open(io.BytesIO(decode(picture["src"]))).height == 192
@@ -136,7 +148,51 @@ def test_data_and_commands_are_told(page, run):
         assert words in page.text
     bars = [attrs["title"] for attrs in page.all("div") if attrs.get("class") == "column"]
     assert sum(int(bar.split(": ")[1]) for bar in bars) == 36
-    assert f"tts-train export {run} --format FORMAT" in page.text
+    assert "metadata.csv:1: 61 s" in page.text
+
+
+def test_commands_can_be_copied(page, run):
+    for words in (
+        f"tts-train export {run} --format hf --out voice-hf/",
+        f"tts-train export {run} --format gguf --out voice-gguf/",
+        'tts-train synth voice-hf/ --text "Hello there." --out hello.wav',
+        f"tts-train fit -c {run}/config.yaml",
+        f"tts-train eval {run} --data RECORDINGS --out scores/",
+        f"tensorboard --logdir {run}/logs",
+    ):
+        assert words in page.text
+
+
+def test_without_formats_the_way_to_them_is_told(tmp_path):
+    text = Page(write_report(tmp_path).read_text(encoding="utf-8")).text
+    assert f"tts-train export {tmp_path} --format FORMAT" in text
+    assert "tts-train formats" in text
+
+
+def test_a_stage_that_does_not_speak_is_not_told_to(tmp_path):
+    (tmp_path / "run.json").write_text('{"speaks": false, "formats": {"s2": "a file"}}')
+    text = Page(write_report(tmp_path).read_text(encoding="utf-8")).text
+    assert "tts-train synth" not in text
+    assert "--format s2" in text
+
+
+def test_the_plan_stands_beside_what_was_measured(page, tmp_path):
+    cells = re.sub(r"\s+", " ", page.text)
+    # 100 batches at 3.1 steps a second are half a minute.
+    for words in (
+        "16.40 GiB17.20 GiB",
+        "17.60 GiBthe card has 24.0 GiB",
+        "36 s to 1.8 min, by card32 s",
+        "65.",
+        "TFLOP",
+    ):
+        assert words in cells
+    (tmp_path / "run.json").write_text('{"plan": {"peak_bytes": 1073741824}}')
+    assert "1.00 GiBnot logged" in Page(write_report(tmp_path).read_text(encoding="utf-8")).text
+
+
+def test_faults_of_a_sample_are_named(html):
+    assert html.count('<em class="bad">repetition</em>') == 2
 
 
 def test_an_empty_run_says_what_is_missing(tmp_path):
