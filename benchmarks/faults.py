@@ -17,8 +17,8 @@ os.environ.update(
 import argparse
 import importlib
 import multiprocessing
+import resource
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -62,7 +62,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for module in _WARM:
         importlib.import_module(module)
-    threads = sum(1 for _ in Path("/proc/self/task").iterdir())
+    threads = [(task / "comm").read_text(encoding="ascii").strip() for task in Path("/proc/self/task").iterdir()]
     place = _place()
     try:
         rows, bases = _run(place, arguments)
@@ -70,7 +70,8 @@ def main() -> None:
         shutil.rmtree(place.disk, ignore_errors=True)
         shutil.rmtree(place.memory, ignore_errors=True)
     about |= {
-        "seconds": round(time.monotonic() - began, 1), "threads_when_forking": threads, "lanes": arguments.lanes,
+        "seconds": round(time.monotonic() - began, 1), "cpu_s": round(_cpu_seconds(), 1), "threads": threads,
+        "lanes": arguments.lanes,
         "disk": _system_of(place.disk), "tmpdir": _system_of(place.memory), "load_after": round(os.getloadavg()[0], 2),
     }  # fmt: skip
     results = {"machine": about, "bases": bases, "rows": rows}
@@ -119,6 +120,11 @@ def _place() -> Place:
     return Place(disk, Path(tempfile.mkdtemp(prefix="faults-", dir=memory)) if other else disk / "memory")
 
 
+def _cpu_seconds() -> float:
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in spent)
+
+
 def _system_of(folder: Path) -> str:
     mounts = [line.split() for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
     inside = [words for words in mounts if str(folder).startswith(words[1])]
@@ -136,5 +142,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
     main()

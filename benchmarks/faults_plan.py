@@ -16,8 +16,6 @@ from faults_stages import STEPS, make
 
 TOY = Toy("tts-train")
 PEERS: tuple[Side, ...] = (HuggingFace("HF Trainer"), Lightning("Lightning"))
-OURS = 27
-"""Damages of our checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def _stages(stages: list[Ours], share: float) -> Iterator[Trial]:
 
 
 def _prepare(corpus: Path, share: float) -> Iterator[Trial]:
-    for shards in (1, 3, 5, 7)[: _count(4, share)]:
+    for shards in (1, 4, 7)[: _count(3, share)]:
         yield Trial("F3", None, _Prepared(corpus), {"shards": shards})
 
 

@@ -38,6 +38,7 @@ def fork(work: Callable[[], object], *, log: Path, temporary: Path | None = None
             os.environ["TMPDIR"] = str(temporary)
             tempfile.tempdir = None
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         work()
         status = 0
     except SystemExit as stop:

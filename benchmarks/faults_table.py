@@ -54,11 +54,12 @@ def _about(results: Row) -> str:
     return (
         f"{about['cpu']}, {about['cores']} cores, {about['memory_gib']} GiB; Python {about['python']}, torch "
         f"{about['torch']}, lightning {about['lightning']}, transformers {about['transformers']}; revision "
-        f"{about['revision']}; {about['started']} UTC; {about['seconds'] / 60:.1f} minutes, load average before "
-        f"{about['load_before']}, after {about['load_after']}. Command: `{about['command']}`.\n\n"
+        f"{about['revision']}; {about['started']} UTC; {about['seconds'] / 60:.1f} minutes by the clock, "
+        f"{about['cpu_s'] / 60:.1f} of CPU time, load average before {about['load_before']}, after "
+        f"{about['load_after']}. Command: `{about['command']}`.\n\n"
         f"{len(results['rows'])} trials in {about['lanes']} lanes. Each process of a trial is forked from one parent "
-        f"that has imported everything and runs {about['threads_when_forking']} thread; the command lines among the "
-        f"trials are processes of their own and end in the same weights. Runs on {about['disk']}, TMPDIR on "
+        f"that has imported everything and has these threads: {', '.join(about['threads'])}; the command lines among "
+        f"the trials are processes of their own and end in the same weights. Runs on {about['disk']}, TMPDIR on "
         f"{about['tmpdir']}. All sides train the toy's network (65,000 weights, dropout, AdamW) for 40 steps and save "
         "at every step (at every tenth under signals), which makes a kill hit a save far more often than in real life: "
         "the shares of the peers are of this exposure. The peers continue as their documentation says: "
@@ -74,16 +75,21 @@ def _figures(rows: Sequence[Row]) -> str:
     trained = [row for row in continued if row["fault"] != "F3"]
     corpus = next((row for row in ours if row["fault"] == "F6"), {})
     hostile = next((row for row in ours if row["fault"] == "F7"), {})
-    lost = [row["lost"] for row in trained if "lost" in row and row["fault"] != "F4"]
+    undamaged = [row for row in trained if row["fault"] != "F4"]
+    lost = [row["lost"] for row in undamaged if "lost" in row]
     lines = [
         ["kills (-9) survived by the same command", "all", _share(killed, "survived")],
         ["continuations that equal the run without a fault, bit for bit", "all", _share(continued, "exact")],
         ["bytes of temporary files left over", "0", sum(row.get("leaked", 0) for row in ours)],
         ["steps lost, at most (1 save apart; 2 in the stages' runs)", "one save", max(lost, default="none run")],
-        ["checkpoints seen after a fault that were not whole", "0", sum(row.get("whole") is False for row in ours)],
+        ["trials that left a checkpoint that is not whole", "0", sum(row.get("whole") is False for row in undamaged)],
         ["rows of bad recordings accounted for", "all", f"{corpus.get('accounted')} of {corpus.get('rows')}"],
         ["of them with the expected verdict", "all", _verdicts(corpus)],
-        ["hostile files refused", "all but 1", f"{hostile.get('refused')} of {hostile.get('files')}"],
+        [
+            "hostile files refused (one is harmless and read)",
+            "all but 1",
+            f"{hostile.get('refused')} of {hostile.get('files')}",
+        ],
         ["code run by hostile files", "0", hostile.get("executions")],
         [
             "seconds to continue, median (set-up included)",
@@ -131,18 +137,18 @@ def _damage(rows: Sequence[Row]) -> str:
         found = [row for row in _of(rows, side) if row["fault"] == "F4"]
         if not found:
             continue
-        silent = [row for row in found if row["survived"] and not row["exact"] and row.get("lost") == 0]
-        stopped = [row for row in found if not row["survived"]]
+        taken = [row for row in found if row["survived"] and row.get("lost") == 0]
+        stopped = [row for row in found if row["again"] != 0]
         named = sum(bool(row["set_aside"] and row["named"]) for row in found)
         lines.append(
-            [side, len(found), _share(found, "survived"), _share(found, "exact"), len(silent), len(stopped), named]
+            [side, len(found), _share(found, "survived"), _share(found, "exact"), len(taken), len(stopped), named]
         )
     heads = [
         "side",
         "damages",
         "continued",
         "exact",
-        "took the damaged one, said nothing",
+        "took the damaged one",
         "stopped",
         "set aside and named",
     ]
@@ -161,7 +167,7 @@ def _lines_of(side: str, rows: Sequence[Row]) -> list[list[object]]:
             f"{row['fault']} {row.get('what', '')}" if row["fault"] == "F12" else row["fault"], []
         ).append(row)
     lines: list[list[object]] = []
-    for name, found in groups.items():
+    for found in groups.values():
         fault = found[0]["fault"]
         if fault in _TOLD and "skipped" not in found[0]:
             title, tell = _TOLD[fault]
@@ -178,8 +184,9 @@ def _signals(found: list[Row]) -> str:
 
 def _disk(found: list[Row]) -> str:
     codes = sorted({str(row["exit"]) for row in found})
-    left = sum(row["leaked"] for row in found)
-    return f"exit {', '.join(codes)}; continued {_share(found, 'survived')}, exact {_share(found, 'exact')}; {left} bytes left"
+    left = max(row["left_in_tmp"] for row in found)
+    told = f"exit {', '.join(codes)}; continued {_share(found, 'survived')}, exact {_share(found, 'exact')}"
+    return f"{told}; {left} bytes left in TMPDIR"
 
 
 def _before(found: list[Row]) -> str:

@@ -32,6 +32,8 @@ from tts_train.run.lock import RunLock
 from tts_train.run.ranks import leads
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DEAD_WORKER = "DataLoader worker"
+"""How torch begins to say that a process of a loader is gone."""
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +140,7 @@ class RunSession:
         Raises:
             Interrupted: if it was asked to stop and has saved itself.
             NumericError, DiskError: if it cannot go on; the last good checkpoint is intact.
+            TTSTrainError: if a process that loads data was killed.
         """
         if self.checkpoint is not None and self.finished(trainer):
             logger.info(
@@ -162,6 +165,13 @@ class RunSession:
             if error.errno in _FULL:
                 raise DiskError(
                     f"The disk of {self.run.path} is full: {error}. The last checkpoint is intact."
+                ) from error
+            raise
+        except RuntimeError as error:
+            if _DEAD_WORKER in str(error):
+                raise TTSTrainError(
+                    f"A process that loads data was killed, often for want of memory: {error}. The last checkpoint is "
+                    "intact; the same command continues, and --data.num_workers 0 loads without such processes."
                 ) from error
             raise
         if self.leads and isinstance(datamodule, PlannedDataModule):
