@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,27 @@ def test_own_texts_are_spoken(prepared, tmp_path):
     fit("gpt", prepared, tmp_path, *LISTENS, "--listen.sentences", '["Good morning."]')
     facts = json.loads((tmp_path / "samples" / "step-000002" / "text-1.json").read_text())
     assert facts["text"] == "Good morning."
+
+
+@pytest.mark.slow
+def test_two_processes_agree_and_learn_the_same(prepared, tmp_path):
+    runs = {"heard": [*LISTENS, "--checkpoint.monitor", "listen/duration_ratio"], "deaf": ["--listen.sentences", "0"]}
+    for name, words in runs.items():
+        fit_in_two(prepared, tmp_path / name, "ddp", *words)
+    one, other = (open_checkpoint(tmp_path / name).weights() for name in runs)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert {path.name for path in (tmp_path / "heard" / "samples").glob("step-*")} == {"step-000001", "step-000002"}
+    assert (tmp_path / "heard" / "checkpoints" / "best").exists()
+    told = fit_in_two(prepared, tmp_path / "sharded", "fsdp", *LISTENS)
+    assert "No process of this strategy has the whole network" in told
+    assert not (tmp_path / "sharded" / "samples").exists()
+
+
+def fit_in_two(prepared: Path, run: Path, strategy: str, *words: str) -> str:
+    recipe = ["-c", str(find_recipe("gpt_sovits", "gpt-tiny")), "--run_dir", str(run), "--data.path", str(prepared)]
+    several = ["--trainer.devices", "2", "--trainer.strategy", strategy, "--data.max_tokens", "600"]
+    steps = ["--trainer.max_steps", "2", "--trainer.val_check_interval", "1"]
+    command = [sys.executable, "-m", "tts_train", "fit", *recipe, *several, *steps, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stderr

@@ -53,7 +53,6 @@ class TimeBudget:
             yield
         finally:
             cost = self._clock() - start
-            # What is loaded once makes the first time dearer than the next ones.
-            self._cost = cost if self._cost is None else min(self._cost, cost) if self.done == 1 else cost
+            self._cost = cost
             self._spent += cost
             self.done += 1
