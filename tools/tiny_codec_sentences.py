@@ -5,54 +5,86 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-_PEOPLE = (
-    "my uncle|the young teacher|a famous author|our postman|the old fisherman|my cousin Judith|the village doctor|Doctor "
-    "Shaw|a shy girl|the drummer|your brother|Mister Vaughan|the queen|an engineer|the choir|a loyal friend|Theo|Zoe|the "
-    "gardener|Aunt Beth|the tall chef|a clever thief|George|Charlotte|the cheerful nurse|each pupil|the whole team|the "
-    "boatman|his grandfather|a quiet stranger|the pilot|Martha|the juggler|nobody|a zoologist|the mayor|twelve soldiers"
-).split("|")
-_VERBS = (
-    "found|carried|painted|measured|noticed|enjoyed|watched|chose|threw away|shouted about|borrowed|described|sold|pushed|"
-    "wrapped|polished|forgot|loved|brought home|searched for|thought about|laughed at|repaired|sketched|catalogued|"
-    "shared|pulled|visualised|drove past|examined|washed|squeezed|gathered|fought over|hung up|photographed|chewed|"
-    "weighed|mentioned|returned|avoided|rubbed|cherished|moved|yearned for|dug up"
-).split("|")
-_THINGS = (
-    "a leather jacket|three yellow onions|the broken bicycle|a huge pumpkin|the garage door|an orange boat|the mirror|a "
-    "pair of gloves|the thick soup|some fresh cheese|the judge's hat|five wooden spoons|a strange machine|the vanished "
-    "treasure|a bunch of violets|the kitchen table|an empty bottle|two small birds|a jar of honey|the long rope|a foolish "
-    "idea|the church clock|a box of matches|the azure vase|a bowl of porridge|the television|a pinch of sugar|the sheep|"
-    "a valuable coin|the other half|an enormous cabbage|the toy engine|a measuring jug|the gold ring|a muddy shoe|"
-    "her usual chair|a quarter of the cake|the third chapter|an audio book|the ginger cat|those oysters|a beige shirt"
-).split("|")
-_PLACES = (
-    "in the garden|under the bridge|near the harbour|behind the theatre|at the zoo|beside the fire|on the third floor|by "
-    "the ocean|across the valley|between two hills|along the beach|outside the village|above the bakery|in South Yorkshire|"
-    "at school|down the road|over there|on a steep path|through the woods|next to the forge|within a cave|on the ice|"
-    "at the edge of town|below the tower|in the choir loft|on the train to Oxford|inside the shed"
-).split("|")
-_TIMES = (
-    "this morning|last Thursday|after lunch|before the storm|every other year|in January|at half past eight|on my birthday|"
-    "once a month|long ago|when the moon was full|without a word|as usual|for a whole hour|during the voyage|in the "
-    "twentieth century|by pure chance|with great pleasure|until noon|just in time|on Wednesday|while it was raining"
-).split("|")
-_QUALITIES = (
-    "quiet|dangerous|beautiful|far too bright|rather cheap|smooth and cool|better than before|thoroughly boring|"
-    "yellow|unusual|weather proof|worth the journey|about six feet long|hardly visible|as light as a feather|quite "
-    "curious|full of joy|harsh|fairly large|sour|genuine|a little bit rough|very useful|tired|ashamed|pure|awkward"
-).split("|")
-_SHORT = (
-    "Yes, of course.|No, thank you.|How odd!|Who is there?|Well done.|Why not?|Just a moment.|I have no choice.|Oh dear, "
-    "oh dear.|Go ahead, Joyce.|See you soon.|What a voyage!|Hush, they can hear us.|That is enough.|Look out!|It was "
-    "pure luck.|Are you sure?|Oil and vinegar, please.|Both of them are fine.|Wait for me!|Nothing at all.|Thirty three."
-).split("|")
-_COUNTS = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|forty|fifty|a hundred|a thousand".split(
-    "|"
+
+def _listed(text: str) -> list[str]:
+    return [" ".join(words.split()) for words in text.split("|")]
+
+
+_PEOPLE = _listed(
+    """
+    my uncle | the young teacher | a famous author | our postman | the old fisherman | my cousin Judith | the
+    village doctor | Doctor Shaw | a shy girl | the drummer | your brother | Mister Vaughan | the queen | an
+    engineer | the choir | a loyal friend | Theo | Zoe | the gardener | Aunt Beth | the tall chef | a clever thief |
+    George | Charlotte | the cheerful nurse | each pupil | the whole team | the boatman | his grandfather | a quiet
+    stranger | the pilot | Martha | the juggler | nobody | a zoologist | the mayor | twelve soldiers
+    """
 )
-_PLURALS = (
-    "boys|cages|watches|bridges|leaves|mouths|songs|judges|sheep|fish|photographs|toys|wishes|maps|bags|cups|buses|"
-    "thieves|paths|hours|engines|ships|eggs|cakes|flutes|vans|kings|yachts|games|bells|dresses|shadows|clouds|roots"
-).split("|")
+_VERBS = _listed(
+    """
+    found | carried | painted | measured | noticed | enjoyed | watched | chose | threw away | shouted about |
+    borrowed | described | sold | pushed | wrapped | polished | forgot | loved | brought home | searched for |
+    thought about | laughed at | repaired | sketched | catalogued | shared | pulled | visualised | drove past |
+    examined | washed | squeezed | gathered | fought over | hung up | photographed | chewed | weighed | mentioned |
+    returned | avoided | rubbed | cherished | moved | yearned for | dug up
+    """
+)
+_THINGS = _listed(
+    """
+    a leather jacket | three yellow onions | the broken bicycle | a huge pumpkin | the garage door | an orange boat
+    | the mirror | a pair of gloves | the thick soup | some fresh cheese | the judge's hat | five wooden spoons | a
+    strange machine | the vanished treasure | a bunch of violets | the kitchen table | an empty bottle | two small
+    birds | a jar of honey | the long rope | a foolish idea | the church clock | a box of matches | the azure vase |
+    a bowl of porridge | the television | a pinch of sugar | the sheep | a valuable coin | the other half | an
+    enormous cabbage | the toy engine | a measuring jug | the gold ring | a muddy shoe | her usual chair | a quarter
+    of the cake | the third chapter | an audio book | the ginger cat | those oysters | a beige shirt
+    """
+)
+_PLACES = _listed(
+    """
+    in the garden | under the bridge | near the harbour | behind the theatre | at the zoo | beside the fire | on the
+    third floor | by the ocean | across the valley | between two hills | along the beach | outside the village |
+    above the bakery | in South Yorkshire | at school | down the road | over there | on a steep path | through the
+    woods | next to the forge | within a cave | on the ice | at the edge of town | below the tower | in the choir
+    loft | on the train to Oxford | inside the shed
+    """
+)
+_TIMES = _listed(
+    """
+    this morning | last Thursday | after lunch | before the storm | every other year | in January | at half past
+    eight | on my birthday | once a month | long ago | when the moon was full | without a word | as usual | for a
+    whole hour | during the voyage | in the twentieth century | by pure chance | with great pleasure | until noon |
+    just in time | on Wednesday | while it was raining
+    """
+)
+_QUALITIES = _listed(
+    """
+    quiet | dangerous | beautiful | far too bright | rather cheap | smooth and cool | better than before |
+    thoroughly boring | yellow | unusual | weather proof | worth the journey | about six feet long | hardly visible
+    | as light as a feather | quite curious | full of joy | harsh | fairly large | sour | genuine | a little bit
+    rough | very useful | tired | ashamed | pure | awkward
+    """
+)
+_SHORT = _listed(
+    """
+    Yes, of course. | No, thank you. | How odd! | Who is there? | Well done. | Why not? | Just a moment. | I have no
+    choice. | Oh dear, oh dear. | Go ahead, Joyce. | See you soon. | What a voyage! | Hush, they can hear us. | That
+    is enough. | Look out! | It was pure luck. | Are you sure? | Oil and vinegar, please. | Both of them are fine. |
+    Wait for me! | Nothing at all. | Thirty three.
+    """
+)
+_COUNTS = _listed(
+    """
+    two | three | four | five | six | seven | eight | nine | ten | eleven | twelve | thirteen | forty | fifty |
+    a hundred | a thousand
+    """
+)
+_PLURALS = _listed(
+    """
+    boys | cages | watches | bridges | leaves | mouths | songs | judges | sheep | fish | photographs | toys | wishes
+    | maps | bags | cups | buses | thieves | paths | hours | engines | ships | eggs | cakes | flutes | vans | kings
+    | yachts | games | bells | dresses | shadows | clouds | roots
+    """
+)
 _FRAMES = (
     "{P} {v} {t} {l}.",
     "{P} {v} {t} {w}.",

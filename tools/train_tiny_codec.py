@@ -3,7 +3,7 @@
 Needs ``pip install hibari-tts`` (Apache-2.0) for the speech. From the repository root::
 
     python tools/tiny_codec_data.py speech.npz
-    python tools/train_tiny_codec.py speech.npz --minutes 60 --out plugins/orpheus/tts_train_orpheus/tiny_codec.safetensors
+    python tools/train_tiny_codec.py speech.npz --minutes 60 --out tiny_codec.safetensors
 
 The pitch that the sample voice's maker used is known, so the pulses of the target are, phase and all, and the filters
 are learned by comparing spectra. First nothing is quantised; then k-means starts the codebooks, which follow the
@@ -27,15 +27,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tts_train_orpheus import tiny_codec_sound as sound
-from tts_train_orpheus.layout import CODEBOOK_SIZE
+from tts_train_orpheus.layout import CODEBOOK_SIZE, FRAME_SAMPLES
 from tts_train_orpheus.tiny_codec_network import Filters, Level, TinyNetwork
 
 CROP = 24_576
 PLAIN, FIXED = 0.1, 0.75
 """Shares of the time after which quantising begins and encoder and codebooks are fixed."""
 DECAY = 0.99
+FIRST_COUNT = 0.05
+"""What a code's running count begins at: about where it stays, so that codes follow the latents at once."""
 RESTART_EVERY = 40
-LOSS_SIZES = ((2048, 512), (1024, 256), (512, 128))
+FITTED, KMEANS_VECTORS = 600, 40_000
+"""Clips, and vectors out of them, that k-means looks at."""
 DROP_LEVELS = (0.1, 0.1)
 """Shares of the examples that are decoded from the first level alone and from the first two."""
 
@@ -55,13 +58,12 @@ class RunningMeans:
 
     def __init__(self, level: Level) -> None:
         self.level = level
-        self.count = torch.ones(CODEBOOK_SIZE)
-        self.total = level.codebook.clone()
+        self.begin()
 
-    def start(self, vectors: Tensor) -> None:
-        """Place the codes by k-means."""
-        self.level.codebook.copy_(k_means(vectors))
-        self.count, self.total = torch.ones(CODEBOOK_SIZE), self.level.codebook.clone()
+    def begin(self) -> None:
+        """Forget what was seen."""
+        self.count = torch.full((CODEBOOK_SIZE,), FIRST_COUNT)
+        self.total = self.level.codebook * FIRST_COUNT
 
     def follow(self, vectors: Tensor, codes: Tensor, *, restart: bool) -> None:
         """Take a batch into account; ``restart`` moves codes that nothing has chosen lately."""
@@ -77,8 +79,9 @@ class RunningMeans:
         self.level.codebook.copy_(self.total / self.count.clamp(min=1e-6)[:, None])
 
 
-def k_means(vectors: Tensor, rounds: int = 12, start: Tensor | None = None) -> Tensor:
+def k_means(vectors: Tensor, rounds: int = 5, start: Tensor | None = None) -> Tensor:
     """Return CODEBOOK_SIZE centres; a centre without vectors is moved to the vector that fits worst."""
+    vectors = vectors[torch.randperm(len(vectors))[:KMEANS_VECTORS]]
     centres = vectors[torch.randperm(len(vectors))[:CODEBOOK_SIZE]].clone() if start is None else start.clone()
     if len(centres) < CODEBOOK_SIZE:
         centres = torch.cat((centres, centres[0] + torch.randn(CODEBOOK_SIZE - len(centres), centres.shape[1])))
@@ -135,23 +138,26 @@ def quantise(
 
 
 def spectral_loss(made: Tensor, wanted: Tensor) -> Tensor:
-    """Compare log magnitudes, bin by bin and on the mel scale, at several sizes."""
-    loss = made.new_zeros(())
-    for size, hop in LOSS_SIZES:
-        a, b = sound.magnitudes(made, size, hop), sound.magnitudes(wanted, size, hop)
-        filters = sound.mel_filters(size // 16 + 32, size)
-        floor = sound.FLOOR * size / sound.N_FFT
-        loss = loss + ((a + floor).log() - (b + floor).log()).abs().mean()
-        loss = loss + 2 * ((a @ filters + floor).log() - (b @ filters + floor).log()).abs().mean()
-    return loss
+    """Compare magnitudes [B, T, BINS]: on a log scale by bins and in mel bands, and plainly, for what is loud."""
+    filters = sound.mel_filters(96, sound.N_FFT)
+    bins = ((made + sound.FLOOR).log() - (wanted + sound.FLOOR).log()).abs().mean()
+    bands = (made.square() @ filters + sound.FLOOR**2).log() - (wanted.square() @ filters + sound.FLOOR**2).log()
+    loud = (made - wanted).abs().sum() / wanted.sum().clamp(min=1.0)
+    return bins + bands.abs().mean() + 2 * loud
 
 
-def turn_loss(filters: Filters, train: Tensor, wave: Tensor) -> Tensor:
-    """Compare the phases of the filtered pulses with those of the target, the louder the heavier."""
-    pulses, wanted = (sound.spectra(x, sound.N_FFT, sound.HOP) for x in (train, wave))
-    gap = filters.turn + pulses.angle() - wanted.angle()
+def turn_loss(filtered: Tensor, pulses: Tensor, wanted: Tensor) -> Tensor:
+    """Compare the phases of the filtered pulses with those of the target, the louder the heavier; spectra all."""
+    alike = (filtered * wanted.conj()).real / (filtered.abs() * wanted.abs()).clamp(min=1e-6)
     weight = pulses.abs().sqrt() * wanted.abs()
-    return (weight * (1 - gap.cos())).sum() / weight.sum().clamp(min=1.0)
+    return (weight * (1 - alike)).sum() / weight.sum().clamp(min=1.0)
+
+
+def steadiness(pitch: Tensor) -> Tensor:
+    """Return 1 where the pitch moves by less than a fifth of an octave in two hops, else 0: where voice begins or ends,
+    the maker's pitch runs from or to 0."""
+    octaves = F.pad(pitch, (1, 1), mode="replicate").log2()
+    return ((octaves[:, 2:] - octaves[:, :-2]).abs() < 0.2).float()
 
 
 def step_loss(
@@ -164,41 +170,36 @@ def step_loss(
     with torch.autocast("cpu", dtype=torch.bfloat16):
         filters: Filters = network.decoder(latents)
     train = sound.pulses(batch.cycles, batch.pitch, batch.voice)
-    made = network.render(filters, train, torch.randn_like(train))
+    pulses, wanted = (sound.spectra(wave, sound.N_FFT, sound.HOP) for wave in (train, batch.wave))
+    filtered = pulses * torch.polar(filters.gain, filters.turn) / (sound.N_FFT / 4)
+    # The expected power of pulses and noise together: drawing the noise would only add to the gradient's.
+    made = (filtered.abs().square() + filters.noise.square()).sqrt()
     centres = slice(sound.HOP // 2, None, sound.HOP)
     voice = batch.voice[:, centres]
-    octaves = (filters.pitch / batch.pitch[:, centres]).log2().abs() * voice
+    octaves = (filters.pitch / batch.pitch[:, centres]).log2().abs()
+    steady = voice * steadiness(batch.pitch[:, centres])
     return {
-        "spectra": spectral_loss(made, batch.wave),
-        "turn": 0.5 * turn_loss(filters, train, batch.wave),
-        "pitch": 20 * octaves.sum() / voice.sum().clamp(min=1.0),
-        "voice": F.binary_cross_entropy_with_logits(filters.voice, voice),
-        "commitment": 0.25 * commitment,
+        "spectra": spectral_loss(made, wanted.abs()),
+        "turn": 0.3 * turn_loss(filtered, pulses, wanted),
+        "pitch": 10 * (octaves * steady).sum() / steady.sum().clamp(min=1.0),
+        "voice": 0.5 * F.binary_cross_entropy_with_logits(filters.voice, voice),
+        "commitment": 0.2 * commitment,
     }
 
 
 @torch.no_grad()
-def vectors_of(network: TinyNetwork, speech: Speech, clips: int, level: int) -> Tensor:
-    """Return what the given level would code in the first clips, those before it being coded."""
-    found = []
-    for index in range(min(clips, len(speech))):
-        wave = torch.from_numpy(speech.clip(index).wave)[None]
-        latents = network.encoder(sound.features(wave[:, : wave.shape[1] // 2048 * 2048]))
-        for before in network.quantiser.levels[:level]:
-            assert isinstance(before, Level)
-            codes = before.nearest(before.project(latents))
-            latents = latents - before.restore(F.embedding(codes, before.codebook))
-        found.append(network.quantiser.levels[level].project(latents)[0])
-    return torch.cat(found)
-
-
-def refit(network: TinyNetwork, speech: Speech, means: list[RunningMeans], *, clips: int, fresh: bool) -> None:
-    """Place the codes of all levels by k-means, from scratch or from where they are."""
-    for index, mean in enumerate(means):
-        vectors = vectors_of(network, speech, clips, index)
-        start = None if fresh else mean.level.codebook
-        mean.level.codebook.copy_(k_means(vectors, start=start))
-        mean.count, mean.total = torch.ones(CODEBOOK_SIZE), mean.level.codebook.clone()
+def refit(network: TinyNetwork, speech: Speech, means: list[RunningMeans], *, fresh: bool) -> None:
+    """Place the codes of all levels by k-means over some clips, from scratch or from where they are."""
+    waves = [torch.from_numpy(speech.clip(index).wave) for index in range(min(FITTED, len(speech)))]
+    whole = [wave[None, : len(wave) // FRAME_SAMPLES * FRAME_SAMPLES] for wave in waves]
+    latents = torch.cat([network.encoder(sound.features(wave)) for wave in whole], dim=1)
+    for mean in means:
+        level = mean.level
+        vectors = level.project(latents)
+        level.codebook.copy_(k_means(vectors[0], start=None if fresh else level.codebook))
+        mean.begin()
+        parts = [F.embedding(level.nearest(part), level.codebook) for part in vectors.split(FRAME_SAMPLES, dim=1)]
+        latents = latents - level.restore(torch.cat(parts, dim=1))
 
 
 def scale_features(network: TinyNetwork, speech: Speech) -> None:
@@ -206,7 +207,7 @@ def scale_features(network: TinyNetwork, speech: Speech) -> None:
     waves = [torch.from_numpy(speech.clip(index).wave)[None] for index in range(60)]
     seen = torch.cat([sound.features(wave[:, : wave.shape[1] // 2048 * 2048])[0] for wave in waves])
     network.encoder.mean.data = seen.mean(0)
-    network.encoder.spread.data = seen.std(0).clamp(min=0.1)
+    network.encoder.spread.data = seen.std(0).clamp(min=0.02)
 
 
 def save(network: TinyNetwork, file: Path) -> None:
@@ -235,11 +236,11 @@ def train(options: argparse.Namespace) -> None:
     step = 0
     while (share := (time.monotonic() - begun) / (60 * options.minutes)) < 1:
         if plain and share > PLAIN:
-            refit(network, speech, means, clips=500, fresh=True)
+            refit(network, speech, means, fresh=True)
             plain = False
             print("codebooks placed", flush=True)
         if not fixed and share > FIXED:
-            refit(network, speech, means, clips=len(speech), fresh=False)
+            refit(network, speech, means, fresh=False)
             fixed = True
             print("encoder and codebooks fixed", flush=True)
         optimizer.param_groups[0]["lr"] = (
@@ -254,7 +255,7 @@ def train(options: argparse.Namespace) -> None:
         torch.nn.utils.clip_grad_norm_(trainable, 5.0)
         optimizer.step()
         for name, value in losses.items():
-            shown[name] = 0.95 * shown.get(name, float(value)) + 0.05 * float(value)
+            shown[name] = 0.95 * shown.get(name, value.item()) + 0.05 * value.item()
         step += 1
         if step % 50 == 0:
             seconds = time.monotonic() - begun

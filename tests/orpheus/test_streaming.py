@@ -15,7 +15,7 @@ from tts_train_orpheus.streaming import StreamDecoder
 
 @pytest.fixture(scope="module")
 def codec():
-    return load_codec("tiny")
+    return load_codec("random")
 
 
 def heard(codec, frames, **options):

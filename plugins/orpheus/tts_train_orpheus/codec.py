@@ -1,4 +1,4 @@
-"""SNAC between sound and codes: exact in batches, seeded in decoding, read without running any code."""
+"""Codecs between sound and codes; SNAC's is exact in batches, seeded in decoding, read without running any code."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from tts_train.errors import DataError
+from tts_train_orpheus.codec_checks import check_clip, check_levels
 from tts_train_orpheus.layout import Levels
 from tts_train_orpheus.snac_batch import ends_at, exact_float32, pad_clips, plan_batches
 from tts_train_orpheus.snac_build import bake, build_snac, check_layout, frame_samples_of, snac_fingerprint, tiny_config
 from tts_train_orpheus.snac_load import read_snac
 from tts_train_orpheus.snac_noise import NoiseSource, replace_noise, seeded_noise
+from tts_train_orpheus.tiny_codec import TinyCodec
 
 if TYPE_CHECKING:
     from snac import SNAC
 
 TINY = "tiny"
-"""The source that stands for a small built-in SNAC of Orpheus's layout; hashed weights, so no voice comes out."""
+"""The source that stands for the small codec in this package, made for the sample voice."""
+RANDOM = "random"
+"""The source that stands for a small SNAC of Orpheus's layout with hashed weights: no voice comes out."""
 
 CPU_BATCH_SAMPLES = 1 << 17
 """Samples encoded at once on a CPU (5.5 s); batches of 22 s leave its caches and take twice as long."""
@@ -82,7 +85,7 @@ class SnacCodec:
             DataError: if a clip is not 1-D float32, is empty, or has samples that are not finite.
         """
         for index, clip in enumerate(clips):
-            _check_clip(index, clip)
+            check_clip(index, clip)
         frames = [-(-clip.numel() // self.frame_samples) for clip in clips]
         codes: list[Levels] = [()] * len(clips)
         for batch in plan_batches(frames, self._batch_frames):
@@ -100,7 +103,7 @@ class SnacCodec:
         Raises:
             DataError: if the levels do not fit together or a code is outside the codebook.
         """
-        codes = self._check_levels(levels)
+        codes = check_levels(levels, self.network.vq_strides, self.network.codebook_size, self.device)
         frames = codes[0].shape[-1]
         if not frames:
             return torch.zeros(0)
@@ -127,36 +130,17 @@ class SnacCodec:
             for row, count in enumerate(frames)
         ]
 
-    def _check_levels(self, levels: Sequence[ArrayLike]) -> list[Tensor]:
-        codes = [torch.as_tensor(level, dtype=torch.int64).reshape(1, -1).to(self.device) for level in levels]
-        strides = self.network.vq_strides
-        sizes = [code.shape[-1] for code in codes]
-        due = [sizes[0] * strides[0] // stride for stride in strides] if sizes else []
-        if sizes != due or not sizes:
-            raise DataError(f"This codec needs {len(strides)} levels of sizes like {due}, and these have {sizes}.")
-        size = self.network.codebook_size
-        if any(bool(((code < 0) | (code >= size)).any()) for code in codes):
-            raise DataError(f"Codes must lie in [0, {size}).")
-        return codes
 
-
-def load_codec(source: str, *, device: str | torch.device = "cpu", batch_samples: int | None = None) -> SnacCodec:
-    """Return Orpheus's codec from a hub name (``hubertsiuzdak/snac_24khz``), a folder, or ``tiny``.
+def load_codec(source: str, *, device: str | torch.device = "cpu", batch_samples: int | None = None) -> Codec:
+    """Return a codec of Orpheus's layout: a hub name (``hubertsiuzdak/snac_24khz``), a folder, ``tiny`` or ``random``.
 
     Raises:
         ConfigError: if it cannot be loaded or has another layout than Orpheus's tokens.
         UnsafeFileError: if the weights file would have to run code to be read.
     """
-    config, weights = (tiny_config(), None) if source == TINY else read_snac(source)
+    if source == TINY:
+        return TinyCodec(device)
+    config, weights = (tiny_config(), None) if source == RANDOM else read_snac(source)
     network = build_snac(config, weights, source)
     check_layout(network, source)
     return SnacCodec(network.to(device), batch_samples=batch_samples)
-
-
-def _check_clip(index: int, clip: Tensor) -> None:
-    if clip.ndim != 1 or clip.dtype != torch.float32:
-        raise DataError(f"Clip {index} must be 1-D float32, not {clip.dtype} of shape {list(clip.shape)}.")
-    if not clip.numel():
-        raise DataError(f"Clip {index} is empty: there is nothing to encode.")
-    if not bool(torch.isfinite(clip).all()):
-        raise DataError(f"Clip {index} has samples that are not finite.")

@@ -18,7 +18,7 @@ from tts_train.data.shard_store import ShardStore, input_key
 from tts_train.devices import own_device
 from tts_train.errors import DataError
 from tts_train_orpheus.chunk import KIND, EncodeOptions, Row
-from tts_train_orpheus.codec import SnacCodec, load_codec
+from tts_train_orpheus.codec import Codec, load_codec
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, codes_to_tokens, drop_repeated_frames
 from tts_train_orpheus.prompt import encode_text, speech_row
 from tts_train_orpheus.token_rows import inspect_rows
@@ -163,7 +163,7 @@ def _columns(
 
 
 @lru_cache(maxsize=1)
-def codec_on(source: str, device: str) -> SnacCodec:
+def codec_on(source: str, device: str) -> Codec:
     """Return the codec, loaded once in a process."""
     return load_codec(source, device=device)
 
