@@ -41,6 +41,8 @@ class GptSovitsSynth(SynthJob):
     """What is said in it."""
     reference_language: str | None = None
     """Its language; none takes that of the text."""
+    voice: Path | None = None
+    """Prepared set whose utterances are continued, where the source is a file or another voice is wanted."""
     language: str | None = None
     """Language of the text: zh, en, ja, ko or yue; none takes that of the reference."""
     version: str | None = None
@@ -139,7 +141,7 @@ class GptSovitsSynth(SynthJob):
 
         self._check()
         device = torch.device(choose_device(self.device))
-        pair = find_pair(self.source, gpt=self.gpt, sovits=self.sovits, version=self.version)
+        pair = find_pair(self.source, gpt=self.gpt, sovits=self.sovits, version=self.version, voice=self.voice)
         loaded = load_generator(pair.sovits, version=self.version, speaking=True)
         if not isinstance(loaded.network, SovitsNetwork):
             raise ConfigError(

@@ -23,14 +23,16 @@ class Pair:
     gpt: str
     sovits: str
     data: str | None
-    """Prepared set that the trained one was trained on."""
+    """Prepared set whose utterances can be continued: the one that ``source`` was trained on, or another."""
     settings: Mapping[str, Any]
     """What that set was prepared with; empty if it is not here any more."""
     languages: tuple[str, ...]
     """Languages of that set, the most frequent first."""
 
 
-def find_pair(source: Path, *, gpt: str | None, sovits: str | None, version: str | None) -> Pair:
+def find_pair(
+    source: Path, *, gpt: str | None, sovits: str | None, version: str | None, voice: Path | None = None
+) -> Pair:
     """Return both sources: ``source`` is one of them, the other is named, or the base that the data were made with.
 
     Args:
@@ -38,13 +40,14 @@ def find_pair(source: Path, *, gpt: str | None, sovits: str | None, version: str
         gpt: The other, where ``source`` is a SoVITS.
         sovits: The other, where ``source`` is a GPT.
         version: Released version that the other is of, where nothing else says.
+        voice: Prepared set in place of the one that ``source`` was trained on.
 
     Raises:
         ConfigError: if both or none are the same network, or the other is not known.
     """
     own = _file_in(source)
     is_gpt = _is_gpt(own)
-    data = _data_of(own) if is_run(own) else None
+    data = str(voice) if voice else _data_of(own) if is_run(own) else None
     index = read_index(Path(data)) if data and is_prepared(data) else {}
     settings = index.get("settings", {})
     languages = tuple(index.get("report", {}).get("languages", {}))

@@ -59,8 +59,8 @@ class Ready:
             return reference_from_file(file, text, language, front_end=self.front_end, networks=self.networks)
         if self.data is None:
             raise ConfigError(
-                "Nothing says what this voice was trained on. Give a voice to continue: --reference FILE.wav "
-                "--reference_text '...' --language L."
+                "Nothing says what this voice was trained on. Give one to continue: --reference FILE.wav "
+                "--reference_text '...' --language L, or --voice with a folder that prepare wrote."
             )
         return reference_from_data(self.data, speaker=speaker)
 
