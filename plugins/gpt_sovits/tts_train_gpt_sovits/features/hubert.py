@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tts_train.errors import DataError
 from tts_train_gpt_sovits.features.grouping import like_length, step_mask
+from tts_train_gpt_sovits.features.side_by_side import side_by_side
 from tts_train_gpt_sovits.features.tiny import tiny_hubert
 from tts_train_gpt_sovits.features.weights import TINY, fill, fingerprint, freeze, read_folder
 from tts_train_gpt_sovits.files.bases import base_folder
@@ -27,6 +28,8 @@ SAMPLE_RATE = 32_000
 LOUDEST = 2.2
 """Peak above which the released preparation leaves a clip out."""
 _NETWORK_RATE = 16_000
+_HOP = 640
+"""Samples a frame, before they are resampled."""
 _SHORTEST = 0.06
 """Seconds below which there are not two frames, which one semantic token needs."""
 _BATCH_FRAMES = {"cpu": 800, "cuda": 12_000}
@@ -94,12 +97,18 @@ class HubertFeatures:
         for index, wave in enumerate(waves):
             if fault := clip_fault(wave):
                 raise DataError(f"Clip {index} cannot be encoded: {fault}. Leave it out.")
-        hidden = [self._listen(wave) for wave in waves]
-        done: dict[int, Tensor] = {}
-        for group in like_length([len(each) for each in hidden], _BATCH_FRAMES.get(self.device.type, 0)):
-            for index, features in zip(group, self._contextualise([hidden[i] for i in group]), strict=True):
-                done[index] = features if torch.isfinite(features).all() else self._again(index, waves[index])
+        frames = [len(wave) // _HOP for wave in waves]
+        groups = like_length(frames, _BATCH_FRAMES.get(self.device.type, 0))
+        answers = side_by_side(lambda group: self._encode([waves[i] for i in group]), groups, self.device)
+        done = {
+            index: features if torch.isfinite(features).all() else self._again(index, waves[index])
+            for group, answer in zip(groups, answers, strict=True)
+            for index, features in zip(group, answer, strict=True)
+        }
         return [done[index].float().cpu() for index in range(len(waves))]
+
+    def _encode(self, waves: Sequence[Tensor]) -> list[Tensor]:
+        return self._contextualise([self._listen(wave) for wave in waves])
 
     def _listen(self, wave: Tensor) -> Tensor:
         """Return what the encoder takes of one clip, (T, 768)."""
@@ -118,7 +127,7 @@ class HubertFeatures:
 
     def _again(self, index: int, wave: Tensor) -> Tensor:
         precise = HubertFeatures(self.network, name=self.fingerprint, device=self.device)
-        features = precise._contextualise([precise._listen(wave)])[0]
+        features = precise._encode([wave])[0]
         if not torch.isfinite(features).all():
             raise DataError(f"The features of clip {index} are not finite. Are the network's weights whole?")
         return features

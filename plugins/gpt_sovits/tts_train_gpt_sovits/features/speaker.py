@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tts_train.errors import DataError
 from tts_train_gpt_sovits.features.eres2net import MEL_BINS, ERes2NetV2
+from tts_train_gpt_sovits.features.side_by_side import side_by_side
 from tts_train_gpt_sovits.features.tiny import tiny_speaker
 from tts_train_gpt_sovits.features.weights import TINY, fill, fingerprint, freeze, read_tensors
 from tts_train_gpt_sovits.files.bases import base_file
@@ -65,7 +66,7 @@ class SpeakerVectors:
             if wave.dtype != torch.int16 or wave.ndim != 1 or len(wave) < _SHORTEST * _RATE:
                 shape = tuple(wave.shape)
                 raise DataError(f"Clip {index} must be int16 of 25 ms or more, and is {wave.dtype} {shape}.")
-        return [self._encode(wave) for wave in waves]
+        return side_by_side(self._encode, waves, self.device)
 
     def _encode(self, wave: Tensor) -> Tensor:
         samples = self._resample(wave.to(self.device).float()[None] / FULL_SCALE)
