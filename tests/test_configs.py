@@ -24,4 +24,4 @@ def test_recipe_explains_itself(path):
     comment = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
     for word in ("For whom:", "Card:", "umbers"):
         assert word in comment
-    assert f"{path.parent.name}/{path.name}" in (recipes_folder() / "README.md").read_text()
+    assert f"({path.parent.name}/{path.name})" in (recipes_folder() / "README.md").read_text()
