@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Container
+from contextlib import suppress
+from importlib import import_module
+from types import ModuleType
+from unittest.mock import patch
 
 from tts_train_gpt_sovits.text.libraries import library
 
@@ -54,7 +58,7 @@ class EnglishNormaliser:
     """
 
     def __init__(self, words: Container[str]) -> None:
-        self._engine = library("inflect", purpose="Reading English", extra="en").engine()
+        self._engine = _inflect().engine()
         self._words = words
         self._rules = self._number_rules()
 
@@ -174,3 +178,10 @@ class EnglishNormaliser:
             (re.compile(r"#(?=\d)"), lambda _: "number "),
             (re.compile(r"\d+"), lambda m: f" {self._year(m[0])} "),
         ]
+
+
+def _inflect() -> ModuleType:
+    """Import inflect without the type checks that it compiles into itself: they take seconds, and are not for us."""
+    with suppress(ImportError), patch("typeguard.typechecked", lambda target: target):
+        import_module("inflect")
+    return library("inflect", purpose="Reading English", extra="en")
