@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from tts_train.cli.arguments import JSON_FLAG
 from tts_train.cli.before import card_of, check_fits, resolve_auto
 from tts_train.cli.output import print_report
 from tts_train.cli.parser import TrainingParser
+from tts_train.cli.quiet import quieten
 from tts_train.cli.select import Chosen, Selection, select
 from tts_train.errors import ConfigError, Interrupted, TTSTrainError
 from tts_train.report.page import write_report
@@ -151,20 +151,3 @@ def _with_saved_config(words: list[str]) -> list[str]:
             f"There is no run at {found.run_dir} (no {saved.name} in it). Begin one with -c or --backend."
         )
     return ["-c", str(saved), *words]
-
-
-def quieten() -> None:
-    """Silence Lightning's advice about things that are decided here, and its notices of what is not there."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns on import of a CPU kernel that is optional
-    for advice in (
-        ".*args parameter is intended to run from within Python.*",
-        ".*does not have many workers.*",
-        ".*You're resuming from a checkpoint that ended before the epoch ended.*",
-        ".*is smaller than the logging interval.*",
-        ".*callbacks used to create the checkpoint need to be provided.*",
-        ".*`max_epochs` was not set.*",
-        ".*isinstance\\(treespec, LeafSpec\\).*",
-    ):
-        warnings.filterwarnings("ignore", message=advice)
