@@ -10,13 +10,13 @@ from tests.gpt_sovits.sovits_rows import write_rows
 from tts_train.errors import ConfigError, DataError
 from tts_train_gpt_sovits.files import s2_config, write_critics, write_full, write_s2
 from tts_train_gpt_sovits.files.shapes import shapes_of
-from tts_train_gpt_sovits.sovits.base import critics_for, load_critics, load_generator, optimizer_state
+from tts_train_gpt_sovits.sovits.base import optimizer_state
 from tts_train_gpt_sovits.sovits.cfm_module import CfmModule, target_mel
 from tts_train_gpt_sovits.sovits.data import SovitsData
 from tts_train_gpt_sovits.sovits.mel import GAN_MEL, V3_MEL, V4_MEL, log_mel, normalise, spectrogram
 from tts_train_gpt_sovits.sovits.names import to_upstream, trained_names
 from tts_train_gpt_sovits.sovits.optim import adamw, parameter_groups
-from tts_train_gpt_sovits.sovits.restore import load_run
+from tts_train_gpt_sovits.sovits.restore import critics_for, load_critics, load_generator, load_run
 from tts_train_gpt_sovits.sovits.semantic import SemanticTokens, quantizer_fingerprint
 
 

@@ -17,13 +17,12 @@ from tts_train.callbacks.guard import FiniteGuard
 from tts_train.errors import ConfigError, NumericError
 from tts_train.run.checkpoint_io import load_state
 from tts_train.run.directory import RunDirectory
-from tts_train_gpt_sovits.sovits.base import load_generator
 from tts_train_gpt_sovits.sovits.batch import join, magnitudes, samples, wave_slices
 from tts_train_gpt_sovits.sovits.data import SovitsData
 from tts_train_gpt_sovits.sovits.losses import adversarial_loss, critic_loss, feature_loss, kl_loss, mel_loss
 from tts_train_gpt_sovits.sovits.mel import log_mel, wave_log_mel
 from tts_train_gpt_sovits.sovits.module import SovitsModule
-from tts_train_gpt_sovits.sovits.restore import load_run
+from tts_train_gpt_sovits.sovits.restore import load_generator, load_run
 
 
 @pytest.fixture(scope="module")

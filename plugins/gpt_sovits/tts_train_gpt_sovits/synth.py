@@ -133,8 +133,8 @@ class GptSovitsSynth(SynthJob):
         from tts_train.devices import choose_device
         from tts_train_gpt_sovits.encode import front_end
         from tts_train_gpt_sovits.gpt.restore import load_initial
-        from tts_train_gpt_sovits.sovits.base import load_generator
         from tts_train_gpt_sovits.sovits.network import SovitsNetwork
+        from tts_train_gpt_sovits.sovits.restore import load_generator
         from tts_train_gpt_sovits.speech.load import find_pair
         from tts_train_gpt_sovits.speech.ready import Ready
         from tts_train_gpt_sovits.speech.voice import Voice

@@ -21,8 +21,8 @@ from tts_train_gpt_sovits.gpt.generate import MAX_CODES, SamplingOptions, genera
 from tts_train_gpt_sovits.gpt.packing import BERT_WIDTH
 from tts_train_gpt_sovits.models import TINY
 from tts_train_gpt_sovits.sovits.audio import FULL_SCALE
-from tts_train_gpt_sovits.sovits.base import load_generator
 from tts_train_gpt_sovits.sovits.network import SovitsNetwork
+from tts_train_gpt_sovits.sovits.restore import load_generator
 from tts_train_gpt_sovits.speech.reference import Reference, reference_from_data
 from tts_train_gpt_sovits.speech.voice import Voice
 
@@ -111,6 +111,7 @@ class GptVoice:
         return Passage(
             name=name,
             text=str(columns["text"]),
+            id=columns.get("id"),
             speaker=columns.get("speaker"),
             language=columns.get("language"),
             tokens=len(codes),

@@ -30,7 +30,6 @@ from tts_train_gpt_sovits.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.sovits.discriminators import CHANNELS, Critics
 from tts_train_gpt_sovits.sovits.names import EXPORT_OMITS, load_upstream
 from tts_train_gpt_sovits.sovits.network import SovitsNetwork
-from tts_train_gpt_sovits.sovits.restore import is_run, load_run
 from tts_train_gpt_sovits.sovits.tiny import TINY, TinyOptions, tiny_sizes, with_tiny_semantics
 from tts_train_gpt_sovits.sovits.versions import find_version
 
@@ -66,7 +65,7 @@ class LoadedCritics:
     optimizer: Mapping[str, Any] = field(default_factory=dict)
 
 
-def load_generator(
+def base_generator(
     source: str,
     *,
     version: str | None = None,
@@ -78,7 +77,7 @@ def load_generator(
     """Return the generator that ``source`` names.
 
     Args:
-        source: A released version's name, a SoVITS file, ``G_*.pth``, a run of ours, or ``tiny``.
+        source: A released version's name, a SoVITS file, ``G_*.pth``, or ``tiny``.
         version: The version; None takes that of the source. Needed where a file does not tell v3 from v4.
         tiny: Sizes of ``tiny``.
         freeze_quantizer: Whether codebook and the projection before it stay as they are.
@@ -93,41 +92,27 @@ def load_generator(
     """
     if source == TINY:
         return _tiny_generator(version or DEFAULT_VERSION, tiny, freeze_quantizer)
-    path = Path(source).expanduser()
-    if is_run(path):
-        run = load_run(path, freeze_quantizer=freeze_quantizer)
-        _check_version(source, run.version, version)
-        return LoadedGenerator(network=run.network, version=run.version, sizes=run.sizes)
     file = base_file(source, "s2G")
     if speaking:
         return _to_speak(source, file, version)
     return _from_file(source, file, version, freeze_quantizer, base_for_missing)
 
 
-def load_critics(source: str, *, version: str, shrink: int = 1) -> LoadedCritics:
+def base_critics(source: str, *, version: str, shrink: int = 1) -> LoadedCritics:
     """Return the critics that ``source`` names.
 
     Args:
-        source: A released version's name, a critics' file, ``D_*.pth``, a run of ours, ``fresh`` or ``tiny``.
+        source: A released version's name, a critics' file, ``D_*.pth``, ``fresh`` or ``tiny``.
         version: The generator's version.
         shrink: How many times fewer channels fresh critics have.
 
     Raises:
-        See `load_generator`.
+        See `base_generator`.
     """
     if source in (TINY, FRESH):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return LoadedCritics(network=build_critics(version, shrink=shrink))
-    path = Path(source).expanduser()
-    if is_run(path):
-        run = load_run(path)
-        critics = run.critics()
-        if [each.shape for each in critics.parameters()] != [
-            each.shape for each in build_critics(version, shrink=critics.shrink).parameters()
-        ]:
-            raise ConfigError(f"The critics of {source} are of {run.version}, and {version} is trained.")
-        return LoadedCritics(network=critics)
     file = base_file(source, "s2D")
     critics = build_critics(version, shrink=_shrink_of(file))
     if recognise(file, version=version).kind == "s2D_training":
@@ -136,16 +121,6 @@ def load_critics(source: str, *, version: str, shrink: int = 1) -> LoadedCritics
         return LoadedCritics(network=critics, optimizer=training.optimizer)
     load_upstream(critics, read_s2(file, version=version, shapes=shapes_of(critics)).weights)
     return LoadedCritics(network=critics)
-
-
-def critics_for(init_from: str, version: str) -> str:
-    """Return the critics' source that goes with a generator's: those it was trained with, else the released ones."""
-    path = Path(init_from).expanduser()
-    if init_from == TINY or is_run(path):
-        return init_from
-    names = {"G_": "D_", "s2G": "s2D"}
-    named = [path.name.replace(ours, theirs, 1) for ours, theirs in names.items() if path.name.startswith(ours)]
-    return next((str(path.with_name(name)) for name in named if path.with_name(name).is_file()), version)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], *, source: str) -> None:
@@ -165,7 +140,7 @@ def _from_file(
     source: str, path: Path, version: str | None, freeze_quantizer: bool, base_for_missing: str | None
 ) -> LoadedGenerator:
     found = recognise(path, version=version)
-    _check_version(source, found.version, version)
+    check_version(source, found.version, version)
     if found.kind not in ("s2G", "s2G_training"):
         raise ConfigError(f"{source} is {found.kind} of {found.version}; --model.init_from needs a generator.")
     sizes = {**s2_config(found.version)["model"], **_sizes_in(found)}
@@ -195,7 +170,7 @@ def _shrink_of(file: Path) -> int:
 def _to_speak(source: str, path: Path, version: str | None) -> LoadedGenerator:
     """Return a generator whose posterior encoder, which only training uses, may be of chance."""
     found = recognise(path, version=version)
-    _check_version(source, found.version, version)
+    check_version(source, found.version, version)
     if found.kind not in ("s2G", "s2G_training"):
         raise ConfigError(f"{source} is {found.kind} of {found.version}, and a generator is wanted to speak.")
     sizes = {**s2_config(found.version)["model"], **_sizes_in(found)}
@@ -246,6 +221,7 @@ def _tiny_generator(version: str, tiny: TinyOptions, freeze_quantizer: bool) -> 
     return LoadedGenerator(network=network, version=version, sizes=sizes)
 
 
-def _check_version(source: str, found: str, wanted: str | None) -> None:
+def check_version(source: str, found: str, wanted: str | None) -> None:
+    """Refuse a source of another version than the one that is wanted."""
     if wanted is not None and wanted != found:
         raise ConfigError(f"{source} is of {found}, and --model.version says {wanted}. Leave --model.version out.")

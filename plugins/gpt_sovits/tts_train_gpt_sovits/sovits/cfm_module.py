@@ -9,7 +9,7 @@ from lightning import LightningModule
 from torch import Tensor
 
 from tts_train.errors import ConfigError
-from tts_train_gpt_sovits.sovits.base import LoadedGenerator, load_generator
+from tts_train_gpt_sovits.sovits.base import LoadedGenerator
 from tts_train_gpt_sovits.sovits.batch import HOP, SovitsBatch, magnitudes, samples
 from tts_train_gpt_sovits.sovits.cfm import PROMPT_SHARE, SHORTCUT_SHARE, FlowSovitsNetwork
 from tts_train_gpt_sovits.sovits.fit import check_data
@@ -19,7 +19,8 @@ from tts_train_gpt_sovits.sovits.lora import add_adapters
 from tts_train_gpt_sovits.sovits.mel import GAN_MEL, MelSettings, batch_spectrogram, log_mel, normalise
 from tts_train_gpt_sovits.sovits.names import trained_names
 from tts_train_gpt_sovits.sovits.optim import adamw, by_epoch
-from tts_train_gpt_sovits.sovits.restore import DESCRIPTION, NETWORK, describe
+from tts_train_gpt_sovits.sovits.planned import generator_shapes
+from tts_train_gpt_sovits.sovits.restore import DESCRIPTION, NETWORK, describe, load_generator
 from tts_train_gpt_sovits.sovits.sums import Sums
 from tts_train_gpt_sovits.sovits.tiny import TINY, TinyOptions
 from tts_train_gpt_sovits.sovits.versions import find_version
@@ -80,13 +81,13 @@ class CfmModule(LightningModule):
         if self._start is not None:
             return
         version = self.version or (TINY_VERSION if self.init_from == TINY else None)
-        start = load_generator(self.init_from, version=version, tiny=self.tiny)
-        if not isinstance(start.network, FlowSovitsNetwork):
-            raise ConfigError(f"SoVITS {start.version} is trained by the stage sovits: use --stage sovits.")
-        self.network, self._start = start.network, start
-        self.network.matching.estimator.checkpointing = self.gradient_checkpointing
-        if self.method == "lora":
-            add_adapters(self.network, self.lora_rank)
+        self._begin(load_generator(self.init_from, version=version, tiny=self.tiny))
+
+    def configure_shapes(self) -> None:
+        """Build the network of a released version on ``meta`` without its file, for ``tts-train plan``."""
+        start = generator_shapes(self.init_from, version=self.version)
+        if start is not None:
+            self._begin(start)
 
     def setup(self, stage: str) -> None:
         """Build the network before the strategy does, and look at the data.
@@ -145,6 +146,14 @@ class CfmModule(LightningModule):
             kept = {f"{NETWORK}{name}" for name in trained_names(self._built)}
             state = checkpoint["state_dict"]
             checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name in kept}
+
+    def _begin(self, start: LoadedGenerator) -> None:
+        if not isinstance(start.network, FlowSovitsNetwork):
+            raise ConfigError(f"SoVITS {start.version} is trained by the stage sovits: use --stage sovits.")
+        self.network, self._start = start.network, start
+        self.network.matching.estimator.checkpointing = self.gradient_checkpointing
+        if self.method == "lora":
+            add_adapters(self.network, self.lora_rank)
 
     def _losses(self, batch: SovitsBatch, **draws: Tensor | None) -> Tensor:
         wave, frames = samples(batch), batch["frames"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ COLUMNS = ("id", "text", "language", "phonemes", "codes", "wave", "speaker_vecto
 """What is read of a row; ``speaker_vector`` and ``ssl`` only where they are needed."""
 FRAMES_PER_SECOND = 50
 _NEEDED = ("phonemes", "codes", "wave")
+_USUAL_SECONDS, _PHONEMES_PER_SECOND = 10, 8
 _MISSING_FRAMES = 4  # speech features may end this many frames before or after the audio
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,8 @@ class SovitsData(PlannedDataModule):
         seed: Seed of the order and of the choice for validation.
         num_workers: Processes that read ahead; 0 reads in this process.
     """
+
+    budget: ClassVar[str] = "batch_size"
 
     def __init__(
         self,
@@ -209,6 +212,26 @@ class SovitsData(PlannedDataModule):
     def collate(self, rows: list[Utterance]) -> SovitsBatch:
         """Join utterances to a batch."""
         return join(rows)
+
+    def sample_batch(self, size: int) -> SovitsBatch:
+        """Return ``size`` made-up utterances of 10 seconds, or of ``max_seconds`` where that is less.
+
+        Their audio is float16, of as many bytes as 16-bit words, so that a plan takes it for shapes.
+        """
+        codes = round(min(_USUAL_SECONDS, self.max_seconds) * FRAMES_PER_SECOND) // FRAMES_PER_CODE
+        frames = FRAMES_PER_CODE * codes
+        row = Utterance(
+            id="planned",
+            text="",
+            language="",
+            codes=torch.zeros(codes, dtype=torch.int64),
+            phonemes=torch.zeros(max(1, codes * _PHONEMES_PER_SECOND * FRAMES_PER_CODE // FRAMES_PER_SECOND)).long(),
+            wave=torch.zeros(frames * HOP, dtype=torch.int16),
+            speaker=torch.zeros(SPEAKER),
+            features=torch.zeros(FEATURES, frames) if self.features else None,
+        )
+        batch = join([row] * size)
+        return {**batch, "wave": batch["wave"].half()}
 
     def describe(self) -> Mapping[str, object]:
         """Return hash, rows and hours, for the run's record."""

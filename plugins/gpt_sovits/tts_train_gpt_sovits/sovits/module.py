@@ -14,9 +14,6 @@ from tts_train.errors import ConfigError
 from tts_train_gpt_sovits.sovits.base import (
     LoadedCritics,
     LoadedGenerator,
-    critics_for,
-    load_critics,
-    load_generator,
     optimizer_state,
 )
 from tts_train_gpt_sovits.sovits.batch import SovitsBatch, magnitudes, samples, wave_slices
@@ -36,9 +33,11 @@ from tts_train_gpt_sovits.sovits.losses import (
 from tts_train_gpt_sovits.sovits.mel import log_mel, wave_log_mel
 from tts_train_gpt_sovits.sovits.network import Generated, SovitsNetwork
 from tts_train_gpt_sovits.sovits.optim import adamw, by_epoch, parameter_groups
-from tts_train_gpt_sovits.sovits.restore import DESCRIPTION, describe
-from tts_train_gpt_sovits.sovits.sums import Sums
+from tts_train_gpt_sovits.sovits.planned import critics_shapes, generator_shapes
+from tts_train_gpt_sovits.sovits.restore import DESCRIPTION, critics_for, describe, load_critics, load_generator
+from tts_train_gpt_sovits.sovits.sums import Sums, over_processes
 from tts_train_gpt_sovits.sovits.tiny import TINY, TinyOptions
+from tts_train_gpt_sovits.sovits.versions import find_version
 
 if TYPE_CHECKING:
     from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -49,7 +48,7 @@ class SovitsModule(LightningModule):
     """Train generator and critics against each other: v1, v2, v2Pro and v2ProPlus.
 
     A step is one of the generator: ``--trainer.max_steps``, checkpoints and logs count those. The critics take theirs
-    first, in the same batch. With several devices use ``--trainer.strategy ddp_find_unused_parameters_true``.
+    first, in the same batch.
 
     Args:
         init_from: A released version's name (``v2``, ``v2Pro``, ...), a SoVITS file, a ``G_*.pth`` with what its
@@ -134,10 +133,13 @@ class SovitsModule(LightningModule):
             if not isinstance(generator.network, SovitsNetwork):
                 raise ConfigError(f"SoVITS {generator.version} is trained by the stage cfm: use --stage cfm.")
             source = self.critics_from or critics_for(self.init_from, generator.version)
-            critics = load_critics(source, version=generator.version, shrink=self._shrink)
-            self.network, self.critics = generator.network, critics.network
-            self.network.generator.checkpointing = self.gradient_checkpointing
-            self._start = generator, critics
+            self._begin(generator, load_critics(source, version=generator.version, shrink=self._shrink))
+
+    def configure_shapes(self) -> None:
+        """Build the networks of a released version on ``meta`` without their files, for ``tts-train plan``."""
+        generator = generator_shapes(self.init_from, version=self.version, freeze_quantizer=self.freeze_quantizer)
+        if generator is not None and find_version(generator.version).kind == "gan":
+            self._begin(generator, critics_shapes(generator.version))
 
     def setup(self, stage: str) -> None:
         """Build the networks before the strategy does, and look at the data.
@@ -177,12 +179,13 @@ class SovitsModule(LightningModule):
         total = torch.stack(list(parts.values())).sum()
         generator.zero_grad()
         self.manual_backward(total)
+        self._critics.requires_grad_(True)  # only now: until its end a sharded network may be gathered copies
         generator.step()
         for schedule in self.lr_schedulers():  # type: ignore[union-attr]
             schedule.step()
-        self.log("train/loss", total.detach(), prog_bar=True, batch_size=1)
-        parts["critics"] = loss_of_critics
-        self.log_dict({f"train/{name}": part.detach() for name, part in parts.items()}, batch_size=1)
+        figures = over_processes(self.trainer, {"loss": total, **parts, "critics": loss_of_critics})
+        self.log("train/loss", figures.pop("loss"), prog_bar=True, batch_size=1)
+        self.log_dict({f"train/{name}": figure for name, figure in figures.items()}, batch_size=1)
         return total.detach()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -206,7 +209,8 @@ class SovitsModule(LightningModule):
             for name in ("loss", f"mel_loss/{language}") if language else ("loss",):
                 self._sums.add(name, apart, 1)
         self._sums.add("kl", self._kl(made) * len(target), len(target))
-        if batch_idx == 0 and self.samples and self.trainer.is_global_zero and self.trainer.state.fn == "fit":
+        whole = self.device_mesh is None  # of a sharded network no process could speak alone
+        if batch_idx == 0 and self.samples and whole and self.trainer.is_global_zero and self.trainer.state.fn == "fit":
             self._speak(batch, spectrum, wave)
 
     def on_validation_epoch_end(self) -> None:
@@ -223,6 +227,12 @@ class SovitsModule(LightningModule):
         """Add what the networks are, so that they can be built again."""
         shrink = self._critics.shrink
         checkpoint[DESCRIPTION] = describe(self._loaded.version, self._loaded.sizes, shrink=shrink)
+
+    def _begin(self, generator: LoadedGenerator, critics: LoadedCritics) -> None:
+        assert isinstance(generator.network, SovitsNetwork)
+        self.network, self.critics = generator.network, critics.network
+        self.network.generator.checkpointing = self.gradient_checkpointing
+        self._start = generator, critics
 
     def _generate(
         self, batch: SovitsBatch, *, starts: Tensor | None = None, noise: Tensor | None = None
@@ -245,13 +255,12 @@ class SovitsModule(LightningModule):
         return made, spectrum, wave
 
     def _losses(self, made: Generated, spectrum: Tensor, real: Tensor) -> dict[str, Tensor]:
-        """Return the weighted parts of the generator's loss; nothing of it reaches the critics' weights."""
+        """Return the weighted parts of the generator's loss; the critics' weights take no gradients from here on."""
         critics = self._critics.requires_grad_(False)
         with parametrize.cached():
             with torch.no_grad():
                 of_real = critics(real)
             of_made = critics(made.audio)
-        critics.requires_grad_(True)
         parts = {
             "adversarial": adversarial_loss(of_made),
             "features": feature_loss(of_real, of_made),

@@ -9,15 +9,23 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tts_train.errors import DataError
+from tts_train.errors import ConfigError, DataError
 from tts_train.run.checkpoint import Checkpoint, open_checkpoint
 from tts_train.run.checkpoint_io import MANIFEST
+from tts_train_gpt_sovits.sovits.base import (
+    LoadedCritics,
+    LoadedGenerator,
+    base_critics,
+    base_generator,
+    check_version,
+)
 from tts_train_gpt_sovits.sovits.build import build_critics, build_flow_network, build_network
 from tts_train_gpt_sovits.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.sovits.discriminators import Critics
 from tts_train_gpt_sovits.sovits.lora import add_adapters, merge
 from tts_train_gpt_sovits.sovits.names import trained_names
 from tts_train_gpt_sovits.sovits.network import SovitsNetwork
+from tts_train_gpt_sovits.sovits.tiny import TINY, TinyOptions
 from tts_train_gpt_sovits.sovits.versions import find_version
 
 DESCRIPTION = "sovits_config"
@@ -106,11 +114,57 @@ def load_run(source: Path | Checkpoint, *, freeze_quantizer: bool = True, merged
     )
 
 
+def load_generator(
+    source: str,
+    *,
+    version: str | None = None,
+    tiny: TinyOptions = TinyOptions(),  # noqa: B008 - frozen
+    freeze_quantizer: bool = True,
+    base_for_missing: str | None = None,
+    speaking: bool = False,
+) -> LoadedGenerator:
+    """Return the generator that ``--model.init_from`` names, a run of ours included; see `base_generator`."""
+    path = Path(source).expanduser()
+    if is_run(path):
+        run = load_run(path, freeze_quantizer=freeze_quantizer)
+        check_version(source, run.version, version)
+        return LoadedGenerator(network=run.network, version=run.version, sizes=run.sizes)
+    return base_generator(
+        source,
+        version=version,
+        tiny=tiny,
+        freeze_quantizer=freeze_quantizer,
+        base_for_missing=base_for_missing,
+        speaking=speaking,
+    )
+
+
+def load_critics(source: str, *, version: str, shrink: int = 1) -> LoadedCritics:
+    """Return the critics that ``source`` names, those of a run of ours included; see `base_critics`."""
+    path = Path(source).expanduser()
+    if is_run(path):
+        run = load_run(path)
+        critics = run.critics()
+        if [each.shape for each in critics.parameters()] != [
+            each.shape for each in build_critics(version, shrink=critics.shrink).parameters()
+        ]:
+            raise ConfigError(f"The critics of {source} are of {run.version}, and {version} is trained.")
+        return LoadedCritics(network=critics)
+    return base_critics(source, version=version, shrink=shrink)
+
+
+def critics_for(init_from: str, version: str) -> str:
+    """Return the critics' source that goes with a generator's: those it was trained with, else the released ones."""
+    path = Path(init_from).expanduser()
+    if init_from == TINY or is_run(path):
+        return init_from
+    names = {"G_": "D_", "s2G": "s2D"}
+    named = [path.name.replace(ours, theirs, 1) for ours, theirs in names.items() if path.name.startswith(ours)]
+    return next((str(path.with_name(name)) for name in named if path.with_name(name).is_file()), version)
+
+
 def _adapted(checkpoint: Checkpoint, version: str, rank: int) -> FlowSovitsNetwork:
     """Return the base that a run's adapters sit on, with fresh ones."""
-    from tts_train_gpt_sovits.sovits.base import load_generator
-    from tts_train_gpt_sovits.sovits.tiny import TINY, TinyOptions
-
     options = checkpoint.card.config.get("model") or {}
     source, tiny = options.get("init_from", TINY), TinyOptions(**(options.get("tiny") or {}))
     network = load_generator(source, version=version, tiny=tiny).network

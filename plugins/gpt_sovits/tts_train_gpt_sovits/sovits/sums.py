@@ -1,8 +1,8 @@
-"""Means over a validation set that do not depend on batches and processes."""
+"""Means that do not depend on processes, and over a validation set not on batches either."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from lightning import Trainer
@@ -32,3 +32,13 @@ class Sums:
             for name in sorted(self._pairs)
         }
         return {name: (pair[0] / pair[1].clamp(min=1)).float() for name, pair in reduced.items()}
+
+
+def over_processes(trainer: Trainer, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the means of losses over the processes, whose batches are of one size, without gradients."""
+    figures = torch.stack(list(parts.values())).detach()
+    if trainer.world_size > 1:
+        reduced = trainer.strategy.reduce(figures, reduce_op="mean")
+        assert isinstance(reduced, Tensor)
+        figures = reduced
+    return dict(zip(parts, figures, strict=True))
