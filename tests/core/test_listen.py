@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import time
 
 import lightning as L
 import numpy as np
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader
 from tests.core.callbacks.small import Numbers
 from tts_train.callbacks.checkpoint import CheckpointOptions, PeriodicCheckpoint
 from tts_train.callbacks.history import MetricsHistory
-from tts_train.callbacks.listen import Listen, ListenOptions
+from tts_train.callbacks.listen import TRIED, Listen, ListenOptions
 from tts_train.callbacks.listen_budget import FIRST_S, TimeBudget
 from tts_train.callbacks.listen_guards import judge, longest_loop, most_tokens
 from tts_train.callbacks.listen_sample import Scorer
@@ -34,8 +35,8 @@ RATE, TOKENS = 8000, 20.0
 
 
 def tone(seconds: float, level: float = 0.3) -> Sound:
-    time = np.arange(round(seconds * RATE)) / RATE
-    return Sound((level * np.sin(2 * np.pi * 220 * time)).astype(np.float32), RATE)
+    at = np.arange(round(seconds * RATE)) / RATE
+    return Sound((level * np.sin(2 * np.pi * 220 * at)).astype(np.float32), RATE)
 
 
 class Hum:
@@ -57,6 +58,9 @@ class Hum:
         assert not any(part.training for part in self.module.modules())
         assert not torch.is_grad_enabled()
         torch.rand(3), np.random.rand(3), random.random()
+        if max_tokens == TRIED:
+            time.sleep(self.module.slow_s)
+            return Uttered(sound=tone(0.1), tokens=[1], ended=False)
         self.module.heard.append((passage.name, seed))
         seconds = 0.5 + 0.1 * self.module.trainer.global_step
         tokens = random.Random(seed).sample(range(1000), min(round(seconds * TOKENS), max_tokens))
@@ -66,7 +70,7 @@ class Hum:
 class Hummer(L.LightningModule):
     """A layer with dropout, whose training shows every draw that something else made."""
 
-    def __init__(self, fault: Exception | None = None) -> None:
+    def __init__(self, fault: Exception | None = None, *, slow_s: float = 0.0) -> None:
         super().__init__()
         self.layer = torch.nn.Linear(4, 4)
         self.quiet = torch.nn.Dropout(0.5)
@@ -74,6 +78,7 @@ class Hummer(L.LightningModule):
         torch.nn.init.zeros_(self.layer.bias)
         self.heard: list[tuple[str, int]] = []
         self.fault = fault
+        self.slow_s = slow_s
         self.modes: set[bool] = set()
 
     def sample_voice(self):
@@ -206,6 +211,15 @@ def test_what_does_not_fit_is_left_out_and_said(tmp_path, caplog):
     assert "Listening took 0.0 % of the time: 0 times; 3 times were left out" in caplog.text
 
 
+def test_a_slow_voice_is_found_out_before_it_speaks(tmp_path, monkeypatch):
+    monkeypatch.setattr("tts_train.callbacks.listen_budget.FIRST_S", 0.0)
+    module, listens = Hummer(slow_s=0.2), listen(tmp_path, max_share=0.9)
+    fit(module, [listens], tmp_path)
+    # 16 tokens took 0.2 s, and two passages of up to 60 tokens each would take 1.5 s.
+    assert module.heard == []
+    assert listens.budget.left_out >= 1
+
+
 def test_a_module_that_cannot_be_heard_is_left_alone(tmp_path):
     from tests.core.callbacks.small import Tiny
 
@@ -230,6 +244,9 @@ def test_a_budget_keeps_to_its_share():
     assert costs[0] == pytest.approx(5.0 + 4 * -(-FIRST_S / 0.1 // 4))
     assert budget.done + budget.left_out == 300
     assert budget.allows(needed=True)
+    budget.expect(1e9)
+    now[0] += 1000.0
+    assert not budget.allows()
 
 
 def test_loops_are_found_and_speech_is_none():

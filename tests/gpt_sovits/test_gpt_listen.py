@@ -59,6 +59,7 @@ def test_own_texts_are_spoken(prepared, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2000)
 def test_two_processes_agree_and_learn_the_same(prepared, tmp_path):
     runs = {"heard": [*LISTENS, "--checkpoint.monitor", "listen/duration_ratio"], "deaf": ["--listen.sentences", "0"]}
     for name, words in runs.items():

@@ -35,7 +35,7 @@ def fit(prepared: Path, run: Path, *words: str) -> None:
 @pytest.fixture(scope="module")
 def runs(prepared, tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("runs")
-    fit(prepared, folder / "heard", *LISTENS)
+    fit(prepared, folder / "heard", *LISTENS, "--listen.recordings", str(VOICE))
     fit(prepared, folder / "deaf", "--listen.sentences", "0")
     return folder / "heard", folder / "deaf"
 
@@ -48,12 +48,15 @@ def test_weights_are_the_same_with_and_without(runs):
 
 def test_each_validation_is_heard_and_scored(runs):
     samples = runs[0] / "samples"
-    assert {path.name for path in samples.iterdir()} == {"codec", "step-000002"}
+    assert {path.name for path in samples.iterdir()} == {"reference", "codec", "step-000002"}
     for folder in samples.iterdir():
         assert {path.stem for path in folder.iterdir()} == {"utterance-1"}
     facts = json.loads((samples / "step-000002" / "utterance-1.json").read_text())
     ceiling = json.loads((samples / "codec" / "utterance-1.json").read_text())
-    assert facts["text"] == ceiling["text"]
+    recording = json.loads((samples / "reference" / "utterance-1.json").read_text())
+    assert facts["text"] == ceiling["text"] == recording["text"]
+    # A codec gives whole frames.
+    assert 0 <= ceiling["seconds"] - recording["seconds"] < 2048 / 24_000
     assert facts["sample_rate"] == 24_000
     assert facts["duration_ratio"] > 0
     logged = series(History(runs[0]).entries())

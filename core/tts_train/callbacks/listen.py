@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from tts_train.callbacks.listen_budget import TimeBudget
 from tts_train.callbacks.listen_guards import GUARDS, judge, most_tokens
+from tts_train.callbacks.listen_recordings import with_recordings
 from tts_train.callbacks.listen_sample import Scorer, keep_known, keep_said, known_figures, mean_figures
 from tts_train.callbacks.listen_voice import CanBeHeard, Passage, SampleVoice
 from tts_train.callbacks.throughput import Throughput
@@ -24,6 +26,8 @@ from tts_train.run.loops import mid_accumulation
 
 PREFIX = "listen/"
 SHARE = "share"
+TRIED = 16
+"""Tokens by which the cost of speaking is found out."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +46,9 @@ class ListenOptions:
     metrics: list[str] | None = None
     """Scores of each sample, of those that `tts-train eval` knows; null takes what needs no more than is installed and
     is quick: clipping, silence, duration and dnsmos."""
+    recordings: Path | None = None
+    """Corpus that the data were prepared from, where they do not hold its sound: the recordings stand beside what is
+    spoken."""
 
     def __post_init__(self) -> None:
         if isinstance(self.sentences, int) and self.sentences < 0:
@@ -147,18 +154,17 @@ class Listen(Callback):
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in figures.items()})
 
     def _speak(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
+        """Return the figures; those of the passages only if there was time for them."""
         if self._given_up:
             return {}
-        if not self.budget.allows(needed=self._needed):
-            if self.budget.left_out == 1:
-                logger.info("Step %d is not listened to: there was no time for it yet.", trainer.global_step)
-            return {PREFIX + SHARE: self.budget.share}
         figures: dict[str, float] = {}
-        with self.budget.spend(), _untouched(module):
+        with _untouched(module):
             try:
-                if self._voice is None:
+                if self._voice is None and self._allowed(trainer):
                     self._open(module)
-                figures = self._say(trainer)
+                if self._voice is not None and self._passages and self._allowed(trainer):
+                    with self.budget.spend():
+                        figures = self._say(trainer)
             except (TTSTrainError, RuntimeError, OSError) as error:
                 if self._needed:
                     raise
@@ -167,16 +173,37 @@ class Listen(Callback):
                 self._given_up = True
         return {PREFIX + name: value for name, value in {**figures, SHARE: self.budget.share}.items()}
 
+    def _allowed(self, trainer: Trainer) -> bool:
+        if self.budget.allows(needed=self._needed):
+            return True
+        if self.budget.left_out == 1:
+            logger.info("Step %d is not listened to: there was no time for it yet.", trainer.global_step)
+        return False
+
     def _open(self, module: LightningModule) -> None:
+        """Load what speaking needs, keep what is compared with, and find out by a few tokens what speaking costs."""
         assert isinstance(module, CanBeHeard)
-        self._voice = module.sample_voice()
+        with self.budget.spend(counts=False):
+            self._voice = module.sample_voice()
+            self._passages = self._find(self._voice)
+            for passage in self._passages:
+                keep_known(self._folder, passage)
+        if self._passages:
+            rate, began = self._voice.tokens_per_second, time.monotonic()
+            with self.budget.spend(counts=False):
+                self._voice.speak(self._passages[0], seed=self._seed, max_tokens=TRIED)
+            limits = sum(most_tokens(passage, tokens_per_second=rate) for passage in self._passages)
+            self.budget.expect((time.monotonic() - began) / TRIED * limits)
+
+    def _find(self, voice: SampleVoice) -> Sequence[Passage]:
         asked = self.options.sentences
         if isinstance(asked, int):
-            self._passages = self._voice.held_out(asked)
-        else:
-            self._passages = [self._voice.passage(f"text-{n + 1}", text) for n, text in enumerate(asked)]
-        for passage in self._passages:
-            keep_known(self._folder, passage)
+            return self._with_recordings(voice.held_out(asked))
+        return [voice.passage(f"text-{n + 1}", text) for n, text in enumerate(asked)]
+
+    def _with_recordings(self, passages: Sequence[Passage]) -> Sequence[Passage]:
+        corpus = self.options.recordings
+        return passages if corpus is None else with_recordings(passages, corpus)
 
     def _say(self, trainer: Trainer) -> dict[str, float]:
         assert self._voice is not None

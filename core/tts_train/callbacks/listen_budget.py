@@ -45,9 +45,13 @@ class TimeBudget:
         self.left_out += not allowed
         return allowed
 
+    def expect(self, seconds: float) -> None:
+        """Say what the work will cost next time, where that is known better than by what it cost last."""
+        self._cost = seconds
+
     @contextmanager
-    def spend(self) -> Iterator[None]:
-        """Measure the work in the block."""
+    def spend(self, *, counts: bool = True) -> Iterator[None]:
+        """Measure the work in the block; what only prepares for it does not count as done."""
         start = self._clock()
         try:
             yield
@@ -55,4 +59,4 @@ class TimeBudget:
             cost = self._clock() - start
             self._cost = cost
             self._spent += cost
-            self.done += 1
+            self.done += counts

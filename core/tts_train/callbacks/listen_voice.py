@@ -20,6 +20,8 @@ class Passage:
     name: str
     """File name without an ending, unique among a run's passages."""
     text: str
+    id: str | None = None
+    """Id of the utterance in the corpus, if it is one."""
     speaker: str | None = None
     language: str | None = None
     tokens: float | None = None

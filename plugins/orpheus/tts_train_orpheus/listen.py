@@ -101,6 +101,7 @@ class OrpheusVoice:
         return Passage(
             name=name,
             text=str(columns.get("text") or columns.get("id") or name),
+            id=columns.get("id"),
             speaker=columns.get("speaker"),
             language=columns.get("language"),
             tokens=len(audio),
