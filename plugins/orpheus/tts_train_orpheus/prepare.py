@@ -24,7 +24,7 @@ class OrpheusPrepare(ShardedPrepare):
     """Turn recordings with text into Orpheus's tokens; the same command again continues, or reuses what is there."""
 
     codec: str = "hubertsiuzdak/snac_24khz"
-    """SNAC codec: a hub name or a local folder; or ``tiny``, which comes with the package and knows the sample voice."""
+    """SNAC codec: a hub name or a local folder; or ``tiny``, which is in the package and knows the sample voice."""
     tokenizer: str = "canopylabs/orpheus-3b-0.1-pretrained"
     """Tokenizer of the model to train: a hub name, a local folder, or ``tiny``."""
     dedup: bool = True

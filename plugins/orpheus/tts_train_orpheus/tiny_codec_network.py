@@ -35,7 +35,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Take and return [B, T, width]."""
         near = (F.pad(x, (0, 0, self.reach, self.reach)).unfold(1, 2 * self.reach + 1, 1) * self.mix).sum(-1)
-        return x + self.scale * self.narrow(F.gelu(self.widen(self.norm(near))))
+        changed: Tensor = self.scale * self.narrow(F.gelu(self.widen(self.norm(near))))
+        return x + changed
 
 
 class Encoder(nn.Module):

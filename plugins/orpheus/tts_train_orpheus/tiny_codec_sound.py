@@ -58,20 +58,22 @@ def pitch_scores(narrow: Tensor) -> Tensor:
     periods = SAMPLE_RATE / LOWEST_PITCH * 2 ** -torch.linspace(0, octaves, PITCHES, device=narrow.device)
     below = periods.floor().long()
     share = periods - below
-    scores = correlation[..., below] * (1 - share) + correlation[..., below + 1] * share
+    scores: Tensor = correlation[..., below] * (1 - share) + correlation[..., below + 1] * share
     return scores / correlation[..., :1]
 
 
 def magnitudes(waves: Tensor, size: int, hop: int) -> Tensor:
     """Return [B, T, size // 2 + 1] magnitudes of [B, T * hop] samples; spectrum t is centred on t * hop + hop / 2."""
-    return spectra(waves, size, hop).abs()
+    found: Tensor = spectra(waves, size, hop).abs()
+    return found
 
 
 def spectra(waves: Tensor, size: int, hop: int) -> Tensor:
     """Return [B, T, size // 2 + 1] complex spectra of [B, T * hop] samples under a Hann window."""
     edge = (size - hop) // 2
     windows = F.pad(waves, (edge, edge)).unfold(1, size, hop)
-    return torch.fft.rfft(windows * torch.hann_window(size, device=waves.device))
+    found: Tensor = torch.fft.rfft(windows * torch.hann_window(size, device=waves.device))
+    return found
 
 
 def sound_of(frames: Tensor) -> Tensor:
