@@ -58,8 +58,9 @@ def pitch_scores(narrow: Tensor) -> Tensor:
     periods = SAMPLE_RATE / LOWEST_PITCH * 2 ** -torch.linspace(0, octaves, PITCHES, device=narrow.device)
     below = periods.floor().long()
     share = periods - below
-    scores: Tensor = correlation[..., below] * (1 - share) + correlation[..., below + 1] * share
-    return scores / correlation[..., :1]
+    between = correlation[..., below] * (1 - share) + correlation[..., below + 1] * share
+    scores: Tensor = between / correlation[..., :1]
+    return scores
 
 
 def magnitudes(waves: Tensor, size: int, hop: int) -> Tensor:
