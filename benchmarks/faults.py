@@ -88,14 +88,17 @@ def _run(place: Place, arguments: argparse.Namespace) -> tuple[list[dict[str, An
         folders = [place.of(9000 + n) for n in range(len(sides))]
         waiting = [lanes.submit(straight, side, *folder) for side, folder in zip(sides, folders, strict=True)]
         bases = {side.name: made.result() for side, made in zip(sides, waiting, strict=True)}
-        begun = [lanes.submit(_trial, trial, bases, *place.of(n, same=trial.same)) for n, trial in enumerate(trials)]
+        end = time.monotonic() + 60 * arguments.minutes
+        begun = [lanes.submit(_trial, one, bases, end, *place.of(n, same=one.same)) for n, one in enumerate(trials)]
         rows = [_result(trial, made) for trial, made in zip(trials, begun, strict=True)]
     for base in bases.values():
         del base["names"]
     return rows, bases
 
 
-def _trial(trial: Trial, bases: dict[str, Any], folder: Path, temporary: Path) -> dict[str, Any]:
+def _trial(trial: Trial, bases: dict[str, Any], end: float, folder: Path, temporary: Path) -> dict[str, Any]:
+    if time.monotonic() > end:
+        return {"skipped": "no time was left (--minutes)"}
     folder.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     try:
@@ -137,6 +140,7 @@ def _arguments() -> argparse.Namespace:
     reader.add_argument("--lanes", type=int, default=2, help="trials at a time")
     reader.add_argument("--share", type=float, default=1.0, help="of the random trials, for a quick look")
     reader.add_argument("--only", default="", help="faults by number, separated by commas (F1,F4)")
+    reader.add_argument("--minutes", type=float, default=60.0, help="after which no trial is begun")
     reader.add_argument("--wait", type=float, default=0.0, help="minutes to wait for a quiet machine")
     return reader.parse_args()
 

@@ -31,11 +31,11 @@ class Trial:
 
 
 def groups(disk: Path, *, share: float, only: list[str] | None) -> tuple[list[Side], list[Trial]]:
-    """Return the sides to run without a fault first, and the trials; slow ones come early, to end together."""
+    """Return the sides to run without a fault first, and the trials, in the order of what they tell."""
     stages = make(disk / "sets")
     corpus = own.corpus_of(disk / "corpus", 32)
     makers = (
-        _prepare(corpus, share), _own(), _stages(stages, share), _kills(share), _damage(), _signals(share), _rest(),
+        _kills(share), _rest(), _signals(share), _stages(stages, share), _damage(), _own(), _prepare(corpus, share),
     )  # fmt: skip
     trials = [one for made in makers for one in made if only is None or one.fault in only]
     wanted = {one.side.name: one.side for one in trials if one.side is not None}

@@ -34,7 +34,7 @@ NOT_HERE = (
 
 def report(results: Row) -> str:
     """Return the tables as Markdown."""
-    rows: list[Row] = results["rows"]
+    rows: list[Row] = [row for row in results["rows"] if "skipped" not in row]
     return "\n\n".join(
         [
             "# Faults: tts-train beside Hugging Face's Trainer and plain Lightning",
@@ -44,7 +44,7 @@ def report(results: Row) -> str:
             "## tts-train by fault\n\n" + _ours(rows),
             "## A damaged checkpoint\n\n" + _damage(rows),
             "## The other faults, side by side\n\n" + _others(rows),
-            _notes(rows),
+            _notes(results["rows"]),
         ]
     )
 
@@ -226,7 +226,8 @@ _TOLD = {
 
 
 def _notes(rows: Sequence[Row]) -> str:
-    skipped = sorted({f"{row['fault']}: {row['skipped']}" for row in rows if "skipped" in row})
+    left_out = [f"{row['fault']} of {row['side']}: {row['skipped']}" for row in rows if "skipped" in row]
+    skipped = sorted(f"{left_out.count(line)} times {line}" for line in set(left_out))
     said = {f"{row['side']}, {row['fault']}: `{row['said']}`" for row in rows if _failed(row)}
     failures = [f"* {line}" for line in sorted(said)]
     late = sum(row.get("killed") is False for row in rows)
