@@ -69,7 +69,7 @@ def test_a_stage_with_two_optimisers_of_its_own_loop():
     assert small.breakdown["weights"] == weights
     assert small.breakdown["gradients"] in (weights // 2, weights)
     assert small.breakdown["optimizer"] >= 2 * weights
-    assert module.seen == [[8, 3], [4096, 3]], "integers have their values"
+    assert module.seen == [[8, 3], [8, 3], [4096, 3]], "integers have their values, and the first step does not count"
     # Forward, and backward of the weight's product only: the input needs no gradient.
     assert small.batch_flops == 2 * 2 * 2 * 8 * 512 * 512
     heard = Allocated(2)

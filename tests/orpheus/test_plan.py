@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from tests.core.allocated import Allocated
+from tts_train.callbacks.gradients import DropGradients
 from tts_train.cli import main
 from tts_train.cli.before import resolve_auto
 from tts_train.cli.parser import TrainingParser
@@ -85,7 +86,7 @@ def trained(changes, trainer, tokens, tmp_path, *, accelerator, callbacks=()):
         max_steps=2,
         default_root_dir=tmp_path,
         logger=False,
-        callbacks=list(callbacks),
+        callbacks=[DropGradients(), *callbacks],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch import LightningModule
 from torch import nn
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, UnsupportedOperatorException
+from torch.utils.checkpoint import CheckpointError
 
 from tts_train.data.module import PlannedDataModule
 from tts_train.errors import ConfigError, TTSTrainError
@@ -146,6 +147,8 @@ def make_plan(
             f"This stage cannot be planned: its training step needs the values of a tensor at {error.func}, and a plan "
             "has shapes only. Compute it from integers of the batch, which are real in a plan."
         ) from error
+    except CheckpointError as error:
+        raise ConfigError(f"This stage cannot be planned with recomputed activations: {error}") from error
     largest = seeker.largest(steps)
     return Plan(
         option=f"data.{data.budget}",

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
+from tts_train.callbacks.gradients import DropGradients
 from tts_train.data.module import PlannedDataModule
 from tts_train.plan.step import SETTINGS, itself
 
@@ -29,6 +30,7 @@ def takes_a_step(module: LightningModule, data: PlannedDataModule, trainer: Mapp
         max_epochs=1,
         limit_val_batches=0,
         logger=False,
+        callbacks=[DropGradients()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

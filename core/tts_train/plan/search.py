@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tts_train.plan.step import Step
+from tts_train.plan.tracker import LASTING
 
 _MOST = 1 << 20
 _TRIES = 6
 _CLOSE = 0.02
 _COARSE = 1024
+_FAR = 16
+"""How many times larger or smaller than the first the second size may be."""
 
 
 class LargestBatch:
-    """Says which size to try next: the recipe's own, one far from it, then where the straight line meets the card.
+    """Says which size to try next: the recipe's own, one that would fill the card if all that is short-lived grew
+    in proportion, then where the straight line meets the card.
 
     The peak is the highest of many moments, each of which grows with the batch as a straight line, so it bends upwards:
     a guess between two sizes is never too large, one beyond them can be and is then corrected. What is returned was
@@ -35,11 +39,7 @@ class LargestBatch:
         if self._room is None or len(steps) > _TRIES:
             return None
         tried = {step.size: self._needed(step) for step in steps}
-        if len(tried) == 1:
-            fits = tried[self._first] <= self._room
-            guess = self._first * 4 if fits else max(self._first // 4, 1)
-        else:
-            guess = self._guess(tried)
+        guess = self._in_proportion(steps[0]) if len(tried) == 1 else self._guess(tried)
         below = self.largest(steps) or 0
         above = min((size for size, bytes_ in tried.items() if bytes_ > self._room), default=None)
         close = below and abs(guess - below) <= _CLOSE * below
@@ -54,6 +54,16 @@ class LargestBatch:
         if self._room is None:
             return None
         return max((step.size for step in steps if self._needed(step) <= self._room), default=0)
+
+    def _in_proportion(self, step: Step) -> int:
+        """Return the size at which what is not lasting fills the card, if it grows in proportion."""
+        assert self._room is not None
+        free = self._room - self._needed(step)
+        passing = sum(size for kind, size in step.breakdown.items() if kind not in LASTING)
+        if not passing:
+            return step.size * 4 if free >= 0 else max(step.size // 4, 1)
+        factor = 1 + free / passing
+        return max(1, int(step.size * min(max(factor, 1 / _FAR), _FAR)))
 
     def _guess(self, tried: dict[int, int]) -> int:
         assert self._room is not None

@@ -8,6 +8,7 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import _disable_current_modes
 
 
 class Shapes:
@@ -24,7 +25,7 @@ class Shapes:
         """Return a fake of the same shape and type, on the CPU."""
         if isinstance(tensor, FakeTensor):
             return tensor
-        with self._mode:
+        with _disable_current_modes(), self._mode:
             made = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
         return made.requires_grad_(tensor.requires_grad)
 

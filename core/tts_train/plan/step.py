@@ -17,6 +17,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
+from tts_train.callbacks.gradients import DropGradients
+from tts_train.plan.fused import FusedKernels
 from tts_train.plan.kernels import eight_bit_without_kernels
 from tts_train.plan.shapes import Shapes
 from tts_train.plan.target import planning_for
@@ -32,7 +34,7 @@ _CPU_HAS_NO = {"16-mixed": "bf16-mixed", "16": "bf16-mixed", "16-true": "bf16-tr
 
 @dataclass(frozen=True)
 class Step:
-    """What an optimiser step takes that is not the first: states, and gradients of the one before, are there."""
+    """What an optimiser step takes that is not the first: the optimiser's states are there."""
 
     size: int
     """Size of the batch, in what bounds a batch of this stage."""
@@ -75,6 +77,7 @@ def run_steps(
     given = str(settings.get("precision"))
     settings["precision"] = _CPU_HAS_NO.get(given, settings.get("precision"))
     batches = _Batches(sample, next_size, shapes, each=settings["accumulate_grad_batches"])
+    phases = _Phases(tracker, batches)
     runner = Trainer(
         strategy=_ShapesStrategy(shapes, tracker),
         accelerator="cpu",
@@ -82,7 +85,7 @@ def run_steps(
         max_epochs=1,
         limit_val_batches=0,
         logger=False,
-        callbacks=[_Phases(tracker, batches)],
+        callbacks=[DropGradients(), phases],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -94,10 +97,13 @@ def run_steps(
     with (
         torch.random.fork_rng(devices=[]),
         planning_for(device),
+        FusedKernels() if device == "cuda" else contextlib.nullcontext(),
         eight_bit_without_kernels(),
         _steps(tracker, runner),
         _old_objects_left_alone(),
+        phases.counting,
     ):
+        torch.manual_seed(0)  # where a stage draws what it computes, a plan is the same every time
         runner.fit(module, train_dataloaders=loader)
     return batches.steps
 
@@ -156,7 +162,9 @@ class _Phases(Callback):
 
     def __init__(self, tracker: PeakTracker, batches: _Batches) -> None:
         self._tracker, self._batches = tracker, batches
-        self._stack = contextlib.ExitStack()
+        self.counting = contextlib.ExitStack()
+        """Ends the counting, also where a step fails."""
+        self._skipped = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let a module that can build its network without its weights do so, before ``configure_model`` would."""
@@ -165,8 +173,10 @@ class _Phases(Callback):
             build()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count, from where a step has left its gradients and the optimiser's states."""
-        self._stack.enter_context(self._tracker)
+        """Begin to count, from where a step has left the optimiser's states."""
+        self.counting.enter_context(self._tracker)
+        if not pl_module.automatic_optimization:
+            return  # its first step, which is not reported, makes the states
         self._tracker.kind = "optimizer"
         for parameter in pl_module.parameters():
             if parameter.requires_grad:
@@ -174,8 +184,7 @@ class _Phases(Callback):
                 self._tracker.add(parameter.grad, "gradients")
         for optimizer in trainer.optimizers:
             optimizer.step()
-            if getattr(optimizer, "in_backward", False):
-                optimizer.zero_grad()
+            optimizer.zero_grad()
         self._tracker.start_over()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
@@ -196,14 +205,13 @@ class _Phases(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Report the step."""
-        if (batch_idx + 1) % self._batches.each == 0:
+        if not (pl_module.automatic_optimization or self._skipped):
+            self._skipped = True  # what gradients are left for the next step is known after one
+            self._tracker.start_over()
+        elif (batch_idx + 1) % self._batches.each == 0:
             self._batches.report(self._tracker)
             self._tracker.start_over()
             trainer.should_stop = self._batches.size is None
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Stop counting."""
-        self._stack.close()
 
 
 @contextlib.contextmanager

@@ -6,12 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
+
 _TARGET: ContextVar[str | None] = ContextVar("planned_device", default=None)
 
 
 def planned_device() -> str | None:
     """Return the type of the device that a step is being planned for, None outside of a plan."""
     return _TARGET.get()
+
+
+def runs_on(device: torch.device) -> str:
+    """Return the type of a tensor's device: in a plan, that of the device planned for."""
+    return _TARGET.get() or device.type
 
 
 @contextmanager

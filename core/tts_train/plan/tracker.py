@@ -16,6 +16,7 @@ from torch.utils.flop_counter import flop_registry
 
 from tts_train.plan.attention import varlen_flops
 from tts_train.plan.shapes import Shapes
+from tts_train.plan.sums import GradientSums
 
 Kind: TypeAlias = Literal["weights", "gradients", "optimizer", "activations", "logits", "other"]
 """What a tensor is for."""
@@ -48,6 +49,7 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, shapes: Shapes, *, share: float = 1.0, vocabulary: int | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._shapes = shapes
+        self._sums = GradientSums(shapes)
         self._shares = {kind: share if kind in LASTING else 1.0 for kind in KINDS}
         self.kind: Kind = "other"
         """What tensors that appear from now on are for."""
@@ -72,6 +74,8 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:  # noqa: ANN401 - what the operator returns
         """Run one operator and add what it made."""
         kwargs = kwargs or {}
+        if self._sums.in_place(func, args, kwargs):
+            return args[0] if isinstance(args[0], FakeTensor) else args[0].add_(args[1])
         fake = any(issubclass(kind, FakeTensor) for kind in types) or _is_large(func, args, kwargs)
         try:
             out = self._shapes.run(func, types, args, kwargs) if fake else func(*args, **kwargs)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn.functional import scaled_dot_product_attention
 
+from tts_train.plan.target import runs_on
 from tts_train_gpt_sovits.gpt.dropout import gates
 from tts_train_gpt_sovits.gpt.packing import Grid, Span
 
@@ -28,7 +29,7 @@ def attend_spans(query: Tensor, key: Tensor, value: Tensor, spans: Sequence[Span
     Returns:
         (N, heads * channels).
     """
-    if dropout and query.device.type == "cpu":
+    if dropout and runs_on(query.device) == "cpu":
         done: Tensor = _Dropped.apply(query, key, value, spans, dropout)  # type: ignore[no-untyped-call]
         return done.flatten(1)
     pieces = []

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from tts_train.errors import ConfigError
+from tts_train.strategies.shard import reshard
 from tts_train_gpt_sovits.gpt.adapters import adapters_off
 from tts_train_gpt_sovits.gpt.dpo import UPSTREAM_BETA, Preference, preference
+from tts_train_gpt_sovits.gpt.metrics import over_processes
 from tts_train_gpt_sovits.gpt.module import GptModule
 from tts_train_gpt_sovits.gpt.network import GptNetwork, GptOutput
 from tts_train_gpt_sovits.gpt.packing import PackedBatch
@@ -64,35 +66,54 @@ class DpoModule(GptModule):
         """Build the network and its reference, once."""
         built = self.network is not None
         super().configure_model()
-        if self.reference == "start" and self.method == "full" and not built:
-            self._frozen = [deepcopy(self._built).requires_grad_(False).eval()]
+        if self._keeps_copy and not built:
+            self._frozen = [_frozen_copy(self._built)]
+
+    def configure_shapes(self) -> None:
+        """Build the network as ``GptModule`` does, and its reference, which a plan must see."""
+        super().configure_shapes()
+        if self.network is None:
+            self.configure_model()
+        elif self._keeps_copy:
+            self._frozen = [_frozen_copy(self.network)]
+        if self._frozen:
+            self.planned_reference = self._frozen[0]
 
     def training_step(self, batch: PackedBatch, batch_idx: int) -> Tensor:
         """Return the preference and the weighted ordinary loss."""
-        if batch["rehearsed"]:
-            return super().training_step(batch, batch_idx)
         if self.padding == "upstream":
-            chosen, rejected = (padded_forward(self._built, of) for of in (unpack(batch), unpack_rejected(batch)))
-            prefers = preference(chosen.logps, rejected.logps, beta=self.beta)
-            sft, loss = chosen.losses.mean(), chosen.loss_sum + prefers.loss
-        else:
-            held = self._reference_logps(batch)
-            output = self._forward(batch)
-            prefers, sft = self._preference(output, held), output.losses.mean()
-            loss = prefers.loss + self.sft_weight * sft
-        self.log("train/loss", sft.detach(), prog_bar=True, batch_size=1)
-        figures = {"preference": prefers.loss.detach(), "margin": prefers.margins.mean()}
-        figures["pair_accuracy"] = prefers.accuracy
+            return super().training_step(batch, batch_idx) if batch["rehearsed"] else self._upstream_step(batch)
+        held = self._reference_logps(batch)
+        output = self._forward(batch)
+        sft, tokens = output.losses.mean(), len(output.losses)
+        if batch["rehearsed"]:
+            (loss, _), (mean, _) = over_processes(self.trainer, [sft, torch.zeros_like(sft)], [tokens, 0])
+            self.log("train/loss", mean, prog_bar=True, batch_size=1)
+            return loss
+        prefers = self._preference(output, held)
+        own, common = over_processes(self.trainer, [sft, prefers.loss], [tokens, len(prefers.margins)])
+        self._log_pairs(common[0], prefers, common[1])
+        return own[1] + self.sft_weight * own[0]
+
+    def _upstream_step(self, batch: PackedBatch) -> Tensor:
+        chosen, rejected = (padded_forward(self._built, of) for of in (unpack(batch), unpack_rejected(batch)))
+        prefers = preference(chosen.logps, rejected.logps, beta=self.beta)
+        self._log_pairs(chosen.losses.mean().detach(), prefers, prefers.loss.detach())
+        return chosen.loss_sum + prefers.loss
+
+    def _log_pairs(self, sft: Tensor, prefers: Preference, loss: Tensor) -> None:
+        self.log("train/loss", sft, prog_bar=True, batch_size=1)
+        figures = {"preference": loss, "margin": prefers.margins.mean(), "pair_accuracy": prefers.accuracy}
         self.log_dict({f"train/{name}": value for name, value in figures.items()}, batch_size=1)
-        return loss
 
     def validation_step(self, batch: PackedBatch, batch_idx: int) -> None:
         """Add a batch to the sums, with its pairs."""
         output = self._forward(batch)
         self.add_figures(output, batch)
+        held = self._reference_logps(batch)
         if batch["rehearsed"]:
             return
-        prefers = self._preference(output, self._reference_logps(batch))
+        prefers = self._preference(output, held)
         count = len(prefers.margins)
         self._add("preference", prefers.loss * count, count)
         self._add("margin", prefers.margins.sum(), count)
@@ -108,12 +129,21 @@ class DpoModule(GptModule):
         )
 
     def _reference_logps(self, batch: PackedBatch) -> tuple[Tensor, Tensor] | None:
-        """Return the log-probabilities of chosen and rejected under the reference, without dropout."""
-        if self.reference == "none":
+        """Return the log-probabilities of chosen and rejected under the reference, without dropout.
+
+        Rehearsal has none. Where the network that is sharded is its own reference it is run on rehearsal all the same:
+        another process may have pairs, and all must gather weights equally often.
+        """
+        alone = self._frozen or self.device_mesh is None
+        if self.reference == "none" or (batch["rehearsed"] and alone):
             return None
         with torch.no_grad(), self._as_reference() as network:
             start: GptOutput = network(batch)
-        return start.chosen_logps, start.rejected_logps
+        return None if batch["rehearsed"] else (start.chosen_logps, start.rejected_logps)
+
+    @property
+    def _keeps_copy(self) -> bool:
+        return self.reference == "start" and self.method == "full"
 
     @contextmanager
     def _as_reference(self) -> Iterator[GptNetwork]:
@@ -123,4 +153,9 @@ class DpoModule(GptModule):
         training = self._built.training
         with adapters_off(self._built.eval()):
             yield self._built
+            reshard(self._built)  # adapters are turned on again on the shards, not on gathered copies of them
         self._built.train(training)
+
+
+def _frozen_copy(network: GptNetwork) -> GptNetwork:
+    return deepcopy(network).requires_grad_(False).eval()

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tts_train.plan.target import runs_on
+
 _STEPS = 65_536
 
 
@@ -16,14 +18,14 @@ def dropout(states: Tensor, share: float, *, training: bool = True) -> Tensor:
     """
     if not training or share <= 0:
         return states
-    if states.device.type != "cpu" or share >= 1:
+    if runs_on(states.device) != "cpu" or share >= 1:
         return F.dropout(states, share)
     return states * gates(states, share)
 
 
 def relu_dropout(states: Tensor, share: float, *, training: bool = True) -> Tensor:
     """Return ``dropout`` of the positive part; on a CPU in one product, which keeps one tensor for backward."""
-    if not training or share <= 0 or states.device.type != "cpu" or share >= 1:
+    if not training or share <= 0 or runs_on(states.device) != "cpu" or share >= 1:
         return dropout(F.relu(states), share, training=training)
     return states * gates(states, share, positive=True)
 

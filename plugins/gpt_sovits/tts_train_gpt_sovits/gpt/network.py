@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from tts_train.plan.target import runs_on
 from tts_train_gpt_sovits.gpt.attention import attend_grid, attend_spans, grid_mask
 from tts_train_gpt_sovits.gpt.dropout import dropout, relu_dropout
 from tts_train_gpt_sovits.gpt.packing import BERT_WIDTH, PackedBatch
@@ -213,7 +214,7 @@ class GptNetwork(nn.Module):
 
     def _packed_attention(self, batch: PackedBatch, device: torch.device) -> Attend:
         share = self.attention_dropout
-        if self.kernel == "spans" or (self.kernel == "auto" and device.type == "cpu"):
+        if self.kernel == "spans" or (self.kernel == "auto" and runs_on(device) == "cpu"):
             return lambda _, query, key, value: attend_spans(query, key, value, batch["spans"], share)
         mask = grid_mask(batch["grid"])
         return lambda _, query, key, value: attend_grid(query, key, value, batch["grid"], mask, share)

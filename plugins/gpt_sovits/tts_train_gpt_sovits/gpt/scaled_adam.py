@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from tts_train.plan.target import runs_on
+
 _SIZE_PERIOD = 4
 _FULL_CORRECTION = 0.99
 """The running square is corrected for its start only while the correction is below this."""
@@ -112,7 +114,7 @@ class _Stack:
 
     def pieces(self) -> list[slice]:
         """Return which members are stepped together: on a CPU one after the other, which stay in its cache."""
-        size = 1 if self.members[0].device.type == "cpu" else len(self.members)
+        size = 1 if runs_on(self.members[0].device) == "cpu" else len(self.members)
         return [slice(start, start + size) for start in range(0, len(self.members), size)]
 
     def _begin(self) -> None:

@@ -1,0 +1,100 @@
+"""The plan of small runs of each stage against what the same runs allocate on a CPU; released ones without files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from torch.utils._pytree import tree_leaves
+from torch.utils.data import DataLoader
+
+from tests.core.allocated import Allocated
+from tts_train.callbacks.gradients import DropGradients
+from tts_train.data.module import PlannedDataModule
+from tts_train.plan.cards import GIB
+from tts_train.plan.step import Step, run_steps
+from tts_train_gpt_sovits.gpt.base import TinyOptions as GptSizes
+from tts_train_gpt_sovits.gpt.data import GptData
+from tts_train_gpt_sovits.gpt.dpo_module import DpoModule
+from tts_train_gpt_sovits.gpt.module import GptModule
+from tts_train_gpt_sovits.gpt.network import Positions
+from tts_train_gpt_sovits.sovits.cfm_module import CfmModule
+from tts_train_gpt_sovits.sovits.data import SovitsData
+from tts_train_gpt_sovits.sovits.module import SovitsModule
+
+SIZES = GptSizes(width=128, heads=4, layers=4)
+WITHIN = 0.05
+PAIRS = GptData("nowhere", pairs="made")
+CLIPS = SovitsData("nowhere", max_seconds=4.0)
+
+
+def gpt(**options: Any) -> GptModule:
+    return GptModule(tiny=SIZES, **options)
+
+
+def dpo(**options: Any) -> DpoModule:
+    return DpoModule(tiny=SIZES, reference="start", optimizer_kind="standard", **options)
+
+
+RUNS: dict[str, tuple[Any, PlannedDataModule, int, dict[str, Any]]] = {
+    "gpt": (gpt, GptData("nowhere"), 960, {}),
+    "gpt, accumulated": (gpt, GptData("nowhere"), 480, {"accumulate_grad_batches": 2}),
+    "gpt, standard": (lambda: gpt(optimizer_kind="standard"), GptData("nowhere"), 960, {"gradient_clip_val": 1.0}),
+    "dpo": (dpo, PAIRS, 640, {}),
+    "sovits": (SovitsModule, CLIPS, 2, {}),
+    "sovits, checkpointed": (lambda: SovitsModule(gradient_checkpointing=True), CLIPS, 3, {}),
+    "cfm": (CfmModule, CLIPS, 2, {}),
+}
+
+
+def trained(module: lightning.LightningModule, batch: Any, trainer: dict[str, Any]) -> int:
+    each = trainer.get("accumulate_grad_batches", 1)
+    heard = Allocated(each)
+    run = lightning.Trainer(
+        accelerator="cpu",
+        max_steps=2,
+        logger=False,
+        callbacks=[DropGradients(), heard],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **trainer,
+    )
+    torch.manual_seed(0)
+    run.fit(module, train_dataloaders=DataLoader([batch] * (2 * each), batch_size=None, collate_fn=lambda one: one))
+    # What is there before the second step and is no weight: the batch, and tables that the first step has made.
+    tables = [part._table for part in module.modules() if isinstance(part, Positions)]
+    copies = [each for one in getattr(module, "_frozen", ()) for each in one.parameters()]
+    beside = [each for each in [*tree_leaves(batch), *tables, *copies] if isinstance(each, torch.Tensor)]
+    return heard.peak_bytes + sum(each.nbytes for each in beside)
+
+
+def planned(module: lightning.LightningModule, data: PlannedDataModule, size: int, **trainer: Any) -> Step:
+    device = trainer.pop("device", "cpu")
+    return run_steps(module, data.sample_batch, lambda done: None if done else size, trainer, device=device)[0]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_plan_is_what_a_cpu_allocates(name):
+    build, data, size, trainer = RUNS[name]
+    # The real run first, since both share tables that are kept: a plan's are shapes.
+    heard = trained(build(), data.sample_batch(size), trainer)
+    expected = planned(build(), data, size, **trainer).peak_bytes
+    print(f"{name}: planned {expected / 2**20:.1f} MiB, allocated {heard / 2**20:.1f} MiB")
+    assert expected == pytest.approx(heard, rel=WITHIN)
+
+
+def test_a_released_version_is_planned_without_its_files():
+    step = planned(SovitsModule("v2"), SovitsData("nowhere"), 4, device="cuda", precision="16-mixed")
+    assert 2 * GIB < step.peak_bytes < 3 * GIB
+    assert step.breakdown["optimizer"] == pytest.approx(2 * step.breakdown["weights"], rel=0.05)
+
+
+def test_a_batch_of_utterances_has_the_size_of_usual_ones():
+    batch = SovitsData("nowhere").sample_batch(3)
+    assert batch["wave"].shape == (3, 320_000)
+    assert batch["codes"].shape == (3, 250)
+    assert batch["frames"].tolist() == [500] * 3
+    assert SovitsData("nowhere", max_seconds=4.0, features=True).sample_batch(1)["features"].shape == (1, 768, 200)
