@@ -97,7 +97,7 @@ def test_the_report_accounts_for_all(made):
     assert report["hours"] == pytest.approx(sum(PreparedSet(out).row(i)["seconds"] for i in range(12)) / 3600, abs=1e-6)
     described = describe_prepared(out)
     assert described["hash"] == report["hash"]
-    assert described["settings"]["codec_fingerprint"].startswith("snac-")
+    assert described["settings"]["codec_fingerprint"].startswith("tiny-")
 
 
 def test_a_second_run_reuses_every_shard(made):
