@@ -23,9 +23,10 @@ from tts_train_orpheus.token_rows import inspect_rows
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
+    from lightning import LightningModule
     from transformers import LlamaForCausalLM
 
-    from tts_train_orpheus.module import OrpheusModule
+    from tts_train_orpheus.network import OrpheusNetwork
     from tts_train_orpheus.token_set import TokenSet
 
 HELD_TO: dict[str, Constrain] = {"full": "none", "audio": "audio", "slot": "slots"}
@@ -41,6 +42,7 @@ class OrpheusVoice:
 
     Args:
         module: The module in training, attached to its trainer and data.
+        network: What of it speaks.
 
     Raises:
         ConfigError: if the run has no prepared data, or their codec is not on this machine.
@@ -48,8 +50,9 @@ class OrpheusVoice:
 
     tokens_per_second = SLOTS * SAMPLE_RATE / FRAME_SAMPLES
 
-    def __init__(self, module: OrpheusModule) -> None:
+    def __init__(self, module: LightningModule, network: OrpheusNetwork) -> None:
         self._module = module
+        self._network = network
         rows: TokenSet | None = getattr(getattr(module.trainer, "datamodule", None), "val_set", None)
         if rows is None:
             raise ConfigError("This run has no validation set, so there is nothing to speak (--data.val_share).")
@@ -82,8 +85,7 @@ class OrpheusVoice:
 
     def speak(self, passage: Passage, *, seed: int, max_tokens: int) -> Uttered:
         """Continue a passage's prompt with the weights as they are."""
-        assert self._module.network is not None
-        network, prompt = self._module.network, self._prompts[passage.name]
+        network, prompt = self._network, self._prompts[passage.name]
         room = network.config.max_position_embeddings - len(prompt)
         sampling = Sampling(constrain=HELD_TO[network.head.softmax])
         with _with_cache(network.lm), precision_of(self._module.trainer):

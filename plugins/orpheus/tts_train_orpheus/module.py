@@ -180,7 +180,8 @@ class OrpheusModule(LightningModule):
         """Return what speaks with the weights as they are, to be heard while they are trained."""
         from tts_train_orpheus.listen import OrpheusVoice
 
-        return OrpheusVoice(self)
+        assert self.network is not None
+        return OrpheusVoice(self, self.network)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep only what was trained, tied weights once, and add the Llama's configuration."""
