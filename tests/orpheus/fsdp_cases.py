@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
 import sys
 import warnings
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch.distributed.tensor import DTensor
 
+from tests.core.pair import WORLD, note, ranks
 from tests.orpheus.batches import packed, rows
 from tts_train.backend import ShardingPlan
 from tts_train.callbacks.checkpoint import CheckpointOptions
@@ -36,7 +35,7 @@ from tts_train_orpheus.network import HeadOptions
 PLAN = ShardingPlan(wrap=("LlamaDecoderLayer",))
 TINY = TinyOptions(hidden=16, layers=3, heads=2, kv_heads=1, mlp=40)
 BATCHES = 16
-WORLD = 2
+VALIDATION = 4
 
 warnings.filterwarnings("ignore", module="lightning")
 
@@ -63,31 +62,42 @@ class Data(PlannedDataModule):
     def __init__(self) -> None:
         super().__init__(seed=7)
         self.train_set = list(range(BATCHES))
+        self.val_set = list(range(BATCHES, BATCHES + VALIDATION))
 
     def train_plan(self, epoch):
         order = torch.randperm(BATCHES, generator=torch.Generator().manual_seed(epoch)).tolist()
         return [[index] for index in order]
 
+    def val_plan(self):
+        return [[index] for index in range(VALIDATION)]
+
     def collate(self, given):
+        if given[0] >= BATCHES:  # of different sizes: here every token must count the same
+            return packed(rows(given[0], (10 + given[0], 40)))
         # Only two different batches, so that a loss says what the steps before it did.
         return {**packed(rows(given[0] % 2)), "ids": [f"u{given[0]}"]}
 
 
 class Seen(Callback):
-    """Notes the loss and the utterances of each batch."""
+    """Notes the loss and the utterances of each batch, and the figures of each validation."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
         self.ids: list[str] = []
+        self.validations: list[dict[str, float]] = []
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
         self.ids += batch["ids"]
 
+    def on_validation_end(self, trainer, pl_module):
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        self.validations.append(figures)
+
 
 def train(case: Case, folder: Path, *, break_after: str = "") -> dict[str, Any]:
     """Train, or continue, and return what was seen; ``break_after`` names a file after which the disk refuses."""
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    gathered = case.accumulate * (WORLD // ranks())
     model = OrpheusModule(
         "tiny",
         case.method,
@@ -108,13 +118,16 @@ def train(case: Case, folder: Path, *, break_after: str = "") -> dict[str, Any]:
     with RunSession(RunDirectory(folder), card, seed=5) as session:
         trainer = Trainer(
             accelerator="cpu",
-            devices=ranks,
-            strategy=_strategy(case, ranks),
+            devices=ranks(),
+            strategy=_strategy(case),
             precision=None if case.precision == "16-mixed" else case.precision,
             plugins=plugins,
             callbacks=[*session.callbacks(CheckpointOptions(every_n_steps=2, monitor=None)), seen],
             max_steps=case.steps,
-            accumulate_grad_batches=case.accumulate * (WORLD // ranks),
+            accumulate_grad_batches=gathered,
+            val_check_interval=2 * gathered,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
             gradient_clip_val=0.05,
             log_every_n_steps=1,
             use_distributed_sampler=False,
@@ -124,37 +137,7 @@ def train(case: Case, folder: Path, *, break_after: str = "") -> dict[str, Any]:
             default_root_dir=folder,
         )
         session.fit(trainer, model, Data())
-    return {"losses": seen.losses, "ids": seen.ids, "facts": _facts(model)}
-
-
-def two(folder: Path, cases: list[str]) -> list[list[dict[str, Any]]]:
-    """Run calls of this module's :func:`main` in two processes, as torchrun would; return what each rank saw."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    root = Path(__file__).parents[2]
-    shared = {
-        **os.environ,
-        "PYTHONPATH": str(root),
-        "OMP_NUM_THREADS": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(WORLD),
-        "LOCAL_WORLD_SIZE": str(WORLD),
-        "GROUP_RANK": "0",
-        "TORCHELASTIC_RUN_ID": "tests",
-    }
-    command = [sys.executable, "-m", "tests.orpheus.fsdp_cases", str(folder), *cases]
-    started = [
-        subprocess.Popen(command, cwd=root, env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank in range(WORLD)
-    ]
-    try:
-        assert [process.wait(timeout=1500) for process in started] == [0, 0]
-    finally:
-        for process in started:
-            process.kill()
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(WORLD)]
+    return {"losses": seen.losses, "ids": seen.ids, "validations": seen.validations, "facts": _facts(model)}
 
 
 def main(words: list[str]) -> None:
@@ -169,17 +152,17 @@ def main(words: list[str]) -> None:
                 raise
             seen = {"error": f"{type(error).__name__}: {error}"}
         results.append(seen)
-        (folder / f"rank{os.environ['RANK']}.json").write_text(json.dumps(results))
+        note(folder, results)
 
 
-def steps(case: Case, seen: dict[str, Any], ranks: int) -> list[float]:
+def steps(case: Case, seen: dict[str, Any], processes: int) -> list[float]:
     """Return the mean loss of each optimiser step."""
-    batches = case.accumulate * (WORLD // ranks)
+    batches = case.accumulate * (WORLD // processes)
     return torch.tensor(seen["losses"]).reshape(-1, batches).mean(1).tolist()
 
 
-def _strategy(case: Case, ranks: int) -> Any:
-    if ranks == 1:
+def _strategy(case: Case) -> Any:
+    if ranks() == 1:
         return "auto"
     return FsdpStrategy(PLAN, FsdpOptions(**case.fsdp)) if case.strategy == "fsdp" else case.strategy
 

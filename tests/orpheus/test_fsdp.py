@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 import torch
 
-from tests.orpheus.fsdp_cases import Case, steps, train, two
+from tests.core.pair import cut_back, in_pair
+from tests.orpheus.fsdp_cases import Case, steps, train
 from tts_train.run.checkpoint import open_checkpoint
 from tts_train_orpheus.export.hf import HfExport
 
@@ -53,21 +51,15 @@ def one(folder):
 
 @pytest.fixture(scope="module")
 def pair(folder, one):
-    cut_back(folder / "one-full", folder / "one-to-two")
+    cut_back(folder / "one-full", folder / "one-to-two", last=4)
     calls = [{"case": asdict(case), "run": name} for name, case in TWO.items()]
     calls.append({"case": asdict(FULL), "run": "one-to-two"})
     calls.append({"case": asdict(EIGHT), "run": "eight"})
     for run, case in AGAIN.items():
         calls += [{"case": asdict(replace(case, steps=last)), "run": run, "name": f"{run}-{last}"} for last in (2, 4)]
     calls += [{"case": asdict(case), "run": name, "break_after": at} for name, (case, at) in BROKEN.items()]
-    ranks = two(folder, [json.dumps(call) for call in calls])
+    ranks = in_pair("tests.orpheus.fsdp_cases", folder, calls)
     return {call.get("name", call["run"]): [seen[number] for seen in ranks] for number, call in enumerate(calls)}
-
-
-def cut_back(run: Path, to: Path) -> None:
-    """Copy a run as it was when its checkpoint of step 2 was the newest."""
-    shutil.copytree(run, to, symlinks=True)
-    shutil.rmtree(to / "checkpoints" / "step-000004")
 
 
 @pytest.mark.parametrize("name", TWO)
@@ -82,6 +74,18 @@ def test_losses_and_weights_are_those_of_one_process(name, one, pair, folder):
     assert weights.keys() == reference.keys()
     for key, value in reference.items():
         torch.testing.assert_close(weights[key], value, rtol=0, atol=4e-2 if half else 1e-5, msg=key)
+
+
+@pytest.mark.parametrize("name", TWO)
+def test_validations_are_those_of_one_process(name, one, pair):
+    expected = one[SAME_AS.get(name, name.removeprefix("ddp-"))]["validations"]
+    half = TWO[name].precision != "32-true"
+    for seen in pair[name]:
+        assert len(seen["validations"]) == len(expected) == 2
+        for found, wanted in zip(seen["validations"], expected, strict=True):
+            assert found.keys() == wanted.keys()
+            for figure in ("val/loss",) if half else wanted:  # in 16 bits a token or two may be judged otherwise
+                assert found[figure] == pytest.approx(wanted[figure], rel=5e-3 if half else 1e-5, abs=1e-6), figure
 
 
 @pytest.mark.parametrize("name", TWO)
@@ -103,7 +107,7 @@ def test_each_process_holds_its_share(pair):
 
 @pytest.mark.parametrize("run", ["full", "sharded", "ddp"])
 def test_one_process_continues_what_two_began(run, one, pair, folder):
-    cut_back(folder / run, folder / f"{run}-to-one")
+    cut_back(folder / run, folder / f"{run}-to-one", last=4)
     seen = train(FULL, folder / f"{run}-to-one")
     assert seen["ids"] == one["full"]["ids"][4:]
     assert steps(FULL, seen, 1) == pytest.approx(steps(FULL, one["full"], 1)[2:], rel=2e-6)

@@ -12,7 +12,6 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from typing_extensions import override
@@ -24,7 +23,7 @@ from tts_train.run.checkpoint_ranks import load_shared, save_shared
 from tts_train.run.stored import StoredTensor
 from tts_train.strategies.loading import load_rows, materialise, own_rows
 from tts_train.strategies.options import FsdpOptions
-from tts_train.strategies.shard import shard
+from tts_train.strategies.shard import reshard, shard
 
 
 class FsdpStrategy(ModelParallelStrategy):
@@ -58,6 +57,7 @@ class FsdpStrategy(ModelParallelStrategy):
         self.model = self.precision_plugin.convert_module(self.model)
         shard(self.model, self.plan, self.options, self._mesh())
         materialise(self.model, torch.device("cpu") if self.options.cpu_offload else self.root_device)
+        vars(self.model)["_device"] = self.root_device  # what Lightning's own strategies do by moving the whole module
         self.barrier()
         if trainer.state.fn == TrainerFn.FITTING:
             self.setup_optimizers(trainer)
@@ -69,9 +69,8 @@ class FsdpStrategy(ModelParallelStrategy):
     @override
     def on_validation_end(self) -> None:
         """Divide again what validation left gathered: made without gradients, training could not use it."""
-        for module in self.model.modules() if self.model is not None else ():
-            if isinstance(module, FSDPModule):
-                module.reshard()
+        if self.model is not None:
+            reshard(self.model)
 
     @property
     @override

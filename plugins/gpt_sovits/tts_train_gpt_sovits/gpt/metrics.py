@@ -1,10 +1,11 @@
-"""Means over a validation in which every item counts the same, whatever batch and process it was in."""
+"""Means in which every item counts the same, whatever batch and process it was in."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from lightning import Trainer
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 
@@ -36,3 +37,20 @@ class Means:
         assert isinstance(totals, Tensor)
         found = {name: totals[place] for name, place in self._places.items() if float(totals[place, 1])}
         return {name: (total / count).float() for name, (total, count) in found.items()}
+
+
+def over_processes(trainer: Trainer, means: Sequence[Tensor], counts: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Weigh means over so many things here by those of all processes.
+
+    Returns:
+        What to train on, with gradients, and the means over all processes, both (K,). Strategies average gradients over
+        processes, so each trains on its share of the common mean times their number.
+    """
+    own = torch.stack(list(means))
+    if trainer.world_size == 1:
+        return own, own.detach()
+    here = own.detach().new_tensor(counts)
+    sums = trainer.strategy.reduce(torch.stack([own.detach() * here, here]), reduce_op="sum")
+    assert isinstance(sums, Tensor)
+    total = sums[1].clamp(min=1)
+    return own * here * (trainer.world_size / total), sums[0] / total

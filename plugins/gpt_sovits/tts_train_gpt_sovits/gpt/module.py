@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import torch
 from lightning import LightningModule
 from torch import Tensor
 
 from tts_train.errors import ConfigError
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
+from tts_train_gpt_sovits.files.bases import base_names
 from tts_train_gpt_sovits.gpt.adapters import LoraOptions, Method, add_adapters, trained_names
 from tts_train_gpt_sovits.gpt.base import TINY, TinyOptions, load_training
-from tts_train_gpt_sovits.gpt.metrics import Means
+from tts_train_gpt_sovits.gpt.metrics import Means, over_processes
 from tts_train_gpt_sovits.gpt.names import config_to_upstream
-from tts_train_gpt_sovits.gpt.network import GptNetwork, GptOutput
+from tts_train_gpt_sovits.gpt.network import GptConfig, GptNetwork, GptOutput
 from tts_train_gpt_sovits.gpt.packing import PackedBatch
 from tts_train_gpt_sovits.gpt.padded import padded_forward, unpack
 from tts_train_gpt_sovits.gpt.restore import DESCRIPTION, PREFIX, check_names, load_initial
@@ -118,10 +121,30 @@ class GptModule(LightningModule):
         self._means: Means | None = None
 
     def configure_model(self) -> None:
-        """Build the network, once."""
+        """Build the network, once.
+
+        Raises:
+            ConfigError: if the strategy shards what must be whole.
+        """
         if self.network is not None:
             return
-        self.network = load_initial(self.init_from, tiny=self.tiny, dropout=self.dropout)
+        self._refuse_sharding()
+        self._begin(load_initial(self.init_from, tiny=self.tiny, dropout=self.dropout))
+
+    def configure_shapes(self) -> None:
+        """Build the network of a released version on ``meta`` without its file, for ``tts-train plan``."""
+        if self.init_from in base_names("s1") and not Path(self.init_from).exists():
+            tables = _V1_TABLES if self.init_from == "v1" else (GptConfig.phonemes,)
+            with torch.device("meta"):
+                self._begin(GptNetwork(GptConfig(tables[-1], dropout=self.dropout)))
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the output matrix."""
+        return GptConfig.codes
+
+    def _begin(self, network: GptNetwork) -> None:
+        self.network = network
         if self.method == "lora":
             add_adapters(self.network, self.lora)
         self.network.checkpointing = self.gradient_checkpointing
@@ -153,13 +176,13 @@ class GptModule(LightningModule):
             )
 
     def training_step(self, batch: PackedBatch, batch_idx: int) -> Tensor:
-        """Return the mean loss of a token; with upstream's padding its sum, as upstream."""
+        """Return the mean loss of a token over all processes; with upstream's padding its sum here, as upstream."""
         if self.padding == "upstream":
             padded = padded_forward(self._built, unpack(batch))
             loss, mean, top3 = padded.loss_sum, padded.losses.mean(), padded.top3(self._built.config.end)
         else:
             output = self._forward(batch)
-            loss = mean = output.losses.mean()
+            (loss,), (mean,) = over_processes(self.trainer, [output.losses.mean()], [len(output.losses)])
             top3 = output.top3(self._built.config.end)
         self.log("train/top3", top3, batch_size=1)
         self.log("train/loss", mean.detach(), prog_bar=True, batch_size=1)
@@ -218,7 +241,7 @@ class GptModule(LightningModule):
         """Return what speaks with the weights as they are, to be heard while they are trained."""
         from tts_train_gpt_sovits.gpt.listen import GptVoice
 
-        return GptVoice(self)
+        return GptVoice(self, self._built)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep only what was trained, and add the network's sizes."""
@@ -248,6 +271,15 @@ class GptModule(LightningModule):
     def _forward(self, batch: PackedBatch) -> GptOutput:
         output: GptOutput = self._built(batch)
         return output
+
+    def _refuse_sharding(self) -> None:
+        needed = ["--model.optimizer_kind standard"] if self.scaled_adam is not None else []
+        needed += ["--model.padding none"] if self.padding == "upstream" else []
+        if needed and self.device_mesh is not None:
+            raise ConfigError(
+                "scaled_adam and upstream's padding need whole tensors, of which a process has only rows under "
+                f"--trainer.strategy fsdp. Use {' and '.join(needed)}, or --trainer.strategy ddp."
+            )
 
     def _add(self, name: str, total: Tensor, count: int | Tensor) -> None:
         assert self._means is not None
