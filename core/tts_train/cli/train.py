@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from tts_train.callbacks.baseline import Baseline
+from tts_train.callbacks.gradients import DropGradients
 from tts_train.callbacks.history import MetricsHistory
 from tts_train.callbacks.listen import Listen
 from tts_train.callbacks.progress import progress_bar
@@ -77,7 +78,7 @@ def _fit(parser: TrainingParser, chosen: Chosen, run: RunDirectory) -> dict[str,
             write_atomically(run.config, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         survival = session.callbacks(parser.options("checkpoint"), inject=inject)
         heard = Listen(parser.options("listen"), run.samples, seed=parser.seed)
-        watching = [Throughput(), MetricsHistory(run.path), Baseline(), heard]
+        watching = [DropGradients(), Throughput(), MetricsHistory(run.path), Baseline(), heard]
         trainer = _trainer(parser, chosen, run, [*survival, *watching])
         step = session.fit(trainer, parser.model, parser.datamodule)
     report = {"run_dir": str(run.path), "step": step, **_figures(trainer)}
