@@ -27,7 +27,9 @@ from tts_train_gpt_sovits.speech.reference import Reference, reference_from_data
 from tts_train_gpt_sovits.speech.voice import Voice
 
 if TYPE_CHECKING:
-    from tts_train_gpt_sovits.gpt.module import GptModule
+    from lightning import LightningModule
+
+    from tts_train_gpt_sovits.gpt.network import GptNetwork
     from tts_train_gpt_sovits.gpt.rows import Laps
 
 USUAL_ROWS = 200
@@ -40,6 +42,7 @@ class GptVoice:
 
     Args:
         module: The module in training, attached to its trainer and data.
+        network: What of it speaks.
 
     Raises:
         ConfigError: if the data do not say which SoVITS made them, or it is not on this machine.
@@ -47,8 +50,7 @@ class GptVoice:
 
     tokens_per_second = float(CODES_PER_SECOND)
 
-    def __init__(self, module: GptModule) -> None:
-        assert module.network is not None
+    def __init__(self, module: LightningModule, network: GptNetwork) -> None:
         self._module = module
         rows: Laps | None = getattr(getattr(module.trainer, "datamodule", None), "val_set", None)
         if rows is None or not len(rows.parts[0]):
@@ -58,7 +60,7 @@ class GptVoice:
         self._data = PreparedSet(rows.parts[0].prepared.path, length_of="codes")
         sovits = _local_sovits(self._data)
         sovits.requires_grad_(False).eval().to(module.device)
-        self._voice = Voice(gpt=module.network, sovits=sovits, bert=None)
+        self._voice = Voice(gpt=network, sovits=sovits, bert=None)
         self._references: dict[str | None, Reference] = {}
         self._targets: dict[str, tuple[Tensor, Tensor]] = {}
 
