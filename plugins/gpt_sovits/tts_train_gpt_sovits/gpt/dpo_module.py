@@ -107,7 +107,8 @@ class DpoModule(GptModule):
         prefers = self._preference(output, held)
         own, common = over_processes(self.trainer, [sft, prefers.loss], [tokens, len(prefers.margins)])
         self._log_pairs(common[0], prefers, common[1])
-        return own[1] + self.sft_weight * own[0]
+        loss: Tensor = own[1] + self.sft_weight * own[0]
+        return loss
 
     def _upstream_step(self, batch: PackedBatch) -> Tensor:
         chosen, rejected = (padded_forward(self._built, of) for of in (unpack(batch), unpack_rejected(batch)))
