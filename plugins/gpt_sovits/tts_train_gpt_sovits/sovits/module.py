@@ -8,30 +8,17 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from lightning import LightningModule
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_, parametrize
+from torch.nn.utils import clip_grad_norm_
 
 from tts_train.errors import ConfigError
-from tts_train_gpt_sovits.sovits.base import (
-    LoadedCritics,
-    LoadedGenerator,
-    optimizer_state,
-)
+from tts_train_gpt_sovits.sovits.base import LoadedCritics, LoadedGenerator, optimizer_state
 from tts_train_gpt_sovits.sovits.batch import SovitsBatch, magnitudes, samples, wave_slices
 from tts_train_gpt_sovits.sovits.discriminators import Critics
 from tts_train_gpt_sovits.sovits.fit import check_data
-from tts_train_gpt_sovits.sovits.generator import slice_frames
 from tts_train_gpt_sovits.sovits.listen import Spoken, fixed_draws, write_spoken
-from tts_train_gpt_sovits.sovits.losses import (
-    KL_WEIGHT,
-    MEL_WEIGHT,
-    adversarial_loss,
-    critic_loss,
-    feature_loss,
-    kl_loss,
-    mel_loss,
-)
-from tts_train_gpt_sovits.sovits.mel import log_mel, wave_log_mel
+from tts_train_gpt_sovits.sovits.losses import KL_WEIGHT, MEL_WEIGHT, critic_loss, mel_loss
 from tts_train_gpt_sovits.sovits.network import Generated, SovitsNetwork
+from tts_train_gpt_sovits.sovits.objective import divergence, generator_parts, mels
 from tts_train_gpt_sovits.sovits.optim import adamw, by_epoch, parameter_groups
 from tts_train_gpt_sovits.sovits.planned import critics_shapes, generator_shapes
 from tts_train_gpt_sovits.sovits.restore import DESCRIPTION, critics_for, describe, load_critics, load_generator
@@ -203,12 +190,12 @@ class SovitsModule(LightningModule):
         latent = self._built.posterior_encoder.output.out_channels // 2
         starts, noise = fixed_draws(batch, latent=latent, frames=self.segment_frames, device=self.device)
         made, spectrum, wave = self._generate(batch, starts=starts, noise=noise)
-        target, spoken = self._mels(made, spectrum)
+        target, spoken = mels(made, spectrum, self.segment_frames)
         for i, language in enumerate(batch["languages"]):
             apart = mel_loss(target[i], spoken[i])
             for name in ("loss", f"mel_loss/{language}") if language else ("loss",):
                 self._sums.add(name, apart, 1)
-        self._sums.add("kl", self._kl(made) * len(target), len(target))
+        self._sums.add("kl", divergence(made) * len(target), len(target))
         whole = self.device_mesh is None  # of a sharded network no process could speak alone
         if batch_idx == 0 and self.samples and whole and self.trainer.is_global_zero and self.trainer.state.fn == "fit":
             self._speak(batch, spectrum, wave)
@@ -255,27 +242,10 @@ class SovitsModule(LightningModule):
         return made, spectrum, wave
 
     def _losses(self, made: Generated, spectrum: Tensor, real: Tensor) -> dict[str, Tensor]:
-        """Return the weighted parts of the generator's loss; the critics' weights take no gradients from here on."""
-        critics = self._critics.requires_grad_(False)
-        with parametrize.cached():
-            with torch.no_grad():
-                of_real = critics(real)
-            of_made = critics(made.audio)
-        parts = {
-            "adversarial": adversarial_loss(of_made),
-            "features": feature_loss(of_real, of_made),
-            "mel": self.c_mel * mel_loss(*self._mels(made, spectrum)),
-            "kl": self.c_kl * self._kl(made),
-        }
+        parts = generator_parts(
+            self._critics, made, spectrum, real, c_mel=self.c_mel, c_kl=self.c_kl, frames=self.segment_frames
+        )
         return parts if self.freeze_quantizer else {**parts, "commitment": made.quantized.commitment}
-
-    def _mels(self, made: Generated, spectrum: Tensor) -> tuple[Tensor, Tensor]:
-        target = log_mel(slice_frames(spectrum, made.starts, self.segment_frames))
-        return target, wave_log_mel(made.audio[:, 0])
-
-    @staticmethod
-    def _kl(made: Generated) -> Tensor:
-        return kl_loss(made.prior_latents, made.log_q, made.mean_p, made.log_p, made.mask)
 
     def _speak(self, batch: SovitsBatch, spectrum: Tensor, wave: Tensor) -> None:
         folder = Path(self.trainer.default_root_dir) / "samples"
