@@ -2,52 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 _aten = torch.ops.aten
 _HALF = (torch.float16, torch.bfloat16)
 
 
-class FusedKernels(TorchFunctionMode):
-    """Within the block attention and dropout of shapes keep for backward what their CUDA kernels keep.
+@contextmanager
+def fused_kernels() -> Iterator[None]:
+    """Within the block attention and dropout keep for backward what their CUDA kernels keep.
 
     Attention without a mask in half precision is FlashAttention-2, all other the memory-efficient kernel, whose mask
-    becomes a number for each query and key; dropout keeps a byte for each element.
+    becomes a number for each query and key; dropout keeps a byte for each element. The functions are replaced, since a
+    mode for torch's functions is not there while a layer is computed again in backward.
     """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        """Call a function of torch, or what stands for it."""
-        kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention:
-            return _attention(*args, **kwargs)
-        if func is F.dropout:
-            return _dropout(*args, **kwargs)
-        if func is Tensor.backward:
-            with self:  # what is computed again in backward must be what forward computed
-                _backward(*args, **kwargs)
-            return None
-        return func(*args, **kwargs)
+    with (
+        patch.object(F, "scaled_dot_product_attention", _attention),
+        patch.object(F, "dropout", _dropout),
+    ):
+        yield
 
 
-def _backward(
-    loss: Tensor,
-    gradient: Tensor | None = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
-    inputs: Sequence[Tensor] | None = None,
-) -> None:
-    torch.autograd.backward(loss, gradient, retain_graph, create_graph, inputs=inputs)
-
-
-def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    if not training or p == 0.0 or inplace:
-        return F.dropout(input, p, training, inplace)
+def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:  # noqa: ARG001 - as torch
+    if not training or p == 0.0:
+        return input
     dropped: Tensor = torch.native_dropout(input, p, True)[0]
     return dropped
 

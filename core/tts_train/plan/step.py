@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
 from tts_train.callbacks.gradients import DropGradients
-from tts_train.plan.fused import FusedKernels
+from tts_train.plan.fused import fused_kernels
 from tts_train.plan.kernels import eight_bit_without_kernels
 from tts_train.plan.shapes import Shapes
 from tts_train.plan.target import planning_for
@@ -97,7 +97,7 @@ def run_steps(
     with (
         torch.random.fork_rng(devices=[]),
         planning_for(device),
-        FusedKernels() if device == "cuda" else contextlib.nullcontext(),
+        fused_kernels() if device == "cuda" else contextlib.nullcontext(),
         eight_bit_without_kernels(),
         _steps(tracker, runner),
         _old_objects_left_alone(),

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn import functional as F
 
 from tts_train.plan.target import runs_on
 from tts_train_gpt_sovits.gpt.dropout import gates
@@ -38,7 +38,7 @@ def attend_spans(query: Tensor, key: Tensor, value: Tensor, spans: Sequence[Span
         mask = _later(span.end - span.start, keys.shape[1], query.dtype, query.device) if span.causal else None
         own = _heads(query, [(span.start, span.end)])
         pieces.append(
-            scaled_dot_product_attention(own[None], keys[None], values[None], attn_mask=mask, dropout_p=dropout)[0]
+            F.scaled_dot_product_attention(own[None], keys[None], values[None], attn_mask=mask, dropout_p=dropout)[0]
         )
     return torch.cat(pieces, dim=1).transpose(0, 1).flatten(1)
 
@@ -51,7 +51,7 @@ def attend_grid(query: Tensor, key: Tensor, value: Tensor, grid: Grid, mask: Ten
     def spread(tensor: Tensor) -> Tensor:
         return tensor.index_select(0, flat).view(rows, columns, *tensor.shape[1:]).transpose(1, 2)
 
-    done = scaled_dot_product_attention(spread(query), spread(key), spread(value), attn_mask=mask, dropout_p=dropout)
+    done = F.scaled_dot_product_attention(spread(query), spread(key), spread(value), attn_mask=mask, dropout_p=dropout)
     return done.transpose(1, 2).flatten(0, 1).index_select(0, grid.cells).flatten(1)
 
 
