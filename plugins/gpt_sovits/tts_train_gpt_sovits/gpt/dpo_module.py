@@ -101,14 +101,14 @@ class DpoModule(GptModule):
         output = self._forward(batch)
         sft, tokens = output.losses.mean(), len(output.losses)
         if batch["rehearsed"]:
-            (loss, _), (mean, _) = over_processes(self.trainer, [sft, torch.zeros_like(sft)], [tokens, 0])
-            self.log("train/loss", mean, prog_bar=True, batch_size=1)
-            return loss
+            own, common = over_processes(self.trainer, [sft, torch.zeros_like(sft)], [tokens, 0])
+            self.log("train/loss", common[0], prog_bar=True, batch_size=1)
+            return own[0]
         prefers = self._preference(output, held)
         own, common = over_processes(self.trainer, [sft, prefers.loss], [tokens, len(prefers.margins)])
         self._log_pairs(common[0], prefers, common[1])
-        loss: Tensor = own[1] + self.sft_weight * own[0]
-        return loss
+        weighted: Tensor = own[1] + self.sft_weight * own[0]
+        return weighted
 
     def _upstream_step(self, batch: PackedBatch) -> Tensor:
         chosen, rejected = (padded_forward(self._built, of) for of in (unpack(batch), unpack_rejected(batch)))
