@@ -28,7 +28,7 @@ class GradientSums:
     """
 
     def __init__(self, shapes: Shapes) -> None:
-        with _Listener() as heard:
+        with _Listener() as heard:  # type: ignore[no-untyped-call]
             start = shapes.fake(torch.empty(2, requires_grad=True))
             (start.tanh() + start.sigmoid()).sum().backward()  # type: ignore[no-untyped-call]
         self._alone = heard.holders
