@@ -32,7 +32,7 @@ LM = Stage(
         prepare=("--codec", "tiny", "--tokenizer", "tiny"),
         formats=("hf",),
         synth=("--codec", "tiny", "--max_new_tokens", "280", "--constrain", "slots"),
-        remark="The codec is small and the model starts from seeded random weights: the way is shown, it is not speech.",
+        remark="The codec is small and the model starts from seeded random weights: this is the way, not speech.",
     ),
     identity=("model.init_from", "model.method", "model.lora", "data.path"),
 )
