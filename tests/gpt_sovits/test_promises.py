@@ -29,7 +29,7 @@ def test_the_text_stages_end_as_if_nothing_had_happened(stage, tmp_path):
     check(stage, [*data, "--trainer.accumulate_grad_batches", "2"], tmp_path / "runs")
 
 
-@pytest.mark.parametrize(("stage", "version"), [("sovits", "v2"), pytest.param("cfm", "v4", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("stage", "version"), [("sovits", "v2")])
 def test_the_sound_stages_end_as_if_nothing_had_happened(stage, version, tmp_path):
     data = ["--data.path", write_rows(tmp_path / "rows", count=5), "--data.batch_size", "2"]
     check(stage, [*data, "--model.version", version], tmp_path / "runs")

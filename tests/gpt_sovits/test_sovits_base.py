@@ -125,7 +125,16 @@ def adapted(tmp_path_factory):
     for name, steps in (("whole", 3), ("parts", 2), ("parts", 3)):
         module = CfmModule(lora_rank=4, gradient_checkpointing=True)
         data = SovitsData(rows, batch_size=2, val_share=0.2, max_seconds=20.0)
-        run(folder / name, module=module, data=data, every=2, max_epochs=-1, max_steps=steps, val_check_interval=1.0)
+        run(
+            folder / name,
+            module=module,
+            data=data,
+            every=2,
+            keep=3,
+            max_epochs=-1,
+            max_steps=steps,
+            val_check_interval=1.0,
+        )
         modules.append(module)
     return folder, modules
 

@@ -90,7 +90,7 @@ def test_kill_at_random_times(tmp_path, straight):
 
 @pytest.mark.slow
 def test_kill_at_random_times_often(tmp_path, straight):
-    kill_trials(tmp_path, straight, 100)
+    kill_trials(tmp_path, straight, 40)
 
 
 @pytest.mark.parametrize("file", range(1, 16))
