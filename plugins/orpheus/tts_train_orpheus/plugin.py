@@ -29,6 +29,7 @@ LM = Stage(
     demo=Demo(
         recipe="lm-tiny",
         kill_at=12,
+        falls_below=0.9,
         prepare=("--codec", "tiny", "--tokenizer", "tiny"),
         formats=("hf",),
         synth=("--codec", "tiny", "--max_new_tokens", "280", "--constrain", "slots"),
