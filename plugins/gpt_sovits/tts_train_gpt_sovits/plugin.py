@@ -36,8 +36,13 @@ GPT = Stage(
     defaults={"trainer.accumulate_grad_batches": 4},
     identity=_GPT_IDENTITY,
     demo=Demo(
-        recipe="gpt-tiny", kill_at=12, prepare=_TINY, formats=("s1",), speaks_with="run",
-        synth=("--sovits", "tiny"), remark=_REMARK
+        recipe="gpt-tiny",
+        kill_at=12,
+        prepare=_TINY,
+        formats=("s1",),
+        speaks_with="run",
+        synth=("--sovits", "tiny"),
+        remark=_REMARK,
     ),
 )
 
