@@ -36,6 +36,7 @@ GPT = Stage(
     defaults={"trainer.accumulate_grad_batches": 4},
     identity=_GPT_IDENTITY,
     demo=Demo(
+        falls_below=0.85,
         recipe="gpt-tiny",
         kill_at=12,
         prepare=_TINY,
