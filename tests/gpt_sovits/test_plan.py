@@ -26,6 +26,7 @@ from tts_train_gpt_sovits.sovits.module import SovitsModule
 
 SIZES = GptSizes(width=128, heads=4, layers=4)
 WITHIN = 0.05
+STEPS = 3
 PAIRS = GptData("nowhere", pairs="made")
 CLIPS = SovitsData("nowhere", max_seconds=4.0)
 
@@ -54,7 +55,7 @@ def trained(module: lightning.LightningModule, batch: Any, trainer: dict[str, An
     heard = Allocated(each)
     run = lightning.Trainer(
         accelerator="cpu",
-        max_steps=2,
+        max_steps=STEPS,
         logger=False,
         callbacks=[DropGradients(), heard],
         enable_checkpointing=False,
@@ -63,7 +64,7 @@ def trained(module: lightning.LightningModule, batch: Any, trainer: dict[str, An
         **trainer,
     )
     torch.manual_seed(0)
-    run.fit(module, train_dataloaders=DataLoader([batch] * (2 * each), batch_size=None, collate_fn=lambda one: one))
+    run.fit(module, train_dataloaders=DataLoader([batch] * (STEPS * each), batch_size=None, collate_fn=lambda one: one))
     # What is there before the second step and is no weight: the batch, and tables that the first step has made.
     tables = [part._table for part in module.modules() if isinstance(part, Positions)]
     copies = [each for one in getattr(module, "_frozen", ()) for each in one.parameters()]
