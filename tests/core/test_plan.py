@@ -19,13 +19,13 @@ from tts_train.cli.before import check_fits
 from tts_train.cli.parser import TrainingParser
 from tts_train.cli.select import select
 from tts_train.errors import ConfigError
+from tts_train.nn.target import planned_device, planning_for
 from tts_train.plan.cards import CARDS, GIB, memory_of
 from tts_train.plan.quantised import QuantisedShape
 from tts_train.plan.ranks import Division
 from tts_train.plan.search import LargestBatch
 from tts_train.plan.shapes import Shapes
 from tts_train.plan.step import Step, run_steps
-from tts_train.plan.target import planned_device, planning_for
 from tts_train.plan.tracker import KINDS, PeakTracker
 from tts_train.run.directory import RunDirectory
 from tts_train.strategies.options import FsdpOptions

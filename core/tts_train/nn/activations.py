@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from tts_train.plan.target import planned_device
+from tts_train.nn.target import planned_device
 
 SMALLEST_BYTES = 1 << 20
 """Smaller tensors stay where they are: moving one costs more than it frees."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tts_train.plan.target import planned_device
+from tts_train.nn.target import planned_device
 
 IGNORE = -100
 """Targets with this value carry no loss."""

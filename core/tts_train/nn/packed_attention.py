@@ -16,7 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from tts_train.plan.target import planned_device
+from tts_train.nn.target import planned_device
 
 NAME = "tts_packed"
 """The value for ``attn_implementation``."""

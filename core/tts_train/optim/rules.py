@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from tts_train.errors import ConfigError
-from tts_train.plan.target import planned_device
+from tts_train.nn.target import planned_device
 
 BLOCK = 256
 """Elements that share one scale of an 8-bit state; a parameter may be cut at multiples of it."""

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from tts_train.errors import ConfigError
+from tts_train.nn.target import planned_device
 from tts_train.optim.rules import BLOCK, Rule
-from tts_train.plan.target import planned_device
 
 MASTER = "master"
 """The state that holds the weights in float32."""

@@ -18,10 +18,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
 from tts_train.callbacks.gradients import DropGradients
+from tts_train.nn.target import planning_for
 from tts_train.plan.fused import fused_kernels
 from tts_train.plan.kernels import eight_bit_without_kernels
 from tts_train.plan.shapes import Shapes
-from tts_train.plan.target import planning_for
 from tts_train.plan.tracker import Kind, PeakTracker
 
 SETTINGS = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -11,7 +10,8 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
-from tts_train.plan.target import runs_on
+from tts_train.nn.tables import kept_table
+from tts_train.nn.target import runs_on
 from tts_train_gpt_sovits.gpt.dropout import gates
 from tts_train_gpt_sovits.gpt.packing import Grid, Span
 
@@ -142,6 +142,6 @@ def _later(queries: int, keys: int, dtype: torch.dtype, device: torch.device) ->
     return _triangle(size, dtype, device)[keys - queries : keys, :keys]
 
 
-@lru_cache(maxsize=4)
+@kept_table
 def _triangle(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.full((size, size), -torch.inf, dtype=dtype, device=device).triu(1)

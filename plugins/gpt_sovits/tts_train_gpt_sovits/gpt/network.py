@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from tts_train.plan.target import runs_on
+from tts_train.nn.target import runs_on
 from tts_train_gpt_sovits.gpt.attention import attend_grid, attend_spans, grid_mask
 from tts_train_gpt_sovits.gpt.dropout import dropout, relu_dropout
 from tts_train_gpt_sovits.gpt.packing import BERT_WIDTH, PackedBatch

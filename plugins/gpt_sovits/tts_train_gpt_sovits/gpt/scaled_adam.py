@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from tts_train.plan.target import runs_on
+from tts_train.nn.target import runs_on
 
 _SIZE_PERIOD = 4
 _FULL_CORRECTION = 0.99

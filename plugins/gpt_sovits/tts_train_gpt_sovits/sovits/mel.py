@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tts_train.nn.tables import kept_table
 from tts_train_gpt_sovits.sovits.layers import full_precision
 
 
@@ -77,9 +77,7 @@ def denormalise(mel: Tensor) -> Tensor:
     return (mel + 1.0) * 7.0 - 12.0
 
 
-# Cached tensors are used in training too: none may be made as an inference tensor by a validation that comes first.
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)
+@kept_table
 def mel_bands(settings: MelSettings) -> Tensor:
     """Return the triangular bands (n_mels, n_fft / 2 + 1), float32, each of area 2 / its width in Hz.
 
@@ -124,7 +122,6 @@ def _mel_to_hz(mel: Tensor) -> Tensor:
     return torch.where(mel < _KNEE_MEL, mel * _LINEAR_HZ, above)
 
 
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)
+@kept_table
 def _window(samples: int, device: torch.device) -> Tensor:
     return torch.hann_window(samples, device=device)
