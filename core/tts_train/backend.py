@@ -54,8 +54,10 @@ class Demo:
     """Name of the recipe that is trained."""
     kill_at: int
     """Step at which the run is killed, to be continued."""
+    judged_by: str = "val/loss"
+    """The logged figure that shows whether training works."""
     falls_below: float = 0.5
-    """Share of the first validation loss that the last one must be below."""
+    """Share of this figure's first value that its last one must be below."""
     prepare: tuple[str, ...] = ()
     """Words for ``tts-train prepare`` besides the corpus; stages with the same words share what it makes."""
     fit: tuple[str, ...] = ()
@@ -68,6 +70,8 @@ class Demo:
     """Words for ``tts-train synth`` besides the text; ``{gpt}`` as above."""
     remark: str = ""
     """What a listener must know about the sound."""
+    learned: tuple[str, ...] | None = None
+    """Words for ``tts-train eval`` on sentences that were trained on, where the stage learns some in a demo's time."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,9 @@ from tests.core.eval_sounds import TEXTS, VOICE
 from tests.orpheus.trained_runs import write_run
 from tts_train.cli import main
 from tts_train.data.shards import PreparedSet
-from tts_train.data.split import split
+from tts_train.data.split import DEFAULT_SEED, split
+from tts_train.eval.held_out import learned_by
+from tts_train.recipes import recipes_folder
 
 torch.set_num_threads(1)
 
@@ -61,7 +63,7 @@ def runs(prepared, tmp_path_factory):
 
 def held_out(prepared) -> set[str]:
     rows = PreparedSet(prepared)
-    return {rows.ids[row] for row in split(rows.ids, SHARE, speakers=rows.speakers)[1]}
+    return {rows.ids[row] for row in split(rows.ids, SHARE, speakers=rows.speakers, seed=DEFAULT_SEED)[1]}
 
 
 def test_sources_are_compared_on_sentences_that_none_was_trained_on(runs, corpus, prepared, tmp_path, capsys):
@@ -96,6 +98,16 @@ def test_sources_are_compared_on_sentences_that_none_was_trained_on(runs, corpus
         capsys, "eval", runs[0], "--data", corpus, "--out", tmp_path / "alone", "--sentences", 2, *LIGHT, *SPOKEN
     )
     assert alone["scores"]["near"] == report["scores"]["near"], "the same seeds, the same sounds, whoever is beside"
+
+
+def test_what_was_learned_is_what_the_run_read(prepared, tmp_path):
+    words = ["-c", recipes_folder() / "orpheus" / "lm-tiny.yaml", "--data.path", prepared, "--seed_everything", 7]
+    words += ["--data.val_share", SHARE, "--trainer.max_steps", 1, "--run_dir", tmp_path / "run"]
+    assert main([*map(str, ["fit", *words])]) == 0
+    rows = PreparedSet(prepared)
+    train, _ = split(rows.ids, SHARE, speakers=rows.speakers, seed=7)
+    assert train != split(rows.ids, SHARE, speakers=rows.speakers, seed=DEFAULT_SEED)[0]
+    assert learned_by(tmp_path / "run").ids == {rows.ids[row] for row in train}
 
 
 def test_languages_are_told_apart_and_learned_sentences_labelled(runs, corpus, tmp_path, capsys):

@@ -36,8 +36,9 @@ class EvalOptions:
     """Metrics to measure, with commas between; empty measures all that can be."""
     base: str | None = None
     """Base model to stand beside the sources: a folder or a hub name."""
-    split: Literal["held_out", "all"] = "held_out"
-    """Sentences to choose from: ``held_out`` leaves out what a source was trained on, as far as it is known."""
+    split: Literal["held_out", "learned", "all"] = "held_out"
+    """Sentences to choose from: ``held_out`` leaves out what a source was trained on, as far as it is known;
+    ``learned`` takes only that."""
     language: str | None = None
     """Language of rows that name none, such as ``en``; some metrics need it."""
     corpus_format: str = "auto"

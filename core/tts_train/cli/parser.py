@@ -18,12 +18,12 @@ from tts_train.callbacks.checkpoint import CheckpointOptions
 from tts_train.callbacks.listen import ListenOptions
 from tts_train.cli.arguments import PlainErrors
 from tts_train.cli.select import Chosen
+from tts_train.data.split import DEFAULT_SEED, run_seed
 from tts_train.errors import ConfigError, MissingExtraError
 from tts_train.strategies.options import NAME as FSDP
 from tts_train.strategies.options import FsdpOptions
 from tts_train.strategies.precision import checked_precision
 
-DEFAULT_SEED = 1234
 _MISSING_LOGGER = re.compile(r"(?:Requirement|No module named) '(wandb|mlflow|trackio)")
 TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # the plan of batches knows the ranks
@@ -87,7 +87,7 @@ class TrainingParser(LightningCLI):
         for source, target in stage.links.items():
             parser.link_arguments(source, target)
         if "seed" in inspect.signature(self._datamodule_class).parameters:
-            parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed_number)
+            parser.link_arguments("seed_everything", "data.seed", compute_fn=run_seed)
         if stage.defaults:
             parser.set_defaults(dict(stage.defaults))
 
@@ -136,7 +136,7 @@ class TrainingParser(LightningCLI):
     @property
     def seed(self) -> int:
         """The run's seed."""
-        return _seed_number(self._get(self.config, "seed_everything"))
+        return run_seed(self._get(self.config, "seed_everything"))
 
     def options(self, key: str) -> Any:  # noqa: ANN401 - whatever type the option has
         """What stands under a top-level key, built; the trainer's options as a dict."""
@@ -148,7 +148,3 @@ class TrainingParser(LightningCLI):
         """What ``--plugins.*`` said, built."""
         options = self._get(self.config_init, "plugins", default=None)
         return {} if options is None else vars(options)
-
-
-def _seed_number(seed: bool | int | None) -> int:
-    return int(seed) if seed is not None and not isinstance(seed, bool) else DEFAULT_SEED

@@ -9,6 +9,15 @@ import xxhash
 
 from tts_train.errors import ConfigError
 
+DEFAULT_SEED = 1234
+"""Seed of a run that names none."""
+
+
+def run_seed(seed_everything: bool | int | None) -> int:
+    """Return the seed of a run's data for its ``--seed_everything``, of which ``true`` asks for any seed."""
+    numbered = seed_everything is not None and not isinstance(seed_everything, bool)
+    return int(seed_everything) if numbered else DEFAULT_SEED  # type: ignore[arg-type]
+
 
 def split(
     ids: Sequence[str], share: float, *, speakers: Sequence[str | None] | None = None, seed: int = 0

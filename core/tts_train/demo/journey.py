@@ -13,6 +13,7 @@ from typing import Any
 
 from tts_train.backend import Demo, Stage
 from tts_train.demo.commands import run, start
+from tts_train.demo.heard import hear_learned
 from tts_train.errors import ConfigError
 from tts_train.plugins import Plugins
 from tts_train.recipes import find_recipe
@@ -31,7 +32,7 @@ def show(backend: str, out: Path, *, blocked: Sequence[str] = ()) -> dict[str, A
 
     Returns:
         What was done and measured, stage by stage; ``promises_kept`` says whether every continued run equals the
-        uninterrupted one and every validation loss fell as far as the stage says.
+        uninterrupted one, every loss fell as far as the stage says, and what should speak is understood.
 
     Raises:
         ConfigError: if the backend has no demo, or ``out`` holds something else.
@@ -47,7 +48,9 @@ def show(backend: str, out: Path, *, blocked: Sequence[str] = ()) -> dict[str, A
         told[stage.name] = _show_stage(backend, stage, out, prepared)
     return {
         "stages": told,
-        "promises_kept": all(stage["continued_exactly"] and stage["val_loss_fell"] for stage in told.values()),
+        "promises_kept": all(
+            one["continued_exactly"] and one["fell"] and one.get("speaks") is not False for one in told.values()
+        ),
         "minutes": round((time.monotonic() - began) / 60, 2),
         "folder": str(out),
     }
@@ -77,7 +80,10 @@ def _show_stage(backend: str, stage: Stage, out: Path, prepared: dict[tuple[str,
     exported = _export(which, demo, interrupted, folder)
     source = exported if exported and demo.speaks_with == "export" else interrupted
     spoken = _speak(which, demo, source, folder, interrupted)
-    return {**_judge(interrupted, straight, demo.falls_below), **spoken}
+    if demo.learned is not None:
+        with _said("eval: sentences that it was trained on, beside the recordings and what the codec leaves of them"):
+            spoken |= hear_learned(which, interrupted, VOICE, folder / "eval", demo.learned)
+    return {**_judge(interrupted, straight, demo), **spoken}
 
 
 def _prepare(which: Sequence[str], demo: Demo, prepared: Path) -> Path:
@@ -114,15 +120,15 @@ def _speak(which: Sequence[str], demo: Demo, source: Path, out: Path, run_dir: P
     return {"spoken": str(wave), "spoken_seconds": told["seconds"], "remark": demo.remark, "report": str(page)}
 
 
-def _judge(interrupted: Path, straight: Path, falls_below: float) -> dict[str, Any]:
+def _judge(interrupted: Path, straight: Path, demo: Demo) -> dict[str, Any]:
     from tts_train.report.history import History, series
     from tts_train.run.checkpoint import open_checkpoint
 
     hashes = [_weights_hash(open_checkpoint(path).weights()) for path in (interrupted, straight)]
-    losses = [entry.value for entry in series(History(interrupted).entries())["val/loss"]]
+    losses = [entry.value for entry in series(History(interrupted).entries())[demo.judged_by]]
     return {
-        "val_loss": {"before": losses[0], "after": losses[-1]},
-        "val_loss_fell": losses[-1] < losses[0] * falls_below,
+        demo.judged_by: {"before": losses[0], "after": losses[-1]},
+        "fell": losses[-1] < losses[0] * demo.falls_below,
         "weights_hash": hashes[0],
         "weights_hash_uninterrupted": hashes[1],
         "continued_exactly": hashes[0] == hashes[1],

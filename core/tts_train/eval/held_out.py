@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tts_train.data.shards import PreparedSet, is_prepared
-from tts_train.data.split import split
+from tts_train.data.split import run_seed, split
 from tts_train.run.checkpoint import open_checkpoint
 from tts_train.run.checkpoint_io import MANIFEST
 
@@ -30,14 +30,16 @@ def learned_by(source: Path) -> Learned | None:
     """
     if not source.is_dir() or not ((source / "checkpoints").is_dir() or (source / MANIFEST).is_file()):
         return None
-    section: Mapping[str, Any] = open_checkpoint(source).card.config.get("data") or {}
+    config = open_checkpoint(source).card.config
+    section: Mapping[str, Any] = config.get("data") or {}
     data = section.get("init_args", section)
     path, share = data.get("path"), data.get("val_share")
     if not path or share is None or not is_prepared(path):
         return None
     rows = PreparedSet(path)
     share = 0.0 if data.get("val_path") else float(share)
-    train, _ = split(rows.ids, share, speakers=rows.speakers, seed=int(data.get("seed") or 0))
+    seed = run_seed(config.get("seed_everything"))  # which --data.seed follows
+    train, _ = split(rows.ids, share, speakers=rows.speakers, seed=seed)
     return Learned(frozenset(rows.ids[row] for row in train))
 
 

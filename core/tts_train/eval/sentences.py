@@ -16,7 +16,7 @@ from tts_train.data.split import place
 from tts_train.errors import DataError
 from tts_train.eval.sound import Sound
 
-Split: TypeAlias = "Literal['held_out', 'all']"
+Split: TypeAlias = "Literal['held_out', 'learned', 'all']"
 
 VOICE_CLIPS = 5
 """Other recordings of a speaker that stand for the voice."""
@@ -65,7 +65,8 @@ def choose_sentences(
     Args:
         data: what ``prepare`` or ``fit`` reads.
         count: how many, as far as there are.
-        which: ``held_out`` takes only what no source was trained on, as far as that is known.
+        which: ``held_out`` takes only what no source was trained on, as far as that is known; ``learned`` only what
+            one is known to be trained on.
         learned: tells of an id whether a source was trained on it.
         language: language of rows that name none.
         layout: layout of the corpus.
@@ -75,7 +76,12 @@ def choose_sentences(
         DataError: if there is no such sentence.
     """
     rows = list(_rows(data, learned, language, layout))
-    fresh = [row for row in rows if not row.learned] if which == "held_out" else rows
+    fresh = rows if which == "all" else [row for row in rows if bool(row.learned) == (which == "learned")]
+    if not fresh and which == "learned":
+        raise DataError(
+            f"{data} has no sentence that a source is known to be trained on, among {len(rows)} with a text. Give the "
+            "corpus or the prepared folder of the run to --data, or --split all."
+        )
     if not fresh:
         raise DataError(
             f"{data} has no sentence to speak: {len(rows)} rows with a text, all of them trained on. Give other "

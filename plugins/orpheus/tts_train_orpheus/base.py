@@ -185,9 +185,12 @@ _ROPE: dict[str, Any] = {
 def _tiny(tiny: TinyOptions, dtype: torch.dtype) -> LlamaForCausalLM:
     lm = empty_network(_tiny_config(tiny), dtype=torch.float32)
     generator = torch.Generator().manual_seed(tiny.seed)
+    embedding = lm.get_input_embeddings().weight
     for _, parameter in sorted(lm.named_parameters()):
         if parameter.ndim > 1:
-            nn.init.normal_(parameter, std=0.02, generator=generator)
+            # Rows of length 1, so that a narrow network's logits, products with them, can tell ids apart at all.
+            std = tiny.hidden**-0.5 if parameter is embedding else 0.02
+            nn.init.normal_(parameter, std=std, generator=generator)
         else:
             nn.init.ones_(parameter)
     for parameter in lm.parameters():

@@ -49,6 +49,8 @@ class OrpheusModule(LightningModule):
         gradient_checkpointing: Recompute each layer in backward: a third more arithmetic for a fraction of the memory.
         checkpoint_share: With ``gradient_checkpointing``, the share of the layers, evenly spread, that is recomputed
             (above 0, up to 1): as little recomputing as the card has room for.
+        freeze_embedding: With ``full``: leave embedding and output matrix as they are, so that half a billion
+            of 3.3 billion weights need no gradient and no states. A finished model has rows for all sounds already.
         offload_activations: Keep what waits for backward in host memory: little but time is spent, on copies.
         dtype: Type that the base is loaded in; ``auto`` is bfloat16 for adapters under a bf16 precision and for
             bf16-true, else float32. Adapters are float32 unless the precision is bf16-true.
@@ -65,6 +67,7 @@ class OrpheusModule(LightningModule):
         head: HeadOptions = HeadOptions(),
         gradient_checkpointing: bool = False,
         checkpoint_share: float = 1.0,
+        freeze_embedding: bool = False,
         offload_activations: bool = False,
         dtype: Literal["auto", "float32", "bfloat16"] = "auto",
         tiny: TinyOptions = TinyOptions(),
@@ -78,6 +81,7 @@ class OrpheusModule(LightningModule):
         self.head = head
         self.gradient_checkpointing = gradient_checkpointing
         self.checkpoint_share = checkpoint_share
+        self.freeze_embedding = freeze_embedding
         self.offload_activations = offload_activations
         self.dtype_name = dtype
         self.tiny = tiny
@@ -90,6 +94,11 @@ class OrpheusModule(LightningModule):
             raise ConfigError(
                 "--model.checkpoint_share is a share of the layers, above 0 and up to 1, for "
                 f"--model.gradient_checkpointing true; {checkpoint_share} was given."
+            )
+        if freeze_embedding and method != "full":
+            raise ConfigError(
+                "--model.freeze_embedding is for --model.method full. Adapters leave the embedding as it is, unless "
+                "--model.lora.train_embedding says otherwise."
             )
 
     def setup(self, stage: str) -> None:
@@ -211,6 +220,9 @@ class OrpheusModule(LightningModule):
     def _save_memory(self, network: OrpheusNetwork) -> None:
         if self.gradient_checkpointing:
             network.enable_checkpointing(self.checkpoint_share)
+        if self.freeze_embedding:
+            network.lm.get_input_embeddings().requires_grad_(False)
+            network.lm.get_output_embeddings().requires_grad_(False)
         network.offload_activations = self.offload_activations
 
     def _forward(self, batch: TokenBatch) -> NetworkOutput:

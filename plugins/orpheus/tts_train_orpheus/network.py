@@ -30,7 +30,8 @@ class HeadOptions:
     softmax: Literal["full", "audio", "slot"] = "full"
     """Entries an audio position's training loss sees: ``full`` all of them, as the released models were trained;
     ``audio`` the added tokens; ``slot`` the 4,096 codes of its own slot, and where a frame may begin also the end of
-    speech. With ``slot`` generation must be held to the slots too. Validation always sees all of them."""
+    speech; the other added control tokens then see each other. With ``slot`` generation must be held to the slots too.
+    Validation always sees all of them."""
 
     def __post_init__(self) -> None:
         if self.chunk_tokens < 1:
@@ -138,6 +139,8 @@ def _row_groups(targets: Tensor, softmax: str, vocabulary: int) -> Sequence[RowG
     if softmax == "slot":
         ranges = [_slot_rows(slot) for slot in range(layout.SLOTS)]
         masks = [(slots == 0) | begins, *(slots == slot for slot in range(1, layout.SLOTS))]
+        ranges.append(((layout.CUSTOM_BASE, layout.AUDIO_BASE),))
+        masks.append((targets >= layout.CUSTOM_BASE) & (targets < layout.AUDIO_BASE) & ~begins)
         return [RowGroup(tokens=mask, rows=rows) for mask, rows in zip(masks, ranges, strict=True)]
     return ()
 
