@@ -24,6 +24,7 @@ $(VENV)/.dev: $(VENV)/.test
 	@touch $@
 
 demo: $(VENV)/.base  ## the whole way on a small voice: offline, on a CPU, in minutes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[eval]'
 	$(BIN)/tts-train demo --backend $(BACKEND)
 
 test: $(VENV)/.test  ## all tests, on up to four processes

@@ -119,6 +119,13 @@ def test_languages_are_told_apart_and_learned_sentences_labelled(runs, corpus, t
     assert "### de" in (tmp_path / "scores.md").read_text()
 
 
+def test_only_what_was_learned_on_request(runs, corpus, prepared, tmp_path, capsys):
+    words = ["--data", corpus, "--out", tmp_path / "out", "--sentences", 3, "--split", "learned"]
+    report = ran(capsys, "eval", runs[1], *words, *LIGHT, *SPOKEN)
+    assert report["held_out"] == {"learned": 3}
+    assert not {row["id"] for row in pq.read_table(tmp_path / "out" / "rows.parquet").to_pylist()} & held_out(prepared)
+
+
 def test_what_cannot_be_measured_is_named(runs, prepared, tmp_path, capsys):
     words = ["--data", prepared, "--out", tmp_path, "--sentences", 1, *SPOKEN]
     assert main([*map(str, ["eval", runs[0], *words, "--metrics", "duration"])]) == 0

@@ -84,6 +84,23 @@ def test_trains_and_logs(tmp_path, method, precision):
     assert model.network.lm.model.rotary_emb.inv_freq.dtype == torch.float32
 
 
+def test_a_frozen_embedding_stays_and_costs_no_states(tmp_path):
+    model, run = module(freeze_embedding=True), trainer(tmp_path)
+    run.fit(model, datamodule=Data())
+    start, table = load_base("tiny").state_dict(), model.network.lm.model.embed_tokens.weight
+    assert torch.equal(table, start["model.embed_tokens.weight"])
+    assert not torch.equal(
+        model.network.lm.model.layers[0].mlp.up_proj.weight, start["model.layers.0.mlp.up_proj.weight"]
+    )
+    assert table.grad is None
+    states = run.optimizers[0].state_dict()["state"].values()
+    assert max(value.numel() for state in states for value in state.values()) < table.numel()
+    kept = saved(run, tmp_path / "x.ckpt")["state_dict"]
+    assert torch.equal(kept["network.lm.model.embed_tokens.weight"], table), "an export needs it"
+    with pytest.raises(ConfigError, match="train_embedding"):
+        module("lora", freeze_embedding=True)
+
+
 def test_validation_counts_tokens_not_batches(tmp_path):
     model = module(head=HeadOptions(softmax="slot"))
     figures = trainer(tmp_path).validate(model, datamodule=Data(), verbose=False)[0]

@@ -75,7 +75,9 @@ class FrontEnd:
         self._default = default_language
         self._readers: dict[str, Reader] = {}
         if default_language not in {None, AUTO, *LANGUAGES}:
-            raise ConfigError(f"default_language={default_language!r}; give one of {', '.join(LANGUAGES)}, {AUTO}")
+            raise ConfigError(
+                f"--language is one of {', '.join(LANGUAGES)}, {AUTO}, and {default_language!r} was given."
+            )
 
     @property
     def fingerprint(self) -> str:

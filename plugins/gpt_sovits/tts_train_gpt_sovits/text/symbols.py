@@ -44,7 +44,7 @@ class SymbolTable:
 def symbol_table(version: str) -> SymbolTable:
     """Return the table of a released version; only v1's differs from the others'."""
     if version not in VERSIONS:
-        raise ConfigError(f"version={version!r} is not a GPT-SoVITS version; give one of {', '.join(VERSIONS)}")
+        raise ConfigError(f"--version is one of {', '.join(VERSIONS)}, and {version!r} was given.")
     every = tuple(read_text("symbols.txt").split())
     symbols = every[:V1_SIZE] if version == "v1" else every
     return SymbolTable(version, symbols, MappingProxyType({symbol: i for i, symbol in enumerate(symbols)}))
