@@ -15,6 +15,7 @@ from tts_train.callbacks.gradients import DropGradients
 from tts_train.data.module import PlannedDataModule
 from tts_train.plan.cards import GIB
 from tts_train.plan.step import Step, run_steps
+from tts_train_gpt_sovits.gpt.attention import _triangle
 from tts_train_gpt_sovits.gpt.base import TinyOptions as GptSizes
 from tts_train_gpt_sovits.gpt.data import GptData
 from tts_train_gpt_sovits.gpt.dpo_module import DpoModule
@@ -36,7 +37,7 @@ def gpt(**options: Any) -> GptModule:
 
 
 def dpo(**options: Any) -> DpoModule:
-    return DpoModule(tiny=SIZES, reference="start", optimizer_kind="standard", **options)
+    return DpoModule(tiny=SIZES, **({"reference": "start", "optimizer_kind": "standard"} | options))
 
 
 RUNS: dict[str, tuple[Any, PlannedDataModule, int, dict[str, Any]]] = {
@@ -44,6 +45,7 @@ RUNS: dict[str, tuple[Any, PlannedDataModule, int, dict[str, Any]]] = {
     "gpt, accumulated": (gpt, GptData("nowhere"), 480, {"accumulate_grad_batches": 2}),
     "gpt, standard": (lambda: gpt(optimizer_kind="standard"), GptData("nowhere"), 960, {"gradient_clip_val": 1.0}),
     "dpo": (dpo, PAIRS, 640, {}),
+    "dpo, lora, checkpointed": (lambda: dpo(method="lora", gradient_checkpointing=True), PAIRS, 640, {}),
     "sovits": (SovitsModule, CLIPS, 2, {}),
     "sovits, checkpointed": (lambda: SovitsModule(gradient_checkpointing=True), CLIPS, 3, {}),
     "cfm": (CfmModule, CLIPS, 2, {}),
@@ -66,8 +68,12 @@ def trained(module: lightning.LightningModule, batch: Any, trainer: dict[str, An
     torch.manual_seed(0)
     run.fit(module, train_dataloaders=DataLoader([batch] * (STEPS * each), batch_size=None, collate_fn=lambda one: one))
     # What is there before the second step and is no weight: the batch, and tables that the first step has made.
-    tables = [part._table for part in module.modules() if isinstance(part, Positions)]
-    copies = [each for one in getattr(module, "_frozen", ()) for each in one.parameters()]
+    frozen = getattr(module, "_frozen", ())
+    parts = [part for one in (module, *frozen) for part in one.modules()]
+    tables = [part._table for part in parts if isinstance(part, Positions)]
+    if tables:
+        tables.append(_triangle(512, torch.float32, torch.device("cpu")))
+    copies = [each for one in frozen for each in one.parameters()]
     beside = [each for each in [*tree_leaves(batch), *tables, *copies] if isinstance(each, torch.Tensor)]
     return heard.peak_bytes + sum(each.nbytes for each in beside)
 

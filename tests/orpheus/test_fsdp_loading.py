@@ -56,7 +56,7 @@ def test_each_process_reads_its_rows(base, mesh):
         assert isinstance(parameter, DTensor)
         rows = whole[name].chunk(WORLD)
         # Only the row that is made up of the others may round otherwise.
-        torch.testing.assert_close(parameter.to_local(), rows[mesh.get_rank()], rtol=0, atol=1e-6)
+        torch.testing.assert_close(parameter.to_local(), rows[mesh.get_rank()], rtol=0, atol=5e-6)
     assert module.network.lm.model.rotary_emb.inv_freq.device.type == "cpu"
 
 

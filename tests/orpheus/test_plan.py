@@ -123,12 +123,11 @@ def test_eight_bit_states_are_made_though_their_kernel_is_not_run(tmp_path):
 @pytest.mark.slow
 def test_released_model_fits_the_card_its_recipe_is_for():
     words = ["plan", "-c", str(recipes_folder() / "orpheus" / "lm-full-40gb.yaml"), "--data.max_tokens", "2048"]
-    # A process of its own, whose time and memory are no other test's.
-    used = "import resource; u = resource.getrusage(resource.RUSAGE_SELF); print(u.ru_utime + u.ru_stime, u.ru_maxrss)"
+    # A process of its own, whose memory is no other test's.
+    used = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     program = f"from tts_train.cli import main; assert main({[*words, '--gpu', '39.4GiB', '--json']!r}) == 0; {used}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    *_, line, last = done.stdout.splitlines()
-    seconds, kibibytes = last.split()
+    *_, line, kibibytes = done.stdout.splitlines()
     report = json.loads(line)
     assert report["parameters"] == report["trained_parameters"] == 3_300_867_072
     assert report["fits"]
@@ -139,7 +138,6 @@ def test_released_model_fits_the_card_its_recipe_is_for():
     assert report["max_tokens_per_batch"] > 2048
     # Six operations a parameter and token, two more for what is recomputed, of everything but the head.
     assert report["step_flops"] == pytest.approx(8 * 3_300_867_072 * 2048, rel=0.15)
-    assert float(seconds) < 60
     assert int(kibibytes) * 1024 < 3 * 2**30
 
 

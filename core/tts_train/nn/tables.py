@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from tts_train.nn.target import planned_device
+from tts_train.nn.target import planned_tables
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVarTuple, Unpack
@@ -30,7 +30,14 @@ def kept_table(make: Callable[[Unpack[Given]], Table]) -> Callable[[Unpack[Given
 
     @wraps(make)
     def table(*given: Unpack[Given]) -> Table:
+        planned = planned_tables()
+        if planned is None:
+            return kept(*given)
         # A plan's tensors are its own, and one kept from before would not be counted in it.
-        return kept(*given) if planned_device() is None else make(*given)
+        key = (make, *given)
+        if key not in planned:
+            planned[key] = make(*given)
+        made: Table = planned[key]
+        return made
 
     return table

@@ -77,6 +77,8 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self._sums.in_place(func, args, kwargs):
             return args[0] if isinstance(args[0], FakeTensor) else args[0].add_(args[1])
         fake = any(issubclass(kind, FakeTensor) for kind in types) or _is_large(func, args, kwargs)
+        if fake and _changes_a_real_one(func, args):
+            return args[0]  # a fake of it would have memory of its own
         try:
             out = self._shapes.run(func, types, args, kwargs) if fake else func(*args, **kwargs)
         except DataDependentOutputException:
@@ -134,6 +136,13 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return "gradients" if rows in tensor.shape else self.kind  # the chunked head makes one in forward
         flat = tensor.ndim == 1 and tensor.numel() > rows and tensor.numel() % rows == 0
         return "logits" if flat or rows in tensor.shape else self.kind
+
+
+def _changes_a_real_one(func: Any, args: tuple[Any, ...]) -> bool:  # noqa: ANN401
+    """Tell whether a fake tensor works in place on a real one, such as a mask made from integers."""
+    if not args or not isinstance(args[0], Tensor) or isinstance(args[0], FakeTensor):
+        return False
+    return str(func._schema.name).endswith("_")
 
 
 def _is_large(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:  # noqa: ANN401

@@ -41,6 +41,7 @@ def test_a_plan_leaves_no_table_behind_and_takes_none():
     table, calls = squares()
     with planning_for("cuda"), FakeTensorMode():
         assert isinstance(table(3), FakeTensor)
+        assert table(3) is table(3)
     assert table(3).tolist() == [0.0, 1.0, 4.0]
     with planning_for("cuda"), FakeTensorMode():
         assert isinstance(table(3), FakeTensor)

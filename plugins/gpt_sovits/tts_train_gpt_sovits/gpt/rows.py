@@ -166,15 +166,16 @@ class Laps(Dataset[Utterance]):
 def sample_utterances(tokens: int, *, pairs: bool) -> list[Utterance]:
     """Return made-up utterances, a quarter of their tokens phonemes, ``tokens`` (2 or more) in all.
 
-    Rejected codes leave out a third, as made ones do on average.
+    Rejected codes say a third twice or leave it out, in turns, so that they differ in half as made ones do on average.
     """
     count = max(1, round(tokens / _USUAL))
     sizes = [tokens // count + (place < tokens % count) for place in range(count)]
     found = []
-    for size in sizes:
+    for place, size in enumerate(sizes):
         phonemes = torch.arange(max(1, size // 4)) % _FEWEST_PHONEMES
         codes = torch.arange(max(1, size - len(phonemes))) % _CODES
-        rejected = corrupt(codes, Corruption("lost", len(codes) // 3, 2 * len(codes) // 3)) if pairs else None
+        kind: Literal["lost", "repeat"] = "repeat" if place % 2 == 0 else "lost"
+        rejected = corrupt(codes, Corruption(kind, len(codes) // 3, 2 * len(codes) // 3)) if pairs else None
         bert = torch.zeros(len(phonemes), BERT_WIDTH)
         found.append(Utterance(phonemes=phonemes, codes=codes, bert=bert, rejected=rejected))
     return found
