@@ -19,7 +19,7 @@ from tts_train_orpheus.codec import load_codec
 from tts_train_orpheus.streaming import StreamDecoder
 from tts_train_orpheus.tiny_codec import WEIGHTS, TinyCodec
 
-MEL_DB = 2.2
+MEL_DB = 1.85
 """Mean difference of log mel spectra that a round trip may have; 2.0 was measured."""
 WORDS_KEPT = 0.97
 """Share of the words found in the recordings that must be found after it; 0.998 was measured."""
