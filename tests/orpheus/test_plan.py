@@ -138,7 +138,7 @@ def test_released_model_fits_the_card_its_recipe_is_for():
     assert report["max_tokens_per_batch"] > 2048
     # Six operations a parameter and token, two more for what is recomputed, of everything but the head.
     assert report["step_flops"] == pytest.approx(8 * 3_300_867_072 * 2048, rel=0.15)
-    assert int(kibibytes) * 1024 < 3 * 2**30
+    assert int(kibibytes) * 1024 < 4 * 2**30, "the weights alone would take 6.1 GiB"
 
 
 def test_auto_needs_a_card_and_a_run_keeps_its_number(tmp_path, capsys):
