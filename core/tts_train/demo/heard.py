@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tts_train.demo.commands import run
+from tts_train.demo.commands import Started, start
 from tts_train.report.source import CEILING, REFERENCE
 from tts_train.report.spoken import keep_spoken
 
@@ -18,8 +18,8 @@ LEAST_WORDS, MOST_LOST = 0.8, 0.5
 """What a voice that has learned its sentences keeps: of the words that the codec leaves, and of its DNSMOS."""
 
 
-def hear_learned(which: Sequence[str], source: Path, voice: Path, out: Path, words: Sequence[str]) -> dict[str, Any]:
-    """Speak sentences that ``source`` was trained on, score what can be scored here, and show some on its page.
+def speak_learned(which: Sequence[str], source: Path, voice: Path, out: Path, words: Sequence[str]) -> Started:
+    """Begin to speak sentences that ``source`` was trained on, and to score what can be scored here.
 
     Args:
         which: words that name backend and stage.
@@ -27,26 +27,28 @@ def hear_learned(which: Sequence[str], source: Path, voice: Path, out: Path, wor
         voice: the corpus it was prepared from.
         out: folder for sounds and scores.
         words: further words for ``tts-train eval``.
+    """
+    metrics = [metric for metric, package in MEASURED_WITH.items() if find_spec(package)]
+    what = ["--data", str(voice), "--out", str(out), "--split", "learned", "--sentences", str(SENTENCES)]
+    how = ["--language", "en", "--metrics", ",".join([*metrics, "duration"]), *words, "--json"]
+    return start(["eval", str(source), *which, *what, *how])
+
+
+def show_learned(told: Mapping[str, Any], source: Path, out: Path) -> dict[str, Any]:
+    """Put some of the sentences on the run's page, beside the recording and what the codec leaves of it.
 
     Returns:
         ``learned``: the scores by ``recording``, ``codec`` and ``run``, and where the sounds are; ``speaks``: whether
         it kept enough of what the codec leaves, by what can be measured here; None where nothing can.
     """
-    metrics = [metric for metric, package in MEASURED_WITH.items() if find_spec(package)]
-    what = ["--data", str(voice), "--out", str(out), "--split", "learned", "--sentences", str(SENTENCES)]
-    how = ["--language", "en", "--metrics", ",".join([*metrics, "duration"]), *words, "--json"]
-    told = run(["eval", str(source), *which, *what, *how])
-    rows = _rows(out)
-    for row in [row for row in rows if row["source"] == source.name][:SHOWN]:
-        sounds = {
-            label: out / "audio" / label / f"{row['sentence']}.wav" for label in (source.name, "recording", "codec")
-        }
+    for row in [row for row in _rows(out) if row["source"] == source.name][:SHOWN]:
+        sound = f"{row['sentence']}.wav"
         keep_spoken(
             source,
-            sounds[source.name],
+            out / "audio" / source.name / sound,
             name=f"learned-{row['sentence']}",
             text=row["text"],
-            beside={REFERENCE: sounds["recording"], CEILING: sounds["codec"]},
+            beside={REFERENCE: out / "audio" / "recording" / sound, CEILING: out / "audio" / "codec" / sound},
             facts={name: round(row[name], 2) for name in told["figures"] if row.get(name) is not None},
         )
     scores = {

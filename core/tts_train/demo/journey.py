@@ -13,7 +13,7 @@ from typing import Any
 
 from tts_train.backend import Demo, Stage
 from tts_train.demo.commands import run, start
-from tts_train.demo.heard import hear_learned
+from tts_train.demo.heard import show_learned, speak_learned
 from tts_train.errors import ConfigError
 from tts_train.plugins import Plugins
 from tts_train.recipes import find_recipe
@@ -77,12 +77,13 @@ def _show_stage(backend: str, stage: Stage, out: Path, prepared: dict[tuple[str,
         run([*fit, "--run_dir", str(interrupted)])
     with _said("fit: waiting for the uninterrupted run"):
         whole.wait()
+    heard = demo.learned is not None and speak_learned(which, interrupted, VOICE, folder / "eval", demo.learned)
     exported = _export(which, demo, interrupted, folder)
     source = exported if exported and demo.speaks_with == "export" else interrupted
     spoken = _speak(which, demo, source, folder, interrupted)
-    if demo.learned is not None:
-        with _said("eval: sentences that it was trained on, beside the recordings and what the codec leaves of them"):
-            spoken |= hear_learned(which, interrupted, VOICE, folder / "eval", demo.learned)
+    if heard:
+        with _said("eval: what it was trained on, scored beside the recordings and what the codec leaves of them"):
+            spoken |= show_learned(heard.wait(), interrupted, folder / "eval")
     return {**_judge(interrupted, straight, demo), **spoken}
 
 
