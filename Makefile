@@ -15,6 +15,10 @@ $(VENV)/.base: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
+$(VENV)/.eval: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[eval]'
+	@touch $@
+
 $(VENV)/.test: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]' -e examples/tts-train-toy
 	@touch $@
@@ -23,8 +27,7 @@ $(VENV)/.dev: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(VENV)/.base  ## the whole way on a small voice: offline, on a CPU, in minutes
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[eval]'
+demo: $(VENV)/.eval  ## the whole way on a small voice: offline, on a CPU, in minutes
 	$(BIN)/tts-train demo --backend $(BACKEND)
 
 test: $(VENV)/.test  ## all tests, on up to four processes
