@@ -1,0 +1,18 @@
+"""What every test module leaves behind: nothing, unless one of its tests failed."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _folders_of_a_module_go_with_it(tmp_path_factory, request):
+    """Checkpoints of a module's runs would otherwise stay until the end, 13 GB of them for the whole suite."""
+    base, failed = tmp_path_factory.getbasetemp(), request.session.testsfailed
+    before = set(base.iterdir())
+    yield
+    if request.session.testsfailed == failed:
+        for left in set(base.iterdir()) - before:
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
