@@ -321,7 +321,7 @@ def test_every_choice_of_accelerate_has_its_words(tmp_path, old, new, words):
     ("old", "new", "message"),
     [
         ("SHARDED_STATE_DICT", "LOCAL_STATE_DICT", "fsdp_state_dict_type: LOCAL_STATE_DICT has no equal"),
-        ("mixed_precision: bf16", "mixed_precision: fp8", "mixed_precision: fp8 has no equal"),
+        ("mixed_precision: bf16", "mixed_precision: fp8", "mixed_precision: fp8 belongs to the stage here"),
         ("distributed_type: FSDP", "distributed_type: DEEPSPEED", "distributed_type: DEEPSPEED"),
         ("debug: false", "dynamo_config: {dynamo_backend: INDUCTOR}", "dynamo_config"),
         ("debug: false", "nonsense: 3", "nonsense: 3 is not known"),

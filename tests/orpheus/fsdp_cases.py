@@ -20,6 +20,7 @@ from tests.orpheus.batches import packed, rows
 from tts_train.backend import ShardingPlan
 from tts_train.callbacks.checkpoint import CheckpointOptions
 from tts_train.data.module import PlannedDataModule
+from tts_train.nn.float8 import Float8Options, Recipe
 from tts_train.optim import OptimizerOptions, ScheduleOptions
 from tts_train.run.checkpoint import RunCard
 from tts_train.run.checkpoint_io import DirectoryCheckpointIO
@@ -50,6 +51,7 @@ class Case:
     checkpointing: bool = False
     precision: str = "32-true"
     optimizer: str = "adamw"
+    float8: Recipe = "off"
     steps: int = 4
     fsdp: dict[str, Any] = field(default_factory=dict)
 
@@ -106,6 +108,7 @@ def train(case: Case, folder: Path, *, break_after: str = "") -> dict[str, Any]:
         schedule=ScheduleOptions("constant"),
         head=HeadOptions(chunk_tokens=64),
         gradient_checkpointing=case.checkpointing,
+        float8=Float8Options(case.float8),
         tiny=TINY,
     )
     config = {"model": {"init_from": "tiny", "method": case.method, "tiny": vars(TINY)}}

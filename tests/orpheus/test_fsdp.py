@@ -20,7 +20,8 @@ MANY = Case(accumulate=2, checkpointing=True, fsdp={"shard": "gradients", "prefe
 MIXED = Case(precision="bf16-mixed")
 HALF = Case(precision="bf16-true", fsdp={"replicas": 2})
 SCALED = Case(precision="16-mixed")
-ONE = {"full": FULL, "lora": LORA, "many": MANY, "mixed": MIXED, "half": HALF, "scaled": SCALED}
+EIGHT_BIT = Case(precision="bf16-mixed", float8="rowwise")
+ONE = {"full": FULL, "lora": LORA, "many": MANY, "mixed": MIXED, "half": HALF, "scaled": SCALED, "float8": EIGHT_BIT}
 TWO = {
     **ONE,
     "offloaded": Case(fsdp={"cpu_offload": True, "wrap": "size", "min_parameters": 1000}),

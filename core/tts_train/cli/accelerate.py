@@ -124,6 +124,12 @@ def _choice(option: str, names: Mapping[str, str]) -> _Rule:
     return rule
 
 
+def _precision(setting: _Setting, to: Translation) -> None:
+    if _upper(setting.value) == "FP8":
+        setting.refuse(_EIGHT_BITS)
+    _choice("--trainer.precision", _PRECISIONS)(setting, to)
+
+
 def _switch(option: str) -> _Rule:
     def rule(setting: _Setting, to: Translation) -> None:
         to.words += [option, "true" if setting.on else "false"]
@@ -187,12 +193,16 @@ def _prefetch(setting: _Setting, to: Translation) -> None:
         )
 
 
+_EIGHT_BITS = (
+    "belongs to the stage here. Put mixed_precision: bf16 there, and give --model.float8.recipe rowwise where the "
+    "stage has it (Orpheus, trained in full)."
+)
 _OTHER_ENGINE = "is another engine's. Here are --trainer.strategy fsdp and ddp."
 _LAUNCHER = _note("what starts the processes says so: see docs/scaling.md for torchrun and SLURM", unless=(0, "static"))
 
 _TOP: dict[str, _Rule] = {
     "distributed_type": _choice("--trainer.strategy", _STRATEGIES),
-    "mixed_precision": _choice("--trainer.precision", _PRECISIONS),
+    "mixed_precision": _precision,
     "use_cpu": _cpu,
     "compute_environment": _only("LOCAL_MACHINE", why="is not supported: start the processes with torchrun or SLURM."),
     "gpu_ids": _note("set CUDA_VISIBLE_DEVICES", unless=("all",)),
@@ -207,7 +217,7 @@ _TOP: dict[str, _Rule] = {
     ),
     "tpu_env": _only(why="is for TPUs, which are not supported."),
     **dict.fromkeys(("deepspeed_config", "megatron_lm_config", "parallelism_config"), _only(why=_OTHER_ENGINE)),
-    "fp8_config": _only(why="asks for 8-bit floats, which are not supported. Use mixed_precision: bf16."),
+    "fp8_config": _only(why=_EIGHT_BITS),
     "dynamo_config": _only(why="compiles the network, for which there is no option here."),
 }
 _FSDP: dict[str, _Rule] = {

@@ -22,6 +22,7 @@ EXTRAS = {
     "av": ("av", "reads m4a, aac and video files"),
     "hub": ("datasets", "reads data sets from a hub"),
     "gguf": ("gguf", "exports for llama.cpp"),
+    "fp8": ("torchao", "multiplies in 8-bit floats on Hopper cards"),
     "zh": ("pypinyin", "reads Chinese text"),
     "ja": ("pyopenjtalk", "reads Japanese text"),
     "ko": ("MeCab", "reads Korean text"),
