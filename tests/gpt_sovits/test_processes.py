@@ -50,7 +50,6 @@ TWO = {
 REFUSED = {
     "scaled-fsdp": (replace(ONE["scaled"], strategy="fsdp"), "--model.optimizer_kind standard"),
     "padded-fsdp": (Case("gpt", "fsdp", model={**STANDARD, "padding": "upstream"}), "--model.padding none"),
-    "mixed-fsdp": (replace(ONE["dpo-lora"], strategy="fsdp"), "--data.rehearsal"),
 }
 REHEARSED = ("mixed-ddp", "mixed-fsdp")
 
@@ -94,7 +93,7 @@ def one(folder, given):
 @pytest.fixture(scope="module")
 def two(folder, given):
     cases = {**TWO, **{name: case for name, (case, _) in REFUSED.items()}}
-    cases["mixed-ddp"] = replace(ONE["dpo-lora"], strategy="ddp")
+    cases |= {f"mixed-{strategy}": replace(ONE["dpo-lora"], strategy=strategy) for strategy in ("ddp", "fsdp")}
     calls = [{"run": name, "case": asdict(given(case, rehearsed=name in REHEARSED))} for name, case in cases.items()]
     ranks = in_pair("tests.gpt_sovits.process_cases", folder, calls)
     return {name: [seen[number] for seen in ranks] for number, name in enumerate(cases)}
@@ -132,12 +131,16 @@ def test_what_needs_whole_tensors_is_refused(name, two):
         assert "--trainer.strategy ddp" in seen["refused"]
 
 
-def test_one_process_may_rehearse_while_the_other_prefers(two):
-    ours, theirs = two["mixed-ddp"]
+@pytest.mark.parametrize("name", REHEARSED)
+def test_one_process_may_rehearse_while_the_other_prefers(name, two):
+    ours, theirs = two[name]
     assert [step["train/loss"] for step in ours["steps"]] == [step["train/loss"] for step in theirs["steps"]]
     assert all("train/preference" in step for step in ours["steps"])
     assert not any("train/preference" in step for step in theirs["steps"])
     assert ours["validations"] == theirs["validations"]
+    for step, wanted in zip(ours["steps"], two["mixed-ddp"][0]["steps"], strict=True):
+        assert step == pytest.approx(wanted, rel=1e-5)
+    assert ours["validations"] == [pytest.approx(wanted, rel=1e-5) for wanted in two["mixed-ddp"][0]["validations"]]
 
 
 @pytest.mark.parametrize("name", ["gpt-fsdp", "dpo-lora-fsdp-whole", "sovits-fsdp", "cfm-fsdp"])

@@ -115,8 +115,10 @@ class _Writing:
     def write(self, directory: Path, io: DirectoryCheckpointIO, *, path: Path, device: torch.device) -> dict[str, Any]:
         """Write this process's files, and gather what the first one writes; return sizes and hashes of all files."""
         described: dict[str, Any] = {}
-        plan = [[(stem, file.names) for stem, file in self._common.items()]]
+        plan = [[(stem, file.gathered) for stem, file in self._common.items()]]
         distributed.broadcast_object_list(plan)
+        with together(device):
+            self._refuse_others(plan[0])
         with together(device):
             self._write_common(directory, io, plan[0], described, path=path)
         with together(device):
@@ -141,10 +143,11 @@ class _Writing:
     ) -> None:
         failure: OSError | None = None
         for stem, names in plan:
-            file = self._common[stem]
             if self._rank or failure is not None:
-                file.accompany(names)  # also where the disk has refused: the others are gathering
+                if names:  # what is not gathered may be in one process alone, such as a figure of its last batch
+                    self._common[stem].accompany(names)  # also where the disk refused: the others are gathering
                 continue
+            file = self._common[stem]
             try:
                 described[file.name] = file.write(directory)
                 io.written(directory / file.name)
@@ -152,6 +155,17 @@ class _Writing:
                 failure = error
         if failure is not None:
             raise refused(path, failure) from failure
+
+    def _refuse_others(self, plan: list[tuple[str, list[str]]]) -> None:
+        """Raise before anything is gathered: with a process that has other sharded tensors, all would wait forever."""
+        for stem, names in plan:
+            own = self._common[stem].gathered if stem in self._common else []
+            if own != names:
+                name = next(iter(set(own) ^ set(names)), stem)
+                raise ConfigError(
+                    f"{name} of {stem} is sharded in some processes only, so that it cannot be gathered for a "
+                    "checkpoint. All processes must build and step the same network; or use --trainer.strategy ddp."
+                )
 
     def _add(self, stem: str, keys: Keys, tensor: torch.Tensor) -> dict[str, Any]:
         (name,) = self._names(stem, [self._rank])

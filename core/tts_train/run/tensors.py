@@ -107,15 +107,14 @@ class TensorFile:
                 writer.abandon()
 
     @property
-    def names(self) -> list[str]:
-        """Names of the tensors in the order in which they are written."""
-        return list(self._tensors)
+    def gathered(self) -> list[str]:
+        """Names of the tensors that all processes gather, in the order in which they are written."""
+        return [name for name, tensor in self._tensors.items() if isinstance(tensor, DTensor)]
 
     def accompany(self, names: Sequence[str]) -> None:
         """Take part in gathering the tensors that another process writes, whose ``names`` these are."""
         for name in names:
-            if isinstance(self._tensors[name], DTensor):
-                whole(self._tensors[name])
+            whole(self._tensors[name])
 
     def _parts(self) -> Iterator[bytes | memoryview]:
         yield self._header()

@@ -79,25 +79,11 @@ class DpoModule(GptModule):
         if self._frozen:
             self.planned_reference = self._frozen[0]
 
-    def on_fit_start(self) -> None:
-        """Refuse also rehearsal where the network is sharded.
-
-        Raises:
-            ConfigError: naming what to use.
-        """
-        super().on_fit_start()
-        rehearsal = getattr(self._data, "rehearsal", None)
-        if self.device_mesh is not None and getattr(rehearsal, "path", None):
-            raise ConfigError(
-                "Batches of --data.rehearsal have no pairs, and processes that share a network must run it alike, as "
-                "--trainer.strategy fsdp needs it. Use --trainer.strategy ddp, or leave rehearsal out."
-            )
-
     def training_step(self, batch: PackedBatch, batch_idx: int) -> Tensor:
         """Return the preference and the weighted ordinary loss."""
         if self.padding == "upstream":
             return super().training_step(batch, batch_idx) if batch["rehearsed"] else self._upstream_step(batch)
-        held = None if batch["rehearsed"] else self._reference_logps(batch)
+        held = self._reference_logps(batch)
         output = self._forward(batch)
         sft, tokens = output.losses.mean(), len(output.losses)
         if batch["rehearsed"]:
@@ -123,11 +109,11 @@ class DpoModule(GptModule):
 
     def validation_step(self, batch: PackedBatch, batch_idx: int) -> None:
         """Add a batch to the sums, with its pairs."""
-        output = self._forward(batch)
+        output, held = self._forward(batch), self._reference_logps(batch)
         self.add_figures(output, batch)
         if batch["rehearsed"]:
             return
-        prefers = self._preference(output, self._reference_logps(batch))
+        prefers = self._preference(output, held)
         count = len(prefers.margins)
         self._add("preference", prefers.loss * count, count)
         self._add("margin", prefers.margins.sum(), count)
@@ -143,12 +129,16 @@ class DpoModule(GptModule):
         )
 
     def _reference_logps(self, batch: PackedBatch) -> tuple[Tensor, Tensor] | None:
-        """Return the log-probabilities of chosen and rejected under the reference, without dropout."""
-        if self.reference == "none":
+        """Return the log-probabilities of chosen and rejected under the reference, without dropout.
+
+        Rehearsal, which has no pairs, goes through it too where the network is sharded: its processes gather each block
+        together, so all must call it equally often, whatever batch each has.
+        """
+        if self.reference == "none" or (batch["rehearsed"] and self.device_mesh is None):
             return None
         with torch.no_grad(), self._as_reference() as network:
             start: GptOutput = network(batch)
-        return start.chosen_logps, start.rejected_logps
+        return None if batch["rehearsed"] else (start.chosen_logps, start.rejected_logps)
 
     @property
     def _keeps_copy(self) -> bool:
