@@ -9,8 +9,7 @@ from typing import Any
 
 from tts_train.data.shards import PreparedSet, is_prepared
 from tts_train.data.split import run_seed, split
-from tts_train.run.checkpoint import open_checkpoint
-from tts_train.run.checkpoint_io import MANIFEST
+from tts_train.run.checkpoint import is_run, open_checkpoint
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ def learned_by(source: Path) -> Learned | None:
     Raises:
         DataError: if a checkpoint is damaged.
     """
-    if not source.is_dir() or not ((source / "checkpoints").is_dir() or (source / MANIFEST).is_file()):
+    if not is_run(source):
         return None
     config = open_checkpoint(source).card.config
     section: Mapping[str, Any] = config.get("data") or {}

@@ -1,4 +1,4 @@
-"""Opening a checkpoint to use its weights: what it is, and what is in it."""
+"""Opening a checkpoint to use its weights: what it is, what is in it, and whether that fits a network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tts_train.errors import DataError
+from tts_train.errors import ConfigError, DataError
 from tts_train.run.checkpoint_io import MANIFEST, load_state, verify
 from tts_train.run.directory import RunDirectory
 
@@ -94,6 +94,26 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
     manifest = verify(directory)
     card = RunCard.from_dict(load_state(directory, CARD_KEY).get(CARD_KEY), source=directory)
     return Checkpoint(path=directory, step=manifest["step"], card=card)
+
+
+def is_run(path: Path) -> bool:
+    """Tell whether a path is a run directory or one of its checkpoints."""
+    return (path / MANIFEST).is_file() or (path / "checkpoints").is_dir()
+
+
+def check_names(expected: set[str], given: Mapping[str, Any]) -> None:
+    """Refuse weights whose names are not those ``expected``.
+
+    Raises:
+        ConfigError: naming how many are missing or too many, and the first.
+    """
+    missing, foreign = sorted(expected - set(given)), sorted(set(given) - expected)
+    faults = [f"{len(n)} {what} (the first is {n[0]})" for what, n in (("missing", missing), ("unknown", foreign)) if n]
+    if faults:
+        raise ConfigError(
+            f"The checkpoint does not fit this run's network: {' and '.join(faults)}. Continue with the "
+            "--model.method, --model.lora and --model.init_from that it was made with."
+        )
 
 
 def _find(path: Path) -> Path:

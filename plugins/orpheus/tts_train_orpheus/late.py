@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tts_train.run.checkpoint import is_run
 from tts_train.run.stored import StoredTensor
 from tts_train.strategies.loading import safetensors_folder
 from tts_train_orpheus import layout
 from tts_train_orpheus.base import TINY, empty_network
 from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
-from tts_train_orpheus.restore import PREFIX, initial_config, is_run
+from tts_train_orpheus.restore import PREFIX, initial_config
 
 _CHUNK = 4096
 _TABLES = ("model.embed_tokens.weight", "lm_head.weight")

@@ -14,13 +14,14 @@ from torch import Tensor
 from tts_train.errors import ConfigError
 from tts_train.nn.float8 import Float8Options, use_float8
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
+from tts_train.run.checkpoint import check_names
 from tts_train_orpheus import layout
 from tts_train_orpheus.adapters import LoraOptions, Method, apply_method, trainable_parameters
 from tts_train_orpheus.base import TinyOptions
 from tts_train_orpheus.late import late_network, late_weights, reads_late
 from tts_train_orpheus.metrics import TokenMetrics, wide_type
 from tts_train_orpheus.network import HeadOptions, NetworkOutput, OrpheusNetwork
-from tts_train_orpheus.restore import DESCRIPTION, PREFIX, TIED_HEAD, check_names, initial_config, load_initial
+from tts_train_orpheus.restore import DESCRIPTION, PREFIX, TIED_HEAD, initial_config, load_initial
 from tts_train_orpheus.shapes import shape_network
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ class OrpheusModule(LightningModule):
         assert isinstance(totals, Tensor)
         self._validation.load_totals(totals)
         figures = {f"val/{name}": value for name, value in self._validation.compute().items()}
-        self.log_dict(figures, prog_bar=False, batch_size=1)
+        self.log_dict(figures, batch_size=1, sync_dist=True)  # summed above; Lightning warns where it is not told
         self._validation = None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

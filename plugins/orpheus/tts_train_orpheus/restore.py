@@ -11,8 +11,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tts_train.errors import ConfigError, DataError
-from tts_train.run.checkpoint import Checkpoint, open_checkpoint
-from tts_train.run.checkpoint_io import MANIFEST
+from tts_train.run.checkpoint import Checkpoint, check_names, is_run, open_checkpoint
 from tts_train_orpheus.adapters import LoraOptions, apply_method, merge, trainable_parameters
 from tts_train_orpheus.base import ATTENTION, TinyOptions, base_config, empty_network, load_base
 from tts_train_orpheus.network import OrpheusNetwork
@@ -27,11 +26,6 @@ TIED_HEAD = "lm.lm_head.weight"
 _DEFAULTS: Mapping[str, Any] = {"init_from": "canopylabs/orpheus-3b-0.1-pretrained", "method": "full"}
 
 Options = TypeVar("Options", LoraOptions, TinyOptions)
-
-
-def is_run(path: Path) -> bool:
-    """Tell whether a path is a run directory or one of its checkpoints."""
-    return (path / MANIFEST).is_file() or (path / "checkpoints").is_dir()
 
 
 def open_own(path: Path) -> Checkpoint:
@@ -121,18 +115,3 @@ def _options(kind: type[Options], given: Options | Mapping[str, Any] | None) -> 
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     made: Options = kind(**values)
     return made
-
-
-def check_names(expected: set[str], given: Mapping[str, Any]) -> None:
-    """Refuse weights whose names are not those ``expected``.
-
-    Raises:
-        ConfigError: naming how many are missing or too many, and the first.
-    """
-    missing, foreign = sorted(expected - set(given)), sorted(set(given) - expected)
-    faults = [f"{len(n)} {what} (the first is {n[0]})" for what, n in (("missing", missing), ("unknown", foreign)) if n]
-    if faults:
-        raise ConfigError(
-            f"The checkpoint does not fit this run's network: {' and '.join(faults)}. Continue with the "
-            "--model.method, --model.lora and --model.init_from that it was made with."
-        )

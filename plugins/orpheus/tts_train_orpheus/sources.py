@@ -11,11 +11,11 @@ import torch
 
 from tts_train.data.shards import is_prepared, read_index
 from tts_train.errors import ConfigError
-from tts_train.run.checkpoint import Checkpoint
+from tts_train.run.checkpoint import Checkpoint, is_run
 from tts_train_orpheus.adapters import merge
 from tts_train_orpheus.base import TINY, TinyOptions, load_base
 from tts_train_orpheus.network import OrpheusNetwork
-from tts_train_orpheus.restore import described, is_run, load_trained, open_own
+from tts_train_orpheus.restore import described, load_trained, open_own
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:

@@ -97,8 +97,8 @@ class OrpheusSynth(SynthJob):
 
     def round_trip(self, recordings: Iterable[tuple[Path, Line]]) -> bool:
         """Encode and decode recordings with the codec that this source speaks through, repeated frames kept."""
+        from tts_train.run.checkpoint import is_run
         from tts_train_orpheus.codec import load_codec
-        from tts_train_orpheus.restore import is_run
         from tts_train_orpheus.sources import open_run
 
         known = open_run(self.source).codec if is_run(self.source) else None

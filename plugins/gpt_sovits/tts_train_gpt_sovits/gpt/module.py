@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tts_train.errors import ConfigError
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
+from tts_train.run.checkpoint import check_names
 from tts_train_gpt_sovits.files.bases import base_names
 from tts_train_gpt_sovits.gpt.adapters import LoraOptions, Method, add_adapters, trained_names
 from tts_train_gpt_sovits.gpt.base import TINY, TinyOptions, load_training
@@ -21,7 +22,7 @@ from tts_train_gpt_sovits.gpt.names import config_to_upstream
 from tts_train_gpt_sovits.gpt.network import GptConfig, GptNetwork, GptOutput
 from tts_train_gpt_sovits.gpt.packing import PackedBatch
 from tts_train_gpt_sovits.gpt.padded import padded_forward, unpack
-from tts_train_gpt_sovits.gpt.restore import DESCRIPTION, PREFIX, check_names, load_initial
+from tts_train_gpt_sovits.gpt.restore import DESCRIPTION, PREFIX, load_initial
 from tts_train_gpt_sovits.gpt.scaled_adam import ScaledAdam
 from tts_train_gpt_sovits.gpt.schedule import LOCKED_RATE, build_upstream_schedule
 
@@ -217,7 +218,8 @@ class GptModule(LightningModule):
         """Log the figures over the whole set."""
         assert self._means is not None
         figures = self._means.over(self.trainer.strategy)
-        self.log_dict({f"val/{name}": value for name, value in figures.items()}, batch_size=1)
+        figures = {f"val/{name}": value for name, value in figures.items()}
+        self.log_dict(figures, batch_size=1, sync_dist=True)  # equal already, as Lightning is told so
         self._means = None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tts_train.errors import ConfigError, DataError
-from tts_train.run.checkpoint import Checkpoint, open_checkpoint
-from tts_train.run.checkpoint_io import MANIFEST
+from tts_train.errors import DataError
+from tts_train.run.checkpoint import Checkpoint, check_names, is_run, open_checkpoint
 from tts_train_gpt_sovits.gpt.adapters import LoraOptions, add_adapters, merged_state, trained_names
 from tts_train_gpt_sovits.gpt.base import TINY, TinyOptions, filled, load_base
 from tts_train_gpt_sovits.gpt.names import to_upstream
@@ -30,8 +29,7 @@ def load_initial(
 ) -> GptNetwork:
     """Load what ``--model.init_from`` names, a run of ours included: its adapters become part of the network."""
     path = Path(source).expanduser()
-    is_run = (path / MANIFEST).is_file() or (path / "checkpoints").is_dir()
-    return load_run(path, dropout=dropout) if is_run else load_base(source, tiny=tiny, dropout=dropout)
+    return load_run(path, dropout=dropout) if is_run(path) else load_base(source, tiny=tiny, dropout=dropout)
 
 
 def load_run(source: Path | Checkpoint, *, dropout: float = 0.0) -> GptNetwork:
@@ -62,21 +60,6 @@ def load_run(source: Path | Checkpoint, *, dropout: float = 0.0) -> GptNetwork:
     check_names(trained_names(network), given)
     network.load_state_dict(given, strict=False)
     return filled(sizes, merged_state(network), dropout=dropout)
-
-
-def check_names(expected: set[str], given: Mapping[str, object]) -> None:
-    """Refuse weights whose names are not those ``expected``.
-
-    Raises:
-        ConfigError: naming how many are missing or too many, and the first.
-    """
-    missing, foreign = sorted(expected - set(given)), sorted(set(given) - expected)
-    faults = [f"{len(n)} {what} (the first is {n[0]})" for what, n in (("missing", missing), ("unknown", foreign)) if n]
-    if faults:
-        raise ConfigError(
-            f"The checkpoint does not fit this run's network: {' and '.join(faults)}. Continue with the "
-            "--model.method, --model.lora and --model.init_from that it was made with."
-        )
 
 
 def _lora(given: Mapping[str, Any]) -> LoraOptions:

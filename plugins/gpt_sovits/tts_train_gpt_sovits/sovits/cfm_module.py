@@ -131,7 +131,7 @@ class CfmModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the means over the whole set, whatever batch and process an utterance was in."""
         for name, mean in self._sums.means(self.trainer).items():
-            self.log(f"val/{name}", mean, batch_size=1)
+            self.log(f"val/{name}", mean, batch_size=1, sync_dist=True)  # equal already, as Lightning is told so
 
     def count_work(self, batch: SovitsBatch) -> dict[str, Any]:
         """Return the codes and phonemes, and the seconds of audio in a batch, for throughput."""

@@ -10,8 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tts_train.errors import ConfigError, DataError
-from tts_train.run.checkpoint import Checkpoint, open_checkpoint
-from tts_train.run.checkpoint_io import MANIFEST
+from tts_train.run.checkpoint import Checkpoint, is_run, open_checkpoint
 from tts_train_gpt_sovits.sovits.base import (
     LoadedCritics,
     LoadedGenerator,
@@ -66,11 +65,6 @@ def describe(
 ) -> dict[str, Any]:
     """Return what ``load_run`` builds networks by, for ``DESCRIPTION``."""
     return {"version": version, "model": dict(sizes), "critic_shrink": shrink, "lora_rank": lora_rank}
-
-
-def is_run(path: Path) -> bool:
-    """Tell whether a path is a run directory or one of its checkpoints."""
-    return (path / MANIFEST).is_file() or (path / "checkpoints").is_dir()
 
 
 def load_run(source: Path | Checkpoint, *, freeze_quantizer: bool = True, merged: bool = True) -> TrainedSovits:

@@ -10,10 +10,9 @@ from typing import Any
 from tts_train.data.shards import is_prepared, read_index
 from tts_train.errors import ConfigError
 from tts_train.provenance import FILE_NAME, read_provenance
-from tts_train.run.checkpoint import open_checkpoint
+from tts_train.run.checkpoint import is_run, open_checkpoint
 from tts_train_gpt_sovits.files import recognise
 from tts_train_gpt_sovits.gpt.restore import STAGES
-from tts_train_gpt_sovits.sovits.restore import is_run
 
 
 @dataclass(frozen=True, kw_only=True)
