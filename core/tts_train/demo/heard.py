@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from tts_train.demo.commands import Started, start
+from tts_train.eval.alignment import WordsFound
+from tts_train.eval.dnsmos import Dnsmos
+from tts_train.eval.timing import Duration
 from tts_train.report.source import CEILING, REFERENCE
 from tts_train.report.spoken import keep_spoken
 
 SENTENCES, SHOWN = 8, 3
-MEASURED_WITH = {"alignment": "pocketsphinx", "dnsmos": "speechmos"}
-"""The package that each metric needs."""
+METRICS = (WordsFound, Dnsmos, Duration)
 LEAST_WORDS, MOST_LOST = 0.8, 0.5
 """What a voice that has learned its sentences keeps: of the words that the codec leaves, and of its DNSMOS."""
 
@@ -28,9 +29,9 @@ def speak_learned(which: Sequence[str], source: Path, voice: Path, out: Path, wo
         out: folder for sounds and scores.
         words: further words for ``tts-train eval``.
     """
-    metrics = [metric for metric, package in MEASURED_WITH.items() if find_spec(package)]
+    metrics = [metric.name for metric in METRICS if metric().missing() is None]
     what = ["--data", str(voice), "--out", str(out), "--split", "learned", "--sentences", str(SENTENCES)]
-    how = ["--language", "en", "--metrics", ",".join([*metrics, "duration"]), *words, "--json"]
+    how = ["--language", "en", "--metrics", ",".join(metrics), *words, "--json"]
     return start(["eval", str(source), *which, *what, *how])
 
 

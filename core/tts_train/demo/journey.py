@@ -77,13 +77,14 @@ def _show_stage(backend: str, stage: Stage, out: Path, prepared: dict[tuple[str,
         run([*fit, "--run_dir", str(interrupted)])
     with _said("fit: waiting for the uninterrupted run"):
         whole.wait()
-    heard = demo.learned is not None and speak_learned(which, interrupted, VOICE, folder / "eval", demo.learned)
+    learned, scores = demo.learned, folder / "eval"
+    heard = None if learned is None else speak_learned(which, interrupted, VOICE, scores, learned)
     exported = _export(which, demo, interrupted, folder)
     source = exported if exported and demo.speaks_with == "export" else interrupted
     spoken = _speak(which, demo, source, folder, interrupted)
-    if heard:
+    if heard is not None:
         with _said("eval: what it was trained on, scored beside the recordings and what the codec leaves of them"):
-            spoken |= show_learned(heard.wait(), interrupted, folder / "eval")
+            spoken |= show_learned(heard.wait(), interrupted, scores)
     return {**_judge(interrupted, straight, demo), **spoken}
 
 
