@@ -68,6 +68,12 @@ def test_help_lists_options_with_types_and_texts(capsys):
     assert "Optimiser steps between checkpoints" in out
 
 
+@pytest.mark.parametrize("verb", ["fit", "prepare", "synth", "export", "eval"])
+def test_help_without_a_backend_says_where_the_options_are(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    assert "add --backend NAME before --help" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tts_train.cli import COMMANDS
 from tts_train.cli.arguments import with_underscores
 from tts_train.cli.output import print_report
 from tts_train.progress import Progress
@@ -12,7 +13,7 @@ from tts_train.progress import Progress
 
 def run(verb: str, words: list[str]) -> int:
     """Describe PATH; exit code 2, after the report, where more rows would be dropped than allowed."""
-    parser = argparse.ArgumentParser(prog=f"tts-train {verb}", allow_abbrev=False, description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"tts-train {verb}", allow_abbrev=False, description=COMMANDS[verb][1])
     parser.add_argument("path", help="recordings with text, a hub data set, or a folder that prepare wrote")
     parser.add_argument("--corpus_format", default="auto", help="layout of the corpus; auto detects it")
     parser.add_argument("--max_dropped", type=float, default=0.05, help="share of rows that may be dropped (0.05)")

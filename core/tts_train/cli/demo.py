@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tts_train.cli import COMMANDS
 from tts_train.cli.output import print_report
 from tts_train.cli.select import select
 
@@ -13,7 +14,7 @@ DEFAULT_FOLDER = Path("runs") / "demo"
 
 def run(verb: str, words: list[str]) -> int:
     """Run the demo of a backend; exit code 70 if a promise is not kept."""
-    parser = argparse.ArgumentParser(prog=f"tts-train {verb}", allow_abbrev=False, description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"tts-train {verb}", allow_abbrev=False, description=COMMANDS[verb][1])
     parser.add_argument("--backend", required=True, help="family of models")
     parser.add_argument("--no-plugin", action="append", default=[], help="plugin to leave out")
     parser.add_argument("--out", type=Path, default=DEFAULT_FOLDER, help=f"folder for everything ({DEFAULT_FOLDER})")

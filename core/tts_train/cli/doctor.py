@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from tts_train.cli import COMMANDS
 from tts_train.cli.output import print_report
 from tts_train.plugins import installed_backends, installed_extensions
 
@@ -48,7 +49,7 @@ class Finding:
 
 def run(verb: str, words: list[str]) -> int:
     """Look at the machine; exit code 2 if something that every run needs is missing."""
-    parser = argparse.ArgumentParser(prog=f"tts-train {verb}", allow_abbrev=False, description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"tts-train {verb}", allow_abbrev=False, description=COMMANDS[verb][1])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(words)
     findings = [*_python(), *_packages(), *_gpu(), *_memory(), *_disk(), *_plugins(), *_extras()]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tts_train.backend import resolve
+from tts_train.cli import COMMANDS
 from tts_train.cli.arguments import JobParser, with_underscores
 from tts_train.cli.jobs import select_by_source
 from tts_train.cli.output import print_report
@@ -69,7 +70,7 @@ def _parse(
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     own = {option.name for option in fields(EvalOptions)}
-    parser = JobParser(prog=f"tts-train {verb}", description=__doc__)
+    parser = JobParser(prog=f"tts-train {verb}", description=COMMANDS[verb][1])
     parser.add_argument("sources", nargs="+", help="run directories, checkpoints or exported models to compare")
     parser.add_class_arguments(EvalOptions, None)
     parser.add_class_arguments(job_class, None, skip=_SPOKEN | own)

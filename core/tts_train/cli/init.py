@@ -6,6 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
+from tts_train.cli import COMMANDS
 from tts_train.cli.output import print_report
 from tts_train.cli.select import read_config
 from tts_train.errors import ConfigError
@@ -17,7 +18,7 @@ _DATA_PATH = re.compile(r"^(?P<indent>\s+)path:.*$", re.MULTILINE)
 
 def run(verb: str, words: list[str]) -> int:
     """Write ``recipe.yaml`` into a new or empty place; an existing recipe stays."""
-    parser = argparse.ArgumentParser(prog=f"tts-train {verb}", allow_abbrev=False, description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"tts-train {verb}", allow_abbrev=False, description=COMMANDS[verb][1])
     parser.add_argument("folder", type=Path, help="folder for the recipe; the prepared data will go beside it")
     parser.add_argument("--backend", required=True, help="family of models")
     parser.add_argument("--data", required=True, type=Path, help="recordings with text")

@@ -34,6 +34,9 @@ class Selection:
         """
         if self.backend is None:
             names = ", ".join(found.name for found in installed_backends()) or "none; install one"
+            if {"-h", "--help"} & set(self.rest):
+                print(f"Options are a backend's: add --backend NAME before --help to see them. Installed: {names}.")
+                raise SystemExit(0)
             raise ConfigError(f"Choose a backend with --backend. Installed: {names}.")
         plugins = Plugins(blocked=self.blocked)
         backend = plugins.load(self.backend)
