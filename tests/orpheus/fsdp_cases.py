@@ -25,7 +25,7 @@ from tts_train.optim import OptimizerOptions, ScheduleOptions
 from tts_train.run.checkpoint import RunCard
 from tts_train.run.checkpoint_io import DirectoryCheckpointIO
 from tts_train.run.directory import RunDirectory
-from tts_train.run.session import RunSession
+from tts_train.session import RunSession
 from tts_train.strategies.fsdp import FsdpStrategy
 from tts_train.strategies.options import FsdpOptions
 from tts_train_orpheus.adapters import LoraOptions

@@ -195,7 +195,7 @@ def _prefetch(setting: _Setting, to: Translation) -> None:
 
 _EIGHT_BITS = (
     "belongs to the stage here. Put mixed_precision: bf16 there, and give --model.float8.recipe rowwise where the "
-    "stage has it (Orpheus, trained in full)."
+    "stage has it (docs/scaling.md)."
 )
 _OTHER_ENGINE = "is another engine's. Here are --trainer.strategy fsdp and ddp."
 _LAUNCHER = _note("what starts the processes says so: see docs/scaling.md for torchrun and SLURM", unless=(0, "static"))

@@ -33,8 +33,8 @@ from tts_train.run.checkpoint_io import DirectoryCheckpointIO
 from tts_train.run.directory import RunDirectory
 from tts_train.run.files import write_atomically
 from tts_train.run.ranks import launched_by_lightning, leads
-from tts_train.run.session import RunSession
 from tts_train.run.together import raised_by_all
+from tts_train.session import RunSession
 
 logger = logging.getLogger(__name__)
 

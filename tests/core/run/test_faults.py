@@ -22,7 +22,7 @@ from tests.core.run.toy import Toy, digest, run
 from tts_train.errors import ConfigError, DiskError, Interrupted, NumericError, RunLockedError
 from tts_train.run.checkpoint_io import MANIFEST, verify
 from tts_train.run.directory import RunDirectory
-from tts_train.run.session import code
+from tts_train.session import code
 
 
 def fork(work: Callable[[], object]) -> int:

@@ -18,7 +18,7 @@ from tts_train.data.plan import shuffled
 from tts_train.run.checkpoint import RunCard
 from tts_train.run.checkpoint_io import DirectoryCheckpointIO
 from tts_train.run.directory import RunDirectory
-from tts_train.run.session import RunSession
+from tts_train.session import RunSession
 
 ROWS, BATCH = 15, 3
 """Five batches an epoch."""

@@ -217,8 +217,7 @@ class GptModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the figures over the whole set."""
         assert self._means is not None
-        figures = self._means.over(self.trainer.strategy)
-        figures = {f"val/{name}": value for name, value in figures.items()}
+        figures = {f"val/{name}": mean for name, mean in self._means.over(self.trainer.strategy).items()}
         self.log_dict(figures, batch_size=1, sync_dist=True)  # equal already, as Lightning is told so
         self._means = None
 
