@@ -228,8 +228,9 @@ class OrpheusModule(LightningModule):
         return network
 
     def _set_up(self, network: OrpheusNetwork) -> None:
-        layers, device = network.lm.model.layers, self.trainer.strategy.root_device
-        use_float8(layers, self.float8, device=device, precision=str(self.trainer.precision))
+        if self.float8.recipe != "off":
+            device, precision = self.trainer.strategy.root_device, str(self.trainer.precision)
+            use_float8(network.lm.model.layers, self.float8, device=device, precision=precision)
         if self.gradient_checkpointing:
             network.enable_checkpointing(self.checkpoint_share)
         if self.freeze_embedding:
