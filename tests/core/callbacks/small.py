@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
-import time
-
 import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 
-class Numbers(Dataset):
-    """Sixteen random vectors; reading one takes ``delay_s`` seconds."""
+class Clock:
+    """Seconds that pass only where something is said to take some, so that a busy machine changes no figure."""
 
-    def __init__(self, delay_s: float = 0.0) -> None:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def spend(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Numbers(Dataset):
+    """Sixteen random vectors; reading one takes ``delay_s`` seconds of ``clock``."""
+
+    def __init__(self, delay_s: float = 0.0, clock: Clock | None = None) -> None:
         self.delay_s = delay_s
+        self.clock = clock or Clock()
 
     def __len__(self) -> int:
         return 16
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        time.sleep(self.delay_s)
+        self.clock.spend(self.delay_s)
         return torch.full((4,), float(index))
 
 
 class Tiny(L.LightningModule):
-    """A linear layer that logs like a backend's module; a step takes ``step_s`` seconds."""
+    """A linear layer that logs like a backend's module; a step takes ``step_s`` seconds of ``clock``."""
 
     def __init__(self, step_s: float = 0.0, val_s: float = 0.0) -> None:
         super().__init__()
+        self.clock = Clock()
         self.layer = torch.nn.Linear(4, 1)
         self.step_s, self.val_s = step_s, val_s
         self.losses: list[float] = []
@@ -36,14 +49,14 @@ class Tiny(L.LightningModule):
         return {"tokens": torch.tensor(batch.numel()), "audio_seconds": 0.5 * len(batch)}
 
     def training_step(self, batch: torch.Tensor) -> torch.Tensor:
-        time.sleep(self.step_s)
+        self.clock.spend(self.step_s)
         loss = self.layer(batch / 16).square().mean()
         self.losses.append(loss.item())
         self.log("train/loss", loss)
         return loss
 
     def validation_step(self, batch: torch.Tensor) -> None:
-        time.sleep(self.val_s)
+        self.clock.spend(self.val_s)
         self.log("val/loss", self.layer(batch / 16).square().mean())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -52,7 +65,7 @@ class Tiny(L.LightningModule):
 
 def fit(module: Tiny, callbacks: list[L.Callback], *, delay_s: float = 0.0, val: bool = False, **options) -> L.Trainer:
     """Train on the CPU in this process with batches of two."""
-    data = DataLoader(Numbers(delay_s), batch_size=2)
+    data = DataLoader(Numbers(delay_s, module.clock), batch_size=2)
     ckpt_path = options.pop("ckpt_path", None)
     options = {"max_steps": 6, "log_every_n_steps": 2, "num_sanity_val_steps": 0, "logger": False, **options}
     options = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False, **options}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import lightning as L
 import pytest
 
@@ -15,34 +13,36 @@ from tts_train.report.history import History, series
 
 def test_speeds_follow_the_time_of_a_step_and_the_wait_for_data(tmp_path):
     # A step works 40 ms and waits for two rows of 20 ms each.
-    throughput = Throughput()
-    fit(Tiny(step_s=0.04), [throughput, MetricsHistory(tmp_path)], delay_s=0.02, max_steps=8)
+    module = Tiny(step_s=0.04)
+    throughput = Throughput(clock=module.clock)
+    fit(module, [throughput, MetricsHistory(tmp_path)], delay_s=0.02, max_steps=8)
     found = throughput.latest
-    assert 5 < found["throughput/steps_per_s"] < 12.5
-    assert found["throughput/tokens_per_s"] == pytest.approx(8 * found["throughput/steps_per_s"])
-    assert found["throughput/audio_s_per_s"] == pytest.approx(1.0 * found["throughput/steps_per_s"])
-    assert 0.3 < found["throughput/data_wait"] < 0.65
+    assert found["throughput/steps_per_s"] == pytest.approx(1 / 0.08)
+    assert found["throughput/tokens_per_s"] == pytest.approx(8 / 0.08)
+    assert found["throughput/audio_s_per_s"] == pytest.approx(1 / 0.08)
+    assert found["throughput/data_wait"] == pytest.approx(0.5)
     assert 0.05 < found["memory/peak_gib"] < 64
     logged = series(History(tmp_path).entries())
     assert [entry.step for entry in logged["throughput/steps_per_s"]] == [2, 4, 6, 8]
 
 
 def test_validation_and_checkpoints_are_left_out(tmp_path):
-    # Validation after every second step takes 0.4 s; with it there would be at most 5 steps a second.
-    slow, writes = Throughput(), []
+    # Validation after every second step takes 0.4 s and every save 0.2 s; only the steps' 10 ms count.
+    module, writes = Tiny(step_s=0.01, val_s=0.2), []
+    throughput = Throughput(clock=module.clock)
 
     class Writer(L.Callback):
         def on_train_batch_end(self, trainer, *args, **kwargs):
             path = tmp_path / f"{trainer.global_step}.ckpt"
             trainer.save_checkpoint(path, weights_only=False)
             writes.append(path)
-            time.sleep(0.2)
+            module.clock.spend(0.2)
 
     options = {"val": True, "val_check_interval": 2, "max_steps": 6}
-    fit(Tiny(step_s=0.01, val_s=0.2), [slow, Writer()], **options)
+    fit(module, [throughput, Writer()], **options)
     assert len(writes) == 6
-    assert slow.latest["throughput/steps_per_s"] > 12
-    assert slow.latest["throughput/data_wait"] < 0.5
+    assert throughput.latest["throughput/steps_per_s"] == pytest.approx(1 / 0.01)
+    assert throughput.latest["throughput/data_wait"] == 0
 
 
 def test_without_count_work_only_steps_are_counted():
