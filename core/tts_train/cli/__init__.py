@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from tts_train.cli.quiet import quieten
 from tts_train.errors import ConfigError, Interrupted, TTSTrainError, UnsafeFileError
 from tts_train.plugins import installed_backends
 
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb, rest = ("fit", words) if words[0].startswith("-") else (words[0], words[1:])
     _log_to_stderr()
+    quieten()
     try:
         return _run(ALIASES.get(verb, verb), rest)
     except TTSTrainError as error:

@@ -31,11 +31,9 @@ def run(verb: str, words: list[str]) -> int:
     own.add_argument("--json", action="store_true", help="print one JSON object, last on stdout")
     options, rest = own.parse_known_args(words)
     from tts_train.cli.parser import TrainingParser
-    from tts_train.cli.quiet import quieten
     from tts_train.cli.select import select
     from tts_train.plan.cards import memory_of
 
-    quieten()
     selection = select(rest)
     chosen = selection.load()
     parser = TrainingParser(verb, chosen, selection.rest)

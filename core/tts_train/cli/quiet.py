@@ -16,6 +16,7 @@ def quieten() -> None:
         ".*does not have many workers.*",
         ".*You're resuming from a checkpoint that ended before the epoch ended.*",
         ".*is smaller than the logging interval.*",
+        ".*but have no `val_dataloader`.*",
         ".*callbacks used to create the checkpoint need to be provided.*",
         ".*`max_epochs` was not set.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",

@@ -24,7 +24,6 @@ from tts_train.cli.arguments import JSON_FLAG
 from tts_train.cli.before import card_of, check_fits, resolve_auto
 from tts_train.cli.output import print_report
 from tts_train.cli.parser import TrainingParser
-from tts_train.cli.quiet import quieten
 from tts_train.cli.select import Chosen, Selection, select
 from tts_train.errors import ConfigError, Interrupted, TTSTrainError
 from tts_train.report.page import write_report
@@ -43,7 +42,6 @@ _RUN_DIR = "--run_dir"
 
 def run(verb: str, words: list[str]) -> int:
     """Run one of the three commands."""
-    quieten()
     as_json = JSON_FLAG in words
     words = _with_saved_config(with_accelerate([word for word in words if word != JSON_FLAG]))
     selection = select(words)
