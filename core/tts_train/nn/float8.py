@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tts_train.errors import ConfigError
-from tts_train.nn.target import runs_on
+from tts_train.nn.target import planned_device, runs_on
 
 Recipe: TypeAlias = Literal["off", "tensorwise", "rowwise", "rowwise_with_gw_hp"]
 
@@ -64,7 +64,7 @@ def use_float8(network: nn.Module, options: Float8Options, *, device: torch.devi
     if options.recipe == "off":
         return 0
     on = runs_on(device)
-    _check(options.recipe, on, precision)
+    _check(options.recipe, device, precision)
     try:
         from torchao.float8 import Float8LinearConfig, convert_to_float8_training
     except ImportError as error:
@@ -99,20 +99,22 @@ def _compile(layers: Iterable[nn.Module]) -> None:
         layer.compile(dynamic=True)
 
 
-def _check(recipe: Recipe, device: str, precision: str) -> None:
+def _check(recipe: Recipe, device: torch.device, precision: str) -> None:
     if precision not in _PRECISIONS:
         raise ConfigError(
             f"--model.float8.recipe {recipe} goes with --trainer.precision {' or '.join(_PRECISIONS)}, and "
             f"{precision} was given."
         )
-    if device == "cpu" or not torch.cuda.is_available():  # a plan for a card needs none
+    if planned_device() is not None or device.type == "cpu":  # a plan may be for another card than this machine's
         return
-    capability, needed = torch.cuda.get_device_capability(), _NEEDED[recipe]
+    if device.type != "cuda":
+        raise ConfigError(f"--model.float8.recipe {recipe} has no kernels on {device.type}. Leave it out.")
+    capability, needed = torch.cuda.get_device_capability(device), _NEEDED[recipe]
     if capability < needed:
         able = [name for name, least in _NEEDED.items() if capability >= least]
         raise ConfigError(
             f"--model.float8.recipe {recipe} needs a card of compute capability {needed[0]}.{needed[1]} or newer, and "
-            f"{torch.cuda.get_device_name()} has {capability[0]}.{capability[1]}. "
+            f"{torch.cuda.get_device_name(device)} has {capability[0]}.{capability[1]}. "
             + (f"It can do: {', '.join(able)}." if able else "Leave it out; --trainer.precision is enough.")
         )
 

@@ -88,9 +88,9 @@ def test_a_copy_computes_the_same():
 
 
 def test_what_cannot_be_is_refused_with_what_can(monkeypatch):
-    def refused(recipe="rowwise", net=None, precision="bf16-mixed"):
+    def refused(recipe="rowwise", net=None, precision="bf16-mixed", device="cpu"):
         with pytest.raises(ConfigError) as caught:
-            use_float8(net or network(), Float8Options(recipe), device=CPU, precision=precision)
+            use_float8(net or network(), Float8Options(recipe), device=torch.device(device), precision=precision)
         return str(caught.value)
 
     assert "--trainer.precision bf16-mixed or bf16-true, and 16-mixed was given" in refused(precision="16-mixed")
@@ -100,12 +100,13 @@ def test_what_cannot_be_is_refused_with_what_can(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "torchao.float8", None)
         assert "pip install 'tts-train[fp8]'" in refused()
+    assert "no kernels on mps. Leave it out" in refused(device="mps")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA L4")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 9))
-    with planning_for("cuda"):
-        assert "NVIDIA L4 has 8.9. It can do: tensorwise." in refused()
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 6))
-    with planning_for("cuda"):
-        assert "Leave it out" in refused("tensorwise")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA L4")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 9))
+    assert "NVIDIA L4 has 8.9. It can do: tensorwise." in refused(device="cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 6))
+    assert "Leave it out" in refused("tensorwise", device="cuda")
+    with planning_for("cuda"):  # for another card than this one
+        assert use_float8(network(), Float8Options("rowwise"), device=CPU, precision="bf16-true") == 2
     assert use_float8(network(), Float8Options("rowwise"), device=CPU, precision="bf16-true") == 2
