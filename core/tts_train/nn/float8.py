@@ -83,7 +83,7 @@ def use_float8(network: nn.Module, options: Float8Options, *, device: torch.devi
             "which 8-bit kernels need. Leave it out."
         )
     convert_to_float8_training(network, module_filter_fn=lambda _, name: name in chosen, config=config)
-    if options.compile:
+    if options.compile and planned_device() is None:  # shapes need no kernels
         _compile(network.get_submodule(name) for name in sorted(chosen))
     hint = "" if options.compile else " Scaling is not fused: for speed give --model.float8.compile true."
     hint = " A CPU emulates them, which is slow and only for trying out." if on == "cpu" else hint
