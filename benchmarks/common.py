@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tts_train.environment import set_variables
+
 RESULTS = Path(__file__).parent / "results"
 QUIET = 1.3
 """Load average over a minute below which the machine counts as quiet."""
@@ -55,6 +57,7 @@ def child(script: str, task: Mapping[str, Any], *, threads: int) -> dict[str, An
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
+    set_variables(environment)
     command = [sys.executable, script, "--task", json.dumps(task)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

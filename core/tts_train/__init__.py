@@ -1,11 +1,18 @@
-"""tts-train: one plugin-based trainer for text-to-speech voices."""
+"""tts-train: one plugin-based trainer for text-to-speech voices.
+
+Importing it sets environment variables of torch's CUDA allocator and of cuBLAS where they are not set
+(:mod:`tts_train.environment`); import it before CUDA is used.
+"""
 
 from __future__ import annotations
 
+from tts_train import environment
 from tts_train.backend import Backend, Demo, Format, ShardingPlan, Stage
 from tts_train.errors import TTSTrainError
 from tts_train.hookspecs import hookimpl
 from tts_train.jobs import ExportJob, PrepareJob, SynthJob
+
+environment.set_variables()
 
 __all__ = [
     "Backend",

@@ -24,6 +24,7 @@ from tts_train.callbacks.guard import FiniteGuard
 from tts_train.callbacks.inject import InjectFaults
 from tts_train.callbacks.stop import GracefulStop
 from tts_train.data.module import PlannedDataModule
+from tts_train.environment import without_cudnn_attention
 from tts_train.errors import ConfigError, DiskError, Interrupted, NumericError, TTSTrainError
 from tts_train.run.checkpoint import Checkpoint, RunCard, open_checkpoint
 from tts_train.run.difference import DEFAULT_IDENTITY, Change, differences, refuse_identity_changes
@@ -36,6 +37,8 @@ _DEAD_WORKER = "DataLoader worker"
 """How torch begins to say that a process of a loader is gone."""
 
 logger = logging.getLogger(__name__)
+
+without_cudnn_attention()
 
 
 class RunSession:

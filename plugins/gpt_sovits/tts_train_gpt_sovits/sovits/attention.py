@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tts_train.environment import without_cudnn_attention
 from tts_train_gpt_sovits.sovits.layers import ChannelNorm
+
+without_cudnn_attention()
 
 
 class RelativeAttention(nn.Module):

@@ -1,0 +1,41 @@
+"""What torch is told before it is imported, and which attention kernels it may choose.
+
+The command line and ``import tts_train`` set the variables; importing what computes (``tts_train.nn``,
+``tts_train.session``) switches cuDNN's attention off. Nothing here imports torch unless it is asked to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+
+ALLOCATOR_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+"""Where a user may have given settings of the CUDA allocator; torch 2.11 reads the first of them that is set."""
+
+EXPANDABLE = "expandable_segments:True"
+"""Batches differ in length, so blocks of memory would otherwise be left that fit no later batch."""
+
+_DEFAULTS = {
+    # cuBLAS gives equal bits from run to run only with a workspace of a fixed size; this one is its size on Hopper.
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    # Read at torch's first attention on a card: without it cuDNN's comes first on compute capability 9.0 and 10.0.
+    "TORCH_CUDNN_SDPA_DEPRIORITIZED": "1",
+}
+
+
+def set_variables(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Set the variables that torch and cuBLAS read when CUDA is first used; what the user has set stays."""
+    if not any(name in environment for name in ALLOCATOR_VARIABLES):
+        environment["PYTORCH_ALLOC_CONF"] = EXPANDABLE
+    for name, value in _DEFAULTS.items():
+        environment.setdefault(name, value)
+
+
+def without_cudnn_attention() -> None:
+    """Keep ``scaled_dot_product_attention`` from choosing cuDNN, which builds a graph for every new shape.
+
+    Lengths here are new in nearly every batch and at every token that is spoken, and a graph takes 20 to 40 ms.
+    """
+    import torch
+
+    torch.backends.cuda.enable_cudnn_sdp(False)
