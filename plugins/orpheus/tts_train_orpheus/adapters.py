@@ -170,6 +170,26 @@ def _inject(lm: LlamaForCausalLM, lora: LoraOptions) -> None:
             # Adapters stay in float32 over a half-precision base, whose rounding would swallow small steps.
             parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
             parameter.requires_grad_(True)
+    if not lora.dropout:  # with it, the values that are left would be scaled before rounding or after
+        _cast_inputs_once(lm)
+
+
+def _cast_inputs_once(lm: LlamaForCausalLM) -> None:
+    """Leave an adapter's input to autocast where that is on, instead of to float32 and back.
+
+    PEFT casts the input to the type of the adapter's weights, which is float32, and autocast casts the copy to half
+    precision again: two passes over memory for the numbers that were there before.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    for module in lm.modules():
+        if isinstance(module, LoraLayer):
+            module._cast_input_dtype = _cast_without_autocast
+
+
+def _cast_without_autocast(states: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Take the place of a PEFT layer's ``_cast_input_dtype``."""
+    return states if states is None or torch.is_autocast_enabled(states.device.type) else states.to(dtype)
 
 
 def _quantise(lm: LlamaForCausalLM, method: Method, device: torch.device) -> None:
@@ -239,6 +259,7 @@ def _checked(linear: nn.Module) -> nn.Module:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    """Draw on the CPU from ``seed``, whatever device is the default, so that every machine makes the same adapters."""
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed a card's generator too, for good
         yield
