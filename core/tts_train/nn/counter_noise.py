@@ -29,11 +29,11 @@ def counter_bits(seed: int | Tensor, step: int | Tensor, ids: Tensor) -> Tensor:
         ids: Integers; which one of a draw.
     """
     ids = ids.to(torch.int32)
-    seeds, steps = torch.broadcast_tensors(_as_tensor(seed, ids), _as_tensor(step, ids))
+    seeds, steps = _as_tensor(seed, ids), _as_tensor(step, ids)
     low, high, step32 = _wrapped(seeds), _wrapped(seeds >> 32), _wrapped(steps)
     # Two keys of a stream, since two streams that differ in one 32-bit word only would hold the same bits reordered.
     keys = _mixed_(torch.stack([low ^ _signed(key) for key in _KEYS]))
-    first, second = _mixed_(_mixed_(keys ^ high) ^ step32)
+    first, second = (_mixed_(key ^ step32) for key in _mixed_(keys ^ high))
     return _mixed_(_mixed_(ids ^ first) ^ second)
 
 
