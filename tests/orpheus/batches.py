@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tts_train_orpheus import layout
+from tts_train_orpheus.batch import kept_targets
 
 LENGTHS = (33, 12, 47)
 
@@ -34,12 +35,15 @@ def next_ids(ids: Tensor) -> Tensor:
 
 def packed(documents: list[Tensor]) -> dict[str, Any]:
     lengths = torch.tensor([len(document) for document in documents])
+    targets = torch.cat([next_ids(document) for document in documents])[None]
     return {
+        **kept_targets(targets),
         "input_ids": torch.cat(documents)[None],
-        "targets": torch.cat([next_ids(document) for document in documents])[None],
+        "targets": targets,
         "position_ids": torch.cat([torch.arange(len(document)) for document in documents])[None],
         "cu_seqlens": torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]).int(),
         "max_seqlen": int(lengths.max()),
+        "lengths": lengths.tolist(),
         "audio_seconds": 2.5,
         "ids": [f"u{i}" for i in range(len(documents))],
     }
@@ -51,12 +55,15 @@ def padded(documents: list[Tensor]) -> dict[str, Any]:
     def stack(tensors, value):
         return torch.stack([torch.nn.functional.pad(t, (0, width - len(t)), value=value) for t in tensors])
 
+    targets = stack([next_ids(document) for document in documents], -100)
     return {
+        **kept_targets(targets),
         "input_ids": stack(documents, layout.PAD),
-        "targets": stack([next_ids(document) for document in documents], -100),
+        "targets": targets,
         "position_ids": torch.arange(width).expand(len(documents), -1),
         "cu_seqlens": None,
         "max_seqlen": width,
+        "lengths": [len(document) for document in documents],
         "audio_seconds": 2.5,
         "ids": [f"u{i}" for i in range(len(documents))],
     }

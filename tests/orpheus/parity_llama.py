@@ -17,6 +17,7 @@ from tests.figures import Figure, unknown
 from tts_train.optim import OptimizerOptions, build_optimizer
 from tts_train_orpheus.adapters import LoraOptions, apply_method, merge, trainable_parameters
 from tts_train_orpheus.base import empty_network
+from tts_train_orpheus.batch import kept_targets
 from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
 
 LOSS = 1e-5
@@ -86,7 +87,7 @@ class _Reference:
             [list(chain(*map(_next, chosen)))],
             [[i for sequence in chosen for i in range(len(sequence))]],
             torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]).int(),
-            int(lengths.max()),
+            lengths=lengths.tolist(),
         )
 
     def padded(self, ignore_before: float = 0.0) -> dict[str, Any]:
@@ -101,6 +102,7 @@ class _Reference:
             [sequence + [0] * n for sequence, n in zip(self.sequences, fill, strict=True)],
             [_next(row) + [_IGNORE] * n for row, n in zip(labels, fill, strict=True)],
             [list(range(width)) for _ in self.sequences],
+            lengths=[len(sequence) for sequence in self.sequences],
         )
 
     def chained(self) -> dict[str, Any]:
@@ -113,11 +115,13 @@ def _batch(
     targets: list[list[int]],
     positions: list[list[int]],
     cu_seqlens: Tensor | None = None,
-    longest: int = 0,
+    *,
+    lengths: list[int],
 ) -> dict[str, Any]:
     tensors = {"input_ids": ids, "targets": targets, "position_ids": positions}
     batch: dict[str, Any] = {name: torch.tensor(rows) for name, rows in tensors.items()}
-    return batch | {"cu_seqlens": cu_seqlens, "max_seqlen": longest or len(ids[0]), "audio_seconds": 0.0, "ids": []}
+    documents = {"cu_seqlens": cu_seqlens, "max_seqlen": max(lengths), "lengths": lengths}
+    return {**batch, **documents, **kept_targets(batch["targets"]), "audio_seconds": 0.0, "ids": []}
 
 
 def _next(sequence: list[int]) -> list[int]:

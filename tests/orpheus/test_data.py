@@ -106,6 +106,21 @@ def test_padded_and_packed_ask_for_the_same_targets():
     assert int((padded["input_ids"] != layout.PAD).sum()) == packed["input_ids"].numel()
     assert packed["audio_seconds"] == padded["audio_seconds"] == 4.0
     assert packed["ids"] == ["d0", "d1", "d2", "d3"]
+    assert packed["lengths"] == padded["lengths"] == [len(document) for document in documents]
+
+
+def test_batches_know_where_their_targets_are():
+    documents = [Document(f"d{n}", utterance(n, n + 2).input_ids, learn_from=n) for n in range(4)]
+    for batch in (pack_documents(documents), pad_documents(documents)):
+        targets = batch["targets"].flatten()
+        assert batch["kept"].tolist() == (targets != -100).nonzero().flatten().tolist()
+        assert sum(batch["place_sizes"]) == len(batch["kept"]) == len(batch["by_place"])
+        for place, tokens in enumerate(torch.split(batch["by_place"], batch["place_sizes"])):
+            assert tokens.tolist() == sorted(tokens.tolist())
+            assert {layout.place_of(int(target)) for target in targets[batch["kept"][tokens]]} <= {place}
+        assert batch["place_sizes"][0] == sum(
+            layout.slot_of(t) == 0 or t == layout.END_OF_SPEECH for t in targets.tolist()
+        )
 
 
 def test_padded_batches_stay_within_size_and_budget(speech):

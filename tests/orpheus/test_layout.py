@@ -133,3 +133,17 @@ def test_a_frame_that_begins_early_is_kept():
 
 def test_nothing_generated_is_no_frames():
     assert read_generated([]).frames == 0
+
+
+def test_places_tell_apart_what_may_stand_where():
+    ids = np.arange(layout.CUSTOM_BASE - 5, layout.VOCAB_SIZE)
+    places = layout.place_of(ids)
+    slots = slot_of(ids)
+    assert (places[slots >= 0] == slots[slots >= 0]).all()
+    assert layout.place_of(layout.END_OF_SPEECH) == 0
+    controls = [int(i) for i in ids[places == layout.CONTROL_PLACE]]
+    assert controls == [i for i in range(layout.CUSTOM_BASE, layout.AUDIO_BASE) if i != layout.END_OF_SPEECH]
+    assert (places[ids < layout.CUSTOM_BASE] == layout.OTHER_PLACE).all()
+    assert layout.place_of(layout.AUDIO_MARK) == layout.OTHER_PLACE
+    assert torch.equal(layout.place_of(torch.from_numpy(ids)), torch.from_numpy(places))
+    assert [layout.place_of(int(i)) for i in ids[:50]] == places[:50].tolist()

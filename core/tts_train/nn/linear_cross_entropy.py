@@ -8,7 +8,7 @@ Wijmans et al. 2024 (arXiv 2411.09009) and Hsu et al. 2024 (arXiv 2410.10989), h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ class RowGroup:
     """Tokens whose softmax runs over some rows of the output matrix only."""
 
     tokens: Tensor
-    """Boolean mask over the tokens (N,). A token may be in one group at most; those in none see every row."""
+    """Indices (m,) into the tokens that carry a loss, int64, ascending."""
     rows: tuple[tuple[int, int], ...]
     """Half-open row ranges, ascending and disjoint. The targets of the group's tokens must lie in them."""
 
@@ -59,6 +59,7 @@ def linear_cross_entropy(
     weight: Tensor,
     targets: Tensor,
     *,
+    kept: Tensor | None = None,
     chunk_tokens: int = 1024,
     row_groups: Sequence[RowGroup] = (),
 ) -> HeadOutput:
@@ -72,14 +73,20 @@ def linear_cross_entropy(
         hidden: Hidden states (N, H).
         weight: Output matrix (V, H), tied to the embedding or not.
         targets: Target ids (N,), ``IGNORE`` where there is no loss.
+        kept: Indices (M,) of the targets that are not ``IGNORE``, int64, ascending. Who knows them on the CPU already
+            gives them, so that no step waits for the device to count; None looks for them.
         chunk_tokens: Tokens whose logits exist at a time.
-        row_groups: Tokens with a restricted softmax; the ids of targets and predictions stay those of all rows.
+        row_groups: Tokens with a restricted softmax; the ids of targets and predictions stay those of all rows. Where
+            there are groups, each kept token is in exactly one, if need be in one of all rows.
+
+    Raises:
+        ValueError: if the groups hold more or fewer tokens than are kept.
     """
-    kept = (targets != IGNORE).nonzero().squeeze(1)
+    kept = (targets != IGNORE).nonzero().squeeze(1) if kept is None else kept
     targets = targets.index_select(0, kept)
-    plan = _plan(kept, row_groups, weight.shape[0])
+    plan = _plan(kept.numel(), row_groups, weight.shape[0])
     loss_sum, losses, predictions = _FusedHead.apply(  # type: ignore[no-untyped-call]
-        hidden.index_select(0, kept), weight, targets, chunk_tokens, plan, torch.is_grad_enabled()
+        hidden, weight, targets, kept, chunk_tokens, plan, torch.is_grad_enabled()
     )
     return HeadOutput(loss_sum=loss_sum, targets=targets, losses=losses, predictions=predictions)
 
@@ -87,15 +94,14 @@ def linear_cross_entropy(
 _Plan = list[tuple["Tensor | None", tuple[tuple[int, int], ...]]]
 
 
-def _plan(kept: Tensor, row_groups: Sequence[RowGroup], vocabulary: int) -> _Plan:
-    """Cut the kept tokens into (their indices, their row ranges); None stands for all tokens."""
-    everything = ((0, vocabulary),)
+def _plan(kept: int, row_groups: Sequence[RowGroup], vocabulary: int) -> _Plan:
+    """Return (the kept tokens' indices, their row ranges) of each group with tokens; None stands for all tokens."""
     if not row_groups:
-        return [(None, everything)]
-    masks = [group.tokens.index_select(0, kept) for group in row_groups]
-    rest = ~torch.stack(masks).any(dim=0)
-    parts = [(mask.nonzero().squeeze(1), group.rows) for mask, group in zip(masks, row_groups, strict=True)]
-    return [(index, rows) for index, rows in [*parts, (rest.nonzero().squeeze(1), everything)] if index.numel()]
+        return [(None, ((0, vocabulary),))]
+    grouped = sum(group.tokens.numel() for group in row_groups)
+    if grouped != kept:
+        raise ValueError(f"The row groups hold {grouped} tokens and {kept} carry a loss; each must be in one group.")
+    return [(group.tokens, group.rows) for group in row_groups if group.tokens.numel()]
 
 
 class _FusedHead(torch.autograd.Function):
@@ -105,6 +111,7 @@ class _FusedHead(torch.autograd.Function):
         hidden: Tensor,
         weight: Tensor,
         targets: Tensor,
+        kept: Tensor,
         chunk_tokens: int,
         plan: _Plan,
         grad_enabled: bool,
@@ -115,21 +122,20 @@ class _FusedHead(torch.autograd.Function):
         needs_hidden, needs_weight = (grad_enabled and needed for needed in ctx.needs_input_grad[:2])
         losses = torch.empty(targets.shape, dtype=wide, device=hidden.device)
         predictions = torch.empty_like(targets)
-        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+        grad_hidden = torch.zeros_like(hidden) if needs_hidden else None
         grad_weight = torch.zeros_like(weight) if needs_weight else None
         with torch.autocast(hidden.device.type, enabled=False):
             matrix = weight.detach().to(compute)
             buffers = _Buffers(_largest_chunk(plan, targets.numel(), chunk_tokens), matrix, wide)
             for index, rows in plan:
                 part = _Part(matrix, rows, grad_weight, buffers)
-                whole = torch.arange(targets.numel(), device=targets.device) if index is None else index
-                for chunk in torch.split(whole, chunk_tokens):
-                    states = hidden.detach()[chunk].to(compute)
+                for chunk in _chunks(targets.numel() if index is None else index, chunk_tokens):
+                    states = hidden.detach()[kept[chunk]].to(compute)
                     losses[chunk], predictions[chunk], gradient = part.step(
                         states, targets[chunk], need_hidden=needs_hidden
                     )
                     if grad_hidden is not None and gradient is not None:
-                        grad_hidden[chunk] = gradient.to(hidden.dtype)
+                        grad_hidden[kept[chunk]] = gradient.to(hidden.dtype)
                 part.close()
         ctx.gradients = (grad_hidden, grad_weight)
         ctx.mark_non_differentiable(losses, predictions)
@@ -150,7 +156,15 @@ class _FusedHead(torch.autograd.Function):
             grad_hidden.mul_(grad_loss)
         if grad_weight is not None:
             grad_weight.mul_(grad_loss)
-        return grad_hidden, grad_weight, None, None, None, None
+        return grad_hidden, grad_weight, None, None, None, None, None
+
+
+def _chunks(tokens: Tensor | int, size: int) -> Iterator[Tensor | slice]:
+    """Cut indices, or a number of tokens, into pieces of ``size``."""
+    if isinstance(tokens, int):
+        yield from (slice(start, min(start + size, tokens)) for start in range(0, tokens, size))
+    else:
+        yield from torch.split(tokens, size)
 
 
 class _Part:

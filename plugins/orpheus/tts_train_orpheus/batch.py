@@ -11,13 +11,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tts_train_orpheus.layout import PAD
+from tts_train_orpheus.layout import PAD, PLACES, place_of
 
 NO_TARGET = -100
 """What cross-entropy leaves out."""
 
 
-class TokenBatch(TypedDict):
+class KeptTargets(TypedDict):
+    """Where a batch's targets are; found on the CPU, so that no step waits for a GPU to count them."""
+
+    kept: Tensor
+    """(M,) int64, indices of the targets that are not -100 among the flattened ones, ascending."""
+    by_place: Tensor
+    """(M,) int64, indices into ``kept``: first those whose target is of place 0, then of place 1 and so on, each
+    ascending. ``layout.place_of`` has the places."""
+    place_sizes: list[int]
+    """How many targets each place has."""
+
+
+class TokenBatch(KeptTargets):
     """What the network takes; B rows of T positions, D documents."""
 
     input_ids: Tensor
@@ -30,6 +42,8 @@ class TokenBatch(TypedDict):
     """(D + 1,) int32, where documents begin and the last one ends, if packed; None if padded."""
     max_seqlen: int
     """Length of the longest document."""
+    lengths: list[int]
+    """Length of each document, without padding."""
     audio_seconds: float
     """Sound in the batch."""
     ids: list[str]
@@ -62,12 +76,14 @@ class Document:
 def pack_documents(documents: Sequence[Document]) -> TokenBatch:
     """Put documents one behind the other, with nothing between and nothing after."""
     sizes = [len(document) for document in documents]
+    targets = _joined([document.targets for document in documents])
     return TokenBatch(
         input_ids=_joined([document.input_ids for document in documents]),
         position_ids=_joined([np.arange(size) for size in sizes]),
-        targets=_joined([document.targets for document in documents]),
+        targets=targets,
         cu_seqlens=torch.tensor([0, *np.cumsum(sizes).tolist()], dtype=torch.int32),
         max_seqlen=max(sizes),
+        **kept_targets(targets),
         **_about(documents),
     )
 
@@ -78,23 +94,39 @@ def pad_documents(documents: Sequence[Document]) -> TokenBatch:
     No mask comes with it: under a causal mask no real position sees the padding after it.
     """
     longest = max(len(document) for document in documents)
+    targets = _stacked([document.targets for document in documents], longest, NO_TARGET)
     return TokenBatch(
         input_ids=_stacked([document.input_ids for document in documents], longest, PAD),
         position_ids=torch.arange(longest).expand(len(documents), longest).contiguous(),
-        targets=_stacked([document.targets for document in documents], longest, NO_TARGET),
+        targets=targets,
         cu_seqlens=None,
         max_seqlen=longest,
+        **kept_targets(targets),
         **_about(documents),
     )
 
 
+def kept_targets(targets: Tensor) -> KeptTargets:
+    """Find the targets (any shape, on the CPU) that are not -100, and sort them by their place in a frame."""
+    flat = targets.flatten()
+    kept = (flat != NO_TARGET).nonzero().squeeze(1)
+    places = place_of(flat[kept])
+    sizes = torch.bincount(places, minlength=PLACES).tolist()
+    return KeptTargets(kept=kept, by_place=torch.argsort(places, stable=True), place_sizes=sizes)
+
+
 class _About(TypedDict):
+    lengths: list[int]
     audio_seconds: float
     ids: list[str]
 
 
 def _about(documents: Sequence[Document]) -> _About:
-    return {"audio_seconds": sum(document.seconds for document in documents), "ids": [d.id for d in documents]}
+    return {
+        "lengths": [len(document) for document in documents],
+        "audio_seconds": sum(document.seconds for document in documents),
+        "ids": [document.id for document in documents],
+    }
 
 
 def _joined(arrays: Sequence[NDArray[np.int64]]) -> Tensor:

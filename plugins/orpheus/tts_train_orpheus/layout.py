@@ -57,6 +57,9 @@ LEVEL_RATES = (1, 2, 4)
 """Codes a frame in each level."""
 SLOT_LEVELS = (0, 1, 2, 2, 1, 2, 2)
 """The level that each slot of a frame belongs to."""
+CONTROL_PLACE, OTHER_PLACE = SLOTS, SLOTS + 1
+PLACES = SLOTS + 2
+"""Number of places that ``place_of`` tells apart."""
 
 SAMPLE_RATE = 24000
 FRAME_SAMPLES = 2048
@@ -122,6 +125,19 @@ def slot_of(token: Token) -> Token:
     """Return the slot (0 to 6) of an audio id and -1 for any other; takes an int, an array or a tensor."""
     inside = (token >= AUDIO_BASE) & (token < AUDIO_END)
     return inside * ((token - AUDIO_BASE) // CODEBOOK_SIZE + 1) - 1
+
+
+def place_of(token: Token) -> Token:
+    """Return where an id may stand: in a slot (0 to 6), at a CONTROL_PLACE or, all others, at an OTHER_PLACE.
+
+    The end of speech stands where a frame could begin, so its place is slot 0; the other added ids before the audio
+    are the control tokens. Takes an int, an array or a tensor.
+    """
+    slot = slot_of(token)
+    control = (token >= CUSTOM_BASE) & (token < AUDIO_BASE)
+    elsewhere = OTHER_PLACE - control * (OTHER_PLACE - CONTROL_PLACE)
+    place: Token = ((slot >= 0) * slot + (slot < 0) * elsewhere) * (token != END_OF_SPEECH)
+    return place
 
 
 def kind_of(token: Token) -> Token:

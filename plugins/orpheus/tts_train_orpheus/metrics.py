@@ -31,6 +31,7 @@ class TokenMetrics:
         self._correct, self._slots = _zeros(layout.SLOTS, device), _zeros(layout.SLOTS, device)
         self._impossible = _zeros(1, device)
         self._codes = _zeros(_LEVELS * layout.CODEBOOK_SIZE, device)
+        self._levels = torch.tensor(layout.SLOT_LEVELS, device=device)
 
     def update(self, head: HeadOutput) -> None:
         """Add a batch, without waiting for the device."""
@@ -45,7 +46,7 @@ class TokenMetrics:
         self._correct.index_add_(0, here, is_audio * (head.predictions == head.targets))
         may_end = (slot == 0) & (head.predictions == layout.END_OF_SPEECH)
         self._impossible += (is_audio * (predicted != slot) * ~may_end).sum()
-        self._codes.index_add_(0, *_code_use(head.predictions, predicted, is_audio * (predicted == slot)))
+        self._codes.index_add_(0, self._code_of(head.predictions, predicted), is_audio * (predicted == slot))
 
     def totals(self) -> Tensor:
         """Return all sums as one float64 vector, to be added up over processes."""
@@ -77,6 +78,11 @@ class TokenMetrics:
     def _parts(self) -> list[Tensor]:
         return [self._loss, self._count, self._correct, self._slots, self._impossible, self._codes]
 
+    def _code_of(self, predictions: Tensor, slot: Tensor) -> Tensor:
+        """Return an index of (level, code) for each prediction; for no code it is any."""
+        code = (predictions - layout.AUDIO_BASE) % layout.CODEBOOK_SIZE
+        return self._levels[slot.clamp(min=0)] * layout.CODEBOOK_SIZE + code
+
     def _use(self) -> dict[str, float]:
         figures = {}
         for level, seen in enumerate(self._codes.view(_LEVELS, -1)):
@@ -85,13 +91,6 @@ class TokenMetrics:
                 figures[f"code_use/{level}"] = (seen > 0).float().mean().item()
                 figures[f"code_perplexity/{level}"] = torch.special.entr(share).sum().exp().item()
         return figures
-
-
-def _code_use(predictions: Tensor, slot: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return an index of (level, code) for each prediction and ``weight``; an index of no code has weight 0."""
-    levels = torch.tensor(layout.SLOT_LEVELS, device=slot.device)[slot.clamp(min=0)]
-    code = (predictions - layout.AUDIO_BASE) % layout.CODEBOOK_SIZE
-    return levels * layout.CODEBOOK_SIZE + code, weight
 
 
 def _zeros(size: int, device: torch.device | str) -> Tensor:

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -87,13 +88,13 @@ class OrpheusNetwork(nn.Module):
     def forward(self, batch: TokenBatch) -> NetworkOutput:
         """Return the loss of a batch; the softmax is restricted only while training."""
         hidden = self.hidden_states(batch)
-        targets = batch["targets"].flatten()
         head = linear_cross_entropy(
             hidden.flatten(0, 1),
             self.lm.lm_head.weight,
-            targets,
+            batch["targets"].flatten(),
+            kept=batch["kept"],
             chunk_tokens=self.head.chunk_tokens,
-            row_groups=_row_groups(targets, self.head.softmax, self.config.vocab_size) if self.training else (),
+            row_groups=_row_groups(batch, self.head.softmax, self.config.vocab_size) if self.training else (),
         )
         return NetworkOutput(loss_sum=head.loss_sum, count=head.count, head=head)
 
@@ -130,19 +131,20 @@ class OrpheusNetwork(nn.Module):
         return self
 
 
-def _row_groups(targets: Tensor, softmax: str, vocabulary: int) -> Sequence[RowGroup]:
-    """Return the rows that audio positions see; the end of speech stands where a frame could begin, so it is one."""
-    slots = layout.slot_of(targets)
-    begins = targets == layout.END_OF_SPEECH
-    if softmax == "audio":
-        return [RowGroup(tokens=(slots >= 0) | begins, rows=((layout.CUSTOM_BASE, vocabulary),))]
+def _row_groups(batch: TokenBatch, softmax: str, vocabulary: int) -> Sequence[RowGroup]:
+    """Return which tokens see which rows; the batch knows on the CPU how many there are of each."""
+    if softmax == "full":
+        return ()
+    places = torch.split(batch["by_place"], batch["place_sizes"])
+    everything = ((0, vocabulary),)
     if softmax == "slot":
-        ranges = [_slot_rows(slot) for slot in range(layout.SLOTS)]
-        masks = [(slots == 0) | begins, *(slots == slot for slot in range(1, layout.SLOTS))]
-        ranges.append(((layout.CUSTOM_BASE, layout.AUDIO_BASE),))
-        masks.append((targets >= layout.CUSTOM_BASE) & (targets < layout.AUDIO_BASE) & ~begins)
-        return [RowGroup(tokens=mask, rows=rows) for mask, rows in zip(masks, ranges, strict=True)]
-    return ()
+        rows = [*map(_slot_rows, range(layout.SLOTS)), ((layout.CUSTOM_BASE, layout.AUDIO_BASE),), everything]
+        return [RowGroup(tokens=tokens, rows=seen) for tokens, seen in zip(places, rows, strict=True)]
+    audio, others = torch.cat(places[: layout.SLOTS]), torch.cat(places[layout.SLOTS :])
+    return [
+        RowGroup(tokens=audio.sort().values, rows=((layout.CUSTOM_BASE, vocabulary),)),
+        RowGroup(tokens=others.sort().values, rows=everything),
+    ]
 
 
 def _slot_rows(slot: int) -> tuple[tuple[int, int], ...]:

@@ -5,12 +5,22 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, linear
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.core.nn.largest import LargestTensor
 from tts_train.nn.linear_cross_entropy import RowGroup, linear_cross_entropy
 
 TOKENS, WIDTH, VOCABULARY = 50, 16, 97
 GROUPS = (((10, 40),), ((3, 4), (50, 90)))
+
+
+class NoCounting(TorchDispatchMode):
+    """Refuses what a GPU must finish before the host knows a size or a value."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = str(func)
+        assert not any(part in name for part in ("nonzero", "masked_select", "_local_scalar_dense", "unique")), name
+        return func(*args, **(kwargs or {}))
 
 
 def inputs(dtype=torch.float32, *, tokens=TOKENS, vocabulary=VOCABULARY, seed=0):
@@ -20,6 +30,14 @@ def inputs(dtype=torch.float32, *, tokens=TOKENS, vocabulary=VOCABULARY, seed=0)
     targets = torch.randint(0, vocabulary, (tokens,), generator=generator)
     targets[::3] = -100
     return hidden, weight, targets
+
+
+def row_groups(targets, masks, ranges, *, vocabulary=VOCABULARY):
+    """Groups of the kept tokens below each mask, and one of all rows for the others."""
+    kept = targets != -100
+    rest = ~torch.stack(masks).any(dim=0)
+    rows = [*ranges, ((0, vocabulary),)]
+    return [RowGroup(tokens=mask[kept].nonzero()[:, 0], rows=r) for mask, r in zip([*masks, rest], rows, strict=True)]
 
 
 def plain(hidden, weight, targets):
@@ -46,8 +64,8 @@ def test_equal_to_plain_cross_entropy(dtype, tolerance, chunk):
 
 def test_gradient_is_the_slope_of_the_loss():
     hidden, weight, targets = inputs(torch.float64, tokens=5, vocabulary=7)
-    groups = [RowGroup(tokens=torch.tensor([False, True, False, False, False]), rows=((0, 1), (2, 7)))]
     targets[1] = 5
+    groups = row_groups(targets, [torch.arange(5) == 1], [((0, 1), (2, 7))], vocabulary=7)
 
     def loss(h, w):
         return linear_cross_entropy(h, w, targets, chunk_tokens=2, row_groups=groups).loss_sum
@@ -138,7 +156,7 @@ def test_restricted_softmax_is_a_softmax_over_fewer_rows():
             outside[start:end] = False
         bias[mask[:, None] & outside] = -torch.inf
     expected = cross_entropy(linear(hidden, weight) + bias, targets, reduction="sum")
-    groups = [RowGroup(tokens=mask, rows=rows) for mask, rows in zip(masks, GROUPS, strict=True)]
+    groups = row_groups(targets, masks, GROUPS)
     output = linear_cross_entropy(hidden, weight, targets, chunk_tokens=4, row_groups=groups)
     torch.testing.assert_close(output.loss_sum, expected)
     grads = torch.autograd.grad(output.loss_sum, (hidden, weight))
@@ -172,3 +190,23 @@ def test_second_backward_is_refused():
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="already used"):
         loss.backward()
+
+
+def test_known_indices_are_not_looked_for():
+    hidden, weight, targets = inputs()
+    kept = (targets != -100).nonzero().squeeze(1)
+    groups = row_groups(targets, [torch.arange(TOKENS) % 5 == 1], [((0, VOCABULARY),)])
+    with NoCounting():
+        for given in ((), groups):
+            output = linear_cross_entropy(hidden, weight, targets, kept=kept, chunk_tokens=8, row_groups=given)
+            output.loss_sum.backward()
+    assert output.count == len(kept)
+    with pytest.raises(AssertionError, match="nonzero"), NoCounting():
+        linear_cross_entropy(hidden, weight, targets)
+
+
+def test_groups_that_leave_tokens_out_are_refused():
+    hidden, weight, targets = inputs()
+    few = RowGroup(tokens=torch.arange(3), rows=((0, VOCABULARY),))
+    with pytest.raises(ValueError, match="hold 3 tokens and 33 carry a loss"):
+        linear_cross_entropy(hidden, weight, targets, row_groups=[few])
