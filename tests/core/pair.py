@@ -25,7 +25,7 @@ def in_pair(module: str, folder: Path, calls: list[dict[str, Any]]) -> list[list
     root = Path(__file__).parents[2]
     shared = {
         **os.environ,
-        "PYTHONPATH": str(root),
+        "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         "OMP_NUM_THREADS": "1",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),

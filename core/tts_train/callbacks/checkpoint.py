@@ -111,9 +111,10 @@ class PeriodicCheckpoint(Checkpoint):
         """
         if mid_accumulation(trainer):
             return
-        stopping = self._stop is not None and self._stop.agreed(trainer)
         every, step = self.options.every_n_steps, trainer.global_step
-        if stopping or step // every > (self._saved or 0) // every or is_last_step(trainer):
+        due = step // every > (self._saved or 0) // every or is_last_step(trainer)
+        stopping = self._stop is not None and self._stop.agreed(trainer, done=step, anyway=due)
+        if stopping or due:
             self._save(trainer, Validation.DUE if validation_due(trainer) else Validation.NONE)
         if stopping and self._stop is not None:
             raise self._stop.interrupted(trainer, saved=True)
@@ -132,7 +133,7 @@ class PeriodicCheckpoint(Checkpoint):
         Raises:
             Interrupted: after saving, if the run was asked to stop.
         """
-        if self._stop is None or trainer.sanity_checking or not self._stop.agreed(trainer):
+        if self._stop is None or trainer.sanity_checking or not self._stop.agreed(trainer, done=batch_idx + 1):
             return
         if trainer.state.fn == "fit" and not mid_accumulation(trainer):
             self._save(trainer, Validation.DUE)

@@ -46,9 +46,11 @@ class ExactContinuation(Callback):
         self.seed = seed
         self._now: dict[str, Any] = {}
         self._before: dict[str, Any] | None = None
+        self._cudnn_before: bool | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the hyperparameters as configured, before a checkpoint's are put in their place."""
+        self._only_deterministic_convolutions()
         self._now = configured(trainer.optimizers, [config.scheduler for config in trainer.lr_scheduler_configs])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -83,9 +85,33 @@ class ExactContinuation(Callback):
         """Set the random state of this batch, the same in every validation."""
         seed_everything(seed_for(self.seed, "validation", dataloader_idx, batch_idx, trainer.global_rank))
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave cuDNN as it was."""
+        self._give_back_cudnn()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave cuDNN as it was."""
+        self._give_back_cudnn()
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End the epoch as one that was never interrupted."""
         count_restart_as_done(trainer)
+
+    def _only_deterministic_convolutions(self) -> None:
+        """Let cuDNN choose among kernels that give the same bits each time, unless it is told to try which is fastest.
+
+        What is tried differs from process to process, and torch ignores the switch then.
+        """
+        if torch.backends.cudnn.benchmark:
+            logger.info("--trainer.benchmark true: a continued run on a card may differ in its last digits.")
+            return
+        if self._cudnn_before is None:
+            self._cudnn_before = torch.backends.cudnn.deterministic
+        torch.backends.cudnn.deterministic = True
+
+    def _give_back_cudnn(self) -> None:
+        if self._cudnn_before is not None:
+            torch.backends.cudnn.deterministic, self._cudnn_before = self._cudnn_before, None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the hyperparameters as configured for this process."""

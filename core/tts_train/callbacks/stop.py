@@ -1,4 +1,4 @@
-"""Stopping well: a signal makes the run save itself within the step."""
+"""Stopping well: a signal makes the run save itself within the step, or within ten where processes must agree."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tts_train.errors import Interrupted
+from tts_train.run.loops import leave_signals_to_us
+
+AGREE_EVERY = 10
+"""Optimiser steps, and batches of a validation, between which several processes ask each other whether to stop."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """What schedulers and people send to make a run stop."""
@@ -32,6 +36,7 @@ class GracefulStop(Callback):
         """Name of the signal that asked to stop."""
         self._count = 0
         self._training = False
+        self._done = 0
         self._owner = os.getpid()
         self._previous: dict[int, Any] = {}
 
@@ -48,11 +53,23 @@ class GracefulStop(Callback):
             signal.signal(number, handler)
         self._previous = {}
 
-    def agreed(self, trainer: Trainer) -> bool:
-        """Tell whether to stop; all ranks give the same answer, since a checkpoint needs all of them."""
+    def agreed(self, trainer: Trainer, *, done: int, anyway: bool = False) -> bool:
+        """Tell whether to stop; all ranks give the same answer, since a checkpoint needs all of them.
+
+        Several processes ask each other every ``AGREE_EVERY`` times only: the answer waits for all that each of them
+        has launched on its card.
+
+        Args:
+            trainer: the trainer.
+            done: optimiser steps, or batches of a validation; the same in all ranks.
+            anyway: ask now, because the ranks wait for each other here in any case.
+        """
         asked = self.requested is not None
         if trainer.world_size == 1:
             return asked
+        due, self._done = done // AGREE_EVERY != self._done // AGREE_EVERY, done
+        if not (due or anyway):
+            return False
         return bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
 
     def interrupted(self, trainer: Trainer, *, saved: bool) -> Interrupted:
@@ -67,6 +84,7 @@ class GracefulStop(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals back from Lightning; from now on there is something to save."""
         self._install()
+        leave_signals_to_us(trainer)
         self._training = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

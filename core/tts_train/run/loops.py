@@ -48,6 +48,11 @@ def validation_due(trainer: Trainer) -> bool:
     return fetcher is not None and bool(trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher))
 
 
+def logs_now(trainer: Trainer) -> bool:
+    """Tell, during a batch and in ``on_train_batch_end``, whether Lightning reads and logs the figures of its step."""
+    return bool(trainer._logger_connector.should_update_logs)
+
+
 def is_last_step(trainer: Trainer) -> bool:
     """Tell, in ``on_train_batch_end``, whether the limits of the run end it after this step."""
     loop = trainer.fit_loop
@@ -71,6 +76,15 @@ def count_restart_as_done(trainer: Trainer) -> None:
     Lightning leaves that step out, because it does not restore metrics; the checkpoint callback does.
     """
     trainer.fit_loop._restarting = False
+
+
+def leave_signals_to_us(trainer: Trainer) -> None:
+    """Keep Lightning from asking all processes before each batch whether its own handler has seen SIGTERM.
+
+    That handler is replaced, and a card would be waited for at each answer.
+    """
+    loop: Any = trainer.fit_loop.epoch_loop
+    loop._broadcast_sigterm_tensor = lambda: None
 
 
 def describe_boundary(checkpoint: dict[str, Any], trainer: Trainer, validation: Validation, *, ended: bool) -> None:

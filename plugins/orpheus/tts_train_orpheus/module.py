@@ -155,7 +155,7 @@ class OrpheusModule(LightningModule):
         """Return the mean loss of a token over all processes' batches together."""
         output = self._forward(batch)
         total, count = self._over_processes(output)
-        self.log("train/loss", total / count, prog_bar=True, batch_size=1)
+        self.log("train/loss", total / count, batch_size=1)
         if self._logs_now():
             metrics = TokenMetrics(output.head.targets.device)
             metrics.update(output.head)
@@ -244,7 +244,7 @@ class OrpheusModule(LightningModule):
     def _over_processes(self, output: NetworkOutput) -> tuple[Tensor, Tensor]:
         """Return the sum of the losses and the number of tokens (at least 1) over all processes."""
         wide = wide_type(output.loss_sum.device)
-        sums = torch.stack([output.loss_sum.detach().to(wide), output.loss_sum.new_tensor(output.count).to(wide)])
+        sums = torch.stack([output.loss_sum.detach().to(wide), output.loss_sum.new_full((), output.count, dtype=wide)])
         sums = self.trainer.strategy.reduce(sums, reduce_op="sum") if self.trainer.world_size > 1 else sums
         return sums[0].float(), sums[1].clamp(min=1).float()
 

@@ -176,3 +176,27 @@ def test_stopping_in_a_validation_runs_it_again(step, tmp_path):
         kept = [validated for validated in parts.validated if validated[0] < step]
         assert kept + again.validated == straight.validated
         assert digest(last_of(tmp_path / "parts")) == digest(last_of(tmp_path / "straight"))
+
+
+class Cudnn(Callback):
+    def on_train_batch_start(self, trainer, *_):
+        self.seen = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
+
+
+def test_convolutions_of_a_card_are_deterministic_while_it_trains(tmp_path):
+    assert not torch.backends.cudnn.deterministic
+    seen = Cudnn()
+    run(tmp_path, extra=[seen], max_steps=1)
+    assert seen.seen == (True, False)
+    assert not torch.backends.cudnn.deterministic
+
+
+def test_whoever_wants_the_fastest_convolutions_gets_them(tmp_path, caplog):
+    seen = Cudnn()
+    try:
+        with caplog.at_level("INFO", "tts_train"):
+            run(tmp_path, extra=[seen], max_steps=1, benchmark=True)
+    finally:
+        torch.backends.cudnn.benchmark = False
+    assert seen.seen == (False, True)
+    assert "--trainer.benchmark true" in caplog.text

@@ -1,0 +1,43 @@
+"""Two processes agree on the step at which they stop, and ask each other only now and then."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.core.pair import in_pair
+from tts_train.callbacks.stop import AGREE_EVERY
+from tts_train.run.directory import RunDirectory
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("stop")
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    calls = [
+        {"run_dir": "second", "rank": 1, "step": 3, "every": 1000},
+        {"run_dir": "saving", "rank": 1, "step": 3, "every": 5},
+        {"run_dir": "never", "rank": 1, "step": 99, "every": 1000},
+    ]
+    return in_pair("tests.core.stop_cases", folder, calls)
+
+
+def test_all_stop_at_the_same_step_within_ten(found, folder):
+    for rank, words in enumerate(("another rank", "SIGTERM")):
+        assert found[rank][0]["ended"].startswith(f"Stopped by {words}; saved at step {AGREE_EVERY}.")
+    assert RunDirectory(folder / "second").steps() == [AGREE_EVERY]
+
+
+def test_a_save_asks_as_well(found, folder):
+    assert "saved at step 5." in found[0][1]["ended"]
+    assert RunDirectory(folder / "saving").steps() == [5]
+
+
+def test_they_ask_every_ten_steps_and_at_the_last(found):
+    for rank in found:
+        assert rank[2]["ended"] == "finished"
+        assert rank[2]["asked_at"] == [10, 20, 24]

@@ -1,0 +1,236 @@
+"""A whole training step, through the callbacks of ``fit``, reads nothing on the host unless it logs."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from tests.gpt_sovits.gpt_sets import write_set as write_phonemes
+from tests.gpt_sovits.sovits_rows import write_rows
+from tests.host_reads import HostReads, Read
+from tests.orpheus.test_data import write_set as write_tokens
+from tts_train.callbacks.progress import ProgressLines
+from tts_train.cli import main, train
+
+LOG_EVERY = 3
+COMMON = [
+    "--trainer.accelerator", "cpu", "--trainer.max_steps", "6", "--trainer.log_every_n_steps", str(LOG_EVERY),
+    "--trainer.limit_val_batches", "0", "--listen.sentences", "0", "--checkpoint.monitor", "null",
+]  # fmt: skip
+
+
+class Watch(Callback):
+    """Counts from the first batch to the last, and knows which of them log."""
+
+    def __init__(self) -> None:
+        self.reads = HostReads()
+        self.batches = 0
+        self.excused: set[int] = set()
+        self._on = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.reads.mark([*pl_module.parameters(), *pl_module.buffers()])
+        self.reads.__enter__()
+        self._on = True
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        self.reads.step = self.batches
+        self.reads.mark(batch)
+        if self.batches == 0 or trainer._logger_connector.should_update_logs:
+            self.excused.add(self.batches)  # the first one makes tables and states
+        self.batches += 1
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.reads.step = -1
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._leave()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._leave()
+
+    def waits(self) -> list[Read]:
+        return [read for read in self.reads.reads if read.step >= 0 and read.step not in self.excused]
+
+    def _leave(self) -> None:
+        if self._on:
+            self._on = False
+            self.reads.__exit__(None, None, None)
+
+
+def watched(words: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Watch:
+    watch, make = Watch(), train._trainer
+
+    def with_watch(parser, chosen, run, callbacks, **options):
+        return make(parser, chosen, run, [watch, *callbacks], **options)
+
+    monkeypatch.setattr(train, "_trainer", with_watch)
+    if not getattr(train.progress_bar, "chosen", False):
+        monkeypatch.setattr(train, "progress_bar", lambda: ProgressLines(every_s=0.0))
+    assert main(["fit", *COMMON, *words, "--run_dir", str(folder / "run")]) == 0
+    assert watch.batches - len(watch.excused) >= 3
+    return watch
+
+
+def nothing_is_read(words: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = watched(words, folder, monkeypatch).waits()
+    sites = {f"{read.what} at {read.site}": read for read in waits}
+    assert not waits, f"{len(waits)} waits at {len(sites)} places:\n" + "\n".join(map(str, sites.values()))
+
+
+def cases(settings: dict[str, str], *, quick: str) -> list[object]:
+    """Return the cases by name; all but one are for the slow tier."""
+    marks = {name: [] if name == quick else [pytest.mark.slow] for name in settings}
+    return [pytest.param(name, marks=[*marks[name], *PENDING]) for name in settings]
+
+
+# guard.py, the attention's lengths, the head's targets and the masks of transformers are being mended.
+PENDING = [pytest.mark.xfail(reason="guard.py, packed_attention.py, linear_cross_entropy.py, masking_utils.py")]
+
+ORPHEUS = {
+    "full": "",
+    "full adamw8bit": "--model.optimizer.name adamw8bit",
+    "full lion8bit": "--model.optimizer.name lion8bit",
+    "full adafactor": "--model.optimizer.name adafactor",
+    "full in backward": "--model.optimizer.in_backward true --trainer.gradient_clip_val null --trainer.precision "
+    "bf16-true --model.optimizer.rounding stochastic",
+    "full offload": "--model.optimizer.offload true --trainer.gradient_clip_val null",
+    "full recomputed": "--model.gradient_checkpointing true --model.head.chunk_tokens 64 "
+    "--trainer.precision bf16-mixed",
+    "lora": "--model.method lora --trainer.precision bf16-mixed",
+    "qlora": "--model.method qlora --trainer.precision bf16-true",
+    "slot": "--model.head.softmax slot",
+    "padded": "--data.packing false",
+}
+
+
+@pytest.mark.parametrize("case", cases(ORPHEUS, quick="full"))
+def test_orpheus(case, tmp_path, monkeypatch):
+    data = write_tokens(tmp_path / "set", [3 + n % 8 for n in range(24)])
+    words = ["--backend", "orpheus", "--model.init_from", "tiny", "--data.path", data, "--data.max_tokens", "256"]
+    nothing_is_read([*words, *ORPHEUS[case].split()], tmp_path, monkeypatch)
+
+
+TEXT = {
+    "gpt": "--stage gpt",
+    "gpt lora": "--stage gpt --model.method lora",
+    "gpt adamw8bit": "--stage gpt --model.optimizer_kind standard --model.optimizer.name adamw8bit",
+    "gpt adafactor": "--stage gpt --model.optimizer_kind standard --model.optimizer.name adafactor",
+    "dpo": "--stage dpo",
+}
+
+
+@pytest.mark.parametrize("case", cases(TEXT, quick="gpt"))
+def test_text_stages(case, tmp_path, monkeypatch):
+    data = ["--data.path", write_phonemes(tmp_path / "gpt.parquet", 24), "--data.max_tokens", "300"]
+    words = ["--backend", "gpt_sovits", *TEXT[case].split(), *data, "--trainer.accumulate_grad_batches", "2"]
+    nothing_is_read(words, tmp_path, monkeypatch)
+
+
+SOUND = {
+    "sovits v2": "--stage sovits --model.version v2 --trainer.max_steps 12",  # two optimisers step in a batch
+    "cfm v3": "--stage cfm --model.version v3",
+}
+
+
+@pytest.mark.parametrize("case", cases(SOUND, quick="sovits v2"))
+def test_sound_stages(case, tmp_path, monkeypatch):
+    data = ["--data.path", write_rows(tmp_path / "rows", count=5), "--data.batch_size", "2"]
+    nothing_is_read(["--backend", "gpt_sovits", *SOUND[case].split(), *data], tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@PENDING[0]
+def test_a_drawn_bar_reads_nothing(tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    from tts_train.callbacks.progress import progress_bar
+
+    monkeypatch.setattr("sys.stderr", Terminal())
+    bar = progress_bar()
+    assert type(bar) is not ProgressLines
+    chosen = lambda: bar  # noqa: E731
+    chosen.chosen = True
+    monkeypatch.setattr(train, "progress_bar", chosen)
+    test_orpheus("full", tmp_path, monkeypatch)
+
+
+def counted(work) -> list[str]:
+    """Run ``work`` on a marked tensor and return what was counted."""
+    reads, tensor = HostReads(), torch.arange(4.0)
+    with reads:
+        reads.mark(tensor)
+        work(tensor)
+    return [read.what for read in reads.reads]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda t: t.sum().item(),
+        lambda t: bool((t > 1).any()),
+        lambda t: (t * 2).tolist(),
+        lambda t: t.cpu(),
+        lambda t: (t + 1).to("cpu"),
+        lambda t: t.detach().numpy(),
+        lambda t: t.nonzero(),
+        lambda t: t[t > 1],
+        lambda t: t.unique(),
+        lambda t: torch.where(t > 1),
+        lambda t: t.masked_select(t > 1),
+        lambda t: torch.ones(4).repeat_interleave(t.long()),
+        lambda t: f"{t.sum():.2f}",
+        lambda t: t.new_tensor([1.0]),
+        lambda t: torch.tensor(1.0, device=t.device),
+        lambda t: torch.equal(t, t + 1),
+        lambda t: torch.empty(4).copy_(t, non_blocking=True).tolist(),
+    ],
+)
+def test_what_waits_is_counted(read):
+    assert len(counted(read)) == 1
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda t: torch.ones(3).sum().item(),
+        lambda t: t.where(t > 1, 0),
+        lambda t: t.masked_fill_(t > 1, 0.0),
+        lambda t: t.to(torch.bfloat16).to(t.device),
+        lambda t: torch.ones(4).repeat_interleave(t.long(), output_size=6),
+        lambda t: t.index_select(0, torch.tensor([1, 2])),
+        lambda t: t.new_zeros(3) + 1.0,
+        lambda t: t[1:3],
+    ],
+)
+def test_what_does_not_wait_is_not(read):
+    assert counted(read) == []
+
+
+def test_a_copy_without_blocking_may_be_read_a_batch_later():
+    reads, tensor = HostReads(), torch.arange(4.0)
+    with reads:
+        reads.mark(tensor)
+        reads.step = 1
+        copy = torch.empty(4)
+        copy.copy_(tensor, non_blocking=True)
+        same: Tensor = tensor.to("cpu", non_blocking=True)
+        reads.step = 2
+        assert copy.tolist() == same.tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert reads.reads == []
+
+
+def test_a_site_is_named():
+    reads = HostReads()
+    with reads:
+        weight = torch.ones(2)
+        reads.mark(weight)
+        float(weight.sum())
+    assert reads.reads[0].site.rpartition(":")[0].endswith("tests/test_host_reads.py")
