@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from tts_train.nn.kernels.left_out import left_out
 from tts_train.nn.target import planned_device
 
 SMALLEST_BYTES = 1 << 20
@@ -44,6 +45,7 @@ class OffloadedActivations(saved_tensors_hooks):
             return tensor
         self.moved_bytes += tensor.nbytes
         if planned_device() is not None:
+            left_out("host_copy::activations", [tensor.detach()], [])
             return _Planned(tensor.shape, tensor.dtype, tensor.device)
         # New memory also on the CPU: there it only costs time, but it is the same code that a card runs.
         host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
@@ -71,7 +73,9 @@ class _Planned:
     device: torch.device
 
     def back(self) -> Tensor:
-        return torch.empty(self.shape, dtype=self.dtype, device=self.device)
+        made = torch.empty(self.shape, dtype=self.dtype, device=self.device)
+        left_out("host_copy::activations", [], [made])
+        return made
 
 
 _Kept: TypeAlias = "Tensor | _Moved | _Planned"

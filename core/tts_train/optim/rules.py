@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from tts_train.errors import ConfigError
+from tts_train.nn.kernels.left_out import left_out
 from tts_train.nn.target import planned_device
 
 BLOCK = 256
@@ -99,6 +100,8 @@ class EightBitRule:
     ) -> None:
         """Step with bitsandbytes' kernels, which work in place and cannot run on the shapes of a plan."""
         if planned_device() is not None:
+            kept = [weight, *state.values()]
+            left_out(f"bitsandbytes::{'lion8bit' if self._lion else 'adamw8bit'}", [grad, *kept], kept)
             return
         beta1, beta2 = group["betas"]
         name, eps = ("lion", 0.0) if self._lion else ("adam", group["eps"])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from tts_train.errors import ConfigError
+from tts_train.nn.kernels.left_out import left_out
 from tts_train.nn.target import planned_device
 from tts_train.optim.rules import BLOCK, Rule
 
@@ -42,12 +43,16 @@ class Slot:
         """Return the states of elements ``start`` (a multiple of ``BLOCK``) to ``end``, on the parameter's device."""
         cuts = self._cut(start, end)
         if self._host and planned_device() is not None:
-            return {name: torch.empty(cut.shape, dtype=cut.dtype, device=self._device) for name, cut in cuts.items()}
+            made = {name: torch.empty(cut.shape, dtype=cut.dtype, device=self._device) for name, cut in cuts.items()}
+            left_out("host_copy::states", [], list(made.values()))
+            return made
         return {name: cut.to(self._device, non_blocking=True) for name, cut in cuts.items()}
 
     def put(self, start: int, end: int, states: Mapping[str, Tensor]) -> None:
         """Bring back what :meth:`take` gave."""
-        if self._host and planned_device() is None:
+        if self._host and planned_device() is not None:
+            left_out("host_copy::states", list(states.values()), [])
+        elif self._host:
             for name, cut in self._cut(start, end).items():
                 cut.copy_(states[name], non_blocking=True)
 

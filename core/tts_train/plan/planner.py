@@ -14,9 +14,10 @@ from torch.utils.checkpoint import CheckpointError
 
 from tts_train.data.module import PlannedDataModule
 from tts_train.errors import ConfigError, TTSTrainError
-from tts_train.plan.cards import CARDS, GIB, UTILISATION, Card
+from tts_train.plan.cards import CARDS, GIB, Card
 from tts_train.plan.quantised import QuantisedShape
 from tts_train.plan.ranks import Division
+from tts_train.plan.roofline import UNCERTAINTY, Estimate, estimate
 from tts_train.plan.search import LargestBatch
 from tts_train.plan.step import Step, run_steps
 from tts_train.plan.tracker import LASTING
@@ -50,8 +51,8 @@ class Plan:
     ranks: int
     batches: int | None
     """Batches of an epoch, all ranks together; None where the data are not there."""
-    single: bool
-    """Whether the products are float32."""
+    tokens: float
+    """Tokens of the recipe's own batch; where the stage counts none, its size."""
     notes: Sequence[str] = field(default=())
 
     @property
@@ -73,9 +74,12 @@ class Plan:
         """Return least and most hours of an epoch with ``ranks`` such cards; None where the data are not there."""
         if self.batches is None:
             return None
-        stated = card.single_flops if self.single else card.half_flops
-        hours = self.batches / self.ranks * self.step.batch_flops / stated / 3600
-        return hours / UTILISATION[1], hours / UTILISATION[0]
+        hours = self.batches / self.ranks / self.accumulate * self.on(card).seconds / 3600
+        return hours * (1 - UNCERTAINTY), hours * (1 + UNCERTAINTY)
+
+    def on(self, card: Card) -> Estimate:
+        """Return how long a step takes on a card, by roofline; what processes send each other is left out."""
+        return estimate(self.step.operations, card, batches=self.accumulate)
 
     def report(self) -> dict[str, Any]:
         """Return the plan in plain types, as ``tts-train plan --json`` prints it."""
@@ -161,7 +165,7 @@ def make_plan(
         accumulate=int(trainer.get("accumulate_grad_batches") or 1),
         ranks=division.ranks,
         batches=_batches(data),
-        single=str(trainer.get("precision") or "32").startswith("32"),
+        tokens=_tokens(module, data, first),
         notes=_notes(module, trainer, division),
     )
 

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tts_train.nn.kernels.left_out import left_out
+
 _NF4_BLOCK, _NESTED_BLOCK = 64, 256
 
 
@@ -36,20 +38,30 @@ class QuantisedShape(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Return (..., out_features) in the type that the layer computes in."""
         states = input.to(self.compute)
-        product: Tensor = _Product.apply(states, self.out_features, self.bits)  # type: ignore[no-untyped-call]
+        kept = [self.weight, *self.buffers()]
+        product: Tensor = _Product.apply(states, self.out_features, self.bits, kept)  # type: ignore[no-untyped-call]
         # PEFT copies the result of 4 bits before it adds the adapter's.
         return product.clone() if self.bits == 4 else product
 
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, rows: int, bits: int) -> Tensor:  # noqa: ANN401 - autograd's context
-        ctx.rows, ctx.columns = rows, states.shape[-1]
+    def forward(ctx: Any, states: Tensor, rows: int, bits: int, kept: list[Tensor]) -> Tensor:  # noqa: ANN401
+        ctx.rows, ctx.columns, ctx.kept = rows, states.shape[-1], kept
         if bits == 8:
-            states.new_empty(states.shape, dtype=torch.int8)
-            return states.new_empty(*states.shape[:-1], rows, dtype=torch.int32).to(states.dtype)
-        return states @ states.new_empty(rows, ctx.columns).T
+            small = states.new_empty(states.shape, dtype=torch.int8)
+            left_out("bitsandbytes::int8_vectorwise_quant", [states], [small])
+            wide = states.new_empty(*states.shape[:-1], rows, dtype=torch.int32)
+            left_out("bitsandbytes::int8_linear_matmul", [small, *kept], [wide], 2 * states.numel() * rows)
+            return wide.to(states.dtype)
+        return states @ _dequantised(states, rows, ctx.columns, kept).T
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
-        return grad @ grad.new_empty(ctx.rows, ctx.columns), None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401 - autograd's context
+        return grad @ _dequantised(grad, ctx.rows, ctx.columns, ctx.kept), None, None, None
+
+
+def _dequantised(like: Tensor, rows: int, columns: int, kept: list[Tensor]) -> Tensor:
+    matrix = like.new_empty(rows, columns)
+    left_out("bitsandbytes::dequantize", kept, [matrix])
+    return matrix

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
@@ -21,6 +21,7 @@ from tts_train.callbacks.gradients import DropGradients
 from tts_train.nn.target import planning_for
 from tts_train.plan.fused import fused_kernels
 from tts_train.plan.kernels import eight_bit_without_kernels
+from tts_train.plan.ledger import Ledger, Operation
 from tts_train.plan.shapes import Shapes
 from tts_train.plan.tracker import Kind, PeakTracker
 
@@ -44,6 +45,8 @@ class Step:
     """That sum by kind."""
     batch_flops: int
     """Floating-point operations of one batch's forward and backward, recomputation included."""
+    operations: Mapping[Operation, float] = field(default_factory=dict, compare=False, repr=False)
+    """How often each operation occurs in one batch's forward and backward, and in one optimiser step."""
 
 
 NextSize: TypeAlias = Callable[[Sequence[Step]], "int | None"]
@@ -100,6 +103,7 @@ def run_steps(
         fused_kernels() if device == "cuda" else contextlib.nullcontext(),
         eight_bit_without_kernels(),
         _steps(tracker, runner),
+        tracker.ledger.modules_known(),
         _old_objects_left_alone(),
         phases.counting,
     ):
@@ -116,6 +120,7 @@ class _Batches(Dataset[Any]):
         self.each = each
         self.size = next_size([])
         self._sample, self._next, self._shapes = sample, next_size, shapes
+        self._operations: dict[Operation, float] = {}
 
     def __len__(self) -> int:
         return _MOST_STEPS * self.each
@@ -127,9 +132,17 @@ class _Batches(Dataset[Any]):
     def report(self, tracker: PeakTracker) -> None:
         """Note the step of the present size, and go on to the next."""
         assert self.size is not None
-        step = Step(self.size, tracker.peak_bytes, dict(tracker.at_peak), tracker.flops // self.each)
-        self.steps.append(step)
+        counts = tracker.ledger.counts
+        flops = sum(operation.traffic.flops * count for operation, count in counts.items()) // self.each
+        self.steps.append(Step(self.size, tracker.peak_bytes, dict(tracker.at_peak), flops, self._operations))
         self.size = self._next(self.steps)
+
+    def close(self, ledger: Ledger) -> None:
+        """Note the operations of the step that was reported last, and what the trainer did after it."""
+        # The optimiser steps once, after all batches of a step.
+        counts = ledger.counts.items()
+        self._operations.update({one: n if one.work == "optimiser" else n / self.each for one, n in counts})
+        self._operations = {}
 
 
 class _ShapesStrategy(SingleDeviceStrategy):
@@ -164,7 +177,7 @@ class _Phases(Callback):
         self._tracker, self._batches = tracker, batches
         self.counting = contextlib.ExitStack()
         """Ends the counting, also where a step fails."""
-        self._skipped = False
+        self._skipped = self._reported = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let a module that can build its network without its weights do so, before ``configure_model`` would."""
@@ -186,9 +199,11 @@ class _Phases(Callback):
             optimizer.step()
             optimizer.zero_grad()
         self._tracker.start_over()
+        self._tracker.ledger.start_over()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """What a forward and a backward make are activations, unless they turn out to be gradients."""
+        self._close()
         for value in tree_leaves(batch):
             if isinstance(value, Tensor):
                 self._tracker.add(value, "other")
@@ -208,10 +223,25 @@ class _Phases(Callback):
         if not (pl_module.automatic_optimization or self._skipped):
             self._skipped = True  # what gradients are left for the next step is known after one
             self._tracker.start_over()
+            self._tracker.ledger.start_over()
         elif (batch_idx + 1) % self._batches.each == 0:
             self._batches.report(self._tracker)
+            self._reported = True
             self._tracker.start_over()
-            trainer.should_stop = self._batches.size is None
+            if self._batches.size is None:
+                # Told that it should stop, it would log this step, and read what it logs.
+                trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the operations of the last step."""
+        self._close()
+
+    def _close(self) -> None:
+        """End the count of the step that was reported: the trainer reads and logs values after its callbacks."""
+        if self._reported:
+            self._batches.close(self._tracker.ledger)
+            self._tracker.ledger.start_over()
+            self._reported = False
 
 
 @contextlib.contextmanager

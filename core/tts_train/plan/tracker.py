@@ -1,4 +1,4 @@
-"""Counts the bytes of every live tensor while a step runs, real or fake, and the step's floating-point operations."""
+"""Counts the bytes of every live tensor while a step runs, real or fake, and has its operators counted."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
-from tts_train.plan.attention import varlen_flops
+from tts_train.plan.ledger import Ledger
 from tts_train.plan.shapes import Shapes
 from tts_train.plan.sums import GradientSums
 
@@ -57,8 +56,8 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Highest sum so far."""
         self.at_peak: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         """The sum by kind at that moment."""
-        self.flops = 0
-        """Floating-point operations of products, convolutions and attention so far."""
+        self.ledger = Ledger(vocabulary)
+        """Every operator so far."""
         self._now: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         self._total = 0
         self._live: dict[int, tuple[Kind, int, weakref.ref[Any]]] = {}
@@ -75,6 +74,7 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run one operator and add what it made."""
         kwargs = kwargs or {}
         if self._sums.in_place(func, args, kwargs):
+            self._note(torch.ops.aten.add_.Tensor, args, kwargs, args[0])
             return args[0] if isinstance(args[0], FakeTensor) else args[0].add_(args[1])
         fake = any(issubclass(kind, FakeTensor) for kind in types) or _is_large(func, args, kwargs)
         if fake and _changes_a_real_one(func, args):
@@ -82,16 +82,18 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         try:
             out = self._shapes.run(func, types, args, kwargs) if fake else func(*args, **kwargs)
         except DataDependentOutputException:
-            return _assumed(func, args)
+            value = _assumed(func, args)
+            self._note(func, args, kwargs, value)
+            return value
         for value in (out,) if isinstance(out, Tensor) else tree_leaves(out):
             if isinstance(value, Tensor):
                 self.add(value)
-        self.flops += _flops(func, args, kwargs, out)
+        self._note(func, args, kwargs, out)
         return out
 
     def start_over(self) -> None:
-        """Forget the peak and the work so far, not what is live."""
-        self.peak_bytes, self.at_peak, self.flops = self._total, self._shared(), 0
+        """Forget the peak so far, not what is live."""
+        self.peak_bytes, self.at_peak = self._total, self._shared()
 
     def add(self, tensor: Tensor, kind: Kind | None = None) -> None:
         """Count a tensor's storage, once; with ``kind``, also say anew what one that is counted is for."""
@@ -119,6 +121,9 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.add(tensor, "weights")
             if tensor.ndim == 2:
                 self._matrices.add((tuple(tensor.shape), tensor.dtype))
+
+    def _note(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:  # noqa: ANN401
+        self.ledger.note(func, args, kwargs, out, optimizing=self.kind == "optimizer")
 
     def _shared(self) -> dict[Kind, int]:
         return {kind: int(size * self._shares[kind]) for kind, size in self._now.items()}
@@ -150,13 +155,6 @@ def _is_large(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     if getattr(func, "_overloadpacket", None) not in _MAKERS or kwargs.get("dtype") in _REAL:
         return False
     return int(math.prod(args[0])) >= _LARGE
-
-
-def _flops(func: Any, args: Any, kwargs: Any, out: Any) -> int:  # noqa: ANN401
-    packet = getattr(func, "_overloadpacket", None)
-    if packet in flop_registry:
-        return int(flop_registry[packet](*args, **kwargs, out_val=out))
-    return varlen_flops(func, args)
 
 
 def _assumed(func: Any, args: tuple[Any, ...]) -> Any:  # noqa: ANN401
