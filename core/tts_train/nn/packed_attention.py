@@ -1,28 +1,28 @@
 """Causal attention over packed documents, registered with transformers under the name ``tts_packed``.
 
-A model whose configuration says ``attn_implementation="tts_packed"`` takes two more keyword arguments in ``forward``:
-``cu_seqlens`` (IntTensor (D + 1,), cumulative document lengths of a batch of one row) and ``max_seqlen``. No token
-attends to another document and no mask is ever made. Without them it is plain causal attention, also with a cache.
+A model whose configuration says ``attn_implementation="tts_packed"`` takes three more keyword arguments in
+``forward``: ``cu_seqlens`` (IntTensor (D + 1,), cumulative document lengths of a batch of one row), ``max_seqlen`` and
+``lengths`` (the documents' lengths as a list). No token attends to another document and no mask is ever made. Without
+them it is plain causal attention, also with a cache.
 """
 
 from __future__ import annotations
 
-import inspect
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from tts_train.nn.target import planned_device
+from tts_train.nn.kernels.varlen_attention import HEAD_SIZE, varlen_attention
+from tts_train.nn.target import planned_device, runs_on
 
 NAME = "tts_packed"
 """The value for ``attn_implementation``."""
 
 _FLASH_TYPES = (torch.float16, torch.bfloat16)
-_FLASH_HEAD = 256
 
 
 def register() -> str:
@@ -39,12 +39,11 @@ def packed_attention(
     *,
     cu_seqlens: Tensor,
     max_seqlen: int,
+    lengths: Sequence[int] | None = None,
     dropout: float = 0.0,
     scale: float | None = None,
 ) -> Tensor:
-    """Attend causally inside each document.
-
-    One kernel for all documents where there is one (CUDA, half precision), a loop over documents elsewhere.
+    """Attend causally inside each document: ``packed_attention_thd`` for tensors in transformers' order.
 
     Args:
         query: (1, heads, T, head_dim).
@@ -52,6 +51,7 @@ def packed_attention(
         value: (1, key_heads, T, head_dim).
         cu_seqlens: Cumulative lengths (D + 1,), int32, from 0 to T.
         max_seqlen: Longest document.
+        lengths: The documents' lengths; None reads them from ``cu_seqlens`` where they are needed.
         dropout: Dropout of the attention weights; above 0 the loop is used.
         scale: Factor on the scores, ``head_dim ** -0.5`` when None.
 
@@ -59,16 +59,60 @@ def packed_attention(
         (1, heads, T, head_dim).
     """
     query, key, value = _autocast(query), _autocast(key), _autocast(value)
+    if not _has_kernel(query) or dropout:
+        lengths = cu_seqlens.diff().tolist() if lengths is None else lengths
+        return _one_by_one(query, key, value, lengths=lengths, dropout=dropout, scale=scale).transpose(1, 2)
+    tokens_first = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))
+    output = packed_attention_thd(*tokens_first, cu_seqlens=cu_seqlens, max_seqlen=max_seqlen, scale=scale)
+    return output.transpose(0, 1).unsqueeze(0)
+
+
+def packed_attention_thd(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    cu_seqlens: Tensor,
+    max_seqlen: int,
+    lengths: Sequence[int] | None = None,
+    dropout: float = 0.0,
+    scale: float | None = None,
+) -> Tensor:
+    """Attend causally inside each document, tokens first, which is the order that projections leave.
+
+    One kernel for all documents where there is one (CUDA, half precision), whose backward is deterministic; a loop
+    over documents elsewhere.
+
+    Args:
+        query: (T, heads, head_dim).
+        key: (T, key_heads, head_dim); ``heads`` is a multiple of ``key_heads``.
+        value: (T, key_heads, head_dim).
+        cu_seqlens: Cumulative lengths (D + 1,), int32, from 0 to T.
+        max_seqlen: Longest document.
+        lengths: The documents' lengths. The loop needs them, and reading them from ``cu_seqlens``, as None does, waits
+            for the device.
+        dropout: Dropout of the attention weights; above 0 the loop is used.
+        scale: Factor on the scores, ``head_dim ** -0.5`` when None.
+
+    Returns:
+        (T, heads, head_dim), contiguous.
+    """
+    query, key, value = _autocast(query), _autocast(key), _autocast(value)
     if _has_kernel(query) and not dropout:
-        return _one_kernel(query, key, value, cu_seqlens=cu_seqlens, max_seqlen=max_seqlen, scale=scale)
-    lengths = cu_seqlens.diff().tolist()
-    grouped = query.shape[1] != key.shape[1]
-    pieces = zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), strict=True)
-    done = [
-        scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scale, enable_gqa=grouped)
-        for q, k, v in pieces
-    ]
-    return torch.cat(done, dim=2)
+        query, key, value = (_rows(tensor) for tensor in (query, key, value))
+        return varlen_attention(query, key, value, cu_seqlens.to(torch.int32), max_seqlen, scale)
+    lengths = cu_seqlens.diff().tolist() if lengths is None else lengths
+    heads_first = (tensor.transpose(0, 1).unsqueeze(0) for tensor in (query, key, value))
+    return _one_by_one(*heads_first, lengths=lengths, dropout=dropout, scale=scale).squeeze(0)
+
+
+def _one_by_one(
+    query: Tensor, key: Tensor, value: Tensor, *, lengths: Sequence[int], dropout: float, scale: float | None
+) -> Tensor:
+    """Attend in one document at a time; tensors as in ``packed_attention``, the result (1, T, heads, head_dim)."""
+    pieces = zip(*(torch.split(tensor, list(lengths), dim=2) for tensor in (query, key, value)), strict=True)
+    done = [_causal(q, k, v, dropout=dropout, is_causal=True, scale=scale).transpose(1, 2) for q, k, v in pieces]
+    return torch.cat(done, dim=1)
 
 
 def _attention(
@@ -82,29 +126,43 @@ def _attention(
     *,
     cu_seqlens: Tensor | None = None,
     max_seqlen: int | None = None,
+    lengths: Sequence[int] | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """Answer transformers' attention call; the result is (B, T, heads, head_dim)."""
     if cu_seqlens is not None and max_seqlen is not None:
-        output = packed_attention(
-            query, key, value, cu_seqlens=cu_seqlens, max_seqlen=max_seqlen, dropout=dropout, scale=scaling
-        )
+        documents = {"cu_seqlens": cu_seqlens, "max_seqlen": max_seqlen, "lengths": lengths}
+        output = packed_attention(query, key, value, **documents, dropout=dropout, scale=scaling)  # type: ignore[arg-type]
         return output.transpose(1, 2).contiguous(), None
     queries, keys = query.shape[2], key.shape[2]
     if attention_mask is None and 1 < queries < keys:
         # Several new tokens after a cached prefix: is_causal would align the triangle with the wrong corner.
         attention_mask = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)
-    output = scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=attention_mask,
-        dropout_p=dropout,
-        is_causal=attention_mask is None and queries > 1,
-        scale=scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
+    causal = attention_mask is None and queries > 1
+    output = _causal(query, key, value, mask=attention_mask, dropout=dropout, is_causal=causal, scale=scaling)
     return output.transpose(1, 2).contiguous(), None
+
+
+def _causal(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Tensor | None = None,
+    dropout: float,
+    is_causal: bool,
+    scale: float | None,
+) -> Tensor:
+    """Attend with PyTorch's own choice of kernel, which is looked up late: a plan puts its own in the place."""
+    grouped = query.shape[1] != key.shape[1]
+    if grouped and runs_on(query.device) == "cuda" and (mask is not None or not _has_kernel(query)):
+        # Only flash attention groups heads on CUDA, and it takes neither a mask nor float32. Without it the scores of
+        # grouped heads would be computed whole, in memory.
+        repeats, grouped = query.shape[1] // key.shape[1], False
+        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=is_causal, scale=scale, enable_gqa=grouped
+    )
 
 
 def _mask(*args: object, attention_mask: Tensor | None = None, **kwargs: object) -> Tensor | None:
@@ -118,34 +176,17 @@ def _autocast(tensor: Tensor) -> Tensor:
     return tensor.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tensor
 
 
+def _rows(tensor: Tensor) -> Tensor:
+    """Return a tensor whose last dimension is contiguous, which is all that the kernel asks for."""
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
 def _has_kernel(query: Tensor) -> bool:
-    if planned_device() == "cuda" and query.dtype in _FLASH_TYPES:
-        return query.shape[-1] <= _FLASH_HEAD  # only the shapes are asked for, and a card will have the kernel
-    if query.device.type != "cuda" or query.dtype not in _FLASH_TYPES or query.shape[-1] > _FLASH_HEAD:
+    if query.dtype not in _FLASH_TYPES or query.shape[-1] > HEAD_SIZE or query.shape[-1] % 8:
+        return False
+    if planned_device() is not None:
+        return planned_device() == "cuda"  # only the shapes are asked for, and a card will have the kernel
+    if query.device.type != "cuda":
         return False
     # Flash attention needs Ampere or later; on ROCm the capability is another scale and the kernel is always there.
     return torch.version.hip is not None or torch.cuda.get_device_capability(query.device) >= (8, 0)
-
-
-def _one_kernel(
-    query: Tensor, key: Tensor, value: Tensor, *, cu_seqlens: Tensor, max_seqlen: int, scale: float | None
-) -> Tensor:
-    from torch.nn.attention.varlen import varlen_attn
-
-    known = inspect.signature(varlen_attn).parameters
-    # torch 2.10 has is_causal, 2.11 a window instead; only later ones say that they group heads, so heads are repeated.
-    options: dict[str, Any] = {"is_causal": True} if "is_causal" in known else {"window_size": (-1, 0)}
-    if "enable_gqa" in known:
-        options["enable_gqa"] = True
-    else:
-        repeats = query.shape[1] // key.shape[1]
-        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
-    if "scale" in known:
-        options["scale"] = scale
-    elif scale is not None:
-        query = query * (scale * query.shape[-1] ** 0.5)
-    q, k, v = (tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value))
-    cumulative = cu_seqlens.to(torch.int32)
-    output: Any = varlen_attn(q, k, v, cumulative, cumulative, max_seqlen, max_seqlen, **options)
-    result: Tensor = output.transpose(0, 1).unsqueeze(0)
-    return result

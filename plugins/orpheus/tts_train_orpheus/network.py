@@ -107,6 +107,7 @@ class OrpheusNetwork(nn.Module):
                 position_ids=batch["position_ids"],
                 cu_seqlens=batch["cu_seqlens"],
                 max_seqlen=batch["max_seqlen"],
+                lengths=batch["lengths"],
                 use_cache=False,
             )
         states: Tensor = output.last_hidden_state

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tts_train.nn import packed_attention as packed
-from tts_train.nn.packed_attention import packed_attention, register
+from tts_train.nn.packed_attention import packed_attention, packed_attention_thd, register
+from tts_train.nn.target import planning_for
 
 LENGTHS = [5, 1, 9, 3]
 
@@ -57,23 +59,42 @@ def test_mixed_types_under_autocast():
     torch.testing.assert_close(output.float(), one_by_one(query, key, value), rtol=0, atol=5e-2)
 
 
-def test_the_kernel_takes_what_it_is_given():
-    # Without a GPU the shapes still go through the kernel's own shape rule.
-    (query, key, value), documents = tensors(torch.bfloat16, "meta")
-    output = packed._one_kernel(query, key, value, **documents, scale=0.5)
-    assert output.shape == query.shape
+def test_tokens_first_is_the_same_attention():
+    qkv, documents = tensors()
+    tokens_first = [tensor.detach().squeeze(0).transpose(0, 1).contiguous().requires_grad_() for tensor in qkv]
+    expected = packed_attention(*qkv, **documents)
+    for given in ({}, {"lengths": LENGTHS}):
+        output = packed_attention_thd(*tokens_first, **documents, **given)
+        assert output.is_contiguous()
+        assert torch.equal(output, expected.squeeze(0).transpose(0, 1))
+    grads = torch.autograd.grad(output.square().sum(), tokens_first)
+    for grad, other in zip(grads, torch.autograd.grad(expected.square().sum(), qkv), strict=True):
+        assert torch.equal(grad, other.squeeze(0).transpose(0, 1))
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_kernel_is_equal_to_the_loop():
-    qkv, documents = tensors(torch.bfloat16, "cuda", head=64)
-    assert packed._has_kernel(qkv[0])
-    output, expected = packed_attention(*qkv, **documents), one_by_one(*(t.float() for t in qkv))
-    torch.testing.assert_close(output.float(), expected, rtol=0, atol=3e-2)
-    grads = [torch.autograd.grad(out.float().square().sum(), qkv) for out in (output, expected)]
-    for grad, other in zip(*grads, strict=True):
-        torch.testing.assert_close(grad, other, rtol=0, atol=5e-2 * other.abs().max().item())
+def test_known_lengths_are_not_read_from_the_device():
+    qkv, documents = tensors()
+    expected = packed_attention(*qkv, **documents)
+    documents["cu_seqlens"] = documents["cu_seqlens"].to("meta")
+    assert torch.equal(packed_attention(*qkv, **documents, lengths=LENGTHS), expected)
+    with pytest.raises(NotImplementedError):  # a tensor without values cannot be read
+        packed_attention(*qkv, **documents)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "mask", "repeated"),
+    [(torch.float32, False, True), (torch.bfloat16, True, True), (torch.bfloat16, False, False)],
+)
+def test_heads_are_repeated_where_no_cuda_kernel_groups_them(dtype, mask, repeated, monkeypatch):
+    (query, key, value), _ = tensors(dtype)
+    seen = []
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v, **_: seen.append((k.shape[1], _)) or q)
+    given = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool) if mask else None
+    with planning_for("cuda"):
+        packed._attention(torch.nn.Identity(), query, key, value, given)
+    heads, options = seen[0]
+    assert heads == (4 if repeated else 2)
+    assert options["enable_gqa"] is not repeated
 
 
 @pytest.fixture(scope="module")
