@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,8 @@ import yaml
 from tts_train.cli.plan import plan_of, verdict
 from tts_train.data.module import AUTO, PlannedDataModule
 from tts_train.errors import ConfigError, TTSTrainError
+from tts_train.plan.cards import GIB
+from tts_train.plan.planner import CONTEXT_BYTES
 from tts_train.plan.probe import takes_a_step
 from tts_train.run.directory import RunDirectory
 from tts_train.run.ranks import leads
@@ -30,6 +31,8 @@ OnMisfit: TypeAlias = Literal["refuse", "try", "off"]
 
 _ONE_PROCESS = ("auto", "None")
 _LESS, _TRIES = 0.9, 3
+_NOTED = GIB // 4
+"""Other programs' memory from which on it is told of."""
 
 
 def check_fits(parser: TrainingParser, chosen: Chosen, run: RunDirectory, *, card_bytes: int | None) -> Plan | None:
@@ -65,10 +68,24 @@ def check_fits(parser: TrainingParser, chosen: Chosen, run: RunDirectory, *, car
 
 
 def card_of(trainer: Mapping[str, Any]) -> int | None:
-    """Return the memory of the card that ``--trainer.*`` trains on, the first of several; None for a CPU."""
+    """Return the memory that ``--trainer.*`` finds on its card, the first of several; None for a CPU.
+
+    What other programs hold, a desktop for one, is not there for the run.
+    """
     if not torch.cuda.is_available() or str(trainer.get("accelerator")) not in ("auto", "gpu", "cuda"):
         return None
-    return int(torch.cuda.get_device_properties(0).total_memory)
+    devices = trainer.get("devices")
+    first = int(devices[0]) if isinstance(devices, (list, tuple)) and devices else 0
+    free, total = torch.cuda.mem_get_info(first)
+    # Asking makes this process's CUDA context, which the plan counts by itself.
+    own = torch.cuda.memory_reserved(first) + CONTEXT_BYTES
+    room = min(free + own, total)
+    if total - room > _NOTED:
+        logger.info(
+            "Other programs use %.1f of the card's %.1f GiB; the plan counts on the %.1f GiB that are left.",
+            *((total - room) / GIB, total / GIB, room / GIB),
+        )
+    return int(room)
 
 
 def resolve_auto(
@@ -108,8 +125,6 @@ def _found(verb: str, parser: TrainingParser, chosen: Chosen, option: str) -> in
         logger.info("The plan says that %s %d fits this card; trying a step with it.", option, size)
         if takes_a_step(*parser.build_again(), trainer, size):
             return size
-        gc.collect()
-        torch.cuda.empty_cache()
         size = int(size * _LESS)
     raise ConfigError(
         f"{verdict(plan)} No {option} was found that this card has room for; choose a recipe that needs less."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
@@ -9,6 +10,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils import _foreach_utils
 
 _aten = torch.ops.aten
 _HALF = (torch.float16, torch.bfloat16)
@@ -18,11 +20,17 @@ _HALF = (torch.float16, torch.bfloat16)
 def fused_kernels() -> Iterator[None]:
     """Within the block attention and dropout keep for backward what their CUDA kernels keep.
 
+    Clipping and optimisers work on many tensors at a time, as they choose to on CUDA.
+
     Attention without a mask in half precision is FlashAttention-2, all other the memory-efficient kernel, whose mask
     becomes a number for each query and key; dropout keeps a byte for each element. The functions are replaced, since a
     mode for torch's functions is not there while a layer is computed again in backward.
     """
     with (
+        patch.object(_foreach_utils, "_get_foreach_kernels_supported_devices", lambda: ["cpu"]),
+        patch.object(
+            sys.modules[torch.optim.Optimizer.__module__], "_get_foreach_kernels_supported_devices", lambda: ["cpu"]
+        ),
         patch.object(F, "scaled_dot_product_attention", _attention),
         patch.object(F, "dropout", _dropout),
     ):
