@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.core.run.toy import Toy, digest, run
+from tts_train.callbacks import guard
 from tts_train.errors import Interrupted, NumericError
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
 from tts_train.run.directory import RunDirectory
@@ -85,3 +86,71 @@ def test_three_in_a_row_end_the_run_and_name_their_rows(tmp_path, bad_gradient):
         train(tmp_path, module)
     assert all(torch.isfinite(parameter).all() for parameter in module.parameters())
     assert RunDirectory(tmp_path).newest_valid() is not None
+
+
+PLAIN = OptimizerOptions(lr=0.05)
+
+
+def on_device(monkeypatch):
+    """Take the way of a card: the host is not to read what has just been computed."""
+    monkeypatch.setattr(guard, "at_once", lambda flag: False)
+
+
+@pytest.mark.parametrize("bad_gradient", [None, 0])
+def test_a_step_is_skipped_on_the_device_as_by_the_host(tmp_path, monkeypatch, caplog, bad_gradient):
+    modules, said = [], []
+    for way in ("host", "device"):
+        caplog.clear()
+        if way == "device":
+            on_device(monkeypatch)
+        modules.append(Small(PLAIN, bad_steps=(2, 3, 9), bad_gradient=bad_gradient))
+        train(tmp_path / way, modules[-1])
+        said.append([line.getMessage() for line in caplog.records if "was skipped" in line.getMessage()])
+    assert modules[0].seen == modules[1].seen
+    assert all(torch.equal(a, b) for a, b in zip(modules[0].parameters(), modules[1].parameters(), strict=True))
+    steps = [[int(state["step"]) for state in one.optimizers().optimizer.state.values()] for one in modules]
+    assert steps == [[7] * 4] * 2
+    assert said[0] == said[1]
+    assert [line.split()[1] for line in said[0]] == ["2", "3", "9"]
+    # The last answer is in the last checkpoint too.
+    folders = [RunDirectory(tmp_path / way).step_path(10) for way in ("host", "device")]
+    assert digest(folders[0]) == digest(folders[1])
+
+
+def test_three_in_a_row_on_the_device_name_their_steps(tmp_path, monkeypatch):
+    on_device(monkeypatch)
+    module = Small(PLAIN, bad_steps=range(4, 10))
+    with pytest.raises(NumericError, match=r"3 steps in a row.*the last one step 6\..*In it were: \d+"):
+        train(tmp_path, module)
+    assert all(torch.isfinite(parameter).all() for parameter in module.parameters())
+    assert RunDirectory(tmp_path).newest_valid() is not None
+
+
+def test_answers_are_read_one_step_later_and_for_each_optimizer(monkeypatch):
+    on_device(monkeypatch)
+    nets = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
+    optimizers = [torch.optim.AdamW(net.parameters(), fused=True) for net in nets]
+    judge = guard.FiniteGuard()
+    read = []
+    monkeypatch.setattr(guard, "is_set", lambda flag: (read.append(float(flag)), bool(flag))[1])
+
+    class Trainer:
+        precision_plugin, world_size, global_step = None, 1, 0
+
+    Trainer.optimizers = optimizers
+    for step, bad in enumerate((False, True, False)):
+        judge.on_train_batch_start(type("T", (), {"current_epoch": 0, "datamodule": None}), None, None, step)
+        for which, (net, optimizer) in enumerate(zip(nets, optimizers, strict=True)):
+            before, moved = net.weight.detach().clone(), not (bad and which)
+            loss = net(torch.ones(1, 2)).sum() * (1.0 if moved else float("nan"))
+            judge.on_before_backward(Trainer, None, loss)
+            loss.backward()
+            judge.on_before_optimizer_step(Trainer, None, optimizer)
+            optimizer.step()
+            optimizer.zero_grad()
+            assert torch.equal(net.weight, before) != moved
+            assert len(read) == (0 if step == 0 else 2 * step - 1 + which)  # those of the step before
+    assert judge.skipped == 1
+    judge.on_train_end(Trainer, None)
+    assert judge.skipped == 1
+    assert len(read) == 6

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from tts_train.errors import NumericError
 from tts_train.optim import StreamedOptimizer
+from tts_train.optim.flags import at_once, is_set
 from tts_train.run.files import write_json
 from tts_train.run.ranks import leads
 
@@ -27,16 +28,19 @@ class FiniteGuard(Callback):
     """Skips optimiser steps whose loss or gradients are not finite, and says which utterances were in them.
 
     Whether a step is finite is computed on the device: the losses, and one maximum norm over the gradients. Where
-    the optimiser can skip on the device itself (torch's fused ones on CUDA, by their ``found_inf``), the answer is
-    read one step later, when it lies ready, so that the host never waits for the step it has just launched.
-    Otherwise it is read between backward and the optimiser: the host waits there for backward to end, and only the
-    launching of the optimiser's own kernels is no longer hidden. With a gradient scaler (fp16) only the losses are
-    judged, because the scaler skips overflowing gradients as a matter of course.
+    the optimiser can skip on the device itself, it is given the answer there as ``found_inf`` (0-d, 1: change nothing),
+    and the host reads it one step later, when it lies ready: so the host never waits for the step that it has just
+    launched. Torch's fused Adam and AdamW can, and every optimiser that says so by ``skips_on_device``, as
+    :class:`~tts_train.optim.StreamedOptimizer` does. For others the answer is read between backward and the optimiser,
+    where the host then waits for backward to end. On a CPU it is read there too, which is no wait. With a gradient
+    scaler (fp16) only the losses are judged, because the scaler skips overflowing gradients as a matter of course.
+
+    Optimisers of this project for which the host waits: ``adafactor``, since torch's reads two norms of every parameter
+    on the host itself, and ``paged_adamw8bit``, since bitsandbytes' waits for the device after every parameter.
 
     Where several optimisers step in one batch, each is judged by the loss before its own step, and skipped steps in
-    a row are counted for each. An optimiser that steps inside backward is held back
-    before it if the loss is not finite, for which the host waits for forward to end; from the first gradient that is
-    not finite on, it drops the rest of them itself.
+    a row are counted for each. An optimiser that steps inside backward is told before it whether the loss is finite;
+    from the first gradient that is not finite on, it drops the rest of them itself.
 
     Args:
         report: file in which the utterances of the last skipped steps are written when the run ends over them.
@@ -50,7 +54,7 @@ class FiniteGuard(Callback):
         self._batches: list[dict[str, Any]] = []
         self._stepped = False
         self._bad: torch.Tensor | None = None
-        self._pending: tuple[torch.Tensor, torch.cuda.Event, int, dict[str, Any]] | None = None
+        self._pending: dict[int, tuple[torch.Tensor, torch.cuda.Event | None, dict[str, Any]]] = {}
 
     def on_train_batch_start(
         self,
@@ -71,20 +75,22 @@ class FiniteGuard(Callback):
         bad = ~torch.isfinite(loss.detach()).all()
         self._judge(bad)
         inside = [one for one in trainer.optimizers if isinstance(one, StreamedOptimizer) and one.in_backward]
-        if inside and bool(_anywhere(trainer, bad)):
+        if inside:
+            bad = _anywhere(trainer, bad)
             for optimizer in inside:
-                optimizer.hold()
+                optimizer.hold(bad)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Judge the gradients of all accumulated batches, and skip the step if they or a loss are not finite.
 
         Raises:
-            NumericError: if that happened three times in a row.
+            NumericError: if that happened three times in a row; a step that was skipped on the device is counted one
+                step later.
         """
         if getattr(trainer.precision_plugin, "scaler", None) is None:
             self._judge_gradients(optimizer)
-        if isinstance(optimizer, StreamedOptimizer) and optimizer.dropped:
-            self._judge(torch.tensor(True))
+        if isinstance(optimizer, StreamedOptimizer) and optimizer.in_backward:
+            self._judge(optimizer.refused)
         bad, self._bad = self._bad, None
         which = trainer.optimizers.index(optimizer)
         step = {"step": trainer.global_step, "batches": self._batches}
@@ -92,20 +98,25 @@ class FiniteGuard(Callback):
         if bad is None:
             return
         bad = _anywhere(trainer, bad)
-        if bad.is_cuda and _skips_on_device(optimizer):
+        if not at_once(bad) and _skips_on_device(optimizer):
+            self._settle(which)
             self._skip_on_device(optimizer, bad, which, step)
-        elif bool(bad):
+        elif is_set(bad):
             optimizer.zero_grad(set_to_none=True)  # without gradients an optimiser changes nothing at all
             self._count(which, step)
         else:
             self._in_a_row[which].clear()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the answer to the last step."""
-        self._settle()
+        """Read the answers to the last step."""
+        self._settle(*self._pending)
+        for optimizer in trainer.optimizers:
+            if getattr(optimizer, "found_inf", None) is not None:
+                optimizer.found_inf = None  # type: ignore[attr-defined]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counts."""
+        """Return the counts, the last step's answers included."""
+        self._settle(*self._pending)
         return {
             "skipped": self.skipped,
             "in_a_row": {str(which): list(steps) for which, steps in self._in_a_row.items()},
@@ -131,25 +142,27 @@ class FiniteGuard(Callback):
             self._judge(~torch.isfinite(torch.stack(list(norms))).all())
 
     def _skip_on_device(self, optimizer: Optimizer, bad: torch.Tensor, which: int, step: dict[str, Any]) -> None:
-        self._settle()
         flag = bad.float()
         optimizer.found_inf = flag  # type: ignore[attr-defined]
-        copy = torch.empty((), dtype=flag.dtype, pin_memory=True)
+        copy = torch.empty((), dtype=flag.dtype, pin_memory=flag.is_cuda)
         copy.copy_(flag, non_blocking=True)
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record()
-        self._pending = (copy, event, which, step)
+        event = None
+        if flag.is_cuda:
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+        self._pending[which] = copy, event, step
 
-    def _settle(self) -> None:
-        if self._pending is None:
-            return
-        copy, event, which, step = self._pending
-        self._pending = None
-        event.synchronize()
-        if bool(copy):
-            self._count(which, step)
-        else:
-            self._in_a_row[which].clear()
+    def _settle(self, *optimizers: int) -> None:
+        """Count the last step of these optimisers, whose answers have been on their way since."""
+        for which in optimizers:
+            if which in self._pending:
+                copy, event, step = self._pending.pop(which)
+                if event is not None:
+                    event.synchronize()
+                if is_set(copy):
+                    self._count(which, step)
+                else:
+                    self._in_a_row[which].clear()
 
     def _count(self, which: int, step: dict[str, Any]) -> None:
         self.skipped += 1
@@ -172,14 +185,15 @@ def _anywhere(trainer: Trainer, bad: torch.Tensor) -> torch.Tensor:
     """Return whether it is so in any process."""
     if trainer.world_size == 1:
         return bad
-    shared = bad.float()
+    shared = bad.float()  # read by nobody: it stays on the device
     torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
     return shared > 0
 
 
 def _skips_on_device(optimizer: Optimizer) -> bool:
-    fused = all(group.get("fused") for group in optimizer.param_groups)
-    return fused and bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+    if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
+        return all(group.get("fused") for group in optimizer.param_groups)
+    return bool(getattr(optimizer, "skips_on_device", False))
 
 
 def _ids(trainer: Trainer, batch: object, batch_idx: int) -> list[Any]:

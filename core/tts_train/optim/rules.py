@@ -13,6 +13,7 @@ from torch.optim.adamw import adamw
 from tts_train.errors import ConfigError
 from tts_train.nn.kernels.left_out import left_out
 from tts_train.nn.target import planned_device
+from tts_train.optim import dynamic
 
 BLOCK = 256
 """Elements that share one scale of an 8-bit state; a parameter may be cut at multiples of it."""
@@ -29,6 +30,8 @@ class Rule(Protocol):
 
     spans: Mapping[str, int]
     """Elements of the parameter that one entry of each state stands for: 1 or ``BLOCK``."""
+    lion: bool
+    """Lion, which has one running mean and looks at signs; else AdamW."""
 
     def new_state(self, size: int, whole: int, dtype: torch.dtype, allocate: Allocate) -> dict[str, Tensor]:
         """Return the states, all zero, of ``size`` of a parameter's ``whole`` elements, stepped in ``dtype``."""
@@ -38,12 +41,21 @@ class Rule(Protocol):
     ) -> None:
         """Move ``weight`` and ``state`` in place, all flat and of one device; ``count`` is 1 for the first step."""
 
+    def maps(self, like: Tensor) -> Tensor:
+        """Return what the fused kernel reads 8-bit states by, on the device of ``like``."""
+
 
 class AdamWRule:
     """``torch.optim.AdamW(fused=True)`` (Loshchilov and Hutter 2019, arXiv 1711.05101), the same bits."""
 
+    lion = False
+
     def __init__(self) -> None:
         self.spans: Mapping[str, int] = {"exp_avg": 1, "exp_avg_sq": 1}
+
+    def maps(self, like: Tensor) -> Tensor:
+        """Return any tensor: no state has 8 bits."""
+        return like
 
     def new_state(self, size: int, whole: int, dtype: torch.dtype, allocate: Allocate) -> dict[str, Tensor]:
         """Return both running means in the type of the step."""
@@ -82,10 +94,11 @@ class EightBitRule:
     def __init__(self, name: str) -> None:
         bnb = import_bitsandbytes(name)
         self._functional = bnb.functional
-        self._lion = name == "lion8bit"
-        two = {} if self._lion else {"state2": 1, "absmax2": BLOCK}
+        self.lion = name == "lion8bit"
+        two = {} if self.lion else {"state2": 1, "absmax2": BLOCK}
         self.spans: Mapping[str, int] = {"state1": 1, "absmax1": BLOCK, **two}
         self._maps: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._tables: dict[torch.device, Tensor] = {}
 
     def new_state(self, size: int, whole: int, dtype: torch.dtype, allocate: Allocate) -> dict[str, Tensor]:
         """Return 8-bit codes and their scales; a small parameter's states are float32 and have no scales."""
@@ -98,13 +111,16 @@ class EightBitRule:
     def step(
         self, weight: Tensor, grad: Tensor, state: Mapping[str, Tensor], *, count: int, group: Mapping[str, Any]
     ) -> None:
-        """Step with bitsandbytes' kernels, which work in place and cannot run on the shapes of a plan."""
+        """Step with bitsandbytes' kernels, which work in place and cannot run on the shapes of a plan.
+
+        A CUDA device with Triton does not come here: see :mod:`tts_train.optim.fused`.
+        """
         if planned_device() is not None:
             kept = [weight, *state.values()]
-            left_out(f"bitsandbytes::{'lion8bit' if self._lion else 'adamw8bit'}", [grad, *kept], kept)
+            left_out(f"bitsandbytes::{'lion8bit' if self.lion else 'adamw8bit'}", [grad, *kept], kept)
             return
         beta1, beta2 = group["betas"]
-        name, eps = ("lion", 0.0) if self._lion else ("adam", group["eps"])
+        name, eps = ("lion", 0.0) if self.lion else ("adam", group["eps"])
         one, two = state["state1"], state.get("state2")
         if "absmax1" not in state:
             self._functional.optimizer_update_32bit(
@@ -116,6 +132,15 @@ class EightBitRule:
         self._functional.optimizer_update_8bit_blockwise(
             name, grad, weight, one, two, beta1, beta2, 0.0, 0.0, eps, count, group["lr"], *codes, group["weight_decay"]
         )
+
+    def maps(self, like: Tensor) -> Tensor:
+        """Return bitsandbytes' maps and what finds the nearest value in them."""
+        if planned_device() is not None:
+            return like.new_empty(dynamic.LENGTH, dtype=torch.float32)
+        if like.device not in self._tables:
+            make = self._functional.create_dynamic_map
+            self._tables[like.device] = dynamic.tables(make(signed=True), make(signed=False)).to(like.device)
+        return self._tables[like.device]
 
     def _codes(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._maps:

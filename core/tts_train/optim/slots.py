@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from tts_train.errors import ConfigError
 from tts_train.nn.kernels.left_out import left_out
@@ -30,7 +31,9 @@ class Slot:
         self._host = offload
         dtype = torch.float32 if wide else weight.dtype
         self.count = 0
-        """Steps taken."""
+        """Steps taken, as far as the host knows."""
+        self.first = _first_of(parameter)
+        """Number of this process's first element within the whole parameter."""
         self.spans: dict[str, int] = dict(rule.spans)
         self.states = rule.new_state(weight.numel(), parameter.numel(), dtype, self._allocate)
         if master:
@@ -134,6 +137,14 @@ def _shard_of(parameter: nn.Parameter) -> _Shard | None:
     for axis, place in enumerate(parameter.placements):
         ranks *= parameter.device_mesh.size(axis) if place.is_shard() else 1
     return _Shard(parameter, ranks)
+
+
+def _first_of(parameter: nn.Parameter) -> int:
+    if not isinstance(parameter, DTensor):
+        return 0
+    _, begins = compute_local_shape_and_global_offset(parameter.shape, parameter.device_mesh, parameter.placements)
+    strides = torch.empty(parameter.shape, device="meta").stride()
+    return sum(begin * stride for begin, stride in zip(begins, strides, strict=True))
 
 
 def _spelt(kinds: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> str:
