@@ -17,9 +17,10 @@ from tests.orpheus.trained_runs import move
 from tts_train.errors import ConfigError, NumericError
 from tts_train_orpheus import layout
 from tts_train_orpheus.base import load_base
-from tts_train_orpheus.generate import Sampling, generate, penalise, sample, stream
+from tts_train_orpheus.generate import Sampling, generate, stream
 from tts_train_orpheus.network import OrpheusNetwork
 from tts_train_orpheus.prompt import encode_text, inference_prompt
+from tts_train_orpheus.sampling import penalise, sample
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 torch.set_num_threads(1)
@@ -35,6 +36,10 @@ def lm():
     move(network)
     network.lm.set_attn_implementation("sdpa")
     return network.lm.eval()
+
+
+def of(noise):
+    return lambda columns: noise if columns is None else noise.gather(-1, columns)
 
 
 def test_greedy_equals_transformers(lm):
@@ -110,10 +115,10 @@ def test_draws_follow_the_distribution():
     logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05])).repeat(20000, 1)
     noise = torch.empty(logits.shape).exponential_(generator=torch.Generator().manual_seed(0))
     everything = Sampling(temperature=1, top_p=1)
-    shares = torch.bincount(sample(logits, everything, noise), minlength=4) / 20000
+    shares = torch.bincount(sample(logits, everything, of(noise)), minlength=4) / 20000
     # Three standard deviations of a share of 0.5 in 20,000 draws are 0.011.
     assert torch.allclose(shares, torch.tensor([0.5, 0.3, 0.15, 0.05]), atol=0.011)
-    nucleus = torch.bincount(sample(logits, Sampling(temperature=1, top_p=0.7), noise), minlength=4) / 20000
+    nucleus = torch.bincount(sample(logits, Sampling(temperature=1, top_p=0.7), of(noise)), minlength=4) / 20000
     assert torch.allclose(nucleus, torch.tensor([0.625, 0.375, 0, 0]), atol=0.011)
 
 
@@ -127,7 +132,7 @@ def test_what_can_be_drawn_is_what_transformers_lets_through(settings):
     warpers += [TopPLogitsWarper(sampling.top_p)] if sampling.top_p < 1 else []
     passed = LogitsProcessorList(warpers)(torch.zeros(1, 1, dtype=torch.long), logits)
     noise = torch.empty(30000, 50).exponential_(generator=generator)
-    drawn = sample(logits.repeat(30000, 1), sampling, noise)
+    drawn = sample(logits.repeat(30000, 1), sampling, of(noise))
     assert set(drawn.tolist()) <= set(passed.isfinite()[0].nonzero()[:, 0].tolist())
     expected = passed.softmax(dim=-1)[0]
     assert torch.allclose(torch.bincount(drawn, minlength=50) / 30000, expected, atol=0.01)

@@ -20,21 +20,33 @@ _HIGHEST_CHANCE = 1.0 - 2.0**-24
 """The largest float32 below 1."""
 
 
+def seed_keys(seed: int | Tensor, device: torch.device | None = None) -> Tensor:
+    """Return what a seed comes to, int32 (2, ...): it may be given in place of the seed, and saves work at each step.
+
+    Args:
+        seed: One seed, or an int64 tensor of seeds.
+        device: Where it goes, for a single seed.
+    """
+    seeds = _as_tensor(seed, device)
+    # Two keys of a stream, since two streams that differ in one 32-bit word only would hold the same bits reordered.
+    return _mixed_(torch.stack([_wrapped(seeds) ^ _signed(key) for key in _KEYS]), _wrapped(seeds >> 32))
+
+
 def counter_bits(seed: int | Tensor, step: int | Tensor, ids: Tensor) -> Tensor:
     """Return 32 random bits for each id as int32, equal on every device.
 
     Args:
-        seed: One seed, or an int64 tensor of seeds that broadcasts against ``ids``: (B, 1) against (n,) gives (B, n).
-        step: The same for the number of the draw; only its lowest 32 bits count, and so do the ids'.
+        seed: One seed, an int64 tensor of seeds that broadcasts against ``ids``, where (B, 1) against (n,) gives
+            (B, n), or the int32 :func:`seed_keys` of either.
+        step: The number of the draw, one or an int64 tensor like the seeds; only its lowest 32 bits count, and so do
+            the ids'.
         ids: Integers; which one of a draw.
     """
-    ids = ids.to(torch.int32)
-    seeds, steps = _as_tensor(seed, ids), _as_tensor(step, ids)
-    low, high, step32 = _wrapped(seeds), _wrapped(seeds >> 32), _wrapped(steps)
-    # Two keys of a stream, since two streams that differ in one 32-bit word only would hold the same bits reordered.
-    keys = _mixed_(torch.stack([low ^ _signed(key) for key in _KEYS]))
-    first, second = (_mixed_(key ^ step32) for key in _mixed_(keys ^ high))
-    return _mixed_(_mixed_(ids ^ first) ^ second)
+    ready = isinstance(seed, Tensor) and seed.dtype == torch.int32
+    keys = seed if isinstance(seed, Tensor) and ready else seed_keys(seed, ids.device)
+    steps = _wrapped(_as_tensor(step, ids.device))
+    first, second = (_mixed_(key ^ steps) for key in keys)
+    return _mixed_(ids.to(torch.int32) ^ first, second)
 
 
 def uniform_noise(seed: int | Tensor, step: int | Tensor, ids: Tensor) -> Tensor:
@@ -54,29 +66,32 @@ def exponential_noise(seed: int | Tensor, step: int | Tensor, ids: Tensor) -> Te
     return uniform_noise(seed, step, ids).neg_().log1p_().neg_()
 
 
-def _as_tensor(value: int | Tensor, like: Tensor) -> Tensor:
+def _as_tensor(value: int | Tensor, device: torch.device | None) -> Tensor:
     if isinstance(value, Tensor):
         return value.to(torch.int64)
     # Filled rather than copied from the host, which a CUDA graph could not capture.
-    return torch.full((), (value + 2**63) % 2**64 - 2**63, dtype=torch.int64, device=like.device)
+    return torch.full((), (value + 2**63) % 2**64 - 2**63, dtype=torch.int64, device=device)
 
 
 def _wrapped(value: Tensor) -> Tensor:
     """Return the lowest 32 bits as int32."""
-    low = value & _WORD
-    return torch.where(low > 0x7FFFFFFF, low - 2**32, low).to(torch.int32)
+    return value.bitwise_left_shift(32).bitwise_right_shift(32).to(torch.int32)
 
 
 def _signed(value: int) -> int:
     return value - 2**32 if value > 0x7FFFFFFF else value
 
 
-def _mixed_(bits: Tensor) -> Tensor:
-    """Mix int32 words in place. Products wrap around; torch shifts signed words, so the sign is cut off."""
+def _mixed_(bits: Tensor, *more: Tensor) -> Tensor:
+    """Mix int32 words in place, then each of ``more`` into them; that may be of a smaller shape."""
     one, two = (_signed(multiplier) for multiplier in _MULTIPLIERS)
-    bits ^= (bits >> 16) & 0xFFFF
-    bits *= one
-    bits ^= (bits >> 15) & 0x1FFFF
-    bits *= two
-    bits ^= (bits >> 16) & 0xFFFF
+    for word in (None, *more):
+        if word is not None:
+            bits ^= word
+        # Products wrap around; torch shifts signed words, so the sign is cut off.
+        bits ^= (bits >> 16) & 0xFFFF
+        bits *= one
+        bits ^= (bits >> 15) & 0x1FFFF
+        bits *= two
+        bits ^= (bits >> 16) & 0xFFFF
     return bits

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tts_train.nn.counter_noise import counter_bits, exponential_noise, uniform_noise
+from tts_train.nn.counter_noise import counter_bits, exponential_noise, seed_keys, uniform_noise
 
 IDS = torch.arange(156_940)
 
@@ -42,6 +42,7 @@ def test_slices_orders_and_batches_get_what_the_whole_has():
     assert torch.equal(exponential_noise(7, 3, IDS[77:78]), whole[77:78])
     batch = exponential_noise(torch.tensor([[6], [7]]), torch.tensor(3), IDS)
     assert torch.equal(batch[1], whole)
+    assert torch.equal(exponential_noise(seed_keys(torch.tensor([[6], [7]])), torch.tensor(3), IDS), batch)
     assert torch.equal(exponential_noise(torch.tensor([[7]]), 3, IDS.expand(2, -1))[1], whole)
 
 
