@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import weakref
 
 import pytest
@@ -10,11 +11,19 @@ import torch
 
 from tests.orpheus.test_plan import build
 from tts_train.cli import before
+from tts_train.cli.parser import TrainingParser
+from tts_train.cli.select import select
 from tts_train.optim import OptimizerOptions
 from tts_train.optim.streamed import StreamedOptimizer
 from tts_train.plan import probe
 from tts_train.plan.cards import GIB
 from tts_train.plan.planner import CONTEXT_BYTES
+from tts_train.plan.recompute import LeastRecomputed
+from tts_train.plan.search import LargestBatch
+from tts_train.plan.step import Step
+from tts_train.plan.tracker import KINDS
+from tts_train.recipes import recipes_folder
+from tts_train.run.directory import RunDirectory
 from tts_train_orpheus.data import OrpheusData
 
 CPU = {"accelerator": "cpu"}
@@ -82,3 +91,90 @@ def test_a_card_is_what_others_leave_of_it(monkeypatch, caplog):
     told = "Other programs use 2.4 of the card's 24.0 GiB; the plan counts on the 21.6 GiB that are left."
     assert caplog.messages == [told]
     assert before.card_of({"accelerator": "cpu"}) is None
+
+
+class Recomputing:
+    """Needs 10,000 and 100 a layer that is kept, of 30 layers, and 5 more a layer in the middle of its range."""
+
+    chooses_recomputation = True
+    share = None
+
+    def recompute(self, share: float) -> None:
+        self.share = share
+
+    def step(self, size: int, bend: int = 0) -> Step:
+        kept = 30 - math.ceil(30 * self.share)
+        peak = 10_000 * size // 8 + 100 * kept + (bend if 0 < kept < 30 else 0)
+        return Step(size, peak, dict.fromkeys(KINDS, 0), 0)
+
+
+@pytest.mark.parametrize(
+    ("room", "bend", "share", "tries"),
+    [
+        (9_000, 0, 1.0, 1),
+        (None, 0, 1.0, 1),
+        (20_000, 0, 0.0, 2),
+        (11_000, 0, 0.7, 3),
+        (11_000, 150, 0.75, 4),
+        (11_000, 2_000, 1.0, 4),
+    ],
+    ids=["nothing fits", "no card", "all fits", "in between", "the line lies below", "only all recomputed"],
+)
+def test_the_least_that_is_recomputed_was_tried(room, bend, share, tries):
+    module = Recomputing()
+    seeker = LeastRecomputed(module, LargestBatch(8, None, lambda step: step.peak_bytes), room, lambda s: s.peak_bytes)
+    steps: list[Step] = []
+    while (size := seeker(steps)) is not None:
+        steps.append(module.step(size, bend))
+    chosen, step = seeker.chosen(steps)
+    assert (chosen, len(steps)) == (share, tries)
+    assert step.peak_bytes <= (room or step.peak_bytes) or chosen == 1.0
+
+
+def test_the_largest_batch_is_that_with_all_layers_recomputed():
+    module, room = Recomputing(), 20_000
+    largest = LargestBatch(8, room, lambda step: step.peak_bytes)
+    seeker = LeastRecomputed(module, largest, room, lambda step: step.peak_bytes)
+    steps: list[Step] = []
+    while (size := seeker(steps)) is not None:
+        steps.append(module.step(size))
+    assert seeker.chosen(steps)[0] == 0.0
+    assert largest.largest(seeker.full(steps)) == 16
+
+
+def told(words, run) -> tuple[list[str], object]:
+    selection = select(["-c", str(recipes_folder() / "orpheus" / "lm-tiny.yaml"), *words])
+    chosen = selection.load()
+    parser = TrainingParser("fit", chosen, selection.rest)
+    found, plan = before.resolve_share("fit", parser, chosen, [], run)
+    return list(found), plan
+
+
+def test_a_run_recomputes_as_little_as_its_card_has_room_for_and_keeps_that(tmp_path, monkeypatch):
+    words = ["--model.gradient_checkpointing", "true", "--model.checkpoint_share", "auto", "--model.tiny.layers", "12"]
+    run = RunDirectory(tmp_path / "run")
+    assert told(words, run) == ([], None), "without a card all is recomputed"
+    monkeypatch.setattr(before, "card_of", lambda trainer: 80 * GIB)
+    found, plan = told(words, run)
+    assert found == ["--model.gradient_checkpointing", "false", "--model.checkpoint_share", "1.0"]
+    assert plan.recomputed == 0.0
+    between = (plan.needed_bytes + plan.least_bytes) // 2
+    assert plan.least_bytes < between
+    monkeypatch.setattr(before, "card_of", lambda trainer: between)
+    found, plan = told(words, run)
+    assert found == ["--model.gradient_checkpointing", "true", "--model.checkpoint_share", str(plan.recomputed)]
+    assert 0 < plan.recomputed < 1
+    assert plan.least_bytes < plan.needed_bytes <= between
+    assert told([*words, "--plan", "off"], run) == ([], None)
+    run.create()
+    for on, share in (("true", "0.4"), ("false", "1.0")):
+        run.config.write_text(f"model:\n  gradient_checkpointing: {on}\n  checkpoint_share: {share}\n")
+        kept = ["--model.gradient_checkpointing", on, "--model.checkpoint_share", share]
+        assert told(words, run) == (kept, None), "a run that has begun keeps its share"
+    assert told(["--model.gradient_checkpointing", "true"], run) == ([], None), "only auto asks the card"
+
+
+def test_auto_recomputes_all_where_nothing_was_planned():
+    module = build({"gradient_checkpointing": True, "checkpoint_share": "auto"})
+    assert (module.chooses_recomputation, module.checkpoint_share) == (True, 1.0)
+    assert not build({"checkpoint_share": "auto"}).chooses_recomputation, "nothing is recomputed anyway"

@@ -16,6 +16,7 @@ from tts_train.errors import ConfigError, TTSTrainError
 from tts_train.plan.cards import GIB
 from tts_train.plan.planner import CONTEXT_BYTES
 from tts_train.plan.probe import takes_a_step
+from tts_train.plan.recompute import CHECKPOINTING, SHARE, recomputes
 from tts_train.run.directory import RunDirectory
 from tts_train.run.ranks import leads
 
@@ -35,7 +36,9 @@ _NOTED = GIB // 4
 """Other programs' memory from which on it is told of."""
 
 
-def check_fits(parser: TrainingParser, chosen: Chosen, run: RunDirectory, *, card_bytes: int | None) -> Plan | None:
+def check_fits(
+    parser: TrainingParser, chosen: Chosen, run: RunDirectory, *, card_bytes: int | None, plan: Plan | None = None
+) -> Plan | None:
     """Print the plan's verdict on a run that begins on a card, and refuse it where it cannot fit; return the plan.
 
     Runs that have saved a checkpoint are not planned.
@@ -45,6 +48,7 @@ def check_fits(parser: TrainingParser, chosen: Chosen, run: RunDirectory, *, car
         chosen: What it is about.
         run: Where the run lives.
         card_bytes: Memory of a card; None, on a CPU, plans nothing.
+        plan: Of the same command, if there is one.
 
     Raises:
         ConfigError: if it does not fit, and ``--plan`` does not say to try.
@@ -53,7 +57,7 @@ def check_fits(parser: TrainingParser, chosen: Chosen, run: RunDirectory, *, car
     if card_bytes is None or on_misfit == "off" or run.steps() or not leads():
         return None
     try:
-        plan = plan_of(parser, chosen, gpu_bytes=card_bytes, search=False)
+        plan = plan or plan_of(parser, chosen, gpu_bytes=card_bytes, search=False)
     except TTSTrainError as error:
         logger.info("No plan: %s", error)
         return None
@@ -102,7 +106,7 @@ def resolve_auto(
     data = parser.datamodule
     if not isinstance(data, PlannedDataModule) or parser.resolved["data"].get(data.budget) != AUTO:
         return words
-    size = _of_the_run(run, data.budget)
+    size = _of_the_run(run, "data", data.budget)
     if size is None:
         size = _found(verb, parser, chosen, f"--data.{data.budget}")
     return [*words, f"--data.{data.budget}", str(size)]
@@ -110,9 +114,8 @@ def resolve_auto(
 
 def _found(verb: str, parser: TrainingParser, chosen: Chosen, option: str) -> int:
     trainer = parser.options("trainer")
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 or str(trainer.get("strategy")) not in _ONE_PROCESS
     card_bytes = card_of(trainer)
-    if verb != "fit" or several or card_bytes is None:
+    if verb != "fit" or _several(trainer) or card_bytes is None:
         raise ConfigError(
             f"{option} {AUTO} is found out by fit on the card itself, in one process. Otherwise run `tts-train plan` "
             f"with the same options, --gpu 24GiB (or what the card has) and --ranks, and give {option} its answer."
@@ -131,9 +134,47 @@ def _found(verb: str, parser: TrainingParser, chosen: Chosen, option: str) -> in
     )
 
 
-def _of_the_run(run: RunDirectory, budget: str) -> int | None:
+def resolve_share(
+    verb: str, parser: TrainingParser, chosen: Chosen, words: Sequence[str], run: RunDirectory
+) -> tuple[Sequence[str], Plan | None]:
+    """Return ``words`` with the share of layers that is recomputed where it was left to the card, and the plan of it.
+
+    A run that has begun keeps its share. Otherwise it is the least that the plan says fits the card. All layers are
+    recomputed where there is no card, no plan, or more than one process.
+    """
+    if verb != "fit" or recomputes(parser.model) is None:
+        return words, None
+    saved = _of_the_run(run, "model", SHARE)
+    if saved is not None:
+        return [*words, *_share_words(saved if _of_the_run(run, "model", CHECKPOINTING) else 0.0)], None
+    trainer = parser.options("trainer")
+    card_bytes = card_of(trainer)
+    if card_bytes is None or parser.resolved["plan"] == "off" or _several(trainer) or run.steps():
+        return words, None
+    try:
+        plan = plan_of(parser, chosen, gpu_bytes=card_bytes, search=False)
+    except TTSTrainError as error:
+        logger.info("All layers are recomputed in backward, since there is no plan: %s", error)
+        return words, None
+    share = 1.0 if plan.recomputed is None else plan.recomputed
+    logger.info("Recomputing %.0f %% of the layers in backward, the least that this card has room for.", 100 * share)
+    return [*words, *_share_words(share)], plan
+
+
+def _share_words(share: float) -> list[str]:
+    """Return the options for a share; without recomputation there is none."""
+    on = f"--model.{CHECKPOINTING}"
+    return [on, "true", f"--model.{SHARE}", str(share)] if share else [on, "false", f"--model.{SHARE}", "1.0"]
+
+
+def _several(trainer: Mapping[str, Any]) -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 or str(trainer.get("strategy")) not in _ONE_PROCESS
+
+
+def _of_the_run(run: RunDirectory, part: str, option: str) -> Any:  # noqa: ANN401 - an option's value
+    """Return a number or switch that a run was begun with; None where there is no run, or it is no such value."""
     if not run.config.is_file():
         return None
     saved: Any = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-    value = (saved.get("data") or {}).get(budget) if isinstance(saved, dict) else None
-    return value if isinstance(value, int) else None
+    value = (saved.get(part) or {}).get(option) if isinstance(saved, dict) else None
+    return value if isinstance(value, (int, float)) else None

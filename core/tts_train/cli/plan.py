@@ -102,6 +102,9 @@ def _readable(plan: Plan) -> dict[str, Any]:
     lines: dict[str, Any] = {"verdict": verdict(plan), plan.option: plan.step.size}
     if plan.largest is not None:
         lines["largest that fits"] = f"{plan.option} {plan.largest}" if plan.largest else "none"
+    if plan.recomputed is not None:
+        least = "" if plan.recomputed == 1 else f"; all of them, {plan.least_bytes / GIB:.1f} GiB would be enough"
+        lines["layers recomputed"] = f"{plan.recomputed:.0%}{least}"
     lines["at the peak"] = ", ".join(f"{kind} {size / GIB:.2f} GiB" for kind, size in plan.step.breakdown.items())
     lines["parameters"] = f"{plan.parameters:,}, of which {plan.trained:,} are trained"
     lines["work of a step"] = f"{plan.step_flops / 1e12:,.1f} TFLOP on {plan.ranks} processes"

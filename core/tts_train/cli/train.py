@@ -6,7 +6,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -21,7 +21,7 @@ from tts_train.callbacks.progress import progress_bar
 from tts_train.callbacks.throughput import Throughput
 from tts_train.cli.accelerate import with_accelerate
 from tts_train.cli.arguments import JSON_FLAG
-from tts_train.cli.before import card_of, check_fits, resolve_auto
+from tts_train.cli.before import card_of, check_fits, resolve_auto, resolve_share
 from tts_train.cli.output import print_report
 from tts_train.cli.parser import TrainingParser
 from tts_train.cli.select import Chosen, Selection, select
@@ -34,6 +34,9 @@ from tts_train.run.files import write_atomically
 from tts_train.run.ranks import launched_by_lightning, leads
 from tts_train.run.together import raised_by_all
 from tts_train.session import RunSession
+
+if TYPE_CHECKING:
+    from tts_train.plan.planner import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +54,12 @@ def run(verb: str, words: list[str]) -> int:
     found = resolve_auto(verb, parser, chosen, selection.rest, run_directory)
     if found is not selection.rest:
         parser = TrainingParser(verb, chosen, found)
+    shared, plan = resolve_share(verb, parser, chosen, found, run_directory)
+    if shared is not found:
+        parser = TrainingParser(verb, chosen, shared)
     try:
-        report = _fit(parser, chosen, run_directory) if verb == "fit" else _score(verb, parser, chosen, run_directory)
+        fit = verb == "fit"
+        report = _fit(parser, chosen, run_directory, plan) if fit else _score(verb, parser, chosen, run_directory)
     except TTSTrainError as error:
         if launched_by_lightning() and (isinstance(error, Interrupted) or raised_by_all(error)):
             return 0  # Lightning kills the first process, which has its own to say, if another ends with an error
@@ -62,11 +69,11 @@ def run(verb: str, words: list[str]) -> int:
     return 0
 
 
-def _fit(parser: TrainingParser, chosen: Chosen, run: RunDirectory) -> dict[str, Any]:
+def _fit(parser: TrainingParser, chosen: Chosen, run: RunDirectory, plan: Plan | None) -> dict[str, Any]:
     config = {**parser.resolved, "run_dir": str(run.path)}
     inject = config.pop("debug")["inject"]  # a fault belongs to a command, not to the run
     config.pop("plan")
-    plan = check_fits(parser, chosen, run, card_bytes=card_of(parser.options("trainer")))
+    plan = check_fits(parser, chosen, run, card_bytes=card_of(parser.options("trainer")), plan=plan)
     card = RunCard(backend=chosen.backend.name, stage=chosen.stage.name, config=config)
     record: dict[str, object] = {"plan": plan.report()} if plan else {}
     record["formats"] = {name: each.summary for name, each in chosen.plugins.formats(chosen.stage).items()}

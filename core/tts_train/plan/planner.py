@@ -17,6 +17,7 @@ from tts_train.errors import ConfigError, TTSTrainError
 from tts_train.plan.cards import CARDS, GIB, Card
 from tts_train.plan.quantised import QuantisedShape
 from tts_train.plan.ranks import Division
+from tts_train.plan.recompute import LeastRecomputed, recomputes
 from tts_train.plan.roofline import UNCERTAINTY, Estimate, estimate
 from tts_train.plan.search import LargestBatch
 from tts_train.plan.step import Step, run_steps
@@ -39,6 +40,10 @@ class Plan:
     """What bounds a batch: ``data.max_tokens`` or the like."""
     step: Step
     """The step at the recipe's own size, as one process sees it."""
+    recomputed: float | None
+    """The share of the layers that is recomputed, where the module leaves it to the plan; None where it does not."""
+    least_bytes: int
+    """What a card needs with all of these recomputed."""
     gpu_bytes: int | None
     """The card's memory, None where none was named."""
     largest: int | None
@@ -90,6 +95,8 @@ class Plan:
             "gpu_bytes": self.gpu_bytes,
             "fits": self.fits,
             self.option: self.step.size,
+            "checkpoint_share": self.recomputed,
+            "least_bytes": self.least_bytes,
             "largest": None if self.largest is None else {self.option: self.largest},
             "max_tokens_per_batch": None if self.largest_tokens is None else int(self.largest_tokens),
             "parameters": self.parameters,
@@ -143,9 +150,15 @@ def make_plan(
         ConfigError: if the stage cannot be planned.
     """
     first = int(getattr(data, data.budget)) if size is None else size
-    seeker = LargestBatch(first, gpu_bytes if search else None, lambda step: needed(division.of(step, module)))
+
+    def needs(step: Step) -> int:
+        return needed(division.of(step, module))
+
+    seeker = LargestBatch(first, gpu_bytes if search else None, needs)
+    chooser = recomputes(module)
+    least = None if chooser is None else LeastRecomputed(chooser, seeker, gpu_bytes, needs)
     try:
-        steps = run_steps(module, data.sample_batch, seeker, trainer, share=division.share, device=device)
+        steps = run_steps(module, data.sample_batch, least or seeker, trainer, share=division.share, device=device)
     except (DynamicOutputShapeException, UnsupportedOperatorException) as error:
         raise ConfigError(
             f"This stage cannot be planned: its training step needs the values of a tensor at {error.func}, and a plan "
@@ -153,10 +166,13 @@ def make_plan(
         ) from error
     except CheckpointError as error:
         raise ConfigError(f"This stage cannot be planned with recomputed activations: {error}") from error
-    largest = seeker.largest(steps)
+    share, step = (None, steps[0]) if least is None else least.chosen(steps)
+    largest = seeker.largest(steps if least is None else least.full(steps))
     return Plan(
         option=f"data.{data.budget}",
-        step=division.of(steps[0], module),
+        step=division.of(step, module),
+        recomputed=share,
+        least_bytes=needs(steps[0]),
         gpu_bytes=gpu_bytes,
         largest=largest,
         largest_tokens=None if largest is None else _tokens(module, data, largest),

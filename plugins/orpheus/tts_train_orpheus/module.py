@@ -11,6 +11,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
+from tts_train.data.module import AUTO
 from tts_train.errors import ConfigError
 from tts_train.nn.float8 import Float8Options, use_float8
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
@@ -21,6 +22,7 @@ from tts_train_orpheus.base import TinyOptions
 from tts_train_orpheus.late import late_network, late_weights, reads_late
 from tts_train_orpheus.metrics import TokenMetrics, wide_type
 from tts_train_orpheus.network import HeadOptions, NetworkOutput, OrpheusNetwork
+from tts_train_orpheus.refusals import refuse
 from tts_train_orpheus.restore import DESCRIPTION, PREFIX, TIED_HEAD, initial_config, load_initial
 from tts_train_orpheus.shapes import shape_network
 
@@ -50,7 +52,8 @@ class OrpheusModule(LightningModule):
         head: How the output layer and its loss are computed.
         gradient_checkpointing: Recompute each layer in backward: a third more arithmetic for a fraction of the memory.
         checkpoint_share: With ``gradient_checkpointing``, the share of the layers, evenly spread, that is recomputed
-            (above 0, up to 1): as little recomputing as the card has room for.
+            (above 0, up to 1); ``auto`` is as little as the plan finds room for on the card, all where there is no card
+            or more than one process.
         freeze_embedding: With ``full``: leave embedding and output matrix as they are, so that half a billion
             of 3.3 billion weights need no gradient and no states. A finished model has rows for all sounds already.
         offload_activations: Keep what waits for backward in host memory: little but time is spent, on copies.
@@ -69,7 +72,7 @@ class OrpheusModule(LightningModule):
         schedule: ScheduleOptions = ScheduleOptions(),
         head: HeadOptions = HeadOptions(),
         gradient_checkpointing: bool = False,
-        checkpoint_share: float = 1.0,
+        checkpoint_share: float | Literal["auto"] = 1.0,
         freeze_embedding: bool = False,
         offload_activations: bool = False,
         float8: Float8Options = Float8Options(),
@@ -84,7 +87,8 @@ class OrpheusModule(LightningModule):
         self.schedule_options = schedule
         self.head = head
         self.gradient_checkpointing = gradient_checkpointing
-        self.checkpoint_share = checkpoint_share
+        self.chooses_recomputation = gradient_checkpointing and checkpoint_share == AUTO
+        self.checkpoint_share = 1.0 if checkpoint_share == AUTO else float(checkpoint_share)
         self.freeze_embedding = freeze_embedding
         self.offload_activations = offload_activations
         self.float8 = float8
@@ -95,21 +99,7 @@ class OrpheusModule(LightningModule):
         # on_load_checkpoint checks that nothing else is missing.
         self.strict_loading = False
         self._validation: TokenMetrics | None = None
-        if not 0 < checkpoint_share <= 1 or (checkpoint_share < 1 and not gradient_checkpointing):
-            raise ConfigError(
-                "--model.checkpoint_share is a share of the layers, above 0 and up to 1, for "
-                f"--model.gradient_checkpointing true; {checkpoint_share} was given."
-            )
-        if freeze_embedding and method != "full":
-            raise ConfigError(
-                "--model.freeze_embedding is for --model.method full. Adapters leave the embedding as it is, unless "
-                "--model.lora.train_embedding says otherwise."
-            )
-        if float8.recipe != "off" and method != "full":
-            raise ConfigError(
-                f"--model.float8.recipe {float8.recipe} is for --model.method full, which multiplies with every weight "
-                "three times. For less memory under adapters there are --model.method qlora and lora-8bit."
-            )
+        refuse(self, checkpointing=gradient_checkpointing)
 
     def setup(self, stage: str) -> None:
         """Refuse data that the base cannot take, before any weight is loaded."""
@@ -145,6 +135,12 @@ class OrpheusModule(LightningModule):
             tiny=self.tiny,
         )
         self._set_up(self.network)
+
+    def recompute(self, share: float) -> None:
+        """Recompute this share of the layers from now on, 0 to 1."""
+        self.checkpoint_share = share
+        if self.network is not None:
+            self.network.enable_checkpointing(share)
 
     @property
     def vocabulary(self) -> int:
