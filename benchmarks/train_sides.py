@@ -221,7 +221,7 @@ def _data(task: dict[str, Any], rows: list[list[int]]) -> Any:
 
 def _take_away(task: dict[str, Any]) -> None:
     """Take one lever away from our side."""
-    import tts_train.nn.linear_cross_entropy as head
+    import tts_train.nn.chunk_logits as head
     import tts_train_orpheus.module as module
     import tts_train_orpheus.network as network
 

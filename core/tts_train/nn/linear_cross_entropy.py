@@ -15,14 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tts_train.nn.target import planned_device
+from tts_train.nn import kernels
+from tts_train.nn.chunk_logits import LogitsBuffers, add_product, highest_logits, product_in
+from tts_train.nn.kernels.cross_entropy import TYPES, cross_entropy
 
 IGNORE = -100
 """Targets with this value carry no loss."""
 
-_ROW_BLOCK = 16_384
-_SEARCH_BLOCK = 256
-_BY_COLUMN_FROM = 128
+_HALF_SCALE = 1024.0
+"""Factor on slopes in float16, whose smallest ones would be rounded away before a loss scale is applied. Without their
+signs a token's slopes add up to no more than 2, so that its product with a matrix of weights stays in range."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,7 @@ def linear_cross_entropy(
     kept: Tensor | None = None,
     chunk_tokens: int = 1024,
     row_groups: Sequence[RowGroup] = (),
+    fused: bool = True,
 ) -> HeadOutput:
     """Sum the cross-entropy of ``softmax(hidden @ weight.T)`` against ``targets`` without the whole logits.
 
@@ -78,6 +81,7 @@ def linear_cross_entropy(
         chunk_tokens: Tokens whose logits exist at a time.
         row_groups: Tokens with a restricted softmax; the ids of targets and predictions stay those of all rows. Where
             there are groups, each kept token is in exactly one, if need be in one of all rows.
+        fused: Use the kernel that makes losses and gradients in one pass, where there is one.
 
     Raises:
         ValueError: if the groups hold more or fewer tokens than are kept.
@@ -86,7 +90,7 @@ def linear_cross_entropy(
     targets = targets.index_select(0, kept)
     plan = _plan(kept.numel(), row_groups, weight.shape[0])
     loss_sum, losses, predictions = _FusedHead.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, targets, kept, chunk_tokens, plan, torch.is_grad_enabled()
+        hidden, weight, targets, kept, chunk_tokens, plan, fused, torch.is_grad_enabled()
     )
     return HeadOutput(loss_sum=loss_sum, targets=targets, losses=losses, predictions=predictions)
 
@@ -114,10 +118,13 @@ class _FusedHead(torch.autograd.Function):
         kept: Tensor,
         chunk_tokens: int,
         plan: _Plan,
+        fused: bool,
         grad_enabled: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         compute = _compute_dtype(weight)
         wide = torch.promote_types(compute, torch.float32)
+        fused = fused and compute in TYPES and kernels.fused(hidden)
+        scale = _HALF_SCALE if compute == torch.float16 else 1.0
         # needs_input_grad looks at the tensors only and is true under no_grad too.
         needs_hidden, needs_weight = (grad_enabled and needed for needed in ctx.needs_input_grad[:2])
         losses = torch.empty(targets.shape, dtype=wide, device=hidden.device)
@@ -126,18 +133,19 @@ class _FusedHead(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight) if needs_weight else None
         with torch.autocast(hidden.device.type, enabled=False):
             matrix = weight.detach().to(compute)
-            buffers = _Buffers(_largest_chunk(plan, targets.numel(), chunk_tokens), matrix, wide)
+            buffers = LogitsBuffers(_largest_chunks(plan, targets.numel(), chunk_tokens), matrix, wide, fused=fused)
             for index, rows in plan:
-                part = _Part(matrix, rows, grad_weight, buffers)
+                part = _Part(matrix, rows, grad_weight, buffers, fused=fused, scale=scale)
                 for chunk in _chunks(targets.numel() if index is None else index, chunk_tokens):
                     states = hidden.detach()[kept[chunk]].to(compute)
-                    losses[chunk], predictions[chunk], gradient = part.step(
-                        states, targets[chunk], need_hidden=needs_hidden
+                    losses[chunk], predictions[chunk], slopes = part.step(
+                        states, targets[chunk], need_slopes=needs_hidden
                     )
-                    if grad_hidden is not None and gradient is not None:
-                        grad_hidden[kept[chunk]] = gradient.to(hidden.dtype)
+                    if grad_hidden is not None and slopes is not None:
+                        grad_hidden[kept[chunk]] = product_in(hidden.dtype, slopes, part.matrix)
                 part.close()
         ctx.gradients = (grad_hidden, grad_weight)
+        ctx.scale = scale
         ctx.mark_non_differentiable(losses, predictions)
         return losses.sum(), losses, predictions
 
@@ -153,10 +161,10 @@ class _FusedHead(torch.autograd.Function):
         # Dropped here so that autograd may take the buffers over instead of copying them.
         ctx.gradients = None
         if grad_hidden is not None:
-            grad_hidden.mul_(grad_loss)
+            grad_hidden.mul_(grad_loss if ctx.scale == 1 else grad_loss / ctx.scale)
         if grad_weight is not None:
             grad_weight.mul_(grad_loss)
-        return grad_hidden, grad_weight, None, None, None, None, None
+        return grad_hidden, grad_weight, None, None, None, None, None, None
 
 
 def _chunks(tokens: Tensor | int, size: int) -> Iterator[Tensor | slice]:
@@ -171,10 +179,19 @@ class _Part:
     """The rows of the output matrix that one group of tokens sees, and their gradient."""
 
     def __init__(
-        self, matrix: Tensor, rows: tuple[tuple[int, int], ...], grad_weight: Tensor | None, buffers: _Buffers
+        self,
+        matrix: Tensor,
+        rows: tuple[tuple[int, int], ...],
+        grad_weight: Tensor | None,
+        buffers: LogitsBuffers,
+        *,
+        fused: bool,
+        scale: float,
     ) -> None:
         self.rows = rows
         self.buffers = buffers
+        self.fused = fused
+        self.scale = scale
         self.views = [] if grad_weight is None else [grad_weight[start:end] for start, end in rows]
         self.matrix = matrix[rows[0][0] : rows[0][1]]
         self.gradient = self.views[0] if self.views else None
@@ -182,23 +199,34 @@ class _Part:
             self.matrix = torch.cat([matrix[start:end] for start, end in rows])
             self.gradient = None if grad_weight is None else torch.zeros_like(self.matrix, dtype=grad_weight.dtype)
 
-    def step(self, states: Tensor, targets: Tensor, *, need_hidden: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return one chunk's losses, predictions and gradient of its states; add to the weight's gradient."""
-        local = self._to_local(targets).unsqueeze(1)
+    def step(self, states: Tensor, targets: Tensor, *, need_slopes: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return one chunk's losses, predictions and scaled slopes of its logits; add to the weight's gradient."""
+        need_slopes = need_slopes or self.gradient is not None
         logits = self.buffers.product(states, self.matrix)
-        highest, predicted = _highest(logits)
+        local = self._to_local(targets)
+        make = self._fused if self.fused else self._plain
+        losses, predicted, slopes = make(logits, local, need_slopes=need_slopes)
+        if self.gradient is not None and slopes is not None:
+            add_product(self.gradient, slopes, states, scale=self.scale)
+        return losses, self._to_global(predicted), slopes
+
+    def _fused(self, logits: Tensor, targets: Tensor, *, need_slopes: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        losses, predicted = cross_entropy(logits, targets, self.scale, need_slopes)
+        return losses, predicted, logits if need_slopes else None
+
+    def _plain(self, logits: Tensor, targets: Tensor, *, need_slopes: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        local = targets.unsqueeze(1)
+        highest, predicted = highest_logits(logits)
         target_logits = logits.gather(1, local)
         # From here on the one buffer is in turn exp(logits), softmax and softmax minus one-hot.
         total = logits.sub_(highest).exp_().sum(dim=1, keepdim=True)
         losses = total.log().add_(highest).sub_(target_logits).squeeze(1)
-        predictions = self._to_global(predicted.squeeze(1))
-        if not need_hidden and self.gradient is None:
-            return losses, predictions, None
+        if not need_slopes:
+            return losses, predicted.squeeze(1), None
         logits.div_(total).scatter_add_(1, local, torch.full_like(target_logits, -1.0))
-        slopes = self.buffers.narrow(logits)
-        if self.gradient is not None:
-            _add_product(self.gradient, slopes, states)
-        return losses, predictions, slopes @ self.matrix if need_hidden else None
+        if self.scale != 1:
+            logits.mul_(self.scale)
+        return losses, predicted.squeeze(1), self.buffers.narrow(logits)
 
     def close(self) -> None:
         """Put the gathered rows' gradient where it belongs."""
@@ -222,74 +250,11 @@ class _Part:
         return ids
 
 
-class _Buffers:
-    """Room for one chunk's logits, used again by every chunk: on a CPU, fresh pages cost a tenth of it all.
-
-    Logits are (N, V) for every user. On a CPU those of many tokens lie in memory as (V, N): all three products are
-    then plain ones of contiguous rows, which its libraries compute faster.
-    """
-
-    def __init__(self, size: int, matrix: Tensor, wide: torch.dtype) -> None:
-        self._on_cpu = matrix.device.type == "cpu" and planned_device() != "cuda"
-        self._wide = matrix.new_empty(size, dtype=wide)
-        self._narrow = self._wide if matrix.dtype == wide else matrix.new_empty(size)
-
-    def product(self, states: Tensor, matrix: Tensor) -> Tensor:
-        """Return ``states @ matrix.T`` in the wide type; the last product is overwritten."""
-        shape = (states.shape[0], matrix.shape[0])
-        made = self._view(self._narrow, *shape)
-        if self._by_column(shape[0]):
-            torch.mm(matrix, states.T, out=made.T)
-        else:
-            torch.mm(states, matrix.T, out=made)
-        return made if self._narrow is self._wide else self._view(self._wide, *shape).copy_(made)
-
-    def narrow(self, logits: Tensor) -> Tensor:
-        """Return the wide buffer's values in the type of the products."""
-        return logits if self._narrow is self._wide else self._view(self._narrow, *logits.shape).copy_(logits)
-
-    def _view(self, buffer: Tensor, tokens: int, rows: int) -> Tensor:
-        used = buffer[: tokens * rows]
-        return used.view(rows, tokens).T if self._by_column(tokens) else used.view(tokens, rows)
-
-    def _by_column(self, tokens: int) -> bool:
-        return self._on_cpu and tokens >= _BY_COLUMN_FROM
-
-
-def _largest_chunk(plan: _Plan, tokens: int, chunk_tokens: int) -> int:
-    """Return the most logits that exist at a time."""
+def _largest_chunks(plan: _Plan, tokens: int, chunk_tokens: int) -> list[tuple[int, int]]:
+    """Return each group's most tokens at a time, and the logits of each."""
     sizes = [tokens if index is None else index.numel() for index, _ in plan]
     widths = [sum(end - start for start, end in rows) for _, rows in plan]
-    return max((min(size, chunk_tokens) * width for size, width in zip(sizes, widths, strict=True)), default=0)
-
-
-def _highest(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each token's highest logit and the row that it is in, both (N, 1); of equal ones the first.
-
-    Down the columns of a CPU's layout a search for the place costs as much as a product, a search for the value next
-    to nothing: so the best of every block of rows is found by value, and only the winning block is searched.
-    """
-    if logits.stride(1) == 1:
-        return logits.max(dim=1, keepdim=True)
-    tokens, rows = logits.shape
-    block = min(rows, _SEARCH_BLOCK)
-    columns = logits.T
-    whole = columns[: rows // block * block].view(rows // block, block, tokens).amax(dim=1)
-    # The last block ends with the last row and may overlap the one before.
-    best = torch.cat([whole, columns[rows - block :].amax(dim=0, keepdim=True)])
-    start = (best.argmax(dim=0) * block).clamp_(max=rows - block)
-    within = (start + torch.arange(block).unsqueeze(1), torch.arange(tokens))
-    return best.amax(dim=0).unsqueeze(1), (start + columns[within].argmax(dim=0)).unsqueeze(1)
-
-
-def _add_product(total: Tensor, slopes: Tensor, states: Tensor) -> None:
-    """Add ``slopes.T @ states`` to ``total``, by blocks of rows where the types differ and a copy would be made."""
-    if total.dtype == states.dtype:
-        total.addmm_(slopes.T, states)
-        return
-    for start in range(0, total.shape[0], _ROW_BLOCK):
-        block = slice(start, start + _ROW_BLOCK)
-        total[block].add_(slopes[:, block].T @ states)
+    return [(min(size, chunk_tokens), width) for size, width in zip(sizes, widths, strict=True)]
 
 
 def _compute_dtype(weight: Tensor) -> torch.dtype:

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tts_train.nn.chunk_logits import row_stride
 from tts_train.plan.ledger import Ledger
 from tts_train.plan.shapes import Shapes
 from tts_train.plan.sums import GradientSums
@@ -139,7 +140,8 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self.kind
         if (tuple(tensor.shape), tensor.dtype) in self._matrices:
             return "gradients" if rows in tensor.shape else self.kind  # the chunked head makes one in forward
-        flat = tensor.ndim == 1 and tensor.numel() > rows and tensor.numel() % rows == 0
+        whole = any(tensor.numel() % width == 0 for width in (rows, row_stride(rows)))
+        flat = tensor.ndim == 1 and tensor.numel() > rows and whole
         return "logits" if flat or rows in tensor.shape else self.kind
 
 

@@ -82,7 +82,7 @@ def varlen_forward(
 
 
 @varlen_forward.register_fake
-def _(query: Tensor, key: Tensor, value: Tensor, cumulative: Tensor, longest: int, scale: float | None) -> Any:  # noqa: ANN401, ARG001
+def _(query: Tensor, key: Tensor, value: Tensor, cumulative: Tensor, longest: int, scale: float | None) -> Any:  # noqa: ANN401
     if torch.version.hip:
         sums = query.new_empty((cumulative.numel() - 1, query.shape[1], longest), dtype=torch.float32)
     else:
@@ -127,5 +127,5 @@ def varlen_backward(
 
 
 @varlen_backward.register_fake
-def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: object) -> Any:  # noqa: ANN401, ARG001
+def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: object) -> Any:  # noqa: ANN401
     return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
