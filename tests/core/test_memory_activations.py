@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from tts_train.nn import activations
 from tts_train.nn.activations import OffloadedActivations, spread
 
 WIDTH, TOKENS = 1024, 320
@@ -85,3 +88,59 @@ def test_memory_that_waits_is_not_the_layers(monkeypatch):
 )
 def test_blocks_are_spread_evenly(count, share, chosen):
     assert [index for index, is_chosen in enumerate(spread(count, share)) if is_chosen] == chosen
+
+
+def test_each_is_fetched_once_and_the_next_one_ahead(monkeypatch):
+    fetched, given = [], []
+    fetch, back = activations._Moved.fetch, activations._Moved.back
+
+    def noted_fetch(moved):
+        if moved._fetched is None:
+            fetched.append(moved.place)
+        fetch(moved)
+
+    def noted_back(moved):
+        given.append((moved.place, list(fetched)))
+        return back(moved)
+
+    monkeypatch.setattr(activations._Moved, "fetch", noted_fetch)
+    monkeypatch.setattr(activations._Moved, "back", noted_back)
+
+    def moved(layers, states):
+        with OffloadedActivations():
+            return layers(states)
+
+    gradients(moved)
+    assert fetched == list(range(7, -1, -1))
+    assert [place for place, _ in given] == list(range(7, -1, -1))
+    assert all(place in so_far for place, so_far in given[1:])
+
+
+def test_backward_twice_gives_the_same():
+    layers, states = net(), torch.randn(TOKENS, WIDTH, requires_grad=True)
+    with OffloadedActivations():
+        loss = layers(states).square().mean()
+    first = torch.autograd.grad(loss, states, retain_graph=True)[0]
+    assert torch.equal(torch.autograd.grad(loss, states)[0], first)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_card_gradients_are_the_same_and_memory_is_less():
+    def run(offload):
+        torch.manual_seed(0)
+        layers = nn.Sequential(*(nn.Sequential(nn.Linear(2048, 2048), nn.Tanh()) for _ in range(16))).cuda()
+        states = torch.randn(8192, 2048, device="cuda", requires_grad=True)
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        with OffloadedActivations() if offload else nullcontext():
+            loss = layers(states).square().mean()
+        after_forward = torch.cuda.memory_allocated()
+        loss.backward()
+        return [states.grad, *(p.grad for p in layers.parameters())], after_forward
+
+    plain, all_kept = run(False)
+    for _ in range(3):
+        moved, kept = run(True)
+        assert all(torch.equal(a, b) for a, b in zip(moved, plain, strict=True))
+        assert kept < all_kept / 2

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.core.pair import in_pair
+from tests.core.run.toy import digest
 from tts_train.callbacks.stop import AGREE_EVERY
+from tts_train.run.checkpoint_io import verify
 from tts_train.run.directory import RunDirectory
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -22,6 +24,7 @@ def found(folder):
         {"run_dir": "second", "rank": 1, "step": 3, "every": 1000},
         {"run_dir": "saving", "rank": 1, "step": 3, "every": 5},
         {"run_dir": "never", "rank": 1, "step": 99, "every": 1000},
+        {"run_dir": "beside", "rank": 1, "step": 99, "every": 4},
     ]
     return in_pair("tests.core.stop_cases", folder, calls)
 
@@ -41,3 +44,13 @@ def test_they_ask_every_ten_steps_and_at_the_last(found):
     for rank in found:
         assert rank[2]["ended"] == "finished"
         assert rank[2]["asked_at"] == [10, 20, 24]
+
+
+def test_the_first_of_several_processes_writes_beside_training(found, folder):
+    saved = RunDirectory(folder / "beside")
+    assert saved.steps() == [4, 8, 12, 16, 20, 24]
+    assert saved.linked("last") == 24
+    assert [rank[3]["asked_at"] for rank in found] == [[4, 8, 10, 12, 16, 20, 24]] * 2
+    for step in saved.steps():
+        verify(saved.step_path(step))
+    assert digest(saved.step_path(24)) == digest(RunDirectory(folder / "never").step_path(24))

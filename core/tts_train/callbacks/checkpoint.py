@@ -11,11 +11,12 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
-from tts_train.callbacks.stop import GracefulStop
+from tts_train.callbacks.stop import AGREE_EVERY, GracefulStop
 from tts_train.errors import ConfigError
 from tts_train.run.checkpoint import CARD_KEY, RunCard
-from tts_train.run.checkpoint_io import read_manifest
+from tts_train.run.checkpoint_io import LATER, DirectoryCheckpointIO, read_manifest
 from tts_train.run.directory import RunDirectory
 from tts_train.run.loops import (
     Validation,
@@ -37,7 +38,7 @@ class CheckpointOptions:
     """How often a run is saved and what stays."""
 
     every_n_steps: int = 500
-    """Optimiser steps between checkpoints; a killed run loses at most so many."""
+    """Optimiser steps between checkpoints; a killed run loses at most so many, and those made during a save."""
     keep: int = 3
     """How many of the newest valid checkpoints stay (at least 2); the best one stays besides."""
     monitor: str | None = "val/loss"
@@ -60,8 +61,10 @@ class CheckpointOptions:
 class PeriodicCheckpoint(Checkpoint):
     """Saves the run at optimiser steps, and puts the run card into each checkpoint.
 
-    Checkpoints are written in ``on_train_batch_end``, before a validation of the same step: a crash in validation
-    loses nothing, and a continued run validates first. Never between accumulated batches.
+    Checkpoints are made in ``on_train_batch_end``, before a validation of the same step: a crash in validation
+    loses nothing, and a continued run validates first. Never between accumulated batches. Where one process holds the
+    whole run, a checkpoint in the middle of it is copied to host memory and written beside training; the next save, the
+    end and an interruption wait for it, and what failed is raised at the end of the next step.
 
     Args:
         run: where checkpoints go.
@@ -78,6 +81,8 @@ class PeriodicCheckpoint(Checkpoint):
         self.options = options
         self._stop = stop
         self._saved: int | None = None
+        self._later: DirectoryCheckpointIO | None = None
+        self._polled = 0
         self._validation: Validation | None = None
         self._ended = False
         self._best: dict[str, Any] = {"score": None, "step": None}
@@ -87,6 +92,7 @@ class PeriodicCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the disk before the first step, and take up what the checkpoint knew."""
         self._saved = trainer.global_step or None
+        self._later = _writes_beside(trainer)
         trainer.callback_metrics.update(self._metrics)
         size = self._size(trainer)  # in every process: asking a sharded network for its state changes how it lies
         with together(trainer.strategy.root_device):
@@ -113,9 +119,11 @@ class PeriodicCheckpoint(Checkpoint):
             return
         every, step = self.options.every_n_steps, trainer.global_step
         due = step // every > (self._saved or 0) // every or is_last_step(trainer)
+        self._raise_failed(trainer)
         stopping = self._stop is not None and self._stop.agreed(trainer, done=step, anyway=due)
         if stopping or due:
-            self._save(trainer, Validation.DUE if validation_due(trainer) else Validation.NONE)
+            beside = not (stopping or is_last_step(trainer))
+            self._save(trainer, Validation.DUE if validation_due(trainer) else Validation.NONE, beside=beside)
         if stopping and self._stop is not None:
             raise self._stop.interrupted(trainer, saved=True)
 
@@ -137,6 +145,7 @@ class PeriodicCheckpoint(Checkpoint):
             return
         if trainer.state.fn == "fit" and not mid_accumulation(trainer):
             self._save(trainer, Validation.DUE)
+        self._settle(trainer)
         raise self._stop.interrupted(trainer, saved=self._saved == trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -146,17 +155,23 @@ class PeriodicCheckpoint(Checkpoint):
         if mid_accumulation(trainer) or not self._improved(trainer.callback_metrics):
             return
         self._best["step"] = trainer.global_step
-        self._save(trainer, Validation.DONE)
-        with together(trainer.strategy.root_device):
-            if trainer.is_global_zero:
-                self.run.link("best", trainer.global_step)
-                self.run.rotate(self.options.keep)  # the one that was best until now may go
+        self._save(trainer, Validation.DONE, beside=True)
+        self._afterwards(trainer, "best")  # the one that was best until now may go
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end, if early stopping or a time limit set it."""
         if trainer.global_step:
             self._ended = True
             self._save(trainer, Validation.DONE if validation_due(trainer) else Validation.NONE)
+        self._settle(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let what is being written become whole; an error of its own does not hide the one that ends the run."""
+        if self._later is not None:
+            try:
+                self._later.finish()
+            except Exception as error:  # noqa: BLE001 - told, while the other one goes on
+                logger.error("%s", error)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put in the run card, and say at which boundary the loops stand."""
@@ -178,10 +193,11 @@ class PeriodicCheckpoint(Checkpoint):
         self._best = dict(state_dict["best"])
         self._metrics = dict(state_dict["metrics"])
 
-    def _save(self, trainer: Trainer, validation: Validation) -> None:
+    def _save(self, trainer: Trainer, validation: Validation, *, beside: bool = False) -> None:
         step = trainer.global_step
         if self._saved == step:
             return
+        self._settle(trainer)
         size = self._size(trainer)
         with together(trainer.strategy.root_device):
             if trainer.is_global_zero:
@@ -189,14 +205,44 @@ class PeriodicCheckpoint(Checkpoint):
         self._metrics = {name: torch.as_tensor(value) for name, value in trainer.callback_metrics.items()}
         self._validation = validation
         try:
-            save_together(trainer, self.run.step_path(step))
+            options = LATER if beside and self._later is not None else None
+            save_together(trainer, self.run.step_path(step), options=options)
         finally:
             self._validation = None
         self._saved = step
+        self._afterwards(trainer, "last")
+
+    def _afterwards(self, trainer: Trainer, name: str) -> None:
+        """Point a link at the step that was saved last, once it is whole, and remove old ones."""
+        step = trainer.global_step
+
+        def publish() -> None:
+            self.run.link(name, step)
+            self.run.rotate(self.options.keep)
+
+        if self._later is None:
+            with together(trainer.strategy.root_device):
+                if trainer.is_global_zero:
+                    publish()
+        elif trainer.is_global_zero:
+            self._later.writes.submit(publish)
+
+    def _settle(self, trainer: Trainer) -> None:
+        """Wait for what is being written; all processes raise if the disk refused it."""
+        if self._later is not None:
+            with together(trainer.strategy.root_device):
+                if trainer.is_global_zero:
+                    self._later.writes.wait()
+
+    def _raise_failed(self, trainer: Trainer) -> None:
+        """Raise what a write has failed with so far; several processes ask each other now and then."""
+        step, before = trainer.global_step, self._polled
+        if self._later is None or (trainer.world_size > 1 and step // AGREE_EVERY == before // AGREE_EVERY):
+            return
+        self._polled = step
         with together(trainer.strategy.root_device):
             if trainer.is_global_zero:
-                self.run.link("last", step)
-                self.run.rotate(self.options.keep)
+                self._later.writes.poll()
 
     def _improved(self, metrics: Mapping[str, Any]) -> bool:
         name = self.options.monitor or ""
@@ -231,6 +277,13 @@ class PeriodicCheckpoint(Checkpoint):
         if steps:
             return _bytes(self.run, steps[-1])
         return weights + sum(_optimizer_bytes(optimizer) for optimizer in trainer.optimizers)
+
+
+def _writes_beside(trainer: Trainer) -> DirectoryCheckpointIO | None:
+    """Return what can write while training goes on; sharded networks are gathered by all processes, which then wait."""
+    writer = trainer.strategy.checkpoint_io
+    whole = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
+    return writer if whole and isinstance(writer, DirectoryCheckpointIO) else None
 
 
 def _bytes(run: RunDirectory, step: int) -> int:

@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from tts_train.data.module import PlannedDataModule
 from tts_train.run.hyperparameters import apply_changes, configured
 from tts_train.run.loops import count_restart_as_done, position, refetch
+from tts_train.run.stored import own_states
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,9 @@ class ExactContinuation(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Apply changed hyperparameters, and start the data again where training stands."""
+        if getattr(trainer.strategy.checkpoint_io, "mapped", False):
+            for optimizer in trainer.optimizers:
+                own_states(optimizer)
         if self._before is not None:
             schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
             for change in apply_changes(trainer.optimizers, schedulers, before=self._before, now=self._now):

@@ -79,8 +79,10 @@ class InjectFaults(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Send signals, before the step is saved."""
+        """Send signals, before the step is saved, and when the one before is whole."""
         for fault in self._due("step", trainer.global_step, "kill", "term"):
+            if isinstance(writer := trainer.strategy.checkpoint_io, DirectoryCheckpointIO):
+                writer.writes.wait()
             self._note(fault)
             os.kill(os.getpid(), signal.SIGKILL if fault.action == "kill" else signal.SIGTERM)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,20 @@ from safetensors import SafetensorError
 from typing_extensions import override
 
 from tts_train.errors import DataError, DiskError, NumericError
+from tts_train.run.background import BackgroundWrites
+from tts_train.run.contents import STEMS, Contents
 from tts_train.run.files import AfterWrite, HashingWriter, hash_file, move_directory, sync_directory, temporary_beside
+from tts_train.run.staging import SPARE, Staging, free_host_memory
 from tts_train.run.stored import TensorSource
-from tts_train.run.tensors import TensorFile, first_not_finite
-from tts_train.run.tree import Json, Keys, decode, encode
+from tts_train.run.tensors import first_not_finite
+from tts_train.run.tree import Json, decode
 
 MANIFEST = "MANIFEST.json"
 STATE = "state.json"
 FORMAT = 1
 
-_STEMS = {"state_dict": "model", "optimizer_states": "optimizer"}
-
-# Constructor arguments: the run card has the configuration, and class names are never read from a checkpoint.
-_LEFT_OUT = frozenset(
-    f"{prefix}{key}"
-    for prefix in ("", "datamodule_")
-    for key in ("hyper_parameters", "hparams_name", "hparams_type", "hyper_parameters_type")
-)
+LATER = "later"
+"""Storage option of a save that is written beside training."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +47,22 @@ class DirectoryCheckpointIO(CheckpointIO):
 
     def __init__(self, after_write: AfterWrite | None = None) -> None:
         self.after_write = after_write
+        self.writes = BackgroundWrites()
+        """What is written beside training."""
+        self.mapped = False
+        """Whether the checkpoint read last lies in mapped files; what keeps its tensors must copy them."""
+        self._staging = Staging()
+        self._fits: bool | None = None
 
     @override
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint directory.
+
+        Args:
+            checkpoint: Lightning's.
+            path: the directory that it becomes.
+            storage_options: ``LATER`` copies the tensors to host memory and writes them in a thread, whose failure
+                ``writes`` raises; where memory is short for a copy, all is done before this returns.
 
         Raises:
             NumericError: if a weight is not finite; nothing is written then.
@@ -61,13 +70,57 @@ class DirectoryCheckpointIO(CheckpointIO):
             NotRepresentableError: if the state holds something that cannot be restored exactly.
         """
         target = Path(path)
+        self.writes.wait()
         refuse_not_finite(checkpoint, target)
+        contents = Contents(checkpoint)
+        if storage_options == LATER and self._has_room(contents):
+            events = contents.stage(self._staging)
+            self.writes.submit(lambda: self._write_staged(contents, target, events))
+        else:
+            self._write(contents, target)
+
+    @override
+    def teardown(self) -> None:
+        """Wait for what is being written."""
+        self.finish()
+
+    def finish(self) -> None:
+        """Wait for what is being written, and give the memory of copies back.
+
+        Raises:
+            DiskError: if the disk refused it.
+        """
+        try:
+            self.writes.wait()
+        finally:
+            self._staging.release()
+
+    def _has_room(self, contents: Contents) -> bool:
+        fits = contents.nbytes - self._staging.nbytes + SPARE <= free_host_memory()
+        if fits != self._fits:
+            self._fits, size = fits, f"{contents.nbytes / 1e9:.3g} GB"
+            if fits:
+                logger.info("Checkpoints are written beside training, from a copy of %s that host memory keeps.", size)
+            else:
+                logger.info("Checkpoints are written while training waits: host memory has no room for %s more.", size)
+        return fits
+
+    def _write_staged(self, contents: Contents, target: Path, events: Sequence[torch.cuda.Event]) -> None:
+        for event in events:
+            event.synchronize()
+        self._write(contents, target)
+
+    def _write(self, contents: Contents, target: Path) -> None:
         temporary = temporary_beside(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
-            self._write(checkpoint, temporary)
+            described = {}
+            for name, file in contents.files.items():
+                described[name] = file.write(temporary)
+                self.written(temporary / name)
+            self.conclude(temporary, contents.state, described, step=contents.step)
             move_directory(temporary, target)
             self.written(target)
         except OSError as error:
@@ -81,32 +134,22 @@ class DirectoryCheckpointIO(CheckpointIO):
     ) -> dict[str, Any]:
         """Read a checkpoint directory onto the CPU, after checking it against its manifest.
 
+        Weights and optimiser states lie in files that are mapped into memory: pages are read as they are copied, and
+        never take memory of their own. Changing a tensor leaves the file as it is.
+
         Raises:
             DataError: if it is missing or damaged.
         """
         directory = Path(path)
         verify(directory)
-        return load_state(directory)
+        self.mapped = True
+        stems = tuple(f"{stem}.safetensors" for stem in STEMS.values())
+        return load_state(directory, source=TensorSource(directory, mapped=stems))
 
     @override
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a checkpoint directory."""
         shutil.rmtree(path)
-
-    def _write(self, checkpoint: dict[str, Any], directory: Path) -> None:
-        files: dict[str, TensorFile] = {}
-
-        def sink(keys: Keys, tensor: torch.Tensor) -> dict[str, Any]:
-            stem, rest = place(keys)
-            name = f"{stem}.safetensors"
-            return files.setdefault(name, TensorFile(name)).add(rest, tensor)
-
-        state = encode(to_keep(checkpoint), sink)
-        described = {}
-        for name, file in files.items():
-            described[name] = file.write(directory)
-            self.written(directory / name)
-        self.conclude(directory, state, described, step=step_of(checkpoint))
 
     def conclude(self, directory: Path, state: Json, described: dict[str, Any], *, step: int) -> None:
         """Write what is not tensors, and last the manifest.
@@ -141,26 +184,6 @@ class DirectoryCheckpointIO(CheckpointIO):
             writer.abandon()
         self.written(path)
         return described
-
-
-def to_keep(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of Lightning's checkpoint is written."""
-    kept = {key: value for key, value in checkpoint.items() if key not in _LEFT_OUT}
-    metadata = getattr(checkpoint.get("state_dict"), "_metadata", None)
-    if metadata is not None:
-        kept["state_dict_metadata"] = {key: dict(value) for key, value in metadata.items()}
-    return kept
-
-
-def place(keys: Keys) -> tuple[str, Keys]:
-    """Return the stem of the file in which a tensor of the checkpoint lies, and the keys that name it there."""
-    stem = _STEMS.get(keys[0])
-    return ("state", keys) if stem is None else (stem, keys[1:])
-
-
-def step_of(checkpoint: Mapping[str, Any]) -> int:
-    """Return the optimiser step of Lightning's checkpoint."""
-    return int(checkpoint.get("global_step", 0))
 
 
 def refuse_not_finite(checkpoint: Mapping[str, Any], target: Path) -> None:

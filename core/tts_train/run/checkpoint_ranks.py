@@ -21,13 +21,11 @@ from tts_train.errors import ConfigError
 from tts_train.run.checkpoint_io import (
     DirectoryCheckpointIO,
     load_state,
-    place,
     refuse_not_finite,
     refused,
-    step_of,
-    to_keep,
     verify,
 )
+from tts_train.run.contents import place, step_of, to_keep
 from tts_train.run.files import move_directory, temporary_beside
 from tts_train.run.stored import TensorSource
 from tts_train.run.tensors import TensorFile, local

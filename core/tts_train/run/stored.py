@@ -42,6 +42,13 @@ class StoredTensor:
         tensor = torch.cat(read) if len(read) > 1 else read[0].clone()
         return tensor if self._order is None else tensor.permute(_inverse(self._order))
 
+    def as_mapped(self) -> torch.Tensor:
+        """Return all of it, in mapped memory where one file holds it."""
+        if len(self._files) > 1 or self._order is not None:
+            return self.whole()
+        mapped: torch.Tensor = self._files[0].get_tensor(self._name)
+        return mapped
+
     def rows(self, start: int, stop: int) -> torch.Tensor:
         """Return rows ``start`` to below ``stop`` of its first dimension; no others are read."""
         if self._order is not None:
@@ -55,10 +62,16 @@ class StoredTensor:
 
 
 class TensorSource:
-    """Finds the tensors of one checkpoint by reference; each is read once, so shared ones are shared again."""
+    """Finds the tensors of one checkpoint by reference; each is read once, so shared ones are shared again.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: the checkpoint.
+        mapped: names of files whose tensors stay where the system maps them, instead of getting memory of their own.
+    """
+
+    def __init__(self, directory: Path, *, mapped: Sequence[str] = ()) -> None:
         self._directory = directory
+        self._mapped = frozenset(mapped)
         self._files: dict[str, Any] = {}
         self._read: dict[tuple[str, ...], torch.Tensor] = {}
 
@@ -66,7 +79,8 @@ class TensorSource:
         """Return the tensor that ``reference`` names, on the CPU, in the layout it was saved with."""
         key = (reference["$tensor"], *_files_of(reference))
         if key not in self._read:
-            self._read[key] = self.later({**reference, "order": None}).whole()
+            stored = self.later({**reference, "order": None})
+            self._read[key] = stored.as_mapped() if self._mapped.issuperset(_files_of(reference)) else stored.whole()
         order = reference.get("order")
         return self._read[key] if order is None else self._read[key].permute(_inverse(order))
 
@@ -80,6 +94,16 @@ class TensorSource:
         if name not in self._files:
             self._files[name] = safe_open(self._directory / name, framework="pt", device="cpu")
         return self._files[name]
+
+
+def own_states(optimizer: torch.optim.Optimizer) -> None:
+    """Give memory of their own to states on the CPU that an optimiser has taken over as they were mapped."""
+    owned: dict[tuple[Any, ...], torch.Tensor] = {}
+    for state in optimizer.state.values():
+        for name, value in list(state.items()) if isinstance(state, dict) else ():
+            if isinstance(value, torch.Tensor) and value.device.type == "cpu":
+                key = (value.data_ptr(), value.dtype, value.shape, value.stride())
+                state[name] = owned.setdefault(key, value.clone())
 
 
 def _files_of(reference: dict[str, Any]) -> list[str]:

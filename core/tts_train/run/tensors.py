@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from tts_train.run.files import HashingWriter
+from tts_train.run.staging import Staging
 from tts_train.run.tree import Keys, NotRepresentableError
 
 _DTYPES = {
@@ -48,6 +49,8 @@ class TensorFile:
         self._tensors: dict[str, torch.Tensor] = {}
         self._aliases: dict[str, str] = {}
         self._names: dict[tuple[Any, ...], str] = {}
+        self._staged: dict[str, list[torch.Tensor]] = {}
+        self._header_now: bytes | None = None
 
     def __len__(self) -> int:
         return len(self._tensors)
@@ -107,6 +110,17 @@ class TensorFile:
                 writer.abandon()
 
     @property
+    def devices(self) -> set[torch.device]:
+        """Where its tensors lie."""
+        return {tensor.device for tensor in self._tensors.values()}
+
+    def stage(self, room: Staging) -> None:
+        """Copy all tensors, so that they may change before the file is written; for tensors that are not sharded."""
+        self._staged = {name: room.copy(tensor) for name, tensor in self._tensors.items()}
+        self._header_now = self._header()
+        self._tensors = {}
+
+    @property
     def gathered(self) -> list[str]:
         """Names of the tensors that all processes gather, in the order in which they are written."""
         return [name for name, tensor in self._tensors.items() if isinstance(tensor, DTensor)]
@@ -117,6 +131,11 @@ class TensorFile:
             whole(self._tensors[name])
 
     def _parts(self) -> Iterator[bytes | memoryview]:
+        if self._header_now is not None:
+            yield self._header_now
+            for parts in self._staged.values():
+                yield from (part.numpy().data for part in parts)
+            return
         yield self._header()
         for tensor in self._tensors.values():
             if tensor.numel():
@@ -163,14 +182,18 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def first_not_finite(tensors: dict[str, Any]) -> str | None:
-    """Return the name of a floating-point tensor that holds NaN or an infinity, or None."""
+    """Return the name of a floating-point tensor that holds NaN or an infinity, or None; a card is waited for once."""
+    names, flags = [], []
     for name, tensor in tensors.items():
         if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
             mine = local(tensor)
-            wide = mine.float() if mine.element_size() == 1 else mine
-            if not bool(torch.isfinite(wide).all()):
-                return name
-    return None
+            if mine.numel():
+                wide = mine.float() if mine.element_size() == 1 else mine
+                names.append(name)
+                flags.append(torch.isfinite(torch.stack(torch.aminmax(wide))).all())  # one pass, and NaN is both
+    home = flags[0].device if flags else None
+    told = torch.stack([flag.to(home) for flag in flags]).tolist() if flags else []
+    return next((name for name, finite in zip(names, told, strict=True) if not finite), None)
 
 
 def _check(keys: Keys, tensor: torch.Tensor) -> None:

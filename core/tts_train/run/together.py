@@ -44,14 +44,14 @@ def raised_by_all(error: BaseException) -> bool:
     return bool(getattr(error, _MARK, False))
 
 
-def save_together(trainer: Trainer, path: Path) -> None:
-    """Save the run; if one process cannot write, all of them raise.
+def save_together(trainer: Trainer, path: Path, *, options: object = None) -> None:
+    """Save the run; if one process cannot write, all of them raise. ``options`` are the checkpoint writer's.
 
     ``Trainer.save_checkpoint`` does the same, but leaves the others waiting for a process that failed.
     """
     checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
     with together(trainer.strategy.root_device):
-        trainer.strategy.save_checkpoint(checkpoint, path)
+        trainer.strategy.save_checkpoint(checkpoint, path, storage_options=options)
 
 
 def _worst(code: int, device: torch.device) -> int:

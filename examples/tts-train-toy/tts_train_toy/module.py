@@ -29,12 +29,12 @@ class ToyModule(LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Mean squared error of the spectra."""
         loss = mse_loss(self.network(batch), tone(batch, self.bins))
-        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss", loss)
         return loss
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Log the same error on letters held out of training order, not of the alphabet."""
-        self.log("val/loss", mse_loss(self.network(batch), tone(batch, self.bins)), prog_bar=True, sync_dist=True)
+        self.log("val/loss", mse_loss(self.network(batch), tone(batch, self.bins)), sync_dist=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW at a constant rate."""
