@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 BACKEND ?= orpheus
 
-.PHONY: help demo test quick lint types clean
+.PHONY: help demo test quick lint types gpu-wheels clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13) and "tts-train needs Python 3.10 to 3.13: make PYTHON=python3.11")'
@@ -41,6 +41,9 @@ lint: $(VENV)/.dev  ## style and spelling
 
 types: $(VENV)/.dev  ## static types
 	$(BIN)/mypy
+
+gpu-wheels: $(VENV)/.test  ## what an acceptance run on a bare machine with a card needs besides the tree: .gpu-wheels/
+	$(BIN)/python benchmarks/gpu_wheels.py
 
 clean:  ## remove the environment
 	rm -rf $(VENV)

@@ -1,197 +1,180 @@
-"""Training of the 3.3 B configuration on one CUDA card: tokens a second, share of its bf16 peak, peak memory.
+"""One acceptance run on a CUDA card: does it work, how fast is it, does it need what the plan says. Two commands.
 
-    python benchmarks/gpu.py --name 2026-01-31-h100
-    python benchmarks/gpu.py --device cpu --tiny          # checks that the command runs; its figures mean nothing
+    make gpu-wheels                        # first, on a machine with a network: fills .gpu-wheels/
+    python3 benchmarks/gpu.py --call A     # on the machine with the card, 420 s
+    python3 benchmarks/gpu.py --call B     # at once after it, 300 s; both write to one table
 
-Weights are seeded: neither speed nor memory hangs on their values. Each combination runs in a process of its own.
+The machine may be bare: CPython 3.12, torch 2.11 for CUDA 13, torchaudio, transformers 5, lightning, peft, pluggy,
+pyarrow and tensorboard. The tracked files and ``.gpu-wheels/`` must travel, under 60 MiB together; nothing is installed
+outside ``--work`` and nothing is fetched. Results go to ``--out`` (the environment variable OUT where it is set, else
+``benchmarks/results/NAME``) line by line: ``results.jsonl``, ``table.md``, ``profile.txt`` and ``log.txt``. Each block
+runs in processes of its own under a time limit; what fails or hangs hides nothing else. Exit code 1, with a list, if an
+acceptance criterion fails.
+
+Only one call possible: ``--call one`` (steps 0, 1, 2, 3, 5, 6, 11). Single blocks: ``--blocks recipes speech``. A dry
+run without a card, whose figures mean nothing: ``--device cpu --tiny``. The table again: ``--report`` (where the calls
+wrote to different folders, append one ``results.jsonl`` to the other first).
+
+| step | block | call | s | accepted when (source) |
+| --- | --- | --- | --- | --- |
+| 0 | start | A | 15 | doctor has no FAIL, bitsandbytes serves the card, every module imports |
+| 1 | ceilings | A | 20 | figures only: what the card can do; output rows of 156,940 against padded ones |
+| 2 | attention | A | 15 | no cuDNN kernel by default (it builds a graph for each new shape) |
+| 3 | kernels | A | 45 | tests marked gpu; tolerances against float64, float32 and the CPU |
+| 4 | cpu_against_gpu | A | 60 | losses of 20 steps within 1e-4 in float32, 1e-2 in bfloat16; float16's scale |
+| 5 | continuation | A | 60 | equal hashes, killed or not (docs/reliability.md) |
+| 6 | recipes | A | 130 | tensors within 5 % of the plan's, memory in use within its "in all" (docs/planning.md) |
+| 7 | profiling | A | 30 | no host wait in a step that logs nothing; idle under 5 % at 8,192 tokens |
+| 8 | peers | B | 50 | faster and smaller than transformers + PEFT; the same loss at step 1 |
+| 9 | levers | B | 60 | figures only: one lever at a time |
+| 10 | sovits | B | 45 | losses finite, tensors within 5 % of the plan's, at the released sizes |
+| 11 | speech | B | 50 | 82 tokens/s, which keeps up; the same ids again and in a batch; codes as on a CPU |
+| 12 | saves | B | 30 | continues; auto finds a size; refusals say what to do (docs/planning.md) |
+| 13 | table | both | | |
+
+Speeds leave out the first three steps and wait for the card at both ends only. Weights are made on the card: neither
+speed nor memory depends on their values. Peak shares are of the maker's dense bf16 figure, without recomputation.
+Anchor: torchtune's own figures for Llama-3.2-3B on one A100: full 17.6 GiB at 6,960 tokens/s, LoRA 8.5 GiB at 8,210,
+QLoRA 4.6 GiB at 8,035; its vocabulary is smaller by 28,684 rows.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
+import resource
+import signal
+import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import BinaryIO
 
-from common import child, machine, peak_mib, save, speech_rows, table
+from gpu_blocks.catalogue import BLOCKS, BUDGETS, BY_NAME, CALLS, NAMES, Block
+from gpu_blocks.environment import carried_names, prepare
+from gpu_blocks.job import WHEELS
+from gpu_blocks.record import MOST_BYTES, Record
+from gpu_blocks.table import TABLE, write_table
+from gpu_blocks.versions import write_versions
 
-FULL_SIZE = {"hidden": 3072, "layers": 28, "heads": 24, "kv_heads": 8, "mlp": 8192}
-TINY = {"hidden": 64, "layers": 2, "heads": 4, "kv_heads": 2, "mlp": 192}
-PEAKS = {"H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "L40S": 362, "A10G": 70, "RTX 4090": 165, "L4": 121}
-"""Dense bf16 TFLOP/s by the makers' data sheets; the first name that the card's name holds counts."""
-METHODS = {
-    "full": {"method": "full", "optimizer": "adamw8bit"},
-    "full, AdamW": {"method": "full", "optimizer": "adamw"},
-    "lora": {"method": "lora", "optimizer": "adamw"},
-    "qlora": {"method": "qlora", "optimizer": "adamw8bit"},
-}
-ANCHOR = (
-    "Anchor: torchtune's own figures for Llama-3.2-3B on one A100: full 17.6 GiB at 6,960 tokens/s, LoRA 8.5 GiB at "
-    "8,210, QLoRA 4.6 GiB at 8,035. Its vocabulary is smaller by 28,684 rows."
-)
+LOG = "log.txt"
+TO_WRITE = 5
+"""Seconds kept for the table."""
+DRY_LIMIT = 400
+"""Seconds a block may take on a CPU."""
 
 
-def main() -> None:
-    """Run every combination and write the table."""
+def main() -> int:
+    """Run the blocks that were asked for and write the table; 1 if something failed."""
     arguments = _arguments()
-    if arguments.task:
-        print(json.dumps(_run(json.loads(arguments.task))))
+    out: Path = arguments.out
+    if arguments.report:
+        return _told(out)
+    out.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    names = arguments.blocks or list(CALLS[arguments.call] if arguments.call else NAMES)
+    budget = arguments.budget or (BUDGETS[arguments.call] if arguments.call else 3600)
+    signal.signal(signal.SIGTERM, _interrupt)  # a limit around this command ends it so
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    only = None
+    if arguments.bare:
+        from gpu_blocks.requirements import bare, lacking
+
+        only = bare() | (lacking() - carried_names(arguments.carried))
+    environment = prepare(arguments.work, carried=arguments.carried, only=only)
+    write_versions(Record(out, "run"), environment)
+    try:
+        for block in (block for block in BLOCKS if block.name in names):
+            _run(block, arguments, environment, left=budget - TO_WRITE - (time.monotonic() - begun))
+    except KeyboardInterrupt:
+        Record(out, "run").figure("stopped", f"after {time.monotonic() - begun:.0f} s")
+    return _told(out)
+
+
+def _run(block: Block, arguments: argparse.Namespace, environment: dict[str, str], *, left: float) -> None:
+    """Run one block in a process group of its own, and end the group when its time is over."""
+    record = Record(arguments.out, block.name)
+    if left < block.seconds and not arguments.tiny:
+        record.skipped("the whole block", f"{left:.0f} s of the budget are left, and it needs about {block.seconds}")
         return
-    runs: dict[str, Any] = {}
-    for method in arguments.methods:
-        for tokens in arguments.tokens:
-            task = {**METHODS[method], "tokens": tokens, "device": arguments.device, "tiny": arguments.tiny}
-            task["steps"] = arguments.steps
-            try:
-                runs[f"{method}, {tokens}"] = child(str(Path(__file__)), task, threads=arguments.threads)
-            except SystemExit as error:  # one that does not fit must not hide the others
-                runs[f"{method}, {tokens}"] = {"error": str(error)[-400:]}
-                print(error, file=sys.stderr)
-            results = {"machine": machine(), "anchor": ANCHOR, "runs": runs}
-            save(arguments.name, results, _report(results))
-    print(_report(results))
-
-
-def _report(results: dict[str, Any]) -> str:
-    rows = [
-        [name, "-", "-", "-", run["error"].splitlines()[-1]]
-        if "error" in run
-        else [name, run["tokens_per_s"], run["peak_share"] or "-", run["peak_gib"], run["device"]]
-        for name, run in results["runs"].items()
-    ]
-    about = results["machine"]
-    head = f"torch {about['torch']}; revision {about['revision']}; {about['started']} UTC. `{about['command']}`"
-    heads = ["method, tokens a batch", "real tokens/s", "share of bf16 peak", "peak GiB", "device"]
-    return "\n\n".join(["# Orpheus 3.3 B on one card", head, table(heads, rows), results["anchor"]])
-
-
-def _run(task: dict[str, Any]) -> dict[str, Any]:
-    """Train a few steps on packed speech and return figures over all but the first two."""
-    import lightning
-    import torch
-
-    from tts_train.optim import OptimizerOptions, ScheduleOptions
-    from tts_train_orpheus.base import TinyOptions
-    from tts_train_orpheus.module import OrpheusModule
-
-    warnings.filterwarnings("ignore")
-    cuda = task["device"] == "cuda"
-    module = OrpheusModule(
-        init_from="tiny",
-        tiny=TinyOptions(**(TINY if task["tiny"] else FULL_SIZE)),
-        method=task["method"],
-        optimizer=OptimizerOptions(name=task["optimizer"], lr=2e-5),
-        schedule=ScheduleOptions(name="constant"),
-        gradient_checkpointing=True,
-        dtype="bfloat16",
-    )
-    watch = _Watch(cuda)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = lightning.Trainer(
-            accelerator="gpu" if cuda else "cpu",
-            devices=1,
-            precision="bf16-true" if task["method"] == "full" else "bf16-mixed",
-            max_steps=task["steps"],
-            gradient_clip_val=1.0,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            callbacks=[watch],
+    limit = DRY_LIMIT if arguments.tiny else min(block.limit, left)
+    told = {"block": block.name, "device": arguments.device, "tiny": arguments.tiny, "out": str(arguments.out)}
+    told |= {"work": str(arguments.work), "carried": str(arguments.carried)}
+    begun, used = time.monotonic(), _cpu_seconds()
+    with _log(arguments.out / LOG) as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gpu_blocks", json.dumps(told)],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
-        trainer.fit(module, datamodule=_data(Path(folder), task))
-    speed = watch.speed()
-    done = speed * _flops_a_token(module, watch.mean_length) / 1e12
-    name = torch.cuda.get_device_name() if cuda else "cpu"
-    peak = next((peak for card, peak in PEAKS.items() if card in name), None)
-    memory = torch.cuda.max_memory_allocated() / 1024**3 if cuda else peak_mib() / 1024
-    return {
-        "tokens_per_s": round(speed, 1),
-        "tflops": round(done, 2),
-        "peak_share": round(done / peak, 3) if peak else None,
-        "peak_gib": round(memory, 2),
-        "device": name,
-        "loss": watch.loss,
-    }
+        try:
+            code: int | None = process.wait(timeout=limit)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            _end(process)
+    seconds = round(time.monotonic() - begun, 1)
+    ended = "out of time" if code is None else "failed" if code else "done"
+    record.status(ended, seconds=seconds, cpu_seconds=round(_cpu_seconds() - used, 1), code=code)
 
 
-class _Clock:
-    """The end of each step, once the device has done it."""
-
-    def __init__(self, cuda: bool) -> None:
-        self.cuda = cuda
-        self.marks: list[tuple[float, int]] = []
-        self.tokens = self.documents = 0
-        self.loss = 0.0
-
-    def speed(self) -> float:
-        (begun, tokens), (end, tokens_end) = self.marks[1], self.marks[-1]
-        return (tokens_end - tokens) / (end - begun)
-
-    @property
-    def mean_length(self) -> float:
-        return self.tokens / self.documents
+def _cpu_seconds() -> float:
+    """Return the processor time of all processes that have ended below this one."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
-def _Watch(cuda: bool) -> Any:
-    import lightning
-    import torch
-
-    class Watch(_Clock, lightning.Callback):
-        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
-            if self.cuda:
-                torch.cuda.synchronize()
-            self.tokens += batch["input_ids"].numel()
-            self.documents += len(batch["ids"])
-            self.loss = float(trainer.callback_metrics["train/loss"])
-            self.marks.append((time.perf_counter(), self.tokens))
-
-    return Watch(cuda)
+def _log(path: Path) -> BinaryIO:
+    if path.exists() and path.stat().st_size > MOST_BYTES // 2:
+        text = path.read_bytes()
+        path.write_bytes(text[-MOST_BYTES // 4 :])
+    return path.open("ab")
 
 
-def _flops_a_token(module: Any, length: float) -> float:
-    """Return the model's arithmetic a token, forward and backward; what checkpointing repeats is not counted.
-
-    Six operations a weight of a trained product and four of a frozen one, whose own gradient is not made; adapters,
-    a hundredth, are left out. Attention: causal, so half of the mean document's length.
-    """
-    config = module.network.config
-    hidden, layers, head_dim = config.hidden_size, config.num_hidden_layers, config.head_dim
-    queries, keys = config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim
-    layer = hidden * (2 * queries + 2 * keys + 3 * config.intermediate_size)
-    products = layers * layer + config.vocab_size * hidden
-    attention = 12 * layers * queries * length / 2
-    return (6 if module.method == "full" else 4) * products + attention
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
-def _data(folder: Path, task: dict[str, Any]) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
-    from tts_train_orpheus.data import OrpheusData
 
-    rows = speech_rows(2 + task["steps"] * task["tokens"] // 300)
-    pq.write_table(pa.table({"id": [f"{i:05}" for i in range(len(rows))], "input_ids": rows}), folder / "rows.parquet")
-    return OrpheusData(str(folder / "rows.parquet"), max_tokens=task["tokens"], val_share=0.0)
+def _told(out: Path) -> int:
+    failed = write_table(out)
+    print((out / TABLE).read_text(encoding="utf-8"))
+    return 1 if failed else 0
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", default="gpu-latest", help="name of the files in results/")
+    parser.add_argument("--call", choices=list(CALLS), help="the blocks of one call; all if neither this nor --blocks")
+    parser.add_argument("--blocks", nargs="+", choices=NAMES, metavar="NAME", help=f"of {', '.join(BY_NAME)}")
+    parser.add_argument("--budget", type=float, help="seconds in all; blocks that do not fit are left out, and named")
+    parser.add_argument("--name", default="gpu-latest", help="folder of benchmarks/results/ where --out is not given")
+    parser.add_argument("--out", type=Path, help="where results go; default: $OUT, else benchmarks/results/NAME")
+    parser.add_argument(
+        "--work", type=Path, default=Path(tempfile.gettempdir()) / "tts-train-gpu", help="scratch folder"
+    )
+    parser.add_argument("--carried", type=Path, default=WHEELS, help="folder that make gpu-wheels filled")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
-    parser.add_argument("--tiny", action="store_true", help="a network of two layers, to check the command")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--tokens", nargs="+", type=int, default=[2048, 8192])
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--threads", type=int, default=8)
-    parser.add_argument("--task", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    parser.add_argument("--tiny", action="store_true", help="small networks and few steps: a dry run")
+    parser.add_argument("--bare", action="store_true", help="see only what a bare machine has, and the carried wheels")
+    parser.add_argument("--report", action="store_true", help="write the table of --out again, and run nothing")
+    arguments = parser.parse_args()
+    given = arguments.out or os.environ.get("OUT") or Path(__file__).parent / "results" / arguments.name
+    arguments.out = Path(given).resolve()
+    arguments.work = arguments.work.resolve()
+    return arguments
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Which blocks there are, how long each takes on an H100, and which of them make a call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block, run by ``run(job)`` of the module ``gpu_blocks.<name>``."""
+
+    step: int
+    """Its number in the table of ``gpu.py``."""
+    name: str
+    seconds: int
+    """Time planned on an H100."""
+    what: str
+
+    @property
+    def limit(self) -> int:
+        """Seconds after which its processes are ended: half as long again as planned, and 15 s to start."""
+        return self.seconds * 3 // 2 + 15
+
+
+BLOCKS = (
+    Block(0, "start", 15, "versions, doctor, bitsandbytes' self-check, import of everything"),
+    Block(1, "ceilings", 20, "bandwidth, products, the output layer's strides, the 8-bit optimiser's kernel"),
+    Block(2, "attention", 15, "which kernel each attention takes, cuDNN on and off, at a new shape and again"),
+    Block(3, "kernels", 45, "tests marked gpu; attention, output layer, rounding, 8 and 4 bits against references"),
+    Block(4, "cpu_against_gpu", 60, "20 steps of every stage from the same files, on both"),
+    Block(5, "continuation", 60, "killed and continued against uninterrupted, by the hashes of the checkpoints"),
+    Block(6, "recipes", 130, "every recipe of the 3.3 B model: tokens/s, share of the peak, memory against plan"),
+    Block(7, "profiling", 30, "kernels, idle time, launches and host waits of single steps"),
+    Block(8, "peers", 50, "transformers' Trainer with PEFT on the same rows"),
+    Block(9, "levers", 60, "each lever by itself on full and LoRA"),
+    Block(10, "sovits", 45, "GPT-SoVITS' stages at the released sizes"),
+    Block(11, "speech", 50, "generation, listening, GPT codes, SNAC"),
+    Block(12, "saves", 30, "saving, continuing, max_tokens auto, what does not fit"),
+)
+"""Step 13, the table, is written by the process that starts the others."""
+NAMES = tuple(block.name for block in BLOCKS)
+BY_NAME = {block.name: block for block in BLOCKS}
+
+CALLS = {
+    "A": ("start", "ceilings", "attention", "kernels", "cpu_against_gpu", "continuation", "recipes", "profiling"),
+    "B": ("peers", "levers", "sovits", "speech", "saves"),
+    "one": ("start", "ceilings", "attention", "kernels", "continuation", "recipes", "speech"),
+}
+BUDGETS = {"A": 420, "B": 300, "one": 540}
+"""Seconds of a call, start to table."""

@@ -1,0 +1,118 @@
+"""Runs ``tts-train`` commands in this process as they would be typed, measured by ``watch``."""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+from gpu_blocks import watch
+from gpu_blocks.job import Job
+
+CALLBACKS = json.dumps([{"class_path": "gpu_blocks.watch.Watch"}])
+_TAIL = 1500
+
+
+class FitError(RuntimeError):
+    """A command that did not end as it should; holds the end of what it said."""
+
+
+class _Tee(io.StringIO):
+    """Keeps what is written and passes it on."""
+
+    def __init__(self, to: Any) -> None:
+        super().__init__()
+        self._to = to
+
+    def write(self, text: str) -> int:
+        """Write to both."""
+        self._to.write(text)
+        return super().write(text)
+
+    def flush(self) -> None:
+        """Flush the stream behind."""
+        self._to.flush()
+
+
+def command(words: Sequence[str], *, expected: int | None = 0) -> tuple[int, str, str]:
+    """Run a command in this process; return its exit code, what it printed and what it said on stderr.
+
+    Raises:
+        FitError: if the exit code is not the expected one.
+    """
+    from tts_train.cli import main
+
+    out, err = _Tee(sys.stdout), _Tee(sys.stderr)
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(list(words))
+    if expected is not None and code != expected:
+        raise FitError(f"`tts-train {' '.join(words)}` ended with {code}: {err.getvalue()[-_TAIL:]}")
+    return code, out.getvalue(), err.getvalue()
+
+
+def fit(job: Job, words: Sequence[str], *, name: str, **asked: Any) -> watch.Measured:
+    """Train as ``tts-train fit`` does, with its callbacks, and return what was measured; nothing stays on the device.
+
+    Args:
+        job: Device and folders.
+        words: ``-c`` and a recipe, or ``--backend`` and its name, then options.
+        name: Folder of the run.
+        asked: Fields of ``Measured``.
+    """
+    watch.CURRENT = measured = watch.Measured(**asked)
+    run = job.folder(name)
+    clean(job)
+    try:
+        with no_room_asked():
+            # Options override what stands before them, so a recipe comes first.
+            command(["fit", *words[:2], *common_words(job, run), *words[2:]])
+    finally:
+        if job.cuda:
+            torch.cuda.synchronize()
+    return measured
+
+
+def release(job: Job, measured: watch.Measured) -> None:
+    """Forget a run's network, so that its memory is free for the next."""
+    measured.module = measured.trainer = None
+    measured.at_start = measured.before = measured.after = None
+    clean(job)
+
+
+def clean(job: Job) -> None:
+    """Collect garbage and give unused memory back."""
+    gc.collect()
+    if job.cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def common_words(job: Job, run: Path) -> list[str]:
+    """Return the options of every measured run: no plan, no validation, no save on the way."""
+    words = ["--plan", "off", "--run_dir", str(run), "--trainer.callbacks", CALLBACKS]
+    words += ["--trainer.limit_val_batches", "0", "--trainer.num_sanity_val_steps", "0"]
+    words += ["--trainer.enable_progress_bar", "false", "--trainer.max_steps", "1000", "--data.val_share", "0"]
+    words += ["--checkpoint.every_n_steps", "100000", "--checkpoint.monitor", "null", "--listen.sentences", "0"]
+    return words + device_words(job)
+
+
+def device_words(job: Job) -> list[str]:
+    """Return the options that choose the device."""
+    if job.cuda:
+        return ["--trainer.accelerator", "gpu", "--trainer.devices", "1"]
+    return ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--data.num_workers", "0"]
+
+
+def no_room_asked() -> Any:
+    """Do not ask for room for five checkpoints of 13 to 38 GB that a measured run never writes."""
+    from tts_train.run.directory import RunDirectory
+
+    return patch.object(RunDirectory, "check_space", lambda *_, **__: None)

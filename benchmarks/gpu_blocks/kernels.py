@@ -1,0 +1,185 @@
+"""Step 3: the tests marked gpu, and what the card computes against float64, float32 and the CPU."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpu_blocks.job import ROOT, Job
+
+
+def run(job: Job) -> None:
+    """Run the tests, then the comparisons."""
+    with job.record.part("tests marked gpu"):
+        _tests(job)
+    for name, check in _CHECKS.items():
+        with job.record.part(name):
+            check(job)
+
+
+def _tests(job: Job) -> None:
+    marked = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text("utf-8")]
+    files = [str(path.relative_to(ROOT)) for path in marked]
+    words = ["-m", "gpu", "-q", "-p", "no:cacheprovider", "--timeout", "60", "--basetemp", str(job.work / "pytest")]
+    command = [sys.executable, "-m", "pytest", *words, *files]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    job.record.text("log.txt", done.stdout[-20000:] + done.stderr[-5000:])
+    last = (done.stdout.strip().splitlines() or [done.stderr[-200:]])[-1]
+    failed = [line[:160] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    job.record.criterion("pytest -m gpu", done.returncode == 0, [last, *failed[:8]], goal="all pass")
+
+
+def _varlen(job: Job) -> None:
+    """Compare packed attention with float64, forward and backward, plainly and recomputed in backward."""
+    from torch.utils.checkpoint import checkpoint
+
+    from tts_train.nn.packed_attention import packed_attention
+
+    lengths = [1, 7, 30] if job.tiny else [1, 17, 64, 333, 1100]
+    ends = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()], dtype=torch.int32, device=job.device)
+    made = torch.Generator(job.device).manual_seed(0)
+    shapes = [(1, heads, sum(lengths), 128) for heads in (24, 8, 8)]
+    exact = [torch.randn(shape, device=job.device, dtype=torch.float64, generator=made) for shape in shapes]
+    half = torch.bfloat16 if job.cuda else torch.float32
+    near = [each.to(half).requires_grad_() for each in exact]
+    exact = [each.detach().double().requires_grad_() for each in near]
+
+    def call(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return packed_attention(q, k, v, cu_seqlens=ends, max_seqlen=max(lengths))
+
+    expected = call(*exact)
+    wanted = torch.autograd.grad(expected.square().sum(), exact)
+    for name, output in (("packed", call(*near)), ("recomputed", checkpoint(call, *near, use_reentrant=False))):
+        got = torch.autograd.grad(output.double().square().sum(), near)
+        errors = {"output": _off(output, expected)}
+        errors |= {letter: _off(one, other) for letter, one, other in zip("qkv", got, wanted, strict=True)}
+        ok = max(errors.values()) < 0.02
+        job.record.criterion(f"{name} attention against float64", ok, errors, goal="2 % of the largest value")
+
+
+def _output_layer(job: Job) -> None:
+    """Compare the chunked output layer with float64's cross-entropy, its gradients and its form without any."""
+    from torch.nn.functional import cross_entropy
+
+    from tts_train.nn.linear_cross_entropy import linear_cross_entropy
+
+    tokens, width, rows = (40, 32, 999) if job.tiny else (700, 512, 156_940)
+    made = torch.Generator(job.device).manual_seed(0)
+    hidden = torch.randn(tokens, width, device=job.device, generator=made)
+    weight = torch.randn(rows, width, device=job.device, generator=made) * width**-0.5
+    targets = torch.randint(0, rows, (tokens,), device=job.device, generator=made)
+    targets[::7] = -100
+    for kind, allowed in ((torch.float32, 1e-4), (torch.bfloat16, 0.02)):
+        near = [each.to(kind).requires_grad_() for each in (hidden, weight)]
+        exact = [each.detach().double().requires_grad_() for each in near]
+        found = linear_cross_entropy(*near, targets, chunk_tokens=256)
+        loss = cross_entropy(exact[0] @ exact[1].T, targets, ignore_index=-100, reduction="sum")
+        wanted, got = torch.autograd.grad(loss, exact), torch.autograd.grad(found.loss_sum, near)
+        errors = {"loss": abs(float(found.loss_sum) / float(loss) - 1)}
+        errors |= {name: _off(one, other) for name, one, other in zip(("states", "matrix"), got, wanted, strict=True)}
+        with torch.no_grad():
+            again = linear_cross_entropy(*near, targets, chunk_tokens=256)
+        errors["without gradients"] = abs(float(again.loss_sum) / float(loss) - 1)
+        ok = max(errors.values()) < allowed
+        job.record.criterion(f"output layer against float64, {kind}", ok, errors, goal=f"{allowed:g}")
+
+
+def _rounding(job: Job) -> None:
+    """A step far below what bfloat16 can hold arrives on average, and the same one twice."""
+    count, lr = (2**16, 1e-4) if job.tiny else (2**22, 1e-4)
+    first, again = (_stepped(job.device, "adamw", count, lr=lr, rounding="stochastic") for _ in range(2))
+    moved = float(first.double().mean()) - 1
+    step = 2.0**-8
+    allowed = 6 * step * (lr / step) ** 0.5 / count**0.5
+    ok = abs(moved + lr) < allowed
+    job.record.criterion("stochastic rounding is unbiased", ok, moved, goal=f"-{lr:g} within {allowed:.1g}")
+    job.record.criterion("stochastic rounding repeats", torch.equal(first, again), goal="equal bits")
+    if job.needs_card("stochastic rounding as on a CPU"):
+        same = (first.cpu() == _stepped("cpu", "adamw", count, lr=lr, rounding="stochastic")).float().mean()
+        job.record.figure("stochastic rounding: weights equal to a CPU's", 100 * float(same), "%")
+
+
+def _optimisers(job: Job) -> None:
+    """Eight-bit optimisers move a weight as they do on a CPU; offloaded and paged states change nothing."""
+    count = 2**14
+    for name in ("adamw8bit", "lion8bit"):
+        expected = _stepped("cpu", name, count, lr=1e-2, kind=torch.float32)
+        got = _stepped(job.device, name, count, lr=1e-2, kind=torch.float32)
+        error = float((got.cpu() - expected).abs().max()) / 1e-2
+        job.record.criterion(f"{name} against the CPU", error < 0.05, error, goal="0.05 of a step")
+    plain = _stepped(job.device, "adamw8bit", count, lr=1e-2)
+    offloaded = _stepped(job.device, "adamw8bit", count, lr=1e-2, offload=True)
+    same = torch.allclose(plain.float(), offloaded.float(), rtol=0, atol=1e-3)
+    job.record.criterion("offloaded states", same, goal="the same weights")
+    if job.needs_card("paged states"):
+        paged = _stepped(job.device, "paged_adamw8bit", count, lr=1e-2)
+        same = torch.allclose(plain.float(), paged.float(), rtol=0, atol=1e-3)
+        job.record.criterion("paged states", same, goal="the same weights")
+
+
+def _stepped(device: str, name: str, count: int, *, kind: torch.dtype = torch.bfloat16, **options: Any) -> Tensor:
+    """Return a weight of ones after a step along a fixed gradient."""
+    from tts_train.optim import OptimizerOptions, build_optimizer
+
+    torch.manual_seed(0)
+    module = torch.nn.Module()
+    module.weight = torch.nn.Parameter(torch.ones(count // 256, 256, dtype=kind, device=device))
+    optimizer = build_optimizer(module, OptimizerOptions(name=name, **options))  # type: ignore[arg-type]
+    chance = torch.Generator().manual_seed(1)
+    plain = options.get("rounding") == "stochastic"
+    for _ in range(1 if plain else 3):
+        gradient = torch.ones(module.weight.shape) if plain else torch.randn(module.weight.shape, generator=chance)
+        module.weight.grad = gradient.to(device, kind)
+        optimizer.step()
+    return module.weight.detach()
+
+
+def _quantised(job: Job) -> None:
+    """Products with matrices of 4 and 8 bits, against the CPU's."""
+    import bitsandbytes
+
+    if not job.needs_card("products of 4 and 8 bits"):
+        return
+    chance = torch.Generator().manual_seed(0)
+    matrix = torch.randn(512, 512, generator=chance) * 0.02
+    states = torch.randn(64, 512, generator=chance)
+    made = {
+        "4 bits": lambda: bitsandbytes.nn.Params4bit(matrix.to(torch.bfloat16), requires_grad=False, quant_type="nf4"),
+        "8 bits": lambda: bitsandbytes.nn.Int8Params(
+            matrix.to(torch.bfloat16), requires_grad=False, has_fp16_weights=False
+        ),
+    }
+    for name, parameter in made.items():
+        outputs = []
+        for device in ("cpu", job.device):
+            layer = (
+                bitsandbytes.nn.Linear4bit(512, 512, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4")
+                if name == "4 bits"
+                else bitsandbytes.nn.Linear8bitLt(512, 512, bias=False, has_fp16_weights=False, threshold=6.0)
+            )
+            layer.weight = parameter()
+            layer.to(device)
+            outputs.append(layer(states.to(device, torch.bfloat16)).double().cpu())
+        error = _off(outputs[1], outputs[0])
+        job.record.criterion(
+            f"product with {name} against the CPU", error < 0.03, error, goal="3 % of the largest value"
+        )
+
+
+def _off(found: Tensor, expected: Tensor) -> float:
+    """Return the largest difference as a share of the largest value."""
+    apart = (found.detach().double() - expected.detach().double()).abs().max()
+    return float(apart / expected.detach().abs().max().clamp(min=1e-12))
+
+
+_CHECKS = {
+    "attention against float64": _varlen,
+    "output layer against float64": _output_layer,
+    "rounding": _rounding,
+    "optimisers": _optimisers,
+    "quantised products": _quantised,
+}

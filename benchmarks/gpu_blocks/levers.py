@@ -1,0 +1,72 @@
+"""Step 9: one lever at a time, on full fine-tuning and LoRA at 8,192 tokens."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from gpu_blocks.fits import release
+from gpu_blocks.job import Job
+from gpu_blocks.recipes import Run, measure, report
+
+SECONDS = 60
+"""Most that one lever may take; compiling may not come to an end."""
+_FULL, _LORA = Run("lm-full-24gb", 8192, 6), Run("lm-lora", 8192, 6)
+LEVERS: tuple[tuple[str, Run, tuple[str, ...]], ...] = (
+    ("full, as the recipe is", _FULL, ()),
+    ("full, eager kernels", _FULL, ("--model.kernels", "eager")),
+    ("full, fused kernels", _FULL, ("--model.kernels", "fused")),
+    ("full, half of the layers recomputed", _FULL, ("--model.checkpoint_share", "0.5")),
+    ("full, nothing recomputed", _FULL, ("--model.gradient_checkpointing", "false")),
+    ("full, nearest rounding", _FULL, ("--model.optimizer.rounding", "nearest")),
+    ("full, chunks of 2,048", _FULL, ("--model.head.chunk_tokens", "2048")),
+    ("lora, as the recipe is", _LORA, ()),
+    ("lora, eager kernels", _LORA, ("--model.kernels", "eager")),
+    ("lora, fused kernels", _LORA, ("--model.kernels", "fused")),
+    ("lora, half of the layers recomputed", _LORA, ("--model.checkpoint_share", "0.5")),
+    ("lora, nothing recomputed", _LORA, ("--model.gradient_checkpointing", "false")),
+    ("lora, no data workers", _LORA, ("--data.num_workers", "0")),
+    ("full, float8 tensorwise", _FULL, ("--model.float8.recipe", "tensorwise")),
+)
+_DRY = ("lora, eager kernels",)
+
+
+def run(job: Job) -> None:
+    """Run them; one that is no option of this version, or does not come to its end, is named."""
+    for name, base, words in LEVERS:
+        if job.tiny and name not in _DRY:
+            job.record.skipped(name, "one lever is enough for a dry run")
+            continue
+        if words and not _known(words[0]):
+            job.record.skipped(name, f"{words[0]} is no option of this version")
+            continue
+        with job.record.part(name), _limit(SECONDS * (5 if job.tiny else 1)):
+            measured = measure(job, base, *words)
+            report(job, name, measured, plan=None if words else job.plans.get(base.name))
+            release(job, measured)
+
+
+def _known(option: str) -> bool:
+    """Tell whether Orpheus's module takes an option."""
+    import inspect
+
+    from tts_train_orpheus.module import OrpheusModule
+
+    names = option.removeprefix("--").split(".")
+    return names[0] != "model" or names[1] in inspect.signature(OrpheusModule.__init__).parameters
+
+
+@contextmanager
+def _limit(seconds: int) -> Iterator[None]:
+    def over(_number: int, _frame: FrameType | None) -> None:
+        raise TimeoutError(f"not done after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,185 @@
+"""Step 8: transformers' Trainer, with PEFT for adapters, on the same rows and weights."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from gpu_blocks.fits import clean, fit, release
+from gpu_blocks.job import ROOT, Job, words_of
+from gpu_blocks.sets import orpheus_rows
+from gpu_blocks.watch import GIB
+from gpu_blocks.weights import llama, orpheus_on
+
+PAD, IGNORED = 128_263, -100
+TOKENS = 8192
+STEPS, WARM = 8, 3
+SIDES = {
+    "lora, batch 8 padded": {"method": "lora", "batch": 8, "optim": "adamw_bnb_8bit"},
+    "lora, batch 1": {"method": "lora", "batch": 1, "optim": "adamw_bnb_8bit"},
+    "full, batch 8 padded": {"method": "full", "batch": 8, "optim": "adamw_bnb_8bit"},
+    "full, batch 1, adamw fused": {"method": "full", "batch": 1, "optim": "adamw_torch_fused"},
+}
+_DRY = ("lora, batch 8 padded",)
+OURS = {"lora": "lm-lora", "full": "lm-full-24gb"}
+
+
+def run(job: Job) -> None:
+    """Run the peers, then this project's recipes, and compare; each side is told the same rows in its own order."""
+    figures: dict[str, dict[str, float]] = {}
+    for name, side in SIDES.items():
+        if job.tiny and name not in _DRY:
+            job.record.skipped(name, "one peer is enough for a dry run")
+            continue
+        with job.record.part(name):
+            figures[name] = _peer(job, side)
+            _write(job, f"Trainer, {name}", figures[name])
+        clean(job)
+    for method, recipe in OURS.items():
+        if job.tiny and method != "lora":
+            continue
+        with job.record.part(f"ours, {method}"):
+            own = _ours(job, recipe)
+            _write(job, f"ours, {method}", own)
+            _compare(job, method, own, {name: each for name, each in figures.items() if name.startswith(method)})
+    with job.record.part("the same loss at step 1"):
+        _first_loss(job)
+
+
+def _write(job: Job, name: str, figures: dict[str, float]) -> None:
+    job.record.figure(f"{name}: tokens/s", figures["speed"], "tokens/s")
+    if job.cuda:
+        job.record.figure(f"{name}: tensors at the peak", figures["peak"] / GIB, "GiB")
+
+
+def _compare(job: Job, method: str, own: dict[str, float], peers: dict[str, dict[str, float]]) -> None:
+    if not job.needs_card(f"{method}: against the peers") or not peers:
+        return
+    best, least = max(each["speed"] for each in peers.values()), min(each["peak"] for each in peers.values())
+    goal = f"above the best peer's {best:,.0f} tokens/s"
+    job.record.criterion(f"{method}: faster than Trainer", own["speed"] > best, own["speed"], goal=goal)
+    goal = f"below the smallest peer's {least / GIB:.2f} GiB"
+    job.record.criterion(f"{method}: smaller than Trainer", own["peak"] < least, own["peak"] / GIB, goal=goal)
+
+
+def _ours(job: Job, recipe: str) -> dict[str, float]:
+    tokens, last = (130, 4) if job.tiny else (TOKENS, STEPS)
+    data, _ = orpheus_rows(job.folder("data"), tokens=tokens, batches=last)
+    words = ["-c", str(ROOT / "configs" / "orpheus" / f"{recipe}.yaml"), *words_of(job.sizes)]
+    words += ["--data.path", data, "--data.max_tokens", str(tokens)]
+    with orpheus_on(job.device):
+        measured = fit(job, words, name="run", last=last)
+    figures = {"speed": measured.speed, "peak": float(measured.peak_bytes)}
+    release(job, measured)
+    return figures
+
+
+def _network(job: Job, method: str, *, dtype: torch.dtype = torch.bfloat16) -> Any:
+    from tts_train_orpheus.base import TinyOptions, base_config
+
+    lm = llama(base_config("tiny", TinyOptions(**job.sizes)), dtype=dtype, device=job.device)
+    lm.model.rotary_emb.to(job.device)
+    lm.set_attn_implementation("sdpa")
+    lm.config.use_cache = False
+    if method == "lora":
+        from peft import LoraConfig, get_peft_model
+
+        names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+        lm.enable_input_require_grads()
+        return get_peft_model(lm, LoraConfig(r=64, lora_alpha=64, target_modules=names, task_type="CAUSAL_LM"))
+    return lm
+
+
+def _peer(job: Job, side: dict[str, Any]) -> dict[str, float]:
+    from torch.utils.data import SequentialSampler
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    # In a dry run a plain optimiser: bitsandbytes' own has no kernels for a CPU.
+    tokens, batch, optim = (130, 2, "adamw_torch_fused") if job.tiny else (1100, side["batch"], side["optim"])
+    steps = 4 if job.tiny else STEPS if batch > 1 else 3 * STEPS
+    _, rows = orpheus_rows(job.folder("data"), tokens=tokens, batches=1 + steps * batch // 2)
+    rows = rows[: steps * batch]
+    items = [{"input_ids": row, "labels": row, "attention_mask": [1] * len(row)} for row in rows]
+    marks: list[float] = []
+
+    class Ordered(Trainer):
+        def _get_train_sampler(self, *_: Any) -> SequentialSampler:
+            return SequentialSampler(items)
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 1 and job.cuda:
+                torch.cuda.reset_peak_memory_stats()
+            if state.global_step in (WARM, steps):
+                if job.cuda:
+                    torch.cuda.synchronize()
+                marks.append(time.perf_counter())
+
+    arguments = TrainingArguments(
+        output_dir=str(job.folder("peer")),
+        per_device_train_batch_size=batch,
+        max_steps=steps,
+        learning_rate=2e-5,
+        lr_scheduler_type="constant",
+        optim=optim,
+        bf16=True,
+        gradient_checkpointing=True,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        logging_steps=10_000,
+        save_strategy="no",
+        report_to=[],
+        use_cpu=not job.cuda,
+        disable_tqdm=True,
+        dataloader_num_workers=0 if job.tiny else 2,
+        seed=0,
+    )
+    network = _network(job, side["method"])
+    Ordered(model=network, args=arguments, train_dataset=items, data_collator=_pad, callbacks=[Watch()]).train()
+    counted = sum(map(len, rows[WARM * batch : steps * batch]))
+    peak = float(torch.cuda.max_memory_allocated()) if job.cuda else 0.0
+    return {"speed": counted / max(marks[1] - marks[0], 1e-9), "peak": peak}
+
+
+def _pad(items: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    longest = max(len(item["input_ids"]) for item in items)
+    fills = {"input_ids": PAD, "labels": IGNORED, "attention_mask": 0}
+    return {
+        name: torch.tensor([item[name] + [fill] * (longest - len(item[name])) for item in items])
+        for name, fill in fills.items()
+    }
+
+
+def _first_loss(job: Job) -> None:
+    """Compare the loss of one batch of documents: padded there, packed here, from the same weights."""
+    from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
+
+    rows = orpheus_rows(job.folder("loss"), tokens=130 if job.tiny else 1100, batches=4)[1][:4]
+    lm = _network(job, "full", dtype=torch.float32 if job.tiny else torch.bfloat16)
+    padded = {
+        name: value.to(job.device)
+        for name, value in _pad(
+            [{"input_ids": row, "labels": row, "attention_mask": [1] * len(row)} for row in rows]
+        ).items()
+    }
+    with torch.no_grad():
+        theirs = float(lm(**padded).loss)
+        ours = _packed_loss(job, OrpheusNetwork(lm, HeadOptions()), rows)
+    allowed = 1e-4 if job.tiny else 2e-2
+    job.record.criterion(
+        "the same loss at step 1", abs(ours - theirs) < allowed, [ours, theirs], goal=f"{allowed:g} apart"
+    )
+
+
+def _packed_loss(job: Job, network: Any, rows: list[list[int]]) -> float:
+    import numpy as np
+
+    from tts_train.nn.packed_attention import register
+    from tts_train_orpheus.batch import Document, pack_documents
+
+    network.lm.set_attn_implementation(register())
+    batch = pack_documents([Document(str(index), np.array(row)) for index, row in enumerate(rows)])
+    moved = {name: value.to(job.device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+    output = network(moved)
+    return float(output.loss_sum) / float(output.count)

@@ -1,0 +1,117 @@
+"""Step 6: every recipe of the 3.3 B model through ``fit``'s own callbacks: speed, memory, and the plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gpu_blocks.arithmetic import share_of_peak
+from gpu_blocks.fits import fit, release
+from gpu_blocks.job import ROOT, Job, words_of
+from gpu_blocks.sets import orpheus_rows
+from gpu_blocks.watch import GIB, Measured
+from gpu_blocks.weights import orpheus_on
+
+WITHIN = 0.05
+"""How far the tensors at the peak may be from the plan's."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recipe at one size of the batch."""
+
+    recipe: str
+    tokens: int
+    batches: int = 8
+    goal: int | None = None
+    """Tokens a second on an H100 that the roofline says are within reach."""
+    recomputed: bool = True
+
+    @property
+    def name(self) -> str:
+        """The key of its plan."""
+        return f"{self.recipe} {self.tokens}" + ("" if self.recomputed else ", nothing recomputed")
+
+    @property
+    def words(self) -> list[str]:
+        """What it changes of the recipe."""
+        return [] if self.recomputed else ["--model.gradient_checkpointing", "false"]
+
+
+RUNS = (
+    Run("lm-lora", 2048, 48, goal=18_000),
+    Run("lm-lora", 8192),
+    Run("lm-qlora", 2048),
+    Run("lm-full-16gb", 2048, goal=12_000),
+    Run("lm-full-24gb", 8192, 24, goal=20_000),
+    Run("lm-full-24gb", 8192, goal=27_000, recomputed=False),
+    Run("lm-lora", 8192, goal=22_000, recomputed=False),
+    Run("lm-full-12gb", 2048),
+    Run("lm-full-80gb", 8192),
+    Run("lm-full-40gb", 8192),
+)
+"""Those with more batches show what varied lengths do to the allocator."""
+_DRY = {"lm-lora 2048", "lm-full-24gb 8192"}
+
+
+def run(job: Job) -> None:
+    """Run the recipes one after the other in this process; a failing one leaves the others."""
+    for each in RUNS:
+        if job.tiny and each.name not in _DRY:
+            job.record.skipped(each.name, "one adapter and one full recipe are enough for a dry run")
+            continue
+        with job.record.part(each.name):
+            measured = measure(job, each)
+            report(job, each.name, measured, plan=job.plans.get(each.name))
+            if each.goal and job.needs_card(f"{each.name}: of the roofline's goal"):
+                job.record.figure(f"{each.name}: of the goal of {each.goal:,}", 100 * measured.speed / each.goal, "%")
+            release(job, measured)
+
+
+def measure(job: Job, each: Run, *more: str, batches: int | None = None, **asked: Any) -> Measured:
+    """Train a recipe for some batches."""
+    last = 4 if job.tiny else batches or each.batches
+    tokens = 130 if job.tiny else each.tokens
+    data, _ = orpheus_rows(job.folder("data"), tokens=tokens, batches=last)
+    recipe = ROOT / "configs" / "orpheus" / f"{each.recipe}.yaml"
+    words = [
+        "-c",
+        str(recipe),
+        *words_of(job.sizes),
+        "--data.path",
+        data,
+        "--data.max_tokens",
+        str(tokens),
+        *each.words,
+        *more,
+    ]
+    with orpheus_on(job.device):
+        return fit(job, words, name="run", last=last, **asked)
+
+
+def report(job: Job, name: str, measured: Measured, *, plan: dict[str, Any] | None) -> None:
+    """Write a run's speed and memory, and hold them against its plan."""
+    record = job.record
+    record.figure(f"{name}: tokens/s", measured.speed, "tokens/s")
+    share = share_of_peak(measured)
+    if share is not None:
+        record.figure(f"{name}: share of the card's bf16 peak", 100 * share, "%")
+    if not job.needs_card(f"{name}: memory"):
+        return
+    memory = {"tensors": measured.peak_bytes, "reserved": measured.reserved_bytes, "in use": measured.used_bytes}
+    record.figure(f"{name}: memory", {key: round(value / GIB, 2) for key, value in memory.items()}, "GiB")
+    if plan is None:
+        record.skipped(f"{name}: against plan", "no plan was carried: make gpu-wheels")
+        return
+    against_plan(job, name, measured, plan)
+
+
+def against_plan(job: Job, name: str, measured: Measured, plan: dict[str, Any]) -> None:
+    """Hold the tensors at the peak against the plan's, and what the driver says is in use against its sum."""
+    tensors, needed = plan["peak_bytes"], plan["needed_bytes"]
+    off = measured.peak_bytes / tensors - 1
+    goal = f"within {WITHIN:.0%} of the plan's {tensors / GIB:.2f} GiB"
+    job.record.criterion(f"{name}: tensors at the peak", abs(off) <= WITHIN, measured.peak_bytes / GIB, goal=goal)
+    goal = f"at most the plan's {needed / GIB:.2f} GiB in all"
+    fits = measured.used_bytes <= needed
+    job.record.criterion(f"{name}: card memory in use", fits, measured.used_bytes / GIB, goal=goal)

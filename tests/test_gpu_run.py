@@ -1,0 +1,187 @@
+"""The acceptance run for a card: what it writes, what it ends, what travels, and all of its blocks on a CPU."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+SCRIPT = BENCHMARKS / "gpu.py"
+DRY_SECONDS = 1500
+"""Most that the dry run may take in the tests; 4 minutes on two quiet cores."""
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks_can_be_imported(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def run(out: Path, work: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), "--out", str(out), "--work", str(work), *words]
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=DRY_SECONDS, check=False
+    )
+
+
+def lines_of(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+
+
+def test_the_head_of_the_script_names_every_block_with_its_time():
+    from gpu_blocks.catalogue import BLOCKS, BUDGETS, CALLS
+
+    head = SCRIPT.read_text().split('"""')[1]
+    for block in BLOCKS:
+        call = next(name for name in ("A", "B") if block.name in CALLS[name])
+        assert f"| {block.step} | {block.name} | {call} | {block.seconds} |" in head
+        assert (BENCHMARKS / "gpu_blocks" / f"{block.name}.py").is_file()
+    for call, names in CALLS.items():
+        assert sum(block.seconds for block in BLOCKS if block.name in names) <= BUDGETS[call]
+    assert all(f"--call {call}" in head for call in CALLS)
+
+
+def test_modules_are_small():
+    for path in [*BENCHMARKS.glob("gpu*.py"), *(BENCHMARKS / "gpu_blocks").glob("*.py")]:
+        assert len(path.read_text().splitlines()) <= 300, path
+
+
+def test_the_table_lists_what_failed_and_survives_a_line_that_was_cut_off(tmp_path):
+    from gpu_blocks.record import Record
+    from gpu_blocks.table import write_table
+
+    record = Record(tmp_path, "recipes")
+    record.figure("lora: tokens/s", 12345.678, "tokens/s")
+    record.criterion("lora: tensors", True, 7.5, goal="within 5 %", unit="GiB")
+    record.criterion("full: tensors", False, 19.0, goal="within 5 %", unit="GiB")
+    record.skipped("full: profile", "needs a card")
+    with record.part("broken"):
+        raise ValueError("a | in it")
+    record.status("out of time", seconds=12.5)
+    with (tmp_path / "results.jsonl").open("a") as stream:
+        stream.write('{"block": "recipes", "kind": "crit')
+    assert write_table(tmp_path) == [
+        "recipes: full: tensors is 19 GiB, goal within 5 %",
+        "recipes: broken (ValueError: a | in it)",
+        "recipes: out of time after 12.5 s",
+    ]
+    text = (tmp_path / "table.md").read_text()
+    assert "1 criteria met, 3 failed, 1 left out" in text
+    assert "| lora: tokens/s | 12,346 tokens/s |  |  |" in text
+    assert "| broken |  | FAIL | ValueError: a / in it |" in text
+    again = run(tmp_path, tmp_path / "work", "--report")
+    assert again.returncode == 1
+    assert again.stdout.strip() == text.strip()
+
+
+def test_a_block_that_hangs_is_ended_with_all_it_started_and_hides_no_other(tmp_path, monkeypatch):
+    import gpu
+    from gpu_blocks.catalogue import BY_NAME, Block
+
+    fake = tmp_path / "fake" / "gpu_blocks"
+    fake.mkdir(parents=True)
+    (fake / "__init__.py").touch()
+    (fake / "__main__.py").write_text(
+        "import json, pathlib, subprocess, sys, time\n"
+        "told = json.loads(sys.argv[1])\n"
+        "if told['block'] == 'start':\n"
+        "    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "    pathlib.Path(told['out'], 'child').write_text(str(child.pid))\n"
+        "    time.sleep(60)\n"
+        "sys.exit(told['block'] == 'ceilings')\n"
+    )
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path), "--work", str(tmp_path), "--device", "cpu"])
+    arguments = gpu._arguments()
+    environment = {**os.environ, "PYTHONPATH": str(fake.parent)}
+    begun = time.monotonic()
+    gpu._run(Block(0, "start", 1, "hangs"), arguments, environment, left=6)
+    assert time.monotonic() - begun < 30
+    child = int((tmp_path / "child").read_text())
+    assert not Path(f"/proc/{child}").exists() or "zombie" in Path(f"/proc/{child}/status").read_text()
+    gpu._run(BY_NAME["ceilings"], arguments, environment, left=60)
+    gpu._run(BY_NAME["attention"], arguments, environment, left=60)
+    gpu._run(BY_NAME["recipes"], arguments, environment, left=60)
+    found = [(line["block"], line["kind"], line["name"]) for line in lines_of(tmp_path)]
+    assert found == [
+        ("start", "status", "out of time"),
+        ("ceilings", "status", "failed"),
+        ("attention", "status", "done"),
+        ("recipes", "skipped", "the whole block"),
+    ]
+    assert "60 s of the budget are left, and it needs about 130" in lines_of(tmp_path)[-1]["note"]
+
+
+def test_what_travels_is_what_the_constraints_pin_and_no_more():
+    from gpu_blocks.requirements import bare, lacking, pinned
+
+    carried, pins = lacking("3.12"), pinned("3.12")
+    assert {"bitsandbytes", "jsonargparse", "omegaconf", "snac", "soundfile", "soxr", "pytest", "torchao"} <= carried
+    assert not carried & {"torch", "numpy", "transformers", "lightning", "peft", "triton"}
+    assert carried <= set(pins)
+    assert not carried & bare()
+
+
+def test_a_wheel_that_is_cut_says_truly_what_is_in_it(tmp_path):
+    import gpu_wheels
+
+    wheel = tmp_path / "bitsandbytes-1.0-py3-none-any.whl"
+    files = {f"bitsandbytes/libbitsandbytes_{kind}.so": kind.encode() * 100 for kind in ("cpu", "cuda130", "cuda118")}
+    files |= {"bitsandbytes/__init__.py": b"", "bitsandbytes-1.0.dist-info/RECORD": b"as it was\n"}
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    gpu_wheels.cut(wheel)
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        assert names == set(files) - {"bitsandbytes/libbitsandbytes_cuda118.so"}
+        record = archive.read("bitsandbytes-1.0.dist-info/RECORD").decode().splitlines()
+        for line in record[:-1]:
+            name, digest, size = line.split(",")
+            content = archive.read(name)
+            expected = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+            assert (digest, int(size)) == (f"sha256={expected}", len(content))
+    assert record[-1] == "bitsandbytes-1.0.dist-info/RECORD,,"
+
+
+def test_a_plan_is_held_against_what_the_card_says(tmp_path):
+    from gpu_blocks.job import Job
+    from gpu_blocks.recipes import against_plan
+    from gpu_blocks.watch import GIB, Measured
+
+    job = Job(block="recipes", device="cpu", tiny=True, out=tmp_path, work=tmp_path)
+    plan = {"peak_bytes": 10 * GIB, "needed_bytes": 11 * GIB}
+    against_plan(job, "good", Measured(peak_bytes=int(10.4 * GIB), used_bytes=11 * GIB), plan)
+    against_plan(job, "bad", Measured(peak_bytes=int(9.4 * GIB), used_bytes=11 * GIB + 1), plan)
+    assert [line["ok"] for line in lines_of(tmp_path)] == [True, True, False, False]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(DRY_SECONDS + 60)
+def test_every_block_runs_on_a_cpu_with_nothing_but_a_bare_machine_and_the_wheels(tmp_path):
+    out, nowhere = tmp_path / "out", tmp_path / "no-wheels"
+    words = ("--device", "cpu", "--tiny", "--bare", "--carried", str(nowhere))
+    done = run(tmp_path / "out", tmp_path / "work", *words, OMP_NUM_THREADS="2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    from gpu_blocks.catalogue import NAMES
+
+    lines = lines_of(out)
+    ends = {line["block"]: line["name"] for line in lines if line["kind"] == "status"}
+    assert ends == dict.fromkeys(NAMES, "done")
+    assert all(line["ok"] for line in lines if line["kind"] == "criterion")
+    assert {line["block"] for line in lines if line["kind"] == "criterion"} >= {"start", "kernels", "continuation"}
+    assert any(line["kind"] == "skipped" and line["note"] == "needs a card" for line in lines)
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert len(files) <= 8
+    assert max(path.stat().st_size for path in files) < 16 * 1024**2
+    hidden = json.loads((tmp_path / "work" / "hidden.json").read_text())
+    assert {"datasets", "gguf"} <= set(hidden["distributions"])
+    print("\n".join(f"{line['block']}: {line['seconds']} s" for line in lines if line["kind"] == "status"))
