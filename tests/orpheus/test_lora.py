@@ -28,8 +28,10 @@ class Operators(TorchDispatchMode):
 
 
 def adapted(method="lora", dtype=torch.bfloat16, **lora):
-    """A network whose adapters are not zero."""
+    """A network that is trained by ``method``; adapters are not zero."""
     net = OrpheusNetwork(load_base("tiny", dtype=dtype), HeadOptions(chunk_tokens=64)).train()
+    if method == "full":
+        return net
     apply_method(net, method, LoraOptions(**{"rank": 8, "alpha": 16, **lora}))
     generator = torch.Generator().manual_seed(0)
     for parameter in trainable_parameters(net).values():
@@ -37,11 +39,11 @@ def adapted(method="lora", dtype=torch.bfloat16, **lora):
     return net
 
 
-def step(net, *, autocast=True):
+def step(net, *, autocast=True, batch=None):
     """Loss, gradients by name and operators of one step."""
     with Operators() as operators:
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            loss = net(packed(rows())).loss
+            loss = net(packed(rows()) if batch is None else batch).loss
         loss.backward()
     return loss.item(), {name: p.grad for name, p in trainable_parameters(net).items()}, operators.count
 

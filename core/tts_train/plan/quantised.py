@@ -38,30 +38,23 @@ class QuantisedShape(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Return (..., out_features) in the type that the layer computes in."""
         states = input.to(self.compute)
-        kept = [self.weight, *self.buffers()]
-        product: Tensor = _Product.apply(states, self.out_features, self.bits, kept)  # type: ignore[no-untyped-call]
-        # PEFT copies the result of 4 bits before it adds the adapter's.
-        return product.clone() if self.bits == 4 else product
+        product: Tensor = _Product.apply(states, self)  # type: ignore[no-untyped-call]
+        # PEFT copies the result of 4 bits before it adds the adapter's; a fused adapter, without gradients, does not.
+        return product.clone() if self.bits == 4 and torch.is_grad_enabled() else product
+
+    def matrix(self, dtype: torch.dtype) -> Tensor:
+        """Return the matrix (out_features, in_features) that the bits stand for."""
+        made = self.weight.new_empty(self.out_features, self.in_features, dtype=dtype)
+        left_out("bitsandbytes::dequantize", [self.weight, *self.buffers()], [made])
+        return made
 
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, rows: int, bits: int, kept: list[Tensor]) -> Tensor:  # noqa: ANN401
-        ctx.rows, ctx.columns, ctx.kept = rows, states.shape[-1], kept
-        if bits == 8:
-            small = states.new_empty(states.shape, dtype=torch.int8)
-            left_out("bitsandbytes::int8_vectorwise_quant", [states], [small])
-            wide = states.new_empty(*states.shape[:-1], rows, dtype=torch.int32)
-            left_out("bitsandbytes::int8_linear_matmul", [small, *kept], [wide], 2 * states.numel() * rows)
-            return wide.to(states.dtype)
-        return states @ _dequantised(states, rows, ctx.columns, kept).T
+    def forward(ctx: Any, states: Tensor, linear: QuantisedShape) -> Tensor:  # noqa: ANN401 - autograd's context
+        ctx.linear = linear
+        return states @ linear.matrix(states.dtype).T
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401 - autograd's context
-        return grad @ _dequantised(grad, ctx.rows, ctx.columns, ctx.kept), None, None, None
-
-
-def _dequantised(like: Tensor, rows: int, columns: int, kept: list[Tensor]) -> Tensor:
-    matrix = like.new_empty(rows, columns)
-    left_out("bitsandbytes::dequantize", kept, [matrix])
-    return matrix
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+        return grad @ ctx.linear.matrix(grad.dtype), None

@@ -23,13 +23,12 @@ logger = logging.getLogger(__name__)
 
 Method: TypeAlias = Literal["full", "lora", "qlora", "lora-8bit"]
 """``full`` trains every weight, ``lora`` adapters over the base as loaded, ``qlora`` over an NF4 base (double
-quantisation), ``lora-8bit`` over an LLM.int8 base."""
+quantisation), ``lora-8bit`` over a base of 8 bits, a scale a row; products are in the base's type."""
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The seven matrices of a layer."""
 
 _ADAPTER = "default"
-_INT8_THRESHOLD = 6.0
 _BITS_DEVICES = ("cpu", "cuda", "xpu")
 _SEED = 0x0A0B
 
@@ -236,16 +235,9 @@ def _four_bit(bnb: ModuleType, linear: nn.Linear, device: torch.device) -> nn.Mo
 
 
 def _eight_bit(bnb: ModuleType, linear: nn.Linear, device: torch.device) -> nn.Module:
-    # It warns at every product that it rounds to float16, which is what was asked for.
-    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
-    new = bnb.nn.Linear8bitLt(
-        linear.in_features,
-        linear.out_features,
-        bias=False,
-        has_fp16_weights=False,
-        threshold=_INT8_THRESHOLD,
-        device="meta",
-    )
+    from tts_train_orpheus.int8 import Int8Linear
+
+    new = Int8Linear(linear.in_features, linear.out_features, bias=False, has_fp16_weights=False, device="meta")
     new.weight = bnb.nn.Int8Params(linear.weight.data, requires_grad=False, has_fp16_weights=False).to(device)
     return _checked(new)
 

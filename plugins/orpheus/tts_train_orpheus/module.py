@@ -14,6 +14,7 @@ from torch import Tensor
 from tts_train.data.module import AUTO
 from tts_train.errors import ConfigError
 from tts_train.nn.float8 import Float8Options, use_float8
+from tts_train.nn.kernels.choice import Kernels, choose_fused
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
 from tts_train.run.checkpoint import check_names
 from tts_train_orpheus import layout
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class OrpheusModule(LightningModule):
@@ -58,8 +59,11 @@ class OrpheusModule(LightningModule):
             of 3.3 billion weights need no gradient and no states. A finished model has rows for all sounds already.
         offload_activations: Keep what waits for backward in host memory: little but time is spent, on copies.
         float8: With ``full``: multiply in 8-bit floats where the card can, as wide layers do faster.
-        dtype: Type that the base is loaded in; ``auto`` is bfloat16 for adapters under a bf16 precision and for
-            bf16-true, else float32. Adapters are float32 unless the precision is bf16-true.
+        kernels: ``fused`` computes normalisation, rotary positions, activations and adapters in one kernel each;
+            ``eager`` in plain PyTorch; ``auto`` is fused on a CUDA GPU with Triton, else eager. A continued run may
+            change it; the last digits then differ.
+        dtype: Type that the base is loaded in; ``auto`` is the precision's half type (bfloat16, or float16 under 16-*)
+            for adapters and for bf16-true and 16-true, else float32. Adapters are float32 unless it is bf16-true.
         tiny: Size of the network that ``init_from: tiny`` makes.
     """
 
@@ -76,7 +80,8 @@ class OrpheusModule(LightningModule):
         freeze_embedding: bool = False,
         offload_activations: bool = False,
         float8: Float8Options = Float8Options(),
-        dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+        kernels: Kernels = "auto",
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         tiny: TinyOptions = TinyOptions(),
     ) -> None:
         super().__init__()
@@ -92,6 +97,7 @@ class OrpheusModule(LightningModule):
         self.freeze_embedding = freeze_embedding
         self.offload_activations = offload_activations
         self.float8 = float8
+        self.kernels = kernels
         self.dtype_name = dtype
         self.tiny = tiny
         self.network: OrpheusNetwork | None = None
@@ -231,6 +237,8 @@ class OrpheusModule(LightningModule):
             network.lm.get_input_embeddings().requires_grad_(False)
             network.lm.get_output_embeddings().requires_grad_(False)
         network.offload_activations = self.offload_activations
+        if choose_fused(self.kernels, self.trainer.strategy.root_device if self._trainer else self.device):
+            network.use_fused_kernels()
 
     def _forward(self, batch: TokenBatch) -> NetworkOutput:
         assert self.network is not None
@@ -251,9 +259,9 @@ class OrpheusModule(LightningModule):
     def _load_dtype(self) -> torch.dtype:
         if self.dtype_name != "auto":
             return DTYPES[self.dtype_name]
-        precision = str(self.trainer.precision)
-        half = precision == "bf16-true" or (precision == "bf16-mixed" and self.method != "full")
-        return torch.bfloat16 if half else torch.float32
+        kind, _, how = str(self.trainer.precision).partition("-")
+        half = {"bf16": torch.bfloat16, "16": torch.float16}.get(kind)
+        return half if half is not None and (how == "true" or self.method != "full") else torch.float32
 
     def _quantised_on(self) -> torch.device | None:
         """Return the device that a quantised base is made on.

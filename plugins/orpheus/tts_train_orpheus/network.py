@@ -15,6 +15,7 @@ from tts_train.errors import ConfigError
 from tts_train.nn.activations import OffloadedActivations, spread
 from tts_train.nn.linear_cross_entropy import HeadOutput, RowGroup, linear_cross_entropy
 from tts_train_orpheus import layout
+from tts_train_orpheus.blocks import run_layers, use_fused_layers
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -103,16 +104,11 @@ class OrpheusNetwork(nn.Module):
         """Return the states (B, T, hidden) that the output matrix is applied to."""
         moved = OffloadedActivations() if self.offload_activations and self.training else nullcontext()
         with moved:
-            output = self.lm.model(
-                input_ids=batch["input_ids"],
-                position_ids=batch["position_ids"],
-                cu_seqlens=batch["cu_seqlens"],
-                max_seqlen=batch["max_seqlen"],
-                lengths=batch["lengths"],
-                use_cache=False,
-            )
-        states: Tensor = output.last_hidden_state
-        return states
+            return run_layers(self.lm, batch)
+
+    def use_fused_kernels(self) -> None:
+        """Compute normalisation, rotary positions, activations and adapters by fused kernels where they run."""
+        use_fused_layers(self.lm)
 
     def enable_checkpointing(self, share: float = 1.0) -> None:
         """Recompute layers in backward instead of keeping their activations: all, or an evenly spread share."""

@@ -1,0 +1,158 @@
+"""Products with frozen matrices and the adapters on them, in as few passes as there are products.
+
+PEFT adds an adapter as ``base(x) + (x A^T B^T) * scale``: a copy of the result, a pass to scale and a pass to add, for
+each matrix. Here the second product is added into the base's result, and in backward all gradients of one input are
+added into one tensor. The idea is Unsloth's (and that of Hu et al. 2021, arXiv 2106.09685, section 4.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tts_train.nn.target import runs_on
+
+_ADAPTER = "default"
+_HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One frozen matrix, with its adapter or without."""
+
+    base: nn.Module
+    scale: float
+    a: Tensor | None
+    """(rank, in_features)."""
+    b: Tensor | None
+    """(out_features, rank)."""
+
+
+def project(states: Tensor, *linears: nn.Module) -> tuple[Tensor, ...]:
+    """Apply several linear layers to the same ``states`` (N, in_features).
+
+    Frozen ones, with PEFT's adapters or without, are computed together; others one by one, as they are.
+    """
+    parts = [_part(linear) for linear in linears]
+    kind = _type_of_products(states, parts)
+    if kind is None:
+        return tuple(linear(states) for linear in linears)
+    known = [part for part in parts if part is not None]
+    adapters = [matrix for part in known for matrix in (part.a, part.b)]
+    made: tuple[Tensor, ...] = _Projections.apply(states, kind, known, *adapters)  # type: ignore[no-untyped-call]
+    return made
+
+
+def _part(linear: nn.Module) -> _Part | None:
+    """Describe a frozen layer; None for one that is trained or whose adapter does more than a plain one."""
+    base = getattr(linear, "base_layer", linear)
+    weight = base.weight
+    if weight.requires_grad or base.bias is not None or not (type(base) is nn.Linear or _quantised(base)):
+        return None
+    if base is linear:
+        return _Part(base, 1.0, None, None)
+    layer: Any = linear
+    plain = layer.active_adapters == [_ADAPTER] and not (layer.disable_adapters or layer.merged or layer.lora_variant)
+    if not plain or type(layer.lora_dropout[_ADAPTER]) is not nn.Identity:
+        return None
+    a, b = layer.lora_A[_ADAPTER], layer.lora_B[_ADAPTER]
+    return _Part(base, float(layer.scaling[_ADAPTER]), a.weight, b.weight) if a.bias is b.bias is None else None
+
+
+def _quantised(base: nn.Module) -> bool:
+    return hasattr(base, "matrix") or getattr(base.weight, "quant_state", None) is not None
+
+
+def _type_of_products(states: Tensor, parts: list[_Part | None]) -> torch.dtype | None:
+    """Return autocast's type, without it the one type of inputs and adapters; None where PEFT has to cast."""
+    if None in parts:
+        return None
+    device = states.device.type
+    if torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    adapters = [part.a for part in parts if part is not None and part.a is not None]
+    return states.dtype if all(a.dtype == states.dtype for a in adapters) else None
+
+
+class _Projections(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - autograd's context
+        states: Tensor,
+        kind: torch.dtype,
+        parts: list[_Part],
+        *adapters: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        given, states = states.dtype, states.to(kind)
+        results: list[Tensor] = []
+        between: list[Tensor | None] = []
+        for part in parts:
+            result = part.base(states).to(kind)
+            if part.a is not None and part.b is not None:
+                low = states @ part.a.to(kind).T
+                result.addmm_(low, part.b.to(kind).T, alpha=part.scale)
+                between.append(low)
+            else:
+                between.append(None)
+            results.append(result)
+        ctx.given, ctx.parts = given, parts
+        # The input is for the gradients of A only; weights are saved as weights, whoever moves what is saved.
+        plain = [part.base.weight if type(part.base) is nn.Linear else None for part in parts]
+        ctx.save_for_backward(states if any(a is not None for a in adapters) else None, *between, *plain, *adapters)
+        return tuple(results)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:  # noqa: ANN401
+        states, *rest = ctx.saved_tensors
+        count = len(ctx.parts)
+        between, weights, adapters = rest[:count], rest[count : 2 * count], rest[2 * count :]
+        needed = ctx.needs_input_grad
+        total: Tensor | None = None
+        slopes: list[Tensor | None] = []
+        for index, (part, grad) in enumerate(zip(ctx.parts, grads, strict=True)):
+            if needed[0]:
+                total = _add_product(total, grad, _matrix(part.base, weights[index], grad.dtype))
+            a, b = adapters[2 * index], adapters[2 * index + 1]
+            if a is None or b is None:
+                slopes += [None, None]
+                continue
+            low = _scaled_product(grad, b.to(grad.dtype), part.scale)
+            if needed[0]:
+                total = _add_product(total, low, a.to(grad.dtype))
+            for_a = _product(low.T, states, a.dtype)
+            for_b = _product(grad.T, between[index], b.dtype)
+            slopes += [for_a, for_b if part.scale == 1.0 else for_b.mul_(part.scale)]
+        return None if total is None else total.to(ctx.given), None, None, *slopes
+
+
+def _matrix(base: Any, weight: Tensor | None, dtype: torch.dtype) -> Tensor:  # noqa: ANN401 - a layer, quantised or not
+    """Return a layer's matrix (out_features, in_features) in the type of a product."""
+    if weight is not None:
+        return weight.to(dtype)
+    if hasattr(base, "matrix"):
+        made: Tensor = base.matrix(dtype)
+        return made
+    from bitsandbytes.functional import dequantize_4bit
+
+    matrix: Tensor = dequantize_4bit(base.weight.data, base.weight.quant_state)
+    return matrix.to(dtype)
+
+
+def _add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    return left @ right if total is None else total.addmm_(left, right)
+
+
+def _scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
+    if scale == 1.0:
+        return left @ right
+    return left.new_empty(left.shape[0], right.shape[1]).addmm_(left, right, beta=0.0, alpha=scale)
+
+
+def _product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    """Multiply into ``dtype``; a GPU's kernels sum in float32 anyway, so nothing is rounded to half precision there."""
+    if dtype == torch.float32 and left.dtype in _HALF and runs_on(left.device) == "cuda":
+        return torch.mm(left, right, out_dtype=dtype)
+    return (left @ right).to(dtype)

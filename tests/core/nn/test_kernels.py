@@ -1,0 +1,82 @@
+"""Fused operators: the same numbers as plain PyTorch, in Triton's interpreter and on a card; shapes in a plan."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.core.nn.kernel_cases import cases
+from tts_train.nn.kernels import fused
+from tts_train.nn.kernels.rms_norm import add_rms_norm, rms_norm
+from tts_train.nn.kernels.rope import rope
+from tts_train.nn.kernels.swiglu import swiglu
+from tts_train.nn.target import planning_for
+
+WITHIN = {"float32": 2e-6, "bfloat16": 1.6e-2, "float16": 2e-3}
+"""Greatest error, as a share of the greatest value: 16 units in the last place for float32, four of half precision."""
+
+
+def check(results):
+    assert len(results) > 50
+    wrong = [
+        (case, figures) for case, figures in results if not all(error <= WITHIN[case.split()[1]] for error in figures)
+    ]
+    assert wrong == []
+    # An error of exactly nothing everywhere would mean that nothing was rounded, thus nothing computed in the type.
+    assert any(max(figures) > 1e-4 for case, figures in results if case.split()[1] == "bfloat16")
+
+
+def test_interpreted_kernels_compute_what_plain_pytorch_does():
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    command = [sys.executable, "-m", "tests.core.nn.kernel_cases"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    check([json.loads(line) for line in done.stdout.splitlines()])
+
+
+def test_plain_pytorch_where_no_kernel_runs():
+    assert not fused(torch.empty(1))
+    check(list(cases("cpu")))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU KERNEL WAS RUN: this machine has none")
+def test_kernels_of_a_card_compute_what_plain_pytorch_does():
+    check(list(cases("cuda")))
+
+
+class Named(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.names = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names[func.name().removeprefix("tts_train::")] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_plan_for_a_card_sees_one_operator_each_way():
+    with FakeTensorMode() as mode, planning_for("cuda"):
+        states, weight = (torch.empty(*shape, requires_grad=True) for shape in ((6, 32), (32,)))
+        query, key = torch.empty(6, 4, 8, requires_grad=True), torch.empty(6, 2, 8, requires_grad=True)
+        angles = torch.empty(6, 4)
+    with planning_for("cuda"), mode, Named() as named:
+        total, normed = add_rms_norm(rms_norm(states, weight, 1e-5), states, weight, 1e-5)
+        turned = rope(query, key, angles, angles)
+        results = [total, normed, *turned, swiglu(states, normed)]
+        assert [tuple(one.shape) for one in results] == [(6, 32), (6, 32), (6, 4, 8), (6, 2, 8), (6, 32)]
+        torch.autograd.backward(results, [torch.empty_like(one) for one in results])
+    assert named.names["rms_norm_backward"] == 2
+    assert named.names["rope"] == 2
+    expected = ("rms_norm", "add_rms_norm", "swiglu", "swiglu_backward")
+    assert [named.names[name] for name in expected] == [1, 1, 1, 1]
+    assert not [name for name in named.names if name.split("::")[-1] in ("rsqrt", "silu", "cat")]
+    assert query.grad.shape == query.shape
