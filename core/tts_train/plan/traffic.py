@@ -178,6 +178,9 @@ def _misaligned(tensor: Tensor) -> bool:
 
 def _flops(func: Any, args: Any, kwargs: Any, out: Any) -> int:  # noqa: ANN401
     packet = getattr(func, "_overloadpacket", None)
+    if packet is _aten._flash_attention_forward and args[0].shape[-2] != args[1].shape[-2]:
+        # torch's formula knows no grouped heads; each query meets the longest row of keys at most.
+        return int(4 * args[0].numel() * args[6])
     if packet in flop_registry:
         return int(flop_registry[packet](*args, **kwargs, out_val=out))
     if packet is _aten.addmm_:
