@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tts_train.nn.chunk_logits import row_stride
+from tts_train.plan.attention import varlen_working_bytes
 from tts_train.plan.ledger import Ledger
 from tts_train.plan.shapes import Shapes
 from tts_train.plan.sums import GradientSums
@@ -89,6 +90,7 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for value in (out,) if isinstance(out, Tensor) else tree_leaves(out):
             if isinstance(value, Tensor):
                 self.add(value)
+        self._see_peak(varlen_working_bytes(func, args))
         self._note(func, args, kwargs, out)
         return out
 
@@ -113,8 +115,7 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._live[key] = (kind, size, weakref.ref(storage, lambda _: self._drop(key)))
         self._now[kind] += size
         self._total += int(size * self._shares[kind])
-        if self._total > self.peak_bytes:
-            self.peak_bytes, self.at_peak = self._total, self._shared()
+        self._see_peak()
 
     def add_weights(self, tensors: Iterable[Tensor]) -> None:
         """Count parameters and buffers."""
@@ -125,6 +126,11 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:  # noqa: ANN401
         self.ledger.note(func, args, kwargs, out, optimizing=self.kind == "optimizer")
+
+    def _see_peak(self, working: int = 0) -> None:
+        if self._total + working > self.peak_bytes:
+            self.peak_bytes, self.at_peak = self._total + working, self._shared()
+            self.at_peak["activations"] += working
 
     def _shared(self) -> dict[Kind, int]:
         return {kind: int(size * self._shares[kind]) for kind, size in self._now.items()}

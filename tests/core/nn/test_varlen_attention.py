@@ -14,6 +14,7 @@ from tts_train.nn.packed_attention import packed_attention_thd
 from tts_train.nn.target import planning_for
 from tts_train.plan.attention import varlen_flops
 from tts_train.plan.shapes import Shapes
+from tts_train.plan.tracker import PeakTracker
 
 LENGTHS = [1, 7, 2, 5]
 HEADS, KEY_HEADS = 6, 2
@@ -126,6 +127,23 @@ def test_operations_are_those_of_all_heads():
     rest = (query, key, value, query, query.new_empty(HEADS, 15), starts, 7, None)
     assert varlen_flops(backward.default, (query, *rest)) == 5 * one
     assert varlen_flops(torch.ops.aten.add.Tensor, (query, query)) == 0
+
+
+def test_a_plan_counts_what_backward_works_in():
+    (query, key, value), starts = tensors([300] * 8, heads=24, key_heads=8, width=128, dtype=torch.bfloat16)
+    shapes = Shapes()
+    fakes = [shapes.fake(each) for each in (query, key, value)]
+    with planning_for("cuda"), PeakTracker(shapes) as tracker:
+        output = packed_attention_thd(*fakes, cu_seqlens=starts, max_seqlen=300)
+        output.backward(grad := shapes.fake(torch.empty_like(output)))
+        peak = tracker.peak_bytes
+    # Output and its gradient, those of queries, keys and values; then the last two for 24 heads each and float32 sums,
+    # for 128 rows more a document.
+    assert grad.shape == query.shape
+    rows, size = 2400, 128 * 2
+    seen = rows * size * (3 * 24 + 2 * 8) + 4 * 24 * rows
+    working = 2 * rows * size * 24 + 4 * 24 * (rows + 8 * 128) * 129
+    assert peak == pytest.approx(seen + working, rel=0.001)
 
 
 @pytest.mark.gpu
