@@ -90,6 +90,7 @@ def test_kernels_in_triton_s_interpreter_train_every_method():
         assert ran["rms_norm"] == ran["rms_norm_backward"] == 5
         assert ran["swiglu_backward"] == 2
         assert ran["rope"] == 6
+        assert ran["cross_entropy"] == 1
         assert loss < 1e-5
         assert apart < 1e-5
 

@@ -59,7 +59,7 @@ class OrpheusModule(LightningModule):
             of 3.3 billion weights need no gradient and no states. A finished model has rows for all sounds already.
         offload_activations: Keep what waits for backward in host memory: little but time is spent, on copies.
         float8: With ``full``: multiply in 8-bit floats where the card can, as wide layers do faster.
-        kernels: ``fused`` computes normalisation, rotary positions, activations and adapters in one kernel each;
+        kernels: ``fused`` computes normalisation, positions, activations, adapters and loss in one kernel each;
             ``eager`` in plain PyTorch; ``auto`` is fused on a CUDA GPU with Triton, else eager. A continued run may
             change it; the last digits then differ.
         dtype: Type that the base is loaded in; ``auto`` is the precision's half type (bfloat16, or float16 under 16-*)

@@ -76,6 +76,8 @@ class OrpheusNetwork(nn.Module):
         self.head = head
         self.offload_activations = False
         """Whether what the layers keep for backward waits in host memory."""
+        self.fused = False
+        """Whether fused kernels compute what they can, where they run."""
 
     @property
     def config(self) -> LlamaConfig:
@@ -97,6 +99,7 @@ class OrpheusNetwork(nn.Module):
             kept=batch["kept"],
             chunk_tokens=self.head.chunk_tokens,
             row_groups=_row_groups(batch, self.head.softmax, self.config.vocab_size) if self.training else (),
+            fused=self.fused,
         )
         return NetworkOutput(loss_sum=head.loss_sum, count=head.count, head=head)
 
@@ -107,8 +110,9 @@ class OrpheusNetwork(nn.Module):
             return run_layers(self.lm, batch)
 
     def use_fused_kernels(self) -> None:
-        """Compute normalisation, rotary positions, activations and adapters by fused kernels where they run."""
+        """Compute normalisation, positions, activations, adapters and the loss by fused kernels where they run."""
         use_fused_layers(self.lm)
+        self.fused = True
 
     def enable_checkpointing(self, share: float = 1.0) -> None:
         """Recompute layers in backward instead of keeping their activations: all, or an evenly spread share."""
