@@ -87,6 +87,15 @@ class HostReads(TorchDispatchMode):
         found = None if key is None else self._marked.get(key)
         return found is not None and not found.expired()
 
+    @contextlib.contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Count nothing within the block."""
+        before = len(self.reads)
+        try:
+            yield
+        finally:
+            del self.reads[before:]
+
     def __enter__(self) -> HostReads:
         self._patch()
         super().__enter__()
@@ -159,7 +168,7 @@ class HostReads(TorchDispatchMode):
             def method(tensor: Tensor, *args: Any, _name: str = name, _original: Any = original, **kwargs: Any) -> Any:
                 if reads.marked(tensor) or reads._landed_now(tensor):
                     reads._count(_name)
-                with _without(reads):
+                with reads.uncounted():
                     return _original(tensor, *args, **kwargs)
 
             self._replace(Tensor, name, method)
@@ -181,7 +190,7 @@ class HostReads(TorchDispatchMode):
         )  # fmt: skip
 
         def to_host(tensor: Tensor, *, blocks: bool, what: str) -> Tensor:
-            with _without(reads):
+            with reads.uncounted():
                 copy = tensor.detach().clone()
             reads._land(copy)
             if blocks:
@@ -223,16 +232,6 @@ class HostReads(TorchDispatchMode):
         had, original = name in vars(owner), getattr(owner, name)
         setattr(owner, name, value)
         self._patches.callback(setattr, owner, name, original) if had else self._patches.callback(delattr, owner, name)
-
-
-@contextlib.contextmanager
-def _without(mode: HostReads) -> Iterator[None]:
-    """Run what is counted already without counting its operators."""
-    before = len(mode.reads)
-    try:
-        yield
-    finally:
-        del mode.reads[before:]
 
 
 def _does_not_block(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

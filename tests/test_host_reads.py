@@ -14,8 +14,11 @@ from tests.gpt_sovits.gpt_sets import write_set as write_phonemes
 from tests.gpt_sovits.sovits_rows import write_rows
 from tests.host_reads import HostReads, Read
 from tests.orpheus.test_data import write_set as write_tokens
+from tts_train.callbacks import guard
 from tts_train.callbacks.progress import ProgressLines
 from tts_train.cli import main, train
+from tts_train.optim import StreamedOptimizer, streamed
+from tts_train_gpt_sovits.gpt import scaled_adam
 
 LOG_EVERY = 3
 COMMON = [
@@ -63,6 +66,24 @@ class Watch(Callback):
             self.reads.__exit__(None, None, None)
 
 
+def as_on_a_card(reads: HostReads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the guard take the way of a card, where a flag is not read at once.
+
+    A streamed optimiser is a kernel there, which reads its flag itself. Here PyTorch steps in its place and ``is_set``
+    reads the flag; only that is left out of the count.
+    """
+    can = guard._skips_on_device
+    monkeypatch.setattr(guard, "at_once", lambda flag: False)
+    monkeypatch.setattr(guard, "_skips_on_device", lambda one: isinstance(one, StreamedOptimizer) or can(one))
+
+    def kernel_reads(flag: Tensor) -> bool:
+        with reads.uncounted():
+            return bool(flag)
+
+    monkeypatch.setattr(streamed, "is_set", kernel_reads)
+    monkeypatch.setattr(scaled_adam, "runs_on", lambda device: "cuda", raising=False)
+
+
 def watched(words: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Watch:
     watch, make = Watch(), train._trainer
 
@@ -70,6 +91,7 @@ def watched(words: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         return make(parser, chosen, run, [watch, *callbacks], **options)
 
     monkeypatch.setattr(train, "_trainer", with_watch)
+    as_on_a_card(watch.reads, monkeypatch)
     if not getattr(train.progress_bar, "chosen", False):
         monkeypatch.setattr(train, "progress_bar", lambda: ProgressLines(every_s=0.0))
     assert main(["fit", *COMMON, *words, "--run_dir", str(folder / "run")]) == 0
@@ -83,14 +105,18 @@ def nothing_is_read(words: list[str], folder: Path, monkeypatch: pytest.MonkeyPa
     assert not waits, f"{len(waits)} waits at {len(sites)} places:\n" + "\n".join(map(str, sites.values()))
 
 
-def cases(settings: dict[str, str], *, quick: str) -> list[object]:
-    """Return the cases by name; all but one are for the slow tier."""
-    marks = {name: [] if name == quick else [pytest.mark.slow] for name in settings}
-    return [pytest.param(name, marks=[*marks[name], *PENDING]) for name in settings]
+def cases(settings: dict[str, str], *, quick: str, **waits: str) -> list[object]:
+    """Return the cases by name; all but one are for the slow tier, and ``waits`` says which ones wait and where."""
+    found = []
+    for name in settings:
+        marks = [] if name == quick else [pytest.mark.slow]
+        if (reason := waits.get(name.replace(" ", "_"))) is not None:
+            marks.append(pytest.mark.xfail(strict=True, reason=reason))
+        found.append(pytest.param(name, marks=marks))
+    return found
 
 
-# guard.py, the attention's lengths, the head's targets and the masks of transformers are being mended.
-PENDING = [pytest.mark.xfail(reason="guard.py, packed_attention.py, linear_cross_entropy.py, masking_utils.py")]
+ADAFACTOR = "torch.optim.Adafactor reads two norms of every parameter on the host, and cannot skip a step on the device"
 
 ORPHEUS = {
     "full": "",
@@ -105,16 +131,19 @@ ORPHEUS = {
     "lora": "--model.method lora --trainer.precision bf16-mixed",
     "qlora": "--model.method qlora --trainer.precision bf16-true",
     "slot": "--model.head.softmax slot",
-    "padded": "--data.packing false",
+    "padded": "--data.batching padded --data.batch_size 4",
 }
 
 
-@pytest.mark.parametrize("case", cases(ORPHEUS, quick="full"))
+@pytest.mark.parametrize("case", cases(ORPHEUS, quick="full", full_adafactor=ADAFACTOR))
 def test_orpheus(case, tmp_path, monkeypatch):
     data = write_tokens(tmp_path / "set", [3 + n % 8 for n in range(24)])
     words = ["--backend", "orpheus", "--model.init_from", "tiny", "--data.path", data, "--data.max_tokens", "256"]
     nothing_is_read([*words, *ORPHEUS[case].split()], tmp_path, monkeypatch)
 
+
+# The progress bar's loss, ScaledAdam and the loss scale of this backend are being mended.
+PENDING = pytest.mark.xfail(reason="gpt/module.py, gpt/dpo_module.py, gpt/scaled_adam.py, sovits/module.py")
 
 TEXT = {
     "gpt": "--stage gpt",
@@ -125,7 +154,8 @@ TEXT = {
 }
 
 
-@pytest.mark.parametrize("case", cases(TEXT, quick="gpt"))
+@PENDING
+@pytest.mark.parametrize("case", cases(TEXT, quick="gpt", gpt_adafactor=ADAFACTOR))
 def test_text_stages(case, tmp_path, monkeypatch):
     data = ["--data.path", write_phonemes(tmp_path / "gpt.parquet", 24), "--data.max_tokens", "300"]
     words = ["--backend", "gpt_sovits", *TEXT[case].split(), *data, "--trainer.accumulate_grad_batches", "2"]
@@ -138,6 +168,7 @@ SOUND = {
 }
 
 
+@PENDING
 @pytest.mark.parametrize("case", cases(SOUND, quick="sovits v2"))
 def test_sound_stages(case, tmp_path, monkeypatch):
     data = ["--data.path", write_rows(tmp_path / "rows", count=5), "--data.batch_size", "2"]
@@ -145,7 +176,6 @@ def test_sound_stages(case, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@PENDING[0]
 def test_a_drawn_bar_reads_nothing(tmp_path, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
