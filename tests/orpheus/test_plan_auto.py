@@ -17,7 +17,7 @@ from tts_train.optim import OptimizerOptions
 from tts_train.optim.streamed import StreamedOptimizer
 from tts_train.plan import probe
 from tts_train.plan.cards import GIB
-from tts_train.plan.planner import CONTEXT_BYTES
+from tts_train.plan.planner import CONTEXT_BYTES, make_plan, needed
 from tts_train.plan.recompute import LeastRecomputed
 from tts_train.plan.search import LargestBatch
 from tts_train.plan.step import Step
@@ -178,3 +178,19 @@ def test_auto_recomputes_all_where_nothing_was_planned():
     module = build({"gradient_checkpointing": True, "checkpoint_share": "auto"})
     assert (module.chooses_recomputation, module.checkpoint_share) == (True, 1.0)
     assert not build({"checkpoint_share": "auto"}).chooses_recomputation, "nothing is recomputed anyway"
+
+
+def test_what_is_spoken_to_be_heard_must_fit_too():
+    def plan(listened: int, generation: int):
+        module = build({})
+        module.listening_bytes = lambda passages: passages * generation
+        return make_plan(
+            module, OrpheusData("nowhere", max_tokens=64), {}, gpu_bytes=GIB, search=False, listened=listened
+        )
+
+    silent, little, much = plan(0, GIB), plan(2, 1), plan(2, GIB)
+    assert silent.needed_bytes == little.needed_bytes == needed(silent.step)
+    assert (silent.fits, much.fits) == (True, False)
+    lasting = much.step.breakdown["weights"] + much.step.breakdown["optimizer"]
+    assert much.needed_bytes == much.least_bytes == pytest.approx(lasting + CONTEXT_BYTES + 2 * 1.08 * GIB)
+    assert much.report()["listening_bytes"] == 2 * GIB

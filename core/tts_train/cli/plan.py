@@ -65,7 +65,13 @@ def plan_of(
         division=_division(parser, chosen, trainer, ranks),
         search=search,
         device="cpu" if trainer.get("accelerator") == "cpu" else "cuda",
+        listened=_listened(parser),
     )
+
+
+def _listened(parser: TrainingParser) -> int:
+    sentences = parser.options("listen").sentences
+    return sentences if isinstance(sentences, int) else len(sentences)
 
 
 def _division(parser: TrainingParser, chosen: Chosen, trainer: Mapping[str, Any], ranks: int | None) -> Any:  # noqa: ANN401

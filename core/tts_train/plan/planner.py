@@ -44,6 +44,8 @@ class Plan:
     """The share of the layers that is recomputed, where the module leaves it to the plan; None where it does not."""
     least_bytes: int
     """What a card needs with all of these recomputed."""
+    listening_bytes: int
+    """What generation takes where the run is listened to, besides weights and states."""
     gpu_bytes: int | None
     """The card's memory, None where none was named."""
     largest: int | None
@@ -62,8 +64,8 @@ class Plan:
 
     @property
     def needed_bytes(self) -> int:
-        """The peak and what a card needs besides the tensors."""
-        return needed(self.step)
+        """The peak, of training or of what is generated to be heard, and what a card needs besides the tensors."""
+        return max(needed(self.step), speaking(self.step, self.listening_bytes))
 
     @property
     def fits(self) -> bool | None:
@@ -97,6 +99,7 @@ class Plan:
             self.option: self.step.size,
             "checkpoint_share": self.recomputed,
             "least_bytes": self.least_bytes,
+            "listening_bytes": self.listening_bytes,
             "largest": None if self.largest is None else {self.option: self.largest},
             "max_tokens_per_batch": None if self.largest_tokens is None else int(self.largest_tokens),
             "parameters": self.parameters,
@@ -123,6 +126,12 @@ def needed(step: Step) -> int:
     return step.peak_bytes + CONTEXT_BYTES + int(FRAGMENTATION * passing)
 
 
+def speaking(step: Step, generation: int) -> int:
+    """Return the memory of a card that generation needs beside weights and states, while no gradients are there."""
+    lasting = step.breakdown["weights"] + step.breakdown["optimizer"]
+    return lasting + CONTEXT_BYTES + int((1 + FRAGMENTATION) * generation)
+
+
 def make_plan(
     module: LightningModule,
     data: PlannedDataModule,
@@ -133,6 +142,7 @@ def make_plan(
     division: Division = ONE_PROCESS,
     search: bool = True,
     device: str = "cuda",
+    listened: int = 0,
 ) -> Plan:
     """Plan a run.
 
@@ -145,6 +155,7 @@ def make_plan(
         division: The processes.
         search: Whether to look for the largest batch that fits the card.
         device: What the run is for, ``cuda`` or ``cpu``.
+        listened: Passages that are spoken at once to be heard while the run trains.
 
     Raises:
         ConfigError: if the stage cannot be planned.
@@ -152,7 +163,8 @@ def make_plan(
     first = int(getattr(data, data.budget)) if size is None else size
 
     def needs(step: Step) -> int:
-        return needed(division.of(step, module))
+        step = division.of(step, module)
+        return max(needed(step), speaking(step, _listening_bytes(module, listened)))
 
     seeker = LargestBatch(first, gpu_bytes if search else None, needs)
     chooser = recomputes(module)
@@ -173,6 +185,7 @@ def make_plan(
         step=division.of(step, module),
         recomputed=share,
         least_bytes=needs(steps[0]),
+        listening_bytes=_listening_bytes(module, listened),
         gpu_bytes=gpu_bytes,
         largest=largest,
         largest_tokens=None if largest is None else _tokens(module, data, largest),
@@ -184,6 +197,11 @@ def make_plan(
         tokens=_tokens(module, data, first),
         notes=_notes(module, trainer, division),
     )
+
+
+def _listening_bytes(module: LightningModule, passages: int) -> int:
+    ask = getattr(module, "listening_bytes", None)
+    return int(ask(passages)) if passages and ask is not None else 0
 
 
 def _tokens(module: LightningModule, data: PlannedDataModule, size: int) -> float:

@@ -17,8 +17,8 @@ class QuantisedShape(nn.Linear):
 
     Of 4 bits (NF4 with double quantisation, Dettmers et al. 2023, arXiv 2305.14314): half a byte a weight, a byte for
     64 of them and four for 16,384; the matrix exists in the type of the products while one is computed, forward and
-    backward. Of 8 bits (LLM.int8, Dettmers et al. 2022, arXiv 2208.07339): a byte a weight and four a row; forward
-    multiplies in int8, backward makes the matrix.
+    backward. Of 8 bits (Dettmers et al. 2022, arXiv 2208.07339): a byte a weight and four a row; the matrix is made
+    likewise.
 
     Args:
         linear: The layer that it stands for.
