@@ -220,6 +220,64 @@ def test_a_slow_voice_is_found_out_before_it_speaks(tmp_path, monkeypatch):
     assert listens.budget.left_out >= 1
 
 
+class Choir(Hum):
+    """Says all passages at once."""
+
+    def speak_many(self, passages, *, seeds, max_tokens):
+        self.module.together.append(len(passages))
+        if max(max_tokens) > TRIED and self.module.full:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nA long story.")
+        each = zip(passages, seeds, max_tokens, strict=True)
+        time.sleep(self.module.slow_s if max(max_tokens) == TRIED else 0)
+        self.module.slow_s = 0.0
+        return [self.speak(passage, seed=seed, max_tokens=limit) for passage, seed, limit in each]
+
+
+class Singer(Hummer):
+    def __init__(self, *, full: bool = False, **options) -> None:
+        super().__init__(**options)
+        self.together: list[int] = []
+        self.full = full
+
+    def sample_voice(self):
+        return Choir(self)
+
+
+def test_passages_are_said_together_where_a_voice_can(tmp_path):
+    one, all_ = Hummer(), Singer()
+    fit(one, [listen(tmp_path / "one")], tmp_path)
+    fit(all_, [listen(tmp_path / "all")], tmp_path)
+    assert all_.heard == one.heard
+    assert all_.together == [2] * 4, "once to find out what it costs, and three times"
+    for path in sorted((tmp_path / "one").rglob("*.wav")):
+        assert path.read_bytes() == (tmp_path / "all" / path.relative_to(tmp_path / "one")).read_bytes()
+
+
+def test_what_is_said_together_costs_as_much_as_the_longest(tmp_path):
+    listens, module = listen(tmp_path), Singer(slow_s=0.5)
+    seen = []
+    listens.budget.expect = seen.append
+    fit(module, [listens], tmp_path, steps=2)
+    # 16 tokens took 0.5 s, and each of two passages has 60.
+    assert seen == [pytest.approx(0.5 / TRIED * 60, rel=0.5)]
+
+
+def test_no_memory_to_listen_is_told_and_training_goes_on(tmp_path, caplog):
+    module, deaf = Singer(full=True), Hummer()
+    with caplog.at_level(logging.WARNING):
+        listens = listen(tmp_path)
+        fit(module, [listens], tmp_path)
+    fit(deaf, [], tmp_path)
+    assert torch.equal(deaf.layer.weight, module.layer.weight)
+    told = [record.message for record in caplog.records if "memory" in record.message]
+    assert len(told) == 1
+    assert told[0].startswith("Step 2: there is no memory to speak while this run trains (CUDA out of memory. Tried")
+    assert "A long story" not in told[0]
+    assert "Training goes on" in told[0]
+    assert "--listen.sentences 0" in told[0]
+    assert listens._voice is None, "the codec goes, too"
+
+
 def test_a_module_that_cannot_be_heard_is_left_alone(tmp_path):
     from tests.core.callbacks.small import Tiny
 

@@ -15,12 +15,15 @@ from transformers import (
 
 from tests.orpheus.trained_runs import move
 from tts_train.errors import ConfigError, NumericError
+from tts_train_orpheus import generate as generation
 from tts_train_orpheus import layout
-from tts_train_orpheus.base import load_base
+from tts_train_orpheus.base import base_config, load_base
 from tts_train_orpheus.generate import Sampling, generate, stream
+from tts_train_orpheus.generation_memory import generation_bytes, rows_that_fit
 from tts_train_orpheus.network import OrpheusNetwork
 from tts_train_orpheus.prompt import encode_text, inference_prompt
 from tts_train_orpheus.sampling import penalise, sample
+from tts_train_orpheus.shapes import RELEASED
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 torch.set_num_threads(1)
@@ -109,6 +112,38 @@ def test_rows_stop_at_their_end_of_speech_and_the_others_go_on(lm):
     for one in ended:
         assert one.ids.index(layout.END_OF_SPEECH) == len(one.ids) - 1 == 7 * one.content.frames
     assert batch[3].ids == alone.ids
+
+
+def test_batches_of_any_size_say_the_same(lm, monkeypatch, caplog):
+    sampling, texts = Sampling(constrain="slots"), [PROMPT, SHORT, PROMPT, SHORT, SHORT]
+    limits = [14, 7, 21, 14, 7]
+
+    def said(**options):
+        return [one.ids for one in generate(lm, texts, seeds=range(5), max_new_tokens=limits, **options)]
+
+    together = said(sampling=sampling)
+    assert [len(ids) for ids in together] == limits
+    assert said(sampling=sampling, batch_size=1) == said(sampling=sampling, batch_size=2) == together
+    whole = generation._together
+
+    def little_room(lm, prompts, **options):
+        if len(prompts) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return whole(lm, prompts, **options)
+
+    monkeypatch.setattr(generation, "_together", little_room)
+    assert said(sampling=sampling) == together
+    assert "No memory for 5 utterances at once; going on with 2." in caplog.text
+
+
+def test_memory_is_counted_by_what_there_is(lm):
+    config = base_config("tiny", RELEASED)
+    few, many = (generation_bytes(config, rows, 1024, torch.bfloat16) for rows in (4, 16))
+    # 28 layers, keys and values, 1,024 places, 8 heads of 128 in two bytes.
+    assert few > 4 * 28 * 2 * 1024 * 8 * 128 * 2
+    assert many == 4 * few
+    assert 0 < generation_bytes(config, 1, 1024, torch.bfloat16) < few
+    assert rows_that_fit(lm, 1000) == 16
 
 
 def test_draws_follow_the_distribution():

@@ -15,6 +15,7 @@ import tts_train.demo
 from tests.orpheus.trained_runs import write_run
 from tts_train.cli import main
 from tts_train.errors import ConfigError, DataError
+from tts_train.jobs import Line
 from tts_train.run.files import write_json
 from tts_train_orpheus.export.adapter import PeftExport
 from tts_train_orpheus.export.hf import HfExport
@@ -62,6 +63,25 @@ def test_the_seed_decides_and_streaming_changes_nothing(run, tmp_path):
     whole, streamed = (soundfile.read(tmp_path / f"{name}.wav", dtype="int16")[0].astype(int) for name in "ad")
     assert len(whole) == len(streamed)
     assert np.abs(whole - streamed).max() <= 1
+
+
+def test_many_lines_together_are_the_lines_one_by_one(run, tmp_path):
+    texts = ["Hello.", "stop <custom_token_2> now", "A longer sentence, with a pause.", "Hi."]
+
+    def said(name, **options):
+        lines = [Line(text=text, out=tmp_path / name / f"{n}.wav", seed=n) for n, text in enumerate(texts)]
+        job = OrpheusSynth(source=run, text="-", out=tmp_path, device="cpu", **{**_HELD, **options})
+        reports = list(job.speak_all(lines))
+        assert [line.out.exists() for line in lines] == [True, False, True, True]
+        assert "control tokens" in reports[1]["error"]
+        assert [report["seed"] for report in reports if "seed" in report] == [0, 2, 3]
+        return [line.out.read_bytes() for line in lines if line.out.exists()]
+
+    together = said("together")
+    assert together == said("two", batch_size=2)
+    for number, sound in zip((0, 2, 3), together, strict=True):
+        speak(run, tmp_path / "alone.wav", text=texts[number], seed=number)
+        assert (tmp_path / "alone.wav").read_bytes() == sound
 
 
 def test_a_checkpoint_and_an_hf_folder_say_the_same(run, tmp_path):

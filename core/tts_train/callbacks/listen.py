@@ -19,15 +19,21 @@ from tts_train.callbacks.listen_budget import TimeBudget
 from tts_train.callbacks.listen_guards import GUARDS, judge, most_tokens
 from tts_train.callbacks.listen_recordings import with_recordings
 from tts_train.callbacks.listen_sample import Scorer, keep_known, keep_said, known_figures, mean_figures
-from tts_train.callbacks.listen_voice import CanBeHeard, Passage, SampleVoice
+from tts_train.callbacks.listen_voice import CanBeHeard, Passage, SampleVoice, SpeaksTogether, speak_all
 from tts_train.callbacks.throughput import Throughput
 from tts_train.errors import ConfigError, TTSTrainError
+from tts_train.nn.room import free_memory
 from tts_train.run.loops import mid_accumulation
 
 PREFIX = "listen/"
 SHARE = "share"
 TRIED = 16
 """Tokens by which the cost of speaking is found out."""
+NO_MEMORY = (
+    "Step %d: there is no memory to speak while this run trains (%s). Training goes on, and nothing more is spoken. To "
+    "hear it, leave room with smaller batches; --listen.sentences 0 does without."
+)
+"""What is said when listening, of all things, runs out of memory."""
 
 logger = logging.getLogger(__name__)
 
@@ -165,12 +171,21 @@ class Listen(Callback):
                 if self._voice is not None and self._passages and self._allowed(trainer):
                     with self.budget.spend():
                         figures = self._say(trainer)
+            except torch.OutOfMemoryError as error:
+                if self._needed:
+                    raise
+                logger.warning(NO_MEMORY, trainer.global_step, str(error).partition("\n")[0])
+                self._given_up = True
             except (TTSTrainError, RuntimeError, OSError) as error:
                 if self._needed:
                     raise
                 # Training matters more than hearing it.
                 logger.warning("Nothing more is spoken while this run trains: %s", error)
                 self._given_up = True
+        if self._given_up:
+            # What speaking held goes back to training; within the handlers the error would still hold some of it.
+            self._voice, self._passages = None, ()
+            free_memory()
         return {PREFIX + name: value for name, value in {**figures, SHARE: self.budget.share}.items()}
 
     def _allowed(self, trainer: Trainer) -> bool:
@@ -189,11 +204,21 @@ class Listen(Callback):
             for passage in self._passages:
                 keep_known(self._folder, passage)
         if self._passages:
-            rate, began = self._voice.tokens_per_second, time.monotonic()
+            together = isinstance(self._voice, SpeaksTogether)
+            tried = self._passages if together else self._passages[:1]
+            began, limits = time.monotonic(), self._limits(self._voice)
             with self.budget.spend(counts=False):
-                self._voice.speak(self._passages[0], seed=self._seed, max_tokens=TRIED)
-            limits = sum(most_tokens(passage, tokens_per_second=rate) for passage in self._passages)
-            self.budget.expect((time.monotonic() - began) / TRIED * limits)
+                speak_all(self._voice, tried, seeds=self._seeds[: len(tried)], max_tokens=[TRIED] * len(tried))
+            # Together they take as long as the longest.
+            steps = max(limits) if together else sum(limits)
+            self.budget.expect((time.monotonic() - began) / TRIED * steps)
+
+    @property
+    def _seeds(self) -> Sequence[int]:
+        return [self._seed + number for number in range(len(self._passages))]
+
+    def _limits(self, voice: SampleVoice) -> Sequence[int]:
+        return [most_tokens(passage, tokens_per_second=voice.tokens_per_second) for passage in self._passages]
 
     def _find(self, voice: SampleVoice) -> Sequence[Passage]:
         asked = self.options.sentences
@@ -209,10 +234,8 @@ class Listen(Callback):
         assert self._voice is not None
         rate, step = self._voice.tokens_per_second, trainer.global_step
         rows, faults = [], dict.fromkeys(GUARDS, 0)
-        for number, passage in enumerate(self._passages):
-            seed = self._seed + number
-            limit = most_tokens(passage, tokens_per_second=rate)
-            uttered = self._voice.speak(passage, seed=seed, max_tokens=limit)
+        said = speak_all(self._voice, self._passages, seeds=self._seeds, max_tokens=self._limits(self._voice))
+        for passage, seed, uttered in zip(self._passages, self._seeds, said, strict=True):
             found = judge(passage, uttered, tokens_per_second=rate)
             row = self._scorer.score(passage, uttered.sound) if len(uttered.sound.samples) else {}
             facts = {"seed": seed, "tokens": len(uttered.tokens), **row, **{k: "yes" for k, v in found.items() if v}}

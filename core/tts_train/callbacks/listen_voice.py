@@ -70,6 +70,31 @@ class SampleVoice(Protocol):
 
 
 @runtime_checkable
+class SpeaksTogether(Protocol):
+    """A :class:`SampleVoice` that says several passages in the time of the longest."""
+
+    def speak_many(
+        self, passages: Sequence[Passage], *, seeds: Sequence[int], max_tokens: Sequence[int]
+    ) -> Sequence[Uttered]:
+        """Say passages at once, each as :meth:`SampleVoice.speak` says it; in parts where memory has no room for all.
+
+        Raises:
+            TTSTrainError: if the network gives nothing that can be used.
+            torch.OutOfMemoryError: if there is no memory for a single one.
+        """
+
+
+def speak_all(
+    voice: SampleVoice, passages: Sequence[Passage], *, seeds: Sequence[int], max_tokens: Sequence[int]
+) -> Sequence[Uttered]:
+    """Let a voice say passages, together if it can, else one after the other."""
+    if isinstance(voice, SpeaksTogether):
+        return voice.speak_many(passages, seeds=seeds, max_tokens=max_tokens)
+    each = zip(passages, seeds, max_tokens, strict=True)
+    return [voice.speak(passage, seed=seed, max_tokens=limit) for passage, seed, limit in each]
+
+
+@runtime_checkable
 class CanBeHeard(Protocol):
     """A ``LightningModule`` that can speak while it trains."""
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tts_train.errors import ConfigError
+from tts_train.nn.room import in_batches
 from tts_train_orpheus.decoding import Decoding
+from tts_train_orpheus.generation_memory import rows_that_fit
 from tts_train_orpheus.layout import Generated, Ids, read_generated
 from tts_train_orpheus.sampling import Constrain, Sampling
 
@@ -65,6 +67,7 @@ def generate(
     seeds: Sequence[int],
     max_new_tokens: int | Sequence[int] = 1200,
     sampling: Sampling = Sampling(),
+    batch_size: int | None = None,
 ) -> list[Spoken]:
     """Continue each prompt until its end of speech.
 
@@ -74,15 +77,40 @@ def generate(
         seeds: One for each prompt. Each has its own noise, so that a text sounds the same alone and in a batch.
         max_new_tokens: Most ids to generate for each prompt: one number, or one for each.
         sampling: How ids are drawn.
+        batch_size: Most prompts at once; None takes what the memory has room for. Where it runs out all the same, half
+            as many are tried. What is said does not depend on it.
 
     Raises:
         ConfigError: if there are not as many seeds as prompts, or the model has no room for so many ids.
+        torch.OutOfMemoryError: if there is no room for a single prompt.
         NumericError: if the network gives values that are not finite.
     """
+    limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
+    _check(lm, prompts, seeds, limits)
+    sizes = [len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True)]
+    # Those of a length together, as a batch goes on until its last row has ended.
+    order = sorted(range(len(prompts)), key=lambda row: -sizes[row])
+
+    def together(rows: Sequence[int]) -> list[Spoken]:
+        chosen: dict[str, Any] = {"seeds": [seeds[row] for row in rows], "limits": [limits[row] for row in rows]}
+        return _together(lm, [prompts[row] for row in rows], **chosen, sampling=sampling)
+
+    most = batch_size or rows_that_fit(lm, max(sizes))
+    made = dict(zip(order, in_batches(together, order, most, what="utterances"), strict=True))
+    return [made[row] for row in range(len(prompts))]
+
+
+def _together(
+    lm: LlamaForCausalLM,
+    prompts: Sequence[Ids],
+    *,
+    seeds: Sequence[int],
+    limits: Sequence[int],
+    sampling: Sampling,
+) -> list[Spoken]:
     started = time.perf_counter()
     outputs: list[list[int]] = [[] for _ in prompts]
     seconds = [0.0] * len(prompts)
-    limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
     for drawn in _steps(lm, prompts, seeds=seeds, limits=limits, sampling=sampling, chunk=READ_EVERY):
         for row, token in drawn.items():
             outputs[row].append(token)
@@ -99,6 +127,7 @@ def stream(
     sampling: Sampling = Sampling(),
 ) -> Iterator[int]:
     """Yield the ids that :func:`generate` gives for one prompt, each as soon as it is there."""
+    _check(lm, [prompt], [seed], [max_new_tokens])
     for drawn in _steps(lm, [prompt], seeds=[seed], limits=[max_new_tokens], sampling=sampling, chunk=1):
         yield drawn[0]
 
@@ -120,7 +149,6 @@ def _steps(
     chunk: int,
 ) -> Iterator[dict[int, int]]:
     """Yield, for each step, the id of every row that has not ended before."""
-    _check(lm, prompts, seeds, limits)
     yield from Decoding(lm, prompts, seeds=seeds, limits=limits, sampling=sampling).tokens(chunk=chunk)
 
 

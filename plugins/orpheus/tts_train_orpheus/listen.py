@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from tts_train.errors import ConfigError
 from tts_train.eval.sound import Sound
 from tts_train_orpheus import layout
 from tts_train_orpheus.codec import Codec, load_codec
-from tts_train_orpheus.generate import Constrain, Sampling, generate
+from tts_train_orpheus.generate import Constrain, Sampling, Spoken, generate
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, SLOTS, Ids, read_generated
 from tts_train_orpheus.prompt import encode_text, inference_prompt
 from tts_train_orpheus.snac_load import CONFIG
@@ -24,7 +23,6 @@ from tts_train_orpheus.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from lightning import LightningModule
-    from transformers import LlamaForCausalLM
 
     from tts_train_orpheus.network import OrpheusNetwork
     from tts_train_orpheus.token_set import TokenSet
@@ -85,13 +83,22 @@ class OrpheusVoice:
 
     def speak(self, passage: Passage, *, seed: int, max_tokens: int) -> Uttered:
         """Continue a passage's prompt with the weights as they are."""
-        network, prompt = self._network, self._prompts[passage.name]
-        room = network.config.max_position_embeddings - len(prompt)
+        (uttered,) = self.speak_many([passage], seeds=[seed], max_tokens=[max_tokens])
+        return uttered
+
+    def speak_many(
+        self, passages: Sequence[Passage], *, seeds: Sequence[int], max_tokens: Sequence[int]
+    ) -> Sequence[Uttered]:
+        """Continue passages' prompts in as few batches as the card has room for."""
+        network, prompts = self._network, [self._prompts[passage.name] for passage in passages]
+        room = network.config.max_position_embeddings
+        limits = [min(limit, room - len(prompt)) for limit, prompt in zip(max_tokens, prompts, strict=True)]
         sampling = Sampling(constrain=HELD_TO[network.head.softmax])
-        with _with_cache(network.lm), precision_of(self._module.trainer):
-            (said,) = generate(
-                network.lm, [prompt], seeds=[seed], max_new_tokens=min(max_tokens, room), sampling=sampling
-            )
+        with precision_of(self._module.trainer):
+            said = generate(network.lm, prompts, seeds=seeds, max_new_tokens=limits, sampling=sampling)
+        return [self._uttered(one) for one in said]
+
+    def _uttered(self, said: Spoken) -> Uttered:
         tokens = [token for token in said.ids if layout.AUDIO_BASE <= token < layout.AUDIO_END]
         return Uttered(sound=self._sound(said.content.codes), tokens=tokens, ended=said.content.ended)
 
@@ -128,17 +135,6 @@ def _parts(row: dict[str, Any]) -> tuple[Ids, Ids]:
     prompt = int(row["prompt_tokens"]) if "prompt_tokens" in row else int(inspect_rows(ids, [len(ids)]).prompts[0])
     said = ids[prompt:]
     return ids[:prompt], said[(said >= layout.AUDIO_BASE) & (said < layout.AUDIO_END)]
-
-
-@contextmanager
-def _with_cache(lm: LlamaForCausalLM) -> Iterator[None]:
-    """Give a Llama an attention that takes a cache; afterwards it has its own again."""
-    own = lm.config._attn_implementation
-    lm.set_attn_implementation("sdpa")
-    try:
-        yield
-    finally:
-        lm.set_attn_implementation(own)
 
 
 def _local_codec(source: str | None, device: Any) -> Codec:  # noqa: ANN401 - Lightning's device

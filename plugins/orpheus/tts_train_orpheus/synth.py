@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tts_train.errors import ConfigError, DataError
 from tts_train.jobs import Line, Report, SynthJob
 from tts_train.sound import write_wav
-from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, codes_to_tokens, drop_repeated_frames
+from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE
+from tts_train_orpheus.reference import encode_reference, paired, read_reference
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 CODEC = "hubertsiuzdak/snac_24khz"
 """The codec of every released Orpheus."""
+
+AT_ONCE_ON_CPU, AT_ONCE = 16, 64
+"""Sentences of many that are generated together, as far as memory has room."""
 
 _HELD_TO: dict[str, Constrain] = {"full": "none", "audio": "audio", "slot": "slots"}
 _log = logging.getLogger(__name__)
@@ -70,6 +75,9 @@ class OrpheusSynth(SynthJob):
     """Type of the weights; ``auto`` is bf16 on a GPU and fp32 on a CPU."""
     tokenizer: str | None = None
     """Tokenizer: a folder, a hub name or ``tiny``; none takes the model's own."""
+    batch_size: int = 0
+    """Most sentences spoken at once where there are many; 0 takes what the memory has room for. The sound is the
+    same."""
 
     def run(self) -> Report:
         """Generate, decode, write the file and say how it went.
@@ -86,14 +94,43 @@ class OrpheusSynth(SynthJob):
     def speak_all(self, lines: Iterable[Line]) -> Iterator[Report]:
         """Speak many lines with a model that is loaded once; a speaker whom it does not know is not named to it."""
         ready = self._open()
-        for line in lines:
-            job = self.of(line)
-            if self.speaker is None and job.speaker not in ready.voice.speakers:
-                job = replace(job, speaker=None)
-            try:
-                yield job._say(ready)
-            except DataError as error:
-                yield {"error": str(error)}
+        jobs = [self._for(line, ready) for line in lines]
+        size = self.batch_size or (AT_ONCE_ON_CPU if self._device().type == "cpu" else AT_ONCE)
+        for first in range(0, len(jobs), size):
+            yield from self._say_together(jobs[first : first + size], ready)
+
+    def _for(self, line: Line, ready: _Ready) -> OrpheusSynth:
+        job = self.of(line)
+        unknown = self.speaker is None and job.speaker not in ready.voice.speakers
+        return replace(job, speaker=None) if unknown else job
+
+    def _say_together(self, jobs: Sequence[OrpheusSynth], ready: _Ready) -> Iterator[Report]:
+        """Generate what several jobs say in one batch; each is decoded and written by itself."""
+        from tts_train_orpheus.generate import generate
+
+        if self.stream:
+            yield from (_told(partial(job._say, ready)) for job in jobs)
+            return
+        prompts: list[Ids | DataError] = [job._prompt_or_error(ready) for job in jobs]
+        asked = [number for number, prompt in enumerate(prompts) if not isinstance(prompt, DataError)]
+        said = (
+            generate(
+                ready.voice.lm,
+                [prompts[number] for number in asked],  # type: ignore[misc]
+                seeds=[jobs[number].seed for number in asked],
+                max_new_tokens=self.max_new_tokens,
+                sampling=ready.sampling,
+                batch_size=self.batch_size or None,
+            )
+            if asked
+            else []
+        )
+        made = dict(zip(asked, said, strict=True))
+        for number, (job, prompt) in enumerate(zip(jobs, prompts, strict=True)):
+            if isinstance(prompt, DataError):
+                yield {"error": str(prompt)}
+            else:
+                yield _told(partial(job._written, made[number], ready))
 
     def round_trip(self, recordings: Iterable[tuple[Path, Line]]) -> bool:
         """Encode and decode recordings with the codec that this source speaks through, repeated frames kept."""
@@ -114,7 +151,7 @@ class OrpheusSynth(SynthJob):
         from tts_train_orpheus.codec import load_codec
 
         sampling = self._sampling("none")  # wrong values are named before anything is loaded
-        references = self._references()
+        references = paired(self.reference, self.reference_text)
         device = self._device()
         voice = self._voice(device)
         if self.constrain == "auto":
@@ -126,6 +163,19 @@ class OrpheusSynth(SynthJob):
     def _say(self, ready: _Ready) -> Report:
         self._name_voice(ready.voice)
         sound, spoken = self._speak(ready, self._prompt(ready))
+        return self._report(sound, spoken, ready)
+
+    def _prompt_or_error(self, ready: _Ready) -> Ids | DataError:
+        self._name_voice(ready.voice)
+        try:
+            return self._prompt(ready)
+        except DataError as error:
+            return error
+
+    def _written(self, spoken: Spoken, ready: _Ready) -> Report:
+        return self._report(ready.codec.decode(spoken.content.codes, seed=self.seed), spoken, ready)
+
+    def _report(self, sound: Tensor, spoken: Spoken, ready: _Ready) -> Report:
         self._judge(spoken)
         write_wav(self.out, sound, sample_rate=ready.codec.sample_rate)
         return {
@@ -148,17 +198,6 @@ class OrpheusSynth(SynthJob):
             repetition_penalty=self.repetition_penalty,
             constrain=held_to if self.constrain == "auto" else self.constrain,
         )
-
-    def _references(self) -> list[tuple[Path, str]]:
-        files, texts = _as_list(self.reference), _as_list(self.reference_text)
-        if len(files) != len(texts):
-            raise ConfigError(
-                f"{len(files)} --reference and {len(texts)} --reference_text were given; each recording needs its text."
-            )
-        missing = [file for file in files if not Path(file).is_file()]
-        if missing:
-            raise ConfigError(f"--reference {missing[0]} is no file.")
-        return [(Path(file), text) for file, text in zip(files, texts, strict=True)]
 
     def _device(self) -> torch.device:
         import torch
@@ -247,34 +286,9 @@ class OrpheusSynth(SynthJob):
             _log.warning("Some of what was generated is no sound and was left out: %s.", content)
 
 
-def encode_reference(file: Path, codec: Codec) -> Ids:
-    """Read a recording at the codec's rate and return its ids, without repeated frames as in training.
-
-    Raises:
-        DataError: if it cannot be read or used.
-    """
-    ids, _ = drop_repeated_frames(codes_to_tokens(codec.encode([read_reference(file, codec)])[0]))
-    return ids
-
-
-def read_reference(file: Path, codec: Codec) -> Tensor:
-    """Read a recording as (time,) float32 at the codec's rate.
-
-    Raises:
-        DataError: if it cannot be read or used.
-    """
-    import torch
-
-    from tts_train.corpus.audio import read_audio
-    from tts_train.corpus.containers import AudioRejected
-
+def _told(say: Callable[[], Report]) -> Report:
+    """Return what a job reports, or why it gave no sound."""
     try:
-        return torch.from_numpy(read_audio(file, sample_rate=codec.sample_rate).samples)
-    except AudioRejected as error:
-        raise DataError(f"--reference {file} cannot be used: {error.reason} ({error.detail}).") from error
-
-
-def _as_list(value: list[str] | str | None) -> list[str]:
-    if value is None:
-        return []
-    return [value] if isinstance(value, str) else list(value)
+        return say()
+    except DataError as error:
+        return {"error": str(error)}
