@@ -7,6 +7,7 @@ import io
 import pytest
 import torch
 
+from tts_train.nn.target import planning_for
 from tts_train_gpt_sovits.gpt.scaled_adam import ScaledAdam
 from tts_train_gpt_sovits.gpt.schedule import LOCKED_RATE, UpstreamSchedule, build_upstream_schedule
 
@@ -74,6 +75,50 @@ def test_frozen_parameters_stay():
     optimizer.step()
     assert torch.equal(params[0], before)
     assert not torch.equal(params[1], parameters()[1])
+
+
+@pytest.mark.parametrize("clip_update", [False, True])
+def test_whole_stacks_move_as_one_parameter_after_the_other(clip_update):
+    """What a GPU computes, on a CPU, against what a CPU computes; sizes that must shrink and must not included."""
+    moved = []
+    for device in ("cuda", "cpu"):
+        params = parameters()
+        with torch.no_grad():
+            params[0].mul_(10)  # above param_max_rms
+            params[2].mul_(1e-7)  # below param_min_rms
+        optimizer = ScaledAdam(params, clipping_update_period=4, clip_update=clip_update)
+        with planning_for(device):
+            run(params, optimizer, 13)
+        moved.append((params, optimizer.state_dict()["state"]))
+    (ours, own), (theirs, other) = moved
+    for one, another in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, another, rtol=1e-5, atol=1e-7)
+    for member, state in other.items():
+        assert own[member].keys() == state.keys()
+        for name, value in state.items():
+            got, wanted = (torch.as_tensor(each, dtype=torch.float32) for each in (own[member][name], value))
+            torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_bad_step_takes_zeros_and_the_flag_is_taken_once(device):
+    flagged, missing = parameters(), parameters()
+    for params, by_flag in ((flagged, True), (missing, False)):
+        optimizer = ScaledAdam(params, clipping_update_period=4)
+        with planning_for(device):
+            run(params, optimizer, 6)
+            for parameter in params:
+                parameter.grad = torch.full_like(parameter, torch.nan) if by_flag else None
+            if by_flag:
+                optimizer.found_inf = torch.tensor(1.0)
+            optimizer.step()
+            run(params, optimizer, 3, first=7)
+    assert all(torch.equal(a, b) for a, b in zip(flagged, missing, strict=True))
+    optimizer.found_inf = torch.tensor(0.0)
+    before = missing[0].clone()
+    run(missing, optimizer, 1)
+    assert optimizer.found_inf is None
+    assert not torch.equal(missing[0], before)
 
 
 @pytest.mark.parametrize(("clip_update", "held"), [(False, False), (True, True)])

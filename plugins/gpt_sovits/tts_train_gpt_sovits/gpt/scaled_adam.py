@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tts_train.nn.target import runs_on
+from tts_train_gpt_sovits.gpt.scaled_adam_stacked import SIZE_PERIOD, move_stack, resize_stack, size_shares
 
-_SIZE_PERIOD = 4
 _FULL_CORRECTION = 0.99
 """The running square is corrected for its start only while the correction is below this."""
 
@@ -38,6 +38,12 @@ class ScaledAdam(Optimizer):
         clip_update: Also clip the gradient of the main step. Upstream clips only the gradient that moves the sizes, so
             a bad batch is hardly held back; False does the same.
     """
+
+    skips_on_device = True
+    """That a step heeds ``found_inf``."""
+    found_inf: Tensor | None = None
+    """Set before a step to a number on the device, 1 where a gradient or loss is not finite: this step then takes all
+    gradients as zeros, as where they are missing. The host need not know it. A step takes it once."""
 
     def __init__(
         self,
@@ -81,15 +87,21 @@ class ScaledAdam(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        found, self.found_inf = self.found_inf, None
         for group in self.param_groups:
-            self._step_group(group)
+            self._step_group(group, None if found is None else found > 0)
         return loss
 
-    def _step_group(self, group: dict[str, Any]) -> None:
-        stacks = [_Stack(members, self.state[members[0]]) for members in _alike(group["params"])]
+    def _step_group(self, group: dict[str, Any], bad: Tensor | None) -> None:
+        stacks = [_Stack(members, self.state[members[0]], bad) for members in _alike(group["params"])]
         factor = _clipping_factor(stacks, group)
         for stack in stacks:
-            if stack.sized:
+            if stack.whole:
+                gradients = stack.stacked_gradients()
+                resize_stack(stack.members, gradients, stack.state, factor, group)
+                gradients = gradients.mul_(factor) if group["clip_update"] else gradients
+                move_stack(stack.members, gradients, stack.state, _correction(stack.state["step"], group), group)
+            elif stack.sized:
                 _resize(stack, factor, group)
                 _move(stack, factor if group["clip_update"] else 1.0, group)
             else:
@@ -100,10 +112,14 @@ class ScaledAdam(Optimizer):
 class _Stack:
     """Parameters of one type and shape, their gradients, and their state, which lies along a new first axis."""
 
-    def __init__(self, members: list[Tensor], state: dict[str, Any]) -> None:
+    def __init__(self, members: list[Tensor], state: dict[str, Any], bad: Tensor | None = None) -> None:
         self.members = members
         self.gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in members]
         self.sized = members[0].numel() > 1
+        self.whole = self.sized and runs_on(members[0].device) != "cpu"
+        self._bad = bad
+        if bad is not None and not self.whole:
+            self.gradients = [each.masked_fill(bad, 0.0) for each in self.gradients]
         self.state = state
         if not state:
             self._begin()
@@ -112,10 +128,15 @@ class _Stack:
         """Return a state of each member."""
         return list(self.state[name].unbind())
 
-    def pieces(self) -> list[slice]:
-        """Return which members are stepped together: on a CPU one after the other, which stay in its cache."""
-        size = 1 if runs_on(self.members[0].device) == "cpu" else len(self.members)
-        return [slice(start, start + size) for start in range(0, len(self.members), size)]
+    def stacked_gradients(self) -> Tensor:
+        """Return a copy of the gradients along a new first axis."""
+        stacked = torch.stack(self.gradients)
+        return stacked if self._bad is None else stacked.masked_fill_(self._bad, 0.0)
+
+    def norms(self) -> Tensor:
+        """Return the norm of each gradient (n,)."""
+        norms = torch.stack(torch._foreach_norm(self.gradients))
+        return norms if self._bad is None else norms.masked_fill(self._bad, 0.0)
 
     def _begin(self) -> None:
         zeros = self.members[0].new_zeros(len(self.members), *self.members[0].shape)
@@ -126,7 +147,7 @@ class _Stack:
             self.state.update(
                 param_rms=rms,
                 scale_exp_avg_sq=torch.zeros_like(rms),
-                scale_grads=rms.new_zeros(_SIZE_PERIOD, *rms.shape),
+                scale_grads=rms.new_zeros(SIZE_PERIOD, *rms.shape),
             )
 
 
@@ -146,46 +167,40 @@ def _clipping_factor(stacks: list[_Stack], group: dict[str, Any]) -> float | Ten
     if step == 0:
         return 1.0
     norm = torch.stack([_sum_of_squares(stack) for stack in stacks]).sum().sqrt()
+    on_host = runs_on(norm.device) == "cpu"  # a number there costs nothing; for another device's the host would wait
     if "model_norms" not in first:
         first["model_norms"] = torch.zeros(period, dtype=torch.float32, device=norm.device)
     first["model_norms"][step % period] = norm
     if step % period == 0:
         # The upper of the two middle norms, which is not what torch.median gives.
         middle = first["model_norms"].sort().values[min(period - 1, period // 4 * 2)]
-        first["model_norm_threshold"] = (group["clipping_scale"] * middle).item()
+        threshold = group["clipping_scale"] * middle
+        first["model_norm_threshold"] = threshold.item() if on_host else threshold
         first["num_clipped"] = 0
     if step < period:
         return 1.0
-    factor: Tensor = (first["model_norm_threshold"] / (norm + 1e-20)).clamp(max=1.0)
-    first["num_clipped"] += int(factor < 1.0)
+    factor: Tensor = ((norm + 1e-20).reciprocal() * first["model_norm_threshold"]).clamp(max=1.0)
+    clipped = factor < 1.0
+    first["num_clipped"] += int(clipped) if on_host else clipped.float()
     return factor
 
 
 def _sum_of_squares(stack: _Stack) -> Tensor:
-    norms = torch.stack(torch._foreach_norm(stack.gradients))
+    norms = stack.norms()
     return ((norms * stack.state["param_rms"].flatten() if stack.sized else norms).square()).sum()
 
 
 def _resize(stack: _Stack, factor: float | Tensor, group: dict[str, Any]) -> None:
     """Decay the step, remember how the loss asks for other sizes, and every few steps turn that into one."""
-    state, (beta1, beta2) = stack.state, group["betas"]
+    state, beta1 = stack.state, group["betas"][0]
     step = state["step"]
     state["delta"] *= beta1
     pulls = [torch.dot(p.flatten(), g.flatten()) for p, g in zip(stack.members, stack.gradients, strict=True)]
-    state["scale_grads"][step % _SIZE_PERIOD] = (torch.stack(pulls) * factor).view_as(state["param_rms"])
-    if step % _SIZE_PERIOD != _SIZE_PERIOD - 1:
+    state["scale_grads"][step % SIZE_PERIOD] = (torch.stack(pulls) * factor).view_as(state["param_rms"])
+    if step % SIZE_PERIOD != SIZE_PERIOD - 1:
         return
     state["param_rms"].copy_(_rms(stack.members))
-    decay = beta2**_SIZE_PERIOD
-    running = state["scale_exp_avg_sq"]
-    running.mul_(decay).add_(state["scale_grads"].square().mean(0), alpha=1 - decay)
-    correction = 1 - decay ** ((step + 1) // _SIZE_PERIOD)
-    rate = group["lr"] * group["scalar_lr_scale"]
-    wanted = state["scale_grads"].sum(0)
-    move = -rate * correction**0.5 * wanted / (running.sqrt() + group["eps"])
-    move = move.masked_fill(state["param_rms"] < group["param_min_rms"], 0.0)
-    move = move.masked_fill(state["param_rms"] > group["param_max_rms"], -rate * _SIZE_PERIOD)
-    shares = (move * (1 - beta1)).flatten().tolist()
+    shares = size_shares(state, group).flatten().tolist()
     for delta, member, share in zip(stack.of("delta"), stack.members, shares, strict=True):
         delta.add_(member, alpha=share)
 
@@ -195,11 +210,12 @@ def _move(stack: _Stack, factor: float | Tensor, group: dict[str, Any]) -> None:
     state, beta1 = stack.state, group["betas"][0]
     scales = state["param_rms"].clamp(min=group["param_min_rms"]) * (-group["lr"] * (1 - beta1))
     shares, deltas, squares = scales.flatten().tolist(), stack.of("delta"), stack.of("exp_avg_sq")
-    for part in stack.pieces():
-        gradients = _scaled(stack.gradients[part], factor)
-        roots = _roots(squares[part], gradients, state["step"], group)
-        torch._foreach_addcdiv_(deltas[part], gradients, roots, shares[part])
-        torch._foreach_add_(stack.members[part], deltas[part])
+    for part in range(len(shares)):  # one after the other, which stay in the processor's cache
+        own = slice(part, part + 1)
+        gradients = _scaled(stack.gradients[own], factor)
+        roots = _roots(squares[own], gradients, state["step"], group)
+        torch._foreach_addcdiv_(deltas[own], gradients, roots, shares[own])
+        torch._foreach_add_(stack.members[own], deltas[own])
 
 
 def _move_scalars(stack: _Stack, factor: float | Tensor, group: dict[str, Any]) -> None:
@@ -222,11 +238,17 @@ def _roots(
     torch._foreach_mul_(squares, beta2)
     torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
     roots = list(torch._foreach_sqrt(squares))
-    correction = 1 - beta2 ** (step + 1)
-    if always or correction < _FULL_CORRECTION:
+    correction = _correction(step, group, always=always)
+    if correction is not None:
         torch._foreach_div_(roots, correction**0.5)
     torch._foreach_add_(roots, group["eps"])
     return roots
+
+
+def _correction(step: int, group: dict[str, Any], *, always: bool = False) -> float | None:
+    """Return what the running squares are divided by for their start, None where it no longer counts."""
+    correction: float = 1 - group["betas"][1] ** (step + 1)
+    return correction if always or correction < _FULL_CORRECTION else None
 
 
 def _scaled(gradients: list[Tensor], factor: float | Tensor) -> list[Tensor]:
