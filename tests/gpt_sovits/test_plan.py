@@ -7,6 +7,7 @@ from typing import Any
 import lightning
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 
@@ -91,6 +92,45 @@ def test_plan_is_what_a_cpu_allocates(name):
     heard = trained(build(), data.sample_batch(size), trainer)
     print(f"{name}: planned {expected / 2**20:.1f} MiB, allocated {heard / 2**20:.1f} MiB")
     assert expected == pytest.approx(heard, rel=WITHIN)
+
+
+class Names(TorchDispatchMode):
+    """Notes which operators are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize(
+    ("build", "data", "size"),
+    [
+        (gpt, GptData("nowhere"), 480),
+        (lambda: gpt(padding="upstream"), GptData("nowhere"), 480),
+        (dpo, PAIRS, 480),
+        (SovitsModule, CLIPS, 2),
+        (CfmModule, CLIPS, 2),
+    ],
+    ids=["gpt", "gpt padded", "dpo", "sovits", "cfm"],
+)
+def test_a_plan_for_a_gpu_asks_for_its_attention(build, data, size, precision, monkeypatch):
+    module, names = build(), Names()
+    step = module.training_step
+
+    def noted(*given: Any) -> Any:
+        with names:
+            return step(*given)
+
+    monkeypatch.setattr(module, "training_step", noted)
+    planned(module, data, size, device="cuda", precision=precision)
+    attention = {name for name in names.seen if "attention" in name}
+    assert "_scaled_dot_product_efficient_attention" in attention
+    assert not {name for name in attention if name.endswith("for_cpu")}
 
 
 def test_a_released_version_is_planned_without_its_files():

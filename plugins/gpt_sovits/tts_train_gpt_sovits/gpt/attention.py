@@ -14,6 +14,7 @@ from tts_train.nn.tables import kept_table
 from tts_train.nn.target import runs_on
 from tts_train_gpt_sovits.gpt.dropout import gates
 from tts_train_gpt_sovits.gpt.packing import Grid, Span
+from tts_train_gpt_sovits.masked_attention import additive_mask, attend
 
 
 def attend_spans(query: Tensor, key: Tensor, value: Tensor, spans: Sequence[Span], dropout: float = 0.0) -> Tensor:
@@ -43,23 +44,75 @@ def attend_spans(query: Tensor, key: Tensor, value: Tensor, spans: Sequence[Span
     return torch.cat(pieces, dim=1).transpose(0, 1).flatten(1)
 
 
-def attend_grid(query: Tensor, key: Tensor, value: Tensor, grid: Grid, mask: Tensor, dropout: float = 0.0) -> Tensor:
+class PaddedRows:
+    """How a batch's packed tokens lie in the grid, and what each sees: made once a step for all layers.
+
+    Args:
+        grid: The grid.
+        like: States that queries will be made of.
+    """
+
+    def __init__(self, grid: Grid, like: Tensor) -> None:
+        self.shape = grid.tokens.shape
+        self.tokens = grid.tokens.flatten()
+        self.cells = grid.cells
+        # Padding repeats token 0, whose own cell is the first.
+        self.filler = self.tokens == 0
+        self.filler[:1] = False
+        self.mask = additive_mask(grid_mask(grid), like)
+
+    def spread(self, packed: Tensor) -> Tensor:
+        """Lay packed tokens (N, heads, channels) into (B, heads, S, channels)."""
+        cells: Tensor = _Spread.apply(packed, self)  # type: ignore[no-untyped-call]
+        return cells.view(*self.shape, *packed.shape[1:]).transpose(1, 2)
+
+    def collect(self, padded: Tensor) -> Tensor:
+        """Return the packed tokens (N, heads, channels) of (B, heads, S, channels)."""
+        packed: Tensor = _Collect.apply(padded.transpose(1, 2).flatten(0, 1), self)  # type: ignore[no-untyped-call]
+        return packed
+
+
+def attend_grid(query: Tensor, key: Tensor, value: Tensor, rows: PaddedRows, dropout: float = 0.0) -> Tensor:
     """Attend row by row of the grid, in one call; the same result as ``attend_spans`` where nothing is dropped."""
-    rows, columns = grid.tokens.shape
-    flat = grid.tokens.flatten()
-
-    def spread(tensor: Tensor) -> Tensor:
-        return tensor.index_select(0, flat).view(rows, columns, *tensor.shape[1:]).transpose(1, 2)
-
-    done = F.scaled_dot_product_attention(spread(query), spread(key), spread(value), attn_mask=mask, dropout_p=dropout)
-    return done.transpose(1, 2).flatten(0, 1).index_select(0, grid.cells).flatten(1)
+    query, key, value = (rows.spread(each) for each in (query, key, value))
+    return rows.collect(attend(query, key, value, rows.mask, dropout=dropout)).flatten(1)
 
 
 def grid_mask(grid: Grid) -> Tensor:
-    """Return which column each cell sees, (B, 1, S, S); made once a step for all layers."""
+    """Return which column each cell sees, (B, 1, S, S)."""
     column = torch.arange(grid.tokens.shape[1], device=grid.tokens.device)
     seen = (column <= grid.reach[..., None]) & ((column < grid.gap[..., None]) | (column >= grid.resume[..., None]))
     return seen[:, None]
+
+
+class _Spread(torch.autograd.Function):
+    """Packed tokens to cells. Each token has one cell that counts, so its gradient is read there and nothing is added.
+
+    What padding repeats gets no gradient: nothing reads what padding asks, and no token sees it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, packed: Tensor, rows: PaddedRows) -> Tensor:  # noqa: ANN401 - torch adds the attributes
+        ctx.rows = rows
+        return packed.index_select(0, rows.tokens)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401 - torch adds the attributes
+        return gradients[0].index_select(0, ctx.rows.cells), None
+
+
+class _Collect(torch.autograd.Function):
+    """Cells to packed tokens; in backward padding gets zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, rows: PaddedRows) -> Tensor:  # noqa: ANN401 - torch adds the attributes
+        ctx.rows = rows
+        return padded.index_select(0, rows.cells)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401 - torch adds the attributes
+        rows = ctx.rows
+        return gradients[0].index_select(0, rows.tokens).masked_fill_(rows.filler[:, None, None], 0.0), None
 
 
 class _Dropped(torch.autograd.Function):

@@ -88,7 +88,7 @@ class DpoModule(GptModule):
         sft, tokens = output.losses.mean(), len(output.losses)
         if batch["rehearsed"]:
             own, common = over_processes(self.trainer, [sft, torch.zeros_like(sft)], [tokens, 0])
-            self.log("train/loss", common[0], prog_bar=True, batch_size=1)
+            self.log("train/loss", common[0], batch_size=1)
             return own[0]
         prefers = self._preference(output, held)
         own, common = over_processes(self.trainer, [sft, prefers.loss], [tokens, len(prefers.margins)])
@@ -103,7 +103,7 @@ class DpoModule(GptModule):
         return chosen.loss_sum + prefers.loss
 
     def _log_pairs(self, sft: Tensor, prefers: Preference, loss: Tensor) -> None:
-        self.log("train/loss", sft, prog_bar=True, batch_size=1)
+        self.log("train/loss", sft, batch_size=1)
         figures = {"preference": loss, "margin": prefers.margins.mean(), "pair_accuracy": prefers.accuracy}
         self.log_dict({f"train/{name}": value for name, value in figures.items()}, batch_size=1)
 

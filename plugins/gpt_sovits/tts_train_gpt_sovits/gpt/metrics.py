@@ -49,7 +49,7 @@ def over_processes(trainer: Trainer, means: Sequence[Tensor], counts: Sequence[i
     own = torch.stack(list(means))
     if trainer.world_size == 1:
         return own, own.detach()
-    here = own.detach().new_tensor(counts)
+    here = torch.tensor(counts, dtype=own.dtype).to(own.device, non_blocking=True)
     sums = trainer.strategy.reduce(torch.stack([own.detach() * here, here]), reduce_op="sum")
     assert isinstance(sums, Tensor)
     total = sums[1].clamp(min=1)

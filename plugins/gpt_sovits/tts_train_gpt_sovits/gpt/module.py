@@ -186,7 +186,7 @@ class GptModule(LightningModule):
             (loss,), (mean,) = over_processes(self.trainer, [output.losses.mean()], [len(output.losses)])
             top3 = output.top3(self._built.config.end)
         self.log("train/top3", top3, batch_size=1)
-        self.log("train/loss", mean.detach(), prog_bar=True, batch_size=1)
+        self.log("train/loss", mean.detach(), batch_size=1)
         return loss
 
     def on_validation_epoch_start(self) -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from tts_train.nn.target import runs_on
-from tts_train_gpt_sovits.gpt.attention import attend_grid, attend_spans, grid_mask
+from tts_train_gpt_sovits.gpt.attention import PaddedRows, attend_grid, attend_spans
 from tts_train_gpt_sovits.gpt.dropout import dropout, relu_dropout
 from tts_train_gpt_sovits.gpt.packing import BERT_WIDTH, PackedBatch
 
@@ -190,7 +190,8 @@ class GptNetwork(nn.Module):
         longest = batch["grid"].tokens.shape[1]
         text = self.embed_text(batch["phonemes"], batch["bert"], batch["text_positions"], longest)
         codes = self.embed_codes(batch["codes"], batch["code_positions"], longest)
-        return self.run_layers(torch.cat([text, codes]), self._packed_attention(batch, text.device))
+        states = torch.cat([text, codes])
+        return self.run_layers(states, self._packed_attention(batch, states))
 
     def embed_text(self, phonemes: Tensor, bert: Tensor, positions: Tensor, longest: int) -> Tensor:
         """Embed phonemes (..., X) with features (..., X, 1024) at positions (X,), all below ``longest``."""
@@ -212,12 +213,12 @@ class GptNetwork(nn.Module):
                 states = layer(states, attend, number)
         return states
 
-    def _packed_attention(self, batch: PackedBatch, device: torch.device) -> Attend:
+    def _packed_attention(self, batch: PackedBatch, states: Tensor) -> Attend:
         share = self.attention_dropout
-        if self.kernel == "spans" or (self.kernel == "auto" and runs_on(device) == "cpu"):
+        if self.kernel == "spans" or (self.kernel == "auto" and runs_on(states.device) == "cpu"):
             return lambda _, query, key, value: attend_spans(query, key, value, batch["spans"], share)
-        mask = grid_mask(batch["grid"])
-        return lambda _, query, key, value: attend_grid(query, key, value, batch["grid"], mask, share)
+        rows = PaddedRows(batch["grid"], states)
+        return lambda _, query, key, value: attend_grid(query, key, value, rows, share)
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
 
 from tts_train_gpt_sovits.gpt.network import Attend, GptNetwork, in_top3, token_losses
 from tts_train_gpt_sovits.gpt.packing import PackedBatch
+from tts_train_gpt_sovits.masked_attention import additive_mask, attend
 
 PaddedLayout = Literal["upstream", "legacy"]
 """``upstream``: since July 2025; texts are padded on the right but masked on the left, so a shorter text loses its
@@ -73,7 +73,8 @@ def padded_forward(network: GptNetwork, batch: PaddedBatch, layout: PaddedLayout
         ],
         dim=1,
     )
-    states = network.run_layers(states, _masked(padded_mask(batch, layout), network.attention_dropout))
+    seen = additive_mask(padded_mask(batch, layout), states)
+    states = network.run_layers(states, _masked(seen, network.attention_dropout))
     logits = network.head(states[:, texts - (layout == "upstream") :])
     targets = ended if layout == "upstream" else ended[:, 1:]
     return PaddedOutput(
@@ -118,11 +119,16 @@ def _padded(batch: PackedBatch, codes: list[Tensor]) -> PaddedBatch:
     lengths = [span.end - span.start for span in batch["spans"][: len(codes)]]
     return PaddedBatch(
         phonemes=pad_sequence(list(torch.split(batch["phonemes"], lengths)), batch_first=True),
-        text_lengths=batch["phonemes"].new_tensor(lengths),
+        text_lengths=_counts(lengths, batch["phonemes"]),
         bert=pad_sequence(list(torch.split(batch["bert"], lengths)), batch_first=True),
         codes=pad_sequence(codes, batch_first=True),
-        code_lengths=batch["phonemes"].new_tensor([len(each) for each in codes]),
+        code_lengths=_counts([len(each) for each in codes], batch["phonemes"]),
     )
+
+
+def _counts(counts: list[int], like: Tensor) -> Tensor:
+    """Return counts where ``like`` lies; the host does not wait for the copy."""
+    return torch.tensor(counts, dtype=like.dtype).to(like.device, non_blocking=True)
 
 
 def _ended(batch: PaddedBatch, end: int) -> Tensor:
@@ -133,9 +139,9 @@ def _ended(batch: PaddedBatch, end: int) -> Tensor:
 
 
 def _masked(mask: Tensor, dropout: float) -> Attend:
-    def attend(_: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        query, key, value = (each.transpose(1, 2) for each in (query, key, value))
-        done = scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    def each(_: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        query, key, value = (states.transpose(1, 2) for states in (query, key, value))
+        done = attend(query, key, value, mask, dropout=dropout)
         return done.transpose(1, 2).flatten(2)
 
-    return attend
+    return each

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tts_train.environment import without_cudnn_attention
+from tts_train_gpt_sovits.masked_attention import additive_mask, attend
 from tts_train_gpt_sovits.sovits.layers import ChannelNorm
 
 without_cudnn_attention()
@@ -123,7 +124,7 @@ class CrossAttention(nn.Module):
         query, key, value = (
             split_heads(made, self.heads) for made in (self.query(x), self.key(other), self.value(other))
         )
-        gathered = F.scaled_dot_product_attention(query, key, value, attn_mask=other_mask[:, None] != 0)
+        gathered = attend(query, key, value, additive_mask(other_mask[:, None] != 0, query))
         joined: Tensor = self.output(join_heads(gathered))
         return joined
 

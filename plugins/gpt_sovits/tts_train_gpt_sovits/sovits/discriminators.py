@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tts_train_gpt_sovits.sovits.layers import weight_norm
+from tts_train_gpt_sovits.sovits.layers import reflect, weight_norm
 
 SLOPE = 0.1
 CHANNELS = 1024
@@ -67,7 +67,7 @@ class PeriodCritic(nn.Module):
 
     def forward(self, wave: Tensor) -> Judgement:
         """Judge samples (B, 1, N), N reflected up to a multiple of the period."""
-        wave = F.pad(wave, (0, -wave.shape[-1] % self.period), mode="reflect")
+        wave = reflect(wave, 0, -wave.shape[-1] % self.period)
         return _judge(wave.reshape(*wave.shape[:2], -1, self.period), self.layers, self.output)
 
 

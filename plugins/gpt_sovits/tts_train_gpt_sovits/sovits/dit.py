@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from tts_train.environment import without_cudnn_attention
+from tts_train_gpt_sovits.masked_attention import additive_mask, attend
 
 without_cudnn_attention()
 
@@ -100,13 +101,16 @@ class Attention(nn.Module):
         self.output = nn.Linear(inner, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor, angles: Tensor) -> Tensor:
-        """Return (B, T, D), 0 on padding; ``mask`` is bool (B, T), ``angles`` (T, rotated channels / 2)."""
+    def forward(self, x: Tensor, mask: Tensor, added: Tensor, angles: Tensor) -> Tensor:
+        """Return (B, T, D), 0 on padding.
+
+        ``mask`` is bool (B, T), ``added`` the same as it is added to scores, ``angles`` (T, rotated channels / 2).
+        """
         query, key = rotate(self.query(x), angles), rotate(self.key(x), angles)
         query, key, value = (
             each.view(*each.shape[:2], self.heads, -1).transpose(1, 2) for each in (query, key, self.value(x))
         )
-        gathered = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
+        gathered = attend(query, key, value, added)
         output: Tensor = self.dropout(self.output(gathered.transpose(1, 2).flatten(2)))
         return output.masked_fill(~mask[:, :, None], 0.0)
 
@@ -123,10 +127,10 @@ class Block(nn.Module):
         self.narrow = nn.Linear(hidden, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, time: Tensor, mask: Tensor, angles: Tensor) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, mask: Tensor, added: Tensor, angles: Tensor) -> Tensor:
         """Return (B, T, D); ``time`` is (B, D)."""
         shift, scale, gate, late_shift, late_scale, late_gate = self.modulation(F.silu(time))[:, None].chunk(6, dim=-1)
-        x = x + gate * self.attention(_plain_norm(x) * (1 + scale) + shift, mask, angles)
+        x = x + gate * self.attention(_plain_norm(x) * (1 + scale) + shift, mask, added, angles)
         hidden = F.gelu(self.widen(_plain_norm(x) * (1 + late_scale) + late_shift), approximate="tanh")
         moved: Tensor = x + late_gate * self.narrow(self.dropout(hidden))
         return moved
@@ -224,9 +228,10 @@ class Estimator(nn.Module):
         x = self.input(torch.cat([noisy.transpose(1, 2), prompt.transpose(1, 2), frames], dim=-1))
         x = x + self.position(x)
         angles = self.rotation(x.shape[1])
+        added = additive_mask(mask[:, None, None], x)
         again = self.checkpointing and torch.is_grad_enabled()
         for block in self.blocks:
-            inputs = (x, condition, mask, angles)
+            inputs = (x, condition, mask, added, angles)
             x = checkpoint(block, *inputs, use_reentrant=False) if again else block(*inputs)
         scale, shift = self.modulation(F.silu(condition))[:, None].chunk(2, dim=-1)
         velocity: Tensor = self.output(_plain_norm(x) * (1 + scale) + shift)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tts_train_gpt_sovits.masked_attention import additive_mask, attend
 from tts_train_gpt_sovits.sovits.attention import CrossAttention, RelativeEncoder, join_heads, split_heads
 from tts_train_gpt_sovits.sovits.layers import GatedStack
 
@@ -156,12 +157,12 @@ class StyleEncoder(nn.Module):
         query, key, value = (
             split_heads(self.attention[name](x).transpose(1, 2), self.heads) for name in ("query", "key", "value")
         )
-        gathered = F.scaled_dot_product_attention(
+        gathered = attend(
             query,
             key,
             value,
-            attn_mask=mask[:, None] != 0,
-            dropout_p=self.dropout.p if self.training else 0.0,
+            additive_mask(mask[:, None] != 0, query),
+            dropout=self.dropout.p if self.training else 0.0,
             # The released networks divide by the root of the full width, not of a head's.
             scale=STYLE_WIDTH**-0.5,
         )

@@ -83,3 +83,22 @@ def full_precision(x: Tensor) -> torch.autocast:
 def upsample(x: Tensor, factor: float) -> Tensor:
     """Return ``x`` with each frame repeated, int(T * factor) frames in all."""
     return F.interpolate(x, scale_factor=factor, mode="nearest")
+
+
+def reflect(x: Tensor, before: int, after: int) -> Tensor:
+    """Return (..., T) with both edges mirrored, as ``F.pad`` with ``mode="reflect"`` gives it.
+
+    Put together of slices: the gradient of that padding has no deterministic kernel on CUDA.
+
+    Raises:
+        ValueError: if there are not more frames than are to be mirrored.
+    """
+    if max(before, after) >= x.shape[-1]:
+        raise ValueError(
+            f"{x.shape[-1]} frames cannot be mirrored by {before} and {after}: there must be more of them."
+        )
+    pieces = [x[..., 1 : before + 1].flip(-1)] if before else []
+    pieces.append(x)
+    if after:
+        pieces.append(x[..., -after - 1 : -1].flip(-1))
+    return torch.cat(pieces, dim=-1) if len(pieces) > 1 else x

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tts_train.nn.tables import kept_table
-from tts_train_gpt_sovits.sovits.layers import full_precision
+from tts_train_gpt_sovits.sovits.layers import full_precision, reflect
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def spectrogram(wave: Tensor, settings: MelSettings = GAN_MEL) -> Tensor:
     """
     pad = (settings.n_fft - settings.hop_length) // 2
     wave = wave if wave.dtype == torch.float64 else wave.float()
-    return _magnitudes(F.pad(wave[:, None], (pad, pad), mode="reflect")[:, 0], settings)
+    return _magnitudes(reflect(wave, pad, pad), settings)
 
 
 def batch_spectrogram(waves: Tensor, lengths: Tensor, settings: MelSettings = GAN_MEL) -> Tensor:
@@ -57,7 +56,7 @@ def batch_spectrogram(waves: Tensor, lengths: Tensor, settings: MelSettings = GA
 
 def log_mel(magnitudes: Tensor, settings: MelSettings = GAN_MEL) -> Tensor:
     """Return the natural log of the mel bands, (B, n_mels, T), of magnitudes (B, bins, T); at least log(1e-5)."""
-    bands = mel_bands(settings).to(magnitudes)
+    bands = _bands_on(settings, magnitudes.device, magnitudes.dtype)
     with full_precision(magnitudes):
         return torch.log((bands @ magnitudes).clamp(min=1e-5))
 
@@ -93,17 +92,19 @@ def mel_bands(settings: MelSettings) -> Tensor:
     return (triangles * 2.0 / (high - low)).float()
 
 
+@kept_table
+def _bands_on(settings: MelSettings, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return the bands where they are used, so that they travel to a device once."""
+    return mel_bands(settings).to(device, dtype)
+
+
 def _magnitudes(wave: Tensor, settings: MelSettings) -> Tensor:
     """Return the magnitudes of samples that are padded already."""
-    bins = torch.stft(
-        wave,
-        settings.n_fft,
-        settings.hop_length,
-        window=_window(settings.n_fft, wave.device).to(wave.dtype),
-        center=False,
-        return_complex=True,
-    )
-    return (bins.real.square() + bins.imag.square() + 1e-8).sqrt()
+    # Not torch.stft: the gradient of its overlapping frames is added up in any order on CUDA; that of these is not.
+    frames = wave.unfold(-1, settings.n_fft, settings.hop_length) * _window(settings.n_fft, wave.device).to(wave.dtype)
+    bins = torch.fft.rfft(frames).transpose(-2, -1)
+    made: Tensor = (bins.real.square() + bins.imag.square() + 1e-8).sqrt()
+    return made
 
 
 _LINEAR_HZ = 200.0 / 3.0  # Hz of a mel below 1,000 Hz

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
+from tts_train.nn.deterministic import deterministic_kernels
+from tts_train.nn.target import runs_on
+
 
 class Quantized(NamedTuple):
     """Features replaced by their nearest entries."""
@@ -59,12 +62,16 @@ class Quantizer(nn.Module):
         self.register_buffer("counts", torch.zeros(entries))
         self.register_buffer("embedding", torch.zeros(entries, channels))
         self.register_buffer("sums", torch.zeros(entries, channels))
+        self._placed = False  # what `initialised` says, so that the host waits for it once and not in every forward
+        self.register_load_state_dict_post_hook(_ask_again)  # type: ignore[no-untyped-call]
 
     def forward(self, features: Tensor) -> Quantized:
         """Replace features (B, C, T); in train mode also move the entries."""
         rows = features.transpose(1, 2).flatten(0, 1)
-        if self.training and not self.initialised.item():
-            self._place(rows.detach())
+        if self.training and not self._placed:
+            if not self.initialised.item():
+                self._place(rows.detach())
+            self._placed = True
         codes = self._nearest(rows).view(len(features), -1)
         values = self.decode(codes)
         if not self.training:
@@ -103,8 +110,9 @@ class Quantizer(nn.Module):
 
     def _assigned(self, rows: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Return how many rows each entry got and their sum, over all processes."""
-        counts = torch.zeros_like(self.counts).index_add_(0, codes, torch.ones_like(rows[:, 0]))
-        sums = torch.zeros_like(self.sums).index_add_(0, codes, rows)
+        with deterministic_kernels():  # CUDA adds in any order otherwise
+            counts = torch.zeros_like(self.counts).index_add_(0, codes, torch.ones_like(rows[:, 0]))
+            sums = torch.zeros_like(self.sums).index_add_(0, codes, rows)
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(counts)
             distributed.all_reduce(sums)
@@ -112,7 +120,8 @@ class Quantizer(nn.Module):
 
     def _replace_dead(self, rows: Tensor) -> None:
         dead = self.counts < self.dead_below
-        if not dead.any():
+        # A device is not asked, since the host would wait for the answer: it draws in every forward.
+        if runs_on(rows.device) == "cpu" and not dead.any():
             return
         drawn = _draw(rows, len(self.counts))
         # Counts and sums with it: the next running mean would bring the dead entry back otherwise.
@@ -132,6 +141,12 @@ class Quantizer(nn.Module):
         self.counts.copy_(counts)
         self.sums.copy_(self.embedding * counts[:, None])
         self.initialised.fill_(1.0)
+
+
+def _ask_again(module: nn.Module, _: object) -> None:
+    """Forget what the codebook before a loaded one was."""
+    assert isinstance(module, Quantizer)
+    module._placed = False
 
 
 def _draw(rows: Tensor, count: int) -> Tensor:
