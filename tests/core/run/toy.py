@@ -106,7 +106,8 @@ def make_trainer(path: Path, callbacks: list, **kwargs: Any) -> Trainer:
         "enable_model_summary": False, "default_root_dir": path, "use_distributed_sampler": False,
         "num_sanity_val_steps": 0, "max_epochs": 4, "gradient_clip_val": 1.0,
     }  # fmt: skip
-    return Trainer(callbacks=callbacks, plugins=[DirectoryCheckpointIO()], **{**settings, **kwargs})
+    plugins = [DirectoryCheckpointIO(), *kwargs.pop("plugins", [])]
+    return Trainer(callbacks=callbacks, plugins=plugins, **{**settings, **kwargs})
 
 
 def run(

@@ -16,6 +16,7 @@ from tts_train_gpt_sovits.sovits.fit import check_data
 from tts_train_gpt_sovits.sovits.layers import length_mask
 from tts_train_gpt_sovits.sovits.listen import seed_of
 from tts_train_gpt_sovits.sovits.lora import add_adapters
+from tts_train_gpt_sovits.sovits.loss_scale import scale_by_batch, scale_figures
 from tts_train_gpt_sovits.sovits.mel import GAN_MEL, MelSettings, batch_spectrogram, log_mel, normalise
 from tts_train_gpt_sovits.sovits.names import trained_names
 from tts_train_gpt_sovits.sovits.optim import adamw, by_epoch
@@ -95,6 +96,7 @@ class CfmModule(LightningModule):
         Raises:
             ConfigError: if a source is not of the version, or the data were made for another.
         """
+        scale_by_batch(self.trainer, optimizers=1)
         self.configure_model()
         check_data(getattr(self.trainer, "datamodule", None), self._built, self._loaded.version)
 
@@ -111,9 +113,10 @@ class CfmModule(LightningModule):
         steps = None
         # Drawn on the host, which decides what is computed.
         if torch.rand(()).item() < SHORTCUT_SHARE:
-            steps = torch.randint(*_SHORTCUTS, (len(batch["ids"]),)).to(self.device)
+            steps = torch.randint(*_SHORTCUTS, (len(batch["ids"]),)).to(self.device, non_blocking=True)
         loss = self._losses(batch, steps=steps).mean()
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=1)
+        figures = {"loss": loss.detach(), **scale_figures(self.trainer)}
+        self.log_dict({f"train/{name}": figure for name, figure in figures.items()}, batch_size=1)
         return loss
 
     def on_validation_epoch_start(self) -> None:

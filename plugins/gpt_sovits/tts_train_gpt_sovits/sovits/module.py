@@ -16,6 +16,7 @@ from tts_train_gpt_sovits.sovits.batch import SovitsBatch, magnitudes, samples, 
 from tts_train_gpt_sovits.sovits.discriminators import Critics
 from tts_train_gpt_sovits.sovits.fit import check_data
 from tts_train_gpt_sovits.sovits.listen import Spoken, fixed_draws, write_spoken
+from tts_train_gpt_sovits.sovits.loss_scale import scale_by_batch, scale_figures
 from tts_train_gpt_sovits.sovits.losses import KL_WEIGHT, MEL_WEIGHT, critic_loss, mel_loss
 from tts_train_gpt_sovits.sovits.network import Generated, SovitsNetwork
 from tts_train_gpt_sovits.sovits.objective import divergence, generator_parts, mels
@@ -134,6 +135,7 @@ class SovitsModule(LightningModule):
         Raises:
             ConfigError: if a source is not of the version, or the data were made for another.
         """
+        scale_by_batch(self.trainer, optimizers=2)
         self.configure_model()
         data = getattr(self.trainer, "datamodule", None)
         check_data(data, self._built, self._loaded.version, features=not self.freeze_quantizer)
@@ -171,7 +173,7 @@ class SovitsModule(LightningModule):
         for schedule in self.lr_schedulers():  # type: ignore[union-attr]
             schedule.step()
         figures = over_processes(self.trainer, {"loss": total, **parts, "critics": loss_of_critics})
-        self.log("train/loss", figures.pop("loss"), prog_bar=True, batch_size=1)
+        figures |= scale_figures(self.trainer)
         self.log_dict({f"train/{name}": figure for name, figure in figures.items()}, batch_size=1)
         return total.detach()
 
