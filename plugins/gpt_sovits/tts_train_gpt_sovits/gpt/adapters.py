@@ -13,6 +13,7 @@ from torch import Tensor
 from tts_train.errors import ConfigError
 from tts_train_gpt_sovits.gpt.names import to_upstream
 from tts_train_gpt_sovits.gpt.network import GptNetwork
+from tts_train_gpt_sovits.seeded import drawn_on_cpu
 
 Method: TypeAlias = Literal["full", "lora"]
 """``full`` trains every weight, ``lora`` adapters over the frozen base."""
@@ -60,8 +61,7 @@ def add_adapters(network: GptNetwork, lora: LoraOptions) -> None:
         bias="none",
     )
     # All ranks must start from the same adapters, and the run's own random stream is left alone.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_SEED)
+    with drawn_on_cpu(_SEED, like=network.head.weight):
         inject_adapter_in_model(config, network, adapter_name=_ADAPTER)
 
 

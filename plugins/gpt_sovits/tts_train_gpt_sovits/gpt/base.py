@@ -15,6 +15,7 @@ from tts_train.errors import ConfigError
 from tts_train_gpt_sovits.files import TrainingFile, read_s1, read_training, recognise
 from tts_train_gpt_sovits.gpt.names import config_from_upstream, from_upstream
 from tts_train_gpt_sovits.gpt.network import GptConfig, GptNetwork
+from tts_train_gpt_sovits.seeded import drawn_on_cpu
 
 TINY = "tiny"
 """The source that makes a small network of chance."""
@@ -57,8 +58,7 @@ def load_base(source: str, *, tiny: TinyOptions = TinyOptions(), dropout: float 
         UnsafeFileError: if it could run code.
     """
     if source == TINY:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_SEED)
+        with drawn_on_cpu(_SEED):
             return GptNetwork(
                 GptConfig(tiny.phonemes, width=tiny.width, heads=tiny.heads, layers=tiny.layers, dropout=dropout)
             )

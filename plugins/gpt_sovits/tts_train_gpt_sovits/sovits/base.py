@@ -25,6 +25,7 @@ from tts_train_gpt_sovits.files import (
 from tts_train_gpt_sovits.files.bases import base_file
 from tts_train_gpt_sovits.files.recognise import CONFIG_CLASSES
 from tts_train_gpt_sovits.files.shapes import Shapes, shapes_of
+from tts_train_gpt_sovits.seeded import drawn_on_cpu
 from tts_train_gpt_sovits.sovits.build import build_critics, build_flow_network, build_network
 from tts_train_gpt_sovits.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.sovits.discriminators import CHANNELS, Critics
@@ -110,8 +111,7 @@ def base_critics(source: str, *, version: str, shrink: int = 1) -> LoadedCritics
         See `base_generator`.
     """
     if source in (TINY, FRESH):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with drawn_on_cpu(0):
             return LoadedCritics(network=build_critics(version, shrink=shrink))
     file = base_file(source, "s2D")
     critics = build_critics(version, shrink=_shrink_of(file))
@@ -215,8 +215,7 @@ def _build(version: str, sizes: Mapping[str, Any], freeze_quantizer: bool) -> Ne
 
 def _tiny_generator(version: str, tiny: TinyOptions, freeze_quantizer: bool) -> LoadedGenerator:
     sizes = tiny_sizes(version, tiny)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with drawn_on_cpu(0):
         network = with_tiny_semantics(_build(version, sizes, freeze_quantizer))
     return LoadedGenerator(network=network, version=version, sizes=sizes)
 

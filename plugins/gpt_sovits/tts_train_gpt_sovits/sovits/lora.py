@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
+from tts_train_gpt_sovits.seeded import drawn_on_cpu
 from tts_train_gpt_sovits.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.sovits.names import LORA_TARGETS
 
@@ -20,8 +20,7 @@ def add_adapters(network: FlowSovitsNetwork, rank: int) -> None:
 
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=LORA_TARGETS, init_lora_weights=True)
     # All processes must start from the same adapters, and the run's own random stream is left alone.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_SEED)
+    with drawn_on_cpu(_SEED, like=network.bridge.weight):
         adapted = get_peft_model(network.matching, config)
     network.matching = adapted
 

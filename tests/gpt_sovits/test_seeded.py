@@ -1,0 +1,57 @@
+"""Networks of chance and adapters are drawn on the CPU, whatever the default device, and move no random stream."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tts_train_gpt_sovits.gpt import adapters as gpt_adapters
+from tts_train_gpt_sovits.gpt.adapters import LoraOptions
+from tts_train_gpt_sovits.gpt.base import load_base
+from tts_train_gpt_sovits.gpt.module import GptModule
+from tts_train_gpt_sovits.sovits.base import base_critics, base_generator
+from tts_train_gpt_sovits.sovits.cfm_module import CfmModule
+from tts_train_gpt_sovits.sovits.lora import add_adapters
+
+
+def gpt_lora():
+    network = load_base("tiny")
+    gpt_adapters.add_adapters(network, LoraOptions())
+    return network
+
+
+def cfm_lora():
+    network = base_generator("tiny", version="v4").network
+    add_adapters(network, 4)
+    return network
+
+
+MADE = {
+    "gpt": lambda: load_base("tiny"),
+    "gpt, lora": gpt_lora,
+    "sovits": lambda: base_generator("tiny", version="v2").network,
+    "critics": lambda: base_critics("tiny", version="v2").network,
+    "fresh critics": lambda: base_critics("fresh", version="v2", shrink=16).network,
+    "cfm, lora": cfm_lora,
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_is_drawn_does_not_depend_on_the_default_device(name):
+    plain = MADE[name]().state_dict()
+    before = torch.random.get_rng_state()
+    with torch.device("meta"):
+        other = MADE[name]().state_dict()
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert plain.keys() == other.keys()
+    assert {tensor.device.type for tensor in other.values()} == {"cpu"}
+    assert all(torch.equal(tensor, plain[name]) for name, tensor in other.items())
+
+
+@pytest.mark.parametrize(
+    "module", [GptModule(init_from="v2", method="lora"), CfmModule(init_from="v4")], ids=["gpt", "cfm"]
+)
+def test_shapes_without_files_get_adapters_without_memory(module):
+    module.configure_shapes()
+    assert {parameter.device.type for parameter in module.parameters()} == {"meta"}
+    assert any("lora_" in name for name, _ in module.named_parameters())
