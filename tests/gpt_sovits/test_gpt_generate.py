@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.host_reads import HostReads
 from tts_train.errors import ConfigError
-from tts_train_gpt_sovits.gpt.generate import SamplingOptions, generate, probabilities
+from tts_train.nn.target import planning_for
+from tts_train_gpt_sovits.gpt.generate import Line, SamplingOptions, generate, generate_lines, probabilities
 from tts_train_gpt_sovits.gpt.network import GptConfig, GptNetwork
 from tts_train_gpt_sovits.gpt.packing import Utterance, pack
 
@@ -77,6 +79,51 @@ def test_a_seed_repeats_the_speech(network):
         for seed in (1, 1, 2)
     ]
     assert said[0] == said[1] != said[2]
+
+
+LINES = [
+    Line(phonemes=TEXT, prompt=PROMPT, seed=1),
+    Line(phonemes=TEXT[:2], prompt=PROMPT[:0], seed=2, max_codes=17),
+    Line(phonemes=torch.cat([TEXT, TEXT]), prompt=PROMPT, bert=torch.ones(10, 1024, dtype=torch.float64), seed=3),
+    Line(phonemes=TEXT, prompt=PROMPT, seed=4),
+]
+
+
+def heard(speech):
+    return [(each.codes.tolist(), each.ended) for each in speech]
+
+
+@pytest.mark.parametrize("options", [SamplingOptions(max_codes=60), SamplingOptions(max_codes=60, top_p=0.8)], ids=str)
+def test_an_utterance_is_the_same_whatever_is_spoken_beside_it(network, options):
+    with torch.no_grad():
+        network.head.weight[16] *= 1.5  # so that some end early
+    alone = [heard(generate_lines(network, [line], options=options))[0] for line in LINES]
+    assert heard(generate_lines(network, LINES, options=options)) == alone
+    assert heard(generate_lines(network, LINES[::-1], options=options)) == alone[::-1]
+    assert heard(generate_lines(network, [LINES[0], LINES[3]], options=options)) == [alone[0], alone[3]]
+    assert len({len(codes) for codes, _ in alone}) > 1
+    assert len(alone[1][0]) <= 17
+    with planning_for("cuda"):  # asked every eighth step whether all have ended
+        assert heard(generate_lines(network, LINES, options=options)) == alone
+
+
+def test_the_host_waits_every_eighth_step_only(network):
+    """What a device would be asked, and what is left over after the last answer is dropped."""
+    with HostReads() as reads, planning_for("cuda"):
+        reads.mark(list(network.parameters()))
+        (speech,) = generate_lines(network, LINES[:1], options=SamplingOptions(max_codes=40))
+    steps = len(speech.codes) + speech.ended
+    assert len(reads.reads) == min(-(-steps // 8), 5) + 1, "\n".join(map(str, reads.reads))
+
+
+def test_sums_of_whole_numbers_cut_where_sums_do():
+    for seed in range(20):
+        logits = 3 * torch.randn(4, 1025, generator=torch.Generator().manual_seed(seed))
+        options = SamplingOptions(top_k=0, top_p=0.9)
+        wanted = probabilities(logits, options)
+        with planning_for("cuda"):
+            assert torch.equal(probabilities(logits, options), wanted)
+        assert torch.equal(torch.stack([probabilities(row, options) for row in logits]), wanted)
 
 
 def test_repetition_makes_said_codes_unlikelier(network):

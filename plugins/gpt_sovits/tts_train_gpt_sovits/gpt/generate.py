@@ -1,15 +1,22 @@
-"""Speak: semantic codes drawn one by one after a text and a spoken prompt, with keys and values kept."""
+"""Speak: semantic codes drawn one by one after a text and a spoken prompt, with keys and values kept.
+
+Several utterances are spoken side by side. Chance is a function of an utterance's seed, the step and the code, so what
+is drawn does not depend on what is spoken beside it. A device is asked every few steps whether all have ended.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from tts_train.errors import ConfigError
-from tts_train_gpt_sovits.gpt.network import Attend, GptNetwork
+from tts_train.nn.counter_noise import exponential_noise
+from tts_train.nn.target import runs_on
+from tts_train_gpt_sovits.gpt.cache import Cache
+from tts_train_gpt_sovits.gpt.network import GptNetwork
 from tts_train_gpt_sovits.gpt.packing import BERT_WIDTH
 
 MAX_CODES = 1500
@@ -17,6 +24,12 @@ MAX_CODES = 1500
 
 _FIRST_STEPS = 11
 """Steps in which speech cannot end."""
+_ASKED_EVERY = 8
+"""Steps after which a device is asked whether all speech has ended; what was drawn after an end is dropped."""
+_DRAWN_AT_ONCE = 16
+"""Steps whose chance is drawn together."""
+_WHOLE = 2**40
+"""What probabilities are multiplied by to be added as whole numbers."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,22 @@ class Speech:
     """Whether the network ended it; False where it was cut off."""
 
 
-@torch.inference_mode()
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One utterance to speak."""
+
+    phonemes: Tensor
+    """The prompt's and the new text's (X,)."""
+    prompt: Tensor
+    """The prompt's codes (P,); may be empty."""
+    bert: Tensor | None = None
+    """Features (X, 1024); zeros when None."""
+    seed: int = 0
+    """What is drawn follows from it, whatever is spoken beside."""
+    max_codes: int | None = None
+    """Codes after which this one is cut off, at most those of the options; these when None."""
+
+
 def generate(
     network: GptNetwork,
     phonemes: Tensor,
@@ -75,102 +103,96 @@ def generate(
         prompt: The prompt's codes (P,); may be empty.
         bert: Features (X, 1024); zeros when None.
         options: How codes are drawn.
-        generator: Source of chance, on the network's device; torch's own when None.
+        generator: Where the seed is drawn from; torch's own when None.
     """
-    device = network.head.weight.device
-    positions = torch.arange(max(len(phonemes), len(prompt) + options.max_codes), device=device)
-    features = torch.zeros(len(phonemes), BERT_WIDTH, device=device) if bert is None else bert.to(device)
-    longest = len(positions)
-    text = network.embed_text(phonemes.to(device), features, positions[: len(phonemes)], longest)
-    said = network.embed_codes(prompt.to(device), positions[: len(prompt)], longest)
-    cache = _Cache(network, len(phonemes) + len(prompt) + options.max_codes)
-    state = network.run_layers(torch.cat([text, said]), cache.attend_prefix(len(phonemes)))[-1:]
-    codes, end, count = torch.cat([prompt.to(device), positions.new_empty(options.max_codes)]), network.config.end, 0
-    while count < options.max_codes:
-        logits = network.head(state)[0].to(torch.promote_types(state.dtype, torch.float32))
-        logits = _penalised(logits, codes[: len(prompt) + count], options.repetition_penalty)
-        if count < _FIRST_STEPS:
-            logits[end] = -torch.inf
-        code = _draw(logits, options, generator)
-        if bool((code == end) | (logits.argmax() == end)):
-            return Speech(codes=codes[len(prompt) : len(prompt) + count], ended=True)
-        place = len(prompt) + count
-        codes[place] = code
-        count += 1
-        if count < options.max_codes:
-            state = network.run_layers(
-                network.embed_codes(code[None], positions[place : place + 1], longest), cache.attend_next()
-            )
-    return Speech(codes=codes[len(prompt) :], ended=False)
+    where = "cpu" if generator is None else generator.device
+    seed = int(torch.randint(2**62, (), generator=generator, device=where))
+    (speech,) = generate_lines(network, [Line(phonemes=phonemes, prompt=prompt, bert=bert, seed=seed)], options=options)
+    return speech
+
+
+@torch.inference_mode()
+def generate_lines(
+    network: GptNetwork, lines: Sequence[Line], *, options: SamplingOptions = SamplingOptions()
+) -> list[Speech]:
+    """Speak several utterances side by side, each until its text is said.
+
+    Args:
+        network: In evaluation mode.
+        lines: What to speak; at least one.
+        options: How codes are drawn, for all.
+    """
+    device, end = network.head.weight.device, network.config.end
+    limits = [min(options.max_codes, line.max_codes or options.max_codes) for line in lines]
+    most, prompts = max(limits), [len(line.prompt) for line in lines]
+    longest = max(*(len(line.phonemes) for line in lines), *(count + most for count in prompts))
+    positions = torch.arange(longest, device=device)
+    cache = Cache(network, [len(line.phonemes) + count for line, count in zip(lines, prompts, strict=True)], most)
+    states = torch.cat([_begin(network, cache, line, row, positions) for row, line in enumerate(lines)])
+    said = torch.zeros(len(lines), network.config.codes, dtype=torch.bool, device=device)
+    for row, line in enumerate(lines):
+        said[row, line.prompt.to(device)] = True
+    seeds, ids = _on(device, [line.seed for line in lines])[:, None], torch.arange(network.config.codes, device=device)
+    codes = torch.full((len(lines), most), end, device=device)
+    ended_at = torch.full((len(lines),), most, device=device)
+    firsts, cut = _on(device, prompts), _on(device, limits)
+    draws = torch.arange(_DRAWN_AT_ONCE, device=device)[:, None, None]
+    each = 1 if runs_on(device) == "cpu" else _ASKED_EVERY
+    for step in range(most):
+        logits = network.head(states).to(torch.promote_types(states.dtype, torch.float32))
+        logits = _penalised(logits, said, options.repetition_penalty)
+        if step < _FIRST_STEPS:
+            logits[:, end] = -torch.inf
+        if step % _DRAWN_AT_ONCE == 0:
+            times = exponential_noise(seeds, draws + step, ids)
+        code = (probabilities(logits, options) / times[step % _DRAWN_AT_ONCE]).argmax(-1)  # an exponential race
+        over = (code == end) | (logits.argmax(-1) == end)
+        ended_at = torch.where(over, ended_at.clamp(max=step), ended_at)
+        codes[:, step] = code
+        said.scatter_(1, code[:, None], True)
+        if (step + 1) % each == 0 and bool(((ended_at <= step) | (cut <= step + 1)).all()):
+            break
+        if step + 1 < most:
+            embedded = network.embed_codes(code, firsts + step, longest)
+            states = network.run_layers(embedded, cache.attend_next())
+    ends = zip(ended_at.tolist(), limits, strict=True)
+    return [Speech(codes=codes[row, : min(at, limit)], ended=at < limit) for row, (at, limit) in enumerate(ends)]
 
 
 def probabilities(logits: Tensor, options: SamplingOptions) -> Tensor:
-    """Return the probabilities that a code is drawn from, of logits (V,) that repetition has already changed."""
+    """Return the probabilities that codes are drawn from, of logits (..., V) that repetition has already changed."""
     if options.top_p < 1:
         ordered, order = logits.sort(descending=True)
-        over = ordered.softmax(-1).cumsum(-1) > options.top_p
-        over[0] = False
-        logits = logits.masked_fill(torch.zeros_like(over).scatter(0, order, over), -torch.inf)
+        over = _running_sums(ordered.softmax(-1)) > options.top_p
+        over[..., 0] = False
+        logits = logits.masked_fill(torch.zeros_like(over).scatter(-1, order, over), -torch.inf)
     logits = logits / max(options.temperature, 1e-5)
-    if 0 < options.top_k < len(logits):
-        logits = logits.masked_fill(logits < logits.topk(options.top_k).values[-1], -torch.inf)
+    if 0 < options.top_k < logits.shape[-1]:
+        logits = logits.masked_fill(logits < logits.topk(options.top_k).values[..., -1:], -torch.inf)
     return logits.softmax(-1)
 
 
-class _Cache:
-    """Keys and values of every layer, in room for all tokens to come."""
+def _running_sums(chances: Tensor) -> Tensor:
+    """Return cumulative sums over the last axis; on a GPU of whole numbers, whose sums do not depend on the order."""
+    if runs_on(chances.device) == "cpu":
+        return chances.cumsum(-1)
+    return (chances * _WHOLE).long().cumsum(-1) / _WHOLE
 
-    def __init__(self, network: GptNetwork, room: int) -> None:
-        config, weight = network.config, network.head.weight
-        shape = (config.layers, 2, 1, config.heads, room, config.width // config.heads)
-        dtype = weight.dtype
-        if torch.is_autocast_enabled(weight.device.type):
-            dtype = torch.get_autocast_dtype(weight.device.type)
-        self._kept = torch.empty(shape, dtype=dtype, device=weight.device)
-        self._filled = 0
 
-    def attend_prefix(self, texts: int) -> Attend:
-        """Return attention of the text, which sees itself, and the prompt, which sees the text and what is before."""
+def _begin(network: GptNetwork, cache: Cache, line: Line, row: int, positions: Tensor) -> Tensor:
+    """Put a line's text and prompt into a row of the cache, and return the last state (1, width)."""
+    texts, device = len(line.phonemes), positions.device
+    bert = torch.zeros(texts, BERT_WIDTH, device=device) if line.bert is None else line.bert.to(device)
+    text = network.embed_text(line.phonemes.to(device), bert, positions[:texts], len(positions))
+    prompt = network.embed_codes(line.prompt.to(device), positions[: len(line.prompt)], len(positions))
+    return network.run_layers(torch.cat([text, prompt]), cache.attend_prefix(row, texts))[-1:]
 
-        def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            self._filled = len(query)
-            keys, values = self._keep(layer, 0, key, value)
-            queries = query.transpose(0, 1)[None]
-            text = scaled_dot_product_attention(queries[:, :, :texts], keys[:, :, :texts], values[:, :, :texts])
-            causal = scaled_dot_product_attention(queries, keys, values, is_causal=True)
-            return torch.cat([text, causal[:, :, texts:]], dim=2)[0].transpose(0, 1).flatten(1)
 
-        return attend
-
-    def attend_next(self) -> Attend:
-        """Return attention of one more token, which sees all before it."""
-        place = self._filled
-        self._filled += 1
-
-        def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            keys, values = self._keep(layer, place, key, value)
-            done = scaled_dot_product_attention(query.transpose(0, 1)[None], keys, values)
-            return done[0].transpose(0, 1).flatten(1)
-
-        return attend
-
-    def _keep(self, layer: int, place: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        kept = self._kept[layer, :, 0]
-        kept[0, :, place : self._filled] = key.transpose(0, 1)
-        kept[1, :, place : self._filled] = value.transpose(0, 1)
-        keys, values = kept[:, None, :, : self._filled].unbind()
-        return keys, values
+def _on(device: torch.device, numbers: Sequence[int]) -> Tensor:
+    return torch.tensor(numbers).to(device, non_blocking=True)
 
 
 def _penalised(logits: Tensor, said: Tensor, penalty: float) -> Tensor:
-    if penalty == 1 or not len(said):
+    if penalty == 1:
         return logits
-    scores = logits[said]
-    return logits.scatter(0, said, torch.where(scores < 0, scores * penalty, scores / penalty))
-
-
-def _draw(logits: Tensor, options: SamplingOptions, generator: torch.Generator | None) -> Tensor:
-    """Draw by an exponential race: the code whose probability divided by its time is largest."""
-    chances = probabilities(logits, options)
-    times = torch.empty_like(chances).exponential_(1, generator=generator)
-    return (chances / times).argmax()
+    return torch.where(said, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
