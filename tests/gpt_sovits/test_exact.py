@@ -126,6 +126,8 @@ def test_edges_are_mirrored_as_torch_does(before, after, dtype):
     weights = torch.randn_like(wanted)
     for each in (made, wanted):
         (each * weights).sum().backward()
+    if before + after < 10:  # to the last bit, unless three numbers are added, which they are in another order
+        assert torch.equal(ours.grad, theirs.grad)
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=1e-6)
 
 
@@ -208,7 +210,7 @@ def test_only_gradient_free_or_masked_attention_is_asked_for():
     assert {name for name, count in asked.items() if count} <= {
         "masked_attention.py",
         "gpt/attention.py",
-        "gpt/generate.py",
+        "gpt/cache.py",
     }
     by_name = [file for file in folder.rglob("*.py") if "import scaled_dot_product" in file.read_text()]
     assert not by_name

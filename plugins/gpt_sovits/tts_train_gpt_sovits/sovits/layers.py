@@ -5,7 +5,7 @@ Tensors are (B, C, T): utterances, channels, frames. A mask is (B, 1, T), 1 on f
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +88,7 @@ def upsample(x: Tensor, factor: float) -> Tensor:
 def reflect(x: Tensor, before: int, after: int) -> Tensor:
     """Return (..., T) with both edges mirrored, as ``F.pad`` with ``mode="reflect"`` gives it.
 
-    Put together of slices: the gradient of that padding has no deterministic kernel on CUDA.
+    Put together of slices, since the gradient of that padding has no deterministic kernel on CUDA.
 
     Raises:
         ValueError: if there are not more frames than are to be mirrored.
@@ -97,8 +97,25 @@ def reflect(x: Tensor, before: int, after: int) -> Tensor:
         raise ValueError(
             f"{x.shape[-1]} frames cannot be mirrored by {before} and {after}: there must be more of them."
         )
-    pieces = [x[..., 1 : before + 1].flip(-1)] if before else []
-    pieces.append(x)
-    if after:
-        pieces.append(x[..., -after - 1 : -1].flip(-1))
-    return torch.cat(pieces, dim=-1) if len(pieces) > 1 else x
+    if not before and not after:
+        return x
+    mirrored: Tensor = _Reflect.apply(x, before, after)  # type: ignore[no-untyped-call]
+    return mirrored
+
+
+class _Reflect(torch.autograd.Function):
+    """One gradient for all of it, which is added to others in the order of torch's own padding."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, before: int, after: int) -> Tensor:  # noqa: ANN401 - torch adds the attributes
+        ctx.sizes = before, after
+        return torch.cat([x[..., 1 : before + 1].flip(-1), x, x[..., -after - 1 : -1].flip(-1)], dim=-1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401 - torch adds the attributes
+        (before, after), (given,) = ctx.sizes, gradients
+        frames = given.shape[-1] - before - after
+        moved = given[..., before : before + frames].clone()
+        moved[..., 1 : before + 1] += given[..., :before].flip(-1)
+        moved[..., frames - after - 1 : frames - 1] += given[..., before + frames :].flip(-1)
+        return moved, None, None
