@@ -142,9 +142,6 @@ def test_orpheus(case, tmp_path, monkeypatch):
     nothing_is_read([*words, *ORPHEUS[case].split()], tmp_path, monkeypatch)
 
 
-# The progress bar's loss, ScaledAdam and the loss scale of this backend are being mended.
-PENDING = pytest.mark.xfail(reason="gpt/module.py, gpt/dpo_module.py, gpt/scaled_adam.py, sovits/module.py")
-
 TEXT = {
     "gpt": "--stage gpt",
     "gpt lora": "--stage gpt --model.method lora",
@@ -154,11 +151,8 @@ TEXT = {
 }
 
 
-@PENDING
 @pytest.mark.parametrize("case", cases(TEXT, quick="gpt", gpt_adafactor=ADAFACTOR))
 def test_text_stages(case, tmp_path, monkeypatch):
-    # On a CPU it keeps its figures as numbers, which cost nothing there.
-    monkeypatch.setattr("tts_train_gpt_sovits.gpt.scaled_adam.runs_on", lambda device: "cuda")
     data = ["--data.path", write_phonemes(tmp_path / "gpt.parquet", 24), "--data.max_tokens", "300"]
     words = ["--backend", "gpt_sovits", *TEXT[case].split(), *data, "--trainer.accumulate_grad_batches", "2"]
     nothing_is_read(words, tmp_path, monkeypatch)
@@ -170,7 +164,6 @@ SOUND = {
 }
 
 
-@PENDING
 @pytest.mark.parametrize("case", cases(SOUND, quick="sovits v2"))
 def test_sound_stages(case, tmp_path, monkeypatch):
     data = ["--data.path", write_rows(tmp_path / "rows", count=5), "--data.batch_size", "2"]
