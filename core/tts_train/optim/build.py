@@ -11,8 +11,9 @@ from torch.optim import Optimizer
 
 from tts_train.errors import ConfigError
 from tts_train.optim.options import STREAMABLE, OptimizerOptions
+from tts_train.optim.paged import paged_adamw8bit
 from tts_train.optim.refusals import refuse_for_parameters, refuse_for_trainer
-from tts_train.optim.rules import AdamWRule, EightBitRule, import_bitsandbytes
+from tts_train.optim.rules import AdamWRule, EightBitRule
 from tts_train.optim.streamed import StreamedOptimizer
 
 
@@ -67,6 +68,4 @@ def _paged(groups: list[dict[str, Any]], options: OptimizerOptions) -> Optimizer
             "--model.optimizer.name paged_adamw8bit cannot step parameters that are sharded over processes; "
             f"use one of {', '.join(STREAMABLE)}."
         )
-    paged = import_bitsandbytes(options.name).optim.PagedAdamW8bit
-    optimizer: Optimizer = paged(groups, lr=options.lr, betas=options.betas, eps=options.eps)
-    return optimizer
+    return paged_adamw8bit(groups, options)

@@ -55,3 +55,8 @@ def is_set(flag: Tensor) -> bool:
     if planned_device() is not None:
         return False
     return bool(flag.numpy()) if at_once(flag) else bool(flag)
+
+
+def all_finite(grad: Tensor) -> bool:
+    """Tell whether all of a gradient is finite; the greatest value cannot overflow as a sum of squares can."""
+    return not grad.numel() or not is_set(~torch.isfinite(torch.linalg.vector_norm(grad, float("inf"))))

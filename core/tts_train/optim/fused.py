@@ -168,7 +168,7 @@ def _owners(blocks: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 def _triton(tensor: Tensor) -> Any:  # noqa: ANN401 - Triton is not typed
-    import triton.language as tl  # type: ignore[import-untyped]
+    import triton.language as tl
 
     kinds = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16, torch.uint8: tl.uint8}
     return kinds[tensor.dtype]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +11,8 @@ from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from tts_train.errors import ConfigError
-from tts_train.nn.kernels.left_out import left_out
-from tts_train.nn.target import planned_device
+from tts_train.nn.target import planned_device, runs_on
+from tts_train.optim.host import HostArena, StateRing, room_for
 from tts_train.optim.rules import BLOCK, Rule
 
 MASTER = "master"
@@ -23,12 +23,31 @@ class Slot:
     """The states of one parameter, or of this process's shard of it, each flat.
 
     No mapping on purpose: trainers move tensors that they find in an optimiser's state to the device.
+
+    Args:
+        parameter: Whose states.
+        rule: What makes them.
+        wide: Step in float32, whatever the parameter's type.
+        master: Keep the weights in float32 beside.
+        arena: Host memory for the states; None: they lie on the parameter's device.
+        ring: Where pieces of them are on the device meanwhile; None where that is the same memory.
     """
 
-    def __init__(self, parameter: nn.Parameter, rule: Rule, *, wide: bool, master: bool, offload: bool) -> None:
+    def __init__(
+        self,
+        parameter: nn.Parameter,
+        rule: Rule,
+        *,
+        wide: bool,
+        master: bool,
+        arena: HostArena | None = None,
+        ring: StateRing | None = None,
+    ) -> None:
         weight = local(parameter.detach())
         self._device = weight.device
-        self._host = offload
+        self._arena = arena
+        self._ring = ring
+        self._brought: dict[int, torch.cuda.Event | None] = {}
         dtype = torch.float32 if wide else weight.dtype
         self.count = 0
         """Steps taken, as far as the host knows."""
@@ -45,19 +64,12 @@ class Slot:
     def take(self, start: int, end: int) -> dict[str, Tensor]:
         """Return the states of elements ``start`` (a multiple of ``BLOCK``) to ``end``, on the parameter's device."""
         cuts = self._cut(start, end)
-        if self._host and planned_device() is not None:
-            made = {name: torch.empty(cut.shape, dtype=cut.dtype, device=self._device) for name, cut in cuts.items()}
-            left_out("host_copy::states", [], list(made.values()))
-            return made
-        return {name: cut.to(self._device, non_blocking=True) for name, cut in cuts.items()}
+        return cuts if self._ring is None else self._ring.bring(cuts, self._brought.get(start))
 
     def put(self, start: int, end: int, states: Mapping[str, Tensor]) -> None:
         """Bring back what :meth:`take` gave."""
-        if self._host and planned_device() is not None:
-            left_out("host_copy::states", list(states.values()), [])
-        elif self._host:
-            for name, cut in self._cut(start, end).items():
-                cut.copy_(states[name], non_blocking=True)
+        if self._ring is not None:
+            self._brought[start] = self._ring.send(states, self._cut(start, end))
 
     def describe(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         """Return the states as a checkpoint holds them: those of one entry an element in the parameter's shape."""
@@ -95,11 +107,41 @@ class Slot:
         return {name: self.states[name][start // span : -(-end // span)] for name, span in spans.items()}
 
     def _allocate(self, size: int, dtype: torch.dtype) -> Tensor:
-        if not self._host:
+        if self._arena is None:
             return torch.zeros(size, dtype=dtype, device=self._device)
         if planned_device() is not None:
             return torch.zeros((), dtype=dtype).expand(size)  # a plan counts what is on the card
-        return torch.zeros(size, dtype=dtype, pin_memory=self._device.type == "cuda")
+        return self._arena.zeros(size, dtype)
+
+
+def places_for(
+    parameters: Sequence[tuple[nn.Parameter, bool, bool]], rule: Rule, piece: int
+) -> tuple[HostArena, StateRing] | tuple[None, None]:
+    """Return host memory for the states of parameters on a card, and room there for those that are being stepped.
+
+    On a CPU the states lie in host memory anyway.
+
+    Args:
+        parameters: With whether each is stepped in float32, and whether its weights are kept so.
+        rule: What makes the states.
+        piece: Most elements that are stepped at a time.
+    """
+    like = local(parameters[0][0].detach())
+    if runs_on(like.device) != "cuda":
+        return None, None
+    whole = sum(_state_bytes(*one, rule, None) for one in parameters)
+    ring = StateRing(like, max(_state_bytes(*one, rule, piece) for one in parameters))
+    return HostArena(whole, pinned=like.is_cuda), ring
+
+
+def _state_bytes(parameter: nn.Parameter, wide: bool, master: bool, rule: Rule, most: int | None) -> int:
+    def shape(size: int, dtype: torch.dtype) -> Tensor:
+        return torch.empty(size, dtype=dtype, device="meta")
+
+    size = local(parameter.detach()).numel()
+    size = size if most is None else min(size, most)
+    states = rule.new_state(size, parameter.numel(), torch.float32 if wide else parameter.dtype, shape)
+    return room_for({**states, MASTER: shape(size, torch.float32)} if master else states)
 
 
 def local(tensor: Tensor) -> Tensor:

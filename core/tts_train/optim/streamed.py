@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,12 +14,13 @@ from torch.optim import Optimizer
 from tts_train.nn.kernels import fused as runs_fused
 from tts_train.nn.target import planned_device
 from tts_train.optim import fused
-from tts_train.optim.flags import StepFlags, is_set
+from tts_train.optim.flags import StepFlags, all_finite, is_set
 from tts_train.optim.hooks import call_on_gradient
+from tts_train.optim.host import HostArena, StateRing
 from tts_train.optim.options import OptimizerOptions
 from tts_train.optim.rounding import parameter_key, round_stochastically, step_key
 from tts_train.optim.rules import BLOCK, Rule
-from tts_train.optim.slots import MASTER, Slot, local
+from tts_train.optim.slots import MASTER, Slot, local, places_for
 
 logger = logging.getLogger(__name__)
 
@@ -114,8 +116,7 @@ class StreamedOptimizer(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states in the parameters' shapes, and the groups; adamw's are named as torch's are."""
-        if self._options.offload and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            torch.cuda.synchronize()  # the last step's states may still be on their way
+        self._wait_for_states()
         packed: dict[str, Any] = super().state_dict()
         if self._flags is not None and planned_device() is None:
             counts = self._flags.counts.tolist()
@@ -137,6 +138,7 @@ class StreamedOptimizer(Optimizer):
         ]
         if sizes[0] != sizes[1]:
             raise ValueError(f"The optimiser has groups of {sizes[0]} parameters, its saved state of {sizes[1]}.")
+        self._wait_for_states()
         self._flags = None  # made again, with the counts that follow
         for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
             group.update({name: value for name, value in saved.items() if name != "params"})
@@ -146,6 +148,10 @@ class StreamedOptimizer(Optimizer):
                     slot = self._slot(parameter)
                     slot.restore(parameter, state_dict["state"][place])
 
+    def _wait_for_states(self) -> None:
+        if self._options.offload and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.synchronize()  # the last step's states may still be on their way to host memory
+
     def receive(self, parameter: nn.Parameter) -> None:
         """Step ``parameter`` with the gradient that backward has just finished, and drop the gradient."""
         assert parameter.grad is not None
@@ -154,7 +160,7 @@ class StreamedOptimizer(Optimizer):
             fused.mark_nonfinite(grad.reshape(-1), self._device_flags.held)
             self._update(parameter, group)
         else:
-            self._held = self._held or not _finite(grad)
+            self._held = self._held or not all_finite(grad)
             if self._held:
                 self._dropped += 1
             else:
@@ -262,13 +268,22 @@ class StreamedOptimizer(Optimizer):
 
     def _slot(self, parameter: nn.Parameter) -> Slot:
         if parameter not in self.state:
-            wide = self._wide(parameter)
-            master = wide and self._options.rounding == "master"
-            slot = Slot(parameter, self._rule, wide=wide, master=master, offload=self._options.offload)
+            wide, master = self._wide(parameter), self._masters(parameter)
+            arena, ring = self._places_for_states if self._options.offload else (None, None)
+            slot = Slot(parameter, self._rule, wide=wide, master=master, arena=arena, ring=ring)
             self.state[parameter] = slot
         found: Any = self.state[parameter]
         assert isinstance(found, Slot)
         return found
+
+    @functools.cached_property
+    def _places_for_states(self) -> tuple[HostArena, StateRing] | tuple[None, None]:
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        kinds = [(parameter, self._wide(parameter), self._masters(parameter)) for parameter in parameters]
+        return places_for(kinds, self._rule, PIECE)
+
+    def _masters(self, parameter: nn.Parameter) -> bool:
+        return self._wide(parameter) and self._options.rounding == "master"
 
     def _wide(self, parameter: nn.Parameter) -> bool:
         return self._options.rounding != "nearest" and parameter.dtype == torch.bfloat16
@@ -283,8 +298,3 @@ class StreamedOptimizer(Optimizer):
                 return group
             place -= len(group["params"])
         raise AssertionError("every parameter has a group")
-
-
-def _finite(grad: Tensor) -> bool:
-    """Tell whether all of a gradient is finite; the greatest value cannot overflow as a sum of squares can."""
-    return not grad.numel() or not is_set(~torch.isfinite(torch.linalg.vector_norm(grad, float("inf"))))
