@@ -164,6 +164,43 @@ def test_a_plan_is_held_against_what_the_card_says(tmp_path):
     assert [line["ok"] for line in lines_of(tmp_path)] == [True, True, False, False]
 
 
+def commands(tmp_path: Path) -> list[list[str]]:
+    """Every command line that a whole run on a card types, with the sizes of a CPU."""
+    from gpu_blocks import continuation, levers, recipes, references, sovits
+    from gpu_blocks.fits import common_words
+    from gpu_blocks.job import Job
+
+    job = Job(block="x", device="cpu", tiny=False, out=tmp_path, work=tmp_path)
+    data = dict.fromkeys(("lm", "gpt", "sovits"), "prepared")
+    made = [recipes.command_words(job, each, "prepared", each.tokens) for each in recipes.RUNS]
+    made += [
+        recipes.command_words(job, each, "prepared", each.tokens, *words)
+        for _, each, words in levers.LEVERS
+        if not words or levers.known(words[0])
+    ]
+    made += [sovits.command_words(job, each, "prepared") for each in sovits.RUNS]
+    made += [
+        references.command_words(job, case, kind, Path("base"), Path("prepared"))
+        for case in references.CASES.values()
+        for kind in references.PRECISIONS
+    ]
+    measured = [[*words[:2], *common_words(job, tmp_path), *words[2:]] for words in made]
+    return [*measured, *(continuation.command_words(job, case, data)[1:] for case in continuation.CASES.values())]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
+def test_the_parser_understands_every_command(tmp_path, monkeypatch):
+    from tts_train.cli.parser import TrainingParser
+    from tts_train.cli.select import select
+
+    # Modules and data are not built: bases and data sets are made on the machine with the card.
+    monkeypatch.setattr(TrainingParser, "instantiate_classes", lambda self: None)
+    for words in commands(tmp_path):
+        selection = select(words)
+        TrainingParser("fit", selection.load(), selection.rest)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(DRY_SECONDS + 60)
 def test_every_block_runs_on_a_cpu_with_nothing_but_a_bare_machine_and_the_wheels(tmp_path):

@@ -68,7 +68,7 @@ def _compare(job: Job, cases: dict[str, Case], how: str, more: tuple[str, ...]) 
     place = job.folder(how.split()[-1])
     chains: dict[str, Chain] = {}
     for name, case in cases.items():
-        words = [*_words(job, case, data), *more]
+        words = [*command_words(job, case, data), *more]
         folder = place / name.replace(",", "").replace(" ", "-")
         chains[name] = _whole([*words, "--run_dir", str(folder / "whole")], folder / "whole")
         for fault in case.faults:
@@ -134,7 +134,8 @@ def _data(job: Job) -> dict[str, str]:
     return made
 
 
-def _words(job: Job, case: Case, data: dict[str, str]) -> list[str]:
+def command_words(job: Job, case: Case, data: dict[str, str]) -> list[str]:
+    """Return a whole command without its ``--run_dir``."""
     sizes = {"lm": words_of(job.small)}.get(case.stage, ["--model.init_from", "tiny"])
     batch = {"lm": ["--data.max_tokens", "130" if job.tiny else "1100"], "gpt": ["--data.max_tokens", "256"]}
     words = ["fit", "--backend", case.backend, "--stage", case.stage, "--plan", "off", *device_words(job), *sizes]

@@ -11,7 +11,7 @@ from gpu_blocks.job import Job
 from gpu_blocks.references import BASES, CASES, LOSSES, PRECISIONS, base_of, drawn_alike, losses_of, write_bases
 
 ALLOWED = {"float32": 1e-4, "bfloat16": 1e-2}
-DRY = ("orpheus lora", "gpt", "sovits")
+DRY = ("orpheus lora", "gpt")
 OVERFLOW_AT, OVERFLOW, GROWS_AFTER = 5, 2.0**32, 3
 
 

@@ -39,7 +39,7 @@ def run(job: Job) -> None:
         if job.tiny and name not in _DRY:
             job.record.skipped(name, "one lever is enough for a dry run")
             continue
-        if words and not _known(words[0]):
+        if words and not known(words[0]):
             job.record.skipped(name, f"{words[0]} is no option of this version")
             continue
         with job.record.part(name), _limit(SECONDS * (5 if job.tiny else 1)):
@@ -48,7 +48,7 @@ def run(job: Job) -> None:
             release(job, measured)
 
 
-def _known(option: str) -> bool:
+def known(option: str) -> bool:
     """Tell whether Orpheus's module takes an option."""
     import inspect
 

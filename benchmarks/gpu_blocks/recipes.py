@@ -73,20 +73,16 @@ def measure(job: Job, each: Run, *more: str, batches: int | None = None, **asked
     last = 4 if job.tiny else batches or each.batches
     tokens = 130 if job.tiny else each.tokens
     data, _ = orpheus_rows(job.folder("data"), tokens=tokens, batches=last)
-    recipe = ROOT / "configs" / "orpheus" / f"{each.recipe}.yaml"
-    words = [
-        "-c",
-        str(recipe),
-        *words_of(job.sizes),
-        "--data.path",
-        data,
-        "--data.max_tokens",
-        str(tokens),
-        *each.words,
-        *more,
-    ]
+    words = command_words(job, each, data, tokens, *more)
     with orpheus_on(job.device):
         return fit(job, words, name="run", last=last, **asked)
+
+
+def command_words(job: Job, each: Run, data: str, tokens: int, *more: str) -> list[str]:
+    """Return what is given to ``tts-train fit``."""
+    recipe = ROOT / "configs" / "orpheus" / f"{each.recipe}.yaml"
+    words = ["-c", str(recipe), *words_of(job.sizes), "--data.path", data, "--data.max_tokens", str(tokens)]
+    return [*words, *each.words, *more]
 
 
 def report(job: Job, name: str, measured: Measured, *, plan: dict[str, Any] | None) -> None:

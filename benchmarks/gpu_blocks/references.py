@@ -116,17 +116,21 @@ def losses_of(job: Job, name: str, kind: str) -> list[dict[str, float]]:
     case, last = CASES[name], DRY_STEPS if job.tiny else STEPS
     folder = job.carried / BASES
     data = {"lm": folder / "rows.parquet", "gpt": folder / "gpt.parquet", "sovits": folder / "sovits-v2"}[case.data]
-    words = ["--backend", case.backend, "--stage", case.stage, "--model.init_from", str(base_of(job, case))]
-    words += ["--data.path", str(data), "--trainer.precision", PRECISIONS[kind]]
-    words += {"lm": ["--data.max_tokens", "130" if job.tiny else "260"], "gpt": ["--data.max_tokens", "512"]}.get(
-        case.data, []
-    )
-    words += ["--trainer.accumulate_grad_batches", "1", *case.words]
+    words = command_words(job, case, kind, base_of(job, case), data)
     with drawn_alike():
         measured = fit(job, words, name="run", last=last, losses=True, warm=1)
     losses = measured.read_losses()
     release(job, measured)
     return losses
+
+
+def command_words(job: Job, case: Case, kind: str, base: Path, data: Path) -> list[str]:
+    """Return what is given to ``tts-train fit``."""
+    batch = {"lm": "130" if job.tiny else "260", "gpt": "512"}.get(case.data)
+    words = ["--backend", case.backend, "--stage", case.stage, "--model.init_from", str(base)]
+    words += ["--data.path", str(data), "--trainer.precision", PRECISIONS[kind]]
+    words += ["--data.max_tokens", batch] if batch else []
+    return [*words, "--trainer.accumulate_grad_batches", "1", *case.words]
 
 
 def _unpacked(job: Job, folder: Path) -> Path:

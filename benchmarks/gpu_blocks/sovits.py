@@ -66,10 +66,7 @@ def _one(job: Job, each: Run) -> None:
             folder, count=16 if job.tiny else 48, tiny=job.tiny, version=each.version, speaker="Pro" in each.version
         )
     )
-    words = ["-c", str(ROOT / "configs" / "gpt_sovits" / f"{each.recipe}.yaml"), "--data.path", data]
-    words += ["--trainer.precision", precision_of(each.precision, job), "--trainer.max_epochs", "100"]
-    if gpt or job.tiny:
-        words += ["--model.init_from", "tiny", *(() if job.tiny else GPT)]
+    words = command_words(job, each, data)
     with sovits_on(job.device, real=not job.tiny):
         measured = fit(job, words, name="run", last=last, losses=True, warm=1 if job.tiny else 5)
     name = each.recipe
@@ -86,3 +83,12 @@ def _one(job: Job, each: Run) -> None:
         if plan := job.plans.get(name):
             against_plan(job, name, measured, plan)
     release(job, measured)
+
+
+def command_words(job: Job, each: Run, data: str) -> list[str]:
+    """Return what is given to ``tts-train fit``."""
+    words = ["-c", str(ROOT / "configs" / "gpt_sovits" / f"{each.recipe}.yaml"), "--data.path", data]
+    words += ["--trainer.precision", precision_of(each.precision, job), "--trainer.max_epochs", "100"]
+    if each.stage in ("gpt", "dpo") or job.tiny:
+        words += ["--model.init_from", "tiny", *(() if job.tiny else GPT)]
+    return words

@@ -12,12 +12,8 @@ import torch
 
 @contextmanager
 def orpheus_on(device: str) -> Iterator[None]:
-    """Let ``--model.init_from tiny`` fill its network on a device; on a CPU it stays as it is."""
+    """Let ``--model.init_from tiny`` fill its network on a device."""
     import tts_train_orpheus.base as base
-
-    if device == "cpu":
-        yield
-        return
 
     def made(tiny: Any, dtype: torch.dtype) -> Any:
         return llama(base.base_config("tiny", tiny), dtype=dtype, device=device, seed=tiny.seed)
