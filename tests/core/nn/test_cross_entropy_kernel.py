@@ -57,6 +57,25 @@ def test_on_a_card_it_is_the_plain_head():
     check(list(cases("cuda")))
 
 
+@pytest.mark.parametrize("capability", [75, 80, 90])
+def test_it_compiles_for_cards_that_are_not_here(capability):
+    triton = pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+
+    from tts_train.nn.kernels.triton_cross_entropy import step
+
+    given = {"logits": "*fp16" if capability < 80 else "*bf16", "targets": "*i64", "losses": "*fp32"}
+    given |= {"predictions": "*i64", "stride": "i32", "scale": "fp32"}
+    fixed = {"COLUMNS": 156_940, "SLOPES": True, "BLOCK": 4096}
+    aligned = {(place,): [["tt.divisibility", 16]] for place in range(5)}
+    source = triton.compiler.ASTSource(step, given | dict.fromkeys(fixed, "constexpr"), constexprs=fixed, attrs=aligned)
+    code = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 8}).asm
+    assert code["cubin"]
+    # Whole blocks are read and written 16 bytes at a time.
+    assert "ld.global.v4.b32" in code["ptx"]
+    assert "st.global.v4.b32" in code["ptx"]
+
+
 class Matrices(TorchDispatchMode):
     """Names of operators, and the steps in bytes between rows of what is multiplied."""
 
