@@ -1,4 +1,4 @@
-"""What every test module leaves behind: nothing, unless one of its tests failed."""
+"""What every test module leaves behind: nothing, unless one of its tests failed; where tests of a GPU run."""
 
 from __future__ import annotations
 
@@ -16,3 +16,15 @@ def _folders_of_a_module_go_with_it(tmp_path_factory, request):
     if request.session.testsfailed == failed:
         for left in set(base.iterdir()) - before:
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+
+
+def pytest_collection_modifyitems(items):
+    """Leave tests marked gpu out where there is none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
