@@ -57,6 +57,8 @@ def is_set(flag: Tensor) -> bool:
     return bool(flag.numpy()) if at_once(flag) else bool(flag)
 
 
-def all_finite(grad: Tensor) -> bool:
-    """Tell whether all of a gradient is finite; the greatest value cannot overflow as a sum of squares can."""
-    return not grad.numel() or not is_set(~torch.isfinite(torch.linalg.vector_norm(grad, float("inf"))))
+def not_finite(grad: Tensor) -> Tensor:
+    """Return whether any of a gradient is not finite (0-d); the greatest value cannot overflow as a sum can."""
+    if not grad.numel():
+        return torch.zeros((), dtype=torch.bool)
+    return ~torch.isfinite(torch.linalg.vector_norm(grad, float("inf")))

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from tts_train.nn.kernels import fused as runs_fused
 from tts_train.nn.target import planned_device
 from tts_train.optim import fused
-from tts_train.optim.flags import StepFlags, all_finite, is_set
+from tts_train.optim.flags import StepFlags, is_set, not_finite
 from tts_train.optim.hooks import call_on_gradient
 from tts_train.optim.host import HostArena, StateRing
 from tts_train.optim.options import OptimizerOptions
@@ -160,7 +160,7 @@ class StreamedOptimizer(Optimizer):
             fused.mark_nonfinite(grad.reshape(-1), self._device_flags.held)
             self._update(parameter, group)
         else:
-            self._held = self._held or not all_finite(grad)
+            self._held = self._held or is_set(not_finite(grad))
             if self._held:
                 self._dropped += 1
             else:
