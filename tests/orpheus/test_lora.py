@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import lightning
 import pytest
 import torch
 from peft.tuners.lora import LoraLayer
@@ -12,7 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.orpheus.batches import packed, rows
 from tts_train_orpheus.adapters import LoraOptions, apply_method, trainable_parameters
 from tts_train_orpheus.base import load_base
+from tts_train_orpheus.module import OrpheusModule
 from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
+from tts_train_orpheus.projections import adapter_copies, project
 
 
 class Operators(TorchDispatchMode):
@@ -85,3 +88,46 @@ def test_adapters_are_the_same_whatever_device_is_the_default():
     apply_method(expected, "lora", LoraOptions(rank=8, alpha=16))
     for name, parameter in trainable_parameters(expected).items():
         assert torch.equal(parameter, trainable_parameters(net)[name]), name
+
+
+@pytest.mark.parametrize(
+    ("precision", "method", "expected"),
+    [
+        ("16-mixed", "lora", torch.float16),
+        ("16-mixed", "full", torch.float32),
+        ("16-true", "full", torch.float16),
+        ("bf16-mixed", "qlora", torch.bfloat16),
+        ("bf16-mixed", "full", torch.float32),
+        ("bf16-true", "full", torch.bfloat16),
+        ("32-true", "lora", torch.float32),
+    ],
+)
+def test_the_base_is_loaded_in_the_precision_s_half_type(precision, method, expected, monkeypatch):
+    # Lightning turns 16-mixed into bf16-mixed on a machine without a GPU.
+    monkeypatch.setattr(lightning.Trainer, "precision", property(lambda _: precision))
+    model = OrpheusModule("tiny", method)
+    model.trainer = lightning.Trainer(accelerator="cpu", logger=False)
+    assert model._load_dtype() == expected
+
+
+def test_four_bits_over_float16_compute_in_float16():
+    net = adapted("qlora", torch.float16)
+    layer = net.lm.model.layers[0].self_attn.q_proj
+    assert layer.base_layer.compute_dtype == torch.float16
+    assert net.lm.model.embed_tokens.weight.dtype == torch.float16
+    assert layer.lora_A["default"].weight.dtype == torch.float32
+
+
+def test_adapters_of_a_layer_are_cast_at_once():
+    attention = adapted("lora").lm.model.layers[0].self_attn
+    linears = (attention.q_proj, attention.k_proj, attention.v_proj)
+    states = torch.randn(5, 64).bfloat16().requires_grad_()
+    with Operators() as forward, torch.autocast("cpu", torch.bfloat16):
+        made = project(states, *linears, copies=adapter_copies(linears, "cpu"))
+    assert forward.count["aten::_foreach_copy_"] == 1
+    assert forward.count["aten::_to_copy"] == 0
+    with Operators() as backward:
+        torch.autograd.backward(made, [torch.ones_like(one) for one in made])
+    # The gradients alone: a card's products write them in float32.
+    assert backward.count["aten::_to_copy"] == 2 * len(linears)
+    assert {one.lora_A["default"].weight.grad.dtype for one in linears} == {torch.float32}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,19 +16,18 @@ class _Plan:
     tables: dict[Hashable, Any] = field(default_factory=dict)
 
 
-_PLAN: ContextVar[_Plan | None] = ContextVar("plan", default=None)
+_PLANS: list[_Plan] = []
+"""The plans in progress, the innermost last. A plan runs in one thread, and compiled code can read a list."""
 
 
 def planned_device() -> str | None:
     """Return the type of the device that a step is being planned for, None outside of a plan."""
-    plan = _PLAN.get()
-    return None if plan is None else plan.device
+    return _PLANS[-1].device if _PLANS else None
 
 
 def planned_tables() -> dict[Hashable, Any] | None:
     """Return the constant tensors that the plan in progress has made, None outside of a plan."""
-    plan = _PLAN.get()
-    return None if plan is None else plan.tables
+    return _PLANS[-1].tables if _PLANS else None
 
 
 def runs_on(device: torch.device) -> str:
@@ -40,8 +38,8 @@ def runs_on(device: torch.device) -> str:
 @contextmanager
 def planning_for(device: str) -> Iterator[None]:
     """Plan for a device type, ``cuda`` or ``cpu``, within the block."""
-    token = _PLAN.set(_Plan(device))
+    _PLANS.append(_Plan(device))
     try:
         yield
     finally:
-        _PLAN.reset(token)
+        _PLANS.pop()

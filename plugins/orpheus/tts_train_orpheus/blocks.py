@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
@@ -17,7 +17,7 @@ from tts_train.nn.kernels.rms_norm import add_rms_norm, rms_norm
 from tts_train.nn.kernels.rope import rope
 from tts_train.nn.kernels.swiglu import swiglu
 from tts_train_orpheus.base import ATTENTION
-from tts_train_orpheus.projections import project
+from tts_train_orpheus.projections import adapter_copies, project
 
 if TYPE_CHECKING:
     from tts_train_orpheus.batch import TokenBatch
@@ -47,21 +47,23 @@ class FusedLayer(LlamaDecoderLayer):  # type: ignore[misc]
         attention, feed = self.self_attn, self.mlp
         first, second = self.input_layernorm, self.post_attention_layernorm
         flat = hidden_states.flatten(0, 1)
+        linears = (*_inputs(attention), attention.o_proj, feed.gate_proj, feed.up_proj, feed.down_proj)
+        copies = adapter_copies(linears, flat.device.type)
         normed = rms_norm(flat, first.weight, first.variance_epsilon)
-        mixed = self._mixed(normed, angles, hidden_states.shape, given)
-        (added,) = project(mixed, attention.o_proj)
+        projected = project(normed, *_inputs(attention), copies=copies)
+        mixed = self._mixed(projected, angles, hidden_states.shape, given)
+        (added,) = project(mixed, attention.o_proj, copies=copies)
         total, normed = add_rms_norm(added, flat, second.weight, second.variance_epsilon)
-        gate, up = project(normed, feed.gate_proj, feed.up_proj)
-        (added,) = project(swiglu(gate, up), feed.down_proj)
+        gate, up = project(normed, feed.gate_proj, feed.up_proj, copies=copies)
+        (added,) = project(swiglu(gate, up), feed.down_proj, copies=copies)
         return (total + added).view(hidden_states.shape)
 
-    def _mixed(self, normed: Tensor, angles: Angles, shape: torch.Size, given: Mapping[str, Any]) -> Tensor:
-        """Return what attention makes of the normalised states (tokens, hidden)."""
+    def _mixed(
+        self, projected: Sequence[Tensor], angles: Angles, shape: torch.Size, given: Mapping[str, Any]
+    ) -> Tensor:
+        """Return what attention makes of queries, keys and values (tokens, heads * head_dim)."""
         attention = self.self_attn
-        heads = [
-            each.view(each.shape[0], -1, attention.head_dim)
-            for each in project(normed, attention.q_proj, attention.k_proj, attention.v_proj)
-        ]
+        heads = [each.view(each.shape[0], -1, attention.head_dim) for each in projected]
         query, key = rope(heads[0], heads[1], angles.cos, angles.sin)
         states = (each.view(*shape[:2], *each.shape[1:]).transpose(1, 2) for each in (query, key, heads[2]))
         attend = ALL_ATTENTION_FUNCTIONS[attention.config._attn_implementation]
@@ -69,6 +71,10 @@ class FusedLayer(LlamaDecoderLayer):  # type: ignore[misc]
         made, _ = attend(attention, *states, None, dropout=dropout, scaling=attention.scaling, **given)
         mixed: Tensor = made.flatten(0, 1).flatten(1)
         return mixed
+
+
+def _inputs(attention: Any) -> tuple[nn.Module, ...]:  # noqa: ANN401 - transformers' module
+    return attention.q_proj, attention.k_proj, attention.v_proj
 
 
 # Strategies that shard find blocks by the name of their class, and these are the same blocks.

@@ -7,6 +7,7 @@ added into one tensor. The idea is Unsloth's (and that of Hu et al. 2021, arXiv 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from tts_train.nn.target import runs_on
 
 _ADAPTER = "default"
 _HALF = (torch.float16, torch.bfloat16)
+_NONE: Mapping[int, Tensor] = {}
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,32 @@ class _Part:
     """(out_features, rank)."""
 
 
-def project(states: Tensor, *linears: nn.Module) -> tuple[Tensor, ...]:
+def adapter_copies(linears: Sequence[nn.Module], device: str) -> dict[int, Tensor]:
+    """Cast the adapters of several layers to autocast's type at once, into one buffer; by the ``id`` of each weight.
+
+    One by one, in forward, again where a layer is recomputed and in backward, the casts were a quarter of the kernels.
+    """
+    if not torch.is_autocast_enabled(device):
+        return {}
+    kind = torch.get_autocast_dtype(device)
+    adapted: list[Any] = [linear for linear in linears if hasattr(linear, "lora_A")]
+    weights = [part[_ADAPTER].weight for linear in adapted for part in (linear.lora_A, linear.lora_B)]
+    weights = [weight for weight in weights if weight.dtype != kind]
+    if not weights:
+        return {}
+    with torch.no_grad():
+        buffer = weights[0].new_empty(sum(weight.numel() for weight in weights), dtype=kind)
+        pieces = buffer.split([weight.numel() for weight in weights])
+        copies = [piece.view(weight.shape) for piece, weight in zip(pieces, weights, strict=True)]
+        torch._foreach_copy_(copies, weights)
+    return {id(weight): copy for weight, copy in zip(weights, copies, strict=True)}
+
+
+def project(states: Tensor, *linears: nn.Module, copies: Mapping[int, Tensor] = _NONE) -> tuple[Tensor, ...]:
     """Apply several linear layers to the same ``states`` (N, in_features).
 
-    Frozen ones, with PEFT's adapters or without, are computed together; others one by one, as they are.
+    Frozen ones, with PEFT's adapters or without, are computed together; others one by one, as they are. ``copies`` are
+    what :func:`adapter_copies` made; an adapter without one is cast here.
     """
     parts = [_part(linear) for linear in linears]
     kind = _type_of_products(states, parts)
@@ -42,7 +66,8 @@ def project(states: Tensor, *linears: nn.Module) -> tuple[Tensor, ...]:
         return tuple(linear(states) for linear in linears)
     known = [part for part in parts if part is not None]
     adapters = [matrix for part in known for matrix in (part.a, part.b)]
-    made: tuple[Tensor, ...] = _Projections.apply(states, kind, known, *adapters)  # type: ignore[no-untyped-call]
+    cast = [None if one is None else copies.get(id(one), one).to(kind) for one in adapters]
+    made: tuple[Tensor, ...] = _Projections.apply(states, kind, known, cast, *adapters)  # type: ignore[no-untyped-call]
     return made
 
 
@@ -84,24 +109,27 @@ class _Projections(torch.autograd.Function):
         states: Tensor,
         kind: torch.dtype,
         parts: list[_Part],
+        cast: list[Tensor | None],
         *adapters: Tensor | None,
     ) -> tuple[Tensor, ...]:
         given, states = states.dtype, states.to(kind)
         results: list[Tensor] = []
         between: list[Tensor | None] = []
-        for part in parts:
+        for part, a, b in zip(parts, cast[::2], cast[1::2], strict=True):
             result = part.base(states).to(kind)
-            if part.a is not None and part.b is not None:
-                low = states @ part.a.to(kind).T
-                result.addmm_(low, part.b.to(kind).T, alpha=part.scale)
+            if a is not None and b is not None:
+                low = states @ a.T
+                result.addmm_(low, b.T, alpha=part.scale)
                 between.append(low)
             else:
                 between.append(None)
             results.append(result)
         ctx.given, ctx.parts = given, parts
+        ctx.types = [None if one is None else one.dtype for one in adapters]
         # The input is for the gradients of A only; weights are saved as weights, whoever moves what is saved.
         plain = [part.base.weight if type(part.base) is nn.Linear else None for part in parts]
-        ctx.save_for_backward(states if any(a is not None for a in adapters) else None, *between, *plain, *adapters)
+        kept = [one if one is None or one.dtype == kind else copy for one, copy in zip(adapters, cast, strict=True)]
+        ctx.save_for_backward(states if any(a is not None for a in adapters) else None, *between, *plain, *kept)
         return tuple(results)
 
     @staticmethod
@@ -119,13 +147,13 @@ class _Projections(torch.autograd.Function):
             if a is None or b is None:
                 slopes += [None, None]
                 continue
-            low = _scaled_product(grad, b.to(grad.dtype), part.scale)
+            low = _scaled_product(grad, b, part.scale)
             if needed[0]:
-                total = _add_product(total, low, a.to(grad.dtype))
-            for_a = _product(low.T, states, a.dtype)
-            for_b = _product(grad.T, between[index], b.dtype)
+                total = _add_product(total, low, a)
+            for_a = _product(low.T, states, ctx.types[2 * index])
+            for_b = _product(grad.T, between[index], ctx.types[2 * index + 1])
             slopes += [for_a, for_b if part.scale == 1.0 else for_b.mul_(part.scale)]
-        return None if total is None else total.to(ctx.given), None, None, *slopes
+        return None if total is None else total.to(ctx.given), None, None, None, *slopes
 
 
 def _matrix(base: Any, weight: Tensor | None, dtype: torch.dtype) -> Tensor:  # noqa: ANN401 - a layer, quantised or not
