@@ -180,7 +180,7 @@ def commands(tmp_path: Path) -> list[list[str]]:
     ]
     made += [sovits.command_words(job, each, "prepared") for each in sovits.RUNS]
     made += [
-        references.command_words(job, case, kind, Path("base"), Path("prepared"))
+        references.command_words(case, kind, Path("base"), Path("prepared"))
         for case in references.CASES.values()
         for kind in references.PRECISIONS
     ]

@@ -116,7 +116,7 @@ def losses_of(job: Job, name: str, kind: str) -> list[dict[str, float]]:
     case, last = CASES[name], DRY_STEPS if job.tiny else STEPS
     folder = job.carried / BASES
     data = {"lm": folder / "rows.parquet", "gpt": folder / "gpt.parquet", "sovits": folder / "sovits-v2"}[case.data]
-    words = command_words(job, case, kind, base_of(job, case), data)
+    words = command_words(case, kind, base_of(job, case), data)
     with drawn_alike():
         measured = fit(job, words, name="run", last=last, losses=True, warm=1)
     losses = measured.read_losses()
@@ -124,9 +124,9 @@ def losses_of(job: Job, name: str, kind: str) -> list[dict[str, float]]:
     return losses
 
 
-def command_words(job: Job, case: Case, kind: str, base: Path, data: Path) -> list[str]:
+def command_words(case: Case, kind: str, base: Path, data: Path) -> list[str]:
     """Return what is given to ``tts-train fit``."""
-    batch = {"lm": "130" if job.tiny else "260", "gpt": "512"}.get(case.data)
+    batch = {"lm": "260", "gpt": "512"}.get(case.data)
     words = ["--backend", case.backend, "--stage", case.stage, "--model.init_from", str(base)]
     words += ["--data.path", str(data), "--trainer.precision", PRECISIONS[kind]]
     words += ["--data.max_tokens", batch] if batch else []
