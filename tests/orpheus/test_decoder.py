@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -100,6 +105,33 @@ def test_a_larger_cache_and_fewer_rows_change_nothing():
     for number, (prompt, limit) in enumerate(zip(prompts, limits, strict=True)):
         alone = generate(lm, [prompt], seeds=[number + 1], max_new_tokens=limit, sampling=sampling)
         assert alone[0].ids == together[number].ids
+
+
+_FUSED = """
+import torch
+from tests.orpheus import test_decoder as cases
+from tts_train_orpheus import decoder
+seen = []
+step = decoder.Decoder._fused_layers
+decoder.Decoder._fused_layers = lambda *given: seen.append(1) or step(*given)
+cases.STEPS = 3
+cases.compare(cases.network(), tolerance=3e-4)
+cases.compare(cases.network(dtype=torch.bfloat16), tolerance=0.05)
+assert len(seen) == 2 * (1 + cases.STEPS), seen
+"""
+
+
+def test_fused_kernels_give_the_logits_of_transformers():
+    """In Triton's interpreter, which has to be asked for before anything is imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FUSED],
+        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 class Operators(TorchDispatchMode):

@@ -110,7 +110,7 @@ def run_layers(lm: LlamaForCausalLM, batch: TokenBatch) -> Tensor:
         return last
     states: Tensor = model.embed_tokens(batch["input_ids"])
     if any(isinstance(layer, FusedLayer) for layer in model.layers):
-        given["angles"] = _angles(model.rotary_emb, positions.flatten())
+        given["angles"] = angles(model.rotary_emb, positions.flatten())
     else:
         given["position_embeddings"] = model.rotary_emb(states, position_ids=positions)
     for layer in model.layers:
@@ -123,6 +123,7 @@ def run_layers(lm: LlamaForCausalLM, batch: TokenBatch) -> Tensor:
 
 
 @torch.no_grad()
-def _angles(rotary: Any, positions: Tensor) -> Angles:  # noqa: ANN401 - transformers' module
-    angles = positions.unsqueeze(1).float() * rotary.inv_freq.to(positions.device, torch.float32)
-    return Angles(angles.cos() * rotary.attention_scaling, angles.sin() * rotary.attention_scaling)
+def angles(rotary: Any, positions: Tensor) -> Angles:  # noqa: ANN401 - transformers' module
+    """Return the angles of ``positions`` (T,) by a model's rotary frequencies."""
+    turned = positions.unsqueeze(1).float() * rotary.inv_freq.to(positions.device, torch.float32)
+    return Angles(turned.cos() * rotary.attention_scaling, turned.sin() * rotary.attention_scaling)

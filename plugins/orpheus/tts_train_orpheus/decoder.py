@@ -14,7 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tts_train.nn.decode_attention import decode_attention, reach, row_bounds
-from tts_train.nn.target import runs_on
+from tts_train.nn.kernels import fused
+from tts_train.nn.kernels.rms_norm import add_rms_norm, rms_norm
+from tts_train.nn.kernels.rope import rope
+from tts_train.nn.kernels.swiglu import swiglu
+from tts_train.nn.target import planned_device
+from tts_train_orpheus.blocks import angles
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
@@ -51,6 +56,7 @@ class Decoder:
         self._device: torch.device = lm.lm_head.weight.device
         self._type = cache_type(lm)
         self._scale = float(self._width) ** -0.5
+        self._fused = lm.config.hidden_act == "silu" and _has_fused(lm.lm_head.weight)
         self.cache = self._empty(rows, places)
         self._bounds = row_bounds(rows, places, self._device)
 
@@ -73,7 +79,7 @@ class Decoder:
 
         hidden = self._layers(ids, positions, attend)
         last = (lengths - 1).view(-1, 1, 1).expand(-1, 1, hidden.shape[-1])
-        return self._norm(hidden.gather(1, last)[:, 0])
+        return hidden.gather(1, last)[:, 0]
 
     def step(self, tokens: Tensor, positions: Tensor, *, span: int) -> Tensor:
         """Add one token a row at its own position (B,) and return the states (B, H); nothing waits for the device.
@@ -92,7 +98,7 @@ class Decoder:
             keys, values = self.cache[layer, 0, :, :whole], self.cache[layer, 1, :, :whole]
             return decode_attention(query[:, 0], keys, values, far, scale=self._scale)[:, None]
 
-        return self._norm(self._layers(tokens[:, None], positions[:, None], attend)[:, 0])
+        return self._layers(tokens[:, None], positions[:, None], attend)[:, 0]
 
     def grow(self, places: int) -> None:
         """Move to a larger cache."""
@@ -117,14 +123,38 @@ class Decoder:
     def _layers(self, ids: Tensor, positions: Tensor, attend: _Attend) -> Tensor:
         model = self.lm.model
         hidden: Tensor = model.embed_tokens(ids)
+        half = self._width // 2
+        if self._fused:
+            return self._fused_layers(hidden, positions, attend)
         cosine, sine = model.rotary_emb(hidden, position_ids=positions)
         half = self._width // 2
         # The rotated half's sign is put into the sine: a turn costs one roll instead of two slices, a sign and a copy.
         turns = cosine[:, :, None], torch.cat([-sine[..., :half], sine[..., half:]], dim=-1)[:, :, None]
         for number, layer in enumerate(model.layers):
-            hidden = hidden + self._attention(number, layer, _norm(layer.input_layernorm, hidden), turns, attend)
-            hidden = hidden + layer.mlp(_norm(layer.post_attention_layernorm, hidden))
-        return hidden
+            hidden = hidden + self._attention(number, layer, layer.input_layernorm(hidden), turns, attend)
+            hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        normed: Tensor = model.norm(hidden)
+        return normed
+
+    def _fused_layers(self, hidden: Tensor, positions: Tensor, attend: _Attend) -> Tensor:
+        """Do the same with one kernel for each addition with its norm, each turn, and each gated product."""
+        model, shape = self.lm.model, hidden.shape[:2]
+        turns = angles(model.rotary_emb, positions.expand(shape).flatten())
+        total, added = hidden.flatten(0, 1), None
+        for number, layer in enumerate(model.layers):
+            part, feed = layer.self_attn, layer.mlp
+            total, normed = _added(added, total, layer.input_layernorm)
+            query, key, value = (
+                each(normed).unflatten(-1, (-1, self._width)) for each in (part.q_proj, part.k_proj, part.v_proj)
+            )
+            states = (*rope(query, key, turns.cos, turns.sin), value)
+            attended = attend(number, *(each.to(self._type).view(*shape, -1, self._width) for each in states))
+            total, normed = _added(
+                part.o_proj(attended.flatten(0, 1).flatten(1)), total, layer.post_attention_layernorm
+            )
+            added = feed.down_proj(swiglu(feed.gate_proj(normed), feed.up_proj(normed)))
+        _, normed = _added(added, total, model.norm)
+        return normed.view(*shape, -1)
 
     def _attention(
         self,
@@ -154,9 +184,6 @@ class Decoder:
         )
         return attended.transpose(1, 2)
 
-    def _norm(self, hidden: Tensor) -> Tensor:
-        return _norm(self.lm.model.norm, hidden)
-
 
 def cache_type(lm: LlamaForCausalLM) -> torch.dtype:
     """Return the type that keys and values are computed in: autocast's, where it is on, else the embedding's."""
@@ -165,11 +192,18 @@ def cache_type(lm: LlamaForCausalLM) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
-def _norm(module: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401 - transformers' norm
-    if runs_on(hidden.device) == "cuda" and hidden.dtype == module.weight.dtype:
-        return F.rms_norm(hidden, module.weight.shape, module.weight, module.variance_epsilon)  # one kernel for eight
-    output: Tensor = module(hidden)
-    return output
+def _has_fused(weight: Tensor) -> bool:
+    """Tell whether the fused kernels of the layers run; Triton serves cards from compute capability 7.5 on."""
+    return fused(weight) and (
+        planned_device() is not None or not weight.is_cuda or torch.cuda.get_device_capability(weight.device) >= (7, 5)
+    )
+
+
+def _added(states: Tensor | None, total: Tensor, norm: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401 - transformers' norm
+    """Return ``total`` with ``states`` added, and that normalised."""
+    if states is None:
+        return total, rms_norm(total, norm.weight, norm.variance_epsilon)
+    return add_rms_norm(states, total, norm.weight, norm.variance_epsilon)
 
 
 def _turn(states: Tensor, cosine: Tensor, signed_sine: Tensor) -> Tensor:

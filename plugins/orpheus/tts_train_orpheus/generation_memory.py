@@ -8,10 +8,13 @@ import torch
 
 from tts_train.nn.room import free_bytes
 from tts_train_orpheus.decoder import bucket, cache_type
-from tts_train_orpheus.layout import FRAME_SAMPLES, SLOTS
+from tts_train_orpheus.layout import FRAME_SAMPLES, SLOTS, TOKENS_PER_SECOND
+from tts_train_orpheus.shapes import UTTERANCE_TOKENS
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig, LlamaForCausalLM
+
+    from tts_train_orpheus.module import OrpheusModule
 
 MOST_ON_CPU, MOST = 16, 64
 """Most utterances at once: a CPU gains little beyond, and a card's step grows with them."""
@@ -39,6 +42,17 @@ def generation_bytes(config: LlamaConfig, batch: int, tokens: int, dtype: torch.
     # The codec decodes one utterance at a time, after the batch has gone.
     codec = tokens // SLOTS * FRAME_SAMPLES * _CODEC_CHANNELS * _CODEC_COPIES * 4
     return max(batch * _row_bytes(config, tokens, dtype), codec)
+
+
+def listening_bytes(module: OrpheusModule, passages: int) -> int:
+    """Return what a module in training needs to speak so many passages of usual length at once, for a plan."""
+    from tts_train.callbacks.listen_guards import RUNAWAY
+
+    assert module.network is not None
+    half = "16" in str(module.trainer.precision)
+    cut_off = round(RUNAWAY * UTTERANCE_TOKENS + TOKENS_PER_SECOND)
+    config, dtype = module.network.config, torch.bfloat16 if half else torch.float32
+    return generation_bytes(config, min(passages, MOST), PROMPT + cut_off, dtype)
 
 
 def _row_bytes(config: LlamaConfig, tokens: int, dtype: torch.dtype) -> int:

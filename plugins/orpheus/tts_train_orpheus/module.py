@@ -20,6 +20,7 @@ from tts_train.run.checkpoint import check_names
 from tts_train_orpheus import layout
 from tts_train_orpheus.adapters import LoraOptions, Method, apply_method, trainable_parameters
 from tts_train_orpheus.base import TinyOptions
+from tts_train_orpheus.generation_memory import listening_bytes
 from tts_train_orpheus.late import late_network, late_weights, reads_late
 from tts_train_orpheus.metrics import TokenMetrics, wide_type
 from tts_train_orpheus.network import HeadOptions, NetworkOutput, OrpheusNetwork
@@ -201,6 +202,8 @@ class OrpheusModule(LightningModule):
 
         assert self.network is not None
         return OrpheusVoice(self, self.network)
+
+    listening_bytes = listening_bytes
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep only what was trained, tied weights once, and add the Llama's configuration."""
