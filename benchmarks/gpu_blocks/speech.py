@@ -113,7 +113,7 @@ def _listening(job: Job) -> None:
         seen.update({name: float(value) for name, value in trainer.callback_metrics.items() if "listen/" in name})
 
     with orpheus_on(job.device):
-        measured = fit(job, words, name="heard", last=2 if job.tiny else 4, after=after, warm=1)
+        measured = fit(job, words, name="heard", last=3 if job.tiny else 5, after=after, warm=1)
     waves = list((job.work / job.block / "heard" / "samples").rglob("*.wav"))
     job.record.criterion("heard inside a LoRA run", bool(waves), len(waves), goal="sounds are written")
     job.record.figure("what listening logged", seen)
