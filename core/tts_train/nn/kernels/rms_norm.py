@@ -1,8 +1,7 @@
 """Root-mean-square normalisation in one pass, with the residual addition before it.
 
 Llama's order: normalised in float32, rounded to the input's type, multiplied by the weight (Zhang and Sennrich 2019,
-arXiv 1910.07467). The kernels are our own: Liger-Kernel's (read at 0.8) count the card's multiprocessors, so that the
-weight's gradient is summed in another order on another card, and cannot run in Triton's interpreter without a card.
+arXiv 1910.07467). No argument is written over, and the weight's gradient is summed in the same order on every card.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Rotary positions of queries and keys in one pass (Su et al. 2021, arXiv 2104.09864), halves rotated as in Llama.
 
-The kernel is our own: Liger-Kernel's (read at 0.8) writes over its inputs and wants heads before tokens, which packed
-attention would have to copy.
+Tokens come first, as packed attention takes them, and no argument is written over.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """``silu(gate) * up`` in one pass, and its gradients in one (Shazeer 2020, arXiv 2002.05202).
 
-Backward computes the sigmoid again from ``gate``. The kernels are our own: Liger-Kernel's (read at 0.8) have a whole
-row in a program, index in 32 bits and write the gradients over what forward saved.
+Backward computes the sigmoid again from ``gate``. No argument is written over: what forward saved stays as it was.
 """
 
 from __future__ import annotations
