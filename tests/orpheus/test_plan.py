@@ -103,7 +103,9 @@ def trained(changes, trainer, tokens, tmp_path, *, accelerator, callbacks=()):
 def test_plan_is_what_a_cpu_allocates(name, tmp_path):
     changes, trainer, tokens = RUNS[name]
     heard = Allocated(trainer.get("accumulate_grad_batches", 1))
-    trained(changes, trainer, tokens, tmp_path, accelerator="cpu", callbacks=[heard])
+    # oneDNN takes scratch memory for bfloat16 products on CPUs without such instructions; torch's own products do not.
+    with torch.backends.mkldnn.flags(enabled=False):
+        trained(changes, trainer, tokens, tmp_path, accelerator="cpu", callbacks=[heard])
     expected = planned(changes, trainer, tokens, device="cpu")
     print(f"{name}: planned {expected / 2**20:.1f} MiB, allocated {heard.peak_bytes / 2**20:.1f} MiB")
     assert expected == pytest.approx(heard.peak_bytes, rel=WITHIN)
