@@ -14,8 +14,6 @@ from tts_train_orpheus.shapes import UTTERANCE_TOKENS
 if TYPE_CHECKING:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from tts_train_orpheus.module import OrpheusModule
-
 MOST_ON_CPU, MOST = 16, 64
 """Most utterances at once: a CPU gains little beyond, and a card's step grows with them."""
 PROMPT = 128
@@ -44,14 +42,18 @@ def generation_bytes(config: LlamaConfig, batch: int, tokens: int, dtype: torch.
     return max(batch * _row_bytes(config, tokens, dtype), codec)
 
 
-def listening_bytes(module: OrpheusModule, passages: int) -> int:
-    """Return what a module in training needs to speak so many passages of usual length at once, for a plan."""
+def listening_bytes(config: LlamaConfig, passages: int, *, half: bool) -> int:
+    """Return what speaking so many passages of usual length at once needs while a network is trained, for a plan.
+
+    Args:
+        config: Of the Llama.
+        passages: How many.
+        half: Whether keys and values are computed in 16 bits.
+    """
     from tts_train.callbacks.listen_guards import RUNAWAY
 
-    assert module.network is not None
-    half = "16" in str(module.trainer.precision)
     cut_off = round(RUNAWAY * UTTERANCE_TOKENS + TOKENS_PER_SECOND)
-    config, dtype = module.network.config, torch.bfloat16 if half else torch.float32
+    dtype = torch.bfloat16 if half else torch.float32
     return generation_bytes(config, min(passages, MOST), PROMPT + cut_off, dtype)
 
 

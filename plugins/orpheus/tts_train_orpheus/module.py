@@ -24,13 +24,12 @@ from tts_train_orpheus.generation_memory import listening_bytes
 from tts_train_orpheus.late import late_network, late_weights, reads_late
 from tts_train_orpheus.metrics import TokenMetrics, wide_type
 from tts_train_orpheus.network import HeadOptions, NetworkOutput, OrpheusNetwork
-from tts_train_orpheus.refusals import refuse
+from tts_train_orpheus.refusals import refuse, refuse_longer
 from tts_train_orpheus.restore import DESCRIPTION, PREFIX, TIED_HEAD, initial_config, load_initial
 from tts_train_orpheus.shapes import shape_network
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
-    from transformers import LlamaConfig
 
     from tts_train.run.stored import StoredTensor
     from tts_train_orpheus.batch import TokenBatch
@@ -106,12 +105,19 @@ class OrpheusModule(LightningModule):
         # on_load_checkpoint checks that nothing else is missing.
         self.strict_loading = False
         self._validation: TokenMetrics | None = None
-        refuse(self, checkpointing=gradient_checkpointing)
+        refuse(
+            method,
+            self.checkpoint_share,
+            checkpointing=gradient_checkpointing,
+            freeze_embedding=freeze_embedding,
+            float8=float8.recipe,
+        )
 
     def setup(self, stage: str) -> None:
         """Refuse data that the base cannot take, before any weight is loaded."""
         config = initial_config(self.init_from, self.tiny) if self.network is None else self.network.config
-        self._check_length(config)
+        longest = getattr(getattr(self.trainer, "datamodule", None), "max_length", None)
+        refuse_longer(longest, config.max_position_embeddings, self.init_from)
 
     def configure_model(self) -> None:
         """Build the network, once."""
@@ -203,7 +209,10 @@ class OrpheusModule(LightningModule):
         assert self.network is not None
         return OrpheusVoice(self, self.network)
 
-    listening_bytes = listening_bytes
+    def listening_bytes(self, passages: int) -> int:
+        """Return what speaking so many passages at once needs besides the weights, for a plan."""
+        assert self.network is not None
+        return listening_bytes(self.network.config, passages, half="16" in str(self.trainer.precision))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep only what was trained, tied weights once, and add the Llama's configuration."""
@@ -280,15 +289,6 @@ class OrpheusModule(LightningModule):
                 "strategy that gives each process its own copy (--trainer.strategy ddp)."
             )
         return self.trainer.strategy.root_device
-
-    def _check_length(self, config: LlamaConfig) -> None:
-        longest = getattr(getattr(self.trainer, "datamodule", None), "max_length", None)
-        allowed = config.max_position_embeddings
-        if longest is not None and longest > allowed:
-            raise ConfigError(
-                f"The longest utterance has {longest} tokens, and {self.init_from} was made for {allowed} positions: "
-                f"give --data.max_tokens {allowed} or less."
-            )
 
     def _checkpoint_names(self) -> set[str]:
         assert self.network is not None
