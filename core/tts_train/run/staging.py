@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +17,8 @@ SPARE = 1 << 30
 
 _CGROUP = Path("/sys/fs/cgroup")
 
+logger = logging.getLogger(__name__)
+
 
 class Staging:
     """Memory that is used again for each save; pinned where a card's tensors are copied into it."""
@@ -25,6 +28,7 @@ class Staging:
         self.pinned = False
         """Whether a card copies into it by itself."""
         self._piece = self._used = 0
+        self._refused = False
 
     @property
     def nbytes(self) -> int:
@@ -32,14 +36,18 @@ class Staging:
         return sum(len(piece) for piece in self._pieces)
 
     def begin(self, needed: int, *, pinned: bool) -> None:
-        """Make room for ``needed`` bytes; what was copied before may be overwritten from now on."""
+        """Make room for ``needed`` bytes; what was copied before may be overwritten from now on.
+
+        Where the driver pins no more memory, as a container may limit, the rest is ordinary memory: copies into it are
+        waited for, and training goes on.
+        """
         if pinned != self.pinned:
             self.release()
         self.pinned, self._piece, self._used = pinned, 0, 0
         while self.nbytes < needed:
             rest = needed - self.nbytes
             size = min(PIECE, 1 << max(rest - 1, 1).bit_length())
-            self._pieces.append(torch.empty(size, dtype=torch.uint8, pin_memory=pinned))
+            self._pieces.append(self._pinned_if_possible(size) if pinned else torch.empty(size, dtype=torch.uint8))
 
     def copy(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         """Copy a tensor's bytes, and return where they lie, in order.
@@ -61,6 +69,16 @@ class Staging:
             parts.append(part)
             flat, self._used = flat[count:], self._used + count
         return parts
+
+    def _pinned_if_possible(self, size: int) -> torch.Tensor:
+        try:
+            return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+        except RuntimeError as error:
+            if not self._refused:
+                self._refused = True
+                reason = str(error).partition("\n")[0]
+                logger.warning("No more memory can be pinned for checkpoints, so saving waits longer: %s", reason)
+            return torch.empty(size, dtype=torch.uint8)
 
     def release(self) -> None:
         """Give the memory back."""

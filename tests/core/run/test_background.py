@@ -85,6 +85,28 @@ def test_a_save_waits_for_the_one_before(tmp_path):
     assert [len(seen) for seen in held.seen] == [0] * 4 + [1] * 5 + [2]
 
 
+def test_where_no_memory_can_be_pinned_a_save_uses_ordinary_memory_and_says_so_once(monkeypatch, caplog):
+    empty = torch.empty
+
+    def refuse(*size, pin_memory=False, **how):
+        if pin_memory:
+            raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later")
+        return empty(*size, **how)
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    monkeypatch.setattr(staging, "PIECE", 64)
+    room = staging.Staging()
+    with caplog.at_level("WARNING"):
+        room.begin(200, pinned=True)
+        room.begin(300, pinned=True)
+    assert room.nbytes >= 300
+    values = torch.randn(50)
+    assert torch.equal(torch.cat(room.copy(values)).view(torch.float32), values)
+    assert [record.getMessage() for record in caplog.records] == [
+        "No more memory can be pinned for checkpoints, so saving waits longer: CUDA error: out of memory"
+    ]
+
+
 def test_where_memory_is_short_training_waits_and_is_told(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(checkpoint_io, "free_host_memory", lambda: staging.SPARE)
     writer = DirectoryCheckpointIO()
