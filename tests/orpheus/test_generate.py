@@ -15,9 +15,10 @@ from transformers import (
 
 from tests.orpheus.trained_runs import move
 from tts_train.errors import ConfigError, NumericError
+from tts_train_orpheus import decoding, layout
 from tts_train_orpheus import generate as generation
-from tts_train_orpheus import layout
 from tts_train_orpheus.base import base_config, load_base
+from tts_train_orpheus.decoder import SMALLEST
 from tts_train_orpheus.generate import Sampling, generate, stream
 from tts_train_orpheus.generation_memory import generation_bytes, rows_that_fit
 from tts_train_orpheus.network import OrpheusNetwork
@@ -134,6 +135,37 @@ def test_batches_of_any_size_say_the_same(lm, monkeypatch, caplog):
     monkeypatch.setattr(generation, "_together", little_room)
     assert said(sampling=sampling) == together
     assert "No memory for 5 utterances at once; going on with 2." in caplog.text
+
+
+def test_steps_from_graphs_say_the_same_and_no_graph_is_let_go_while_a_card_may_run_it(lm, monkeypatch):
+    count = SMALLEST + 20 - len(PROMPT)  # past the first cache
+    asked = {"seeds": [3], "max_new_tokens": count, "sampling": Sampling(constrain="slots")}
+    expected = generate(lm, [PROMPT], **asked)[0].ids
+    seen = []
+
+    class Graph:
+        def __init__(self, batch):
+            self.replay = lambda: batch.advance(batch._decoder.places)
+            seen.append(f"capture {batch._decoder.places}")
+
+    class Stream:
+        def __init__(self, *where):
+            self.where = where[1:]
+
+        def synchronize(self):
+            seen.append("waited")
+
+    monkeypatch.setattr(decoding, "_can_be_captured", lambda lm: True)
+    monkeypatch.setattr(decoding.Decoding, "_capture", lambda self, span: setattr(self, "_graph", Graph(self)))
+    monkeypatch.setattr(decoding, "_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    made = decoding.Decoding(lm, [PROMPT], seeds=[3], limits=[count], sampling=asked["sampling"])
+    made._graphs = True
+    with torch.inference_mode():
+        assert tuple(drawn[0] for drawn in made.tokens()) == expected
+    both = ["waited"] * 2
+    assert seen == [f"capture {SMALLEST}", *both, f"capture {made._decoder.places}", *both]
+    assert made._graph is None
 
 
 def test_memory_is_counted_by_what_there_is(lm):

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -90,6 +90,12 @@ class Decoding:
         Raises:
             NumericError: if the network gives values that are not finite.
         """
+        try:
+            yield from self._drawn(chunk)
+        finally:
+            self._drop_graph()
+
+    def _drawn(self, chunk: int) -> Iterator[dict[int, int]]:
         on_cpu = self._log.device.type == "cpu"
         chunk, ahead = (1, 1) if on_cpu else (chunk, 2)
         rows = list(range(len(self._limits)))
@@ -133,7 +139,8 @@ class Decoding:
             return
         if self._longest + step > self._decoder.places:
             self._decoder.grow(bucket(self._longest + step, self._most))
-            self._graph, self._warm = None, False
+            self._drop_graph()
+            self._warm = False
         span = self._longest + step
         if not self._graphs or not self._warm:
             # Before a capture everything has run once, so that no library is set up while it is recorded.
@@ -180,13 +187,27 @@ class Decoding:
             setattr(self, name, getattr(self, name).index_select(0, chosen))
         self._log = self._log[:, [*columns, -1]].contiguous()
 
+    def _drop_graph(self) -> None:
+        """Let go of the graph, once the card has done with it and with what is read behind it.
+
+        Its memory is of the stream that it was captured on, and growing segments are given back without a wait for any
+        other stream.
+        """
+        if self._graph is not None:
+            torch.cuda.current_stream(self._log.device).synchronize()
+            _stream(self._log.device, "reading").synchronize()
+            self._graph = None
+
     def _capture(self, span: int) -> None:
-        graph = torch.cuda.CUDAGraph()
+        device = self._log.device
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(device)
         cached = torch.is_autocast_cache_enabled()
         # A cast weight that autocast keeps would be freed behind the graph's back.
         torch.set_autocast_cache_enabled(False)
         try:
-            with torch.cuda.graph(graph):
+            # Other threads pin memory for data and wait for copies meanwhile, which a capture need not forbid them.
+            asked: dict[str, Any] = {"stream": _stream(device, "capture"), "capture_error_mode": "thread_local"}
+            with torch.cuda.device(device), torch.cuda.graph(graph, **asked):
                 self.advance(span)
             self._graph = graph
         except torch.OutOfMemoryError:
@@ -194,6 +215,7 @@ class Decoding:
         except RuntimeError as error:
             logger.warning("Generation runs without a CUDA graph, several times slower: %s", error)
             self._graphs = False
+            torch.cuda.set_stream(current)  # a capture that cannot be ended leaves its own
         finally:
             torch.set_autocast_cache_enabled(cached)
 
@@ -207,7 +229,7 @@ class _Reading:
     def __post_init__(self) -> None:
         if self.log.device.type == "cpu":
             return
-        side = _side_stream(self.log.device)
+        side = _stream(self.log.device, "reading")
         side.wait_stream(torch.cuda.current_stream(self.log.device))
         with torch.cuda.stream(side):
             self.host = torch.empty(self.log.shape, dtype=self.log.dtype, pin_memory=True)
@@ -223,13 +245,14 @@ class _Reading:
         return self.host.tolist()
 
 
-_STREAMS: dict[torch.device, torch.cuda.Stream] = {}
+_STREAMS: dict[tuple[torch.device, str], torch.cuda.Stream] = {}
 
 
-def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    if device not in _STREAMS:
-        _STREAMS[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    return _STREAMS[device]
+def _stream(device: torch.device, purpose: str) -> torch.cuda.Stream:
+    key = device, purpose
+    if key not in _STREAMS:
+        _STREAMS[key] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return _STREAMS[key]
 
 
 def _can_be_captured(lm: LlamaForCausalLM) -> bool:
