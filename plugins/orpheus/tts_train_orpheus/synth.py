@@ -210,6 +210,8 @@ class OrpheusSynth(SynthJob):
             raise ConfigError(f"--device is auto, cpu, cuda or cuda:N, and {self.device!r} was given.") from error
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             raise ConfigError(f"--device {self.device}: this machine has {torch.cuda.device_count()} CUDA devices.")
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # Triton launches on the present one, wherever tensors lie
         return device
 
     def _voice(self, device: torch.device) -> Voice:
