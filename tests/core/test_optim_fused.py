@@ -54,11 +54,43 @@ def test_kernels_compile_for_cards(capability):
         ),
         (triton_step.mark, {"values": "*bf16", "held": "*fp32", "size": "i32"}, {"SPAN": 4096}),
     ]
+    assert 256 * triton_step.ROWS.value == fused.SIZE
     for kernel, types, constants in cases:
         names = kernel.arg_names
         signature = {name: types.get(name, "constexpr") for name in names}
         source = ASTSource(kernel, signature, {(names.index(name),): value for name, value in constants.items()})
         assert compile(source, target=GPUTarget("cuda", capability, 32)).asm["cubin"]
+
+
+def test_many_parameters_masters_are_written_in_wide_stores():
+    """Their addresses come out of a table, so that the compiler knows of no alignment unless it is told."""
+    pytest.importorskip("triton")
+    import triton.language as tl
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource, compile
+
+    from tts_train.optim import triton_step
+
+    names = triton_step.step_many.arg_names
+    types = {name: "fp32" for name in ("lr", "beta1", "beta2", "eps", "decay", "clip", "log1", "log2")}
+    types |= {"table": "*i64", "owners": "*i32"} | dict.fromkeys(("maps", "held", "counts", "upcoming"), "*fp32")
+    how = {"LION": False, "EIGHT": False, "ROUNDING": 2, "CLIPS": False, "EVEN": True}
+    how |= {"WEIGHT": tl.bfloat16, "GRAD": tl.bfloat16, "STATE": tl.float32}
+    constants = {(names.index(name),): value for name, value in how.items()}
+    source = ASTSource(triton_step.step_many, {name: types.get(name, "constexpr") for name in names}, constants)
+    code = compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
+    assert code.count("st.global.b32") == 1  # the step count
+    assert code.count("st.global.v4.b32") == 7  # eight elements of 16 bits, and of 32 bits thrice
+
+
+def test_odd_sizes_are_launched_apart():
+    """One that needs a mask would take wide loads from all others of its launch."""
+    parts = [
+        fused.Part(torch.zeros(size), torch.zeros(size), [torch.zeros(size)] * 2, [], None, 0, 0, (0, 0))
+        for size in (1024, 4096, 1000)
+    ]
+    kinds = [part.kind for part in parts]
+    assert kinds[0] == kinds[1] != kinds[2]
 
 
 @pytest.mark.parametrize("name", ["adamw", "adamw8bit", "lion8bit"])
@@ -127,6 +159,9 @@ def test_a_card_steps_as_a_cpu_does(name, rounding_, how):
 def test_a_step_that_is_held_on_a_card_waits_for_nothing_and_changes_nothing():
     net = torch.nn.Linear(256, 256, device="cuda", dtype=torch.bfloat16)
     optimizer = build_optimizer(net, OptimizerOptions("adamw8bit", rounding="stochastic"))
+    # The first step brings the table of codes to the card, which waits; it is for the whole run.
+    net.weight.grad = torch.randn_like(net.weight)
+    optimizer.step()
     for held in (0.0, 1.0):
         before = net.weight.detach().clone()
         net.weight.grad = torch.randn_like(net.weight)

@@ -21,6 +21,8 @@ from tts_train.nn.target import planned_device
 
 NEAREST, STOCHASTIC, MASTER = 0, 1, 2
 """How the result becomes the weight; with ``MASTER`` it is kept in float32 beside."""
+SIZE = 1024
+"""Elements of a program, its rows of 256: a parameter of a multiple of them needs no mask."""
 _SPAN = 4096
 
 
@@ -44,7 +46,9 @@ class Part:
     @property
     def kind(self) -> tuple[object, ...]:
         """What parameters of one launch have in common."""
-        return self.weight.dtype, self.grad.dtype, self.states[0].dtype, len(self.scales), self.master is not None
+        types = self.weight.dtype, self.grad.dtype, self.states[0].dtype
+        # One parameter that needs masks would have them, and narrow loads, in all of its launch.
+        return *types, len(self.scales), self.master is not None, self.weight.numel() % SIZE == 0
 
 
 def step_parts(
@@ -131,11 +135,11 @@ def _run(
     from tts_train.optim import triton_step as kernels
 
     each, sizes = len(states) // len(weights), [weight.numel() for weight in weights]
-    blocks = [-(-size // kernels.SIZE) for size in sizes]
+    blocks = [-(-size // SIZE) for size in sizes]
     if not sum(blocks):
         return
-    everything = (*weights, *grads, *states)
-    even = all(size % kernels.SIZE == 0 for size in sizes) and all(one.data_ptr() % 16 == 0 for one in everything)
+    everything = (*weights, *grads, *states, *masters)
+    even = all(size % SIZE == 0 for size in sizes) and all(one.data_ptr() % 16 == 0 for one in everything)
     how = {"LION": lion, "EIGHT": bool(scales), "ROUNDING": rounding, "CLIPS": clips, "EVEN": even}
     with torch.cuda.device_of(weights[0]):  # type: ignore[no-untyped-call]
         if len(weights) == 1:
@@ -168,9 +172,19 @@ def _(*_: object) -> None:
     """Change nothing: shapes stay."""
 
 
-@torch.library.custom_op("tts_train::mark_nonfinite", mutates_args=("held",))
 def mark_nonfinite(values: Tensor, held: Tensor) -> None:
+    """Set ``held`` (0-d float32) to 1 if any of ``values`` (flat) is not finite; the operator is for plans."""
+    run: Callable[..., None] = _mark if planned_device() is None else mark_operator
+    run(values, held)
+
+
+@torch.library.custom_op("tts_train::mark_nonfinite", mutates_args=("held",))
+def mark_operator(values: Tensor, held: Tensor) -> None:
     """Set ``held`` (0-d float32) to 1 if any of ``values`` (flat) is not finite."""
+    _mark(values, held)
+
+
+def _mark(values: Tensor, held: Tensor) -> None:
     from tts_train.optim import triton_step as kernels
 
     if values.numel():
@@ -178,7 +192,7 @@ def mark_nonfinite(values: Tensor, held: Tensor) -> None:
             kernels.mark[(-(-values.numel() // _SPAN),)](values, held, values.numel(), SPAN=_SPAN)
 
 
-@mark_nonfinite.register_fake
+@mark_operator.register_fake
 def _(values: Tensor, held: Tensor) -> None:
     """Change nothing: shapes stay."""
 

@@ -14,10 +14,6 @@ import triton
 import triton.language as tl
 
 ROWS = tl.constexpr(4)
-SIZE = 4 * 256
-"""Elements of a program."""
-COLUMNS = 12
-"""Numbers that the table of many parameters holds for each."""
 
 
 @triton.jit
@@ -181,13 +177,15 @@ def step_many(
         grad = tl.load(row + 1).to(tl.pointer_type(GRAD))
         state1 = tl.load(row + 2).to(tl.pointer_type(STATE))
         state2 = tl.load(row + 3).to(tl.pointer_type(STATE))
+        master = tl.load(row + 6).to(tl.pointer_type(tl.float32))
         if EVEN:  # their addresses are then multiples of 16 bytes too
             weight, grad = tl.multiple_of(weight, 16), tl.multiple_of(grad, 16)
             state1, state2 = tl.multiple_of(state1, 16), tl.multiple_of(state2, 16)
+            master = tl.multiple_of(master, 16)
         _move(
             block, weight, grad, state1, state2,
             tl.load(row + 4).to(tl.pointer_type(tl.float32)), tl.load(row + 5).to(tl.pointer_type(tl.float32)),
-            tl.load(row + 6).to(tl.pointer_type(tl.float32)), maps, tl.load(row + 8), tl.load(row + 9),
+            master, maps, tl.load(row + 8), tl.load(row + 9),
             tl.load(row + 11).to(tl.uint32), (tl.load(row + 11) >> 32).to(tl.uint32), count,
             lr, beta1, beta2, eps, decay, clip, log1, log2, LION, EIGHT, ROUNDING, CLIPS, EVEN,
         )  # fmt: skip

@@ -53,6 +53,43 @@ def test_kernels_of_a_card_compute_what_plain_pytorch_does():
     check(list(cases("cuda")))
 
 
+@pytest.mark.parametrize("capability", [75, 80, 90])
+def test_they_compile_for_cards_that_are_not_here(capability):
+    pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource, compile
+
+    from tts_train.nn.kernels import triton_rms_norm, triton_rope, triton_swiglu
+
+    half, width = "*fp16" if capability < 80 else "*bf16", 3072
+    row, turn = triton_rms_norm.settings(width), triton_rope.settings(24, 8, 64)
+    floats = dict.fromkeys(("scale", "cos", "sin", "partial"), "*fp32") | {"eps": "fp32"}
+    whole = dict.fromkeys(("width", "rows", "each", "heads", "key_heads", "half", "size"), "i32")
+    cases = [
+        (triton_rms_norm.forward, {"HAS_RESIDUAL": True, **row}),
+        (triton_rms_norm.backward, {"HAS_TOTAL": True, "FOR_WEIGHT": True, **row}),
+        (triton_rope.rotate, {"BACKWARDS": True, **turn}),
+        (triton_swiglu.forward, {"BLOCK": 1024}),
+        (triton_swiglu.backward, {"BLOCK": 1024}),
+    ]
+    for kernel, given in cases:
+        warps = {"num_warps": given.pop("num_warps", 4)}
+        types = {
+            name: "constexpr" if name in given else {**floats, **whole}.get(name, half) for name in kernel.arg_names
+        }
+        source = ASTSource(kernel, types, {(kernel.arg_names.index(name),): value for name, value in given.items()})
+        assert compile(source, target=GPUTarget("cuda", capability, 32), options=warps).asm["cubin"]
+
+
+def test_batches_of_all_sizes_share_a_compiled_kernel():
+    """A number of rows that is 1 or a multiple of 16 would otherwise have a kernel of its own."""
+    pytest.importorskip("triton")
+    from tts_train.nn.kernels import triton_rms_norm
+
+    free = {one.name for one in triton_rms_norm.backward.params if one.do_not_specialize}
+    assert free == {"rows", "each"}
+
+
 class Named(TorchDispatchMode):
     def __init__(self):
         super().__init__()
