@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -200,13 +201,14 @@ class Decoding:
 
     def _capture(self, span: int) -> None:
         device = self._log.device
-        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(device)
+        graph, before = torch.cuda.CUDAGraph(), _Before(device)
         cached = torch.is_autocast_cache_enabled()
         # A cast weight that autocast keeps would be freed behind the graph's back.
         torch.set_autocast_cache_enabled(False)
         try:
             # Other threads pin memory for data and wait for copies meanwhile, which a capture need not forbid them.
-            asked: dict[str, Any] = {"stream": _stream(device, "capture"), "capture_error_mode": "thread_local"}
+            asked: dict[str, Any] = {"pool": before.pool, "stream": _stream(device, "capture")}
+            asked["capture_error_mode"] = "thread_local"
             with torch.cuda.device(device), torch.cuda.graph(graph, **asked):
                 self.advance(span)
             self._graph = graph
@@ -215,9 +217,29 @@ class Decoding:
         except RuntimeError as error:
             logger.warning("Generation runs without a CUDA graph, several times slower: %s", error)
             self._graphs = False
-            torch.cuda.set_stream(current)  # a capture that cannot be ended leaves its own
+            before.restore()
         finally:
             torch.set_autocast_cache_enabled(cached)
+
+
+class _Before:
+    """What torch leaves changed when a capture cannot be ended: the stream, the allocator, and the generator.
+
+    The generator would refuse to draw anything more, and memory that other streams have used would not be freed.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.current_stream(device)
+        self._generator = torch.cuda.default_generators[device.index]
+        self._state = self._generator.clone_state()
+
+    def restore(self) -> None:
+        torch.cuda.set_stream(self._stream)
+        self._generator.graphsafe_set_state(self._state)
+        with suppress(RuntimeError):  # where the capture did end, so did this
+            torch._C._cuda_endAllocateToPool(self._device.index, self.pool)
 
 
 @dataclass
