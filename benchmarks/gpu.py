@@ -20,7 +20,7 @@ wrote to different folders, append one ``results.jsonl`` to the other first).
 | 0 | start | A | 15 | doctor has no FAIL, bitsandbytes serves the card, every module imports |
 | 1 | ceilings | A | 20 | figures only: what the card can do; output rows of 156,940 against padded ones |
 | 2 | attention | A | 15 | no cuDNN kernel by default (it builds a graph for each new shape) |
-| 3 | kernels | A | 45 | tests marked gpu; tolerances against float64, float32 and the CPU |
+| 3 | kernels | A | 80 | tests marked gpu; tolerances against float64, float32 and the CPU |
 | 4 | cpu_against_gpu | A | 60 | losses of 20 steps within 1e-4 in float32, 1e-2 in bfloat16; float16's scale |
 | 5 | continuation | A | 60 | equal hashes, killed or not (docs/reliability.md) |
 | 6 | recipes | A | 130 | tensors within 5 % of the plan's, memory in use within its "in all" (docs/planning.md) |

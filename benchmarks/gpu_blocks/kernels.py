@@ -24,9 +24,10 @@ def run(job: Job) -> None:
 def _tests(job: Job) -> None:
     marked = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text("utf-8")]
     files = [str(path.relative_to(ROOT)) for path in marked]
-    words = ["-m", "gpu", "-q", "-p", "no:cacheprovider", "--timeout", "60", "--basetemp", str(job.work / "pytest")]
-    if not job.cuda:  # that they can be imported with what was carried is all that can be seen
-        words.append("--collect-only")
+    words = ["-m", "gpu", "-q", "-p", "no:cacheprovider", "--timeout", "180", "--basetemp", str(job.work / "pytest")]
+    # Most of their time is compiling kernels, which processes do side by side. Without a card all that can be seen is
+    # that they can be imported with what was carried.
+    words += ["--numprocesses", "6"] if job.cuda else ["--collect-only"]
     command = [sys.executable, "-m", "pytest", *words, *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     job.record.text("log.txt", done.stdout[-20000:] + done.stderr[-5000:])

@@ -15,7 +15,7 @@ from gpu_blocks.job import ROOT
 
 BARE = ("torch", "torchaudio", "transformers", "lightning", "peft", "pluggy", "pyarrow", "tensorboard", "pip")
 """What is asked of a rented machine's image; what these need is there, too."""
-BESIDES = ("pytest", "pytest-timeout", "torchao")
+BESIDES = ("pytest", "pytest-timeout", "pytest-xdist", "torchao")
 """What the blocks need beyond tts-train's own dependencies: the tests marked gpu, and 8-bit floats."""
 
 
