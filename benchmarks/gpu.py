@@ -42,6 +42,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import json
 import os
 import resource
@@ -74,6 +75,9 @@ def main() -> int:
     out: Path = arguments.out
     if arguments.report:
         return _told(out)
+    if arguments.device == "cuda" and not _has_driver():
+        print("No NVIDIA driver is on this machine. A dry run without a card: --device cpu --tiny", file=sys.stderr)
+        return 2
     out.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     names = arguments.blocks or list(CALLS[arguments.call] if arguments.call else NAMES)
@@ -93,6 +97,15 @@ def main() -> int:
     except KeyboardInterrupt:
         Record(out, "run").figure("stopped", f"after {time.monotonic() - begun:.0f} s")
     return _told(out)
+
+
+def _has_driver() -> bool:
+    """Tell whether CUDA's driver is there, without importing torch."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _run(block: Block, arguments: argparse.Namespace, environment: dict[str, str], *, left: float) -> None:

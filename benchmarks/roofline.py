@@ -38,6 +38,7 @@ from roofline_generate import counted_step, generation_figures
 from tts_train.cli.parser import TrainingParser
 from tts_train.cli.plan import plan_of
 from tts_train.cli.select import select
+from tts_train.errors import ConfigError
 from tts_train.plan.cards import GIB, Card, card_named, memory_of
 from tts_train.plan.planner import Plan
 from tts_train.plan.roofline import Estimate
@@ -68,6 +69,19 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object, last")
     parser.add_argument("--name", help="write all figures to results/NAME.json")
     options, rest = parser.parse_known_args(words)
+    if rest and not options.config:
+        parser.error(f"give recipes with -c RECIPE; {' '.join(rest)} was given.")
+    if min(options.generate, default=1) < 1:
+        parser.error("--generate takes a number of utterances, 1 or more.")
+    if options.name and not (RESULTS / options.name).parent.is_dir():
+        parser.error(f"--name is the name of a file in {RESULTS}, and {options.name} was given.")
+    try:
+        return _count(options, rest)
+    except ConfigError as error:
+        parser.error(str(error))
+
+
+def _count(options: argparse.Namespace, rest: Sequence[str]) -> int:
     quiet()
     card = card_named(options.card)
     rows = {Path(recipe).stem: (options.memory or card.name, ("-c", recipe)) for recipe in options.config}

@@ -76,3 +76,20 @@ def test_a_token_of_generation_reads_the_weights_once(roofline):
     figures = generation_figures(16, many)
     assert figures["tokens_per_s"] > 4 * generation_figures(1, one)["tokens_per_s"]
     assert figures["tokens_per_s"] >= figures["tokens_per_s_eager"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["lm-tiny"], "-c RECIPE"),
+        (["-c", "nowhere.yaml"], "nowhere.yaml"),
+        (["--card", "RTX9999", "--generate", "1"], "H100"),
+        (["--generate", "0"], "1 or more"),
+        (["--name", "x/y", "--generate", "1"], "x/y"),
+    ],
+)
+def test_mistakes_end_with_what_to_type_before_anything_is_counted(roofline, capsys, words, told):
+    with pytest.raises(SystemExit) as ended:
+        roofline.main(words)
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err

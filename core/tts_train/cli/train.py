@@ -25,7 +25,7 @@ from tts_train.cli.before import card_of, check_fits, resolve_auto, resolve_shar
 from tts_train.cli.output import print_report
 from tts_train.cli.parser import TrainingParser
 from tts_train.cli.select import Chosen, Selection, select
-from tts_train.errors import ConfigError, Interrupted, TTSTrainError
+from tts_train.errors import ConfigError, DiskError, Interrupted, TTSTrainError
 from tts_train.report.page import write_report
 from tts_train.run.checkpoint import RunCard, open_checkpoint
 from tts_train.run.checkpoint_io import DirectoryCheckpointIO
@@ -80,7 +80,7 @@ def _fit(parser: TrainingParser, chosen: Chosen, run: RunDirectory, plan: Plan |
     record["speaks"] = chosen.stage.synth is not None
     with RunSession(run, card, seed=parser.seed, identity=chosen.stage.identity, record=record) as session:
         if session.leads:
-            write_atomically(run.config, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+            _write_config(run, config)
         survival = session.callbacks(parser.options("checkpoint"), inject=inject)
         heard = Listen(parser.options("listen"), run.samples, seed=parser.seed)
         watching = [DropGradients(), Throughput(), MetricsHistory(run.path), Baseline(), heard]
@@ -90,6 +90,16 @@ def _fit(parser: TrainingParser, chosen: Chosen, run: RunDirectory, plan: Plan |
     if trainer.is_global_zero:
         report["report"] = str(write_report(run.path))
     return report
+
+
+def _write_config(run: RunDirectory, config: dict[str, Any]) -> None:
+    try:
+        write_atomically(run.config, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    except OSError as error:
+        raise DiskError(
+            f"The run's configuration cannot be written to {run.config}: {error}. Free some space; the checkpoints are "
+            "as they were."
+        ) from error
 
 
 def _score(verb: str, parser: TrainingParser, chosen: Chosen, run: RunDirectory) -> dict[str, Any]:

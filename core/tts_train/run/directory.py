@@ -105,11 +105,18 @@ class RunDirectory:
         return None
 
     def link(self, name: str, step: int) -> None:
-        """Point ``checkpoints/<name>`` at a step, in one step."""
+        """Point ``checkpoints/<name>`` at a step, in one step.
+
+        Raises:
+            DiskError: if the disk refuses.
+        """
         target = self.step_path(step).name
         path = self.checkpoints / name
-        if not (path.is_symlink() and str(path.readlink()) == target):
-            link_atomically(path, target)
+        try:
+            if not (path.is_symlink() and str(path.readlink()) == target):
+                link_atomically(path, target)
+        except OSError as error:
+            raise DiskError(f"{path} cannot be pointed at {target}: {error}. The last checkpoint is intact.") from error
 
     def linked(self, name: str) -> int | None:
         """Return the step that ``checkpoints/<name>`` points at, or None."""

@@ -68,7 +68,7 @@ class OrpheusSynth(SynthJob):
     reference_text: list[str] | str | None = None
     """What is said in each reference, in the same order."""
     stream: bool = False
-    """Decode while the model still speaks, as a player would; the sound is the same."""
+    """Decode while the model still speaks, as a player would; the sound is the same up to rounding."""
     device: str = "auto"
     """Where to compute: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
     dtype: Literal["auto", "bf16", "fp32"] = "auto"

@@ -106,6 +106,17 @@ def test_links_are_relative_and_survive_a_move(tmp_path):
     assert open_checkpoint(tmp_path / "b" / "checkpoints" / "last").step == 6
 
 
+def test_a_link_that_the_disk_refuses_says_so(tmp_path, monkeypatch):
+    run = RunDirectory(tmp_path)
+
+    def refuse(path, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tts_train.run.directory.link_atomically", refuse)
+    with pytest.raises(DiskError, match="No space left on device"):
+        run.link("last", 3)
+
+
 def test_leftovers_of_killed_writers_are_removed(tmp_path):
     run = make_run(tmp_path)
     (run.checkpoints / ".tmp-step-000008.host.1").mkdir()
