@@ -93,29 +93,6 @@ def step_parts(
     )
 
 
-@torch.library.custom_op(
-    "tts_train::optimizer_step", mutates_args=("weights", "states", "scales", "masters", "upcoming")
-)
-def optimizer_step(
-    weights: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    states: Sequence[Tensor],
-    scales: Sequence[Tensor],
-    masters: Sequence[Tensor],
-    maps: Tensor,
-    held: Tensor,
-    counts: Tensor,
-    upcoming: Tensor,
-    places: Sequence[int],
-    numbers: Sequence[float],
-    lion: bool,
-    rounding: int,
-    clips: bool,
-) -> None:
-    """Step ``weights`` in place; see :func:`step_parts`, which makes these lists."""
-    _run(weights, grads, states, scales, masters, maps, held, counts, upcoming, places, numbers, lion, rounding, clips)
-
-
 def _run(
     weights: Sequence[Tensor],
     grads: Sequence[Tensor],
@@ -165,6 +142,12 @@ def _run(
             addresses.to(device, non_blocking=True), _owners(tuple(blocks), device), maps, held, counts, upcoming,
             *numbers, WEIGHT=_triton(weights[0]), GRAD=_triton(grads[0]), STATE=_triton(states[0]), **how,
         )  # fmt: skip
+
+
+optimizer_step = torch.library.custom_op(
+    "tts_train::optimizer_step", _run, mutates_args=("weights", "states", "scales", "masters", "upcoming")
+)
+"""The step as an operator; :func:`step_parts` makes its lists."""
 
 
 @optimizer_step.register_fake
