@@ -125,7 +125,6 @@ def test_backward_twice_gives_the_same():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_card_gradients_are_the_same_and_memory_is_less():
     def run(offload):
         torch.manual_seed(0)

@@ -138,7 +138,6 @@ def on_a_gpu(name, way, dtype, *, device):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", ["adamw", "adamw8bit", "lion8bit"])
 @pytest.mark.parametrize("rounding_", ["nearest", "stochastic", "master"])
 @pytest.mark.parametrize("how", [{}, {"in_backward": True}, {"offload": True}, {"in_backward": True, "offload": True}])
@@ -155,7 +154,6 @@ def test_a_card_steps_as_a_cpu_does(name, rounding_, how):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_step_that_is_held_on_a_card_waits_for_nothing_and_changes_nothing():
     net = torch.nn.Linear(256, 256, device="cuda", dtype=torch.bfloat16)
     optimizer = build_optimizer(net, OptimizerOptions("adamw8bit", rounding="stochastic"))

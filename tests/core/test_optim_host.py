@@ -125,7 +125,6 @@ def test_paged_states_are_paged_again_and_stay(paged):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_paged_states_stay_paged_on_a_card():
     net = nn.Linear(1024, 1024, device="cuda")
     optimizer = build_optimizer(net, OptimizerOptions("paged_adamw8bit"))

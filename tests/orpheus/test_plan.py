@@ -158,7 +158,6 @@ def test_auto_needs_a_card_and_a_run_keeps_its_number(tmp_path, capsys):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU WAS COMPARED: this machine has none")
 @pytest.mark.parametrize("name", RUNS_ON_A_GPU)
 def test_plan_is_what_a_gpu_allocates(name, tmp_path):
     changes, trainer, tokens = RUNS_ON_A_GPU[name]

@@ -108,7 +108,6 @@ def test_no_generator_is_touched():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_card_draws_the_same_and_in_a_graph():
     assert torch.equal(counter_bits(3, 4, IDS.cuda()).cpu(), counter_bits(3, 4, IDS))
     assert torch.equal(uniform_noise(3, 4, IDS.cuda()).cpu(), uniform_noise(3, 4, IDS))

@@ -52,7 +52,6 @@ def test_interpreted_it_is_the_plain_head():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_card_it_is_the_plain_head():
     check(list(cases("cuda")))
 

@@ -228,7 +228,6 @@ def test_a_continued_run_keeps_no_file_mapped(tmp_path):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_copies_from_a_card_are_those_of_the_moment(tmp_path):
     writer, tensor = DirectoryCheckpointIO(), torch.arange(1 << 24, device="cuda", dtype=torch.float32)
     expected = tensor.cpu()
