@@ -169,6 +169,11 @@ class RunSession:
                 raise DiskError(
                     f"The disk of {self.run.path} is full: {error}. The last checkpoint is intact."
                 ) from error
+            if isinstance(error, FileNotFoundError) and str(self.run.path) in str(error.filename):
+                raise DiskError(
+                    f"A file of the run was removed while it trained: {error}. Leave {self.run.path} alone and give "
+                    "the same command: it continues from what checkpoints are left."
+                ) from error
             raise
         except RuntimeError as error:
             if _DEAD_WORKER in str(error):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from pathlib import Path
 
 import pytest
+from lightning.pytorch import Callback
 
 from tests.core.run.test_continuation import last_of, only
 from tests.core.run.toy import Toy, run
 from tts_train.callbacks.checkpoint import CheckpointOptions
-from tts_train.errors import ConfigError
+from tts_train.errors import ConfigError, DiskError
 from tts_train.run.checkpoint import open_checkpoint
 from tts_train.run.checkpoint_io import load_state
 from tts_train.run.difference import differences
@@ -35,6 +38,17 @@ def test_a_finished_run_says_so_and_trains_no_more(tmp_path, caplog):
     assert again.seen == []
     assert again.validated == []
     assert "This run is finished: step 20" in caplog.text
+
+
+class Removes(Callback):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        shutil.rmtree(trainer.default_root_dir, ignore_errors=True)
+        (Path(trainer.default_root_dir) / "history.jsonl").open("rb")
+
+
+def test_a_run_directory_removed_while_it_trains_is_named(tmp_path):
+    with pytest.raises(DiskError, match="was removed while it trained"):
+        run(tmp_path, extra=[Removes()])
 
 
 def test_best_is_kept_from_rotation_and_is_the_best(tmp_path):

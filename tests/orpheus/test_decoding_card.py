@@ -15,10 +15,7 @@ from tts_train_orpheus.generate import Sampling, generate
 from tts_train_orpheus.layout import START_OF_SPEECH
 from tts_train_orpheus.network import OrpheusNetwork
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = pytest.mark.gpu
 
 PROMPTS = [[*range(1000, 1000 + count), START_OF_SPEECH] for count in (20, 9)]
 COUNT = SMALLEST + 20
