@@ -41,6 +41,28 @@ def test_work_is_done_in_order_and_not_after_a_failure():
     assert not writes.pending
 
 
+def test_what_builds_on_a_failed_write_is_left_out_even_if_its_failure_was_raised_meanwhile():
+    writes, done = BackgroundWrites(), []
+
+    def fail() -> None:
+        raise OSError("no")
+
+    def told() -> None:
+        with pytest.raises(OSError, match="no"):
+            writes.poll()
+        done.append("told")
+
+    writes.submit(fail)
+    writes._last.join()  # it has failed, and what builds on it is submitted only now
+    told()
+    writes.submit(lambda: done.append("built on it"))
+    writes.wait()
+    assert done == ["told"]
+    writes.submit(lambda: done.append("anew"))
+    writes.wait()
+    assert done == ["told", "anew"]
+
+
 class Gated:
     """Lets a write go on only when told, and notes what can be seen until then."""
 
