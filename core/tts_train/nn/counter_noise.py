@@ -9,12 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_WORD = 0xFFFFFFFF
-_MULTIPLIERS = (0x7FEB352D, 0x846CA68B)
-"""Of ``lowbias32``, a 32-bit mixing function of nearly ideal avalanche (Wellons 2018, "Prospecting for Hash
-Functions")."""
-_KEYS = (0x9E3779B9, 0x85EBCA6B)
-"""Different starting points of the two keys of a stream."""
+from tts_train.nn.hash32 import KEYS, mix_, signed
+
 _LOWEST_CHANCE = 2.0**-32
 _HIGHEST_CHANCE = 1.0 - 2.0**-24
 """The largest float32 below 1."""
@@ -29,7 +25,8 @@ def seed_keys(seed: int | Tensor, device: torch.device | None = None) -> Tensor:
     """
     seeds = _as_tensor(seed, device)
     # Two keys of a stream, since two streams that differ in one 32-bit word only would hold the same bits reordered.
-    return _mixed_(torch.stack([_wrapped(seeds) ^ _signed(key) for key in _KEYS]), _wrapped(seeds >> 32))
+    first = mix_(torch.stack([_wrapped(seeds) ^ signed(key) for key in KEYS]))
+    return mix_(first.bitwise_xor_(_wrapped(seeds >> 32)))
 
 
 def counter_bits(seed: int | Tensor, step: int | Tensor, ids: Tensor) -> Tensor:
@@ -45,8 +42,8 @@ def counter_bits(seed: int | Tensor, step: int | Tensor, ids: Tensor) -> Tensor:
     ready = isinstance(seed, Tensor) and seed.dtype == torch.int32
     keys = seed if isinstance(seed, Tensor) and ready else seed_keys(seed, ids.device)
     steps = _wrapped(_as_tensor(step, ids.device))
-    first, second = (_mixed_(key ^ steps) for key in keys)
-    return _mixed_(ids.to(torch.int32) ^ first, second)
+    first, second = (mix_(key ^ steps) for key in keys)
+    return mix_(mix_(ids.to(torch.int32) ^ first).bitwise_xor_(second))
 
 
 def uniform_noise(seed: int | Tensor, step: int | Tensor, ids: Tensor) -> Tensor:
@@ -76,22 +73,3 @@ def _as_tensor(value: int | Tensor, device: torch.device | None) -> Tensor:
 def _wrapped(value: Tensor) -> Tensor:
     """Return the lowest 32 bits as int32."""
     return value.bitwise_left_shift(32).bitwise_right_shift(32).to(torch.int32)
-
-
-def _signed(value: int) -> int:
-    return value - 2**32 if value > 0x7FFFFFFF else value
-
-
-def _mixed_(bits: Tensor, *more: Tensor) -> Tensor:
-    """Mix int32 words in place, then each of ``more`` into them; that may be of a smaller shape."""
-    one, two = (_signed(multiplier) for multiplier in _MULTIPLIERS)
-    for word in (None, *more):
-        if word is not None:
-            bits ^= word
-        # Products wrap around; torch shifts signed words, so the sign is cut off.
-        bits ^= (bits >> 16) & 0xFFFF
-        bits *= one
-        bits ^= (bits >> 15) & 0x1FFFF
-        bits *= two
-        bits ^= (bits >> 16) & 0xFFFF
-    return bits

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tts_train.nn.hash32 import signed
 from tts_train.nn.target import planned_device
 
 NEAREST, STOCHASTIC, MASTER = 0, 1, 2
@@ -85,7 +86,7 @@ def step_parts(
         [part.master for part in parts if part.master is not None],
         maps,
         *flags,
-        [number for part in parts for number in (part.start, part.place, *map(_signed, part.key))],
+        [number for part in parts for number in (part.start, part.place, *map(signed, part.key))],
         [float(number) for number in numbers],
         lion,
         rounding,
@@ -196,7 +197,3 @@ def _triton(tensor: Tensor) -> Any:  # noqa: ANN401 - Triton is not typed
 
 def _log(beta: float) -> float:
     return math.log(beta) if beta > 0 else -1e4
-
-
-def _signed(word: int) -> int:
-    return word - (1 << 32) if word >= 1 << 31 else word

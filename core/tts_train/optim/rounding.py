@@ -1,10 +1,10 @@
 """Rounding float32 to bfloat16 so that small changes survive on average, with bits that no generator has to keep.
 
 The random bits are a function of (seed, parameter, step, element) alone: the same on every card and on a CPU, however a
-parameter is cut into pieces or divided over processes. The function is a 32-bit integer hash of the multiply and
-xorshift family (constants: C. Wellons, "Prospecting for Hash Functions", 2018, public domain), with a key word before
-each of its two multiplications. A counter-based generator of full strength (Philox, Salmon et al. 2011) takes several
-times the operations, and nobody must be kept from guessing these bits. One hash serves two elements, each with 16 bits.
+parameter is cut into pieces or divided over processes. The function is :mod:`tts_train.nn.hash32`, with a key word
+before each of its two multiplications. A counter-based generator of full strength (Philox, Salmon et al. 2011) takes
+several times the operations, and nobody must be kept from guessing these bits. One hash serves two elements, each with
+16 bits.
 """
 
 from __future__ import annotations
@@ -12,11 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-FIRST, SECOND = 0x7FEB352D, 0x846CA68B
-"""Multipliers of the hash."""
-GOLDEN, OTHER = 0x9E3779B9, 0x85EBCA6B
-"""What a step adds to each key word, before they are mixed."""
-_MASK = 0xFFFFFFFF
+from tts_train.nn.hash32 import FIRST, KEYS, MASK, SECOND, mixed, shift_xor_, signed
+
 _EXPONENT = 0x7F800000
 _CHUNK = 1 << 17
 """Elements rounded at a time on a CPU, so that what is in between stays in its cache."""
@@ -24,27 +21,25 @@ _CHUNK = 1 << 17
 
 def parameter_key(seed: int, place: int) -> tuple[int, int]:
     """Return the two 32-bit key words of a parameter, ``place`` being its number in the optimiser (splitmix64)."""
-    mixed = ((seed << 32) + place + 1) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
-    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
-    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
-    mixed ^= mixed >> 31
-    return mixed & _MASK, mixed >> 32
+    word = ((seed << 32) + place + 1) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+    word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+    word = (word ^ word >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+    word ^= word >> 31
+    return word & MASK, word >> 32
 
 
 def step_key(key: tuple[int, int], count: int) -> tuple[int, int]:
     """Return the key words of a parameter's step ``count``."""
-    return _mixed(key[0] + count * GOLDEN & _MASK), _mixed(key[1] + count * OTHER & _MASK)
+    first, second = (mixed(word + count * added & MASK) for word, added in zip(key, KEYS, strict=True))
+    return first, second
 
 
 def noise(start: int, end: int, key: tuple[int, int], device: torch.device) -> Tensor:
     """Return 16 random bits, as int32, for each of the elements ``start`` to ``end`` of a parameter."""
     words = torch.arange(start // 2, (end + 1) // 2, device=device).to(torch.int32)  # wraps after 2^33 elements
-    words.bitwise_xor_(_signed(key[0]))
-    _shift_xor(words, 16)
-    words.mul_(_signed(FIRST))
-    _shift_xor(words, 15)
-    words.add_(_signed(key[1])).mul_(_signed(SECOND))
-    _shift_xor(words, 16)
+    shift_xor_(words.bitwise_xor_(signed(key[0])), 16).mul_(signed(FIRST))
+    shift_xor_(words, 15).add_(signed(key[1])).mul_(signed(SECOND))
+    shift_xor_(words, 16)
     halves = words.view(torch.int16)[start % 2 : start % 2 + end - start]  # the lower half is the even element's
     return halves.to(torch.int32).bitwise_and_(0xFFFF)
 
@@ -71,18 +66,3 @@ def round_stochastically(values: Tensor, key: tuple[int, int], *, start: int = 0
         finite = part.view(torch.int32).bitwise_and(_EXPONENT) != _EXPONENT
         rounded[begin : begin + size].copy_(torch.where(finite, bits.view(torch.float32), part))
     return rounded
-
-
-def _shift_xor(words: Tensor, places: int) -> None:
-    """``words ^= words >> places``, with zeros shifted in."""
-    words.bitwise_xor_((words >> places).bitwise_and_((1 << 32 - places) - 1))
-
-
-def _mixed(word: int) -> int:
-    word = (word ^ word >> 16) * FIRST & _MASK
-    word = (word ^ word >> 15) * SECOND & _MASK
-    return word ^ word >> 16
-
-
-def _signed(word: int) -> int:
-    return word - (1 << 32) if word >= 1 << 31 else word
