@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from tts_train.environment import EXPANDABLE, set_variables
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG", "TORCH_CUDNN_SDPA_DEPRIORITIZED")
+ATTENDS = re.compile(r"scaled_dot_product_attention\(|import .*\b(attend|causal_attention|decode_attention)\b")
 SHOW = f"import json, os, sys; print(json.dumps([{{n: os.environ.get(n) for n in {NAMES!r}}}, 'torch' in sys.modules]))"
 
 # Imports each module in a process of its own that has torch already, and prints those that leave cuDNN's attention on.
@@ -60,7 +62,7 @@ def test_what_the_user_has_set_stays(name):
 def test_no_module_that_attends_leaves_cudnn_on():
     """Whichever of them a library user imports first."""
     files = [*ROOT.glob("core/tts_train/**/*.py"), *ROOT.glob("plugins/*/tts_train_*/**/*.py")]
-    attends = [path for path in files if "scaled_dot_product_attention(" in path.read_text(encoding="utf-8")]
+    attends = [path for path in files if ATTENDS.search(path.read_text(encoding="utf-8"))]
     assert len(attends) > 5
     roots = [ROOT / "core", *ROOT.glob("plugins/*")]
     named = [path.with_suffix("").relative_to(root) for path in attends for root in roots if root in path.parents]

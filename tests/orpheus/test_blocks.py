@@ -19,6 +19,7 @@ from tests.orpheus.batches import packed, padded, rows
 from tests.orpheus.test_lora import Operators, adapted, step
 from tests.orpheus.test_module import Data, module, one_process, trainer  # noqa: F401 - a fixture
 from tts_train.errors import ConfigError
+from tts_train.nn import kernels
 from tts_train.nn.kernels.choice import choose_fused
 from tts_train.nn.target import planning_for
 from tts_train_orpheus.adapters import LoraOptions
@@ -210,6 +211,10 @@ def test_what_cannot_run_is_refused_with_what_can(caplog, monkeypatch):
         assert choose_fused("auto", CPU)
         assert not choose_fused("eager", CPU)
     assert "--model.kernels auto: fused Triton kernels." in caplog.text
-    monkeypatch.setattr("tts_train.nn.kernels.choice.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"Triton is not installed \(pip install triton\)"):
-        choose_fused("fused", torch.device("cuda"))
+    monkeypatch.setattr(kernels, "find_spec", lambda name: None)
+    kernels.triton_lacks.cache_clear()
+    try:
+        with pytest.raises(ConfigError, match=r"Triton is not installed \(pip install triton\)"):
+            choose_fused("fused", torch.device("cuda"))
+    finally:
+        kernels.triton_lacks.cache_clear()

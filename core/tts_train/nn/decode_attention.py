@@ -13,10 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tts_train.nn.target import planned_device, runs_on
-
-_FLASH_TYPES = (torch.float16, torch.bfloat16)
-_FLASH_HEAD = 256
+from tts_train.nn.kernels.varlen_attention import has_flash_kernel
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,8 @@ class Reach:
 def reach(lengths: Tensor, bounds: Tensor, like: Tensor, capacity: int) -> Reach:
     """Return how far rows of ``lengths`` (B,) look into a cache whose keys have the type and device of ``like``."""
     lengths = lengths.to(torch.int32)
-    if has_kernel(like):
+    # On ROCm another kernel stands behind the operator, with which each row's own length was not tried.
+    if has_flash_kernel(like) and torch.version.hip is None:
         return Reach(lengths, bounds, None)
     places = torch.arange(capacity, device=lengths.device)
     far = places >= lengths[:, None]
@@ -84,11 +82,3 @@ def decode_attention(query: Tensor, keys: Tensor, values: Tensor, reach: Reach, 
         grouped, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=bias, scale=scale
     )
     return attended.reshape(query.shape)
-
-
-def has_kernel(like: Tensor) -> bool:
-    """Tell whether the kernel that reads each row's own length runs on tensors like this one (in a plan: would)."""
-    if like.dtype not in _FLASH_TYPES or like.shape[-1] > _FLASH_HEAD or runs_on(like.device) != "cuda":
-        return False
-    # Flash attention needs Ampere or later; a plan counts on it.
-    return planned_device() is not None or torch.cuda.get_device_capability(like.device) >= (8, 0)

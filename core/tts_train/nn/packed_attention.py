@@ -16,13 +16,11 @@ from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from tts_train.nn.kernels.varlen_attention import HEAD_SIZE, varlen_attention
-from tts_train.nn.target import planned_device, runs_on
+from tts_train.nn.kernels.varlen_attention import has_flash_kernel, varlen_attention
+from tts_train.nn.target import runs_on
 
 NAME = "tts_packed"
 """The value for ``attn_implementation``."""
-
-_FLASH_TYPES = (torch.float16, torch.bfloat16)
 
 
 def register() -> str:
@@ -43,27 +41,11 @@ def packed_attention(
     dropout: float = 0.0,
     scale: float | None = None,
 ) -> Tensor:
-    """Attend causally inside each document: ``packed_attention_thd`` for tensors in transformers' order.
-
-    Args:
-        query: (1, heads, T, head_dim).
-        key: (1, key_heads, T, head_dim); ``heads`` is a multiple of ``key_heads``.
-        value: (1, key_heads, T, head_dim).
-        cu_seqlens: Cumulative lengths (D + 1,), int32, from 0 to T.
-        max_seqlen: Longest document.
-        lengths: The documents' lengths; None reads them from ``cu_seqlens`` where they are needed.
-        dropout: Dropout of the attention weights; above 0 the loop is used.
-        scale: Factor on the scores, ``head_dim ** -0.5`` when None.
-
-    Returns:
-        (1, heads, T, head_dim).
-    """
-    query, key, value = _autocast(query), _autocast(key), _autocast(value)
-    if not _has_kernel(query) or dropout:
-        lengths = cu_seqlens.diff().tolist() if lengths is None else lengths
-        return _one_by_one(query, key, value, lengths=lengths, dropout=dropout, scale=scale).transpose(1, 2)
+    """Attend as ``packed_attention_thd`` does, in transformers' order: (1, heads, T, head_dim) in and out."""
     tokens_first = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))
-    output = packed_attention_thd(*tokens_first, cu_seqlens=cu_seqlens, max_seqlen=max_seqlen, scale=scale)
+    output = packed_attention_thd(
+        *tokens_first, cu_seqlens=cu_seqlens, max_seqlen=max_seqlen, lengths=lengths, dropout=dropout, scale=scale
+    )
     return output.transpose(0, 1).unsqueeze(0)
 
 
@@ -98,7 +80,7 @@ def packed_attention_thd(
         (T, heads, head_dim), contiguous.
     """
     query, key, value = _autocast(query), _autocast(key), _autocast(value)
-    if _has_kernel(query) and not dropout:
+    if has_flash_kernel(query) and not dropout:
         query, key, value = (_rows(tensor) for tensor in (query, key, value))
         return varlen_attention(query, key, value, cu_seqlens.to(torch.int32), max_seqlen, scale)
     lengths = cu_seqlens.diff().tolist() if lengths is None else lengths
@@ -111,7 +93,7 @@ def _one_by_one(
 ) -> Tensor:
     """Attend in one document at a time; tensors as in ``packed_attention``, the result (1, T, heads, head_dim)."""
     pieces = zip(*(torch.split(tensor, list(lengths), dim=2) for tensor in (query, key, value)), strict=True)
-    done = [_causal(q, k, v, dropout=dropout, is_causal=True, scale=scale).transpose(1, 2) for q, k, v in pieces]
+    done = [causal_attention(q, k, v, dropout=dropout, scale=scale).transpose(1, 2) for q, k, v in pieces]
     return torch.cat(done, dim=1)
 
 
@@ -139,23 +121,38 @@ def _attention(
         # Several new tokens after a cached prefix: is_causal would align the triangle with the wrong corner.
         attention_mask = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)
     causal = attention_mask is None and queries > 1
-    output = _causal(query, key, value, mask=attention_mask, dropout=dropout, is_causal=causal, scale=scaling)
+    output = causal_attention(query, key, value, mask=attention_mask, dropout=dropout, is_causal=causal, scale=scaling)
     return output.transpose(1, 2).contiguous(), None
 
 
-def _causal(
+def causal_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
     *,
     mask: Tensor | None = None,
-    dropout: float,
-    is_causal: bool,
-    scale: float | None,
+    dropout: float = 0.0,
+    is_causal: bool = True,
+    scale: float | None = None,
 ) -> Tensor:
-    """Attend with PyTorch's own choice of kernel, which is looked up late: a plan puts its own in the place."""
+    """Attend in rows of one length, or under a mask, with PyTorch's own choice of kernel.
+
+    It is looked up late: a plan puts its own in the place.
+
+    Args:
+        query: (B, heads, T, head_dim).
+        key: (B, key_heads, S, head_dim); ``heads`` is a multiple of ``key_heads``.
+        value: (B, key_heads, S, head_dim).
+        mask: Broadcast to (B, heads, T, S), True or 0 where a query looks; not with ``is_causal``.
+        dropout: Dropout of the attention weights.
+        is_causal: Whether a position sees none that follow it.
+        scale: Factor on the scores, ``head_dim ** -0.5`` when None.
+
+    Returns:
+        (B, heads, T, head_dim).
+    """
     grouped = query.shape[1] != key.shape[1]
-    if grouped and runs_on(query.device) == "cuda" and (mask is not None or not _has_kernel(query)):
+    if grouped and runs_on(query.device) == "cuda" and (mask is not None or not has_flash_kernel(query)):
         # Only flash attention groups heads on CUDA, and it takes neither a mask nor float32. Without it the scores of
         # grouped heads would be computed whole, in memory.
         repeats, grouped = query.shape[1] // key.shape[1], False
@@ -179,14 +176,3 @@ def _autocast(tensor: Tensor) -> Tensor:
 def _rows(tensor: Tensor) -> Tensor:
     """Return a tensor whose last dimension is contiguous, which is all that the kernel asks for."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
-
-
-def _has_kernel(query: Tensor) -> bool:
-    if query.dtype not in _FLASH_TYPES or query.shape[-1] > HEAD_SIZE or query.shape[-1] % 8:
-        return False
-    if planned_device() is not None:
-        return planned_device() == "cuda"  # only the shapes are asked for, and a card will have the kernel
-    if query.device.type != "cuda":
-        return False
-    # Flash attention needs Ampere or later; on ROCm the capability is another scale and the kernel is always there.
-    return torch.version.hip is not None or torch.cuda.get_device_capability(query.device) >= (8, 0)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tts_train.nn.decode_attention import decode_attention, reach, row_bounds
@@ -18,7 +17,7 @@ from tts_train.nn.kernels import fused
 from tts_train.nn.kernels.rms_norm import add_rms_norm, rms_norm
 from tts_train.nn.kernels.rope import rope
 from tts_train.nn.kernels.swiglu import swiglu
-from tts_train.nn.target import planned_device
+from tts_train.nn.packed_attention import causal_attention
 from tts_train_orpheus.blocks import angles
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class Decoder:
         self._device: torch.device = lm.lm_head.weight.device
         self._type = cache_type(lm)
         self._scale = float(self._width) ** -0.5
-        self._fused = lm.config.hidden_act == "silu" and _has_fused(lm.lm_head.weight)
+        self._fused = lm.config.hidden_act == "silu" and fused(lm.lm_head.weight)
         self.cache = self._empty(rows, places)
         self._bounds = row_bounds(rows, places, self._device)
 
@@ -123,7 +122,6 @@ class Decoder:
     def _layers(self, ids: Tensor, positions: Tensor, attend: _Attend) -> Tensor:
         model = self.lm.model
         hidden: Tensor = model.embed_tokens(ids)
-        half = self._width // 2
         if self._fused:
             return self._fused_layers(hidden, positions, attend)
         cosine, sine = model.rotary_emb(hidden, position_ids=positions)
@@ -174,15 +172,8 @@ class Decoder:
 
     def _within(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attend causally within prompts, (B, T, heads, width)."""
-        grouped = query.device.type == "cuda" and query.dtype in (torch.float16, torch.bfloat16)
-        if not grouped:  # only flash attention takes grouped heads as they are
-            groups = self._heads // self._key_heads
-            key, value = key.repeat_interleave(groups, dim=2), value.repeat_interleave(groups, dim=2)
         query, key, value = (each.transpose(1, 2) for each in (query, key, value))
-        attended = F.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=self._scale, enable_gqa=grouped
-        )
-        return attended.transpose(1, 2)
+        return causal_attention(query, key, value, scale=self._scale).transpose(1, 2)
 
 
 def cache_type(lm: LlamaForCausalLM) -> torch.dtype:
@@ -190,13 +181,6 @@ def cache_type(lm: LlamaForCausalLM) -> torch.dtype:
     weight: Tensor = lm.lm_head.weight
     device = weight.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-
-
-def _has_fused(weight: Tensor) -> bool:
-    """Tell whether the fused kernels of the layers run; Triton serves cards from compute capability 7.5 on."""
-    return fused(weight) and (
-        planned_device() is not None or not weight.is_cuda or torch.cuda.get_device_capability(weight.device) >= (7, 5)
-    )
 
 
 def _added(states: Tensor | None, total: Tensor, norm: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401 - transformers' norm

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.core.nn.kernel_cases import cases
+from tts_train.nn import kernels
 from tts_train.nn.kernels import fused
 from tts_train.nn.kernels.rms_norm import add_rms_norm, rms_norm
 from tts_train.nn.kernels.rope import rope
@@ -116,3 +118,17 @@ def test_a_plan_for_a_card_sees_one_operator_each_way():
     assert [named.names[name] for name in expected] == [1, 1, 1, 1]
     assert not [name for name in named.names if name.split("::")[-1] in ("rsqrt", "silu", "cat")]
     assert query.grad.shape == query.shape
+
+
+@pytest.mark.parametrize(("capability", "runs"), [((6, 1), False), ((7, 5), True), ((9, 0), True)])
+def test_a_gpu_that_triton_does_not_support_gets_plain_torch(capability, runs, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GTX 1080")
+    on_card = SimpleNamespace(is_cuda=True, device=torch.device("cuda", 0))
+    kernels.triton_lacks.cache_clear()
+    try:
+        assert kernels.fused(on_card) is runs
+        assert (kernels.triton_lacks(on_card.device) is None) is runs
+    finally:
+        kernels.triton_lacks.cache_clear()

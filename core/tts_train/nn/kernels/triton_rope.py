@@ -14,6 +14,18 @@ def settings(heads: int, key_heads: int, half: int) -> dict[str, int]:
 
 
 @triton.jit
+def _rotate_heads(source, target, token, heads, half, cosine, sine, HEADS: tl.constexpr, HALF: tl.constexpr):
+    """Rotate one token's heads; ``cosine`` and ``sine`` are (1, HALF)."""
+    row, column = tl.arange(0, HEADS), tl.arange(0, HALF)
+    place = token * heads * half * 2 + row[:, None] * half * 2 + column[None, :]
+    used = (row < heads)[:, None] & (column < half)[None, :]
+    first = tl.load(source + place, mask=used, other=0.0).to(tl.float32)
+    second = tl.load(source + place + half, mask=used, other=0.0).to(tl.float32)
+    tl.store(target + place, (first * cosine - second * sine).to(target.dtype.element_ty), mask=used)
+    tl.store(target + place + half, (second * cosine + first * sine).to(target.dtype.element_ty), mask=used)
+
+
+@triton.jit
 def rotate(
     query,
     key,
@@ -37,17 +49,5 @@ def rotate(
     sine = tl.load(sin + token * half + column, mask=inside, other=0.0).to(tl.float32)[None, :]
     if BACKWARDS:
         sine = -sine
-    row = tl.arange(0, HEADS)
-    place = token * heads * half * 2 + row[:, None] * half * 2 + column[None, :]
-    used = (row < heads)[:, None] & inside[None, :]
-    first = tl.load(query + place, mask=used, other=0.0).to(tl.float32)
-    second = tl.load(query + place + half, mask=used, other=0.0).to(tl.float32)
-    tl.store(query_out + place, (first * cosine - second * sine).to(query_out.dtype.element_ty), mask=used)
-    tl.store(query_out + place + half, (second * cosine + first * sine).to(query_out.dtype.element_ty), mask=used)
-    row = tl.arange(0, KEY_HEADS)
-    place = token * key_heads * half * 2 + row[:, None] * half * 2 + column[None, :]
-    used = (row < key_heads)[:, None] & inside[None, :]
-    first = tl.load(key + place, mask=used, other=0.0).to(tl.float32)
-    second = tl.load(key + place + half, mask=used, other=0.0).to(tl.float32)
-    tl.store(key_out + place, (first * cosine - second * sine).to(key_out.dtype.element_ty), mask=used)
-    tl.store(key_out + place + half, (second * cosine + first * sine).to(key_out.dtype.element_ty), mask=used)
+    _rotate_heads(query, query_out, token, heads, half, cosine, sine, HEADS, HALF)
+    _rotate_heads(key, key_out, token, key_heads, half, cosine, sine, KEY_HEADS, HALF)

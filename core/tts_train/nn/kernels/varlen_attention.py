@@ -14,12 +14,29 @@ import torch
 from torch import Tensor
 
 from tts_train.nn.deterministic import deterministic_kernels
+from tts_train.nn.target import planned_device, runs_on
 
-HEAD_SIZE = 256
-"""Widest head that the kernel takes; the width is a multiple of 8 too."""
+_TYPES = (torch.float16, torch.bfloat16)
+_WIDEST_HEAD = 256
+_OLDEST = (8, 0)
 
 # AOTriton's kernels stand behind the same operator on ROCm, where grouped heads were not tried.
 _GROUPED = torch.version.hip is None
+
+
+def has_flash_kernel(like: Tensor) -> bool:
+    """Tell whether FlashAttention-2 takes queries like this one, (..., head_dim); in a plan for CUDA: will take.
+
+    It asks for half precision, a head of a multiple of 8 up to 256, and a GPU of compute capability 8.0 (Ampere) or
+    later; on ROCm the capability is another scale and the kernel is always there.
+    """
+    if like.dtype not in _TYPES or like.shape[-1] > _WIDEST_HEAD or like.shape[-1] % 8:
+        return False
+    if runs_on(like.device) != "cuda":
+        return False
+    if planned_device() is not None or torch.version.hip is not None:
+        return True
+    return torch.cuda.get_device_capability(like.device) >= _OLDEST
 
 
 def varlen_attention(

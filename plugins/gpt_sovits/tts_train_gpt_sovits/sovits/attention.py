@@ -6,11 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tts_train.environment import without_cudnn_attention
 from tts_train_gpt_sovits.masked_attention import additive_mask, attend
 from tts_train_gpt_sovits.sovits.layers import ChannelNorm
-
-without_cudnn_attention()
 
 
 class RelativeAttention(nn.Module):

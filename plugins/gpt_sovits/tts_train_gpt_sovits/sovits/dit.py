@@ -12,10 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from tts_train.environment import without_cudnn_attention
 from tts_train_gpt_sovits.masked_attention import additive_mask, attend
-
-without_cudnn_attention()
 
 _TIME_WIDTH = 256
 _NORM_EPSILON = 1e-6
