@@ -49,7 +49,7 @@ def test_graphs_say_what_steps_without_one_say(constrain, dtype, monkeypatch, ca
     with_graphs = said(lm, constrain)
     assert said(lm, constrain) == with_graphs
     assert "without a CUDA graph" not in caplog.text
-    monkeypatch.setattr(decoding, "_can_be_captured", lambda lm: False)
+    monkeypatch.setattr(decoding, "can_be_recorded", lambda lm: False)
     assert said(lm, constrain) == with_graphs
 
 

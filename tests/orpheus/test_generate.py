@@ -15,7 +15,7 @@ from transformers import (
 
 from tests.orpheus.trained_runs import move
 from tts_train.errors import ConfigError, NumericError
-from tts_train_orpheus import decoding, layout
+from tts_train_orpheus import decoding, layout, step_graph
 from tts_train_orpheus import generate as generation
 from tts_train_orpheus.base import base_config, load_base
 from tts_train_orpheus.decoder import SMALLEST
@@ -144,9 +144,9 @@ def test_steps_from_graphs_say_the_same_and_no_graph_is_let_go_while_a_card_may_
     seen = []
 
     class Graph:
-        def __init__(self, batch):
-            self.replay = lambda: batch.advance(batch._decoder.places)
-            seen.append(f"capture {batch._decoder.places}")
+        def __init__(self):
+            self.replay = lambda: made.advance(made._decoder.places)
+            seen.append(f"capture {made._decoder.places}")
 
     class Stream:
         def __init__(self, *where):
@@ -155,17 +155,16 @@ def test_steps_from_graphs_say_the_same_and_no_graph_is_let_go_while_a_card_may_
         def synchronize(self):
             seen.append("waited")
 
-    monkeypatch.setattr(decoding, "_can_be_captured", lambda lm: True)
-    monkeypatch.setattr(decoding.Decoding, "_capture", lambda self, span: setattr(self, "_graph", Graph(self)))
-    monkeypatch.setattr(decoding, "_stream", Stream)
+    monkeypatch.setattr(step_graph.StepGraph, "_record", lambda self, step: setattr(self, "_graph", Graph()))
+    monkeypatch.setattr(step_graph, "side_stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     made = decoding.Decoding(lm, [PROMPT], seeds=[3], limits=[count], sampling=asked["sampling"])
-    made._graphs = True
+    made._graph = step_graph.StepGraph(torch.device("cpu"), enabled=True)
     with torch.inference_mode():
         assert tuple(drawn[0] for drawn in made.tokens()) == expected
     both = ["waited"] * 2
     assert seen == [f"capture {SMALLEST}", *both, f"capture {made._decoder.places}", *both]
-    assert made._graph is None
+    assert made._graph._graph is None
 
 
 def test_memory_is_counted_by_what_there_is(lm):

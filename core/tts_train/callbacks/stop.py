@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tts_train.errors import Interrupted
-from tts_train.run.loops import leave_signals_to_us
+from tts_train.run.loops import disable_sigterm_broadcast
 
 AGREE_EVERY = 10
 """Optimiser steps, and batches of a validation, between which several processes ask each other whether to stop."""
@@ -84,7 +84,7 @@ class GracefulStop(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals back from Lightning; from now on there is something to save."""
         self._install()
-        leave_signals_to_us(trainer)
+        disable_sigterm_broadcast(trainer)
         self._training = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

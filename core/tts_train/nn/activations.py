@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from tts_train.nn.kernels.left_out import left_out
+from tts_train.nn.streams import side_stream
 from tts_train.nn.target import planned_device, runs_on
 
 SMALLEST_BYTES = 1 << 20
@@ -130,21 +131,16 @@ class _Moved:
         return back
 
 
-_STREAMS: dict[tuple[torch.device, str], torch.cuda.Stream] = {}
-
-
 @contextmanager
 def _beside(device: torch.device, way: str) -> Iterator[torch.cuda.Stream | None]:
     """Within the block, work for a card goes to the stream of one ``way``, after all that it was given so far."""
     if device.type != "cuda":
         yield None
         return
-    key = device, way
-    if key not in _STREAMS:
-        _STREAMS[key] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    _STREAMS[key].wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(_STREAMS[key]):
-        yield _STREAMS[key]
+    stream = side_stream(device, f"activations {way}")
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        yield stream
 
 
 def _is_weight(tensor: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""Weights of chance that are the same whatever device a network is for."""
+"""Random initial weights that are the same whatever device a network is for."""
 
 from __future__ import annotations
 

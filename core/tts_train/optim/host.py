@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tts_train.nn.kernels.left_out import left_out
+from tts_train.nn.streams import side_stream
 from tts_train.nn.target import planned_device
 
 DEPTH = 3
@@ -73,8 +74,7 @@ class StateRing:
         self._next = 0
         self._streams: tuple[torch.cuda.Stream, torch.cuda.Stream] | None = None
         if planned_device() is None:
-            inward, outward = torch.cuda.Stream(like.device), torch.cuda.Stream(like.device)  # type: ignore[no-untyped-call]
-            self._streams = inward, outward
+            self._streams = side_stream(like.device, "states in"), side_stream(like.device, "states out")
             self._free: list[torch.cuda.Event | None] = [None] * DEPTH
             self._streams[0].wait_stream(torch.cuda.current_stream(like.device))
 

@@ -78,7 +78,7 @@ def count_restart_as_done(trainer: Trainer) -> None:
     trainer.fit_loop._restarting = False
 
 
-def leave_signals_to_us(trainer: Trainer) -> None:
+def disable_sigterm_broadcast(trainer: Trainer) -> None:
     """Keep Lightning from asking all processes before each batch whether its own handler has seen SIGTERM.
 
     That handler is replaced, and a card would be waited for at each answer.

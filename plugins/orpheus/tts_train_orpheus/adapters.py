@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from tts_train.errors import ConfigError
+from tts_train.nn.seeded import drawn_on_cpu
 from tts_train_orpheus.network import OrpheusNetwork
 
 if TYPE_CHECKING:
@@ -162,7 +161,7 @@ def _inject(lm: LlamaForCausalLM, lora: LoraOptions) -> None:
 
     on_meta = lm.lm_head.weight.device.type == "meta"
     # All ranks must start from the same adapters, and the run's own random stream is left alone.
-    with _seeded(_SEED):
+    with drawn_on_cpu(_SEED):
         inject_adapter_in_model(lora_config(lora), lm, adapter_name=_ADAPTER, low_cpu_mem_usage=on_meta)
     for name, parameter in lm.named_parameters():
         if ".lora_" in name:
@@ -247,11 +246,3 @@ def _checked(linear: nn.Module) -> nn.Module:
     if stored not in (torch.uint8, torch.int8):
         raise ConfigError(f"bitsandbytes left a matrix as {stored} instead of quantising it; use --model.method lora.")
     return linear
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Draw on the CPU from ``seed``, whatever device is the default, so that every machine makes the same adapters."""
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed a card's generator too, for good
-        yield

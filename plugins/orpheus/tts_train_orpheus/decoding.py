@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tts_train.errors import NumericError
 from tts_train.nn.counter_noise import exponential_noise, seed_keys
+from tts_train.nn.streams import side_stream
 from tts_train_orpheus import layout
 from tts_train_orpheus.decoder import Decoder, bucket
 from tts_train_orpheus.sampling import Allowed, Sampling, penalise, sample
+from tts_train_orpheus.step_graph import READING, StepGraph, can_be_recorded
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 CLOSED = -1
 """Stands in the log where a row had ended."""
-
-logger = logging.getLogger(__name__)
 
 
 class Decoding:
@@ -77,9 +75,7 @@ class Decoding:
         self._step = torch.zeros((), dtype=torch.int64, device=device)
         # One row a step: the ids, and whether every logit was finite. The host reads nothing else.
         self._log = torch.zeros(self._steps, len(prompts) + 1, dtype=torch.int64, device=device)
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._graphs = device.type == "cuda" and _can_be_captured(lm)
-        self._warm = False
+        self._graph = StepGraph(device, enabled=device.type == "cuda" and can_be_recorded(lm))
 
     def tokens(self, *, chunk: int = 1) -> Iterator[dict[int, int]]:
         """Yield, for each step, the id of every row that has not ended before.
@@ -94,7 +90,7 @@ class Decoding:
         try:
             yield from self._drawn(chunk)
         finally:
-            self._drop_graph()
+            self._graph.drop()
 
     def _drawn(self, chunk: int) -> Iterator[dict[int, int]]:
         on_cpu = self._log.device.type == "cpu"
@@ -140,20 +136,9 @@ class Decoding:
             return
         if self._longest + step > self._decoder.places:
             self._decoder.grow(bucket(self._longest + step, self._most))
-            self._drop_graph()
-            self._warm = False
+            self._graph.drop()
         span = self._longest + step
-        if not self._graphs or not self._warm:
-            # Before a capture everything has run once, so that no library is set up while it is recorded.
-            self.advance(span)
-            self._warm = True
-            return
-        if self._graph is None:
-            self._capture(span)
-        if self._graph is None:
-            self.advance(span)
-        else:
-            self._graph.replay()
+        self._graph.run(lambda: self.advance(span))
 
     def _draw(self, hidden: Tensor) -> None:
         """Draw one id for each row, note it, and make it the next input; every tensor is changed in place."""
@@ -188,59 +173,6 @@ class Decoding:
             setattr(self, name, getattr(self, name).index_select(0, chosen))
         self._log = self._log[:, [*columns, -1]].contiguous()
 
-    def _drop_graph(self) -> None:
-        """Let go of the graph, once the card has done with it and with what is read behind it.
-
-        Its memory is of the stream that it was captured on, and growing segments are given back without a wait for any
-        other stream.
-        """
-        if self._graph is not None:
-            torch.cuda.current_stream(self._log.device).synchronize()
-            _stream(self._log.device, "reading").synchronize()
-            self._graph = None
-
-    def _capture(self, span: int) -> None:
-        device = self._log.device
-        graph, before = torch.cuda.CUDAGraph(), _Before(device)
-        cached = torch.is_autocast_cache_enabled()
-        # A cast weight that autocast keeps would be freed behind the graph's back.
-        torch.set_autocast_cache_enabled(False)
-        try:
-            # Other threads pin memory for data and wait for copies meanwhile, which a capture need not forbid them.
-            asked: dict[str, Any] = {"pool": before.pool, "stream": _stream(device, "capture")}
-            asked["capture_error_mode"] = "thread_local"
-            with torch.cuda.device(device), torch.cuda.graph(graph, **asked):
-                self.advance(span)
-            self._graph = graph
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            logger.warning("Generation runs without a CUDA graph, several times slower: %s", error)
-            self._graphs = False
-            before.restore()
-        finally:
-            torch.set_autocast_cache_enabled(cached)
-
-
-class _Before:
-    """What torch leaves changed when a capture cannot be ended: the stream, the allocator, and the generator.
-
-    The generator would refuse to draw anything more, and memory that other streams have used would not be freed.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self.pool = torch.cuda.graph_pool_handle()
-        self._stream = torch.cuda.current_stream(device)
-        self._generator = torch.cuda.default_generators[device.index]
-        self._state = self._generator.clone_state()
-
-    def restore(self) -> None:
-        torch.cuda.set_stream(self._stream)
-        self._generator.graphsafe_set_state(self._state)
-        with suppress(RuntimeError):  # where the capture did end, so did this
-            torch._C._cuda_endAllocateToPool(self._device.index, self.pool)
-
 
 @dataclass
 class _Reading:
@@ -251,7 +183,7 @@ class _Reading:
     def __post_init__(self) -> None:
         if self.log.device.type == "cpu":
             return
-        side = _stream(self.log.device, "reading")
+        side = side_stream(self.log.device, READING)
         side.wait_stream(torch.cuda.current_stream(self.log.device))
         with torch.cuda.stream(side):
             self.host = torch.empty(self.log.shape, dtype=self.log.dtype, pin_memory=True)
@@ -265,21 +197,3 @@ class _Reading:
             return self.log.tolist()
         self.done.synchronize()
         return self.host.tolist()
-
-
-_STREAMS: dict[tuple[torch.device, str], torch.cuda.Stream] = {}
-
-
-def _stream(device: torch.device, purpose: str) -> torch.cuda.Stream:
-    key = device, purpose
-    if key not in _STREAMS:
-        _STREAMS[key] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    return _STREAMS[key]
-
-
-def _can_be_captured(lm: LlamaForCausalLM) -> bool:
-    """Tell whether a step waits for nothing; 8-bit products of bitsandbytes look at each input for outliers."""
-    waits = any(type(module).__name__ == "Linear8bitLt" for module in lm.modules())
-    if waits:
-        logger.info("Generation over an 8-bit base runs without a CUDA graph, several times slower.")
-    return not waits

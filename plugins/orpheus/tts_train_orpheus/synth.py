@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 CODEC = "hubertsiuzdak/snac_24khz"
 """The codec of every released Orpheus."""
 
-AT_ONCE_ON_CPU, AT_ONCE = 16, 64
-"""Sentences of many that are generated together, as far as memory has room."""
-
 _HELD_TO: dict[str, Constrain] = {"full": "none", "audio": "audio", "slot": "slots"}
 _log = logging.getLogger(__name__)
 
@@ -93,9 +90,11 @@ class OrpheusSynth(SynthJob):
 
     def speak_all(self, lines: Iterable[Line]) -> Iterator[Report]:
         """Speak many lines with a model that is loaded once; a speaker whom it does not know is not named to it."""
+        from tts_train_orpheus.generation_memory import MOST, MOST_ON_CPU
+
         ready = self._open()
         jobs = [self._for(line, ready) for line in lines]
-        size = self.batch_size or (AT_ONCE_ON_CPU if self._device().type == "cpu" else AT_ONCE)
+        size = self.batch_size or (MOST_ON_CPU if self._device().type == "cpu" else MOST)
         for first in range(0, len(jobs), size):
             yield from self._say_together(jobs[first : first + size], ready)
 

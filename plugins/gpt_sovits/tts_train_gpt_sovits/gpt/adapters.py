@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from tts_train.errors import ConfigError
+from tts_train.nn.seeded import drawn_on_cpu
 from tts_train_gpt_sovits.gpt.names import to_upstream
 from tts_train_gpt_sovits.gpt.network import GptNetwork
-from tts_train_gpt_sovits.seeded import drawn_on_cpu
 
 Method: TypeAlias = Literal["full", "lora"]
 """``full`` trains every weight, ``lora`` adapters over the frozen base."""

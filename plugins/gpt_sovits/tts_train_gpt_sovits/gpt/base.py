@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from tts_train.errors import ConfigError
+from tts_train.nn.seeded import drawn_on_cpu
 from tts_train_gpt_sovits.files import TrainingFile, read_s1, read_training, recognise
 from tts_train_gpt_sovits.gpt.names import config_from_upstream, from_upstream
 from tts_train_gpt_sovits.gpt.network import GptConfig, GptNetwork
-from tts_train_gpt_sovits.seeded import drawn_on_cpu
 
 TINY = "tiny"
 """The source that makes a small network of chance."""

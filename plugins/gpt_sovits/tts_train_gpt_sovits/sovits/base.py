@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tts_train.errors import ConfigError, DataError
 from tts_train.foreign import TensorClaim, describe_torch
+from tts_train.nn.seeded import drawn_on_cpu
 from tts_train_gpt_sovits.files import (
     Recognised,
     TrainingFile,
@@ -25,7 +26,6 @@ from tts_train_gpt_sovits.files import (
 from tts_train_gpt_sovits.files.bases import base_file
 from tts_train_gpt_sovits.files.recognise import CONFIG_CLASSES
 from tts_train_gpt_sovits.files.shapes import Shapes, shapes_of
-from tts_train_gpt_sovits.seeded import drawn_on_cpu
 from tts_train_gpt_sovits.sovits.build import build_critics, build_flow_network, build_network
 from tts_train_gpt_sovits.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.sovits.discriminators import CHANNELS, Critics

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from tts_train_gpt_sovits.seeded import drawn_on_cpu
+from tts_train.nn.seeded import drawn_on_cpu
 from tts_train_gpt_sovits.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.sovits.names import LORA_TARGETS
 
