@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tts_train.environment import set_variables
-
 RESULTS = Path(__file__).parent / "results"
 QUIET = 1.3
 """Load average over a minute below which the machine counts as quiet."""
@@ -48,6 +46,9 @@ def wait_for_quiet(minutes: float) -> None:
 
 def child(script: str, task: Mapping[str, Any], *, threads: int) -> dict[str, Any]:
     """Run ``script --task JSON`` in a process of its own and return the JSON on its last line, with the load before."""
+    # Here, not above: gpu.py takes tables from this module before tts-train can be imported.
+    from tts_train.environment import set_variables
+
     load = round(os.getloadavg()[0], 2)
     environment = {
         **os.environ,
