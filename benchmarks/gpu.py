@@ -1,19 +1,22 @@
 """One acceptance run on a CUDA card: does it work, how fast is it, does it need what the plan says. Two commands.
 
     make gpu-wheels                        # first, on a machine with a network: fills .gpu-wheels/
-    python3 benchmarks/gpu.py --call A     # on the machine with the card, 420 s
-    python3 benchmarks/gpu.py --call B     # at once after it, 300 s; both write to one table
+    python3 benchmarks/gpu.py --call A     # on the machine with the card, 450 s
+    python3 benchmarks/gpu.py --call B     # at once after it, 270 s
 
 The machine may be bare: CPython 3.12, torch 2.11 for CUDA 13, torchaudio, transformers 5, lightning, peft, pluggy,
 pyarrow and tensorboard. The tracked files and ``.gpu-wheels/`` must travel, under 60 MiB together; nothing is installed
 outside ``--work`` and nothing is fetched. Results go to ``--out`` (the environment variable OUT where it is set, else
-``benchmarks/results/NAME``) line by line: ``results.jsonl``, ``table.md``, ``profile.txt`` and ``log.txt``. Each block
-runs in processes of its own under a time limit; what fails or hangs hides nothing else. Exit code 1, with a list, if an
-acceptance criterion fails.
+``benchmarks/results/NAME``) line by line: ``results.jsonl``, ``table.md``, ``profile.txt`` and ``log.txt``. Two calls
+with the same folder make one table; where OUT is new for each, append one ``results.jsonl`` to a copy of the other and
+write the table again with ``--report``. Of a block that ran twice its last run counts. Each block runs in processes of
+its own under a time limit, so that one which fails or hangs hides no other; of the recipes each has a limit, and the
+rest go on in a new process. Exit code 1, with a list, if an acceptance criterion fails, a block does not come to its
+end, or the run is interrupted; 2 if nothing could be started.
 
-Only one call possible: ``--call one`` (steps 0, 1, 2, 3, 5, 6, 11). Single blocks: ``--blocks recipes speech``. A dry
-run without a card, whose figures mean nothing: ``--device cpu --tiny``. The table again: ``--report`` (where the calls
-wrote to different folders, append one ``results.jsonl`` to the other first).
+Call A runs steps 0, 1, 2, 6, 7, 3, 4, 5: what only a card can tell comes before what may overrun. Only one call
+possible: ``--call one`` (steps 0, 1, 2, 6, 3, 5, 11). Single blocks: ``--blocks recipes speech``. A dry run without a
+card, whose figures mean nothing: ``--device cpu --tiny``.
 
 | step | block | call | s | accepted when (source) |
 | --- | --- | --- | --- | --- |
@@ -55,16 +58,14 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from gpu_blocks.catalogue import BLOCKS, BUDGETS, BY_NAME, CALLS, NAMES, Block
-from gpu_blocks.environment import carried_names, prepare
+from gpu_blocks.catalogue import BUDGETS, BY_NAME, CALLS, LEAST, NAMES, TO_WRITE, Block
+from gpu_blocks.environment import PrepareError, carried_names, missing, prepare
 from gpu_blocks.job import WHEELS
-from gpu_blocks.record import MOST_BYTES, Record
+from gpu_blocks.record import LOST, MOST_BYTES, RESULTS, RUN, WHOLE, Record, ended_parts
 from gpu_blocks.table import TABLE, write_table
 from gpu_blocks.versions import write_versions
 
 LOG = "log.txt"
-TO_WRITE = 5
-"""Seconds kept for the table."""
 DRY_LIMIT = 400
 """Seconds a block may take on a CPU."""
 
@@ -75,28 +76,61 @@ def main() -> int:
     out: Path = arguments.out
     if arguments.report:
         return _told(out)
-    if arguments.device == "cuda" and not _has_driver():
-        print("No NVIDIA driver is on this machine. A dry run without a card: --device cpu --tiny", file=sys.stderr)
+    if refusals := _refusals(arguments):
+        print("\n".join(refusals), file=sys.stderr)
         return 2
     out.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
-    names = arguments.blocks or list(CALLS[arguments.call] if arguments.call else NAMES)
-    budget = arguments.budget or (BUDGETS[arguments.call] if arguments.call else 3600)
+    names = arguments.blocks or CALLS.get(arguments.call, (*CALLS["A"], *CALLS["B"]))
+    budget = arguments.budget or BUDGETS.get(arguments.call, 3600)
+    waiting = [BY_NAME[name] for name in names]
+    record, why = Record(out, RUN), ""
+    record.began()
     signal.signal(signal.SIGTERM, _interrupt)  # a limit around this command ends it so
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        environment = _environment(arguments)
+        write_versions(record, environment)
+        while waiting:
+            left = budget - TO_WRITE - (time.monotonic() - begun)
+            _run(waiting.pop(0), arguments, environment, left=left)
+    except KeyboardInterrupt:
+        why = f"interrupted after {time.monotonic() - begun:.0f} s"
+        record.figure("stopped", why)
+    except PrepareError as error:
+        why = str(error)
+        record.failure("preparing", why)
+    for block in waiting:
+        Record(out, block.name).skipped(WHOLE, why)
+    return _told(out) or int(bool(why))
+
+
+def _refusals(arguments: argparse.Namespace) -> list[str]:
+    """Return why a run on a card would come to nothing here, which is better known before time on it is spent."""
+    if arguments.device != "cuda":
+        return []
+    found = []
+    if lacking := missing(arguments.carried):
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        found += [
+            f"Neither {sys.executable} (Python {version}) nor {arguments.carried} has {', '.join(lacking)}.",
+            "Type `make gpu-wheels` on a machine with a network (for this Python: `python benchmarks/gpu_wheels.py",
+            f"--python-version {version}`), and let .gpu-wheels/, which git ignores, travel with the tree.",
+            "What the head of this file asks of the machine, torch first, must be in its image.",
+        ]
+    if not _has_driver():
+        found.append("No NVIDIA driver is on this machine. A dry run without a card: --device cpu --tiny")
+    return found
+
+
+def _environment(arguments: argparse.Namespace) -> dict[str, str]:
     arguments.work.mkdir(parents=True, exist_ok=True)
     only = None
     if arguments.bare:
         from gpu_blocks.requirements import bare, lacking
 
         only = bare() | (lacking() - carried_names(arguments.carried))
-    environment = prepare(arguments.work, carried=arguments.carried, only=only)
-    write_versions(Record(out, "run"), environment)
-    try:
-        for block in (block for block in BLOCKS if block.name in names):
-            _run(block, arguments, environment, left=budget - TO_WRITE - (time.monotonic() - begun))
-    except KeyboardInterrupt:
-        Record(out, "run").figure("stopped", f"after {time.monotonic() - begun:.0f} s")
-    return _told(out)
+    return prepare(arguments.work, carried=arguments.carried, only=only)
 
 
 def _has_driver() -> bool:
@@ -109,15 +143,31 @@ def _has_driver() -> bool:
 
 
 def _run(block: Block, arguments: argparse.Namespace, environment: dict[str, str], *, left: float) -> None:
-    """Run one block in a process group of its own, and end the group when its time is over."""
+    """Run one block under its limit, in a further process for what is left of it if its first one was lost."""
     record = Record(arguments.out, block.name)
-    if left < block.seconds and not arguments.tiny:
-        record.skipped("the whole block", f"{left:.0f} s of the budget are left, and it needs about {block.seconds}")
+    if left < min(block.seconds, LEAST) and not arguments.tiny:
+        record.skipped(WHOLE, f"{left:.0f} s of the budget are left, and it needs about {block.seconds}")
         return
     limit = DRY_LIMIT if arguments.tiny else min(block.limit, left)
-    told = {"block": block.name, "device": arguments.device, "tiny": arguments.tiny, "out": str(arguments.out)}
-    told |= {"work": str(arguments.work), "carried": str(arguments.carried)}
+    record.began()
     begun, used = time.monotonic(), _cpu_seconds()
+    finished: list[str] = []
+    while True:
+        code = _process(block, arguments, environment, finished, limit - (time.monotonic() - begun))
+        before, finished = finished, ended_parts(arguments.out, block.name)
+        if code != LOST or not block.resumes or len(finished) <= len(before):
+            break
+    seconds = round(time.monotonic() - begun, 1)
+    ended = "out of time" if code is None else "failed" if code else "done"
+    record.status(ended, seconds=seconds, cpu_seconds=round(_cpu_seconds() - used, 1), code=code)
+
+
+def _process(
+    block: Block, arguments: argparse.Namespace, environment: dict[str, str], finished: list[str], limit: float
+) -> int | None:
+    """Run a block in a process group of its own, end the group, and return the exit code; None if it took too long."""
+    told = {"block": block.name, "device": arguments.device, "tiny": arguments.tiny, "out": str(arguments.out)}
+    told |= {"work": str(arguments.work), "carried": str(arguments.carried), "finished": finished}
     with _log(arguments.out / LOG) as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "gpu_blocks", json.dumps(told)],
@@ -128,14 +178,11 @@ def _run(block: Block, arguments: argparse.Namespace, environment: dict[str, str
             start_new_session=True,
         )
         try:
-            code: int | None = process.wait(timeout=limit)
+            return process.wait(timeout=max(0.0, limit))
         except subprocess.TimeoutExpired:
-            code = None
+            return None
         finally:
             _end(process)
-    seconds = round(time.monotonic() - begun, 1)
-    ended = "out of time" if code is None else "failed" if code else "done"
-    record.status(ended, seconds=seconds, cpu_seconds=round(_cpu_seconds() - used, 1), code=code)
 
 
 def _cpu_seconds() -> float:
@@ -158,10 +205,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # what is left to do is to write down how far it came
     raise KeyboardInterrupt
 
 
 def _told(out: Path) -> int:
+    if not (out / RESULTS).exists():
+        print(f"{out} has no {RESULTS}: no run wrote there.", file=sys.stderr)
+        return 2
     failed = write_table(out)
     print((out / TABLE).read_text(encoding="utf-8"))
     return 1 if failed else 0

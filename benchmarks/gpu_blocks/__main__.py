@@ -10,6 +10,7 @@ from pathlib import Path
 
 import tts_train  # noqa: F401 - first: it sets what torch reads when it is imported
 from gpu_blocks.job import Job
+from gpu_blocks.record import WHOLE
 
 
 def main() -> int:
@@ -19,7 +20,7 @@ def main() -> int:
     job = Job(**told, **paths)
     warnings.filterwarnings("ignore")
     block = importlib.import_module(f"gpu_blocks.{job.block}")
-    with job.record.part("the whole block"):
+    with job.record.part(WHOLE):
         block.run(job)
         return 0
     return 1

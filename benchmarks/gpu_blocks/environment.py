@@ -8,12 +8,21 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, distribution, distributions
+from importlib.util import find_spec
 from pathlib import Path
 
 from gpu_blocks.job import ROOT, WHEELS
 
 PACKAGES = ("core", "plugins/orpheus", "plugins/gpt_sovits", "benchmarks", ".")
+BARE = ("torch", "torchaudio", "transformers", "lightning", "peft", "pluggy", "pyarrow", "tensorboard", "pip")
+"""What is asked of a rented machine's image; what these need is there, too."""
+BESIDES = ("pytest", "pytest-timeout", "pytest-xdist", "torchao")
+"""What the blocks need beyond tts-train's own dependencies: the tests marked gpu, and 8-bit floats."""
+
+
+class PrepareError(RuntimeError):
+    """The carried wheels could not be installed; the message is one line."""
 
 
 def prepare(work: Path, *, carried: Path = WHEELS, only: set[str] | None = None) -> dict[str, str]:
@@ -23,6 +32,9 @@ def prepare(work: Path, *, carried: Path = WHEELS, only: set[str] | None = None)
         work: Folder for what is unpacked.
         carried: Folder with wheels; those for this Python are installed below ``work``, once.
         only: Names of distributions that may be seen besides the tree and the wheels; None for all that is installed.
+
+    Raises:
+        PrepareError: if the wheels could not be installed.
     """
     site = _install(work, carried)
     _announce(site)
@@ -53,9 +65,18 @@ def _install(work: Path, carried: Path) -> Path:
         if wheels:
             command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile"]
             command += ["--disable-pip-version-check", "--upgrade", "--target", str(site)]
-            subprocess.run([*command, *map(str, wheels)], check=True)
+            tried = subprocess.run([*command, *map(str, wheels)], capture_output=True, text=True, check=False)
+            if tried.returncode:
+                raise PrepareError(_why(tried.stderr, carried))
         done.touch()
     return site
+
+
+def _why(said: str, carried: Path) -> str:
+    if "No module named pip" in said:
+        return f"{sys.executable} has no pip to install the wheels with: python3 -m ensurepip"
+    last = (said.strip().splitlines() or ["pip said nothing"])[-1]
+    return f"the wheels of {carried} could not be installed: {last}"
 
 
 def fits(name: str) -> bool:
@@ -69,6 +90,28 @@ def fits(name: str) -> bool:
 def carried_names(carried: Path) -> set[str]:
     """Return the distributions of the carried wheels that are for this Python."""
     return {canonical(path.name.split("-")[0]) for path in carried.glob("*.whl") if fits(path.name)}
+
+
+def missing(carried: Path) -> list[str]:
+    """Return what tts-train and the blocks need, and neither this Python nor a carried wheel for it has."""
+    there = carried_names(carried)
+    wanted = {canonical(re.split(r"[^\w.-]", need)[0]) for need in (*dependencies(), *BESIDES)}
+    return sorted(name for name in wanted - there if not _is_there(name))
+
+
+def _is_there(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return find_spec(name.replace("-", "_")) is not None
+    return True
+
+
+def dependencies() -> list[str]:
+    """Return what pyproject.toml asks for without extras."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = text.split("\ndependencies = [")[1].split("\n]")[0]
+    return re.findall(r'^\s*"([^"]+)"', listed, re.MULTILINE)
 
 
 def _announce(site: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -34,10 +35,13 @@ class Job:
     work: Path
     """Folder for runs and data; nothing in it is carried back."""
     carried: Path = WHEELS
+    finished: Collection[str] = ()
+    """Parts that an earlier process of this block came to the end of; see ``Block.resumes``."""
     record: Record = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "record", Record(self.out, self.block))
+        record = Record(self.out, self.block, check=_check_card if self.cuda else None)
+        object.__setattr__(self, "record", record)
 
     @property
     def cuda(self) -> bool:
@@ -84,6 +88,13 @@ def words_of(sizes: dict[str, int]) -> list[str]:
     """
     options = [word for name, value in sizes.items() for word in (f"--model.tiny.{name}", str(value))]
     return ["--model.init_from", "tiny", *options, "--model.checkpoint_share", "1.0"]
+
+
+def _check_card() -> None:
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def threads() -> int:

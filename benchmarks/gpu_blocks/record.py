@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ from typing import Any
 RESULTS = "results.jsonl"
 MOST_BYTES = 15 * 1024**2
 """A file that is carried back from a rented machine may have 16 MiB."""
+RUN = "run"
+"""The name of what starts the blocks, where a block's would stand."""
+WHOLE = "the whole block"
+LOST = 3
+"""Exit code of a block whose process can do no more: its card is lost, or a part of it hangs."""
 
 
 class Record:
@@ -22,11 +28,17 @@ class Record:
     Args:
         out: Folder of ``results.jsonl``.
         block: Name that stands in each line.
+        check: Raises if the device can no longer be used; called after a part that failed.
     """
 
-    def __init__(self, out: Path, block: str) -> None:
+    def __init__(self, out: Path, block: str, *, check: Callable[[], None] | None = None) -> None:
         self.out = out
         self.block = block
+        self._check = check
+
+    def began(self) -> None:
+        """Write that the block begins: what stands of it before this line counts no more."""
+        self._write("began", self.block)
 
     def figure(self, name: str, value: Any, unit: str = "", *, note: str = "") -> None:
         """Write a figure that nothing is asked of."""
@@ -40,21 +52,52 @@ class Record:
         """Write that a criterion or a figure was left out."""
         self._write("skipped", name, note=why)
 
+    def failure(self, name: str, why: str) -> None:
+        """Write that a part could not be done, which counts."""
+        self._write("failure", name, note=why)
+
     def status(self, what: str, **more: Any) -> None:
         """Write how the block itself ended."""
         self._write("status", what, **more)
 
     @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Let the block go on where a part of it fails; the failure is written, and counts."""
+    def part(self, name: str, *, limit: float | None = None) -> Iterator[None]:
+        """Let the block go on where a part of it fails; the failure is written, and counts.
+
+        A process whose device is lost, or whose part does not come to its end, is ended with the exit code ``LOST``:
+        after an illegal access every further call to CUDA fails, and a wait inside one cannot be interrupted.
+
+        Args:
+            name: Name of the part.
+            limit: Seconds that it may take; None for as long as the block.
+        """
         begun = time.monotonic()
+        timer = None if limit is None else threading.Timer(limit, self._over, (name, limit))
+        if timer is not None:
+            timer.daemon = True
+            timer.start()
+        failed = False
         try:
             yield
         except Exception as error:  # noqa: BLE001 - one part must not hide the others
+            failed = True
             traceback.print_exc()
-            self._write("failure", name, note=f"{type(error).__name__}: {str(error)[-600:]}")
+            self.failure(name, f"{type(error).__name__}: {str(error)[-600:]}")
         finally:
+            if timer is not None:
+                timer.cancel()
             self._write("time", name, value=round(time.monotonic() - begun, 2), unit="s")
+        if failed and self._check is not None:
+            try:
+                self._check()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the device cannot be used
+                self.failure(name, f"the device is lost after it: {str(error)[-200:]}")
+                os._exit(LOST)
+
+    def _over(self, name: str, limit: float) -> None:
+        self.failure(name, f"not done after {limit:g} s")
+        self._write("time", name, value=limit, unit="s")
+        os._exit(LOST)
 
     def text(self, file: str, text: str) -> None:
         """Append to a text file beside the results, as far as it may grow."""
@@ -74,7 +117,10 @@ class Record:
 
 
 def read_results(out: Path) -> list[dict[str, Any]]:
-    """Return the lines of ``results.jsonl``; a line that was cut off by a kill is left out."""
+    """Return the lines of ``results.jsonl`` that count: of each block, those since it last began.
+
+    A line that was cut off by a kill is left out. Of the runs all figures stay: each may have had another card.
+    """
     path = out / RESULTS
     lines: list[dict[str, Any]] = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
@@ -82,7 +128,18 @@ def read_results(out: Path) -> list[dict[str, Any]]:
             lines.append(json.loads(line))
         except ValueError:
             continue
-    return lines
+    last = {line["block"]: number for number, line in enumerate(lines) if line["kind"] == "began"}
+    return [
+        line
+        for number, line in enumerate(lines)
+        if number >= last.get(line["block"], 0) or (line["block"] == RUN and line["kind"] == "figure")
+    ]
+
+
+def ended_parts(out: Path, block: str) -> list[str]:
+    """Return the parts of a block that came to an end since it last began, well or not."""
+    own = [line for line in read_results(out) if line["block"] == block and line["kind"] == "time"]
+    return [line["name"] for line in own if line["name"] != WHOLE]
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
@@ -10,13 +9,8 @@ from pathlib import Path
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
-from gpu_blocks.environment import canonical
+from gpu_blocks.environment import BARE, BESIDES, canonical, dependencies
 from gpu_blocks.job import ROOT
-
-BARE = ("torch", "torchaudio", "transformers", "lightning", "peft", "pluggy", "pyarrow", "tensorboard", "pip")
-"""What is asked of a rented machine's image; what these need is there, too."""
-BESIDES = ("pytest", "pytest-timeout", "pytest-xdist", "torchao")
-"""What the blocks need beyond tts-train's own dependencies: the tests marked gpu, and 8-bit floats."""
 
 
 def bare() -> set[str]:
@@ -27,13 +21,6 @@ def bare() -> set[str]:
 def lacking(version: str | None = None) -> set[str]:
     """Return the distributions that a bare machine with this Python lacks, as far as they are installed here."""
     return closure([*dependencies(), *BESIDES], bare(), version=version)
-
-
-def dependencies() -> list[str]:
-    """Return what pyproject.toml asks for without extras."""
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    listed = text.split("\ndependencies = [")[1].split("\n]")[0]
-    return re.findall(r'^\s*"([^"]+)"', listed, re.MULTILINE)
 
 
 def closure(wanted: Iterable[str], there: set[str], *, version: str | None = None) -> set[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from common import table
 
 from gpu_blocks.catalogue import BLOCKS, BY_NAME
-from gpu_blocks.record import read_results
+from gpu_blocks.record import RUN, read_results
 
 TABLE = "table.md"
 
@@ -24,6 +24,7 @@ def write_table(out: Path) -> list[str]:
 def failures(lines: list[dict[str, Any]]) -> list[str]:
     """Return what failed, by block and name: criteria, parts that raised, and blocks that did not come to their end."""
     found = []
+    ended = {line["block"] for line in lines if line["kind"] == "status"}
     for line in lines:
         name = f"{line['block']}: {line['name']}"
         if line["kind"] == "criterion" and not line["ok"]:
@@ -32,12 +33,14 @@ def failures(lines: list[dict[str, Any]]) -> list[str]:
             found.append(f"{name} ({line['note']})")
         elif line["kind"] == "status" and line["name"] in ("failed", "out of time"):
             found.append(f"{name} after {line['seconds']} s")
+        elif line["kind"] == "began" and line["block"] not in (*ended, RUN):
+            found.append(f"{line['block']}: did not come to its end")
     return found
 
 
 def _page(lines: list[dict[str, Any]], failed: list[str]) -> str:
-    about = [line for line in lines if line["block"] == "run"]
-    head = [f"* {line['name']}: {_value(line)}" for line in about if line["kind"] == "figure"]
+    about = [line for line in lines if line["block"] == RUN]
+    head = dict.fromkeys(f"* {line['name']}: {_value(line)}" for line in about if line["kind"] == "figure")
     met = [line for line in lines if line["kind"] == "criterion" and line["ok"]]
     skipped = [line for line in lines if line["kind"] == "skipped"]
     verdict = f"{len(met)} criteria met, {len(failed)} failed, {len(skipped)} left out."
@@ -55,8 +58,9 @@ def _block(name: str, lines: list[dict[str, Any]]) -> str:
     block = BY_NAME[name]
     ends = [line for line in lines if line["kind"] == "status"]
     told = "; ".join(f"{end['name']} after {end['seconds']} s (planned: {block.seconds} s)" for end in ends)
+    told = told or ("Did not come to its end" if any(line["kind"] == "began" for line in lines) else "Not begun")
     heads = ["what", "value", "verdict", "remark"]
-    rows = [_row(line) for line in lines if line["kind"] not in ("status", "time")]
+    rows = [_row(line) for line in lines if line["kind"] not in ("began", "status", "time")]
     parts = [f"## Step {block.step}: {name}", f"{block.what[0].upper()}{block.what[1:]}. {told}."]
     if rows:
         parts.append(table(heads, rows))

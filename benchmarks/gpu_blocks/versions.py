@@ -54,7 +54,7 @@ def _lines(path: Path) -> list[str]:
 
 def _output(command: list[str], environment: dict[str, str] | None = None) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
-    except OSError:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, env=environment, check=False)
+    except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
