@@ -154,20 +154,25 @@ def test_a_card_steps_as_a_cpu_does(name, rounding_, how):
 
 
 @pytest.mark.gpu
-def test_a_step_that_is_held_on_a_card_waits_for_nothing_and_changes_nothing():
-    net = torch.nn.Linear(256, 256, device="cuda", dtype=torch.bfloat16)
+@pytest.mark.parametrize("count", [1, 3], ids=["a kernel of its own", "one kernel for all"])
+def test_a_step_that_is_held_on_a_card_waits_for_nothing_and_changes_nothing(count):
+    net = torch.nn.ParameterList(torch.randn(256, 256, device="cuda", dtype=torch.bfloat16) for _ in range(count))
     optimizer = build_optimizer(net, OptimizerOptions("adamw8bit", rounding="stochastic"))
     # The first step brings the table of codes to the card, which waits; it is for the whole run.
-    net.weight.grad = torch.randn_like(net.weight)
+    for weight in net:
+        weight.grad = torch.randn_like(weight)
     optimizer.step()
     for held in (0.0, 1.0):
-        before = net.weight.detach().clone()
-        net.weight.grad = torch.randn_like(net.weight)
+        before = [weight.detach().clone() for weight in net]
+        for weight in net:
+            weight.grad = torch.randn_like(weight)
         optimizer.found_inf = torch.full((), held, device="cuda")
         torch.cuda.set_sync_debug_mode("error")
-        optimizer.step()
-        torch.cuda.set_sync_debug_mode("default")
-        assert torch.equal(net.weight, before) == bool(held)
+        try:
+            optimizer.step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert all(torch.equal(*pair) == bool(held) for pair in zip(net, before, strict=True))
 
 
 def test_bits_of_rounding_are_even_and_independent():
