@@ -23,7 +23,7 @@ from gpu_blocks.job import Job
 from gpu_blocks.sets import gpt_rows, orpheus_rows, sovits_rows
 from gpu_blocks.versions import revision
 
-STEPS, DRY_STEPS = 20, 2
+STEPS, SLOW_STEPS, DRY_STEPS = 20, 4, 2
 BASES, LOSSES = "bases", "references.json"
 CARRIED = ("orpheus", "gpt")
 """Bases that travel; those of SoVITS have 40 and 350 MB."""
@@ -40,6 +40,8 @@ class Case:
     base: str
     data: str
     words: tuple[str, ...] = ()
+    steps: int = STEPS
+    kinds: tuple[str, ...] = tuple(PRECISIONS)
 
 
 _LORA = ("--model.lora.rank", "8", "--model.optimizer.lr", "0.01")
@@ -49,8 +51,9 @@ CASES = {
     "orpheus qlora": Case("orpheus", "lm", "orpheus", "lm", ("--model.method", "qlora", *_LORA)),
     "gpt": Case("gpt_sovits", "gpt", "gpt", "gpt", ("--model.dropout", "0")),
     "dpo": Case("gpt_sovits", "dpo", "gpt", "gpt", ("--model.dropout", "0", "--data.pairs", "made")),
-    "sovits": Case("gpt_sovits", "sovits", "sovits", "sovits"),
-    "cfm": Case("gpt_sovits", "cfm", "cfm", "sovits"),
+    # Not carried, so a CPU makes theirs while the card waits: a step of one takes a second there, of the other five.
+    "sovits": Case("gpt_sovits", "sovits", "sovits", "sovits", steps=SLOW_STEPS),
+    "cfm": Case("gpt_sovits", "cfm", "cfm", "sovits", steps=SLOW_STEPS, kinds=("float32",)),
 }
 
 
@@ -59,8 +62,8 @@ def write_references(carried: Path) -> None:
     work = carried / "work"
     job = Job(block="references", device="cpu", tiny=False, out=carried, work=work, carried=carried)
     write_bases(job, carried / BASES)
-    names = [name for name, case in CASES.items() if case.base in CARRIED]
-    losses = {f"{name}, {kind}": losses_of(job, name, kind) for name in names for kind in PRECISIONS}
+    pairs = [(name, kind) for name, case in CASES.items() if case.base in CARRIED for kind in case.kinds]
+    losses = {f"{name}, {kind}": losses_of(job, name, kind) for name, kind in pairs}
     told = {"revision": revision(), "torch": torch.__version__, "steps": STEPS, "losses": losses}
     (carried / LOSSES).write_text(json.dumps(told), encoding="utf-8")
     shutil.rmtree(work, ignore_errors=True)
@@ -113,11 +116,11 @@ def _one_step(job: Job, stage: str, data: Path, target: Path) -> None:
 
 def losses_of(job: Job, name: str, kind: str) -> list[dict[str, float]]:
     """Train a case from its base on the job's device and return the losses of each batch."""
-    case, last = CASES[name], DRY_STEPS if job.tiny else STEPS
+    case, last = CASES[name], DRY_STEPS if job.tiny else CASES[name].steps
     folder = job.carried / BASES
     data = {"lm": folder / "rows.parquet", "gpt": folder / "gpt.parquet", "sovits": folder / "sovits-v2"}[case.data]
     words = command_words(case, kind, base_of(job, case), data)
-    with drawn_alike():
+    with drawn_alike(exact=kind == "float32"):
         measured = fit(job, words, name="run", last=last, losses=True, warm=1)
     losses = measured.read_losses()
     release(job, measured)
@@ -147,8 +150,12 @@ def _unpacked(job: Job, folder: Path) -> Path:
 
 
 @contextmanager
-def drawn_alike() -> Iterator[None]:
-    """Let SoVITS and its flow matching draw by utterance, on the CPU, and drop nothing."""
+def drawn_alike(*, exact: bool = False) -> Iterator[None]:
+    """Let SoVITS and its flow matching draw by utterance, on the CPU, and drop nothing.
+
+    Args:
+        exact: Whether float32 is multiplied in full: by default a card's convolutions round it to 10 bits (TF32).
+    """
     from tts_train_gpt_sovits.sovits.cfm_module import CfmModule
     from tts_train_gpt_sovits.sovits.listen import fixed_draws
     from tts_train_gpt_sovits.sovits.module import SovitsModule
@@ -168,7 +175,20 @@ def drawn_alike() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(patch.object(SovitsModule, "_generate", generated))
         stack.enter_context(patch.object(CfmModule, "_losses", flowed))
+        if exact:
+            stack.enter_context(_without_tf32())
         yield
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    convolutions.allow_tf32 = products.allow_tf32 = False
+    try:
+        yield
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before
 
 
 def _without_dropout(module: torch.nn.Module) -> None:
