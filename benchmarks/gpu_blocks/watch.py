@@ -91,7 +91,6 @@ class Watch(Callback):
         """Count the batch, and end the run if it was the last."""
         now = CURRENT
         now.batches += 1
-        now.ended.append(time.perf_counter())
         cuda = pl_module.device.type == "cuda"
         if now.losses:
             kept = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
@@ -105,6 +104,7 @@ class Watch(Callback):
             torch.cuda.reset_peak_memory_stats()
         if now.after is not None:
             now.after(now.batches, trainer, pl_module)
+        now.ended.append(time.perf_counter())  # what `after` waited for is no part of what follows
         if now.batches == now.warm:
             self._begin = _mark(cuda)
         if now.last is not None and now.batches >= now.last:
