@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
-
 from gpu_blocks.fits import release
 from gpu_blocks.job import Job
 from gpu_blocks.recipes import Run, measure, report
+from gpu_blocks.timing import limit
 
-SECONDS = 60
-"""Most that one lever may take; compiling may not come to an end."""
+SECONDS, FIRST_SECONDS = 12, 30
+"""Most that one lever may take, and the first one, which opens the card and compiles kernels that the others use too.
+
+Compiling may not come to an end; one lever that hangs leaves time for the others.
+"""
 _FULL, _LORA = Run("lm-full-24gb", 8192, 6), Run("lm-lora", 8192, 6)
 LEVERS: tuple[tuple[str, Run, tuple[str, ...]], ...] = (
     ("full, as the recipe is", _FULL, ()),
@@ -35,6 +34,7 @@ _DRY = ("lora, eager kernels",)
 
 def run(job: Job) -> None:
     """Run them; one that is no option of this version, or does not come to its end, is named."""
+    seconds = FIRST_SECONDS
     for name, base, words in LEVERS:
         if job.tiny and name not in _DRY:
             job.record.skipped(name, "one lever is enough for a dry run")
@@ -42,10 +42,11 @@ def run(job: Job) -> None:
         if words and not known(words[0]):
             job.record.skipped(name, f"{words[0]} is no option of this version")
             continue
-        with job.record.part(name), _limit(SECONDS * (5 if job.tiny else 1)):
+        with job.record.part(name), limit(seconds * (10 if job.tiny else 1)):
             measured = measure(job, base, *words)
-            report(job, name, measured, plan=None if words else job.plans.get(base.name))
+            report(job, name, measured)
             release(job, measured)
+        seconds = SECONDS
 
 
 def known(option: str) -> bool:
@@ -56,17 +57,3 @@ def known(option: str) -> bool:
 
     names = option.removeprefix("--").split(".")
     return names[0] != "model" or names[1] in inspect.signature(OrpheusModule.__init__).parameters
-
-
-@contextmanager
-def _limit(seconds: int) -> Iterator[None]:
-    def over(_number: int, _frame: FrameType | None) -> None:
-        raise TimeoutError(f"not done after {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, over)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)

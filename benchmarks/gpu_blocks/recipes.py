@@ -23,35 +23,45 @@ class Run:
     recipe: str
     tokens: int
     batches: int = 8
+    share: float = 1.0
+    """Of the layers that is recomputed."""
+    more: tuple[str, ...] = ()
+    """Options that it changes besides."""
     goal: int | None = None
-    """Tokens a second on an H100 that the roofline says are within reach."""
-    recomputed: bool = True
+    """Tokens a second that the project wants on an H100 (benchmarks/README.md, "On a card, by roofline").
+
+    A goal goes with a share: that which the recipe takes on the card it is for, as in the roofline's row.
+    """
 
     @property
     def name(self) -> str:
         """The key of its plan."""
-        return f"{self.recipe} {self.tokens}" + ("" if self.recomputed else ", nothing recomputed")
+        changed = "".join(f", {value}" for value in self.more[1::2])
+        return f"{self.recipe} {self.tokens}{changed}" + ("" if self.share == 1 else f", share {self.share:g}")
 
     @property
     def words(self) -> list[str]:
         """What it changes of the recipe."""
-        return [] if self.recomputed else ["--model.gradient_checkpointing", "false"]
+        if not self.share:
+            return [*self.more, "--model.gradient_checkpointing", "false"]
+        return [*self.more, *(() if self.share == 1 else ("--model.checkpoint_share", f"{self.share:g}"))]
 
 
+_EIGHT_BITS = ("--trainer.precision", "bf16-true", "--model.optimizer.name", "adamw8bit")
 RUNS = (
-    Run("lm-lora", 2048, 48, goal=18_000),
+    Run("lm-lora", 2048, 48, share=0.2, goal=18_000),
     Run("lm-lora", 8192),
     Run("lm-qlora", 2048),
-    Run("lm-full-16gb", 2048, goal=12_000),
-    Run("lm-full-24gb", 8192, 24, goal=20_000),
-    Run("lm-full-24gb", 8192, goal=27_000, recomputed=False),
-    Run("lm-lora", 8192, goal=22_000, recomputed=False),
+    Run("lm-full-16gb", 2048, share=0.75, goal=12_000),
+    Run("lm-full-24gb", 8192, 24, share=0.6, goal=20_000),
+    Run("lm-full-80gb", 8192, share=0, more=_EIGHT_BITS, goal=27_000),
+    Run("lm-lora", 8192, share=0, goal=22_000),
     Run("lm-full-12gb", 2048),
     Run("lm-full-80gb", 8192),
     Run("lm-full-40gb", 8192),
 )
 """Those with more batches show what varied lengths do to the allocator."""
-_DRY = {"lm-lora 2048", "lm-full-24gb 8192"}
+_DRY = {"lm-lora 2048, share 0.2", "lm-full-24gb 8192, share 0.6"}
 
 
 def run(job: Job) -> None:
@@ -62,8 +72,9 @@ def run(job: Job) -> None:
             continue
         with job.record.part(each.name):
             measured = measure(job, each)
-            report(job, each.name, measured, plan=job.plans.get(each.name))
-            if each.goal and job.needs_card(f"{each.name}: of the roofline's goal"):
+            report(job, each.name, measured)
+            hold_against_plan(job, each.name, measured)
+            if each.goal and job.needs_card(f"{each.name}: of its goal"):
                 job.record.figure(f"{each.name}: of the goal of {each.goal:,}", 100 * measured.speed / each.goal, "%")
             release(job, measured)
 
@@ -85,19 +96,31 @@ def command_words(job: Job, each: Run, data: str, tokens: int, *more: str) -> li
     return [*words, *each.words, *more]
 
 
-def report(job: Job, name: str, measured: Measured, *, plan: dict[str, Any] | None) -> None:
-    """Write a run's speed and memory, and hold them against its plan."""
+def report(job: Job, name: str, measured: Measured) -> None:
+    """Write a run's speed and memory."""
     record = job.record
     record.figure(f"{name}: tokens/s", measured.speed, "tokens/s")
     share = share_of_peak(measured)
     if share is not None:
         record.figure(f"{name}: share of the card's bf16 peak", 100 * share, "%")
+    write_memory(job, name, measured)
+
+
+def write_memory(job: Job, name: str, measured: Measured) -> None:
+    """Write what a run took of the card at its peak."""
     if not job.needs_card(f"{name}: memory"):
         return
     memory = {"tensors": measured.peak_bytes, "reserved": measured.reserved_bytes, "in use": measured.used_bytes}
-    record.figure(f"{name}: memory", {key: round(value / GIB, 2) for key, value in memory.items()}, "GiB")
+    job.record.figure(f"{name}: memory", {key: round(value / GIB, 2) for key, value in memory.items()}, "GiB")
+
+
+def hold_against_plan(job: Job, name: str, measured: Measured) -> None:
+    """Compare a run on a card with its plan, if that was carried."""
+    if not job.needs_card(f"{name}: against plan"):
+        return
+    plan = job.plans.get(name)
     if plan is None:
-        record.skipped(f"{name}: against plan", "no plan was carried: make gpu-wheels")
+        job.record.skipped(f"{name}: against plan", "no plan was carried: make gpu-wheels")
         return
     against_plan(job, name, measured, plan)
 

@@ -44,13 +44,34 @@ def gpt_rows(folder: Path, *, count: int, tiny: bool) -> str:
     return str(path)
 
 
-def sovits_rows(folder: Path, *, count: int, tiny: bool, version: str = "v2", speaker: bool = False) -> str:
-    """Write utterances of 4 to 8 s (in a dry run 1 s): sums of tones with codes and phonemes of chance."""
+PLANNED_CODES = 250
+"""Codes of the 10 s that a plan takes every utterance for (``sample_batch`` of the SoVITS data)."""
+
+
+def sovits_rows(
+    folder: Path,
+    *,
+    count: int,
+    tiny: bool,
+    version: str = "v2",
+    speaker: bool = False,
+    length: int | None = None,
+) -> str:
+    """Write utterances of 4 to 8 s (in a dry run 1 s): sums of tones with codes and phonemes of chance.
+
+    Args:
+        folder: Where the folder of the data is made.
+        count: How many.
+        tiny: Whether this is a dry run.
+        version: That of SoVITS.
+        speaker: Whether each has a speaker's vector.
+        length: Codes of every utterance, 25 a second; by default they vary.
+    """
     from tts_train.data.shard_store import ShardStore
 
     chance = np.random.default_rng(0)
     low, high = (22, 31) if tiny else (100, 200)
-    codes = [int(each) for each in chance.integers(low, high, count)]
+    codes = [length or int(each) for each in chance.integers(low, high, count)]
     rows: dict[str, list[Any]] = {
         "id": [f"u{i:04}" for i in range(count)],
         "text": [f"Text {i}." for i in range(count)],

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from gpu_blocks.fits import fit, release
 from gpu_blocks.job import ROOT, Job
-from gpu_blocks.recipes import against_plan
-from gpu_blocks.sets import gpt_rows, sovits_rows
-from gpu_blocks.watch import GIB
+from gpu_blocks.recipes import hold_against_plan, write_memory
+from gpu_blocks.sets import PLANNED_CODES, gpt_rows, sovits_rows
 from gpu_blocks.weights import precision_of, sovits_on
 
 GPT = (
@@ -63,7 +62,12 @@ def _one(job: Job, each: Run) -> None:
         gpt_rows(folder, count=24 if job.tiny else 400, tiny=job.tiny)
         if gpt
         else sovits_rows(
-            folder, count=16 if job.tiny else 48, tiny=job.tiny, version=each.version, speaker="Pro" in each.version
+            folder,
+            count=16 if job.tiny else 48,
+            tiny=job.tiny,
+            version=each.version,
+            speaker="Pro" in each.version,
+            length=None if job.tiny else PLANNED_CODES,
         )
     )
     words = command_words(job, each, data)
@@ -77,11 +81,8 @@ def _one(job: Job, each: Run) -> None:
     job.record.criterion(
         f"{name}: losses over {len(losses)} batches", finite, losses[-1] if losses else "none", goal="finite"
     )
-    if job.needs_card(f"{name}: memory"):
-        memory = {"tensors": measured.peak_bytes, "reserved": measured.reserved_bytes, "in use": measured.used_bytes}
-        job.record.figure(f"{name}: memory", {key: round(value / GIB, 2) for key, value in memory.items()}, "GiB")
-        if plan := job.plans.get(name):
-            against_plan(job, name, measured, plan)
+    write_memory(job, name, measured)
+    hold_against_plan(job, name, measured)
     release(job, measured)
 
 

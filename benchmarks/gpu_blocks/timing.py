@@ -1,20 +1,35 @@
-"""Times of single operations on a device, and the names of the kernels that did them."""
+"""Times of single operations on a device, the names of the kernels that did them, and a limit for a part of a block."""
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Callable
-from statistics import median
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import torch
 
 
-def milliseconds(call: Callable[[], Any], *, cuda: bool, times: int = 10, warm: int = 3) -> float:
-    """Return the median time of a call, by the device's clock."""
-    for _ in range(warm):
-        call()
-    return median(once(call, cuda=cuda) for _ in range(times))
+@contextmanager
+def limit(seconds: float) -> Iterator[None]:
+    """Raise ``TimeoutError`` in the main thread after ``seconds``.
+
+    A wait inside one of CUDA's own calls is not interrupted: the error comes when that call returns. Where it never
+    does, the limit of the whole block ends the process.
+    """
+
+    def over(_number: int, _frame: FrameType | None) -> None:
+        raise TimeoutError(f"not done after {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def once(call: Callable[[], Any], *, cuda: bool) -> float:
