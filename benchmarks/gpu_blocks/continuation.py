@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from gpu_blocks.fits import device_words
 from gpu_blocks.job import Job, threads, words_of
 from gpu_blocks.processes import Chain, run_chains
 from gpu_blocks.sets import gpt_rows, orpheus_rows, sovits_rows
+from gpu_blocks.timing import limit
 from gpu_blocks.weights import precision_of
 
 STEPS, KILLED, EVERY = 12, 7, 3
@@ -51,19 +55,39 @@ CASES = {
 }
 
 
+SECONDS, LEAST_SECONDS = 85, 15
+"""Time for all chains of commands, the block's own less its start; less than the second is not worth a second turn."""
+
+
 def run(job: Job) -> None:
     """Run all kinds side by side, and on a card once more with the determinism of torch where one was not exact."""
+    end = time.monotonic() + SECONDS * (4 if job.tiny else 1)
     cases = {name: case for name, case in CASES.items() if case.dry or not job.tiny}
     for name in set(CASES) - set(cases):
         job.record.skipped(name, "one case is enough for a dry run")
-    inexact = _compare(job, cases, "by default", ())
-    if inexact:
-        again = {name: cases[name] for name in inexact}
-        _compare(job, again, "with --trainer.deterministic true", ("--trainer.deterministic", "true"))
+    inexact = _compare(job, cases, "by default", (), end)
+    if not inexact:
+        return
+    how = "with --trainer.deterministic true"
+    if end - time.monotonic() < LEAST_SECONDS:
+        job.record.skipped(f"{', '.join(inexact)}, {how}", "no time is left")
+        return
+    _compare(job, {name: cases[name] for name in inexact}, how, ("--trainer.deterministic", "true"), end)
 
 
-def _compare(job: Job, cases: dict[str, Case], how: str, more: tuple[str, ...]) -> list[str]:
-    """Write for each kind and fault whether the checkpoints are equal; return the kinds with one that is not."""
+def _compare(job: Job, cases: dict[str, Case], how: str, more: tuple[str, ...], end: float) -> list[str]:
+    """Write for each kind and fault, as soon as both runs are over, whether their checkpoints are equal.
+
+    Args:
+        job: Device and folders.
+        cases: The kinds.
+        how: What to call this turn.
+        more: Options of this turn.
+        end: When all of it must be over (``time.monotonic``).
+
+    Returns:
+        The kinds that came to their end and were not equal.
+    """
     data = _data(job)
     place = job.folder(how.split()[-1])
     chains: dict[str, Chain] = {}
@@ -74,18 +98,45 @@ def _compare(job: Job, cases: dict[str, Case], how: str, more: tuple[str, ...]) 
         for fault in case.faults:
             run = folder / fault.replace("@", "-").replace("=", "-")
             chains[f"{name}, {fault}"] = _broken([*words, "--run_dir", str(run)], run, fault)
-    results = run_chains(chains, most=max(2, threads() // 2), log=job.out / "log.txt")
-    inexact = []
-    for name, case in cases.items():
-        for fault in case.faults:
-            whole, broken = results[name], results[f"{name}, {fault}"]
-            found = [each for each in (whole, broken) if isinstance(each, Exception)]
-            equal = not found and whole == broken
-            value = str(found[0]) if found else _difference(whole, broken)
-            job.record.criterion(f"{name}, {fault}, {how}", equal, value, goal="equal model and optimizer")
-            if not equal and not found:
-                inexact.append(name)
-    return sorted(set(inexact))
+    pairs = {f"{name}, {fault}": name for name, case in cases.items() for fault in case.faults}
+    results: dict[str, Any] = {}
+    inexact = set()
+
+    def over(ended: str, result: Any) -> None:
+        results[ended] = result
+        for pair, name in list(pairs.items()):
+            if name in results and pair in results:
+                del pairs[pair]
+                whole, broken = results[name], results[pair]
+                found = [each for each in (whole, broken) if isinstance(each, Exception)]
+                equal = not found and whole == broken
+                value = str(found[0]) if found else _difference(whole, broken)
+                job.record.criterion(f"{pair}, {how}", equal, value, goal="equal model and optimizer")
+                if not equal and not found:
+                    inexact.add(name)
+
+    told = {name: _told(name, chain, over) for name, chain in chains.items()}
+    try:
+        with limit(max(1.0, end - time.monotonic())):
+            run_chains(told, most=max(2, threads() // 2), log=job.out / "log.txt")
+    except TimeoutError as error:
+        for process in multiprocessing.active_children():
+            process.kill()
+        for pair, name in pairs.items():
+            late = " and ".join(each for each in (name, pair) if each not in results)
+            job.record.criterion(f"{pair}, {how}", False, f"{error}: {late}", goal="equal model and optimizer")
+    return sorted(inexact)
+
+
+def _told(name: str, chain: Chain, over: Callable[[str, Any], None]) -> Chain:
+    """Say how a chain ended when it does, not when all have."""
+    try:
+        result = yield from chain
+    except Exception as error:
+        over(name, error)
+        raise
+    over(name, result)
+    return result
 
 
 def _whole(words: list[str], run: Path) -> Chain:

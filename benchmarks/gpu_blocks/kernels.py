@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import Any
@@ -11,29 +12,49 @@ from torch import Tensor
 
 from gpu_blocks.job import ROOT, Job
 
+TEST_SECONDS, TESTS_SECONDS = 40, 75
+"""Most that one test may take, and all of them: the block has 135 s, and the comparisons come first."""
+TESTS_LOG = "pytest.txt"
+
 
 def run(job: Job) -> None:
-    """Run the tests, then the comparisons."""
-    with job.record.part("tests marked gpu"):
-        _tests(job)
+    """Run the comparisons, then the tests: one that hangs hides no comparison."""
     for name, check in _CHECKS.items():
         with job.record.part(name):
             check(job)
+    with job.record.part("tests marked gpu"):
+        _tests(job)
 
 
 def _tests(job: Job) -> None:
     marked = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text("utf-8")]
     files = [str(path.relative_to(ROOT)) for path in marked]
-    words = ["-m", "gpu", "-q", "-p", "no:cacheprovider", "--timeout", "180", "--basetemp", str(job.work / "pytest")]
+    words = ["-m", "gpu", "-p", "no:cacheprovider", "--basetemp", str(job.work / "pytest")]
+    words += ["--timeout", str(TEST_SECONDS), "-v"]
     # Most of their time is compiling kernels, which processes do side by side. Without a card all that can be seen is
     # that they can be imported with what was carried.
     words += ["--numprocesses", "6"] if job.cuda else ["--collect-only"]
     command = [sys.executable, "-m", "pytest", *words, *files]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    job.record.text("log.txt", done.stdout[-20000:] + done.stderr[-5000:])
-    last = (done.stdout.strip().splitlines() or [done.stderr[-200:]])[-1]
-    failed = [line[:160] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    job.record.criterion("pytest -m gpu", done.returncode == 0, [last, *failed[:8]], goal="all pass")
+    # A file, not a pipe: what was printed before a hang is kept, and a worker that lives on does not hold this up.
+    log, seconds = job.out / TESTS_LOG, TESTS_SECONDS * (1 if job.cuda else 4)
+    with log.open("wb") as stream:
+        try:
+            code: int | None = subprocess.run(
+                command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, check=False, timeout=seconds
+            ).returncode
+        except subprocess.TimeoutExpired:
+            code = None
+    lines = log.read_text("utf-8", errors="replace").splitlines()
+    told = [f"not done after {seconds} s", *unfinished(lines)] if code is None else lines[-1:]
+    failed = [line[:160] for line in lines if re.match(r"(\[gw\d+\].*)?(FAILED|ERROR) ", line)]
+    job.record.criterion("pytest -m gpu", code == 0, [*told, *failed[:8]], goal="all pass")
+
+
+def unfinished(lines: list[str]) -> list[str]:
+    """Return the tests that began, by pytest's verbose output from several processes, and have no outcome in it."""
+    begun = {line.strip() for line in lines if line.startswith("tests/") and "::" in line}
+    ended = {match[1].strip() for line in lines if (match := re.match(r"\[gw\d+\].*?(tests/.*)", line))}
+    return sorted(f"unfinished: {name}" for name in begun - ended)
 
 
 def _varlen(job: Job) -> None:

@@ -1,0 +1,79 @@
+"""Parts of the acceptance run's blocks that need no card."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks_can_be_imported(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def test_tests_that_began_and_have_no_outcome_are_named():
+    from gpu_blocks.kernels import unfinished
+
+    lines = [
+        "scheduling tests via LoadScheduling",
+        "tests/core/test_x.py::test_bad[a b] ",
+        "tests/core/test_x.py::test_good ",
+        "[gw0] [ 25%] PASSED tests/core/test_x.py::test_good ",
+        "tests/core/test_x.py::test_hangs[2] ",
+        "[gw1] [ 50%] FAILED tests/core/test_x.py::test_bad[a b] ",
+    ]
+    assert unfinished(lines) == ["unfinished: tests/core/test_x.py::test_hangs[2]"]
+
+
+def test_a_part_that_takes_too_long_is_interrupted():
+    from gpu_blocks.timing import limit
+
+    with pytest.raises(TimeoutError, match=r"not done after 0\.05 s"), limit(0.05):
+        time.sleep(60)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    with limit(60):
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_a_chain_says_how_it_ended_when_it_does():
+    from gpu_blocks.continuation import _told
+
+    def chain(expected):
+        code = yield ["fit"]
+        if code != expected:
+            raise RuntimeError("another code")
+        return {"step": "12"}
+
+    ends = {}
+    for name, code in (("good", 0), ("bad", 1)):
+        told = _told(name, chain(0), ends.__setitem__)
+        assert next(told) == ["fit"]
+        with pytest.raises((StopIteration, RuntimeError)):
+            told.send(code)
+    assert ends["good"] == {"step": "12"}
+    assert str(ends["bad"]) == "another code"
+
+
+def test_float32_is_compared_without_tf32_and_the_switch_is_put_back():
+    from gpu_blocks.references import drawn_alike
+
+    before = torch.backends.cudnn.allow_tf32
+    with drawn_alike(exact=True):
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+def test_every_run_has_a_plan_of_its_own_and_a_goal_only_at_the_roofline_rows_share():
+    from gpu_blocks.recipes import RUNS
+
+    assert len({run.name for run in RUNS}) == len(RUNS)
+    shares = {run.goal: run.share for run in RUNS if run.goal}
+    assert shares == {18_000: 0.2, 12_000: 0.75, 20_000: 0.6, 27_000: 0, 22_000: 0}
