@@ -72,32 +72,34 @@ class Record:
             limit: Seconds that it may take; None for as long as the block.
         """
         begun = time.monotonic()
-        timer = None if limit is None else threading.Timer(limit, self._over, (name, limit))
+        timer = (
+            None if limit is None else threading.Timer(limit, self._leave, (name, f"not done after {limit:g} s", begun))
+        )
         if timer is not None:
             timer.daemon = True
             timer.start()
-        failed = False
         try:
             yield
         except Exception as error:  # noqa: BLE001 - one part must not hide the others
-            failed = True
             traceback.print_exc()
             self.failure(name, f"{type(error).__name__}: {str(error)[-600:]}")
+            try:
+                if self._check is not None:
+                    self._check()
+            except Exception as lost:  # noqa: BLE001 - whatever it is, the device cannot be used
+                self._leave(name, f"the device is lost after it: {str(lost)[-200:]}", begun)
         finally:
             if timer is not None:
                 timer.cancel()
-            self._write("time", name, value=round(time.monotonic() - begun, 2), unit="s")
-        if failed and self._check is not None:
-            try:
-                self._check()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the device cannot be used
-                self.failure(name, f"the device is lost after it: {str(error)[-200:]}")
-                os._exit(LOST)
+            self._took(name, begun)
 
-    def _over(self, name: str, limit: float) -> None:
-        self.failure(name, f"not done after {limit:g} s")
-        self._write("time", name, value=limit, unit="s")
+    def _leave(self, name: str, why: str, begun: float) -> None:
+        self.failure(name, why)
+        self._took(name, begun)
         os._exit(LOST)
+
+    def _took(self, name: str, begun: float) -> None:
+        self._write("time", name, value=round(time.monotonic() - begun, 2), unit="s")
 
     def text(self, file: str, text: str) -> None:
         """Append to a text file beside the results, as far as it may grow."""
