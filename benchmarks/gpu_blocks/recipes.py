@@ -12,6 +12,8 @@ from gpu_blocks.sets import orpheus_rows
 from gpu_blocks.watch import GIB, Measured
 from gpu_blocks.weights import orpheus_on
 
+SECONDS = 45
+"""Most that one recipe may take on a card; the longest is planned to take 20 s, and the first compiles kernels."""
 WITHIN = 0.05
 """How far the tensors at the peak may be from the plan's."""
 
@@ -65,12 +67,14 @@ _DRY = {"lm-lora 2048, share 0.2", "lm-full-24gb 8192, share 0.6"}
 
 
 def run(job: Job) -> None:
-    """Run the recipes one after the other in this process; a failing one leaves the others."""
+    """Run the recipes one after the other in this process; what ends the process leaves the rest to a further one."""
     for each in RUNS:
+        if each.name in job.finished:
+            continue
         if job.tiny and each.name not in _DRY:
             job.record.skipped(each.name, "one adapter and one full recipe are enough for a dry run")
             continue
-        with job.record.part(each.name):
+        with job.record.part(each.name, limit=SECONDS if job.cuda else None):
             measured = measure(job, each)
             report(job, each.name, measured)
             hold_against_plan(job, each.name, measured)
