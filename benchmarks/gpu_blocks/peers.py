@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 
-from gpu_blocks.fits import clean, fit, release
-from gpu_blocks.job import ROOT, Job, words_of
+from gpu_blocks.fits import clean, release
+from gpu_blocks.job import Job
+from gpu_blocks.recipes import Run, measure
 from gpu_blocks.sets import orpheus_rows
 from gpu_blocks.watch import GIB
-from gpu_blocks.weights import llama, orpheus_on
+from gpu_blocks.weights import llama
 
-PAD, IGNORED = 128_263, -100
+IGNORED = -100
+ALLOWED = 1e-4
 TOKENS = 8192
 STEPS, WARM = 8, 3
 SIDES = {
@@ -57,29 +59,29 @@ def _write(job: Job, name: str, figures: dict[str, float]) -> None:
 def _compare(job: Job, method: str, own: dict[str, float], peers: dict[str, dict[str, float]]) -> None:
     if not job.needs_card(f"{method}: against the peers") or not peers:
         return
-    best, least = max(each["speed"] for each in peers.values()), min(each["peak"] for each in peers.values())
+    best = max(each["speed"] for each in peers.values())
     goal = f"above the best peer's {best:,.0f} tokens/s"
     job.record.criterion(f"{method}: faster than Trainer", own["speed"] > best, own["speed"], goal=goal)
-    goal = f"below the smallest peer's {least / GIB:.2f} GiB"
-    job.record.criterion(f"{method}: smaller than Trainer", own["peak"] < least, own["peak"] / GIB, goal=goal)
+    # A batch of 8 rows is about as many tokens as ours; one of a single row is a sixteenth of them.
+    alike = [each["peak"] for name, each in peers.items() if "batch 8" in name]
+    if not alike:
+        job.record.skipped(f"{method}: smaller than Trainer", "the peer with a batch of 8 has no figures")
+        return
+    goal = f"below the {min(alike) / GIB:.2f} GiB of the peer with a batch of 8"
+    job.record.criterion(f"{method}: smaller than Trainer", own["peak"] < min(alike), own["peak"] / GIB, goal=goal)
 
 
 def _ours(job: Job, recipe: str) -> dict[str, float]:
-    tokens, last = (130, 4) if job.tiny else (TOKENS, STEPS)
-    data, _ = orpheus_rows(job.folder("data"), tokens=tokens, batches=last)
-    words = ["-c", str(ROOT / "configs" / "orpheus" / f"{recipe}.yaml"), *words_of(job.sizes)]
-    words += ["--data.path", data, "--data.max_tokens", str(tokens)]
-    with orpheus_on(job.device):
-        measured = fit(job, words, name="run", last=last)
+    measured = measure(job, Run(recipe, TOKENS, STEPS))
     figures = {"speed": measured.speed, "peak": float(measured.peak_bytes)}
     release(job, measured)
     return figures
 
 
-def _network(job: Job, method: str, *, dtype: torch.dtype = torch.bfloat16) -> Any:
+def _network(job: Job, sizes: dict[str, int], method: str, *, dtype: torch.dtype = torch.bfloat16) -> Any:
     from tts_train_orpheus.base import TinyOptions, base_config
 
-    lm = llama(base_config("tiny", TinyOptions(**job.sizes)), dtype=dtype, device=job.device)
+    lm = llama(base_config("tiny", TinyOptions(**sizes)), dtype=dtype, device=job.device)
     lm.model.rotary_emb.to(job.device)
     lm.set_attn_implementation("sdpa")
     lm.config.use_cache = False
@@ -135,7 +137,7 @@ def _peer(job: Job, side: dict[str, Any]) -> dict[str, float]:
         dataloader_num_workers=0 if job.tiny else 2,
         seed=0,
     )
-    network = _network(job, side["method"])
+    network = _network(job, job.sizes, side["method"])
     Ordered(model=network, args=arguments, train_dataset=items, data_collator=_pad, callbacks=[Watch()]).train()
     counted = sum(map(len, rows[WARM * batch : steps * batch]))
     peak = float(torch.cuda.max_memory_allocated()) if job.cuda else 0.0
@@ -143,6 +145,8 @@ def _peer(job: Job, side: dict[str, Any]) -> dict[str, float]:
 
 
 def _pad(items: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    from tts_train_orpheus.layout import PAD
+
     longest = max(len(item["input_ids"]) for item in items)
     fills = {"input_ids": PAD, "labels": IGNORED, "attention_mask": 0}
     return {
@@ -152,11 +156,16 @@ def _pad(items: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
 
 
 def _first_loss(job: Job) -> None:
-    """Compare the loss of one batch of documents: padded there, packed here, from the same weights."""
+    """Compare the loss of one batch of documents: padded there, packed here, from the same weights.
+
+    In float32, and with a small network: the mean loss of one of chance is nearly that of guessing whatever its
+    attention does, so only rounding may be between the two. Positions that begin nowhere make 1e-3, documents that see
+    each other 6e-2.
+    """
     from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
 
     rows = orpheus_rows(job.folder("loss"), tokens=130 if job.tiny else 1100, batches=4)[1][:4]
-    lm = _network(job, "full", dtype=torch.float32 if job.tiny else torch.bfloat16)
+    lm = _network(job, job.small, "full", dtype=torch.float32)
     padded = {
         name: value.to(job.device)
         for name, value in _pad(
@@ -166,10 +175,8 @@ def _first_loss(job: Job) -> None:
     with torch.no_grad():
         theirs = float(lm(**padded).loss)
         ours = _packed_loss(job, OrpheusNetwork(lm, HeadOptions()), rows)
-    allowed = 1e-4 if job.tiny else 2e-2
-    job.record.criterion(
-        "the same loss at step 1", abs(ours - theirs) < allowed, [ours, theirs], goal=f"{allowed:g} apart"
-    )
+    ok = abs(ours - theirs) < ALLOWED
+    job.record.criterion("the same loss at step 1", ok, [ours, theirs], goal=f"{ALLOWED:g} apart")
 
 
 def _packed_loss(job: Job, network: Any, rows: list[list[int]]) -> float:
