@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_blocks.fits import device_words
+from gpu_blocks.fits import quiet_words
 from gpu_blocks.job import Job, threads, words_of
 from gpu_blocks.processes import Chain, run_chains
 from gpu_blocks.sets import gpt_rows, orpheus_rows, sovits_rows
@@ -189,11 +189,9 @@ def command_words(job: Job, case: Case, data: dict[str, str]) -> list[str]:
     """Return a whole command without its ``--run_dir``."""
     sizes = {"lm": words_of(job.small)}.get(case.stage, ["--model.init_from", "tiny"])
     batch = {"lm": ["--data.max_tokens", "130" if job.tiny else "1100"], "gpt": ["--data.max_tokens", "256"]}
-    words = ["fit", "--backend", case.backend, "--stage", case.stage, "--plan", "off", *device_words(job), *sizes]
-    words += ["--data.path", data[case.stage], "--data.val_share", "0", *batch.get(case.stage, [])]
-    words += ["--trainer.max_steps", str(STEPS), "--trainer.max_epochs", "100", "--trainer.limit_val_batches", "0"]
-    words += ["--trainer.num_sanity_val_steps", "0", "--trainer.enable_progress_bar", "false"]
-    words += ["--listen.sentences", "0", "--checkpoint.every_n_steps", str(EVERY), "--checkpoint.monitor", "null"]
+    words = ["fit", "--backend", case.backend, "--stage", case.stage, *quiet_words(job), *sizes]
+    words += ["--data.path", data[case.stage], *batch.get(case.stage, []), "--trainer.max_steps", str(STEPS)]
+    words += ["--trainer.max_epochs", "100", "--checkpoint.every_n_steps", str(EVERY)]
     place = list(case.words)
     if "--trainer.precision" in place:
         at = place.index("--trainer.precision") + 1

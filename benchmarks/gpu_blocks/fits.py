@@ -72,8 +72,7 @@ def fit(job: Job, words: Sequence[str], *, name: str, **asked: Any) -> watch.Mea
     clean(job)
     try:
         with no_room_asked():
-            # Options override what stands before them, so a recipe comes first.
-            command(["fit", *words[:2], *common_words(job, run), *words[2:]])
+            command(fit_words(job, run, words))
     finally:
         if job.cuda:
             torch.cuda.synchronize()
@@ -95,12 +94,22 @@ def clean(job: Job) -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
+def fit_words(job: Job, run: Path, words: Sequence[str]) -> list[str]:
+    """Return the command of a measured run; options override what stands before them, so a recipe comes first."""
+    return ["fit", *words[:2], *common_words(job, run), *words[2:]]
+
+
 def common_words(job: Job, run: Path) -> list[str]:
-    """Return the options of every measured run: no plan, no validation, no save on the way."""
-    words = ["--plan", "off", "--run_dir", str(run), "--trainer.callbacks", CALLBACKS]
-    words += ["--trainer.limit_val_batches", "0", "--trainer.num_sanity_val_steps", "0"]
-    words += ["--trainer.enable_progress_bar", "false", "--trainer.max_steps", "1000", "--data.val_share", "0"]
-    words += ["--checkpoint.every_n_steps", "100000", "--checkpoint.monitor", "null", "--listen.sentences", "0"]
+    """Return the options of every measured run: watched, no plan, no validation, no save on the way."""
+    words = ["--run_dir", str(run), "--trainer.callbacks", CALLBACKS, "--trainer.max_steps", "1000"]
+    return [*words, "--checkpoint.every_n_steps", "100000", *quiet_words(job)]
+
+
+def quiet_words(job: Job) -> list[str]:
+    """Return the options of every run: nothing that is not training, on the job's device."""
+    words = ["--plan", "off", "--data.val_share", "0", "--trainer.limit_val_batches", "0"]
+    words += ["--trainer.num_sanity_val_steps", "0", "--trainer.enable_progress_bar", "false"]
+    words += ["--checkpoint.monitor", "null", "--listen.sentences", "0"]
     return words + device_words(job)
 
 

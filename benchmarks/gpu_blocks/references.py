@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 import torch
 
-from gpu_blocks.fits import command, device_words, fit, release
+from gpu_blocks.fits import command, fit, quiet_words, release
 from gpu_blocks.job import Job
 from gpu_blocks.sets import gpt_rows, orpheus_rows, sovits_rows
 from gpu_blocks.versions import revision
@@ -105,12 +105,9 @@ def base_of(job: Job, case: Case) -> Path:
 def _one_step(job: Job, stage: str, data: Path, target: Path) -> None:
     """Write a run of one step, whose checkpoint is a base of that stage."""
     run = job.folder(stage)
-    words = ["fit", "--backend", "gpt_sovits", "--stage", stage, "--plan", "off", *device_words(job)]
-    words += ["--run_dir", str(run), "--data.path", str(data), "--data.val_share", "0", "--model.init_from", "tiny"]
-    words += ["--trainer.max_steps", "1", "--trainer.limit_val_batches", "0", "--trainer.num_sanity_val_steps", "0"]
-    words += ["--trainer.precision", "32-true", "--trainer.enable_progress_bar", "false", "--trainer.logger", "false"]
-    words += ["--listen.sentences", "0", "--checkpoint.monitor", "null"]
-    command(words)
+    words = ["fit", "--backend", "gpt_sovits", "--stage", stage, *quiet_words(job), "--run_dir", str(run)]
+    words += ["--data.path", str(data), "--model.init_from", "tiny", "--trainer.max_steps", "1"]
+    command([*words, "--trainer.precision", "32-true", "--trainer.logger", "false"])
     shutil.copytree(run, target, ignore=shutil.ignore_patterns("logs", "samples", "*.html"), symlinks=True)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
@@ -10,7 +13,7 @@ import torch
 import yaml
 
 from gpu_blocks import watch
-from gpu_blocks.fits import clean, command, common_words, fit, no_room_asked, release
+from gpu_blocks.fits import clean, command, fit, fit_words, no_room_asked, release
 from gpu_blocks.job import ROOT, Job, words_of
 from gpu_blocks.sets import orpheus_rows
 from gpu_blocks.watch import GIB
@@ -19,6 +22,10 @@ from gpu_blocks.weights import orpheus_on
 EVERY, LAST = 4, 8
 SMALL_CARD = 8 * GIB
 """Less than the weights and the optimiser's states of the 3.3 B model take."""
+AUTO_CARD = 16 * GIB
+"""Room for about 28,000 tokens of LoRA, by the plans."""
+FULL_ENOUGH = 0.85
+"""Share of the size found that a batch has at least: the rows make a dozen batches, and only the last may lack one."""
 
 
 def run(job: Job) -> None:
@@ -34,8 +41,8 @@ def run(job: Job) -> None:
         clean(job)
 
 
-def _words(job: Job, recipe: str, tokens: str) -> list[str]:
-    data, _ = orpheus_rows(job.folder("data"), tokens=130 if job.tiny else 8192, batches=12)
+def _words(job: Job, recipe: str, tokens: str, *, batches: int = 12) -> list[str]:
+    data, _ = orpheus_rows(job.folder("data"), tokens=130 if job.tiny else 8192, batches=batches)
     words = ["-c", str(ROOT / "configs" / "orpheus" / f"{recipe}.yaml"), *words_of(job.sizes)]
     return [*words, "--data.path", data, "--data.max_tokens", tokens]
 
@@ -64,7 +71,7 @@ def _save(job: Job) -> None:
         watch.CURRENT = again = watch.Measured(last=1, warm=1)
         run = folder.parent
         with no_room_asked():
-            command(["fit", *words[:2], *common_words(job, run), *words[2:]])
+            command(fit_words(job, run, words))
         step = again.trainer.global_step
         job.record.figure("continued, to the end of the first step", time.perf_counter() - begun, "s")
     job.record.criterion("continues after the saved step", step == EVERY + 1, step, goal=str(EVERY + 1))
@@ -72,22 +79,44 @@ def _save(job: Job) -> None:
 
 
 def _auto(job: Job) -> None:
-    """Find the largest batch for LoRA, and train with it."""
-    words = _words(job, "lm-lora", "auto")
-    with orpheus_on(job.device):
+    """Find the largest batch for LoRA on a card of 16 GiB, and train with it."""
+    words = _words(job, "lm-lora", "auto", batches=48)
+    clean(job)
+    free, _ = torch.cuda.mem_get_info()
+    with orpheus_on(job.device), taken(free - AUTO_CARD):
         measured = fit(job, words, name="auto", last=2, warm=1)
     config = yaml.safe_load((job.work / job.block / "auto" / "config.yaml").read_text(encoding="utf-8"))
-    found = config["data"]["max_tokens"]
-    job.record.criterion(
-        "auto finds a size and trains with it", isinstance(found, int) and measured.batches == 2, found
-    )
+    found, trained = config["data"]["max_tokens"], float(measured.timed_work)
+    ok = isinstance(found, int) and measured.batches == 2 and trained >= FULL_ENOUGH * found
+    goal = f"a batch at least {FULL_ENOUGH:.0%} full"
+    job.record.criterion("auto finds a size and trains with it", ok, {"found": found, "trained": trained}, goal=goal)
     release(job, measured)
+
+
+@contextmanager
+def taken(size: int) -> Iterator[None]:
+    """Hold so many bytes of the card as another program would: outside torch's memory, which a run counts as its own.
+
+    A step that fills a large card takes ten seconds, and finding the size takes several.
+
+    Raises:
+        RuntimeError: if they are not to be had.
+    """
+    driver, address = ctypes.CDLL("libcuda.so.1"), ctypes.c_uint64()
+    torch.cuda.synchronize()  # makes torch's context this thread's
+    code = driver.cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(size))
+    if code:
+        raise RuntimeError(f"cuMemAlloc of {size / GIB:.1f} GiB ended with {code}.")
+    try:
+        yield
+    finally:
+        driver.cuMemFree_v2(address)
 
 
 def _refusal(job: Job) -> None:
     words = [*_words(job, "lm-full-80gb", "400000"), "--plan", "refuse"]
     run = job.folder("refused")
-    code, _, said = command(["fit", *words[:2], *common_words(job, run), *words[2:]], expected=None)
+    code, _, said = command(fit_words(job, run, words), expected=None)
     ok = code == 2 and "does not fit" in said
     job.record.criterion("what the plan says does not fit is refused", ok, said.strip()[-160:], goal="exit code 2")
 
@@ -99,7 +128,7 @@ def _out_of_memory(job: Job) -> None:
     try:
         with orpheus_on(job.device), no_room_asked():
             watch.CURRENT = watch.Measured(last=3)
-            code, _, said = command(["fit", *words[:2], *common_words(job, run), *words[2:]], expected=None)
+            code, _, said = command(fit_words(job, run, words), expected=None)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     ok = code not in (0, 2) and "out of memory" in said and "--data.max_tokens" in said
