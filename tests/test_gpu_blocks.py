@@ -77,3 +77,29 @@ def test_every_run_has_a_plan_of_its_own_and_a_goal_only_at_the_roofline_rows_sh
     assert len({run.name for run in RUNS}) == len(RUNS)
     shares = {run.goal: run.share for run in RUNS if run.goal}
     assert shares == {18_000: 0.2, 12_000: 0.75, 20_000: 0.6, 27_000: 0, 22_000: 0}
+
+
+def test_kernels_side_by_side_count_once():
+    from gpu_blocks.profiling import busy_of
+
+    assert busy_of([(10, 20), (15, 18), (19, 25), (40, 50)]) == (25, 40)
+    assert busy_of([(40, 50), (10, 20)]) == (20, 40)
+    assert busy_of([]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("device", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA L40S", 362),
+        ("NVIDIA L4", 121),
+        ("NVIDIA A10G", 70),
+        ("NVIDIA GeForce RTX 4060", None),
+    ],
+)
+def test_a_card_is_known_by_the_name_that_its_driver_gives(device, peak):
+    from gpu_blocks.arithmetic import peak_of
+
+    assert peak_of(device) == peak

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
 
-PEAKS = {"H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "L40S": 362, "A10G": 70, "RTX 4090": 165, "L4": 121}
-"""Dense bf16 TFLOP/s; the first name that the card's name holds counts."""
+from tts_train.plan.cards import CARDS
+
+SLOWER = {"H100 PCIe": 756, "A10G": 70}
+"""Dense bf16 TFLOP/s of cards that a plan does not tell from faster ones of nearly the same name."""
 
 
 def share_of_peak(measured: Any) -> float | None:
@@ -21,8 +24,15 @@ def share_of_peak(measured: Any) -> float | None:
 
 def peak_tflops() -> float | None:
     """Return the card's dense bf16 peak, if it is a card that is known."""
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    return next((peak for card, peak in PEAKS.items() if card in name), None)
+    return peak_of(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+
+
+def peak_of(device: str) -> float | None:
+    """Return the dense bf16 TFLOP/s of a card by the name that its driver gives, such as ``NVIDIA H100 80GB HBM3``."""
+    peaks = SLOWER | {re.sub(r" \d+GB$", "", card.name): card.half_flops / 1e12 for card in CARDS}
+    words = set(re.split(r"[ -]", device))
+    named = [name for name in peaks if words.issuperset(name.split())]
+    return peaks[max(named, key=len)] if named else None
 
 
 def flops_a_token(module: Any, length: float) -> float:

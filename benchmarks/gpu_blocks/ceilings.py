@@ -7,21 +7,19 @@ import torch
 from gpu_blocks.arithmetic import peak_tflops
 from gpu_blocks.job import Job
 from gpu_blocks.timing import on_device
+from tts_train.nn.chunk_logits import row_stride
+from tts_train_orpheus.layout import VOCAB_SIZE
 
-VOCABULARY, PADDED, WIDTH = 156_940, 156_992, 3072
-"""Rows of the output matrix; the next multiple of 64; the 3.3 B model's width."""
+PADDED = row_stride(VOCAB_SIZE)
+"""Rows of the output matrix, up to the next multiple of 64."""
 
 
 def run(job: Job) -> None:
     """Time copies, products and the 8-bit optimiser."""
-    with job.record.part("copy"):
-        _copy(job)
-    with job.record.part("product"):
-        _product(job)
-    with job.record.part("output layer"):
-        _output_layer(job)
-    with job.record.part("adamw8bit"):
-        _adamw8bit(job)
+    parts = {"copy": _copy, "product": _product, "output layer": _output_layer, "adamw8bit": _adamw8bit}
+    for name, part in parts.items():
+        with job.record.part(name):
+            part(job)
 
 
 def _copy(job: Job) -> None:
@@ -49,11 +47,11 @@ def _product(job: Job) -> None:
 
 def _output_layer(job: Job) -> None:
     """Time the three products of a chunk of 1,024 tokens: logits, and the gradients of states and matrix."""
-    tokens, width = (8, 64) if job.tiny else (1024, WIDTH)
+    tokens, width = (8, 64) if job.tiny else (1024, job.sizes["hidden"])
     hidden = torch.randn(tokens, width, device=job.device, dtype=torch.bfloat16)
     cases = {
-        f"{VOCABULARY} columns": (VOCABULARY, VOCABULARY),
-        f"{VOCABULARY} columns, rows {PADDED} apart": (VOCABULARY, PADDED),
+        f"{VOCAB_SIZE} columns": (VOCAB_SIZE, VOCAB_SIZE),
+        f"{VOCAB_SIZE} columns, rows {PADDED} apart": (VOCAB_SIZE, PADDED),
         f"{PADDED} columns": (PADDED, PADDED),
     }
     for name, (columns, stride) in cases.items():

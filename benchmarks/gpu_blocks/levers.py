@@ -42,7 +42,11 @@ def run(job: Job) -> None:
         if words and not known(words[0]):
             job.record.skipped(name, f"{words[0]} is no option of this version")
             continue
-        with job.record.part(name), limit(seconds * (10 if job.tiny else 1)):
+        if name in job.finished:
+            continue
+        most = seconds * (10 if job.tiny else 1)
+        # The second limit is for a wait that the first cannot interrupt, and costs the process.
+        with job.record.part(name, limit=most + 5), limit(most):
             measured = measure(job, base, *words)
             report(job, name, measured)
             release(job, measured)

@@ -13,7 +13,7 @@ from gpu_blocks.job import FULL, ROOT, words_of
 from gpu_blocks.versions import revision
 
 PLANS = "plans.json"
-KEPT = ("peak_bytes", "needed_bytes", "breakdown", "parameters", "trained_parameters", "step_flops")
+KEPT = ("peak_bytes", "needed_bytes")
 
 
 def write_plans(carried: Path) -> None:

@@ -24,15 +24,11 @@ SNAC = {
 
 def run(job: Job) -> None:
     """Generate, listen, and code."""
-    with job.record.part("generation"):
-        _generation(job)
-    clean(job)
-    with job.record.part("listening"):
-        _listening(job)
-    with job.record.part("GPT codes"):
-        _gpt(job)
-    with job.record.part("SNAC"):
-        _snac(job)
+    parts = {"generation": _generation, "listening": _listening, "GPT codes": _gpt, "SNAC": _snac}
+    for name, part in parts.items():
+        with job.record.part(name):
+            part(job)
+        clean(job)
 
 
 def _generation(job: Job) -> None:
