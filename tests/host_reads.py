@@ -5,11 +5,15 @@ marked, and so is whatever is computed from a marked tensor. Counted are
 
 * a value of a marked tensor that Python asks for (``item``, ``bool``, ``tolist``, ``numpy``, ``cpu`` ...);
 * an operator whose result has a size that depends on marked values (``nonzero``, indexing with a mask, ``unique`` ...);
-* a value of the host that is copied to where a marked tensor lies, since such a copy waits too unless it is
-  ``non_blocking``: ``new_tensor``, and ``torch.tensor`` with a device.
+* a copy from the host to where a marked tensor lies, unless it is ``non_blocking``: ``copy_``, ``new_tensor``,
+  ``torch.tensor`` with a device, ``to`` a device.
 
 Not counted is what is made on the host and stays there, such as the step of an optimiser that is not fused, and a value
 that was copied without blocking in an earlier step: by then it lies ready.
+
+Not seen, since a CPU's tensors do not show where they would lie: ``to(torch.device("cpu"))`` of a marked tensor (the
+string is seen), ``host.copy_(marked)``, an index on the host, and what fused kernels do, in whose place plain PyTorch
+runs. Plans count the waits of those on the shapes of a card.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -112,6 +117,8 @@ class HostReads(TorchDispatchMode):
         packet = getattr(func, "overloadpacket", func)
         if on_card and self._waits(packet, args, kwargs):
             self._count(str(packet))
+        elif packet is _aten.copy_ and on_card and not (_does_not_block(args, kwargs) or self.marked(args[1])):
+            self._count("copy_ from the host")
         results = func(*args, **kwargs)
         if on_card:
             landing = packet is _aten.copy_ and _does_not_block(args, kwargs) and not self.marked(args[0])
@@ -202,6 +209,13 @@ class HostReads(TorchDispatchMode):
             goes = [a for a in (*args, kwargs.get("device")) if isinstance(a, str)]
             if reads.marked(tensor) and goes and torch.device(goes[0]).type == "cpu":
                 return to_host(tensor, blocks=not kwargs.get("non_blocking"), what="to('cpu')")
+            to_card = any(isinstance(a, torch.device) for a in (*args, kwargs.get("device")))
+            if to_card and not reads.marked(tensor):
+                if not (kwargs.get("non_blocking") or _by_lightning(sys._getframe(1))):
+                    reads._count("to a device")
+                copy = to(tensor, *args, **kwargs).clone()
+                reads.mark(copy)
+                return copy
             return to(tensor, *args, **kwargs)
 
         def patched_cpu(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -232,6 +246,11 @@ class HostReads(TorchDispatchMode):
         had, original = name in vars(owner), getattr(owner, name)
         setattr(owner, name, value)
         self._patches.callback(setattr, owner, name, original) if had else self._patches.callback(delattr, owner, name)
+
+
+def _by_lightning(frame: FrameType) -> bool:
+    """Tell whether Lightning moves a batch, which it does without blocking where the device is no CPU."""
+    return frame.f_code.co_filename.endswith("lightning/fabric/utilities/apply_func.py")
 
 
 def _does_not_block(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

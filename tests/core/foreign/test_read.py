@@ -123,7 +123,6 @@ def test_paths_of_any_system_become_text(tmp_path):
     assert read_torch(path) == {"here": "/logs/a b", "bare": "x"}
 
 
-@pytest.mark.skipif(os.name == "nt", reason="this system has that class")
 def test_a_windows_path_is_read_elsewhere(tmp_path, monkeypatch):
     class Elsewhere:
         def __reduce__(self):

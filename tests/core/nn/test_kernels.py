@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -22,6 +23,7 @@ from tts_train.nn.kernels.rope import rope
 from tts_train.nn.kernels.swiglu import swiglu
 from tts_train.nn.target import planning_for
 
+ROOT = Path(__file__).parents[3]
 WITHIN = {"float32": 2e-6, "bfloat16": 1.6e-2, "float16": 2e-3}
 """Greatest error, as a share of the greatest value: 16 units in the last place for float32, four of half precision."""
 
@@ -39,7 +41,7 @@ def check(results):
 def test_interpreted_kernels_compute_what_plain_pytorch_does():
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     command = [sys.executable, "-m", "tests.core.nn.kernel_cases"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     check([json.loads(line) for line in done.stdout.splitlines()])
 
