@@ -26,13 +26,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common import machine
 from roofline_generate import counted_step, generation_figures
 
 from tts_train.cli.parser import TrainingParser
@@ -96,7 +96,7 @@ def _count(options: argparse.Namespace, rest: Sequence[str]) -> int:
         report["rows"][f"generation, batch {batch}"] = row = generation_row(batch, card)
         print(f"\ngeneration, batch {batch}, on {card.name}\n" + readable(row), flush=True)
     if options.name:
-        text = json.dumps({"command": " ".join(["python", *sys.argv]), **report}, indent=1)
+        text = json.dumps({"machine": machine(), **report}, indent=1)
         (RESULTS / f"{options.name}.json").write_text(text + "\n", encoding="utf-8")
     if options.json:
         print(json.dumps(report))

@@ -4,7 +4,7 @@ What is assumed, beside the shares in :mod:`tts_train.plan.cards`: a kernel take
 whose rows are no multiple of 16 bytes takes 2.5 times as long; the host launches a kernel in 10 us, all Python above it
 included, and works ahead of the card unless it waits for a value, after which the card idles 100 us; copies to host
 memory and back run at 20 GB/s on the stream that computes. Data are always ready. Nothing of it was measured on a card:
-within 20 %, and more likely slower than faster.
+how far off it is, is not known, and more likely too fast than too slow.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WAIT_SECONDS = 100e-6
 HOST_BUS = 20e9
 """Bytes a second between a card and pinned host memory (PCIe 4.0 x16 in practice)."""
 UNCERTAINTY = 0.2
-"""Share by which an estimate may be wrong."""
+"""Share by which an estimate is shown to be uncertain; a guess until a card has been measured."""
 
 
 @dataclass(frozen=True)
