@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -206,12 +205,12 @@ class Listen(Callback):
         if self._passages:
             together = isinstance(self._voice, SpeaksTogether)
             tried = self._passages if together else self._passages[:1]
-            began, limits = time.monotonic(), self._limits(self._voice)
+            limits = self._limits(self._voice)
             with self.budget.spend(counts=False):
                 speak_all(self._voice, tried, seeds=self._seeds[: len(tried)], max_tokens=[TRIED] * len(tried))
             # Together they take as long as the longest.
             steps = max(limits) if together else sum(limits)
-            self.budget.expect((time.monotonic() - began) / TRIED * steps)
+            self.budget.expect(self.budget.cost_s / TRIED * steps)
 
     @property
     def _seeds(self) -> Sequence[int]:

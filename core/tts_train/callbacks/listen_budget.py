@@ -38,6 +38,11 @@ class TimeBudget:
         """Share of the time since :meth:`begin` that the work took."""
         return self._spent / max(self._clock() - self._began, 1e-9)
 
+    @property
+    def cost_s(self) -> float:
+        """Seconds that the work took last, or was said to take; 0 before the first."""
+        return self._cost or 0.0
+
     def allows(self, *, needed: bool = False) -> bool:
         """Tell whether there is time for what it cost last; ``needed`` work is always done. Counts what is not."""
         earned = self.max_share * (self._clock() - self._began) - self._spent
