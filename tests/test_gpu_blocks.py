@@ -103,3 +103,15 @@ def test_a_card_is_known_by_the_name_that_its_driver_gives(device, peak):
     from gpu_blocks.arithmetic import peak_of
 
     assert peak_of(device) == peak
+
+
+def test_utterances_whose_memory_is_held_against_a_plan_are_as_long_as_the_plans(tmp_path):
+    from gpu_blocks.sets import PLANNED_CODES, sovits_rows
+
+    from tts_train_gpt_sovits.sovits.data import SovitsData
+
+    data = SovitsData(sovits_rows(tmp_path, count=4, tiny=False, length=PLANNED_CODES), batch_size=2, val_share=0)
+    data.setup("fit")
+    batch, planned = data.collate([data.train_set[0], data.train_set[1]]), data.sample_batch(2)
+    assert batch["codes"].shape == planned["codes"].shape
+    assert batch["wave"].shape == planned["wave"].shape
