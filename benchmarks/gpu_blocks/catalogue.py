@@ -34,7 +34,7 @@ BLOCKS = (
     Block(6, "recipes", 130, "every recipe of the 3.3 B model: tokens/s, share of the peak, memory against plan", True),
     Block(7, "profiling", 30, "kernels, idle time, launches and host waits of single steps"),
     Block(8, "peers", 50, "transformers' Trainer with PEFT on the same rows"),
-    Block(9, "levers", 60, "each lever by itself on full and LoRA"),
+    Block(9, "levers", 60, "each lever by itself on full and LoRA", True),
     Block(10, "sovits", 45, "GPT-SoVITS' stages at the released sizes"),
     Block(11, "speech", 50, "generation, listening, GPT codes, SNAC"),
     Block(12, "saves", 30, "saving, continuing, max_tokens auto, what does not fit"),
