@@ -10,9 +10,9 @@ outside ``--work`` and nothing is fetched. Results go to ``--out`` (the environm
 ``benchmarks/results/NAME``) line by line: ``results.jsonl``, ``table.md``, ``profile.txt`` and ``log.txt``. Two calls
 with the same folder make one table; where OUT is new for each, append one ``results.jsonl`` to a copy of the other and
 write the table again with ``--report``. Of a block that ran twice its last run counts. Each block runs in processes of
-its own under a time limit, so that one which fails or hangs hides no other; each recipe and each lever has a limit, too,
-and the rest go on in a new process. Exit code 1, with a list, if an acceptance criterion fails, a block does not come to its
-end, or the run is interrupted; 2 if nothing could be started.
+its own under a time limit, so that one which fails or hangs hides no other. Recipes and levers have limits of their
+own, and what is left of them goes on in a new process. Exit code 1, with a list, if an acceptance criterion fails, a
+block does not come to its end, or the run is interrupted; 2 if nothing could be started.
 
 Call A runs steps 0, 1, 2, 6, 7, 3, 4, 5: what only a card can tell comes before what may overrun. Only one call
 possible: ``--call one`` (steps 0, 1, 2, 6, 3, 5, 11). Single blocks: ``--blocks recipes speech``. A dry run without a
