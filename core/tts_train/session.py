@@ -167,7 +167,8 @@ class RunSession:
         except OSError as error:
             if error.errno in _FULL:
                 raise DiskError(
-                    f"The disk of {self.run.path} is full: {error}. The last checkpoint is intact."
+                    f"The disk of {self.run.path} is full: {error}. The last checkpoint is intact: free some "
+                    "space and run the same command again."
                 ) from error
             if isinstance(error, FileNotFoundError) and str(self.run.path) in str(error.filename):
                 raise DiskError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 from torch.nn.functional import linear
 from torch.utils.data import DataLoader
+from tts_train_toy.module import ToyModule
 
 from tests.core.allocated import Allocated
 from tts_train.cli import main
@@ -20,7 +22,8 @@ from tts_train.cli.parser import TrainingParser
 from tts_train.cli.select import select
 from tts_train.errors import ConfigError
 from tts_train.nn.target import planned_device, planning_for
-from tts_train.plan.cards import CARDS, GIB, memory_of
+from tts_train.plan.cards import CARDS, GIB, Card, memory_of
+from tts_train.plan.planner import Plan
 from tts_train.plan.quantised import QuantisedShape
 from tts_train.plan.ranks import Division
 from tts_train.plan.search import LargestBatch
@@ -213,6 +216,52 @@ def test_command_plans_another_backend(capsys):
     assert low <= high
     assert main(["plan", "--backend", "toy", "--gpu", "0.1GiB"]) == 2
     assert "does not fit 0.1 GiB" in capsys.readouterr().out
+
+
+@pytest.fixture
+def handlers_kept():
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def test_ctrl_c_in_a_planned_step_is_an_interruption(handlers_kept, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ToyModule, "training_step", interrupted)
+    assert main(["plan", "--backend", "toy"]) == 75
+    assert capsys.readouterr().err.splitlines()[-1] == "tts-train: interrupted"
+
+
+TOLD_TO_END = """
+import os, signal, sys, time
+from tts_train_toy.module import ToyModule
+from tts_train.cli import main
+
+def told_to_end(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+ToyModule.training_step = told_to_end
+sys.exit(main(["plan", "--backend", "toy"]))
+"""
+
+
+def test_sigterm_ends_a_plan_at_once():
+    done = subprocess.run([sys.executable, "-c", TOLD_TO_END], capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGTERM, done.stderr
+
+
+def test_a_card_that_needs_more_layers_recomputed_is_not_called_too_small():
+    step = Step(size=1, peak_bytes=8 * GIB, breakdown=dict.fromkeys(KINDS, 0), batch_flops=0)
+    said = dict.fromkeys(("gpu_bytes", "largest", "largest_tokens", "batches"))
+    counts = dict.fromkeys(("listening_bytes", "parameters", "trained", "accumulate", "ranks", "tokens"), 0)
+    plan = Plan(option="data.max_tokens", step=step, recomputed=0.0, least_bytes=GIB, **said, **counts)
+    assert plan.needed_bytes > 8 * GIB
+    cards = [Card(f"a card of {size}", size, 1.0, 1.0, 1.0) for size in (9 * GIB, GIB, GIB - 1)]
+    assert [plan.fits_on(card) for card in cards] == [True, True, False]
 
 
 def test_help_needs_no_torch():

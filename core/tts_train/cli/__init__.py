@@ -65,17 +65,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"tts-train: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("tts-train: interrupted", file=sys.stderr)
-        return Interrupted.exit_code
+        return _interrupted()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's trainers turn it into an exit with 1
+            return _interrupted()
         return stop.code if isinstance(stop.code, int) else ConfigError.exit_code
     except Exception as error:  # noqa: BLE001 - the last line of defence prints the whole traceback
         traceback.print_exc()
         print(f"tts-train: {_explain(error)}", file=sys.stderr)
         return INTERNAL_ERROR
+
+
+def _interrupted() -> int:
+    print("tts-train: interrupted", file=sys.stderr)
+    return Interrupted.exit_code
 
 
 def _run(verb: str, words: list[str]) -> int:

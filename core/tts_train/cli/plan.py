@@ -117,7 +117,9 @@ def _readable(plan: Plan) -> dict[str, Any]:
     for card in CARDS:
         hours = plan.epoch_hours(card)
         time = "" if hours is None else f", {_spelt(hours[0])} to {_spelt(hours[1])} an epoch"
-        fits = "fits" if plan.needed_bytes <= card.memory_bytes else "too small"
+        fits = "fits" if plan.fits_on(card) else "too small"
+        if plan.needed_bytes > card.memory_bytes >= plan.least_bytes:
+            fits = "fits, more layers recomputed"
         lines[card.name] = f"{card.memory_bytes / GIB:.1f} GiB: {fits}{time}"
     if plan.batches is None:
         lines["epoch"] = "unknown: the data are not there (--data.path)"

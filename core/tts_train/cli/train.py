@@ -31,6 +31,7 @@ from tts_train.run.checkpoint import RunCard, open_checkpoint
 from tts_train.run.checkpoint_io import DirectoryCheckpointIO
 from tts_train.run.directory import RunDirectory
 from tts_train.run.files import write_atomically
+from tts_train.run.loops import leave_signals_alone
 from tts_train.run.ranks import launched_by_lightning, leads
 from tts_train.run.together import raised_by_all
 from tts_train.session import RunSession
@@ -105,6 +106,7 @@ def _write_config(run: RunDirectory, config: dict[str, Any]) -> None:
 def _score(verb: str, parser: TrainingParser, chosen: Chosen, run: RunDirectory) -> dict[str, Any]:
     checkpoint = open_checkpoint(run.path) if run.steps() else None
     trainer = _trainer(parser, chosen, run, [], logs=False)
+    leave_signals_alone(trainer)
     path = None if checkpoint is None else checkpoint.path
     score = trainer.validate if verb == "validate" else trainer.test
     if verb == "test" and type(parser.model).test_step is LightningModule.test_step:

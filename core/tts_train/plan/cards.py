@@ -84,8 +84,12 @@ def card_named(given: str) -> Card:
     return max(found, key=lambda card: card.memory_bytes)
 
 
-def memory_of(given: str) -> int:
+def memory_of(given: str, *, option: str = "--gpu") -> int:
     """Return the bytes of ``24GiB``, ``24GB`` (cards are sold in GB and mean GiB), or of a card by its name.
+
+    Args:
+        given: What was given.
+        option: With which option, for the error.
 
     Raises:
         ConfigError: if it is neither.
@@ -96,7 +100,7 @@ def memory_of(given: str) -> int:
     found = _SIZE.fullmatch(given.strip())
     if found is None or float(found[1]) <= 0:
         names = ", ".join(card.name for card in CARDS)
-        raise ConfigError(f"--gpu is an amount of memory such as 24GiB or one of {names}, and {given!r} was given.")
+        raise ConfigError(f"{option} is an amount of memory such as 24GiB or one of {names}, and {given!r} was given.")
     return int(float(found[1]) * _UNITS[(found[2] or "gib").lower()])
 
 

@@ -84,6 +84,10 @@ class Plan:
         hours = self.batches / self.ranks / self.accumulate * self.on(card).seconds / 3600
         return hours * (1 - UNCERTAINTY), hours * (1 + UNCERTAINTY)
 
+    def fits_on(self, card: Card) -> bool:
+        """Tell whether a card has room for the step, with all layers recomputed where the module leaves that open."""
+        return min(self.needed_bytes, self.least_bytes) <= card.memory_bytes
+
     def on(self, card: Card) -> Estimate:
         """Return how long a step takes on a card, by roofline; what processes send each other is left out."""
         return estimate(self.step.operations, card, batches=self.accumulate)
@@ -115,7 +119,7 @@ class Plan:
         hours = self.epoch_hours(card)
         return {
             "memory_bytes": card.memory_bytes,
-            "fits": self.needed_bytes <= card.memory_bytes,
+            "fits": self.fits_on(card),
             "epoch_hours": None if hours is None else [round(one, 3) for one in hours],
         }
 

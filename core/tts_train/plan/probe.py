@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from tts_train.callbacks.gradients import DropGradients
 from tts_train.data.module import PlannedDataModule
 from tts_train.plan.step import SETTINGS, itself
+from tts_train.run.loops import leave_signals_alone
 
 _STEPS = 2
 
@@ -48,6 +49,7 @@ def takes_a_step(module: LightningModule, data: PlannedDataModule, trainer: Mapp
         use_distributed_sampler=False,
         **settings,
     )
+    leave_signals_alone(runner)
     batches: Any = [data.sample_batch(size)] * (_STEPS * each)
     loader: DataLoader[Any] = DataLoader(batches, batch_size=None, collate_fn=itself)
     with torch.random.fork_rng():

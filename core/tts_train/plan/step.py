@@ -24,6 +24,7 @@ from tts_train.plan.kernels import eight_bit_without_kernels
 from tts_train.plan.ledger import Ledger, Operation
 from tts_train.plan.shapes import Shapes
 from tts_train.plan.tracker import Kind, PeakTracker
+from tts_train.run.loops import leave_signals_alone
 
 SETTINGS = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
 """Options of the trainer that change a step."""
@@ -96,6 +97,7 @@ def run_steps(
         log_every_n_steps=10**9,
         **settings,
     )
+    leave_signals_alone(runner)
     loader = DataLoader(batches, batch_size=None, collate_fn=itself)
     with (
         torch.random.fork_rng(devices=[]),

@@ -78,6 +78,15 @@ def count_restart_as_done(trainer: Trainer) -> None:
     trainer.fit_loop._restarting = False
 
 
+def leave_signals_alone(trainer: Trainer) -> None:
+    """Keep Lightning from handling SIGTERM, which it only notes until the loops of a fit ask for it.
+
+    For a trainer that saves nothing: a signal ends the process at once, as it does anywhere else.
+    """
+    signals: Any = trainer._signal_connector
+    signals.register_signal_handlers = lambda: None
+
+
 def disable_sigterm_broadcast(trainer: Trainer) -> None:
     """Keep Lightning from asking all processes before each batch whether its own handler has seen SIGTERM.
 
