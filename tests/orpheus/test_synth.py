@@ -191,6 +191,7 @@ def test_slots_are_held_to_where_they_were_trained(tmp_path):
     ("options", "message"),
     [
         ({"top_p": 2.0}, "--top_p"),
+        ({"batch_size": -3}, r"--batch_size must be 0 \(as many as fit\) or more, and -3 was given"),
         ({"text": "  "}, "--text is empty"),
         ({"device": "abacus"}, "--device"),
         ({"text": "stop <custom_token_2> now"}, "control tokens"),

@@ -18,10 +18,15 @@ def refuse(method: str, share: float, *, checkpointing: bool, freeze_embedding: 
     Raises:
         ConfigError: naming them and what is allowed.
     """
-    if not 0 < share <= 1 or (share < 1 and not checkpointing):
+    if not 0 < share <= 1:
         raise ConfigError(
-            "--model.checkpoint_share is auto or a share of the layers, above 0 and up to 1, for "
+            "--model.checkpoint_share is auto or a share of the layers, above 0 and up to 1, with "
             f"--model.gradient_checkpointing true; {share} was given."
+        )
+    if share < 1 and not checkpointing:
+        raise ConfigError(
+            f"--model.checkpoint_share {share} recomputes layers, and --model.gradient_checkpointing is false. Give "
+            "--model.gradient_checkpointing true, or leave --model.checkpoint_share out."
         )
     if freeze_embedding and method != "full":
         raise ConfigError(

@@ -76,6 +76,12 @@ class OrpheusSynth(SynthJob):
     """Most sentences spoken at once where there are many; 0 takes what the memory has room for. The sound is the
     same."""
 
+    def __post_init__(self) -> None:
+        """Name wrong values before anything is loaded or spoken."""
+        if self.batch_size < 0:
+            raise ConfigError(f"--batch_size must be 0 (as many as fit) or more, and {self.batch_size} was given.")
+        self._sampling("none")
+
     def run(self) -> Report:
         """Generate, decode, write the file and say how it went.
 
@@ -149,7 +155,7 @@ class OrpheusSynth(SynthJob):
         """Load what speaking needs, and can be used for many texts."""
         from tts_train_orpheus.codec import load_codec
 
-        sampling = self._sampling("none")  # wrong values are named before anything is loaded
+        sampling = self._sampling("none")
         references = paired(self.reference, self.reference_text)
         device = self._device()
         voice = self._voice(device)
@@ -201,14 +207,9 @@ class OrpheusSynth(SynthJob):
     def _device(self) -> torch.device:
         import torch
 
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-        except RuntimeError as error:
-            raise ConfigError(f"--device is auto, cpu, cuda or cuda:N, and {self.device!r} was given.") from error
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise ConfigError(f"--device {self.device}: this machine has {torch.cuda.device_count()} CUDA devices.")
+        from tts_train.devices import choose_device
+
+        device = torch.device(choose_device(self.device))
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)  # Triton launches on the present one, wherever tensors lie
         return device
