@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ from roofline_generate import counted_step, generation_figures
 from tts_train.cli.parser import TrainingParser
 from tts_train.cli.plan import plan_of
 from tts_train.cli.select import select
-from tts_train.errors import ConfigError
+from tts_train.errors import ConfigError, Interrupted
 from tts_train.plan.cards import GIB, Card, card_named, memory_of
 from tts_train.plan.planner import Plan
 from tts_train.plan.roofline import Estimate
@@ -73,24 +74,32 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error(f"give recipes with -c RECIPE; {' '.join(rest)} was given.")
     if min(options.generate, default=1) < 1:
         parser.error("--generate takes a number of utterances, 1 or more.")
+    if options.memory and not options.config:
+        parser.error("--memory is for recipes given with -c RECIPE; each row of the table has its own.")
     if options.name and not (RESULTS / options.name).parent.is_dir():
         parser.error(f"--name is the name of a file in {RESULTS}, and {options.name} was given.")
     try:
         return _count(options, rest)
     except ConfigError as error:
         parser.error(str(error))
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        print("roofline.py: interrupted", file=sys.stderr)
+        return Interrupted.exit_code
 
 
 def _count(options: argparse.Namespace, rest: Sequence[str]) -> int:
     quiet()
     card = card_named(options.card)
-    rows = {Path(recipe).stem: (options.memory or card.name, ("-c", recipe)) for recipe in options.config}
+    memory = card.memory_bytes if options.memory is None else memory_of(options.memory, option="--memory")
+    rows = {Path(recipe).stem: (memory, ("-c", recipe)) for recipe in options.config}
     if not rows and not options.generate and not rest:
-        rows, options.generate = dict(_TABLE), [1, 16]
+        rows, options.generate = {name: (memory_of(size), words) for name, (size, words) in _TABLE.items()}, [1, 16]
     more = [*rest, *(() if options.max_tokens is None else ("--data.max_tokens", str(options.max_tokens)))]
     report: dict[str, Any] = {"card": card.name, "rows": {}}
     for name, (memory, recipe) in rows.items():
-        report["rows"][name] = row = training_row([*recipe, *more], card, memory_of(memory))
+        report["rows"][name] = row = training_row([*recipe, *more], card, memory)
         print(f"\n{name} on {card.name}\n" + readable(row), flush=True)
     for batch in options.generate:
         report["rows"][f"generation, batch {batch}"] = row = generation_row(batch, card)
@@ -135,6 +144,7 @@ def figures(plan: Plan, step: Estimate, card: Card) -> dict[str, Any]:
         "tokens_per_s": round(tokens / step.seconds, 1),
         "mfu": round(step.utilisation(card), 4),
         "needed_gib": round(plan.needed_bytes / GIB, 2),
+        "fits": bool(plan.fits) and plan.needed_bytes <= card.memory_bytes,
         "needed_gib_all_recomputed": round(plan.least_bytes / GIB, 2),
         "checkpoint_share": plan.recomputed,
         **times(step),
