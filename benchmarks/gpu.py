@@ -7,12 +7,12 @@
 The machine may be bare: CPython 3.12, torch 2.11 for CUDA 13, torchaudio, transformers 5, lightning, peft, pluggy,
 pyarrow and tensorboard. The tracked files and ``.gpu-wheels/`` must travel, under 60 MiB together; nothing is installed
 outside ``--work`` and nothing is fetched. Results go to ``--out`` (the environment variable OUT where it is set, else
-``benchmarks/results/NAME``) line by line: ``results.jsonl``, ``table.md``, ``profile.txt`` and ``log.txt``. Two calls
-with the same folder make one table; where OUT is new for each, append one ``results.jsonl`` to a copy of the other and
-write the table again with ``--report``. Of a block that ran twice its last run counts. Each block runs in processes of
-its own under a time limit, so that one which fails or hangs hides no other. Recipes and levers have limits of their
-own, and what is left of them goes on in a new process. Exit code 1, with a list, if an acceptance criterion fails, a
-block does not come to its end, or the run is interrupted; 2 if nothing could be started.
+``benchmarks/results/NAME``) line by line: ``results.jsonl``, ``table.md``, ``profile.txt``, ``pytest.txt`` and
+``log.txt``. Two calls with the same folder make one table; where OUT is new for each, append one ``results.jsonl`` to a
+copy of the other and write the table again with ``--report``. Of a block that ran twice its last run counts. Each block
+runs in processes of its own under a time limit, so that one which fails or hangs hides no other. Recipes and levers
+have limits of their own, and what is left of them goes on in a new process. Exit code 1, with a list, if an acceptance
+criterion fails, a block does not come to its end, or the run is interrupted; 2 if nothing could be started.
 
 Call A runs steps 0, 1, 2, 6, 7, 3, 4, 5: what only a card can tell comes before what may overrun. Only one call
 possible: ``--call one`` (steps 0, 1, 2, 6, 3, 5, 11). Single blocks: ``--blocks recipes speech``. A dry run without a
@@ -24,7 +24,7 @@ card, whose figures mean nothing: ``--device cpu --tiny``.
 | 1 | ceilings | A | 20 | figures only: what the card can do; output rows of 156,940 against padded ones |
 | 2 | attention | A | 15 | no cuDNN kernel by default (it builds a graph for each new shape) |
 | 3 | kernels | A | 80 | tests marked gpu; tolerances against float64, float32 and the CPU |
-| 4 | cpu_against_gpu | A | 60 | losses of 20 steps within 1e-4 in float32, 1e-2 in bfloat16; float16's scale |
+| 4 | cpu_against_gpu | A | 60 | losses of 20 steps (SoVITS: 4): 1e-4 in float32, 1e-2 in bfloat16; float16's scale |
 | 5 | continuation | A | 60 | equal hashes, killed or not (docs/reliability.md) |
 | 6 | recipes | A | 130 | tensors within 5 % of the plan's, memory in use within its "in all" (docs/planning.md) |
 | 7 | profiling | A | 30 | no host wait in a step that logs nothing; idle under 5 % at 8,192 tokens |
@@ -79,7 +79,6 @@ def main() -> int:
     if refusals := _refusals(arguments):
         print("\n".join(refusals), file=sys.stderr)
         return 2
-    out.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     names = arguments.blocks or CALLS.get(arguments.call, (*CALLS["A"], *CALLS["B"]))
     budget = arguments.budget or BUDGETS.get(arguments.call, 3600)
@@ -106,10 +105,17 @@ def main() -> int:
 
 
 def _refusals(arguments: argparse.Namespace) -> list[str]:
-    """Return why a run on a card would come to nothing here, which is better known before time on it is spent."""
-    if arguments.device != "cuda":
-        return []
+    """Return why a run would come to nothing here, which is better known before time on a card is spent."""
     found = []
+    for option, folder in (("--out", arguments.out), ("--work", arguments.work)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            found.append(f"{option} {folder} cannot be made a folder: {error.strerror}. Give another.")
+    if arguments.budget is not None and arguments.budget <= 0:
+        found.append(f"--budget is a number of seconds above 0, and {arguments.budget:g} was given.")
+    if arguments.device != "cuda":
+        return found
     if lacking := missing(arguments.carried):
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         found += [
@@ -124,7 +130,6 @@ def _refusals(arguments: argparse.Namespace) -> list[str]:
 
 
 def _environment(arguments: argparse.Namespace) -> dict[str, str]:
-    arguments.work.mkdir(parents=True, exist_ok=True)
     only = None
     if arguments.bare:
         from gpu_blocks.requirements import bare, lacking

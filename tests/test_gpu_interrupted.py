@@ -121,3 +121,25 @@ def test_an_interrupted_run_fails_and_names_what_it_did_not_reach(tmp_path):
     assert all("interrupted after" in line["note"] for line in skipped)
     again = [sys.executable, str(SCRIPT), "--out", str(tmp_path), "--report"]
     assert subprocess.run(again, capture_output=True, check=False).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--out", "FILE"], "--out {file} cannot be made a folder"),
+        (["--work", "FILE"], "--work {file} cannot be made a folder"),
+        (["--budget", "-4"], "--budget is a number of seconds above 0, and -4 was given."),
+    ],
+)
+def test_what_cannot_be_used_is_named_before_anything_starts(words, said, tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    given = {"--out": str(tmp_path / "out"), "--work": str(tmp_path / "work")}
+    given |= dict([[word if word != "FILE" else str(file) for word in words]])
+    command = [sys.executable, str(SCRIPT), "--device", "cpu", "--tiny", "--blocks", "start"]
+    done = subprocess.run(
+        [*command, *(word for pair in given.items() for word in pair)], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(said.format(file=file))
+    assert len(done.stderr.splitlines()) == 1

@@ -27,9 +27,9 @@ class Block:
 BLOCKS = (
     Block(0, "start", 15, "versions, doctor, bitsandbytes' self-check, import of everything"),
     Block(1, "ceilings", 20, "bandwidth, products, the output layer's strides, the 8-bit optimiser's kernel"),
-    Block(2, "attention", 15, "which kernel each attention takes, cuDNN on and off, at a new shape and again"),
+    Block(2, "attention", 15, "which kernel each attention takes, and cuDNN's beside it, at a new shape and again"),
     Block(3, "kernels", 80, "tests marked gpu; attention, output layer, rounding, 8 and 4 bits against references"),
-    Block(4, "cpu_against_gpu", 60, "20 steps of every stage from the same files, on both"),
+    Block(4, "cpu_against_gpu", 60, "20 steps (SoVITS: 4) of every stage from the same files, on both"),
     Block(5, "continuation", 60, "killed and continued against uninterrupted, by the hashes of the checkpoints"),
     Block(6, "recipes", 130, "every recipe of the 3.3 B model: tokens/s, share of the peak, memory against plan", True),
     Block(7, "profiling", 30, "kernels, idle time, launches and host waits of single steps"),
