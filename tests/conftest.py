@@ -1,4 +1,4 @@
-"""What every test module leaves behind: nothing, unless one of its tests failed; where tests of a GPU run."""
+"""What every test module leaves behind: nothing, unless one of its tests failed; where tests of a GPU run; forks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,17 @@ def _folders_of_a_module_go_with_it(tmp_path_factory, request):
     if request.session.testsfailed == failed:
         for left in set(base.iterdir()) - before:
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+
+
+def pytest_sessionstart():
+    """Start autograd before any test plans on shapes of a GPU.
+
+    Its first backward starts a thread for each device, also for the one that torch pretends to have from then on; and
+    children that tests fork later could not train: "Unable to handle autograd's threading in combination with fork".
+    """
+    import torch
+
+    torch.ones(1, requires_grad=True).sum().backward()
 
 
 def pytest_collection_modifyitems(items):
