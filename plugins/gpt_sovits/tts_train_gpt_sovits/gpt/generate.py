@@ -131,7 +131,7 @@ def generate_lines(
     states = torch.cat([_begin(network, cache, line, row, positions) for row, line in enumerate(lines)])
     said = torch.zeros(len(lines), network.config.codes, dtype=torch.bool, device=device)
     for row, line in enumerate(lines):
-        said[row, line.prompt.to(device)] = True
+        said[row, _moved(line.prompt, device)] = True
     seeds, ids = _on(device, [line.seed for line in lines])[:, None], torch.arange(network.config.codes, device=device)
     codes = torch.full((len(lines), most), end, device=device)
     ended_at = torch.full((len(lines),), most, device=device)
@@ -182,14 +182,19 @@ def _running_sums(chances: Tensor) -> Tensor:
 def _begin(network: GptNetwork, cache: Cache, line: Line, row: int, positions: Tensor) -> Tensor:
     """Put a line's text and prompt into a row of the cache, and return the last state (1, width)."""
     texts, device = len(line.phonemes), positions.device
-    bert = torch.zeros(texts, BERT_WIDTH, device=device) if line.bert is None else line.bert.to(device)
-    text = network.embed_text(line.phonemes.to(device), bert, positions[:texts], len(positions))
-    prompt = network.embed_codes(line.prompt.to(device), positions[: len(line.prompt)], len(positions))
+    bert = torch.zeros(texts, BERT_WIDTH, device=device) if line.bert is None else _moved(line.bert, device)
+    text = network.embed_text(_moved(line.phonemes, device), bert, positions[:texts], len(positions))
+    prompt = network.embed_codes(_moved(line.prompt, device), positions[: len(line.prompt)], len(positions))
     return network.run_layers(torch.cat([text, prompt]), cache.attend_prefix(row, texts))[-1:]
 
 
 def _on(device: torch.device, numbers: Sequence[int]) -> Tensor:
-    return torch.tensor(numbers).to(device, non_blocking=True)
+    return _moved(torch.tensor(numbers), device)
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """Bring a tensor to a device without waiting for what that still has to do."""
+    return tensor.to(device, non_blocking=True)
 
 
 def _penalised(logits: Tensor, said: Tensor, penalty: float) -> Tensor:

@@ -103,7 +103,7 @@ class Positions(nn.Module):
     def forward(self, states: Tensor, positions: Tensor, longest: int) -> Tensor:
         """Return states (..., T, width) plus the rows of ``positions`` (T,), all below ``longest``."""
         if longest > len(self._table) or self._table.device != states.device:
-            self._table = _sines(max(longest, 4000), self._width).to(states.device)
+            self._table = _sines(max(longest, 4000), self._width).to(states.device, non_blocking=True)
         return states + self.alpha * self._table[positions].to(states.dtype)
 
 
