@@ -106,20 +106,23 @@ def main() -> int:
 
 def _refusals(arguments: argparse.Namespace) -> list[str]:
     """Return why a run would come to nothing here, which is better known before time on a card is spent."""
-    found = []
-    for option, folder in (("--out", arguments.out), ("--work", arguments.work)):
+    found = _no_card(arguments.carried) if arguments.device == "cuda" else []
+    if arguments.budget is not None and arguments.budget <= 0:
+        found.append(f"--budget is a number of seconds above 0, and {arguments.budget:g} was given.")
+    for option, folder in () if found else (("--out", arguments.out), ("--work", arguments.work)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             found.append(f"{option} {folder} cannot be made a folder: {error.strerror}. Give another.")
-    if arguments.budget is not None and arguments.budget <= 0:
-        found.append(f"--budget is a number of seconds above 0, and {arguments.budget:g} was given.")
-    if arguments.device != "cuda":
-        return found
-    if lacking := missing(arguments.carried):
+    return found
+
+
+def _no_card(carried: Path) -> list[str]:
+    found = []
+    if lacking := missing(carried):
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         found += [
-            f"Neither {sys.executable} (Python {version}) nor {arguments.carried} has {', '.join(lacking)}.",
+            f"Neither {sys.executable} (Python {version}) nor {carried} has {', '.join(lacking)}.",
             "Type `make gpu-wheels` on a machine with a network (for this Python: `python benchmarks/gpu_wheels.py",
             f"--python-version {version}`), and let .gpu-wheels/, which git ignores, travel with the tree.",
             "What the head of this file asks of the machine, torch first, must be in its image.",
