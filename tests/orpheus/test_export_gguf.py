@@ -65,7 +65,7 @@ def test_what_llama_cpp_asks_for(exported):
         "tokenizer.ggml.pre": "llama-bpe",
         "tokenizer.ggml.bos_token_id": 128000,
         "tokenizer.ggml.eos_token_id": 128258,
-        "tokenizer.ggml.padding_token_id": 128263,
+        "tokenizer.ggml.padding_token_id": 128004,
     }
     assert {name: field(reader, name) for name in wanted} == wanted
     assert field(reader, "llama.attention.layer_norm_rms_epsilon") == pytest.approx(1e-5)

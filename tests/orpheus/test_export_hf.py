@@ -15,6 +15,7 @@ from tests.orpheus.trained_runs import STEP, write_run
 from tts_train.errors import ConfigError, DataError, DiskError
 from tts_train.provenance import read_provenance
 from tts_train_orpheus.export.hf import HfExport
+from tts_train_orpheus.export.older_names import add_older_names
 from tts_train_orpheus.prompt import encode_text, inference_prompt
 from tts_train_orpheus.tokenizer import load_tokenizer
 
@@ -82,6 +83,30 @@ def test_config_is_a_plain_llama(exported):
     assert config["tie_word_embeddings"] is True
     assert config["rope_parameters"]["rope_type"] == "llama3"
     assert "tts_packed" not in json.dumps(config)
+
+
+def test_transformers_4_finds_its_own_names(exported, tmp_path):
+    """It reads neither rope_parameters nor TokenizersBackend; test_clients.py runs it."""
+    config, tokenizer = (json.loads((exported[0] / f"{name}config.json").read_text()) for name in ("", "tokenizer_"))
+    newer = config["rope_parameters"]
+    assert config["rope_theta"] == newer["rope_theta"] == 500000.0
+    assert config["rope_scaling"] == {name: value for name, value in newer.items() if name != "rope_theta"}
+    assert config["torch_dtype"] == config["dtype"] == "bfloat16"
+    assert (tokenizer["tokenizer_class"], tokenizer["padding_side"]) == ("PreTrainedTokenizerFast", "left")
+    assert "backend" not in tokenizer
+    (tmp_path / "config.json").write_text('{"rope_parameters": {"rope_theta": 1e4, "rope_type": "default"}}')
+    (tmp_path / "tokenizer_config.json").write_text('{"extra_special_tokens": ["<|audio|>"]}')
+    add_older_names(tmp_path)
+    config, tokenizer = (json.loads((tmp_path / f"{name}config.json").read_text()) for name in ("", "tokenizer_"))
+    assert (config["rope_theta"], config["rope_scaling"]) == (1e4, None)
+    assert tokenizer["additional_special_tokens"] == ["<|audio|>"]
+
+
+def test_one_pad_id_and_ordinary_permissions(exported):
+    out = exported[0]
+    told = [json.loads((out / f"{name}config.json").read_text())["pad_token_id"] for name in ("", "generation_")]
+    assert {*told, AutoTokenizer.from_pretrained(out).pad_token_id} == {128004}
+    assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {out.stat().st_mode & 0o666}
 
 
 def test_chat_template_makes_the_prompt_of_training(exported):

@@ -46,6 +46,7 @@ def staged_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary
+        _open_to_readers(temporary)
         move_directory(temporary, target)
     except (OSError, SafetensorError) as error:
         raise DiskError(f"The export to {out} failed, and nothing was left of it: {error}. Free some space.") from error
@@ -70,6 +71,13 @@ def staged_file(out: Path) -> Iterator[Path]:
         raise DiskError(f"The export to {out} failed, and nothing was left of it: {error}. Free some space.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Give the files the permissions that the user's umask gave the folder; safetensors keeps its own to the owner."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(folder.stat().st_mode & 0o666)
 
 
 def files_in(folder: Path) -> list[str]:

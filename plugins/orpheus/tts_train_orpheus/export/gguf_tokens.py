@@ -39,7 +39,7 @@ class GgufTokens:
         writer.add_bos_token_id(layout.BEGIN_OF_TEXT)
         # 128009, which other converters take over, never comes after speech: generation would not stop.
         writer.add_eos_token_id(layout.END_OF_SPEECH)
-        writer.add_pad_token_id(layout.PAD)
+        writer.add_pad_token_id(layout.TEXT_PAD)
         writer.add_add_bos_token(True)
 
 

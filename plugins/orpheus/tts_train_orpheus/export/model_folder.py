@@ -21,6 +21,7 @@ from tts_train_orpheus.export.check import (
     require_equal_logits,
     require_equal_weights,
 )
+from tts_train_orpheus.export.older_names import add_older_names
 from tts_train_orpheus.layout import Ids
 from tts_train_orpheus.prompt import encode_text, inference_prompt
 from tts_train_orpheus.sources import SOFTMAX_KEY, TrainedRun, open_run
@@ -93,7 +94,7 @@ def whole_model(run: TrainedRun, row: Ids, dtype: torch.dtype) -> tuple[LlamaFor
 
 
 def write_model(lm: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path, *, softmax: str) -> None:
-    """Write weights, configuration, generation settings and tokenizer."""
+    """Write weights, configuration, generation settings and tokenizer, with one pad id and one end in all of them."""
     from transformers import GenerationConfig
 
     lm.config.bos_token_id = layout.BEGIN_OF_TEXT
@@ -110,7 +111,7 @@ def write_model(lm: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, folder
         max_new_tokens=1200,
         bos_token_id=layout.BEGIN_OF_TEXT,
         eos_token_id=layout.END_OF_SPEECH,
-        pad_token_id=layout.PAD,
+        pad_token_id=layout.TEXT_PAD,
     )
     lm.save_pretrained(folder, max_shard_size=_SHARD)
     write_tokenizer(tokenizer, folder)
@@ -119,9 +120,11 @@ def write_model(lm: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, folder
 def write_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a tokenizer whose end is the stop token and whose chat template is the prompt of training."""
     tokenizer.eos_token = STOP_TOKEN
-    tokenizer.padding_side = "left"
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(layout.TEXT_PAD)
+    tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"  # only what stands in the latter is written
     tokenizer.chat_template = _CHAT_TEMPLATE
     tokenizer.save_pretrained(folder)
+    add_older_names(folder)
 
 
 def read_back(folder: Path, lm: LlamaForCausalLM, row: Ids) -> dict[str, Any]:
