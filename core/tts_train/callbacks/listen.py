@@ -18,7 +18,7 @@ from tts_train.callbacks.listen_budget import TimeBudget
 from tts_train.callbacks.listen_guards import GUARDS, judge, most_tokens
 from tts_train.callbacks.listen_recordings import with_recordings
 from tts_train.callbacks.listen_sample import Scorer, keep_known, keep_said, known_figures, mean_figures
-from tts_train.callbacks.listen_voice import CanBeHeard, Passage, SampleVoice, SpeaksTogether, speak_all
+from tts_train.callbacks.listen_voice import CanBeHeard, Passage, SampleVoice, speak_all
 from tts_train.callbacks.throughput import Throughput
 from tts_train.errors import ConfigError, TTSTrainError
 from tts_train.nn.room import free_memory
@@ -26,8 +26,6 @@ from tts_train.run.loops import mid_accumulation
 
 PREFIX = "listen/"
 SHARE = "share"
-TRIED = 16
-"""Tokens by which the cost of speaking is found out."""
 NO_MEMORY = (
     "Step %d: there is no memory to speak while this run trains (%s). Training goes on, and nothing more is spoken. To "
     "hear it, leave room with smaller batches; --listen.sentences 0 does without."
@@ -47,7 +45,8 @@ class ListenOptions:
     every_n_steps: int | None = None
     """Optimiser steps between; null speaks at each validation."""
     max_share: float = 0.1
-    """Most of the run's time that this may take, above 0; what does not fit is left out. 1 sets no limit."""
+    """Most of the run's time that this may take, above 0. The first time is always heard; then what does not fit is
+    skipped. 1 sets no limit."""
     metrics: list[str] | None = None
     """Scores of each sample, of those that `tts-train eval` knows; null takes what needs no more than is installed and
     is quick: clipping, silence, duration and dnsmos."""
@@ -139,10 +138,9 @@ class Listen(Callback):
         """Say what it took, and what was left out."""
         if self._on and trainer.is_global_zero and (self.budget.done or self.budget.left_out):
             logger.info(
-                "Listening took %.1f %% of the time: %d times; %d times were left out to stay below --listen.max_share "
-                "%g.",
-                100 * self.budget.share,
+                "Listened %d times (%.1f %% of the run's time); skipped %d times to stay within --listen.max_share %g.",
                 self.budget.done,
+                100 * self.budget.share,
                 self.budget.left_out,
                 self.options.max_share,
             )
@@ -165,9 +163,10 @@ class Listen(Callback):
         figures: dict[str, float] = {}
         with _untouched(module):
             try:
-                if self._voice is None and self._allowed(trainer):
-                    self._open(module)
-                if self._voice is not None and self._passages and self._allowed(trainer):
+                if self._voice is None:
+                    with self.budget.spend(counts=False):
+                        self._open(module)
+                if self._passages and self._allowed(trainer):
                     with self.budget.spend():
                         figures = self._say(trainer)
             except torch.OutOfMemoryError as error:
@@ -191,26 +190,20 @@ class Listen(Callback):
         if self.budget.allows(needed=self._needed):
             return True
         if self.budget.left_out == 1:
-            logger.info("Step %d is not listened to: there was no time for it yet.", trainer.global_step)
+            logger.info(
+                "Skipping listening at step %d to stay within --listen.max_share %g.",
+                trainer.global_step,
+                self.options.max_share,
+            )
         return False
 
     def _open(self, module: LightningModule) -> None:
-        """Load what speaking needs, keep what is compared with, and find out by a few tokens what speaking costs."""
+        """Load what speaking needs, and keep what is compared with."""
         assert isinstance(module, CanBeHeard)
-        with self.budget.spend(counts=False):
-            self._voice = module.sample_voice()
-            self._passages = self._find(self._voice)
-            for passage in self._passages:
-                keep_known(self._folder, passage)
-        if self._passages:
-            together = isinstance(self._voice, SpeaksTogether)
-            tried = self._passages if together else self._passages[:1]
-            limits = self._limits(self._voice)
-            with self.budget.spend(counts=False):
-                speak_all(self._voice, tried, seeds=self._seeds[: len(tried)], max_tokens=[TRIED] * len(tried))
-            # Together they take as long as the longest.
-            steps = max(limits) if together else sum(limits)
-            self.budget.expect(self.budget.cost_s / TRIED * steps)
+        self._voice = module.sample_voice()
+        self._passages = self._find(self._voice)
+        for passage in self._passages:
+            keep_known(self._folder, passage)
 
     @property
     def _seeds(self) -> Sequence[int]:

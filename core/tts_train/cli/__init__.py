@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fit": (TRAIN, "Train; the same command again continues exactly (alias: train)."),
     "validate": (TRAIN, "Score a run on the validation data, without training."),
     "test": (TRAIN, "Score a run on the test data, without training."),
+    "report": ("tts_train.cli.report", "Write the page about a run, also while it trains."),
     "export": (JOBS, "Write what inference tools load, read back and compared."),
     "synth": (JOBS, "Speak a text with a run, a checkpoint or an export."),
     "eval": ("tts_train.cli.evaluate", "Score what runs, checkpoints or exports say, side by side."),

@@ -17,6 +17,7 @@ from tts_train.callbacks.baseline import Baseline
 from tts_train.callbacks.gradients import DropGradients
 from tts_train.callbacks.history import MetricsHistory
 from tts_train.callbacks.listen import Listen
+from tts_train.callbacks.live_report import LiveReport
 from tts_train.callbacks.progress import progress_bar
 from tts_train.callbacks.throughput import Throughput
 from tts_train.cli.accelerate import with_accelerate
@@ -79,12 +80,13 @@ def _fit(parser: TrainingParser, chosen: Chosen, run: RunDirectory, plan: Plan |
     record: dict[str, object] = {"plan": plan.report()} if plan else {}
     record["formats"] = {name: each.summary for name, each in chosen.plugins.formats(chosen.stage).items()}
     record["speaks"] = chosen.stage.synth is not None
-    with RunSession(run, card, seed=parser.seed, identity=chosen.stage.identity, record=record) as session:
+    session = RunSession(run, card, seed=parser.seed, identity=chosen.stage.identity, record=record)
+    with LiveReport(run.path) as page, session:
         if session.leads:
             _write_config(run, config)
         survival = session.callbacks(parser.options("checkpoint"), inject=inject)
         heard = Listen(parser.options("listen"), run.samples, seed=parser.seed)
-        watching = [DropGradients(), Throughput(), MetricsHistory(run.path), Baseline(), heard]
+        watching = [DropGradients(), Throughput(), MetricsHistory(run.path), Baseline(), heard, page]
         trainer = _trainer(parser, chosen, run, [*survival, *watching])
         step = session.fit(trainer, parser.model, parser.datamodule)
     report = {"run_dir": str(run.path), "step": step, **_figures(trainer)}

@@ -67,7 +67,7 @@ def _show_stage(backend: str, stage: Stage, out: Path, prepared: dict[tuple[str,
     data = ["--data.path", str(prepared[demo.prepare])]
     fit = ["fit", *which, "-c", recipe, *data, *_filled(demo.fit, out)]
     interrupted, straight = folder / "run", folder / "uninterrupted"
-    whole = start([*fit, "--run_dir", str(straight)])
+    whole = start([*fit, "--run_dir", str(straight), "--listen.sentences", "0"])  # it is compared, not heard
     with _said(f"fit: kill -9 at step {demo.kill_at}; beside it an uninterrupted run, to compare with"):
         run(
             [*fit, "--run_dir", str(interrupted), "--debug.inject", f"kill@step={demo.kill_at}"],
