@@ -63,7 +63,7 @@ class Line:
 
     text: str
     out: Path
-    """WAV file to write."""
+    """Sound file to write."""
     seed: int = 0
     speaker: str | None = None
     """Who says it in the recordings."""
@@ -83,7 +83,7 @@ class SynthJob(Job):
     text: str
     """What to say."""
     out: Path
-    """WAV file to write."""
+    """Sound file to write: .wav, .flac, .mp3, .ogg or .opus, as its ending says."""
     speaker: str | None = None
     """Voice name as it stands in the training data; none for single-voice models."""
     seed: int = 0

@@ -17,12 +17,13 @@ from tts_train.cli import main
 from tts_train.errors import ConfigError, DataError
 from tts_train.jobs import Line
 from tts_train.run.files import write_json
+from tts_train.sound import write_sound
 from tts_train_orpheus.export.adapter import PeftExport
 from tts_train_orpheus.export.hf import HfExport
 from tts_train_orpheus.generate import Sampling, generate, spoken
 from tts_train_orpheus.layout import AUDIO_BASE, CODEBOOK_SIZE, END_OF_SPEECH
 from tts_train_orpheus.prompt import encode_text, inference_prompt
-from tts_train_orpheus.synth import OrpheusSynth, write_wav
+from tts_train_orpheus.synth import OrpheusSynth
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 torch.set_num_threads(1)
@@ -160,8 +161,29 @@ def test_what_is_no_sound_is_counted_and_said(tmp_path, caplog):
 
 
 def test_full_scale_is_cut_and_not_wrapped(tmp_path):
-    write_wav(tmp_path / "a.wav", torch.tensor([0.0, 1.5, 1.0, -1.0, -7.0]), sample_rate=24000)
+    write_sound(tmp_path / "a.wav", torch.tensor([0.0, 1.5, 1.0, -1.0, -7.0]), sample_rate=24000)
     assert soundfile.read(tmp_path / "a.wav", dtype="int16")[0].tolist() == [0, 32767, 32767, -32767, -32767]
+
+
+def test_the_name_of_the_file_says_its_format(run, tmp_path, capsys):
+    tone = 0.5 * torch.sin(torch.arange(12_000) / 10)
+    written = {"A.WAV": "PCM_16", "a.flac": "PCM_16", "a.mp3": "MPEG_LAYER_III", "a.ogg": "VORBIS", "a.opus": "OPUS"}
+    for name, coding in written.items():
+        for rate in (24_000, 32_000):
+            write_sound(tmp_path / name, tone, sample_rate=rate)
+            found, heard = soundfile.read(tmp_path / name, dtype="float32")
+            assert soundfile.info(tmp_path / name).subtype == coding
+            assert heard == (48_000 if coding == "OPUS" else rate)
+            assert len(found) == pytest.approx(12_000 * heard / rate, abs=2)
+            assert np.abs(found).max() == pytest.approx(0.5, abs=0.05)
+    assert speak(run, tmp_path / "b.mp3", stream=True)["path"].endswith("b.mp3")
+    assert soundfile.info(tmp_path / "b.mp3").format == "MP3"
+    (tmp_path / "folder.wav").mkdir()
+    for name in ("a.m4a", "a.wma", "a", "folder.wav"):
+        words = ["synth", str(run), "--text", "Hi.", "--out", str(tmp_path / name), "--codec", "/no/codec"]
+        assert main(words) == 2
+        told = capsys.readouterr().err
+        assert ".wav, .flac, .mp3, .ogg, .opus" in told or "is a folder" in told, "before the codec is looked for"
 
 
 def test_a_run_with_voices_asks_for_one(tmp_path, caplog):

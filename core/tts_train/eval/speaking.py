@@ -11,7 +11,7 @@ from tts_train.errors import DataError
 from tts_train.eval.sentences import Sentence
 from tts_train.jobs import Line, SynthJob
 from tts_train.progress import Progress
-from tts_train.sound import write_wav
+from tts_train.sound import write_sound
 
 RECORDING, CEILING, BASE = "recording", "codec", "base"
 """Sources besides those that the user names: the recordings, what the codec leaves of them, and the base model."""
@@ -81,7 +81,7 @@ def _keep(sentence: Sentence, out: Path) -> Spoken:
 
     assert sentence.recording is not None
     path = out / RECORDING / f"{sentence.name}.wav"
-    write_wav(path, torch.from_numpy(sentence.recording.samples), sample_rate=sentence.recording.sample_rate)
+    write_sound(path, torch.from_numpy(sentence.recording.samples), sample_rate=sentence.recording.sample_rate)
     return Spoken(source=RECORDING, sentence=sentence, path=path)
 
 

@@ -1,4 +1,4 @@
-"""The synth job: a text and a reference to a WAV file."""
+"""The synth job: a text and a reference to a sound file."""
 
 from __future__ import annotations
 
@@ -73,6 +73,9 @@ class GptSovitsSynth(SynthJob):
         Raises:
             DataError: if nothing was spoken; nothing is written then.
         """
+        from tts_train.sound import check_sound_name
+
+        check_sound_name(self.out)
         return self._say(self._open())
 
     def of(self, line: Line) -> GptSovitsSynth:
@@ -92,17 +95,17 @@ class GptSovitsSynth(SynthJob):
 
     def round_trip(self, recordings: Iterable[tuple[Path, Line]]) -> bool:
         """Make semantic tokens of recordings and sound of these, each in its own voice: no GPT can sound better."""
-        from tts_train.sound import write_wav
+        from tts_train.sound import write_sound
 
         waiting = list(recordings)
         ready = self._open({line.language for _, line in waiting}, listens=True)
         for recording, line in waiting:
             sound = ready.resound(recording, line.text, line.language or self.language or ready.language)
-            write_wav(line.out, sound, sample_rate=ready.voice.sample_rate)
+            write_sound(line.out, sound, sample_rate=ready.voice.sample_rate)
         return True
 
     def _say(self, ready: Ready) -> Report:
-        from tts_train.sound import write_wav
+        from tts_train.sound import write_sound
         from tts_train_gpt_sovits.speech.sentences import split_sentences
 
         sentences = split_sentences(self.text)
@@ -114,7 +117,7 @@ class GptSovitsSynth(SynthJob):
         spoken = [self._speak(ready.voice, reference, each, number) for number, each in enumerate(said)]
         self._judge(sentences, spoken)
         sound = self._join(spoken, ready.voice.sample_rate)
-        write_wav(self.out, sound, sample_rate=ready.voice.sample_rate)
+        write_sound(self.out, sound, sample_rate=ready.voice.sample_rate)
         return {
             "path": str(self.out),
             "seconds": round(len(sound) / ready.voice.sample_rate, 3),

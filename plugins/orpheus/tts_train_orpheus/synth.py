@@ -1,4 +1,4 @@
-"""The synth job: a text to a WAV file, with a count of everything that was no sound."""
+"""The synth job: a text to a sound file, with a count of everything that was no sound."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tts_train.errors import ConfigError, DataError
 from tts_train.jobs import Line, Report, SynthJob
-from tts_train.sound import write_wav
+from tts_train.sound import check_sound_name, write_sound
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE
 from tts_train_orpheus.reference import encode_reference, paired, read_reference
 
@@ -88,6 +88,7 @@ class OrpheusSynth(SynthJob):
         Raises:
             DataError: if what was generated holds no whole frame; nothing is written then.
         """
+        check_sound_name(self.out)
         return self._say(self._open())
 
     def of(self, line: Line) -> OrpheusSynth:
@@ -148,7 +149,7 @@ class OrpheusSynth(SynthJob):
         for source, line in recordings:
             samples = read_reference(source, codec)
             sound = codec.decode(codec.encode([samples])[0], seed=self.seed)
-            write_wav(line.out, sound[: len(samples)], sample_rate=codec.sample_rate)
+            write_sound(line.out, sound[: len(samples)], sample_rate=codec.sample_rate)
         return True
 
     def _open(self) -> _Ready:
@@ -182,7 +183,7 @@ class OrpheusSynth(SynthJob):
 
     def _report(self, sound: Tensor, spoken: Spoken, ready: _Ready) -> Report:
         self._judge(spoken)
-        write_wav(self.out, sound, sample_rate=ready.codec.sample_rate)
+        write_sound(self.out, sound, sample_rate=ready.codec.sample_rate)
         return {
             "path": str(self.out),
             "seconds": round(len(sound) / ready.codec.sample_rate, 3),

@@ -17,7 +17,7 @@ from tts_train.data.shards import PreparedSet, is_prepared
 from tts_train.errors import ConfigError, DataError
 from tts_train_gpt_sovits.encode import SAMPLE_RATE, Networks, text_features
 from tts_train_gpt_sovits.gpt.packing import BERT_WIDTH
-from tts_train_gpt_sovits.sovits.audio import FULL_SCALE, training_wave
+from tts_train_gpt_sovits.sovits.audio import FULL_SCALE, to_int16
 from tts_train_gpt_sovits.sovits.mel import spectrogram
 from tts_train_gpt_sovits.text import FrontEnd
 
@@ -72,7 +72,7 @@ def reference_from_file(
         bert=torch.zeros(len(phonemes), BERT_WIDTH) if bert is None else bert,
         codes=networks.semantic.encode(features)[0].cpu(),
         spectrogram=_spectrogram(wave),
-        speaker=networks.speaker.encode([training_wave(wave)])[0].cpu()[None] if networks.speaker else None,
+        speaker=None if networks.speaker is None else networks.speaker.encode([_words(wave)])[0].cpu()[None],
         language=said.language,
         about=str(file),
     )
@@ -119,6 +119,19 @@ def _from_row(row: Mapping[str, Any], about: str) -> Reference:
 
 
 def _spectrogram(wave: Tensor) -> Tensor:
-    """Return magnitudes of samples (N,); what is beyond full scale is brought down, as upstream does."""
+    """Return magnitudes of samples (N,)."""
+    return spectrogram(_within_scale(wave)[None])
+
+
+def _words(wave: Tensor) -> Tensor:
+    """Return samples (N,) as int16 at their own level: upstream's inference takes the speaker from these.
+
+    Its training takes the speaker from the loudness mix, which gives another vector.
+    """
+    return to_int16((_within_scale(wave) * FULL_SCALE).round())
+
+
+def _within_scale(wave: Tensor) -> Tensor:
+    """Return samples (N,) that are brought down where they are beyond full scale, as upstream does."""
     loudest = float(wave.abs().max())
-    return spectrogram((wave / min(2.0, loudest) if loudest > 1 else wave)[None])
+    return wave / min(2.0, loudest) if loudest > 1 else wave
