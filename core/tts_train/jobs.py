@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tts_train.apart import require_apart, require_not_read
 from tts_train.errors import DataError
 
 Report = Mapping[str, Any]
@@ -30,6 +31,13 @@ class Job(ABC):
             TTSTrainError: with a message for the user and an exit code.
         """
 
+    def check_places(self) -> None:  # noqa: B027 - a job may have nothing to refuse
+        """Refuse outputs that would be read again as input; commands ask before :meth:`run`.
+
+        Raises:
+            ConfigError: with a place that can be used.
+        """
+
 
 @dataclass(kw_only=True)
 class PrepareJob(Job):
@@ -46,6 +54,10 @@ class PrepareJob(Job):
     max_dropped: float = 0.05
     """Share of rows (0 to 1) that may be dropped before the command stops with exit code 2."""
 
+    def check_places(self) -> None:
+        """Refuse an output folder that is the corpus, lies in it or holds it."""
+        require_apart(self.corpus, self.out, given="--corpus")
+
 
 @dataclass(kw_only=True)
 class ExportJob(Job):
@@ -55,6 +67,13 @@ class ExportJob(Job):
     """Run directory or checkpoint to export."""
     out: Path
     """Where the files go."""
+
+    def check_places(self) -> None:
+        """Refuse to write over the source, or among the checkpoints that it is read from."""
+        require_not_read(self, self.out)
+        checkpoints = self.source / "checkpoints"
+        if checkpoints.is_dir():
+            require_apart(checkpoints, self.out, given="the checkpoints in")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +109,10 @@ class SynthJob(Job):
     """Seed of the sampling; the same seed gives the same sound on the same machine."""
     max_new_tokens: int = 1200
     """Most tokens to generate."""
+
+    def check_places(self) -> None:
+        """Refuse to write over the model or the recording that is read."""
+        require_not_read(self, self.out)
 
     def of(self: _Synth, line: Line) -> _Synth:
         """Return the job that speaks a line. A job whose models take names or languages passes those on, too."""

@@ -46,8 +46,12 @@ def test_recordings_become_pieces_and_a_list(recordings, tmp_path):
 
 
 def test_nothing_is_overwritten_and_nothing_is_made_of_nothing(recordings, tmp_path):
-    with pytest.raises(ConfigError, match="not empty"):
+    with pytest.raises(ConfigError, match="read again"):
         sliced(recordings, recordings)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine.txt").touch()
+    with pytest.raises(ConfigError, match="not empty"):
+        sliced(recordings, tmp_path / "full")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no recordings"):
         sliced(tmp_path / "empty", tmp_path / "out")

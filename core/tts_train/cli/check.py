@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tts_train.apart import require_apart
 from tts_train.cli import COMMANDS
 from tts_train.cli.arguments import with_underscores
 from tts_train.cli.output import print_report
@@ -21,6 +22,12 @@ def run(verb: str, words: list[str]) -> int:
     parser.add_argument("--dropped", type=Path, help="JSONL file to write each dropped row and its reason to")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(with_underscores(words))
+    path = Path(options.path)
+    if options.dropped is not None and path.exists():
+        # A list beside the recordings would be taken for theirs.
+        require_apart(
+            path if path.is_dir() else path.parent, options.dropped, given="the corpus in", option="--dropped"
+        )
     _describe(options)
     return 0
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from tts_train.apart import require_apart
 from tts_train.backend import resolve
 from tts_train.cli import COMMANDS
 from tts_train.cli.arguments import JobParser, with_underscores
@@ -126,6 +127,9 @@ def _labels(sources: Sequence[str]) -> list[str]:
 
 
 def _evaluate(jobs: dict[str, SynthJob], options: EvalOptions, chosen: Chosen, *, seed: int) -> dict[str, Any]:
+    require_apart(options.data, options.out, given="--data")
+    for job in jobs.values():
+        job.check_places()
     from tts_train.eval.catalogue import choose
     from tts_train.eval.evaluation import TABLE, evaluate
     from tts_train.eval.held_out import learned_by, was_learned

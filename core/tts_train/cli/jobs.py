@@ -37,6 +37,7 @@ def run(verb: str, words: list[str]) -> int:
     if job_class is None:
         raise ConfigError(f"Stage {chosen.stage.name!r} of backend {chosen.backend.name!r} offers no {verb}.")
     job, as_json = _parse(verb, job_class, rest, chosen)
+    job.check_places()
     report = job.run()
     if isinstance(job, SynthJob) and (job.source / "checkpoints").is_dir():
         from tts_train.report.spoken import keep_spoken

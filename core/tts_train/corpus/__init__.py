@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tts_train.corpus.audio import Audio, check_pace, read_audio, read_utterance
 from tts_train.corpus.containers import AudioRejected, Limits
-from tts_train.corpus.ledger import Ledger
+from tts_train.corpus.ledger import Ledger, no_rows
 from tts_train.corpus.probing import survey
 from tts_train.corpus.read import LAYOUTS, Corpus, kept_utterances, open_corpus
 from tts_train.corpus.reasons import REASONS, WARNINGS
@@ -25,6 +25,7 @@ __all__ = [
     "Utterance",
     "check_pace",
     "kept_utterances",
+    "no_rows",
     "open_corpus",
     "read_audio",
     "read_utterance",

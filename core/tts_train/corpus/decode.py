@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, BinaryIO
 
@@ -11,11 +12,12 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from tts_train.corpus.claims import PLACEHOLDER, STREAMED, open_container
 from tts_train.corpus.containers import (
+    WAV,
     AudioRejected,
     Limits,
     check_claim,
-    check_container,
     describe,
     foreign_format,
     headerless_format,
@@ -26,6 +28,8 @@ from tts_train.corpus.stretch import Signal, silent_stderr, stretch
 
 _BLOCK_SECONDS = 4
 _NOT_RECOGNISED = 1
+# Codings in WAV that no other decoder is asked about: what libsndfile refuses of these is damaged.
+_PLAIN = {0x0001, 0x0003, 0x0006, 0x0007}
 _COARSE = {"PCM_U8", "PCM_S8", "ALAW", "ULAW"}
 # What libsndfile notes when AIFF, W64, RF64 or AU claim more bytes than there are.
 _SHORT = re.compile(r"(?:FORM|SSND|riff|Riff size|Data Size)\s*:\s*(\d+) \(should be (\d+)\)")
@@ -44,18 +48,21 @@ def decode(file: BinaryIO, *, name: str, start: float | None, end: float | None,
     Raises:
         AudioRejected: see :func:`tts_train.corpus.audio.read_audio`.
     """
-    warnings = check_container(file)
-    file = with_known_length(file)
+    held = open_container(file)
+    warnings = held.warnings
+    file = with_known_length(held.file)
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     try:
         with silent_stderr(), _sound_file(file) as sound:
             signal = _read(sound, size, start, end, limits)
-            _check_cut(sound, file, warnings)
+            warnings += _check_cut(sound, file, warnings)
             suffix = PurePath(name).suffix.lower()
-            odd = bool(suffix) and suffix not in _SUFFIXES.get(sound.format, (suffix,))
+            kind = "WAV" if held.tag is not None else sound.format
+            odd = bool(suffix) and suffix not in _SUFFIXES.get(kind, (suffix,))
     except soundfile.LibsndfileError as error:
-        return _decode_other(file, name, error, start, end, limits)
+        signal = _decode_other(file, name, held.tag, error, start, end, limits)
+        return replace(signal, warnings=(*warnings, *signal.warnings))
     except (MemoryError, RuntimeError, ValueError, OSError) as error:
         raise AudioRejected("decode_error", str(error) or type(error).__name__) from None
     return Signal(signal.samples, signal.rate, signal.coarse, (*warnings, *(("suffix_mismatch",) if odd else ())))
@@ -84,26 +91,30 @@ def _read(sound: Any, size: int, start: float | None, end: float | None, limits:
     while missing and len(block := sound.read(min(missing, _BLOCK_SECONDS * rate), dtype="float32", always_2d=True)):
         blocks.append(block)
         missing -= len(block)
-    if missing > (_MP3_SLACK if sound.format in {"MP3", "MPEG"} else 0):
+    if missing > (_MP3_SLACK if sound.subtype.startswith("MPEG") else 0):
         raise AudioRejected("truncated", f"{count - missing} of {count} samples could be read")
     if not blocks:
         raise AudioRejected("empty_audio", "0 samples")
     return Signal(np.concatenate(blocks), rate, sound.subtype in _COARSE)
 
 
-def _check_cut(sound: Any, file: BinaryIO, warnings: tuple[str, ...]) -> None:  # noqa: ANN401
+def _check_cut(sound: Any, file: BinaryIO, warnings: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ANN401
+    """Refuse what ends too early by its own account; return a warning where it does not know its length."""
     if sound.format == "OGG" and ogg_is_cut(file):
         raise AudioRejected("truncated", "the last Ogg page is missing or incomplete")
-    if sound.format in {"WAV", "WAVEX"} or "streamed_header" in warnings:
-        return
-    for claimed, present in _SHORT.findall(sound.extra_info):
-        if int(present) < int(claimed) < 0x7FFF0000:
+    if sound.format in {"WAV", "WAVEX"} or warnings:
+        return ()
+    noted = [(int(claimed), int(present)) for claimed, present in _SHORT.findall(sound.extra_info)]
+    for claimed, present in noted:
+        if present < claimed < PLACEHOLDER:
             raise AudioRejected("truncated", f"{present} of {claimed} bytes are there")
+    return STREAMED if any(claimed == 0 or claimed >= PLACEHOLDER for claimed, _ in noted) else ()
 
 
 def _decode_other(
     file: BinaryIO,
     name: str,
+    tag: int | None,
     error: Any,  # noqa: ANN401 - soundfile is not typed
     start: float | None,
     end: float | None,
@@ -111,6 +122,8 @@ def _decode_other(
 ) -> Signal:
     """Decode what libsndfile refused, or say why not."""
     foreign = foreign_format(file) or headerless_format(file, name)
+    if tag is not None and tag not in _PLAIN and error.code != _NOT_RECOGNISED:
+        foreign = WAV
     if foreign:
         from tts_train.corpus.decode_av import decode_av
 

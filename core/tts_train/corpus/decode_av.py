@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tts_train.corpus.containers import AudioRejected, Limits, check_claim
+from tts_train.corpus.containers import WAV, AudioRejected, Limits, check_claim
 from tts_train.corpus.stretch import Signal, silent_stderr, stretch
 
 # Encoders pad the ends; a file that lacks more than this has lost sound.
@@ -20,6 +20,7 @@ _FORMATS = {
     "WMA": "asf",
     "FLV": "flv",
     "AMR": "amr",
+    WAV: "wav",
     "G.722": "g722",  # raw, 16 kHz mono by its standard
 }
 

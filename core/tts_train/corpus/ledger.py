@@ -128,7 +128,7 @@ class Ledger:
         if not 0 <= max_dropped <= 1:
             raise DataError(f"--max_dropped is a share from 0 to 1, not {max_dropped}.")
         if not self.rows:
-            raise DataError("The corpus has no rows. Check the path, or name its layout with --corpus_format.")
+            raise no_rows()
         share = len(self.dropped) / self.rows
         if self.kept and share <= max_dropped:
             return
@@ -185,6 +185,11 @@ class Ledger:
             examples = [row for row in self.dropped if row.reason == reason][:EXAMPLES_PER_REASON]
             where = "; ".join(f"{row.origin} ({row.detail})" if row.detail else row.origin for row in examples)
             yield f"  {reason}: {count}. {REASONS[reason]} First: {_printable(where)}"
+
+
+def no_rows() -> DataError:
+    """Return the error of a corpus without rows."""
+    return DataError("The corpus has no rows. Check the path, or name its layout with --corpus_format.")
 
 
 def _key(origin: str) -> int:

@@ -16,6 +16,7 @@ from tts_train.corpus.layouts.jsonl import JsonLines
 from tts_train.corpus.layouts.pairs import Pairs
 from tts_train.corpus.layouts.table import Table
 from tts_train.corpus.ledger import Ledger
+from tts_train.corpus.own_output import refuse_prepared
 from tts_train.corpus.text import clean_text, has_words
 from tts_train.corpus.utterance import Rejected, Row, TokenRow, Utterance
 from tts_train.errors import DataError
@@ -97,6 +98,7 @@ def open_corpus(path: Path | str, *, layout: str = "auto", allow_outside: bool =
         DataError: if the layout is unknown or does not fit, or a list is not UTF-8.
     """
     path = Path(path)
+    refuse_prepared(path)
     allowed = _FAMILIES.get(layout, (layout,)) if layout != "auto" else LAYOUTS
     if not set(allowed) <= set(LAYOUTS):
         names = ", ".join(("auto", *LAYOUTS, *_FAMILIES))

@@ -8,6 +8,7 @@ import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -51,6 +52,8 @@ class Census:
     tokenised: int
     speakers: Counter[str | None]
     languages: Counter[str | None]
+    rejected: int = 0
+    """Rows that the rules of rows refuse."""
 
     @property
     def named(self) -> int:
@@ -83,18 +86,27 @@ class ShardedPrepare(PrepareJob):
 
     def run(self) -> Report:
         """Encode what is not encoded yet, write the index, and report."""
+        self.check_places()
+        report = self._prepare()
+        _log.info(
+            "%d of %d rows, %.2f h; %d shards written, %d reused.",
+            *(report[name] for name in ("kept", "rows", "hours", "shards_written", "shards_reused")),
+        )
+        return report
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Make the prepared folder and hold it against other writers.
+
+        Work that can refuse comes before: a refused command leaves nothing behind.
+        """
         from tts_train.data.shard_store import disk_errors
         from tts_train.run.lock import RunLock
 
         with disk_errors(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
         with RunLock(self.out / ".prepare.lock"):
-            report = self._prepare()
-        _log.info(
-            "%d of %d rows, %.2f h; %d shards written, %d reused.",
-            *(report[name] for name in ("kept", "rows", "hours", "shards_written", "shards_reused")),
-        )
-        return report
+            yield
 
     @property
     def computes_here(self) -> bool:
@@ -102,18 +114,21 @@ class ShardedPrepare(PrepareJob):
         return not self.workers and self.engine == "local"
 
     def _prepare(self) -> dict[str, Any]:
-        from tts_train.corpus import Ledger, kept_utterances, open_corpus
+        from tts_train.corpus import Ledger, kept_utterances, no_rows, open_corpus
         from tts_train.data.chunks import cut
 
         started = time.monotonic()
         corpus = open_corpus(self.corpus, layout=self.corpus_format)
         census = take_census(corpus)
+        if not census.rows and not census.rejected:
+            raise no_rows()
         encoding = self.encoding(corpus, census)
         ledger = Ledger()
         chunks = cut(kept_utterances(corpus, ledger), size=self.shard_rows, key=lambda row: row.id)
-        began = time.monotonic()
-        done = list(self._progress(self._results(encoding.work, chunks), ledger, total=census.rows))
-        return self._finish(encoding.store, encoding.settings, ledger, done, started=started, began=began)
+        with self.holding():
+            began = time.monotonic()
+            done = list(self._progress(self._results(encoding.work, chunks), ledger, total=census.rows))
+            return self._finish(encoding.store, encoding.settings, ledger, done, started=started, began=began)
 
     def _finish(
         self,
@@ -125,8 +140,11 @@ class ShardedPrepare(PrepareJob):
         started: float,
         began: float,
     ) -> dict[str, Any]:
+        from tts_train.data.shard_store import DROPPED_FILE, disk_errors
+
         ended = time.monotonic()
-        ledger.write_dropped(self.out / "dropped.jsonl")
+        with disk_errors(self.out):
+            ledger.write_dropped(self.out / DROPPED_FILE)
         ledger.enforce(self.max_dropped)
         report = {**ledger.report(), **self.facts(done)}
         index = store.finish([one.shard for one in done], settings=settings, report=report)
@@ -161,10 +179,11 @@ def take_census(corpus: Corpus) -> Census:
     """Count a corpus's usable rows, speakers and languages."""
     from tts_train.corpus import Rejected, TokenRow
 
-    rows, tokenised = 0, 0
+    rows, tokenised, rejected = 0, 0, 0
     speakers, languages = Counter[str | None](), Counter[str | None]()
     for row in corpus.rows():
         if isinstance(row, Rejected):
+            rejected += 1
             continue
         rows += 1
         if isinstance(row, TokenRow):
@@ -172,7 +191,7 @@ def take_census(corpus: Corpus) -> Census:
         else:
             speakers[row.speaker] += 1
             languages[row.language] += 1
-    return Census(rows, tokenised, speakers, languages)
+    return Census(rows, tokenised, speakers, languages, rejected)
 
 
 def _work_done(done: Sequence[Done], seconds: float) -> dict[str, Any]:

@@ -16,19 +16,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from tts_train.corpus.own_output import FORMAT, INDEX_FILE, SHARD_META
 from tts_train.data.lengths import describe_lengths
 from tts_train.errors import DataError, DiskError
 from tts_train.run.files import sync_directory, write_json
 
-FORMAT = "tts-train prepared set"
 VERSION = 1
-INDEX_FILE = "dataset.json"
 DROPPED_FILE = "dropped.jsonl"
 SHARD_FOLDER = "data"
 """With ``train-`` names in a ``data`` folder, Hugging Face ``datasets`` opens the shards and leaves the JSON files."""
 
 _PREFIX, _SUFFIX, _TEMPORARY = "train-", ".parquet", ".tmp-"
-_META = b"tts_train"
 _ROW_GROUP = 16
 """Rows that are read and decompressed together: a random row costs little more than its own bytes."""
 
@@ -52,7 +50,7 @@ class ShardStore:
     """The shards of one prepared folder; several processes may write into it at once.
 
     Args:
-        folder: the prepared folder; made if it is not there.
+        folder: the prepared folder; made with the first shard if it is not there.
         schema: columns of a row.
         kind: what the rows are, for readers: ``"<backend>/<what>"``.
         length_column: an integer column, the length of a row in the unit that batches are planned in.
@@ -63,8 +61,6 @@ class ShardStore:
         self.schema = schema
         self.kind = kind
         self.length_column = length_column
-        with disk_errors(folder):
-            (folder / SHARD_FOLDER).mkdir(parents=True, exist_ok=True)
 
     def find(self, key: str) -> Shard | None:
         """Return the finished shard made from ``key``, or None; a damaged one counts as none."""
@@ -79,10 +75,11 @@ class ShardStore:
         table = pa.Table.from_pylist(list(rows), schema=self.schema)
         digest = table_hash(table)
         meta = {"key": key, "hash": digest, "account": account}
-        table = table.replace_schema_metadata({_META: json.dumps(meta).encode()})
+        table = table.replace_schema_metadata({SHARD_META: json.dumps(meta).encode()})
         path = self._path(key)
         temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
         with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 pq.write_table(table, file, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True)
                 file.flush()
@@ -120,7 +117,7 @@ class ShardStore:
     def _read(self, path: Path, key: str) -> Shard:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()
-        meta = json.loads((table.schema.metadata or {})[_META])
+        meta = json.loads((table.schema.metadata or {})[SHARD_META])
         if meta["key"] != key or meta["hash"] != table_hash(table) or table.schema.names != self.schema.names:
             raise ValueError(f"{path} does not hold what its name says")
         return Shard(self._name(path), table.num_rows, path.stat().st_size, meta["hash"], meta["account"])
@@ -133,7 +130,7 @@ class ShardStore:
         return np.concatenate(sizes)
 
     def _remove_others(self, wanted: set[str]) -> None:
-        for path in (self.folder / SHARD_FOLDER).iterdir():
+        for path in (self.folder / SHARD_FOLDER).glob("*"):
             ours = path.name.startswith((_PREFIX, _TEMPORARY)) and path.name.endswith(_SUFFIX)
             if ours and self._name(path) not in wanted:
                 with suppress(FileNotFoundError):

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from tts_train.corpus.own_output import FORMAT, INDEX_FILE, SHARD_META
 from tts_train.data.lengths import describe_lengths
 from tts_train.data.parquet_rows import ParquetRows, damaged
-from tts_train.data.shard_store import FORMAT, INDEX_FILE, SHARD_FOLDER, VERSION
+from tts_train.data.shard_store import SHARD_FOLDER, VERSION
 from tts_train.errors import DataError
 
 SPEAKER_COLUMNS = ("speaker", "source", "speaker_name", "speaker_id")
@@ -193,7 +194,7 @@ def _is_hidden(path: Path) -> bool:
 
 def _is_unfinished(file: Path) -> bool:
     """Shards of ours without an index are those of a run that was stopped: rows are missing."""
-    return b"tts_train" in (pq.read_schema(file).metadata or {})
+    return SHARD_META in (pq.read_schema(file).metadata or {})
 
 
 def _footers_hash(files: list[Path]) -> str:

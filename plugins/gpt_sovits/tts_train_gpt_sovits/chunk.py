@@ -7,7 +7,7 @@ from typing import Any
 
 KIND = "gpt_sovits/speech"
 """What prepared folders of this backend hold: everything that each of its stages needs."""
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Part of every shard's address: raise it when the same input would give other rows."""
 
 

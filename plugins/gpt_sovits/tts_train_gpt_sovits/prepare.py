@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tts_train.apart import require_apart
 from tts_train.data.preparation import Census, Encoding, ShardedPrepare, optional_decoders
 from tts_train.jobs import Report
 
@@ -61,6 +62,7 @@ class GptSovitsPrepare(ShardedPrepare):
     def run(self) -> Report:
         """Encode what is not encoded yet, write the index, and report."""
         if self.slices:
+            self.check_places()
             return self._slice()
         self.keep_ssl = self.keep_ssl or self.experiment is not None
         report = super().run()
@@ -69,6 +71,12 @@ class GptSovitsPrepare(ShardedPrepare):
         from tts_train_gpt_sovits.experiment import write_prepared
 
         return {**report, "experiment": str(self.experiment), "clips": write_prepared(self.experiment, self.out)}
+
+    def check_places(self) -> None:
+        """Refuse outputs, the experiment folder included, that are the corpus, lie in it or hold it."""
+        super().check_places()
+        if self.experiment is not None:
+            require_apart(self.corpus, self.experiment, given="--corpus", option="--experiment")
 
     def _slice(self) -> Report:
         from tts_train_gpt_sovits.slices import slice_recordings, whisper
@@ -98,10 +106,6 @@ class GptSovitsPrepare(ShardedPrepare):
         tokens = SemanticTokens.load(sources.sovits)
         check_tokens(self.corpus, self.version, tokens)
         store, ledger = open_store(self.out), Ledger()
-        began = time.monotonic()
-        rows = adopt_rows(
-            self.corpus, store, ledger, version=self.version, keep_ssl=self.keep_ssl, shard_rows=self.shard_rows
-        )
         settings = {
             "version": self.version,
             "quantizer": tokens.fingerprint,
@@ -109,7 +113,12 @@ class GptSovitsPrepare(ShardedPrepare):
             "models": self.models,
             "taken_from": str(self.corpus),
         }
-        return self._finish(store, settings, ledger, list(rows), started=started, began=began)
+        with self.holding():
+            began = time.monotonic()
+            rows = adopt_rows(
+                self.corpus, store, ledger, version=self.version, keep_ssl=self.keep_ssl, shard_rows=self.shard_rows
+            )
+            return self._finish(store, settings, ledger, list(rows), started=started, began=began)
 
     def encoding(self, corpus: Corpus, census: Census) -> Encoding:
         """Say by which networks, tables and front end."""

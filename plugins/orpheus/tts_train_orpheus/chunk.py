@@ -9,7 +9,7 @@ from tts_train.corpus import TokenRow, Utterance
 
 KIND = "orpheus/lm"
 """What prepared folders of this backend hold."""
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Part of every shard's address: raise it when the same input would give other rows."""
 
 Row: TypeAlias = Utterance | TokenRow

@@ -15,6 +15,7 @@ import numpy as np
 from tts_train.corpus.columns import match_columns
 from tts_train.corpus.layouts.base import Layout, RawRow
 from tts_train.corpus.layouts.jsonl import from_mapping
+from tts_train.corpus.own_output import refuse_shard
 from tts_train.corpus.utterance import Rejected, TokenRow, utterance_id
 from tts_train.errors import DataError
 
@@ -69,6 +70,7 @@ class Parquet(Columnar):
 
         try:
             with pq.ParquetFile(file) as table:
+                refuse_shard(file, table.schema_arrow.metadata)
                 names = list(match_columns(table.schema_arrow.names).values())
                 require_columns(names, str(file))
                 yield from table.iter_batches(batch_size=_BATCH_ROWS, columns=names)
