@@ -136,11 +136,25 @@ def test_what_cannot_be_measured_is_named(runs, prepared, tmp_path, capsys):
     assert "--weights.recognition" in capsys.readouterr().err
 
 
-def test_a_sentence_that_gives_no_sound_is_counted(runs, corpus, tmp_path, capsys):
+def test_where_nothing_is_said_there_is_nothing_to_score(runs, corpus, tmp_path, capsys):
     words = ["--data", corpus, "--out", tmp_path, "--sentences", 2, *LIGHT, "--codec", "tiny", "--device", "cpu"]
     code = main([*map(str, ["eval", runs[0], *words, "--max_new_tokens", 3])])
     assert code == 2
-    assert "said none of 2 sentences. The first: Nothing was spoken" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "No source said any of 2 sentences" in error
+    assert f"{runs[0]}: Nothing was spoken" in error
+    assert list(tmp_path.rglob("*.wav")) == []
+
+
+def test_a_source_without_its_codec_is_named_and_the_others_are_scored(runs, corpus, tmp_path, capsys):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    words = ["--data", corpus, "--out", tmp_path / "out", "--sentences", 1, *LIGHT, *SPOKEN]
+    assert main([*map(str, ["eval", runs[0], broken, *words, "--json"])]) == 2
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(report["silent"]) == ["broken"]
+    assert report["scores"]["near"]["all"]["clipped"]["n"] == 1
+    assert json.loads((tmp_path / "out" / "scores.json").read_text()) == report
 
 
 def test_wrong_words_say_what_to_type(runs, corpus, tmp_path, capsys):

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from tests.core.eval_sounds import clip
-from tts_train.errors import DataError
+from tts_train.errors import ConfigError, DataError
 from tts_train.eval.clipping import Clipping
 from tts_train.eval.evaluation import evaluate
 from tts_train.eval.sentences import Sentence
@@ -72,9 +72,53 @@ def test_a_sentence_without_sound_is_counted_and_bears_on_no_figure(tmp_path):
     assert sorted(path.name for path in (tmp_path / "audio" / "low").iterdir()) == ["s01.wav", "s03.wav"]
 
 
-def test_a_source_that_says_nothing_is_an_error(tmp_path):
-    with pytest.raises(DataError, match=r"hum said none of 1 sentences. The first: Nothing was spoken: NO"):
-        say_all({"hum": job()}, [sentence(1, "NO")], out=tmp_path, seed=0)
+@dataclass(kw_only=True)
+class Mute(Hum):
+    """Has no codec, or loses it after the first sentence."""
+
+    says: int = 0
+
+    def speak_all(self, lines):
+        for number, line in enumerate(lines):
+            if number == self.says:
+                raise ConfigError("The codec x is not on this machine.")
+            yield self.of(line).run()
+
+
+def test_a_source_that_cannot_speak_costs_the_others_nothing(tmp_path, caplog):
+    sentences = [sentence(1, "well"), sentence(2, "so")]
+    about = {"source": Path("mute"), "text": "-", "out": Path("-")}
+    jobs = {"mute": Mute(**about), "hum": job(), "half": Mute(**about, says=1), "capitals": Shouting(**about)}
+    report = evaluate(jobs, sentences, [Duration(), Clipping()], out=tmp_path, seed=5, missing={})
+    assert report["silent"] == {
+        "mute": "The codec x is not on this machine.",
+        "capitals": "Nothing was spoken: WELL",
+    }
+    assert report["failed"] == {"mute": 2, "half": 1, "capitals": 2}
+    assert report["scores"]["hum"]["all"]["clipped"]["n"] == 2
+    assert report["scores"]["half"]["all"]["clipped"]["n"] == 1
+    assert report["scores"]["mute"]["all"] == {}
+    page = (tmp_path / "scores.md").read_text(encoding="utf-8")
+    assert "mute: nothing was said. The codec x is not on this machine." in page
+    assert "half: 1 sentences gave no sound." in page
+    assert "mute said none of 2 sentences" in caplog.text
+
+
+@dataclass(kw_only=True)
+class Shouting(Hum):
+    """Says nothing at all."""
+
+    def run(self):
+        raise DataError(f"Nothing was spoken: {self.text.upper()}")
+
+
+def test_where_no_source_says_anything_nothing_is_written(tmp_path):
+    about = {"source": Path("mute"), "text": "-", "out": Path("-")}
+    with pytest.raises(DataError, match="No source said any of 1 sentences") as caught:
+        say_all({"a": Mute(**about), "b": Shouting(**about)}, [sentence(1, "no")], out=tmp_path, seed=0)
+    assert "mute: The codec x is not on this machine." in str(caught.value)
+    assert "mute: Nothing was spoken: NO" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_folders_have_plain_names():

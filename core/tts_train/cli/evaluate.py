@@ -21,7 +21,7 @@ from tts_train.provenance import read_provenance
 
 _SPOKEN = {"source", "text", "out"}
 """Fields of a synth job that every sentence has its own of."""
-_SHOWN = ("sentences", "held_out", "sources", "failed", "not_measured", "out")
+_SHOWN = ("sentences", "held_out", "sources", "silent", "failed", "not_measured", "out")
 
 
 @dataclass(kw_only=True)
@@ -50,7 +50,7 @@ class EvalOptions:
 
 
 def run(verb: str, words: list[str]) -> int:
-    """Compare the sources; the table goes to stderr, the report to stdout."""
+    """Compare the sources; the table goes to stderr, the report to stdout. Exit code 2 where one said nothing."""
     selection = select_by_source(select(words, configs=False))
     chosen = selection.load(for_job="synth")
     if chosen.stage.synth is None:
@@ -60,7 +60,7 @@ def run(verb: str, words: list[str]) -> int:
     _require_one_stage(sources, chosen)
     report = _evaluate(_jobs(sources, options, voice, job_class), options, chosen, seed=voice["seed"])
     print_report(report if as_json else {name: report[name] for name in _SHOWN}, as_json=as_json)
-    return 0
+    return DataError.exit_code if report["silent"] else 0
 
 
 def _parse(

@@ -45,10 +45,11 @@ def evaluate(
         missing: metrics that are not measured, and why.
 
     Raises:
-        DataError: if a source says nothing at all.
+        DataError: if no source says anything.
         DiskError: if something cannot be written.
     """
-    scores = score(say_all(jobs, sentences, out=out / AUDIO, seed=seed), metrics)
+    said = say_all(jobs, sentences, out=out / AUDIO, seed=seed)
+    scores = score(said.takes, metrics)
     figures = [figure for metric in metrics for figure in metric.figures]
     report = {
         "sentences": len(sentences),
@@ -58,6 +59,7 @@ def evaluate(
         "figures": {figure.name: {k: v for k, v in asdict(figure).items() if k != "name"} for figure in figures},
         "scores": summarise(scores.rows, figures, seed=seed),
         "differences": differences(scores.rows, figures, next(iter(jobs)), seed=seed),
+        "silent": dict(said.silent),
         "failed": dict(Counter(row["source"] for row in scores.rows if row["error"])),
         "not_measured": {**missing, **_partly(scores)},
         "out": str(out),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tts_train.errors import DataError
+from tts_train.errors import ConfigError, DataError, UnsafeFileError
 from tts_train.eval.sentences import Sentence
 from tts_train.jobs import Line, SynthJob
 from tts_train.progress import Progress
@@ -15,6 +16,11 @@ from tts_train.sound import write_sound
 
 RECORDING, CEILING, BASE = "recording", "codec", "base"
 """Sources besides those that the user names: the recordings, what the codec leaves of them, and the base model."""
+
+_FAULTS = (ConfigError, DataError, UnsafeFileError)
+"""What belongs to one source. A full disk and an interruption end the command."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,22 +35,46 @@ class Spoken:
     """Why there is none."""
 
 
-def say_all(jobs: Mapping[str, SynthJob], sentences: Sequence[Sentence], *, out: Path, seed: int) -> list[Spoken]:
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What came of all sentences and sources."""
+
+    takes: Sequence[Spoken]
+    """Recordings, the codec's ceiling, then source by source."""
+    silent: Mapping[str, str]
+    """Sources that said nothing, and why; :data:`CEILING` where the codec failed."""
+
+
+def say_all(jobs: Mapping[str, SynthJob], sentences: Sequence[Sentence], *, out: Path, seed: int) -> Said:
     """Write the sound of every source and sentence below ``out``, a folder a source.
 
-    A sentence has the same seed with every source. Models are loaded one after the other, each once.
+    A sentence has the same seed with every source. Models are loaded one after the other, each once. A source that
+    cannot be opened or says nothing keeps none of the others from being heard.
 
     Raises:
-        DataError: if a source did not say a single sentence.
+        DataError: if no source said a single sentence.
         DiskError: if nothing can be written.
     """
-    recordings = [sentence for sentence in sentences if sentence.recording is not None]
-    spoken = [_keep(sentence, out) for sentence in recordings]
-    spoken += _ceiling(next(iter(jobs.values())), spoken, out)
+    spoken: list[Spoken] = []
+    silent: dict[str, str] = {}
     with Progress("Speaking", len(jobs) * len(sentences)) as progress:
         for label, job in jobs.items():
-            spoken += _said(label, job, sentences, progress, out=out, seed=seed)
-    return spoken
+            takes = _said(label, job, sentences, progress, out=out, seed=seed)
+            spoken += takes
+            if why := _why_silent(takes):
+                silent[label] = why
+                logger.warning("%s said none of %d sentences, and is left out: %s", label, len(sentences), why)
+    if len(silent) == len(jobs):
+        reasons = "".join(f"\n  {jobs[label].source}: {why}" for label, why in silent.items())
+        raise DataError(f"No source said any of {len(sentences)} sentences, so there is nothing to score.{reasons}")
+    recordings = [_keep(sentence, out) for sentence in sentences if sentence.recording is not None]
+    voiced = next(job for label, job in jobs.items() if label not in silent)
+    try:
+        ceiling = _ceiling(voiced, recordings, out)
+    except _FAULTS as error:
+        ceiling, silent[CEILING] = [], str(error)
+        logger.warning("What the codec leaves of the recordings is not scored: %s", error)
+    return Said(takes=[*recordings, *ceiling, *spoken], silent=silent)
 
 
 def folder_name(label: str) -> str:
@@ -65,15 +95,23 @@ def _said(
         )
         for number, sentence in enumerate(sentences)
     ]
-    spoken = []
-    for sentence, line, report in zip(sentences, lines, job.speak_all(lines), strict=True):
-        error = report.get("error")
-        path = line.out if error is None else None
-        spoken.append(Spoken(source=label, sentence=sentence, path=path, error=error))
-        progress.advance(note=label)
-    if all(one.error for one in spoken):
-        raise DataError(f"{job.source} said none of {len(spoken)} sentences. The first: {spoken[0].error}")
+    spoken: list[Spoken] = []
+    try:
+        for sentence, line, report in zip(sentences, lines, job.speak_all(lines), strict=True):
+            error = report.get("error")
+            path = line.out if error is None else None
+            spoken.append(Spoken(source=label, sentence=sentence, path=path, error=error))
+            progress.advance(note=label)
+    except _FAULTS as error:
+        left = sentences[len(spoken) :]
+        spoken += [Spoken(source=label, sentence=sentence, path=None, error=str(error)) for sentence in left]
+        progress.advance(len(left), note=label)
     return spoken
+
+
+def _why_silent(takes: Sequence[Spoken]) -> str | None:
+    """Return the first reason if there is no sound at all."""
+    return None if any(take.path for take in takes) else takes[0].error
 
 
 def _keep(sentence: Sentence, out: Path) -> Spoken:

@@ -20,7 +20,12 @@ def tables(report: Mapping[str, Any], figures: Sequence[Figure]) -> str:
     ]
     notes = [
         "Mean [95 % interval by bootstrap over utterances] (n). ↑ higher is better, ↓ lower is better.",
-        *(f"{source}: {count} sentences gave no sound." for source, count in report["failed"].items()),
+        *(f"{source}: nothing was said. {why}" for source, why in report["silent"].items()),
+        *(
+            f"{source}: {count} sentences gave no sound."
+            for source, count in report["failed"].items()
+            if source not in report["silent"]
+        ),
         *(f"Not measured: {metric} ({why})." for metric, why in report["not_measured"].items()),
     ]
     return "\n\n".join([*titled, "\n".join(f"- {note}" for note in notes)]) + "\n"
