@@ -16,9 +16,10 @@ from tests.gpt_sovits.sovits_rows import write_rows
 from tests.host_reads import HostReads, Read
 from tests.orpheus.test_data import write_set as write_tokens
 from tts_train.callbacks import guard
-from tts_train.callbacks.progress import ProgressLines
+from tts_train.callbacks.progress import TrainingProgress
 from tts_train.cli import main, train
 from tts_train.optim import StreamedOptimizer, streamed
+from tts_train.progress import is_terminal
 from tts_train_gpt_sovits.gpt import scaled_adam
 
 LOG_EVERY = 3
@@ -98,8 +99,8 @@ def watched(words: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(train, "_trainer", with_watch)
     as_on_a_card(watch.reads, monkeypatch)
-    if not getattr(train.progress_bar, "chosen", False):
-        monkeypatch.setattr(train, "progress_bar", lambda: ProgressLines(every_s=0.0))
+    if not is_terminal():
+        monkeypatch.setattr(train, "TrainingProgress", lambda: TrainingProgress(every_s=0.0))
     assert main(["fit", *COMMON, *words, "--run_dir", str(folder / "run")]) == 0
     assert watch.batches - len(watch.excused) >= 3
     return watch
@@ -182,14 +183,8 @@ def test_a_drawn_bar_reads_nothing(tmp_path, monkeypatch):
         def isatty(self):
             return True
 
-    from tts_train.callbacks.progress import progress_bar
-
     monkeypatch.setattr("sys.stderr", Terminal())
-    bar = progress_bar()
-    assert type(bar) is not ProgressLines
-    chosen = lambda: bar  # noqa: E731
-    chosen.chosen = True
-    monkeypatch.setattr(train, "progress_bar", chosen)
+    assert is_terminal()
     test_orpheus("full", tmp_path, monkeypatch)
 
 

@@ -74,16 +74,19 @@ class Progress:
     Args:
         description: what is being done, a word or two.
         total: rows in all; None if not known yet.
+        done: rows that were done before, and took no time now.
     """
 
-    def __init__(self, description: str, total: int | None = None, *, every_s: float = LINE_EVERY_S) -> None:
-        self.description, self.total, self.done = description, total, 0
-        self._pace = Pace(every_s=every_s)
+    def __init__(
+        self, description: str, total: int | None = None, *, done: int = 0, every_s: float = LINE_EVERY_S
+    ) -> None:
+        self.description, self.total, self.done = description, total, done
+        self._pace = Pace(done=done, every_s=every_s)
         self._bar = _bar() if is_terminal() else None
 
     def __enter__(self) -> Progress:
         if self._bar is not None:
-            self._task = self._bar.add_task(self.description, total=self.total, note="")
+            self._task = self._bar.add_task(self.description, total=self.total, completed=self.done, note="")
             self._bar.start()
         return self
 
@@ -104,11 +107,19 @@ class Progress:
             line = describe(self.description, self.done, self.total, self._pace.left_s(self.done, self.total))
             write_line(f"{line}, {note}" if note else line)
 
+    def write(self, text: str) -> None:
+        """Write a line, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            write_line(text)
+
 
 def _bar() -> Bar:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # With these widths a line of training fits a terminal of 80 columns.
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), MofNCompleteColumn(), TimeRemainingColumn())
     return RichProgress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True), transient=True)

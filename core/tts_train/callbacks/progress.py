@@ -1,4 +1,4 @@
-"""Progress of training on stderr: a bar on a terminal, else a line every ten seconds."""
+"""Progress of training on stderr: a bar of all steps on a terminal, else a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 
 from tts_train.callbacks.throughput import WORK, Throughput
-from tts_train.progress import LINE_EVERY_S, Pace, describe, is_terminal, write_line
+from tts_train.progress import LINE_EVERY_S, Progress, describe, write_line
 from tts_train.run.loops import logs_now
 
 LOSS = "train/loss"
@@ -18,61 +18,41 @@ LOSS = "train/loss"
 _TOKENS = WORK["tokens"]
 
 
-def progress_bar() -> ProgressBar:
-    """Return the progress display that fits stderr; pass it to the trainer's callbacks. Stdout stays clean."""
-    return Bar() if is_terminal() else ProgressLines()
+class TrainingProgress(ProgressBar):
+    """Show ``Training: 120/400 (30 %), 3 min 20 s left, loss 2.31, 8028 tokens/s``, and each validation's loss.
 
+    The steps are the optimiser's, of the whole run. The loss is what the module logged as ``train/loss`` in the last
+    step whose figures were read: modules log without ``prog_bar=True``, with which Lightning reads a value at the end
+    of every batch, where the host would wait for the card. Tokens/s come from :class:`Throughput` among the callbacks.
 
-class Bar(RichProgressBar):
-    """A bar on a terminal, with the training loss of the last step that logged.
-
-    Modules log without ``prog_bar=True``, with which Lightning reads a value at the end of every batch: on a card the
-    host would wait there for everything that it has launched.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(console_kwargs={"stderr": True})
-        self._loss: float | None = None
-
-    def get_metrics(
-        self, trainer: L.Trainer, pl_module: L.LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
-        """Return what stands beside the bar; the loss is read where the step logs."""
-        self._loss = _loss_if_logged(trainer, self._loss)
-        shown = super().get_metrics(trainer, pl_module)
-        return shown if self._loss is None else {**shown, LOSS: self._loss}
-
-
-class ProgressLines(ProgressBar):
-    """Write a line such as ``Training: 120/400 (30 %), 3 min 20 s left, loss 2.31, 8028 tokens/s`` every ten seconds.
-
-    The loss is what the module logged as ``train/loss`` in the last step whose figures were read; tokens/s come from a
-    :class:`Throughput` among the callbacks.
+    Args:
+        every_s: Seconds between lines where stderr is no terminal.
     """
 
     def __init__(self, *, every_s: float = LINE_EVERY_S) -> None:
         super().__init__()
         self._every_s = every_s
-        self._pace = Pace(every_s=every_s)
         self._enabled = True
         self._loss: float | None = None
+        self._progress: Progress | None = None
 
     def enable(self) -> None:
-        """Write lines; Lightning calls this on the first process."""
+        """Show progress; Lightning calls this on the first process."""
         self._enabled = True
 
     def disable(self) -> None:
-        """Write no lines; Lightning calls this on all processes but the first."""
+        """Show nothing; Lightning calls this on all processes but the first."""
         self._enabled = False
 
     def print(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Write what a module prints to stderr instead of stdout."""
-        if self._enabled:
-            write_line(" ".join(map(str, args)))
+        self._write(" ".join(map(str, args)))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start to measure the time that is left."""
-        self._pace = Pace(done=trainer.global_step, every_s=self._every_s)
+        if self._enabled:
+            step = trainer.global_step
+            self._progress = Progress("Training", _steps(trainer), done=step, every_s=self._every_s).__enter__()
 
     def on_train_batch_end(
         self,
@@ -82,30 +62,60 @@ class ProgressLines(ProgressBar):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Write a line when one is due."""
+        """Count the step."""
         self._loss = _loss_if_logged(trainer, self._loss)
-        if self._enabled and self._pace.due():
-            write_line(self._line(trainer))
+        if self._progress is not None:
+            self._progress.to(trainer.global_step, note=self._note(trainer))
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Say that training waits for a validation."""
+        if self._progress is not None:
+            total = trainer.num_val_batches[dataloader_idx]
+            of = f"/{total}" if math.isfinite(total) else ""
+            self._progress.to(trainer.global_step, note=f"validating {batch_idx + 1}{of}")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the validation loss as soon as it is known."""
         loss = trainer.callback_metrics.get("val/loss")
-        if self._enabled and loss is not None and not trainer.sanity_checking:
-            write_line(f"Validation at step {trainer.global_step}: loss {float(loss):.4g}")
+        if loss is not None and not trainer.sanity_checking:
+            at = f" at step {trainer.global_step}" if trainer.state.fn == "fit" else ""
+            self._write(f"Validation{at}: loss {float(loss):.4g}")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the last line."""
+        """Write the last line in place of the bar."""
         self._loss = _loss_of(trainer, self._loss)
-        if self._enabled:
-            write_line(self._line(trainer))
+        self._stop()
+        line = describe("Training", trainer.global_step, _steps(trainer), None)
+        note = self._note(trainer)
+        self._write(f"{line}, {note}" if note else line)
 
-    def _line(self, trainer: L.Trainer) -> str:
-        step, total = trainer.global_step, _steps(trainer)
-        parts = [describe("Training", step, total, self._pace.left_s(step, total) if step != total else None)]
-        parts += [f"loss {self._loss:.4g}"] if self._loss is not None else []
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Take the bar away before the error is told."""
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._progress is not None:
+            self._progress.__exit__()
+            self._progress = None
+
+    def _write(self, text: str) -> None:
+        if self._progress is not None:
+            self._progress.write(text)
+        elif self._enabled:
+            write_line(text)
+
+    def _note(self, trainer: L.Trainer) -> str:
+        parts = [f"loss {self._loss:.4g}"] if self._loss is not None else []
         speeds = [callback.latest for callback in trainer.callbacks if isinstance(callback, Throughput)]  # type: ignore[attr-defined]
-        parts += [f"{speed[_TOKENS]:.0f} tokens/s" for speed in speeds if _TOKENS in speed]
-        return ", ".join(parts)
+        return ", ".join([*parts, *(f"{speed[_TOKENS]:.0f} tokens/s" for speed in speeds if _TOKENS in speed)])
 
 
 def _loss_if_logged(trainer: L.Trainer, before: float | None) -> float | None:

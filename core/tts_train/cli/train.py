@@ -18,7 +18,7 @@ from tts_train.callbacks.gradients import DropGradients
 from tts_train.callbacks.history import MetricsHistory
 from tts_train.callbacks.listen import Listen
 from tts_train.callbacks.live_report import LiveReport
-from tts_train.callbacks.progress import progress_bar
+from tts_train.callbacks.progress import TrainingProgress
 from tts_train.callbacks.throughput import Throughput
 from tts_train.cli.accelerate import with_accelerate
 from tts_train.cli.arguments import JSON_FLAG
@@ -127,7 +127,7 @@ def _trainer(
     given = parser.options("trainer")
     added = [*callbacks, *chosen.plugins.callbacks(chosen.stage, parser.plugin_options)]
     if given.get("enable_progress_bar") is not False:
-        added.append(progress_bar())
+        added.append(TrainingProgress())
     overrides: dict[str, Any] = {
         "default_root_dir": given["default_root_dir"] or str(run.path),
         "plugins": [*_as_list(given["plugins"]), DirectoryCheckpointIO()],

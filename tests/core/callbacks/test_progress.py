@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import re
+import sys
 
-from lightning.pytorch.callbacks import RichProgressBar
+import pytest
+from torch.utils.data import DataLoader
 
-from tests.core.callbacks.small import Tiny, fit
-from tts_train.callbacks.progress import ProgressLines, progress_bar
+from tests.core.callbacks.small import Numbers, Tiny, fit
+from tts_train.callbacks.progress import TrainingProgress
 from tts_train.callbacks.throughput import Throughput
 from tts_train.progress import Pace, Progress, duration
 
 
 def test_lines_tell_step_loss_speed_and_stdout_stays_clean(capsys):
-    fit(Tiny(), [Throughput(), ProgressLines(every_s=0.0)], enable_progress_bar=True, val=True, val_check_interval=6)
+    fit(Tiny(), [Throughput(), TrainingProgress(every_s=0.0)], enable_progress_bar=True, val=True, val_check_interval=6)
     out, err = capsys.readouterr()
     assert out == ""
     lines = [line for line in err.splitlines() if line.startswith("Training: ")]
@@ -24,19 +27,48 @@ def test_lines_tell_step_loss_speed_and_stdout_stays_clean(capsys):
 
 
 def test_lines_come_only_when_due(capsys):
-    fit(Tiny(), [ProgressLines()], enable_progress_bar=True)
+    fit(Tiny(), [TrainingProgress()], enable_progress_bar=True)
     assert len([line for line in capsys.readouterr().err.splitlines() if line.startswith("Training: ")]) == 1
 
 
-def test_the_bar_depends_on_the_terminal(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
 
-    monkeypatch.setattr("sys.stderr", io.StringIO())
-    assert isinstance(progress_bar(), ProgressLines)
-    monkeypatch.setattr("sys.stderr", Terminal())
-    assert isinstance(progress_bar(), RichProgressBar)
+
+def test_the_bar_counts_the_steps_of_the_run_within_80_columns(monkeypatch, capsys):
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("COLUMNS", "80")
+    bar = TrainingProgress()
+    fit(Tiny(), [Throughput(), bar], enable_progress_bar=True, val=True, val_check_interval=2, max_steps=12)
+    shown = screen.getvalue()
+    frames = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).rstrip() for line in re.split(r"[\r\n]", shown)]
+    assert max(map(len, frames)) <= 80
+    assert any("12/12" in frame and "loss 0." in frame and "tokens/s" in frame for frame in frames)
+    assert "Validation at step 4: loss 0." in shown
+    assert frames[-2].startswith("Training: 12/12 (100 %), loss 0.")
+    assert capsys.readouterr().out == ""
+
+
+def test_the_bar_is_gone_before_an_error_is_told(monkeypatch):
+    class Fails(Tiny):
+        def training_step(self, batch):
+            raise ValueError("broken")
+
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    bar = TrainingProgress()
+    with pytest.raises(ValueError, match="broken"):
+        fit(Fails(), [bar], enable_progress_bar=True)
+    assert sys.stderr is screen, "a bar that is drawn takes its place"
+
+
+def test_a_validation_by_itself_names_no_step(capsys):
+    trainer = fit(Tiny(), [TrainingProgress()], enable_progress_bar=True, val=True)
+    capsys.readouterr()
+    trainer.validate(Tiny(), DataLoader(Numbers(), batch_size=8), verbose=False)
+    assert re.search(r"^Validation: loss 0\.\d+$", capsys.readouterr().err, re.MULTILINE)
 
 
 def test_progress_writes_lines_to_stderr(capsys):
@@ -52,10 +84,6 @@ def test_progress_writes_lines_to_stderr(capsys):
 
 
 def test_progress_draws_a_bar_on_a_terminal(monkeypatch, capsys):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
     screen = Terminal()
     monkeypatch.setattr("sys.stderr", screen)
     with Progress("Reading audio") as progress:
