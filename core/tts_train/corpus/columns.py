@@ -23,6 +23,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "input_ids": ("input_ids",),
         "attention_mask": ("attention_mask",),
         "labels": ("labels",),
+        "loss_mask": ("loss_mask", "completion_mask", "assistant_masks", "assistant_mask"),
     }
 )  # fmt: skip
 """Accepted names by meaning, in order of preference."""

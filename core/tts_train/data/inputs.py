@@ -16,6 +16,8 @@ def input_of(row: Utterance | TokenRow) -> Iterator[bytes | str]:
     yield row.origin
     if isinstance(row, TokenRow):
         yield row.input_ids.astype("<i8").tobytes()
+        # Padding that no mask named was kept before there were labels here: such rows are made again.
+        yield "labels" if row.labels is None else row.labels.astype("<i8").tobytes()
         return
     yield repr((row.text, row.speaker, row.language, row.start, row.end, row.warnings))
     yield row.audio if isinstance(row.audio, bytes) else _hash_of(row.audio)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tts_train.errors import DataError
@@ -54,26 +56,59 @@ class ParquetRows:
             IndexError: if there is no such row.
             DataError: if the file is gone or damaged.
         """
-        if not 0 <= index < len(self):
-            raise IndexError(f"row {index} of {len(self)}")
-        place = bisect_right(self._starts, index) - 1
-        table = self._group(place)
-        offset = index - self._starts[place]
+        table, offset = self._at(index)
         return {name: _plain(column[offset]) for name, column in zip(table.column_names, table.columns, strict=True)}
 
+    def record(self, index: int) -> pa.Table:
+        """Return one row as a table; raises what :meth:`row` does."""
+        table, offset = self._at(index)
+        return table.slice(offset, 1)
+
+    @property
+    def counts(self) -> list[int]:
+        """Rows of each file."""
+        rows = [0] * len(self.files)
+        for (number, _), (start, end) in zip(self.groups, pairwise(self._starts), strict=True):
+            rows[number] += end - start
+        return rows
+
+    def tables(self, names: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield some columns of each file, in memory."""
+        return (self._read(path, list(names)) for path in self.files)
+
     def table(self, names: Sequence[str]) -> pa.Table:
-        """Return some columns of all rows, in memory."""
-        return pa.concat_tables([self._read(path, list(names)) for path in self.files])
+        """Return some columns of all rows, in memory.
+
+        Raises:
+            DataError: if a file is gone or damaged, or the columns of two files differ.
+        """
+        tables = list(self.tables(names))
+        try:
+            return pa.concat_tables(tables)
+        except pa.ArrowException as error:
+            raise DataError(
+                f"The columns of {self.files[0]} and the files beside it differ: {str(error).splitlines()[0]}. Write "
+                "all files with the same types."
+            ) from error
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Return one column of all rows, in memory."""
         return self.table([name]).column(0)
 
     def list_lengths(self, name: str) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Return the length of each row's list in a column, reading a file at a time."""
-        chunks = (chunk for path in self.files for chunk in self._read(path, [name]).column(0).chunks)
-        sizes = [chunk.value_lengths().fill_null(0).to_numpy(zero_copy_only=False) for chunk in chunks]
-        return np.concatenate([size.astype(np.int64) for size in sizes] or [np.empty(0, np.int64)])
+        """Return the length of each row's list in a column, reading a file at a time.
+
+        Raises:
+            DataError: if the column does not hold lists of numbers.
+        """
+        sizes = [np.empty(0, np.int64)]
+        for path, table in zip(self.files, self.tables([name]), strict=True):
+            for chunk in table.column(0).chunks:
+                if not is_number_list(chunk.type):
+                    raise DataError(f"The column {name!r} of {path} is not a list of numbers, but {chunk.type}.")
+                lengths = pc.list_value_length(chunk).fill_null(0)
+                sizes.append(lengths.to_numpy(zero_copy_only=False).astype(np.int64))
+        return np.concatenate(sizes)
 
     def __getstate__(self) -> dict[str, Any]:
         kept = ("files", "names", "columns", "groups", "_starts")
@@ -87,6 +122,13 @@ class ParquetRows:
         self._handles: OrderedDict[Path, pq.ParquetFile] = OrderedDict()
         self._tables: OrderedDict[int, pa.Table] = OrderedDict()
         self._cached = 0
+
+    def _at(self, index: int) -> tuple[pa.Table, int]:
+        """Return a row's group, and its place there."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        place = bisect_right(self._starts, index) - 1
+        return self._group(place), index - self._starts[place]
 
     def _group(self, place: int) -> pa.Table:
         if place in self._tables:
@@ -138,7 +180,14 @@ def damaged(path: Path, error: Exception | str) -> DataError:
     )
 
 
+def is_number_list(kind: pa.DataType) -> bool:
+    """Tell whether a column of this type holds lists of numbers."""
+    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    held = kind.value_type if listed else None
+    return held is not None and (pa.types.is_integer(held) or pa.types.is_floating(held) or pa.types.is_null(held))
+
+
 def _plain(value: pa.Scalar) -> Any:  # noqa: ANN401 - a cell of any column
-    if pa.types.is_list(value.type) or pa.types.is_large_list(value.type):
+    if is_number_list(value.type):
         return value.values.to_numpy(zero_copy_only=False) if value.values is not None else None
     return value.as_py()

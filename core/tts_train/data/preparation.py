@@ -54,6 +54,8 @@ class Census:
     languages: Counter[str | None]
     rejected: int = 0
     """Rows that the rules of rows refuse."""
+    labelled: int = 0
+    """Tokenised rows that say on which ids a loss is taken."""
 
     @property
     def named(self) -> int:
@@ -179,7 +181,7 @@ def take_census(corpus: Corpus) -> Census:
     """Count a corpus's usable rows, speakers and languages."""
     from tts_train.corpus import Rejected, TokenRow
 
-    rows, tokenised, rejected = 0, 0, 0
+    rows, tokenised, rejected, labelled = 0, 0, 0, 0
     speakers, languages = Counter[str | None](), Counter[str | None]()
     for row in corpus.rows():
         if isinstance(row, Rejected):
@@ -188,10 +190,11 @@ def take_census(corpus: Corpus) -> Census:
         rows += 1
         if isinstance(row, TokenRow):
             tokenised += 1
+            labelled += row.labels is not None and bool((row.labels != row.input_ids).any())
         else:
             speakers[row.speaker] += 1
             languages[row.language] += 1
-    return Census(rows, tokenised, speakers, languages, rejected)
+    return Census(rows, tokenised, speakers, languages, rejected, labelled)
 
 
 def _work_done(done: Sequence[Done], seconds: float) -> dict[str, Any]:

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 
-from tts_train.corpus.own_output import FORMAT, INDEX_FILE, SHARD_META
+from tts_train.corpus.own_output import FORMAT, INDEX_FILE
+from tts_train.data.foreign import foreign_rows
 from tts_train.data.lengths import describe_lengths
 from tts_train.data.parquet_rows import ParquetRows, damaged
-from tts_train.data.shard_store import SHARD_FOLDER, VERSION
+from tts_train.data.shard_store import VERSION
 from tts_train.errors import DataError
 
 SPEAKER_COLUMNS = ("speaker", "source", "speaker_name", "speaker_id")
@@ -51,15 +51,19 @@ class PreparedSet:
     ) -> None:
         self.path = Path(path)
         self.index: Mapping[str, Any] = read_index(self.path) if (self.path / INDEX_FILE).is_file() else {}
+        prepare = PREPARE if kind is None else PREPARE.replace("--backend B", f"--backend {kind.partition('/')[0]}")
         if self.index and kind is not None and self.index["kind"] != kind:
+            made = self.index["kind"]
             raise DataError(
-                f"{self.path} holds {self.index['kind']!r} and {kind!r} is needed. Prepare it for this backend and "
-                f"stage: {PREPARE} {self.path.name}-new"
+                f"{self.path} holds {made!r} and {kind!r} is needed: it was prepared for another backend or stage. "
+                f"Prepare the recordings for this one: {prepare} {self.path}-{kind.partition('/')[0]}"
             )
-        files = [self.path / shard["file"] for shard in self.index["shards"]] if self.index else _parquet_in(self.path)
         self.length_of = length_of
-        self.rows = ParquetRows(files, columns=columns)
-        self._check()
+        if self.index:
+            self.rows = ParquetRows([self.path / shard["file"] for shard in self.index["shards"]], columns=columns)
+        else:
+            self.rows = foreign_rows(self.path, columns=columns, prepare=prepare)
+        self._check(prepare)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -91,8 +95,8 @@ class PreparedSet:
         """Utterance ids; ``file:row`` where the set has no such column."""
         if "id" in self.rows.names:
             return [str(value) for value in self._narrow.column("id").to_pylist()]
-        counts = [pq.read_metadata(path).num_rows for path in self.rows.files]
-        return [f"{p.name}:{i}" for p, count in zip(self.rows.files, counts, strict=True) for i in range(count)]
+        files = zip(self.rows.files, self.rows.counts, strict=True)
+        return [f"{path.name}:{row}" for path, count in files for row in range(count)]
 
     @cached_property
     def speakers(self) -> list[str | None]:
@@ -120,7 +124,7 @@ class PreparedSet:
         """Leave out what only planning needs: data workers are sent a copy."""
         return {name: value for name, value in self.__dict__.items() if name not in ("_narrow", "ids", "speakers")}
 
-    def _check(self) -> None:
+    def _check(self, prepare: str) -> None:
         if self.index:
             for shard, path in zip(self.index["shards"], self.rows.files, strict=True):
                 if path.stat().st_size != shard["size"]:
@@ -131,7 +135,7 @@ class PreparedSet:
             found = ", ".join(self.rows.names)
             raise DataError(
                 f"{self.path} has no column {self.length_of!r} (it has {found}). Recordings must be prepared first: "
-                f"{PREPARE} {self.path.name}-prepared"
+                f"{prepare} {self.path.name}-prepared"
             )
 
 
@@ -174,27 +178,6 @@ def describe_prepared(path: Path | str) -> dict[str, Any]:
     index = prepared.index
     about = {name: index[name] for name in ("kind", "hash", "columns", "settings", "lengths")}
     return {**index["report"], **about, "shards": len(index["shards"])}
-
-
-def _parquet_in(path: Path) -> list[Path]:
-    if path.is_file() and path.suffix == ".parquet":
-        return [path]
-    if not path.exists():
-        raise DataError(f"There is nothing at {path}. Prepare recordings first: {PREPARE} {path}")
-    files = sorted(file for file in path.rglob("*.parquet") if not _is_hidden(file.relative_to(path)))
-    if not files or _is_unfinished(files[0]):
-        what = "was not finished" if (path / SHARD_FOLDER).is_dir() else "holds no prepared set"
-        raise DataError(f"{path} {what}. Run this (it continues what was begun): {PREPARE} {path}")
-    return files
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
-def _is_unfinished(file: Path) -> bool:
-    """Shards of ours without an index are those of a run that was stopped: rows are missing."""
-    return SHARD_META in (pq.read_schema(file).metadata or {})
 
 
 def _footers_hash(files: list[Path]) -> str:

@@ -61,6 +61,8 @@ class Document:
     """The first token that is a target; 1 and 0 come to the same, since nothing stands before token 0."""
     seconds: float = 0.0
     """Of sound."""
+    learnt: NDArray[np.bool_] | None = None
+    """(tokens,) which tokens are targets, besides ``learn_from``; None for all."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -70,6 +72,8 @@ class Document:
         """(tokens,) the next token at each position, or -100."""
         shifted = np.append(self.input_ids[1:], NO_TARGET)
         shifted[: max(0, self.learn_from - 1)] = NO_TARGET
+        if self.learnt is not None:
+            shifted[:-1][~self.learnt[1:]] = NO_TARGET
         return shifted
 
 

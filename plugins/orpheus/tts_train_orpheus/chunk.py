@@ -30,10 +30,14 @@ class EncodeOptions:
     decoders: tuple[str, ...]
     """Optional audio decoders that are installed: with another one, rows that were dropped may be read."""
     device: str = "cpu"
+    labelled: bool = False
+    """Whether rows have labels, -100 on ids that are not learnt; only sets that were tokenised elsewhere do."""
 
     def address(self) -> dict[str, Any]:
         """Return what belongs into a shard's address: all but names and places, which do not change the rows."""
         values = asdict(self)
         for name in ("codec", "tokenizer", "device"):
             del values[name]
+        if not self.labelled:
+            del values["labelled"]  # shards without labels keep the address they had before there were any
         return {"code_version": CODE_VERSION, **values}

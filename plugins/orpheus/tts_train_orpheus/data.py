@@ -27,7 +27,7 @@ class OrpheusData(PlannedDataModule):
     """Batches of prepared tokens.
 
     Args:
-        path: Folder that ``tts-train prepare`` wrote, or Parquet files with ``input_ids``.
+        path: Folder that ``tts-train prepare`` wrote, or Parquet files or a ``save_to_disk`` folder with ``input_ids``.
         max_tokens: Most tokens in a batch, and in one utterance; ``auto`` takes what fits the card.
         batching: ``packed`` puts utterances one behind the other without padding; ``padded`` gives each a row.
         batch_size: Most utterances in a padded batch; its tokens, padding included, stay within ``max_tokens``.
@@ -182,5 +182,11 @@ class OrpheusData(PlannedDataModule):
             about["batches_per_epoch"],
             100 * fill_share(self._speech.lengths, self._speech_plan(0, 0), self.max_tokens) if self._speech else 0.0,
         )
+        if self._rows is not None and self._rows.labelled:
+            _log.info(
+                "%s has labels: a loss is taken where they are not -100%s.",
+                self.path,
+                ", and on speech only (--data.loss_on speech)" if self.loss_on == "speech" else "",
+            )
         if self._held is None:
             _log.warning("No utterance is kept for validation, so nothing will show when the voice over-fits.")

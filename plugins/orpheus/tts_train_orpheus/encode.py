@@ -12,6 +12,7 @@ import pyarrow as pa
 import torch
 
 from tts_train.corpus import Audio, AudioRejected, Ledger, Limits, TokenRow, Utterance, read_utterance
+from tts_train.corpus.token_lists import NO_LABEL, TokenLists
 from tts_train.data.inputs import input_of, printable
 from tts_train.data.preparation import Done
 from tts_train.data.shard_store import ShardStore, input_key
@@ -21,7 +22,7 @@ from tts_train_orpheus.chunk import KIND, EncodeOptions, Row
 from tts_train_orpheus.codec import Codec, load_codec
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, codes_to_tokens, drop_repeated_frames
 from tts_train_orpheus.prompt import encode_text, speech_row
-from tts_train_orpheus.token_rows import inspect_rows
+from tts_train_orpheus.token_rows import inspect_rows, without_padding
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -42,13 +43,16 @@ SCHEMA = pa.schema(
     ]
 )
 
+LABELS = pa.field("labels", pa.list_(pa.int32()))
+"""Where a corpus has labels: -100 on ids that are not learnt, the id elsewhere; null where all are."""
+
 TOGETHER = 24_000 * 600
 """Samples that are read before they are encoded: 58 MB, and enough clips of like length for full batches."""
 
 
 def encode_chunk(chunk: Sequence[Row], *, options: EncodeOptions, out: Path, root: Path | None) -> Done:
     """Return the shard of a chunk: the one that is there, if it was made from the same input, or a new one."""
-    store = open_store(out)
+    store = open_store(out, labelled=options.labelled)
     key = input_key(options.address(), (part for row in chunk for part in input_of(row)))
     if shard := store.find(key):
         return Done(shard, reused=True, rows=len(chunk))
@@ -58,9 +62,9 @@ def encode_chunk(chunk: Sequence[Row], *, options: EncodeOptions, out: Path, roo
     return Done(shard, reused=False, rows=len(chunk))
 
 
-def open_store(out: Path) -> ShardStore:
-    """Return the shards of a prepared folder."""
-    return ShardStore(out, SCHEMA, kind=KIND, length_column="num_tokens")
+def open_store(out: Path, *, labelled: bool = False) -> ShardStore:
+    """Return the shards of a prepared folder, with a column for labels or without."""
+    return ShardStore(out, SCHEMA.append(LABELS) if labelled else SCHEMA, kind=KIND, length_column="num_tokens")
 
 
 def _encode(
@@ -137,7 +141,11 @@ def _to_row(
 def _pass_on(row: Row, ledger: Ledger, counts: dict[str, int]) -> Iterator[dict[str, Any]]:
     """Yield a row that is tokenised already, if it is an utterance."""
     assert isinstance(row, TokenRow)
-    found = inspect_rows(row.input_ids, [len(row.input_ids)])
+    learnt = None if row.labels is None else row.labels != NO_LABEL
+    count = len(row.input_ids)
+    given = TokenLists(row.input_ids, np.array([count]), learnt, [""], count)
+    lists = without_padding(given)
+    found = inspect_rows(lists.ids, lists.sizes)
     if found.faults[0]:
         ledger.drop(row, "bad_tokens", found.faults[0])
         return
@@ -146,7 +154,10 @@ def _pass_on(row: Row, ledger: Ledger, counts: dict[str, int]) -> Iterator[dict[
     counts["frames"] += frames
     ledger.keep(row, seconds=seconds)
     about = {"text": None, "speaker": None, "language": None, "seconds": seconds}
-    yield _columns(row.id, row.input_ids, int(found.prompts[0]), about, frames=frames, origin=row.origin)
+    made = _columns(row.id, lists.ids, int(found.prompts[0]), about, frames=frames, origin=row.origin)
+    if lists.learnt is not None and not lists.learnt.all():
+        made[LABELS.name] = np.where(lists.learnt, lists.ids, NO_LABEL).astype(np.int32)
+    yield made
 
 
 def _columns(

@@ -43,9 +43,11 @@ class OrpheusPrepare(ShardedPrepare):
         from tts_train_orpheus.encode import encode_chunk, open_store
 
         options = self._options(census)
+        if census.labelled:
+            _log.info("%d rows have labels: fit takes a loss where they are not -100.", census.labelled)
         work = partial(encode_chunk, options=options, out=self.out, root=corpus.root)
         settings = {**options.address(), "codec": self.codec, "tokenizer": self.tokenizer}
-        return Encoding(work=work, store=open_store(self.out), settings=settings)
+        return Encoding(work=work, store=open_store(self.out, labelled=options.labelled), settings=settings)
 
     def facts(self, done: Sequence[Done]) -> Mapping[str, Any]:
         """Count frames, and those that repeat the one before."""
@@ -76,6 +78,7 @@ class OrpheusPrepare(ShardedPrepare):
             max_seconds=self.max_seconds,
             decoders=optional_decoders(),
             device=device,
+            labelled=census.labelled > 0,
         )
 
 

@@ -13,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from tts_train.data.foreign import foreign_rows
 from tts_train.data.parquet_rows import ParquetRows
 from tts_train.data.plan import Plan, pack
+from tts_train.data.shards import PREPARE
 from tts_train.errors import ConfigError, DataError
 from tts_train_orpheus.batch import Document
 from tts_train_orpheus.layout import START_OF_AI, VOCAB_SIZE
 from tts_train_orpheus.prompt import encode_text, text_row
+from tts_train_orpheus.token_rows import TOKEN_COLUMNS, read_blocks, read_rows
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -32,7 +35,8 @@ class TextMix:
     """Text rows among the speech, which keep a model's command of language while it learns to speak."""
 
     path: str | None = None
-    """JSONL of objects with ``question``, ``answer`` and perhaps ``system``, or Parquet with ``input_ids``."""
+    """JSONL of objects with ``question``, ``answer`` and perhaps ``system``, or Parquet or a ``save_to_disk`` folder
+    with ``input_ids``."""
     ratio: float = 1.0
     """Text batches for each speech batch at the beginning of training; fractions are fine."""
     ratio_end: float | None = None
@@ -68,10 +72,14 @@ class TextSet(Dataset[Document]):
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> Document:
-        rows = self.rows
-        ids = rows.row(index)["input_ids"].astype(np.int64) if isinstance(rows, ParquetRows) else rows[index]
+        if isinstance(self.rows, ParquetRows):
+            lists, _ = read_rows(self.rows.record(index))
+            ids, learnt = lists.ids, lists.learnt
+        else:
+            ids, learnt = self.rows[index], None
         answer = np.flatnonzero(ids == START_OF_AI)
-        return Document(f"text:{index}", ids, int(answer[0]) + 1 if self.answers and len(answer) else 0)
+        learn_from = int(answer[0]) + 1 if self.answers and len(answer) else 0
+        return Document(f"text:{index}", ids, learn_from, learnt=learnt)
 
 
 def open_text(mix: TextMix, *, max_tokens: int, tokenizer: str | None, answers: bool) -> TextSet:
@@ -89,10 +97,9 @@ def open_text(mix: TextMix, *, max_tokens: int, tokenizer: str | None, answers: 
     path = Path(mix.path or "")
     if not path.exists():
         raise DataError(f"--data.text_mix.path: there is nothing at {path}.")
-    found = _from_parquet(path) if path.is_dir() or path.suffix == ".parquet" else None
-    if found is not None:
-        rows: TextRows = found
-        lengths = found.list_lengths("input_ids")
+    rows: TextRows
+    if path.is_dir() or path.suffix == ".parquet":
+        rows, lengths = _tokenised(path)
     else:
         source = mix.tokenizer or tokenizer
         if source is None:
@@ -160,16 +167,20 @@ def lap_seed(seed: int, lap: int) -> int:
     return seed + 1_000_003 * lap
 
 
-def _from_parquet(path: Path) -> ParquetRows:
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    rows = ParquetRows(files)
+def _tokenised(path: Path) -> tuple[ParquetRows, NDArray[np.int64]]:
+    """Open rows of ids, and return how long each is without its padding."""
+    rows = foreign_rows(path, columns=TOKEN_COLUMNS, prepare=PREPARE)
     if "input_ids" not in rows.names:
-        raise DataError(f"--data.text_mix.path: {path} has no Parquet file with a column input_ids.")
-    for chunk in rows.column("input_ids").chunks:
-        ids = chunk.flatten().to_numpy(zero_copy_only=False)
-        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= VOCAB_SIZE):
-            raise DataError(f"--data.text_mix.path: {path} has ids outside of 0..{VOCAB_SIZE - 1}.")
-    return rows
+        raise DataError(f"--data.text_mix.path: {path} has no column input_ids.")
+    sizes = [np.empty(0, np.int64)]
+    for lists, _ in read_blocks(rows):
+        fault = next((fault for fault in lists.faults if fault), "")
+        if not fault and len(lists.ids) and (int(lists.ids.min()) < 0 or int(lists.ids.max()) >= VOCAB_SIZE):
+            fault = f"an id is outside of 0..{VOCAB_SIZE - 1}"
+        if fault:
+            raise DataError(f"--data.text_mix.path: {path} has rows that cannot be used; of the first, {fault}.")
+        sizes.append(lists.sizes)
+    return rows, np.concatenate(sizes)
 
 
 def _from_jsonl(path: Path, tokenizer: PreTrainedTokenizerBase) -> Iterator[NDArray[np.int64]]:

@@ -7,19 +7,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from tts_train.corpus.columns import match_columns
 from tts_train.data.shards import PREPARE, PreparedSet
 from tts_train.data.usable import UsableRows
 from tts_train.errors import DataError
-from tts_train_orpheus.batch import Document
+from tts_train_orpheus.batch import NO_TARGET, Document
 from tts_train_orpheus.chunk import KIND
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, SLOTS
-from tts_train_orpheus.token_rows import inspect_rows
+from tts_train_orpheus.token_rows import TOKEN_COLUMNS, read_blocks, read_rows
 
 TooLong = Literal["drop", "cut"]
 
@@ -27,8 +28,7 @@ BAD_SHARE = 0.05
 """Share of unusable rows in a set made elsewhere beyond which training does not start."""
 EXAMPLES = 3
 
-_BLOCK = 20_000
-_COLUMNS = ("id", "input_ids", "prompt_tokens", "seconds")
+_COLUMNS = ("id", "prompt_tokens", "seconds", *TOKEN_COLUMNS)
 _log = logging.getLogger(__name__)
 
 
@@ -48,22 +48,28 @@ class TokenRows(UsableRows):
         """
         prepared = PreparedSet(path, kind=KIND, columns=_COLUMNS)
         # What prepare wrote was checked when it was written.
-        faults = [] if prepared.index else _faults(prepared)
+        faults, whole = ([], prepared.lengths) if prepared.index else _inspect(prepared)
         bad = {row for row, fault in enumerate(faults) if fault}
         if len(bad) > BAD_SHARE * len(prepared) or (bad and len(bad) == len(prepared)):
             raise DataError(_bad_message(prepared, faults))
-        sizes = prepared.lengths.copy()
+        sizes = whole.copy()
         too_long = [row for row in np.flatnonzero(sizes > max_tokens).tolist() if row not in bad]
         cut = _cut_sizes(prepared, too_long, max_tokens) if on_too_long == "cut" else {}
         sizes[list(cut)] = list(cut.values())
         dropped = bad | (set(too_long) - set(cut))
         left_out = Counter(f"bad_tokens ({faults[row]})" for row in sorted(bad))
         left_out.update({"too_long": len(too_long) - len(cut)} if len(too_long) > len(cut) else {})
-        _say(prepared, too_long, cut, left_out, max_tokens)
+        _say(prepared, whole, too_long, cut, left_out, max_tokens)
         rows = np.array([row for row in range(len(prepared)) if row not in dropped], dtype=np.int64)
         if not len(rows):
-            raise DataError(_empty_message(prepared, max_tokens))
+            raise DataError(_empty_message(prepared, whole, max_tokens))
         return cls(prepared, rows, left_out, sizes[rows])
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the set itself says on which ids a loss is taken."""
+        names = self.prepared.rows.names
+        return "labels" in names or (not self.prepared.index and "loss_mask" in match_columns(names))
 
     def take(self, places: Sequence[int], *, speech_only: bool) -> TokenSet:
         """Return some of the rows as a data set."""
@@ -87,59 +93,76 @@ class TokenSet(Dataset[Document]):
 
     def __getitem__(self, index: int) -> Document:
         number, size = int(self.rows[index]), int(self.lengths[index])
-        row = self.prepared.row(number)
-        whole = row["input_ids"].astype(np.int64)
-        prompt = _prompt_of(row, whole)
-        seconds = _seconds_of(row, whole)
-        share = 1.0 if size == len(whole) else (size - prompt) / max(1, len(whole) - prompt)
-        row_id = str(row["id"]) if "id" in row else f"row:{number}"
-        return Document(row_id, whole[:size], prompt if self.speech_only else 0, seconds * share)
+        row = _row(self.prepared, number)
+        share = 1.0 if size == len(row.ids) else (size - row.prompt) / max(1, len(row.ids) - row.prompt)
+        learnt = None if row.learnt is None else row.learnt[:size]
+        learn_from = row.prompt if self.speech_only else 0
+        return Document(row.id, row.ids[:size], learn_from, row.seconds * share, learnt)
+
+
+@dataclass(frozen=True)
+class _Row:
+    id: str
+    ids: NDArray[np.int64]
+    learnt: NDArray[np.bool_] | None
+    prompt: int
+    seconds: float
+
+
+def _row(prepared: PreparedSet, number: int) -> _Row:
+    """Read a row; of a set made elsewhere without its padding, and with what its ids themselves say about it."""
+    if not prepared.index:
+        record = prepared.rows.record(number)
+        lists, found = read_rows(record)
+        named = str(record.column("id")[0].as_py()) if "id" in record.column_names else f"row:{number}"
+        seconds = int(found.frames[0]) * FRAME_SAMPLES / SAMPLE_RATE
+        return _Row(named, lists.ids, lists.learnt, int(found.prompts[0]), seconds)
+    row = prepared.row(number)
+    labels = row.get("labels")
+    learnt = None if labels is None else labels != NO_TARGET
+    return _Row(str(row["id"]), row["input_ids"].astype(np.int64), learnt, int(row["prompt_tokens"]), row["seconds"])
 
 
 def _cut_sizes(prepared: PreparedSet, too_long: Sequence[int], max_tokens: int) -> dict[int, int]:
     """Return where rows are cut: behind the last whole frame that fits; rows without one are not among them."""
     sizes = {}
     for number in too_long:
-        row = prepared.row(number)
-        prompt = _prompt_of(row, row["input_ids"].astype(np.int64))
-        frames = (max_tokens - prompt) // SLOTS
+        row = _row(prepared, number)
+        frames = (max_tokens - row.prompt) // SLOTS
         if frames > 0:
             # END_OF_SPEECH and END_OF_AI alone may be too much: then all frames stay and the ends go.
-            sizes[number] = prompt + SLOTS * min(frames, (len(row["input_ids"]) - prompt) // SLOTS)
+            sizes[number] = row.prompt + SLOTS * min(frames, (len(row.ids) - row.prompt) // SLOTS)
     return sizes
 
 
-def _prompt_of(row: dict[str, Any], ids: NDArray[np.int64]) -> int:
-    return int(row["prompt_tokens"]) if "prompt_tokens" in row else int(inspect_rows(ids, [len(ids)]).prompts[0])
-
-
-def _seconds_of(row: dict[str, Any], ids: NDArray[np.int64]) -> float:
-    if row.get("seconds") is not None:
-        return float(row["seconds"])
-    return int(inspect_rows(ids, [len(ids)]).frames[0]) * FRAME_SAMPLES / SAMPLE_RATE
-
-
-def _faults(prepared: PreparedSet) -> list[str]:
-    """Return what is wrong with each row of a set made elsewhere."""
-    faults: list[str] = []
-    for chunk in prepared.rows.column(prepared.length_of).chunks:
-        for start in range(0, len(chunk), _BLOCK):
-            part = chunk.slice(start, _BLOCK)
-            sizes = part.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-            faults += inspect_rows(part.flatten().to_numpy(zero_copy_only=False), sizes).faults
-    return faults
+def _inspect(prepared: PreparedSet) -> tuple[list[str], NDArray[np.int64]]:
+    """Return what is wrong with each row of a set made elsewhere, and how many ids it has; padding is told of."""
+    faults, sizes, given = list[str](), [np.empty(0, np.int64)], 0
+    for lists, found in read_blocks(prepared.rows):
+        faults += found.faults
+        sizes.append(lists.sizes)
+        given += lists.given
+    whole = np.concatenate(sizes)
+    if given > int(whole.sum()):
+        _log.info("%s: %d of %d ids are padding and are left out.", prepared.path, given - int(whole.sum()), given)
+    return faults, whole
 
 
 def _say(
-    prepared: PreparedSet, too_long: Sequence[int], cut: dict[int, int], left_out: Counter[str], max_tokens: int
+    prepared: PreparedSet,
+    whole: NDArray[np.int64],
+    too_long: Sequence[int],
+    cut: dict[int, int],
+    left_out: Counter[str],
+    max_tokens: int,
 ) -> None:
     for reason, count in left_out.items():
         _log.warning("%s: %d of %d rows are left out: %s.", prepared.path, count, len(prepared), reason)
     if not too_long:
         return
-    named = ", ".join(f"{prepared.ids[row]} ({int(prepared.lengths[row])} tokens)" for row in too_long[:EXAMPLES])
+    named = ", ".join(f"{prepared.ids[row]} ({int(whole[row])} tokens)" for row in too_long[:EXAMPLES])
     more = f" and {len(too_long) - EXAMPLES} more" if len(too_long) > EXAMPLES else ""
-    need = int(prepared.lengths[list(too_long)].max())
+    need = int(whole[list(too_long)].max())
     done = "were cut at a frame; the voice learns no stop from them" if cut else "were dropped"
     advice = f"--data.max_tokens {need} takes them all." if cut else f"--data.max_tokens {need} takes all; or cut them."
     _log.warning("Longer than --data.max_tokens %d: %s%s. They %s. %s", max_tokens, named, more, done, advice)
@@ -155,10 +178,10 @@ def _bad_message(prepared: PreparedSet, faults: list[str]) -> str:
     )
 
 
-def _empty_message(prepared: PreparedSet, max_tokens: int) -> str:
+def _empty_message(prepared: PreparedSet, whole: NDArray[np.int64], max_tokens: int) -> str:
     if not len(prepared):
         return f"{prepared.path} has no rows. Prepare recordings: {PREPARE} {prepared.path}"
-    shortest, longest = int(prepared.lengths.min()), int(prepared.lengths.max())
+    shortest, longest = int(whole.min()), int(whole.max())
     return (
         f"No row of {prepared.path} is short enough: --data.max_tokens is {max_tokens} and rows have {shortest} to "
         f"{longest} tokens. Raise it to {longest}, or cut long rows with --data.on_too_long cut."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from tts_train.corpus.columns import match_columns
 from tts_train.corpus.layouts.base import Layout, RawRow
 from tts_train.corpus.layouts.jsonl import from_mapping
 from tts_train.corpus.own_output import refuse_shard
+from tts_train.corpus.token_lists import MEANINGS, NO_LABEL, TokenLists, of_one_row, read_token_lists
 from tts_train.corpus.utterance import Rejected, TokenRow, utterance_id
 from tts_train.errors import DataError
 
@@ -39,9 +40,14 @@ class Columnar(Layout):
             number = 0
             for batch in self._batches(file):
                 columns = require_columns(batch.schema.names, str(file))
-                for row in batch.select(list(columns.values())).to_pylist():
-                    number += 1
-                    yield read_row(row, columns, f"{self.shown(file)}:{number}")
+                origins = [f"{self.shown(file)}:{number + place}" for place in range(1, batch.num_rows + 1)]
+                number += batch.num_rows
+                if is_tokenised(columns):
+                    lists = {meaning: batch.column(columns[meaning]) for meaning in MEANINGS if meaning in columns}
+                    yield from token_rows(read_token_lists(lists), origins)
+                    continue
+                for row, origin in zip(batch.select(list(columns.values())).to_pylist(), origins, strict=True):
+                    yield read_row(row, columns, origin)
 
     @abstractmethod
     def _batches(self, file: Path) -> Iterator[Any]:
@@ -122,33 +128,31 @@ def require_columns(names: list[str], where: str) -> dict[str, str]:
     raise DataError(f"{where} has the columns {', '.join(names) or 'none'}; it needs audio and text, or input_ids.")
 
 
+def is_tokenised(columns: Mapping[str, str]) -> bool:
+    """Tell whether rows with these columns, by meaning, are read as ids: there are ``input_ids`` and no sound."""
+    return "input_ids" in columns and columns.get("audio") != "audio"
+
+
 def read_row(row: dict[str, Any], columns: dict[str, str], origin: str) -> RawRow | TokenRow | Rejected:
     """Make a raw row, or a token row where there are ``input_ids`` and no audio."""
     by_meaning = {meaning: row[name] for meaning, name in columns.items()}
-    if "input_ids" in columns and columns.get("audio") != "audio":
-        return _token_row(by_meaning, origin)
+    if is_tokenised(columns):
+        return next(token_rows(of_one_row(by_meaning), [origin]))
     return from_mapping(by_meaning, origin, None)
 
 
-def _token_row(row: dict[str, Any], origin: str) -> TokenRow | Rejected:
-    try:
-        ids, labels = _whole_numbers(row["input_ids"]), row.get("labels")
-        labels = None if labels is None else _whole_numbers(labels)
-        mask = row.get("attention_mask")
-        real = np.ones(len(ids), bool) if mask is None else _whole_numbers(mask) != 0
-        ids, labels = ids[real], None if labels is None else labels[real]
-    except (TypeError, ValueError, OverflowError, IndexError) as error:
-        return Rejected(origin, "bad_tokens", str(error))
-    if not len(ids) or ids.min() < 0:
-        return Rejected(origin, "bad_tokens", "negative numbers" if len(ids) else "no tokens")
-    return TokenRow(utterance_id(origin), ids, origin, labels)
-
-
-def _whole_numbers(values: Any) -> np.ndarray[tuple[int], np.dtype[np.int64]]:  # noqa: ANN401 - whatever the column holds
-    array = np.asarray(values)
-    if array.ndim != 1 or (len(array) and not np.issubdtype(array.dtype, np.integer)):
-        raise ValueError("not a list of whole numbers")
-    return array.astype(np.int64)
+def token_rows(lists: TokenLists, origins: Sequence[str]) -> Iterator[TokenRow | Rejected]:
+    """Yield each row of ids, or why it cannot be used."""
+    ends = np.cumsum(lists.sizes)
+    for end, size, fault, origin in zip(ends.tolist(), lists.sizes.tolist(), lists.faults, origins, strict=True):
+        ids = lists.ids[end - size : end]
+        fault = fault or ("" if size else "no tokens") or ("negative numbers" if ids.min() < 0 else "")
+        if fault:
+            yield Rejected(origin, "bad_tokens", fault)
+            continue
+        learnt = None if lists.learnt is None else lists.learnt[end - size : end]
+        labels = None if learnt is None else np.where(learnt, ids, NO_LABEL)
+        yield TokenRow(utterance_id(origin), ids, origin, labels)
 
 
 def _training_split(files: list[Path]) -> list[Path]:
