@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
+from tts_train.callbacks.listen_sample import keep_known, keep_said
+from tts_train.callbacks.listen_voice import Passage
 from tts_train.data.split import place
-from tts_train.report.samples import write_sample
-from tts_train.report.source import REFERENCE
+from tts_train.eval.sound import Sound
 from tts_train_gpt_sovits.sovits.batch import FRAMES_PER_CODE, HOP, SovitsBatch
 from tts_train_gpt_sovits.sovits.mel import GAN_MEL
 from tts_train_gpt_sovits.sovits.network import SovitsNetwork
@@ -54,26 +57,28 @@ def seed_of(name: str) -> int:
     return int(place(name) * 2**52)
 
 
-def write_spoken(folder: Path, spoken: Spoken, *, step: int, count: int) -> None:
+def write_spoken(folder: Path, spoken: Spoken, *, step: int, count: int, loggers: Sequence[Logger]) -> None:
     """Speak the first ``count`` utterances of a batch from their own codes and voice, as inference would.
 
-    Each becomes a sound, a mel picture and a table of facts in ``step-*`` of ``folder``; its recording is written
-    once, in ``reference``.
+    Each becomes a sound, a mel picture and a table of facts in ``step-*`` of ``folder``, and is shown in TensorBoard;
+    its recording is written once, in ``reference``.
     """
     batch = spoken.batch
     for i, (name, text, language) in enumerate(
         zip(batch["ids"][:count], batch["texts"], batch["languages"], strict=False)
     ):
         audio, length = _speak(spoken, i), int(batch["frames"][i]) * HOP
-        file = _file_name(name)
         if not torch.isfinite(audio).all():
             logger.warning("%s cannot be written at step %d: the network's sound is not finite.", name, step)
             continue
-        facts = {"id": name, "language": language}
-        rate = GAN_MEL.sample_rate
-        if not (folder / REFERENCE / f"{file}.wav").exists():
-            write_sample(folder / REFERENCE, file, spoken.wave[i, :length], rate, text=text, facts=facts)
-        write_sample(folder / f"step-{step:06d}", file, audio, rate, text=text, facts=facts)
+        recording = _sound(spoken.wave[i, :length])
+        passage = Passage(name=_file_name(name), text=text, id=name, language=language, recording=recording)
+        keep_known(folder, passage)
+        keep_said(folder, passage, _sound(audio), {"id": name}, step=step, loggers=loggers)
+
+
+def _sound(samples: Tensor) -> Sound:
+    return Sound(samples.float().cpu().numpy(), GAN_MEL.sample_rate)
 
 
 @torch.no_grad()

@@ -252,7 +252,8 @@ class SovitsModule(LightningModule):
     def _speak(self, batch: SovitsBatch, spectrum: Tensor, wave: Tensor) -> None:
         folder = Path(self.trainer.default_root_dir) / "samples"
         spoken = Spoken(self._built, batch, spectrum, wave)
-        write_spoken(folder, spoken, step=self.trainer.global_step, count=self.samples)
+        step, loggers = self.trainer.global_step, self.trainer.loggers
+        write_spoken(folder, spoken, step=step, count=self.samples, loggers=loggers)
 
     @property
     def _shrink(self) -> int:
