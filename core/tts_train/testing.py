@@ -12,6 +12,7 @@ from tts_train.cli import main
 from tts_train.plugins import Plugins
 
 STEPS = 4
+SENTENCE = "Good morning."
 
 
 class BackendPlugin(Protocol):
@@ -21,16 +22,18 @@ class BackendPlugin(Protocol):
         """Describe the backend."""
 
 
-def check_backend(name: str, *, folder: Path, settings: Sequence[str] = ()) -> None:
+def check_backend(name: str, *, folder: Path, settings: Sequence[str] = (), synth: Sequence[str] = ()) -> None:
     """Assert that an installed backend keeps every stage's promises.
 
     Every stage is trained for four steps on the CPU with its tiny settings, stopped after two and continued, and the
-    weights must equal those of an uninterrupted run bit for bit; every export format is written and read back.
+    weights must equal those of an uninterrupted run bit for bit; every export format is written and read back; a stage
+    with a voice must speak a sentence to a sound file that can be read.
 
     Args:
         name: the backend's name.
         folder: an empty folder for the runs.
         settings: further words for ``fit``, for example ``["--data.path", "prepared"]``.
+        synth: further words for ``synth``, for example ``["--codec", "tiny"]``.
 
     Raises:
         AssertionError: naming the promise that is broken.
@@ -44,6 +47,8 @@ def check_backend(name: str, *, folder: Path, settings: Sequence[str] = ()) -> N
             out = folder / f"{stage.name}-{format_name}"
             code = main(["export", str(folder / f"{stage.name}-whole"), "--format", format_name, "--out", str(out)])
             assert code == 0, f"exporting {stage.name} as {format_name} ended with exit code {code}"
+        if stage.synth is not None:
+            _check_speech(stage, folder, synth)
 
 
 def _check_options(plugins: Plugins, stage: Stage) -> None:
@@ -66,6 +71,16 @@ def _check_continuation(backend: Backend, stage: Stage, folder: Path, settings: 
         assert code == 0, f"training stage {stage.name!r} to step {steps} ended with exit code {code}"
     different = _different_weights(whole, parts)
     assert not different, f"stage {stage.name!r} does not continue exactly: {different[:5]} differ"
+
+
+def _check_speech(stage: Stage, folder: Path, words: Sequence[str]) -> None:
+    import soundfile
+
+    out = folder / f"{stage.name}.wav"
+    code = main(["synth", str(folder / f"{stage.name}-whole"), "--text", SENTENCE, "--out", str(out), *words])
+    assert code == 0, f"speaking with stage {stage.name!r} ended with exit code {code}"
+    assert out.is_file(), f"speaking with stage {stage.name!r} ended with exit code 0 and wrote no {out}"
+    assert soundfile.info(out).frames, f"what stage {stage.name!r} spoke is empty: {out}"
 
 
 def _different_weights(one: Path, other: Path) -> list[str]:
