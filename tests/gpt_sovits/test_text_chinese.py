@@ -129,8 +129,7 @@ def test_numbers_are_spoken(text, spoken):
     [
         ("你好！？真的、对：好……", "你好!真的,对,好…"),
         ("《書》（開）", "书开"),  # traditional characters become simplified
-        ("他%我", "他-我"),
-        ("他￥我", "他,我"),
+        ("他用￥付", "他用人民币付"),
         ("涨了5%", "涨了百分之五"),
     ],
 )

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 
 from tts_train.errors import ConfigError
+from tts_train_gpt_sovits.text.chinese.numbers import spoken_numbers
 from tts_train_gpt_sovits.text.languages import AUTO, LANGUAGES, V1_LANGUAGES, detect_language, normalise_language
 from tts_train_gpt_sovits.text.package_data import data_digest
 from tts_train_gpt_sovits.text.reading import Reader
@@ -17,7 +18,7 @@ from tts_train_gpt_sovits.text.rejected import TextRejected
 from tts_train_gpt_sovits.text.segments import plain_characters, segments
 from tts_train_gpt_sovits.text.symbols import PUNCTUATION, symbol_table
 
-RULES = 1
+RULES = 2
 """Goes up when a rule changes what any text is read as, so that old shards are not mistaken for new ones."""
 
 _MODULES = MappingProxyType(
@@ -122,7 +123,7 @@ class FrontEnd:
 
     def _parts(self, text: str, language: str) -> tuple[Part, ...]:
         parts: list[Part] = []
-        for segment in segments(_plain_signs(plain_characters(text)), language):
+        for segment in segments(_whole_row(plain_characters(text), language), language):
             self._require_enabled(segment.language, segment.text)
             reading = self._reader(segment.language).read(segment.text)
             if reading.phones:
@@ -159,6 +160,13 @@ def _make_reader(language: str, version: str) -> Reader:
         "yue": lambda: module.CantoneseReader(),
     }
     return makers[language]()
+
+
+def _whole_row(text: str, language: str) -> str:
+    """Read what has to be seen before the row is cut: in Chinese a sign may stand behind Latin letters (US$5)."""
+    if language in {"zh", "yue"}:
+        return spoken_numbers(text, cantonese=language == "yue")
+    return _plain_signs(text)
 
 
 def _plain_signs(text: str) -> str:
