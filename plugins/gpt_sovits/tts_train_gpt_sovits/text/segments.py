@@ -18,8 +18,8 @@ _WIDE |= {
     ord("\u00a0"): ord(" "),
     ord("\u3000"): ord(" "),
 }
-# After a number these are read in the row's language: 5kg in a Chinese row is no English word.
-_UNIT = re.compile(r"(?<=\d) ?(?:km/h|kg|km|cm|mm|ml|m²|m2|m³|m3|db|[mgsh])(?![A-Za-z])")
+# After a number these are read in the row's language: 5kg in a Chinese row is no English word, iPhone5s is.
+_UNIT = re.compile(r"(?<![A-Za-z\d.])\d[\d.]*( ?(?:km/h|kg|km|cm|mm|ml|m²|m2|m³|m3|db|[mgsh]))(?![A-Za-z])")
 _HALF_KANA = ("\uff66", "\uff9d")
 
 
@@ -73,7 +73,7 @@ def _runs(text: str, language: str) -> Iterator[tuple[str | None, str]]:
     scripts = [script_of(character) for character in text]
     han = language if language in {"zh", "ja", "yue"} else "ja" if Script.KANA in scripts else "zh"
     homes = {Script.LATIN: "en", Script.KANA: "ja", Script.HANGUL: "ko", Script.HAN: han, Script.DIGIT: language}
-    units = {place for match in _UNIT.finditer(text) for place in range(*match.span())}
+    units = {place for match in _UNIT.finditer(text) for place in range(*match.span(1))}
     for i, (character, script) in enumerate(zip(text, scripts, strict=True)):
         if script is Script.FOREIGN:
             name = unicodedata.name(character, f"U+{ord(character):04X}").split(" ")[0].title()

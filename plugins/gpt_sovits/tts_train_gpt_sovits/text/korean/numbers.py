@@ -1,54 +1,67 @@
-"""Reads numbers, money and clock times aloud in Hangul."""
+"""Reads numbers aloud in Hangul: native numerals before native counters, Sino-Korean ones elsewhere."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+
+from tts_train_gpt_sovits.text.korean.words import phone_digits
 
 _DIGITS = "영일이삼사오육칠팔구"
 _SMALL = ("", "십", "백", "천")
-_LARGE = ("", "만", "억", "조", "경")
+_LARGE = ("", "만", "억", "조", "경", "해", "자", "양", "구", "간", "정", "재", "극")
 _NATIVE_ONES = ("", "한", "두", "세", "네", "다섯", "여섯", "일곱", "여덟", "아홉")
 _NATIVE_TENS = ("", "열", "스물", "서른", "마흔", "쉰", "예순", "일흔", "여든", "아흔")
-# Counted with native numerals; 발 (shots) and 번 (times) are left out where the plain word is likelier.
+# 발 (shots), 방, 축 and 쪽 (pages) are left out where the Sino-Korean reading is likelier.
 _COUNTERS_TEXT = """
-군데 권 개 그루 닢 대 마리 모금 뭇 발짝 번째 번 벌 보루 살 술 시간 시 쌈 움큼 짝 채 척 첩 축 켤레 톨 통 명 사람 잔 병
-가지 달 송이 곳 쪽
+군데 권 개 그루 닢 대 마리 모금 뭇 발짝 번째 번 벌 보루 살 술 시간 시 쌈 움큼 짝 채 척 첩 켤레 톨 통 명 사람 잔 병
+가지 달 송이 곳 자루 장 그릇 봉지 상자 박스 조각 줄 쌍 접시 포기 바퀴 차례 끼 묶음 컵 팀 곡 편 배 건 방울 다발 알
+과목 종류 자리 글자 겹 갑 큰술 작은술 스푼 식구 걸음 갈래 군데
 """
-_COUNTERS = tuple(_COUNTERS_TEXT.split())
-_SINO_AFTER_ALL = ("개월", "대회", "대학", "시즌", "번지", "번길", "통신")
-_MONEY = {"₩": "원", "$": "달러", "¥": "엔", "€": "유로", "£": "파운드"}
-_UNITS = {
-    "kg": "킬로그램",
-    "km": "킬로미터",
-    "cm": "센티미터",
-    "mm": "밀리미터",
-    "m": "미터",
-    "g": "그램",
-    "%": "퍼센트",
-}
-_SIGNS = {"+": " 더하기 ", "×": " 곱하기 ", "=": " 는 "}
+_COUNTERS = "|".join(sorted(set(_COUNTERS_TEXT.split()), key=len, reverse=True))
+# The largest number that is said with native numerals: 열두 시 but 십삼 시.
+_LARGEST_NATIVE = {"시": 12, "시간": 20, "배": 20}
+# What makes another word of the counter, or the number of one thing among others out of it.
+_SINO_AFTER_ALL = re.compile(
+    r"개(?:월|국|년|사|소|교|항)|대(?:회|학|원|기업|강|손|\s?\d|\s?(?:독자|보험|명절|문명|천왕|불가사의|원칙|과제|요소))"
+    r"|시(?:즌|리즈|그마)|번(?:지|길|호|가|\s?(?:출구|버스|국도|문제|선|트랙|홈|채널|타자|선수|게이트|승강장|교향곡|도로|방|마))"
+    r"|통신|달러|배럴|장\s?\d+절|권역|편성|팀장|조각상|줄기세포|건물|병동|명분"
+)
+_COUNTED = re.compile(rf"(?<![\d.제])(?<!제 )(?<!분의 )(?<!넘버 )(?<!버전 )(\d+)(?=\s?(?P<counter>{_COUNTERS}))")
+_RANGE = re.compile(rf"(?<![\d.])(\d+)에서 (\d+)(\s?(?:{_COUNTERS}))(?!\d)")
+_PLAIN = re.compile(r"\d+(?:\.\d+)?")
 
 
-def spoken_numbers(text: str) -> str:
-    """Replace the numbers of `text`: native numerals before native counters up to 99, Sino-Korean ones elsewhere."""
-    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
-    for pattern, reading in _RULES:
-        text = pattern.sub(reading, text)
-    return text
+def spelled(text: str) -> str:
+    """Spell every number of `text`, whose signs have been read."""
+    text = re.sub(r"(?<!\d)0?6월", "유월", re.sub(r"(?<!\d)10월", "시월", text))
+    text = re.sub(r"(?<!\d)1번째", "첫번째", text)
+    text = re.sub(r"(?<![\d.])0(?=\d\s?[시분초월일](?!\d))", "", text)
+    text = re.sub(r"(?<![\d.])1(?=[십백천만])", "", text)
+    text = re.sub(r"(?<!\d)11[249](?=에 |로 |번? ?신고| ?구급)", lambda m: phone_digits(m[0]), text)
+    text = _COUNTED.sub(_counted, _RANGE.sub(_each_counted, text))
+    return _PLAIN.sub(lambda m: number(m[0]), re.sub(r"(?<![\d.])(?=\.\d)", "0", text))
+
+
+def number(digits: str) -> str:
+    """Read a number with or without decimals; a leading zero makes it a row of digits."""
+    whole, _, decimals = digits.partition(".")
+    if len(whole) > 1 and whole.startswith("0") and not decimals:
+        return phone_digits(whole)
+    return f"{sino(whole)}점{one_by_one(decimals)}" if decimals else sino(whole)
 
 
 def sino(digits: str) -> str:
-    """Read a whole number in Sino-Korean: `110` is 백십, `10000` is 만."""
-    if not digits.strip("0"):
+    """Read a whole number in Sino-Korean: `110` is 백십, `10000` is 만. Beyond 극 the digits are read one by one."""
+    digits = digits.lstrip("0")
+    if not digits:
         return _DIGITS[0]
     if len(digits) > 4 * len(_LARGE):
         return one_by_one(digits)
     groups: list[str] = []
-    for place, start in enumerate(range(len(digits), 0, -4)):
-        group = _thousands(digits[max(0, start - 4) : start])
+    for place, end in enumerate(range(len(digits), 0, -4)):
+        group = _thousands(digits[max(0, end - 4) : end])
         if group:
-            groups.append(("" if group == "일" and place == 1 else group) + _LARGE[place])
+            groups.append(("" if group == "일" and place == 1 and len(digits) == 5 else group) + _LARGE[place])
     return "".join(reversed(groups))
 
 
@@ -72,44 +85,20 @@ def _thousands(digits: str) -> str:
     return spoken
 
 
-def _number(digits: str) -> str:
-    whole, _, decimals = digits.partition(".")
-    spoken = one_by_one(whole) if len(whole) > 1 and whole.startswith("0") and not decimals else sino(whole)
-    return f"{spoken}점{one_by_one(decimals)}" if decimals else spoken
-
-
 def _counted(match: re.Match[str]) -> str:
-    value = int(match[1])
-    if not 0 < value < 100 or match[0][match.end(1) - match.start() :].lstrip().startswith(_SINO_AFTER_ALL):
+    """Read in native numerals, unless the number is too large or what follows is no counter after all."""
+    digits, counter = match[1], match["counter"]
+    rest = match.string[match.end() :].lstrip()
+    largest = _LARGEST_NATIVE.get(counter, 99)
+    if len(digits) > 2 or not 0 < int(digits) <= largest or _SINO_AFTER_ALL.match(rest):
+        return digits
+    if counter == "대" and int(digits) % 10 == 0:  # 20대: in one's twenties
+        return digits
+    return native(int(digits))
+
+
+def _each_counted(match: re.Match[str]) -> str:
+    rest = match.string[match.start(3) :].lstrip()
+    if _SINO_AFTER_ALL.match(rest):
         return match[0]
-    return native(value) + match[2]
-
-
-_Reading = Callable[[re.Match[str]], str]
-_NUMBER = r"\d+(?:\.\d+)?"
-_RULES: tuple[tuple[re.Pattern[str], _Reading], ...] = (
-    (re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?!\d)"), lambda m: f"{m[1]}년 {m[2]}월 {m[3]}일"),
-    (re.compile(r"(?<!\d)(\d{1,2}):00(?!\d)"), lambda m: f"{m[1]}시"),
-    (re.compile(r"(?<!\d)(\d{1,2}):(\d{2})(?!\d)"), lambda m: f"{m[1]}시 {int(m[2])}분"),
-    (re.compile(r"0\d{1,2}-\d{3,4}-\d{4}"), lambda m: " ".join(map(one_by_one, m[0].split("-")))),
-    (re.compile(rf"([₩$¥€£])({_NUMBER})"), lambda m: _number(m[2]) + _MONEY[m[1]]),
-    (re.compile(r"(?<!\d)0?6월"), lambda _: "유월"),
-    (re.compile(r"(?<!\d)10월"), lambda _: "시월"),
-    (re.compile(r"(?<!\d)1번째"), lambda _: "첫번째"),
-    (re.compile(rf"({_NUMBER}) ?(kg|km|cm|mm|m|g|%)(?![A-Za-z])"), lambda m: f"{m[1]}{_UNITS[m[2]]}"),
-    (
-        re.compile(rf"(?<![\d.])(\d+)( ?(?:{'|'.join(_COUNTERS)}))(?:월|회|학|즌|지|길|신)?"),
-        lambda m: _counted_whole(m),
-    ),
-    (re.compile(rf"(?<![\d가-힣])-(?={_NUMBER})"), lambda _: "마이너스 "),
-    (re.compile(rf"({_NUMBER}) ?([+×=]) ?"), lambda m: _number(m[1]) + _SIGNS[m[2]]),
-    (re.compile(rf"({_NUMBER})[~-](?=\d)"), lambda m: f"{_number(m[1])}에서 "),
-    (re.compile(_NUMBER), lambda m: _number(m[0])),
-)
-
-
-def _counted_whole(match: re.Match[str]) -> str:
-    """Read the number before a counter and keep whatever letter the counter's guard consumed."""
-    if (spoken := _counted(match)) == match[0]:
-        return spoken
-    return spoken + match[0][match.end(2) - match.start() :]
+    return f"{match[1]}{match[3]}에서 {match[2]}{match[3]}"

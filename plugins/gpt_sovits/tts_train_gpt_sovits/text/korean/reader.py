@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from tts_train_gpt_sovits.text.korean.hangul import Syllable, divided, is_syllable, taken_apart
-from tts_train_gpt_sovits.text.korean.numbers import spoken_numbers
+from tts_train_gpt_sovits.text.korean.normal import normalise
 from tts_train_gpt_sovits.text.korean.rules import pronounce
 from tts_train_gpt_sovits.text.libraries import library
 from tts_train_gpt_sovits.text.package_data import read_text
@@ -19,8 +19,6 @@ from tts_train_gpt_sovits.text.symbols import PUNCTUATION
 LIBRARIES = ("mecab-python3", "python-mecab-ko-dic")
 SPACE = "空"
 STOP = "停"
-
-_MARKS = str.maketrans("：；，。！？\n·、:;～~—", ",,,.!?.,,,,……-")
 
 
 class KoreanReader:
@@ -38,7 +36,7 @@ class KoreanReader:
 
     def read(self, text: str) -> Reading:
         """Read `text`; spaces are the phone 空, unknown marks 停, and a syllable at the end gets a full stop."""
-        norm_text = re.sub(r"\s+", " ", spoken_numbers(text.replace("...", "…")).translate(_MARKS)).strip()
+        norm_text = normalise(text)
         spoken = self._irregular_word.sub(lambda match: self._irregular[match[0]], norm_text)
         syllables = [taken_apart(character) if is_syllable(character) else character for character in spoken]
         self._mark_grammar(spoken, syllables)

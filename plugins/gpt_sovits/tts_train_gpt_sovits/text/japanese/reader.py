@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from tts_train_gpt_sovits.text.japanese.normal import normalise
 from tts_train_gpt_sovits.text.libraries import library
-from tts_train_gpt_sovits.text.reading import Reading, without_repeated_marks
-from tts_train_gpt_sovits.text.scripts import Script, script_of
+from tts_train_gpt_sovits.text.reading import Reading
+from tts_train_gpt_sovits.text.rejected import TextRejected
 from tts_train_gpt_sovits.text.symbols import PUNCTUATION
 
 LIBRARIES = ("pyopenjtalk-plus",)
@@ -17,23 +18,8 @@ LIBRARIES = ("pyopenjtalk-plus",)
 PHRASE_BORDER = "UNK"
 PAUSE = "_"
 
-_MARKS = str.maketrans("：；，。！？\n·、～〜—:;", ",,,.!?.,,……-,,")
-_KEPT = frozenset({*PUNCTUATION, " ", "・"})
 _MORA_ENDS = frozenset({"a", "e", "i", "o", "u", "A", "E", "I", "O", "U", "N", "cl"})
 _NOWHERE = -50  # silence has no place in an accent phrase
-_DIGIT_NAMES = str.maketrans("0123456789", "ゼ一二三四五六七八九")
-_RULES: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"(?<=\d),(?=\d{3}(?!\d))"), ""),
-    (re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})(?!\d)"), r"\1年\2月\3日"),
-    (re.compile(r"(?<!\d)(\d{1,2})[:：]00(?!\d)"), r"\1時"),
-    (re.compile(r"(?<!\d)(\d{1,2})[:：]0?(\d{1,2})(?!\d)"), r"\1時\2分"),
-    (re.compile(r"¥(\d+(?:\.\d+)?)([万億]?)"), r"\1\2円"),
-    (re.compile(r"\$(\d+(?:\.\d+)?)([万億]?)"), r"\1\2ドル"),
-    (re.compile(r"€(\d+(?:\.\d+)?)([万億]?)"), r"\1\2ユーロ"),
-    (re.compile(r"(?<=\d)%"), "パーセント"),
-    (re.compile(r"(?<=\d)(?:°C|℃)"), "度"),
-    (re.compile(r"(?<![\d\w])-(?=\d)"), "マイナス"),
-)
 
 
 class JapaneseReader:
@@ -58,21 +44,11 @@ class JapaneseReader:
 
     def _phones(self, text: str) -> Iterator[str]:
         open_jtalk = self._open_jtalk
-        labels = [_Label.parse(line) for line in open_jtalk.make_label(open_jtalk.run_frontend(text))]
+        try:
+            labels = [_Label.parse(line) for line in open_jtalk.make_label(open_jtalk.run_frontend(text))]
+        except RuntimeError as error:  # text without a mark in it for some 8,000 bytes
+            raise TextRejected("unreadable_text", f"{text[:40]!r}: Open JTalk says {error}") from error
         return _with_prosody(labels) if self._prosody else _plain(labels)
-
-
-def normalise(text: str) -> str:
-    """Give kana, Han, digits and upstream's marks; Open JTalk itself reads whole numbers with their counters."""
-    for pattern, replacement in _RULES:
-        text = pattern.sub(replacement, text)
-    text = re.sub(r"(\d+)\.(\d+)", lambda m: f"{m[1]}点{_decimals(m[2])}", text)
-    text = without_repeated_marks(text.replace("...", "…").translate(_MARKS))
-    return "".join(character for character in text if character in _KEPT or script_of(character) is not Script.MARK)
-
-
-def _decimals(digits: str) -> str:
-    return digits.translate(_DIGIT_NAMES).replace("ゼ", "ゼロ")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Numbers with signs: found the same way in Japanese and Korean, and said with each language's own words."""

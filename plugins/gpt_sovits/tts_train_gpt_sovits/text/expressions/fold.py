@@ -1,0 +1,41 @@
+"""Folds the many ways in which Unicode writes one number or sign, before anything is read."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_SIGNS = {
+    "＋": "+", "－": "-", "＝": "=", "／": "/", "＜": "<", "＞": ">", "＆": "&", "＠": "@", "＃": "#", "＊": "*",
+    "＿": "_", "｜": "|", "＼": "\\", "＾": "^", "￡": "£", "￦": "₩", "％": "%", "￥": "¥", "＄": "$", "№": "No.",
+    "‐": "-", "‑": "-", "‒": "-", "﹣": "-", "–": "–", "〜": "~", "～": "~", "∼": "~", "⁄": "/", "∕": "/", "ℓ": "l",
+    "≦": "≤", "≧": "≥", "≒": "≈", "⇒": "→", "∗": "*", "⨯": "×", "✕": "×", "➗": "÷", "㎧": "m/s", "㎨": "m/s²",
+    "㎡": "m²", "㎥": "m³", "㎠": "cm²", "㎤": "cm³", "㎢": "km²", "㎜": "mm", "µ": "μ", "℉": "°F", "‼": "!", "⁉": "?",
+}  # fmt: skip
+_TABLE = str.maketrans(_SIGNS)
+_COMPATIBLE = re.compile(r"[\u2160-\u217f\u2460-\u24ff\u2776-\u2793\u3200-\u33ff\ufe50-\ufe6b¼½¾⅐-⅞]")
+_BETWEEN_DIGITS = {"：": ":", "，": ",", "．": ".", "∶": ":"}
+
+
+def fold(text: str) -> str:
+    """Give one form to full-width signs, circled and Roman numerals, squared units and fractions in one character."""
+    text = _COMPATIBLE.sub(_compatible, text.translate(_TABLE))
+    text = re.sub(r"(?<=\d)\s?([：∶])\s?(?=\d)|(?<=\d)([，．])(?=\d)", lambda m: _BETWEEN_DIGITS[m[1] or m[2]], text)
+    return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
+
+
+def _compatible(match: re.Match[str]) -> str:
+    """Write the character out; a number stays apart from the number beside it."""
+    character = match[0]
+    value = unicodedata.numeric(character, None)
+    whole = value is not None and value == int(value)
+    plain = str(int(value)) if value is not None and whole else unicodedata.normalize("NFKC", character)
+    plain = plain.translate(_TABLE)
+    before = match.string[match.start() - 1 : match.start()]
+    after = match.string[match.end() : match.end() + 1]
+    left = " " if plain[:1].isdigit() and _is_number(before) else ""
+    return left + plain + (" " if plain[-1:].isdigit() and after.isdigit() else "")
+
+
+def _is_number(character: str) -> bool:
+    return bool(character) and unicodedata.numeric(character, None) is not None

@@ -1,0 +1,153 @@
+"""Reads the signs of a text in order: dates before ranges, money before units, sums before lone signs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+
+from tts_train_gpt_sovits.text.expressions.apart import replaced
+from tts_train_gpt_sovits.text.expressions.calendar import read_dates, read_times
+from tts_train_gpt_sovits.text.expressions.fold import fold
+from tts_train_gpt_sovits.text.expressions.measures import read_measures
+from tts_train_gpt_sovits.text.expressions.money import read_money
+from tts_train_gpt_sovits.text.expressions.vocabulary import Vocabulary
+
+_NUMBER = r"\d+(?:\.\d+)?"
+_PHONE = (
+    r"(?<![\d-])(?:\+\d{1,3}[ -]?)?(?:"
+    r"0\d{1,4}-\d{1,4}-\d{3,4}|\(0\d{1,4}\) ?\d{1,4}-\d{3,4}|0\d{1,4}\(\d{1,4}\)\d{3,4}"
+    r"|(?<=\d[ -])\d{1,4}-\d{3,4}-\d{4}"
+)
+_POSTCODE = re.compile(r"〒\s?(\d{3})-(\d{4})(?!\d)|〒\s?(\d+)")
+_VERSION = re.compile(rf"(?<![\d.])(?:(?<![A-Za-z])[vV](?:er)?\.? ?(?={_NUMBER}))?(\d+(?:\.\d+){{2,}})(?![\d]|\.\d)")
+_VERSION_LETTER = re.compile(r"(?<![A-Za-z\d])(?:[vV]|[vV]er\.?|[vV]ersion) ?(?=\d+(?:\.\d+)*(?![A-Za-z\d]))")
+_SUM = re.compile(rf"(?<![\d.]){_NUMBER}(?:\s?[-+−×÷*/]\s?{_NUMBER})+(?=\s?[=≈≠])")
+_SCORE = re.compile(r"(?<![\d.:/-])(\d{1,3})\s?[-–:]\s?(\d{1,3})(?![\d.:/-])")
+_RATIO = re.compile(rf"(?<![\d:]){_NUMBER}(?:\s?:\s?{_NUMBER})+(?![\d:])")
+_FRACTION = re.compile(r"(?<![\d./])(\d+)\s?/\s?(\d+)(?![\d/]|\.\d)")
+_BLOCKS = re.compile(r"(?<![\d-])\d+(?:-\d+){2,}(?![\d-])")
+_PAIR = re.compile(rf"(?<![\d.-])({_NUMBER})-({_NUMBER})(?![\d-]|\.\d)")
+_UNIT_BEFORE_TO = r"(?P<unit>[^\d\s、。,.!?~+=:/-]{0,5}?)"
+_TO = re.compile(rf"(?<=\d){_UNIT_BEFORE_TO}\s?~\s?(?=[-−]?\d)")
+_DASH_AFTER_UNIT = re.compile(r"(?<=\d)([%℃°年月日時分円時년월일시분원]|[a-z]{1,2})\s?[-–]\s?(?=\d)")
+_EN_DASH = re.compile(r"(?<=\d)\s?–\s?(?=\d)")
+_NOTHING_BEFORE = r"(?<![A-Za-z\d)])(?<![A-Za-z\d)]\s)"
+_ABOUT = re.compile(rf"{_NOTHING_BEFORE}≈\s?(?=\d)")
+_MINUS = re.compile(
+    r"(?:(?<=[\s(\[~、。,ぁ-ん])|^)-(?=\d)"
+    r"|(?<![A-Za-z\d])(?:−|-(?=\d+(?:\.\d+)?\s?(?:[℃°%度点]|도|점)))\s?(?=\d)"
+)
+
+
+def read_signs(text: str, words: Vocabulary) -> str:
+    """Give `text` with the signs about numbers as words; digits stay, apart from rows of digits.
+
+    What no rule knows is left as it is: the caller refuses it.
+    """
+    for step in _steps(words):
+        text = step(text)
+    return text
+
+
+def _steps(words: Vocabulary) -> Iterator[Callable[[str], str]]:
+    yield fold
+    yield lambda text: replaced(_SUM, lambda m: _between(m[0], words, tight=True), text)
+    yield lambda text: _numbers_in_rows(text, words)
+    yield lambda text: read_dates(text, words)
+    yield lambda text: _scores(text, words)
+    yield lambda text: read_times(text, words)
+    yield lambda text: read_money(text, words)
+    yield lambda text: replaced(_RATIO, lambda m: re.sub(r"\s?:\s?", words.ratio, m[0]), text)
+    yield lambda text: _ranges(text, words)
+    yield lambda text: _bounds(text, words)
+    yield lambda text: read_measures(text, words)
+    yield lambda text: replaced(_FRACTION, lambda m: words.fraction(m[1], m[2]), text)
+    yield lambda text: _MINUS.sub(words.minus, text)
+    yield lambda text: _between(text, words)
+    yield lambda text: _alone(text, words)
+
+
+def _numbers_in_rows(text: str, words: Vocabulary) -> str:
+    """Telephone numbers, postcodes, versions and addresses of machines."""
+
+    def phone(match: re.Match[str]) -> str:
+        plus = words.alone["+"] if match[0].startswith("+") else ""
+        return plus + words.group.join(words.digits(group) for group in re.findall(r"\d+", match[0]))
+
+    def postcode(match: re.Match[str]) -> str:
+        groups = [words.digits(group) for group in match.groups() if group]
+        return words.postcode + words.group.join(groups)
+
+    def version(match: re.Match[str]) -> str:
+        named = words.version if match[0][0] in "vV" else ""
+        return named + words.point.join(words.version_digits(group) for group in match[1].split("."))
+
+    def dotted_date(match: re.Match[str]) -> bool:
+        groups = match[1].split(".")
+        sizes = [len(group) for group in groups]
+        return sizes[0] == 4 and len(sizes) == 3 and max(sizes[1:]) <= 2 and 1 <= int(groups[1]) <= 12
+
+    phones = re.compile(rf"{_PHONE}|{words.short_phone})(?![\d-])")
+    text = replaced(_POSTCODE, postcode, replaced(phones, phone, text))
+    text = replaced(_VERSION, lambda m: m[0] if dotted_date(m) else version(m), text)
+    return _VERSION_LETTER.sub(words.version, text)
+
+
+def _scores(text: str, words: Vocabulary) -> str:
+    def score(match: re.Match[str]) -> str:
+        if words.score_follows.match(match.string, match.end()):
+            return match[1] + words.ratio + match[2]
+        return match[0]
+
+    return replaced(_SCORE, score, text)
+
+
+def _ranges(text: str, words: Vocabulary) -> str:
+    """Read `3-5`, `3日~5日`, `1-2-3` (blocks of an address) and `5 - 3` (a difference)."""
+
+    def pair(match: re.Match[str]) -> str:
+        address = words.address_before.search(match.string[: match.start()])
+        down = float(match[1]) > float(match[2])
+        counted = match.string[match.end() :].lstrip()[:1] in f"%℃{words.counters}"
+        return match[1] + (words.block if down or (address and not counted) else words.to) + match[2]
+
+    text = replaced(_BLOCKS, lambda m: m[0].replace("-", words.block), text)
+    text = replaced(_PAIR, pair, text)
+    text = _TO.sub(lambda m: m["unit"] + words.to, text)
+    text = _DASH_AFTER_UNIT.sub(lambda m: m[1] + words.to, text)
+    return _EN_DASH.sub(words.to, text)
+
+
+def _between(text: str, words: Vocabulary, *, tight: bool = False) -> str:
+    """Read the signs between numbers; a hyphen is one with blanks around it, or in a sum (`tight`)."""
+    for sign, word in words.between.items():
+        if sign == "/" and not tight:
+            continue
+        blank = r"\s?" if tight or sign != "-" else r"\s"
+        text = re.sub(rf"(?<=\d){blank}{re.escape(sign)}{blank}(?=[-−√]?\d)", word, text)
+    return text
+
+
+def _bounds(text: str, words: Vocabulary) -> str:
+    """Read `≤ 5` and `≈ 5` with nothing before them to compare: 5 or less, about 5."""
+    pattern = _bound_pattern("".join(words.bound), (*words.units, *words.money.values()), words.counters)
+    text = replaced(pattern, lambda m: m[2] + words.bound[m[1]], text)
+    return _ABOUT.sub(words.about, text)
+
+
+@cache
+def _bound_pattern(signs: str, names: tuple[str, ...], counters: str) -> re.Pattern[str]:
+    unit = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    number = rf"{_NUMBER}(?:\s?(?:{unit})(?![A-Za-z])|[{counters}])?"
+    return re.compile(rf"{_NOTHING_BEFORE}([{re.escape(signs)}])\s?({number})")
+
+
+def _alone(text: str, words: Vocabulary) -> str:
+    """Read the signs that stand by themselves; `<` and `>` only beside a number or a letter of a sum."""
+    for sign, word in words.alone.items():
+        if sign in "<>":
+            text = re.sub(rf"(?<=[\dA-Za-z)])\s?{sign}\s?(?=[-\dA-Za-z(])(?![^<>]*>)", word, text)
+        else:
+            text = text.replace(sign, word)
+    return text

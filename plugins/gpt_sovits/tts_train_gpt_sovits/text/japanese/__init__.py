@@ -1,0 +1,1 @@
+"""Japanese: signs about numbers as words, readings and pitch marks by Open JTalk."""

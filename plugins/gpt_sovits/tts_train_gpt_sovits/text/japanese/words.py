@@ -1,0 +1,135 @@
+"""What Japanese says for the signs of numbers."""
+
+from __future__ import annotations
+
+import re
+
+from tts_train_gpt_sovits.text.expressions.vocabulary import Vocabulary
+
+_HAN_DIGITS = str.maketrans("123456789", "一二三四五六七八九")
+_KANA_DIGITS = ("ゼロ", "イチ", "ニー", "サン", "ヨン", "ゴー", "ロク", "ナナ", "ハチ", "キュー")
+_HALVES = {"am": "午前", "pm": "午後", None: ""}
+_MONEY = {
+    "¥": "円", "$": "ドル", "€": "ユーロ", "£": "ポンド", "₩": "ウォン", "₹": "ルピー", "₽": "ルーブル", "฿": "バーツ",
+    "₫": "ドン", "₱": "ペソ", "¢": "セント", "US$": "ドル", "HK$": "香港ドル", "NT$": "台湾ドル",
+    "A$": "オーストラリアドル", "AU$": "オーストラリアドル", "C$": "カナダドル", "CA$": "カナダドル",
+    "S$": "シンガポールドル", "NZ$": "ニュージーランドドル", "JPY": "円", "USD": "ドル", "EUR": "ユーロ",
+    "GBP": "ポンド", "KRW": "ウォン", "CNY": "元", "RMB": "元", "HKD": "香港ドル", "TWD": "台湾ドル",
+    "AUD": "オーストラリアドル", "CAD": "カナダドル", "CHF": "スイスフラン", "INR": "ルピー", "THB": "バーツ",
+}  # fmt: skip
+_UNITS = {
+    "%": "パーセント", "‰": "パーミル", "℃": "度", "°C": "度", "°F": "度華氏", "°": "度", "kg": "キログラム",
+    "mg": "ミリグラム", "μg": "マイクログラム", "g": "グラム", "t": "トン", "km²": "平方キロメートル",
+    "km2": "平方キロメートル", "m²": "平方メートル", "m2": "平方メートル", "cm²": "平方センチメートル",
+    "cm2": "平方センチメートル", "mm²": "平方ミリメートル", "m³": "立方メートル", "m3": "立方メートル",
+    "cm³": "立方センチメートル", "km": "キロメートル", "m": "メートル", "cm": "センチメートル", "mm": "ミリメートル",
+    "μm": "マイクロメートル", "nm": "ナノメートル", "ha": "ヘクタール", "cc": "シーシー", "ml": "ミリリットル",
+    "mL": "ミリリットル", "dl": "デシリットル", "dL": "デシリットル", "l": "リットル", "L": "リットル",
+    "kl": "キロリットル", "KB": "キロバイト", "kB": "キロバイト", "MB": "メガバイト", "GB": "ギガバイト",
+    "TB": "テラバイト", "kbps": "キロビーピーエス", "Mbps": "メガビーピーエス", "Gbps": "ギガビーピーエス",
+    "Hz": "ヘルツ", "kHz": "キロヘルツ", "MHz": "メガヘルツ", "GHz": "ギガヘルツ", "W": "ワット", "kW": "キロワット",
+    "kWh": "キロワット時", "V": "ボルト", "A": "アンペア", "mA": "ミリアンペア", "mAh": "ミリアンペア時",
+    "Pa": "パスカル", "hPa": "ヘクトパスカル", "dB": "デシベル", "db": "デシベル", "cal": "カロリー",
+    "kcal": "キロカロリー", "ppm": "ピーピーエム", "px": "ピクセル", "pt": "ポイント", "fps": "エフピーエス",
+    "rpm": "アールピーエム", "dpi": "ディーピーアイ", "ms": "ミリ秒", "s": "秒", "min": "分", "h": "時間",
+    "Ω": "オーム", "kΩ": "キロオーム", "mol": "モル",
+}  # fmt: skip
+_PER = {"時間": "毎時", "分": "毎分", "秒": "毎秒"}
+_BETWEEN = {
+    "+": "たす", "-": "引く", "−": "引く", "×": "かける", "x": "かける", "X": "かける", "*": "かける", "÷": "わる",
+    "/": "わる", "=": "は", "→": "から",
+}  # fmt: skip
+_ALONE = {
+    "±": "プラスマイナス", "≠": "ノットイコール", "≈": "ニアリーイコール", "≤": "小なりイコール",
+    "≥": "大なりイコール", "<=": "小なりイコール", ">=": "大なりイコール", "<": "小なり", ">": "大なり", "+": "プラス",
+    "=": "イコール", "÷": "わる", "∞": "無限大", "√": "ルート", "%": "パーセント", "‰": "パーミル", "&": "アンド",
+    "@": "アット", "¥": "円", "$": "ドル", "€": "ユーロ", "£": "ポンド", "₩": "ウォン", "〒": "郵便番号",
+}  # fmt: skip
+
+
+def digits_in_a_row(digits: str) -> str:
+    """Spell a row of digits. Han digits get Open JTalk's accent for rows; it reads 〇 among them as maru."""
+    if "0" in digits:
+        return "".join(_KANA_DIGITS[int(digit)] for digit in digits)
+    return digits.translate(_HAN_DIGITS)
+
+
+def _date(year: str | None, month: str | None, day: str | None) -> str:
+    if year is None:  # with a year Open JTalk reads 01月 rightly
+        month, day = (part and part.lstrip("0") for part in (month, day))
+    return "".join(f"{part}{name}" for part, name in ((year, "年"), (month, "月"), (day, "日")) if part)
+
+
+def _time(hour: str, minute: str, second: str | None, half: str | None) -> str:
+    parts = [(hour, "時"), (minute, "分"), (second or "0", "秒")]
+    spoken = "".join(f"{int(part)}{name}" for part, name in parts if name == "時" or int(part))
+    return _HALVES[half] + spoken
+
+
+def _power(exponent: str) -> str:
+    sign = {"-": "マイナス", "+": "プラス"}.get(exponent[0], "")
+    return f"の{sign}{exponent.lstrip('+-')}乗"
+
+
+def _per(number: str, unit: str, divisor: str) -> str:
+    name = _UNITS[divisor]
+    return f"{number}{_UNITS[unit]}{_PER.get(name) or f'パー{name}'}"
+
+
+JAPANESE = Vocabulary(
+    date=_date,
+    time=_time,
+    digits=digits_in_a_row,
+    version_digits=digits_in_a_row,
+    fraction=lambda over, under: f"{under}分の{over}",
+    power=_power,
+    per=_per,
+    short_phone=r"\b\B",
+    point=" 点 ",
+    group="の",
+    block="の",
+    to="から",
+    ratio="対",
+    minus="マイナス",
+    version="バージョン",
+    number="ナンバー",
+    number_one="ナンバーワン",
+    postcode="郵便番号",
+    english_digits=(
+        "ゼロ",
+        "ワン",
+        "ツー",
+        "スリー",
+        "フォー",
+        "ファイブ",
+        "シックス",
+        "セブン",
+        "エイト",
+        "ナイン",
+    ),
+    english_letters={"D": "ディー", "G": "ジー"},
+    money=_MONEY,
+    units=_UNITS,
+    between=_BETWEEN,
+    alone=_ALONE,
+    bound={"≤": "以下", "≥": "以上", "<": "未満", ">": "超"},
+    about="約",
+    counters="人個円点歳才年月日時分秒回本度位件台枚つ",
+    hashtag="ハッシュタグ",
+    sharp="シャープ",
+    currency_words="円|ドル|ユーロ|ポンド|ウォン",
+    large="十百千万億兆",
+    date_follows=re.compile(
+        r"\s?[(（][日月火水木金土祝]|から|まで|頃|ごろ|付け|発売|公開|開催|開始|締|〆|生まれ|~"
+        r"|に(?!な|減|縮|抑|達|満|相当|分|切|薄|する|し[たて])"
+    ),
+    fraction_follows=re.compile(
+        r"の?(?:確率|割合|大きさ|サイズ|スケール|縮尺|量|価格|値段|長さ|広さ|速さ|速度|面積|人(?!気)|力|くらい|ぐらい)"
+        r"|カップ|個|倍|以上|以下|程度|に(?:な|減|縮|抑|満|分|薄|する|し[たて])|を(?:超|占)"
+    ),
+    score_follows=re.compile(
+        r"\s?(?:で(?:の?(?:勝|負|敗|快勝|圧勝|辛勝|引き分け|リード|逆転))|の(?:スコア|勝|敗|引き分け))"
+    ),
+    ratio_follows=re.compile(r"\s?の?(?:画面|アスペクト|比|割合|モニター|ディスプレイ|映像)"),
+    address_before=re.compile(r"(?:[町丁区市村条目]|[市区町村][一-龥ァ-ヶ]{1,5})$"),
+)

@@ -1,0 +1,129 @@
+"""Numbers with signs in Japanese and Korean: tables of readings, what is refused, and random signs between digits."""
+
+from __future__ import annotations
+
+import csv
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from tts_train_gpt_sovits.text import FrontEnd, TextRejected
+from tts_train_gpt_sovits.text.expressions.read import read_signs
+from tts_train_gpt_sovits.text.japanese.normal import normalise as japanese
+from tts_train_gpt_sovits.text.japanese.words import JAPANESE
+from tts_train_gpt_sovits.text.korean.normal import normalise as korean
+from tts_train_gpt_sovits.text.korean.words import KOREAN
+from tts_train_gpt_sovits.text.segments import plain_characters
+
+READINGS = Path(__file__).parent / "readings"
+SPEAKERS = {"ja": (japanese, JAPANESE, "それは{}です、はい"), "ko": (korean, KOREAN, "그것은 {} 이다, 네")}
+
+
+def table(language):
+    with (READINGS / f"{language}.tsv").open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def test_japanese_signs_are_words():
+    read = {row["expression"]: japanese(plain_characters(row["expression"])) for row in table("ja")}
+    assert read == {row["expression"]: row["normalised"] for row in table("ja")}
+
+
+def test_korean_signs_and_numbers_are_words():
+    read = {row["expression"]: korean(plain_characters(row["expression"])) for row in table("ko")}
+    assert read == {row["expression"]: row["reading"] for row in table("ko")}
+
+
+def test_open_jtalk_reads_the_japanese_table_as_it_says():
+    open_jtalk = pytest.importorskip("pyopenjtalk")
+    for row in table("ja"):
+        runs = re.findall(r"[^!?…,.\- ]+", row["normalised"])
+        assert "".join(open_jtalk.g2p(run, kana=True) for run in runs) == row["reading"], row["expression"]
+
+
+UNREADABLE = ["あ*い", "5_000", "あ|い", "^_^", "a\\b", "A&amp;B", "5′ 3″", "1∴2", "<br>", "가℃"]
+
+
+@pytest.mark.parametrize("read", [japanese, korean])
+@pytest.mark.parametrize("text", UNREADABLE)
+def test_what_has_no_reading_is_refused_by_name(read, text):
+    with pytest.raises(TextRejected) as refused:
+        read(text)
+    assert refused.value.reason == "unreadable_text"
+
+
+@pytest.mark.parametrize(
+    ("text", "norm_text"),
+    [
+        ("3(5)と7「9」", "3,5と7,9"),
+        ("5$6", "5 6ドル"),
+        ("男/女", "男,女"),
+        ("東京→大阪", "東京,大阪"),
+        ("東京～大阪", "東京から大阪"),
+        ("ジャン＝ジャック", "ジャン・ジャック"),
+        ("＜笑＞はい♪", "笑はい"),
+        ("○×クイズ", "マルバツクイズ"),
+    ],
+)
+def test_japanese_numbers_and_words_stay_apart(text, norm_text):
+    assert japanese(text) == norm_text
+
+
+@pytest.mark.parametrize("language", ["ja", "ko"])
+@pytest.mark.parametrize("length", [37, 80, 400, 5000])
+def test_numbers_of_any_length(language, length):
+    read, _, carrier = SPEAKERS[language]
+    for number in ("7" * length, "0" * length, "7" * length + "." + "3" * length, "-" + "7" * length + "%"):
+        assert read(carrier.format(number))
+
+
+SIGNS = (
+    *"+-−×÷*/=<>±≈≤≥.,:;~〜–—%‰$¥€£₩°℃²₂√#@&()\"'^_|→①½ ",
+    *("km/h", "kg", "m²", "GB", "年", "円", "개", "시", "USD", "v"),
+)
+NUMBERS = ["0", "1", "2", "5", "12", "30", "100", "2024", "31415"]
+
+
+def refusal(read, text):
+    """Give what `read` makes of `text`, or the reason why it refuses to."""
+    try:
+        return read(text), None
+    except TextRejected as refused:
+        return "", refused.reason
+
+
+@pytest.mark.parametrize("language", ["ja", "ko"])
+def test_random_signs_between_digits_are_read_or_refused_and_never_join_them(language):
+    read, words, carrier = SPEAKERS[language]
+    chance, kept = random.Random(f"signs {language}"), 0
+    for _ in range(600):
+        pieces = [chance.choice(NUMBERS) + "".join(chance.choices(SIGNS, k=chance.randint(1, 2))) for _ in range(4)]
+        text = carrier.format("".join(pieces))
+        written_out = text.replace("①", " 1 ").replace("½", " 1/2 ")
+        given = re.findall(r"\d+", re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", written_out))
+        allowed = {*given, *(number.lstrip("0") or "0" for number in given), "1", "2", "3"}
+        assert allowed.issuperset(re.findall(r"\d+", read_signs(text, words))), text
+        spoken, reason = refusal(read, text)
+        assert reason in {None, "unreadable_text"}, text
+        assert not re.search(r"[^\w\s!?…,.\-・'\"()]" if language == "ja" else r"[^\w\s!?…,.\-'\"()]|\d", spoken), text
+        assert allowed.issuperset(re.findall(r"\d+", spoken)), (text, spoken)
+        kept += reason is None
+    assert kept > 100
+
+
+def test_korean_rows_of_any_signs_are_spoken_or_refused():
+    pytest.importorskip("MeCab")
+    front_end, chance = FrontEnd("v2"), random.Random("rows")
+    for _ in range(100):
+        text = "".join(chance.choices([*"0123456789+-×=/:~%$₩.,가나는요개시 ", "km", "iPhone"], k=12))
+        spoken, reason = refusal(lambda text: front_end.speak(text, "ko"), text)
+        assert reason in {"unreadable_text", "empty_text"} or spoken.ids, text
+
+
+def test_signs_beside_latin_letters_are_read_in_the_language_of_the_row():
+    front_end = FrontEnd("v2")
+    spoken = front_end.speak("값은 US$30, 그림은 3D, 식은 x²", "ko")
+    assert spoken.norm_text == "값은 삼십달러, 그림은 쓰리디, 식은x의 제곱"
+    assert [part.language for part in spoken.parts] == ["ko", "en", "ko"]
