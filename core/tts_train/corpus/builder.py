@@ -15,8 +15,10 @@ from tts_train.corpus.utterance import Rejected, Utterance, utterance_id
 class RowBuilder:
     """Turns raw rows into utterances, or into the reason why not."""
 
-    def __init__(self, finder: AudioFinder) -> None:
+    def __init__(self, finder: AudioFinder, *, folders: tuple[str, ...] = ()) -> None:
         self.finder = finder
+        self.folders = folders
+        """What the folders above a recording name, the outermost first."""
 
     def build(self, raw: RawRow) -> Utterance | Rejected:
         """Return the utterance, its audio found but not opened."""
@@ -32,8 +34,9 @@ class RowBuilder:
                 return Rejected(raw.origin, found.reason, found.detail)
             audio, name = found.path, found.name
             warnings += found.warnings
-        speaker, speaker_warnings = _label(raw.speaker, "speaker_missing")
-        language, language_warnings = _label(raw.language, "language_missing")
+        named = _by_folder(name, self.folders) if isinstance(audio, Path) else {}
+        speaker, speaker_warnings = _label(named.get("speaker", raw.speaker), "speaker_missing")
+        language, language_warnings = _label(named.get("language", raw.language), "language_missing")
         if language:
             language, language_warnings = clean_language(language)
         warnings += speaker_warnings + language_warnings
@@ -47,6 +50,12 @@ def _text_fault(text: str) -> str | None:
     if len(text) > MAX_TEXT:
         return "text_too_long"
     return None if has_words(text) else "punctuation_only"
+
+
+def _by_folder(name: str, meanings: tuple[str, ...]) -> dict[str, str]:
+    """Return what the folders of a recording name, the nearest first; an empty name where there is no such folder."""
+    above = name.split("/")[-2::-1]
+    return {meaning: above[at] if at < len(above) else "" for at, meaning in enumerate(reversed(meanings))}
 
 
 def _label(value: str | None, warning: str) -> tuple[str | None, tuple[str, ...]]:

@@ -7,19 +7,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from os import path as osp
 from pathlib import Path
 from typing import NamedTuple
-from unicodedata import normalize
 
-AUDIO_SUFFIXES = (
-    ".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".mp4", ".mka", ".wma",
-    ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf", ".au", ".oga", ".g722",
-)  # fmt: skip
+from tts_train.corpus.names import AUDIO_SUFFIXES, bare_name, fold, is_audio, is_path, same_form
+
 AUDIO_FOLDERS = ("", "wavs", "wav", "audio", "clips")
 
-_SUFFIX_SET = frozenset(AUDIO_SUFFIXES)
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
@@ -51,6 +46,9 @@ class AudioFinder:
         self.root = osp.realpath(root)
         self.boundary = _boundary(self.root)
         self.allow_outside = allow_outside
+        self.ambiguous: frozenset[int] = frozenset()
+        """Hashes of the last parts of paths that several of the corpus's paths share: alone, they name no file."""
+        self._index: dict[str, str | None] | None = None
         self._folders: dict[str, _Folder | None] = {}
         self._outside: set[str] = set()
         self._known: dict[tuple[str, str], list[tuple[str, _Folder | None]]] = {}
@@ -60,11 +58,11 @@ class AudioFinder:
 
         The suffix may be missing; Unicode forms, letter case and path separators of another system are matched too.
         """
-        if "\0" in name or not name.strip():
+        if "\0" in name or not name.strip() or not is_path(name):
             return NotFound("missing", "the row names no file")
         if osp.isabs(name) or _DRIVE.match(name):
             return self._find_absolute(name, base)
-        return self._find_relative(name, base) or NotFound("missing", f"no file {name!r} in {self.root}")
+        return self._find_relative(name, base) or self._relocate(name, base) or self._say_missing(name)
 
     def unlisted(self) -> int:
         """Count the audio files that lie beside the ones that were found, and that nothing asked for."""
@@ -75,13 +73,53 @@ class AudioFinder:
     def _find_absolute(self, name: str, base: str | None) -> Found | NotFound:
         if osp.isabs(name) and osp.lexists(name):
             return self._check(osp.dirname(name), osp.basename(name), ())
-        # A list made on another machine: the end of its paths is often right. The longest end wins.
-        parts = [part for part in re.split(r"[\\/]+", name) if part and not part.endswith(":")]
+        missing = NotFound("missing", f"no file {name!r}, and none like it in {self.root}")
+        return self._relocate(name, base) or missing
+
+    def _relocate(self, name: str, base: str | None) -> Found | None:
+        """Find a file by the end of a path that starts at another folder or machine. The longest end wins.
+
+        The last part alone is enough only where it stands for one path of the list and one file of the corpus.
+        """
+        parts = [part for part in re.split(r"[\\/]+", name) if part not in ("", ".") and not part.endswith(":")]
         for first in range(len(parts)):
+            alone = first == len(parts) - 1
+            if alone and hash(bare_name(name)) in self.ambiguous:
+                return None
             found = self._find_relative("/".join(parts[first:]), base)
+            if alone and not isinstance(found, Found):
+                found = self._find_anywhere(parts[-1])
             if isinstance(found, Found):
                 return found._replace(warnings=(*found.warnings, "path_relocated"))
-        return NotFound("missing", f"no file {name!r}, and none like it in {self.root}")
+        return None
+
+    def _find_anywhere(self, name: str) -> Found | None:
+        if self._index is None:
+            self._index = {}
+            for folder, names in walk(self.root):
+                for actual in filter(is_audio, names):
+                    for key in (actual, osp.splitext(actual)[0]):
+                        self._index[key] = None if key in self._index else folder
+        place = self._index.get(name)
+        listing = self._folder(place) if place is not None else None
+        match = listing.match(name) if listing else None
+        if place is None or match is None:
+            return None
+        found = self._check(place, *match)
+        return found if isinstance(found, Found) else None
+
+    def _say_missing(self, name: str) -> NotFound:
+        """A path that starts at a folder above the corpus leads out of it; said without looking there."""
+        above, first = Path(self.root).parts, re.split(r"[\\/]+", name)[0]
+        if first in above[1:]:
+            start = above[: len(above) - above[::-1].index(first) - 1]
+            target = osp.normpath(osp.join(*start, name.replace("\\", "/")))
+            if not is_inside(target, self.root):
+                return NotFound("outside_root", f"no file {name!r} in {self.root}; {self._advice(target)}")
+        return NotFound("missing", f"no file {name!r} in {self.root}")
+
+    def _advice(self, target: str) -> str:
+        return f"if it is {target}, name the folder that holds both: {osp.commonpath([target, self.root])}"
 
     def _find_relative(self, name: str, base: str | None) -> Found | NotFound | None:
         left = False
@@ -92,7 +130,10 @@ class AudioFinder:
                     left = left or path in self._outside
                 elif match := listing.match(last):
                     return self._check(path, *match)
-        return NotFound("outside_root", f"{name!r} leads out of {self.boundary}") if left else None
+        if not left:
+            return None
+        target = osp.normpath(osp.join(base or self.root, name.replace("\\", "/")))
+        return NotFound("outside_root", f"{name!r} leads out of {self.boundary}; {self._advice(target)}")
 
     def _places(self, base: str, folder_part: str) -> list[tuple[str, _Folder | None]]:
         """The folders in which a name that starts so may lie, the likeliest first."""
@@ -122,11 +163,21 @@ class AudioFinder:
         if listing is None:
             return NotFound("missing", f"{name!r} cannot be reached")
         listing.use(name)
+        if is_inside(real, self.root) and (target := self._folder(osp.dirname(real))):
+            # A link within the corpus is the recording that it leads to.
+            listing, name = target, osp.basename(real)
+            listing.use(name)
         return Found(Path(listing.real, name), listing.prefix + name, warnings)
 
     def _folder(self, path: str) -> _Folder | None:
         if path not in self._folders:
-            self._folders[path] = _Folder.read(path, self)
+            # One folder under two spellings is one, or a file used under one would count as unlisted under the other.
+            real = osp.realpath(path)
+            if real not in self._folders:
+                self._folders[real] = _Folder.read(real, self)
+            if real in self._outside:
+                self._outside.add(path)
+            self._folders[path] = self._folders[real]
         return self._folders[path]
 
     def _inside(self, real: str) -> bool:
@@ -175,19 +226,13 @@ class _Folder:
         if self._folded is None:
             self._folded = {}
             for actual in self.names:
-                for key in {_fold(actual), _fold(osp.splitext(actual)[0]) if is_audio(actual) else _fold(actual)}:
+                for key in {fold(actual), fold(osp.splitext(actual)[0]) if is_audio(actual) else fold(actual)}:
                     self._folded.setdefault(key, []).append(actual)
-        candidates = self._folded.get(_fold(name), [])
-        same_case = [actual for actual in candidates if _same_form(actual, name)]
+        candidates = self._folded.get(fold(name), [])
+        same_case = [actual for actual in candidates if same_form(actual, name)]
         if len(same_case) == 1:
             return same_case[0], ()
         return (candidates[0], ("case_mismatch",)) if len(candidates) == 1 else None
-
-
-def is_audio(name: str) -> bool:
-    """Tell by its suffix whether a file is meant to be audio; hidden files (``._x.wav`` of macOS) are not."""
-    dot = name.rfind(".")
-    return dot > 0 and name[dot:].lower() in _SUFFIX_SET and name[0] != "."
 
 
 def is_inside(real: str, root: str) -> bool:
@@ -214,16 +259,6 @@ def _kind(entry: os.DirEntry[str]) -> str:
     if entry.is_symlink():
         return "l"
     return "f" if entry.is_file(follow_symlinks=False) else "d"
-
-
-@lru_cache(maxsize=4096)
-def _fold(name: str) -> str:
-    return normalize("NFC", normalize("NFC", name).casefold())
-
-
-def _same_form(actual: str, name: str) -> bool:
-    composed, wanted = normalize("NFC", actual), normalize("NFC", name)
-    return wanted in (composed, osp.splitext(composed)[0])
 
 
 def _boundary(root: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from tts_train.corpus.ahead import Ahead, read_ahead
 from tts_train.corpus.builder import RowBuilder
+from tts_train.corpus.columns import parse_format
 from tts_train.corpus.files import AudioFinder
 from tts_train.corpus.layouts.bars import BarList
 from tts_train.corpus.layouts.base import Layout, RawRow
@@ -14,10 +16,11 @@ from tts_train.corpus.layouts.experiment import Experiment
 from tts_train.corpus.layouts.hub import Hub
 from tts_train.corpus.layouts.jsonl import JsonLines
 from tts_train.corpus.layouts.pairs import Pairs
+from tts_train.corpus.layouts.splits import part_of, warn_left_out
 from tts_train.corpus.layouts.table import Table
 from tts_train.corpus.ledger import Ledger
 from tts_train.corpus.own_output import refuse_prepared
-from tts_train.corpus.text import clean_text, has_words
+from tts_train.corpus.reading import Reading
 from tts_train.corpus.utterance import Rejected, Row, TokenRow, Utterance
 from tts_train.errors import DataError
 
@@ -28,6 +31,7 @@ _FAMILIES = {
     "piper": ("metadata",),
     "f5": ("metadata",),
     "audiofolder": ("jsonl", "metadata"),
+    "nemo": ("jsonl",),
     "huggingface": ("arrow", "parquet", "hub"),
 }
 
@@ -51,6 +55,8 @@ class Corpus:
         self.total: int | None = None
         self._layout = layout
         self._finder = AudioFinder(layout.root, allow_outside=allow_outside)
+        self._reading = Reading(layout)
+        self._ahead: Ahead | None = None
         self.root = None if allow_outside else Path(self._finder.boundary)
 
     def rows(self) -> Iterator[Row]:
@@ -58,32 +64,28 @@ class Corpus:
 
         Of rows with the same audio and stretch, the first is kept if they agree on the text and none if they do not.
         """
-        builder, texts = RowBuilder(self._finder), dict[int, int]()
-        conflicts = self._conflicts() if self._layout.replayable else frozenset()
+        builder, texts = RowBuilder(self._finder, folders=self._layout.asked.folders), dict[int, int]()
+        if self._ahead is None:
+            self._ahead = read_ahead(self._layout, self._finder)
+            self.total = self._ahead.total
+            if self._ahead.left_out:
+                warn_left_out("rows", [f"{name} ({count} rows)" for name, count in self._ahead.left_out.items()])
         for raw in self._layout.raws():
             if not isinstance(raw, RawRow):
                 yield raw
-            elif conflicts and _audio_key(raw) in conflicts:
+            elif self._ahead.is_left_out(raw):
+                continue
+            elif self._ahead.is_conflict(raw, self._finder):
                 yield Rejected(raw.origin, "conflict", f"another text for {raw.audio!r}")
             else:
                 row = builder.build(raw)
+                self._reading.add(raw, row)
                 yield _without_repeat(row, texts) if isinstance(row, Utterance) else row
+        self._reading.tell()
 
     def unlisted_audio(self) -> int:
         """Count audio files beside the used ones that no row names; call it after :meth:`rows` is through."""
         return self._finder.unlisted()
-
-    def _conflicts(self) -> frozenset[int]:
-        """Read ahead for audio that has two texts, and count the rows; only hashes are held."""
-        texts, conflicts, total = dict[int, int](), set[int](), 0
-        for raw in self._layout.raws():
-            total += 1
-            if isinstance(raw, RawRow) and has_words(text := clean_text(raw.text)[0]):
-                key, value = _audio_key(raw), hash(text)
-                if texts.setdefault(key, value) != value:
-                    conflicts.add(key)
-        self.total = total
-        return frozenset(conflicts)
 
 
 def open_corpus(path: Path | str, *, layout: str = "auto", allow_outside: bool = False) -> Corpus:
@@ -91,7 +93,8 @@ def open_corpus(path: Path | str, *, layout: str = "auto", allow_outside: bool =
 
     Args:
         path: what to read.
-        layout: one of :data:`LAYOUTS`, a family such as ``ljspeech`` or ``huggingface``, or ``auto``.
+        layout: one of :data:`LAYOUTS`, a family such as ``ljspeech`` or ``huggingface``, or ``auto``; or what columns
+            or folders mean, as in ``audio|speaker|text``, ``audio=WAV,text=SAID`` or ``speaker/audio``.
         allow_outside: let paths lead out of the corpus folder.
 
     Raises:
@@ -99,14 +102,21 @@ def open_corpus(path: Path | str, *, layout: str = "auto", allow_outside: bool =
     """
     path = Path(path)
     refuse_prepared(path)
-    allowed = _FAMILIES.get(layout, (layout,)) if layout != "auto" else LAYOUTS
+    asked = parse_format(layout)
+    allowed = LAYOUTS if layout == "auto" or asked else _FAMILIES.get(layout, (layout,))
+    if asked and asked.columns:
+        allowed = (Table.name, BarList.name)
     if not set(allowed) <= set(LAYOUTS):
         names = ", ".join(("auto", *LAYOUTS, *_FAMILIES))
-        raise DataError(f"{layout!r} is no corpus layout. Choose --corpus_format from: {names}.")
+        raise DataError(
+            f"{layout!r} is no corpus layout. Choose --corpus_format from: {names}; or name the columns of a table in "
+            "order, as in 'audio|speaker|text'."
+        )
     for candidate in _LAYOUTS:
         if candidate.name in allowed and (found := candidate.detect(path)):
-            if layout == "auto" and candidate in (JsonLines, Table, BarList):
+            if len(allowed) > 1 and candidate in (JsonLines, Table, BarList):
                 _require_one_list(path)
+            found.asked = asked or found.asked
             return Corpus(found, allow_outside=allow_outside)
     raise DataError(_no_layout(path, allowed))
 
@@ -124,10 +134,6 @@ def kept_utterances(corpus: Corpus, ledger: Ledger) -> Iterator[Utterance | Toke
         ledger.warn("unlisted_audio", count=unlisted)
 
 
-def _audio_key(raw: RawRow) -> int:
-    return hash((raw.audio, raw.start, raw.end, raw.base))
-
-
 def _without_repeat(row: Utterance, texts: dict[int, int]) -> Utterance | Rejected:
     key, text = int(row.id, 16), hash(row.text)
     if key not in texts:
@@ -140,7 +146,8 @@ def _without_repeat(row: Utterance, texts: dict[int, int]) -> Utterance | Reject
 def _require_one_list(path: Path) -> None:
     """Of several lists one would win by its suffix alone: ask instead, unless one has the usual name."""
     patterns = ("*.list", "*.jsonl", "*.csv", "*.tsv")
-    names = sorted(file.name for pattern in patterns for file in path.glob(pattern)) if path.is_dir() else []
+    files = [file for pattern in patterns for file in path.glob(pattern)] if path.is_dir() else []
+    names = sorted(file.name for file in files if part_of(file.stem) != "other")
     if len(names) > 1 and not any(name.startswith(("metadata.", "manifest.")) for name in names):
         raise DataError(
             f"{path} holds {', '.join(names[:8])}. Name the one to read, or the layout with --corpus_format."

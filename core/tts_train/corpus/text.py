@@ -74,9 +74,9 @@ def require_utf8(path: Path) -> None:
         raise DataError(f"{path} ends in the middle of a character; the file is cut off. Copy it again.")
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path, *, errors: str = "strict") -> Iterator[tuple[int, str]]:
     """Yield (number from 1, line) of the non-blank lines; LF, CRLF and lone CR end a line, a BOM is skipped."""
-    with path.open(encoding="utf-8-sig", newline=None) as file:
+    with path.open(encoding="utf-8-sig", errors=errors, newline=None) as file:
         for number, line in enumerate(file, start=1):
             if line := line.rstrip("\n"):
                 yield number, line

@@ -1,47 +1,30 @@
-"""Rows of four columns with bars between: ``path|speaker|language|text``."""
+"""Lists with bars in a ``.list`` file: ``path|speaker|language|text``, or the columns that its rows show."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from tts_train.corpus.layouts.base import Layout, RawRow
-from tts_train.corpus.text import read_lines, require_utf8
-from tts_train.corpus.utterance import Rejected
+from tts_train.corpus.layouts.splits import training_part
+from tts_train.corpus.layouts.table import Table
 from tts_train.errors import DataError
 
 
-class BarList(Layout):
+class BarList(Table):
     """A ``.list`` file; bars in the text belong to the text."""
 
     name = "list"
     summary = "a .list file with rows path|speaker|language|text"
+    is_list = True
 
     @classmethod
     def detect(cls, path: Path) -> BarList | None:
         """Return the layout if ``path`` has it."""
-        if path.is_dir():
-            lists = sorted(path.glob("*.list")) or sorted(path.glob("*/*.list"))
-            if len(lists) > 1:
-                names = ", ".join(str(file.relative_to(path)) for file in lists[:5])
-                raise DataError(f"{path} holds {len(lists)} lists ({names}). Name the one to read.")
-            if not lists:
-                return None
-            root, path = path, lists[0]
-        elif path.suffix == ".list":
-            root = path.parent
-        else:
+        if path.is_file():
+            return cls(path, path.parent, [path]) if path.suffix == ".list" else None
+        if not path.is_dir():
             return None
-        require_utf8(path)
-        return cls(path, root)
-
-    def raws(self) -> Iterator[RawRow | Rejected]:
-        """Yield every row in order."""
-        shown, base = self.shown(self.path), str(self.path.parent)
-        for number, line in read_lines(self.path):
-            parts = line.split("|", 3)
-            if len(parts) < 4:
-                yield Rejected(f"{shown}:{number}", "bad_row", f"{len(parts)} columns, not path|speaker|language|text")
-                continue
-            audio, speaker, language, text = parts
-            yield RawRow(f"{shown}:{number}", audio.strip(), text, speaker, language, base=base)
+        lists = training_part(sorted(path.glob("*.list")) or sorted(path.glob("*/*.list")), path)
+        if len(lists) > 1:
+            names = ", ".join(str(file.relative_to(path)) for file in lists[:5])
+            raise DataError(f"{path} holds {len(lists)} lists ({names}). Name the one to read.")
+        return cls(lists[0], path, lists) if lists else None

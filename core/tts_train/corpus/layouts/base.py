@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from tts_train.corpus.columns import Asked, describe, match_columns
 from tts_train.corpus.utterance import Rejected, TokenRow
 
 
@@ -24,6 +25,8 @@ class RawRow(NamedTuple):
     end: float | None = None
     base: str | None = None
     """Folder that the audio's name starts from; None is the root of the corpus."""
+    split: str | None = None
+    """Which part of the data set the row belongs to, as the corpus calls it."""
 
 
 class Layout(ABC):
@@ -44,6 +47,10 @@ class Layout(ABC):
     def __init__(self, path: Path, root: Path) -> None:
         self.path = path
         self.root = root
+        self.asked = Asked()
+        """What ``--corpus_format`` says besides the layout's name."""
+        self.taken: dict[str, str] = {}
+        """Of each table that was read so far: its columns, as they were understood."""
 
     @classmethod
     @abstractmethod
@@ -57,6 +64,12 @@ class Layout(ABC):
     @abstractmethod
     def raws(self) -> Iterator[RawRow | TokenRow | Rejected]:
         """Yield every row in order; the same again at each call."""
+
+    def match(self, names: Sequence[str], where: str) -> dict[str, str]:
+        """Return meaning -> name for named columns, and note what they were taken for."""
+        columns = match_columns(names, self.asked.names)
+        self.taken[where] = describe(columns, names)
+        return columns
 
     def shown(self, file: Path) -> str:
         """The name of a corpus file in origins."""

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import json
-import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tts_train.corpus.columns import match_columns
 from tts_train.corpus.layouts.base import Layout, RawRow
+from tts_train.corpus.layouts.batches import FAULT, rows_of
 from tts_train.corpus.layouts.jsonl import from_mapping
+from tts_train.corpus.layouts.splits import no_training_part, part_of, training_part, warn_left_out
 from tts_train.corpus.own_output import refuse_shard
 from tts_train.corpus.token_lists import MEANINGS, NO_LABEL, TokenLists, of_one_row, read_token_lists
 from tts_train.corpus.utterance import Rejected, TokenRow, utterance_id
 from tts_train.errors import DataError
 
-_log = getLogger(__name__)
-_SPLIT = re.compile(r"^(train|training|validation|valid|val|dev|test)\b")
 _BATCH_ROWS = 64
 
 
 class Columnar(Layout):
-    """Rows by column name; audio as bytes or as a path."""
+    """Rows by column name; audio as bytes, as a path or as samples."""
 
     replayable = False
 
@@ -37,16 +34,17 @@ class Columnar(Layout):
     def raws(self) -> Iterator[RawRow | TokenRow | Rejected]:
         """Yield every row in order."""
         for file in self.files:
-            number = 0
+            shown, number = self.shown(file), 0
+            columns: dict[str, str] = {}
             for batch in self._batches(file):
-                columns = require_columns(batch.schema.names, str(file))
-                origins = [f"{self.shown(file)}:{number + place}" for place in range(1, batch.num_rows + 1)]
+                columns = columns or require_columns(self, batch.schema.names, str(file))
+                origins = [f"{shown}:{number + place}" for place in range(1, batch.num_rows + 1)]
                 number += batch.num_rows
                 if is_tokenised(columns):
                     lists = {meaning: batch.column(columns[meaning]) for meaning in MEANINGS if meaning in columns}
                     yield from token_rows(read_token_lists(lists), origins)
                     continue
-                for row, origin in zip(batch.select(list(columns.values())).to_pylist(), origins, strict=True):
+                for row, origin in zip(rows_of(batch, columns), origins, strict=True):
                     yield read_row(row, columns, origin)
 
     @abstractmethod
@@ -68,7 +66,7 @@ class Parquet(Columnar):
         files = (
             sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet")) or sorted(path.glob("*/*.parquet"))
         )
-        return cls(path, path, _training_split(files)) if files else None
+        return cls(path, path, training_part(files, path)) if files else None
 
     def _batches(self, file: Path) -> Iterator[Any]:
         import pyarrow as pa
@@ -77,10 +75,9 @@ class Parquet(Columnar):
         try:
             with pq.ParquetFile(file) as table:
                 refuse_shard(file, table.schema_arrow.metadata)
-                names = list(match_columns(table.schema_arrow.names).values())
-                require_columns(names, str(file))
+                names = list(require_columns(self, table.schema_arrow.names, str(file)).values())
                 yield from table.iter_batches(batch_size=_BATCH_ROWS, columns=names)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(f"{file} cannot be read as Parquet: {error}. Download or copy it again.") from None
 
 
@@ -93,15 +90,16 @@ class Arrow(Columnar):
     @classmethod
     def detect(cls, path: Path) -> Arrow | None:
         """Return the layout if ``path`` has it."""
-        folder = path / "train" if (path / "dataset_dict.json").is_file() else path
+        folder = _training_folder(path) if (path / "dataset_dict.json").is_file() else path
         state = folder / "state.json"
         if not state.is_file():
             return None
         try:
             names = [entry["filename"] for entry in json.loads(state.read_text(encoding="utf-8"))["_data_files"]]
-        except (ValueError, KeyError, TypeError, OSError):
+            outside = any(Path(name).name != name for name in names)
+        except (ValueError, KeyError, TypeError, OSError, RecursionError):
             raise DataError(f"{state} does not list the data files. Save the data set again.") from None
-        if any(Path(name).name != name for name in names):
+        if outside:
             raise DataError(f"{state} names files outside of its folder; they are not read.")
         return cls(path, path, [folder / name for name in names])
 
@@ -112,20 +110,29 @@ class Arrow(Columnar):
             with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
                 for batch in reader:
                     yield from (batch.slice(at, _BATCH_ROWS) for at in range(0, batch.num_rows, _BATCH_ROWS))
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(f"{file} cannot be read as Arrow: {error}. Save the data set again.") from None
 
 
-def require_columns(names: list[str], where: str) -> dict[str, str]:
+def require_columns(layout: Layout, names: Sequence[str], where: str) -> dict[str, str]:
     """Return meaning -> column name.
 
     Raises:
         DataError: if there is neither audio with text nor ``input_ids``.
     """
-    columns = match_columns(names)
-    if "input_ids" in columns or ("audio" in columns and {"text", "normalised"} & set(columns)):
+    columns = layout.match(names, layout.shown(Path(where)))
+    absent = [name for name in layout.asked.names.values() if name not in names]
+    twice = [name for name in columns.values() if list(names).count(name) > 1]
+    enough = "input_ids" in columns or ("audio" in columns and {"text", "normalised"} & set(columns))
+    if enough and not absent and not twice:
         return columns
-    raise DataError(f"{where} has the columns {', '.join(names) or 'none'}; it needs audio and text, or input_ids.")
+    fault = f"no {', '.join(absent)} is one of them" if absent else "it needs audio and text, or input_ids"
+    if twice:
+        fault = f"{', '.join(twice)} stands there twice"
+    raise DataError(
+        f"{where} has the columns {', '.join(names) or 'none'}; {fault}. "
+        "Name them: --corpus_format 'audio=NAME,text=NAME,speaker=NAME'."
+    )
 
 
 def is_tokenised(columns: Mapping[str, str]) -> bool:
@@ -133,8 +140,10 @@ def is_tokenised(columns: Mapping[str, str]) -> bool:
     return "input_ids" in columns and columns.get("audio") != "audio"
 
 
-def read_row(row: dict[str, Any], columns: dict[str, str], origin: str) -> RawRow | TokenRow | Rejected:
+def read_row(row: Mapping[str, Any], columns: Mapping[str, str], origin: str) -> RawRow | TokenRow | Rejected:
     """Make a raw row, or a token row where there are ``input_ids`` and no audio."""
+    if fault := row.get(FAULT):
+        return Rejected(origin, "bad_row", fault)
     by_meaning = {meaning: row[name] for meaning, name in columns.items()}
     if is_tokenised(columns):
         return next(token_rows(of_one_row(by_meaning), [origin]))
@@ -155,12 +164,18 @@ def token_rows(lists: TokenLists, origins: Sequence[str]) -> Iterator[TokenRow |
         yield TokenRow(utterance_id(origin), ids, origin, labels)
 
 
-def _training_split(files: list[Path]) -> list[Path]:
-    """Test data that trains a model is lost as test data: where files are named by split, only train is read."""
-    splits = {file: _SPLIT.match(file.name) or _SPLIT.match(file.parent.name) for file in files}
-    train = [file for file, split in splits.items() if split and split[1].startswith("train")]
-    others = [file for file, split in splits.items() if split and not split[1].startswith("train")]
-    if train and others:
-        _log.warning("Reading %d files of the train split; not reading %s", len(train), ", ".join(map(str, others)))
-        return [file for file in files if file not in others]
-    return files
+def _training_folder(path: Path) -> Path:
+    """The folder of the train split of a saved dictionary of data sets, or of its only one."""
+    folders = sorted(state.parent for state in path.glob("*/state.json"))
+    others = [folder for folder in folders if part_of(folder.name) == "other"]
+    kept = [folder for folder in folders if folder not in others]
+    if not folders:
+        raise DataError(f"{path} has a dataset_dict.json and no split beside it. Copy the whole folder.")
+    if not kept:
+        raise no_training_part(path, others)
+    if len(kept) > 1 and path / "train" not in kept:
+        raise DataError(f"{path} holds the splits {', '.join(folder.name for folder in kept)}. Name one: {kept[0]}")
+    chosen = path / "train" if path / "train" in kept else kept[0]
+    if left := [folder.name for folder in folders if folder != chosen]:
+        warn_left_out(chosen.name, left)
+    return chosen

@@ -33,7 +33,7 @@ class Hub(Layout):
         """Yield every row in order."""
         name, _, split = self.path.as_posix().partition(":")
         rows = _load(name, split or "train")
-        columns = require_columns(list(rows.column_names), name)
+        columns = require_columns(self, list(rows.column_names), name)
         for number, row in enumerate(rows.select_columns(list(columns.values())), start=1):
             yield read_row(row, columns, f"{name}:{number}")
 

@@ -1,15 +1,18 @@
-"""One JSON object a line: JSONL manifests, and audio folders with a ``metadata.jsonl``."""
+"""JSON manifests: one object a line, or a list of objects; audio folders with ``metadata.jsonl``, NeMo's manifests."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tts_train.corpus.columns import match_columns
 from tts_train.corpus.files import first_existing
+from tts_train.corpus.layouts.arrays import encode_array
 from tts_train.corpus.layouts.base import Layout, RawRow
+from tts_train.corpus.layouts.splits import training_part
 from tts_train.corpus.segments import parse_segment
 from tts_train.corpus.text import read_lines, require_utf8
 from tts_train.corpus.utterance import Rejected
@@ -22,7 +25,7 @@ class JsonLines(Layout):
     """``{"audio": …, "text": …}`` with optional speaker, language, start and end."""
 
     name = "jsonl"
-    summary = 'a .jsonl file with {"audio": …, "text": …} on each line'
+    summary = 'a .jsonl or .json file with {"audio": …, "text": …} on each line'
 
     def __init__(self, path: Path, root: Path, files: list[Path]) -> None:
         super().__init__(path, root)
@@ -34,56 +37,105 @@ class JsonLines(Layout):
     def detect(cls, path: Path) -> JsonLines | None:
         """Return the layout if ``path`` has it."""
         if path.is_file():
-            named = path.suffix.lower() in {".jsonl", ".ndjson"} or path.name in NAMES
-            return cls(path, path.parent, [path]) if named else None
+            return cls(path, path.parent, [path]) if path.suffix.lower() in {".jsonl", ".ndjson", ".json"} else None
         if not path.is_dir():
             return None
+        if whole := first_existing(path, NAMES):
+            return cls(path, path, [whole])
         folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-        found = [file for folder in (path, *folders) if (file := first_existing(folder, NAMES))]
-        if first_existing(path, NAMES):
-            found = found[:1]
-        tables = [] if found else sorted(path.glob("*.jsonl"))
-        if len(tables) > 1:
-            raise DataError(f"{path} holds {len(tables)} .jsonl files and no metadata.jsonl. Name the one to read.")
-        return cls(path, path, found or tables) if found or tables else None
+        found = training_part([file for folder in folders if (file := first_existing(folder, NAMES))], path)
+        if found:
+            return cls(path, path, found)
+        manifests = sorted(path.glob("*.jsonl")) or sorted(path.glob("*manifest*.json"))
+        manifests = training_part(manifests, path)
+        if len(manifests) > 1:
+            names = ", ".join(file.name for file in manifests[:8])
+            raise DataError(f"{path} holds several manifests ({names}) and no metadata.jsonl. Name the one to read.")
+        return cls(path, path, manifests) if manifests else None
 
     def raws(self) -> Iterator[RawRow | Rejected]:
         """Yield every row in order."""
         for file in self.files:
             shown, base = self.shown(file), str(file.parent)
-            for number, line in read_lines(file):
-                if line.strip():
-                    yield _parse(line, f"{shown}:{number}", base)
+            known: dict[str, None] = {}
+            for origin, row in _objects(file, shown):
+                if isinstance(row, Rejected):
+                    yield row
+                    continue
+                if not known.keys() >= row.keys():
+                    known |= dict.fromkeys(row)
+                    self.match(list(known), shown)
+                columns = match_columns(row, self.asked.names)
+                yield from_mapping({meaning: row[name] for meaning, name in columns.items()}, origin, base)
 
 
-def _parse(line: str, origin: str, base: str) -> RawRow | Rejected:
+def _objects(file: Path, shown: str) -> Iterator[tuple[str, dict[str, Any] | Rejected]]:
+    """Yield (origin, object or what is wrong)."""
+    if _is_one_value(file):
+        yield from _listed(file, shown)
+        return
+    for number, line in read_lines(file):
+        if line.strip():
+            origin = f"{shown}:{number}"
+            yield origin, _parse(line, origin)
+
+
+def _parse(line: str, origin: str) -> dict[str, Any] | Rejected:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         return Rejected(origin, "bad_row", f"no JSON: {error}")
-    if not isinstance(row, dict):
-        return Rejected(origin, "bad_row", "not a JSON object")
-    return from_mapping({meaning: row[name] for meaning, name in match_columns(row).items()}, origin, base)
+    return row if isinstance(row, dict) else Rejected(origin, "bad_row", "not a JSON object")
 
 
-def from_mapping(row: dict[str, Any], origin: str, base: str | None) -> RawRow | Rejected:
+def _is_one_value(file: Path) -> bool:
+    """A .json file is one value over many lines, unless its first line is a whole object, as in NeMo's manifests."""
+    first = next((line.strip() for _, line in read_lines(file) if line.strip()), "{}")
+    return file.suffix.lower() == ".json" and not isinstance(_parse(first, ""), dict)
+
+
+def _listed(file: Path, shown: str) -> Iterator[tuple[str, dict[str, Any] | Rejected]]:
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file} is no JSON: {error}. It needs one object a line, or a list of objects.") from None
+    if not isinstance(rows, list):
+        raise DataError(
+            f"{file} holds one JSON {type(rows).__name__}. It needs one object a line, or a list of objects."
+        )
+    for number, row in enumerate(rows, start=1):
+        origin = f"{shown}:{number}"
+        yield origin, row if isinstance(row, dict) else Rejected(origin, "bad_row", "not a JSON object")
+
+
+def from_mapping(row: Mapping[str, Any], origin: str, base: str | None) -> RawRow | Rejected:
     """Check the types of a row keyed by meaning and make a raw row of it."""
     audio, text = row.get("audio"), row.get("normalised") or row.get("text")
     if isinstance(audio, dict):
-        audio = audio.get("bytes") or audio.get("path")
+        try:
+            audio = encode_array(audio) if audio.get("array") is not None else audio.get("bytes") or audio.get("path")
+        except ValueError as error:
+            return Rejected(origin, "bad_row", str(error))
     if not isinstance(audio, (str, bytes)) or not audio:
         return Rejected(origin, "bad_row", "no audio")
     if not isinstance(text, str) and text is not None:
         return Rejected(origin, "bad_row", f"text is a {type(text).__name__}, not a string")
+    for key in ("speaker", "language", "split"):
+        if isinstance(row.get(key), (dict, list, bytes)):
+            return Rejected(origin, "bad_row", f"{key} is a {type(row[key]).__name__}, not a name")
     start, end, fault = parse_segment(row)
     if fault:
         return Rejected(origin, "bad_segment", fault)
-    return RawRow(origin, audio, text or "", _label(row, "speaker"), _label(row, "language"), start, end, base)
+    speaker, language, split = (_label(row, key) for key in ("speaker", "language", "split"))
+    return RawRow(origin, audio, text or "", speaker, language, start, end, base, split)
 
 
-def _label(row: dict[str, Any], key: str) -> str | None:
+def _label(row: Mapping[str, Any], key: str) -> str | None:
     """Speakers are often numbers; a missing value is an empty one, a missing column None."""
     if key not in row:
         return None
     value = row[key]
+    if isinstance(value, float):
+        # A column of whole numbers in which some are missing becomes one of floats.
+        return "" if math.isnan(value) else f"{value:.0f}" if value.is_integer() else str(value)
     return "" if value is None else str(value)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
-from tts_train.corpus.files import is_audio, walk
+from tts_train.corpus.files import walk
 from tts_train.corpus.layouts.base import Layout, RawRow
+from tts_train.corpus.names import is_audio
 from tts_train.corpus.text import guess_encoding
 from tts_train.corpus.utterance import Rejected
 
@@ -45,10 +46,13 @@ class Pairs(Layout):
     def raws(self) -> Iterator[RawRow | Rejected]:
         """Yield every row in order."""
         for folder, stems, names in self._folders():
+            # LibriTTS and its like keep their parts in folders such as train-clean-100 and test-other.
+            split = Path(folder).relative_to(self.path).parts[:1]
             for stem, recordings in stems.items():
                 transcript = _transcript(stem, names)
                 for recording in recordings:
-                    yield self._pair(folder, recording, transcript)
+                    row = self._pair(folder, recording, transcript)
+                    yield row._replace(split=split[0]) if split and isinstance(row, RawRow) else row
             for name in sorted(names) if stems else ():
                 if (stem := _stem(name)) not in stems and stem.lower() not in _NOT_TRANSCRIPTS:
                     yield Rejected(self.shown(Path(folder, name)), "missing", "a transcript without a recording")

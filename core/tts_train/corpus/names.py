@@ -1,0 +1,56 @@
+"""Names of audio files as lists spell them: suffixes, separators, letter case, Unicode forms."""
+
+# ruff: noqa: PTH122 - a million names pass here; strings cost a tenth of Path objects
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from os import path as osp
+from unicodedata import normalize
+
+AUDIO_SUFFIXES = (
+    ".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".mp4", ".mka", ".wma",
+    ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf", ".au", ".oga", ".g722",
+)  # fmt: skip
+_SUFFIX_SET = frozenset(AUDIO_SUFFIXES)
+
+
+def is_audio(name: str) -> bool:
+    """Tell by its suffix whether a file is meant to be audio; hidden files (``._x.wav`` of macOS) are not."""
+    dot = name.rfind(".")
+    return dot > 0 and name[dot:].lower() in _SUFFIX_SET and name[0] != "."
+
+
+def plain_name(name: str) -> str:
+    """Return a path in one spelling: ``/`` between its parts, none of them empty or ``.``."""
+    if "\\" not in name and "//" not in name and "./" not in name:
+        return name
+    return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
+
+
+def bare_name(name: str) -> str:
+    """Return the last part of a path of any system, without the suffix of audio."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    return osp.splitext(last)[0] if is_audio(last) else last
+
+
+def is_path(name: str) -> bool:
+    """Tell whether the system can look for a name; JSON may hold lone surrogates that no path has."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=4096)
+def fold(name: str) -> str:
+    """Return a name without letter case, in one Unicode form."""
+    return normalize("NFC", normalize("NFC", name).casefold())
+
+
+def same_form(actual: str, name: str) -> bool:
+    """Tell whether two names differ at most in their Unicode form, or in the suffix of the first."""
+    composed, wanted = normalize("NFC", actual), normalize("NFC", name)
+    return wanted in (composed, osp.splitext(composed)[0])

@@ -1,0 +1,72 @@
+"""What the columns of a corpus were taken for, with an example row, told once."""
+
+from __future__ import annotations
+
+from logging import getLogger
+
+from tts_train.corpus.layouts.base import Layout, RawRow
+from tts_train.corpus.utterance import Rejected, Utterance
+
+_log = getLogger(__name__)
+_TABLES = 3
+_FOLDERS = 8
+
+
+class Reading:
+    """Watches the rows of a corpus and says how they were read, so that a column that is taken wrongly is seen."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._root = layout.root.resolve()
+        self._example: RawRow | None = None
+        self._folders: set[str] = set()
+        self._speaks = False
+        self._kept = False
+        self._told = False
+
+    def add(self, raw: RawRow, row: Utterance | Rejected) -> None:
+        """Look at a row as it stands and as it was built."""
+        if self._told:
+            return
+        if self._example is None or (isinstance(row, Utterance) and not self._kept):
+            self._example = raw
+        if isinstance(row, Utterance):
+            self._kept = True
+            self._speaks = self._speaks or row.speaker is not None
+            if not isinstance(row.audio, bytes) and not self._speaks and len(self._folders) < 1000:
+                self._folders.add(row.audio.parent.name if row.audio.parent != self._root else "")
+
+    def tell(self) -> None:
+        """Say it, after the first time that all rows were read."""
+        if self._told:
+            return
+        self._told = True
+        for where, columns in list(self._layout.taken.items())[:_TABLES]:
+            _log.info("Columns of %s: %s", where, columns)
+        if (more := len(self._layout.taken) - _TABLES) > 0:
+            _log.info("and of %d more tables.", more)
+        if self._example is not None:
+            _log.info("A row, %s: %s", self._example.origin, _as_read(self._example))
+        if len(self._folders) > 1 and "" not in self._folders and not self._speaks:
+            names = sorted(self._folders)
+            _log.warning(
+                "No speaker is named, and the recordings lie in %d folders (%s%s). If a folder holds one speaker, say "
+                "so: --corpus_format speaker/audio",
+                len(names),
+                ", ".join(names[:_FOLDERS]),
+                " …" if len(names) > _FOLDERS else "",
+            )
+
+
+def _as_read(raw: RawRow) -> str:
+    audio = f"{len(raw.audio)} bytes of audio" if isinstance(raw.audio, bytes) else f"audio {_short(raw.audio)}"
+    stretch = f", from {raw.start or 0:g} s" if raw.start is not None or raw.end is not None else ""
+    named = {"text": raw.text, "speaker": raw.speaker, "language": raw.language}
+    return f"{audio}{stretch}, " + ", ".join(
+        f"{key} {_short(value)}" for key, value in named.items() if value is not None
+    )
+
+
+def _short(value: str) -> str:
+    shown = value if len(value) <= 60 else value[:59] + "…"
+    return repr(shown)

@@ -1,0 +1,1 @@
+"""Text tables: lines cut into fields, fields told apart."""
