@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from tts_train.corpus.files import AUDIO_SUFFIXES
 from tts_train.corpus.layouts.columnar import Arrow, Parquet
+from tts_train.corpus.names import AUDIO_SUFFIXES
 from tts_train.corpus.own_output import SHARD_META
 from tts_train.data.arrow_rows import ArrowRows
 from tts_train.data.parquet_rows import ParquetRows
