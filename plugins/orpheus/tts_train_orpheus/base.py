@@ -14,6 +14,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tts_train.errors import ConfigError
+from tts_train.hub import unreachable, why_missing
 from tts_train.nn.packed_attention import register
 from tts_train_orpheus import layout
 
@@ -67,9 +68,9 @@ def base_config(init_from: str, tiny: TinyOptions = TinyOptions()) -> LlamaConfi
         return _tiny_config(tiny)
     _refuse_missing_folder(init_from, Path(init_from).expanduser())
     try:
-        config = LlamaConfig.from_pretrained(init_from)
+        config = LlamaConfig.from_pretrained(init_from, local_files_only=unreachable())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"--model.init_from {init_from}: no configuration could be read. {_HUB_HELP}") from error
+        raise ConfigError(f"--model.init_from {init_from}: {why_missing(error, init_from)} {_HUB_HELP}") from error
     _check(config, init_from)
     config.vocab_size = layout.VOCAB_SIZE
     return config
@@ -113,10 +114,16 @@ def load_base(
     base_config(init_from)
     try:
         lm = LlamaForCausalLM.from_pretrained(
-            init_from, dtype=dtype, attn_implementation=ATTENTION, use_safetensors=True
+            init_from,
+            dtype=dtype,
+            attn_implementation=ATTENTION,
+            use_safetensors=True,
+            local_files_only=unreachable(),
         )
     except (OSError, ValueError) as error:
-        raise ConfigError(f"--model.init_from {init_from}: no weights could be read. {_HUB_HELP}") from error
+        raise ConfigError(
+            f"--model.init_from {init_from}: no weights could be read: {why_missing(error, init_from)} {_HUB_HELP}"
+        ) from error
     if lm.config.vocab_size < layout.VOCAB_SIZE:
         _add_audio_row(lm)
     return lm

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tts_train.hub import unreachable
 from tts_train.run.checkpoint import is_run
 from tts_train.run.stored import StoredTensor
 from tts_train.strategies.loading import safetensors_folder
@@ -79,8 +80,9 @@ def _folder(init_from: str) -> Path | None:
         return None if init_from == TINY else folder
     from huggingface_hub import snapshot_download
 
+    wanted = ["*.safetensors", "*.json"]
     try:
-        return Path(snapshot_download(init_from, allow_patterns=["*.safetensors", "*.json"]))
+        return Path(snapshot_download(init_from, allow_patterns=wanted, local_files_only=unreachable()))
     except (OSError, ValueError):
         return None
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tts_train.errors import ConfigError, UnsafeFileError
+from tts_train.hub import unreachable, why_missing
 
 CONFIG, SAFE, PICKLED = "config.json", "model.safetensors", "pytorch_model.bin"
 
@@ -72,8 +73,8 @@ def _download(source: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(source, allow_patterns=[CONFIG, SAFE, PICKLED]))
+        wanted = [CONFIG, SAFE, PICKLED]
+        return Path(snapshot_download(source, allow_patterns=wanted, local_files_only=unreachable()))
     except (OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        advice = "Give a folder, a name such as hubertsiuzdak/snac_24khz, or 'tiny'."
-        raise ConfigError(f"No codec could be loaded from {source!r}: {reason} {advice}") from error
+        advice = "Give --codec a folder, a name such as hubertsiuzdak/snac_24khz, or 'tiny'."
+        raise ConfigError(f"No codec could be loaded from {source!r}: {why_missing(error, source)} {advice}") from error

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tts_train.errors import ConfigError
+from tts_train.hub import unreachable, why_missing
 from tts_train_orpheus import layout
 
 if TYPE_CHECKING:
@@ -84,11 +85,11 @@ def _load(source: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source, use_fast=True)
+        return AutoTokenizer.from_pretrained(source, use_fast=True, local_files_only=unreachable())
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"No tokenizer could be loaded from {source!r}: {_first_line(error)} "
-            f"Give a folder with tokenizer.json, the name of a model you have access to, or {TINY!r}."
+            f"No tokenizer could be loaded from {source!r}: {why_missing(error, source)} "
+            f"Give --tokenizer a folder with tokenizer.json, the name of a model you have access to, or {TINY!r}."
         ) from error
 
 
@@ -108,7 +109,3 @@ def _tiny_vocabulary() -> Iterator[tuple[str, int]]:
         yield special.get(index, f"<|unused_{index}|>"), index
     yield from ((custom_token(n), layout.CUSTOM_BASE + n) for n in range(layout.CUSTOM_TOKENS))
     yield AUDIO, layout.AUDIO_MARK
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

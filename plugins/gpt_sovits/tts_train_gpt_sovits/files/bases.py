@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from tts_train.errors import ConfigError, DataError
+from tts_train.hub import unreachable, why_missing
 
 REPOSITORY = "lj1995/GPT-SoVITS"
 """Where the released files lie, by the same names as in upstream's ``GPT_SoVITS/pretrained_models``."""
@@ -115,7 +116,7 @@ def _download_file(name: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(REPOSITORY, name))
+        return Path(hf_hub_download(REPOSITORY, name, local_files_only=unreachable()))
     except (OSError, ValueError) as error:
         raise _failed(f"{name} of {REPOSITORY}", error) from error
 
@@ -125,14 +126,13 @@ def _download_folder(repository: str, folder: str = "") -> Path:
 
     wanted = [f"{folder}/{name}" if folder else name for name in _IN_FOLDER]
     try:
-        return Path(snapshot_download(repository, allow_patterns=wanted)) / folder
+        return Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=unreachable())) / folder
     except (OSError, ValueError) as error:
         raise _failed(f"{folder} of {repository}" if folder else repository, error) from error
 
 
 def _failed(what: str, error: Exception) -> ConfigError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return ConfigError(
-        f"{what} could not be fetched from the Hugging Face hub: {reason} "
+        f"{what} could not be fetched from the Hugging Face hub: {why_missing(error, what)} "
         "Download it by hand and give its path, or try again when the hub can be reached."
     )

@@ -1,0 +1,41 @@
+"""Whether the Hugging Face hub can be reached, found out once and without the retries of its libraries."""
+
+from __future__ import annotations
+
+import socket
+import urllib.request
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+
+@lru_cache(maxsize=1)
+def unreachable() -> bool:
+    """Tell whether only what is cached can be loaded: ``HF_HUB_OFFLINE`` is set, or no address of the hub is found.
+
+    Pass it as ``local_files_only``. Where a proxy is set, the proxy finds addresses, and the hub counts as reachable.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return True
+    if urllib.request.getproxies():
+        return False
+    try:
+        socket.getaddrinfo(_host(), 443)
+    except OSError:
+        return True
+    return False
+
+
+def why_missing(error: Exception, source: str) -> str:
+    """Return in a sentence why ``source``, a folder or a hub name, could not be loaded: its error, or no network."""
+    if unreachable() and not Path(source).expanduser().exists():
+        return f"it is not in the cache of this machine, and {_host()} cannot be reached."
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _host() -> str:
+    from huggingface_hub import constants
+
+    return urlsplit(constants.ENDPOINT).hostname or constants.ENDPOINT
