@@ -1,0 +1,157 @@
+"""Telephone numbers, versions, addresses, and names with digits in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container
+
+from tts_train_gpt_sovits.text.english.spoken.numbers import (
+    NUMBER,
+    cardinal,
+    code_number,
+    digits,
+    number,
+    ordinal,
+    running_number,
+    version,
+)
+from tts_train_gpt_sovits.text.english.spoken.rules import Rule, before, follows, rule
+
+_ENDINGS = "com|org|net|edu|gov|mil|int|info|biz|io|ai|app|dev|co|uk|ca|de|fr|eu|jp|cn|tv|gg|xyz"
+_FILES = (
+    "py|md|js|ts|txt|pdf|jpe?g|png|gif|mp3|mp4|wav|flac|csv|json|ya?ml|html?|css|exe|zip|docx?|xlsx?|cpp|java|rs|go|sh|"
+    "net"
+)
+_IN_ADDRESSES = {
+    ".": "dot", "/": "slash", "-": "dash", "_": "underscore", "@": "at", ":": "colon", "?": "question mark",
+    "=": "equals",
+    "&": "and", "%": "percent", "#": "hash", "+": "plus", "~": "tilde",
+}  # fmt: skip
+_PLAIN_ENDINGS = frozenset({"com", "org", "net", "gov", "info", "biz", "mil"})
+_SPELLED_TEXT = """
+ai ca cn co de edu eu fr gg html http https io jp md tv uk www xyz
+"""
+_SPELLED = frozenset(_SPELLED_TEXT.split())
+_DIGIT_BY_DIGIT = r"\b(?:call(?:s|ed|ing)?|dial(?:s|ed)?|phone|text(?:ed)?|zip|code|pin|passcode|otp|extension|ext\.?) "
+_EMERGENCY = frozenset({"911", "999", "988", "112"})
+
+
+def _groups(match: re.Match[str]) -> str:
+    plus = "plus " if match[0].startswith("+") else ""
+    return plus + ", ".join(digits(group) for group in re.findall(r"\d+", match[0]))
+
+
+def _seven_digits(match: re.Match[str]) -> str | None:
+    first, second = match[0].split("-")
+    if first.endswith("0") and second.endswith("0") and int(first) < int(second):
+        return None  # 500-1000 people
+    return _groups(match)
+
+
+def _zero_led(match: re.Match[str]) -> str | None:
+    groups = re.findall(r"\d+", match[0])
+    return _groups(match) if len("".join(groups)) >= 8 else None
+
+
+def _called(match: re.Match[str]) -> str | None:
+    if (match[0] in _EMERGENCY and not follows(match, r"[$€£¥]")) or follows(match, _DIGIT_BY_DIGIT):
+        return digits(match[0])
+    return None
+
+
+def _name_with_digits(match: re.Match[str]) -> str:
+    """Keep letters and digits apart; one letter beside digits is its name (4a, B2B)."""
+    words = []
+    for part in re.findall(r"[A-Za-z]+|\d+(?:\.\d+)*", match[0]):
+        words.append(code_number(part) if part[0].isdigit() else part.upper() if len(part) == 1 else part)
+    return " ".join(words)
+
+
+def _several(match: re.Match[str]) -> str:
+    said = running_number(match[1])
+    return re.sub(r"y$", "ie", said) + ("es" if said.endswith("x") else "s")
+
+
+def _scientific(match: re.Match[str]) -> str:
+    sign = {"-": "negative ", "+": "", "": ""}[match[2]]
+    return f"{number(match[1])} times ten to the power of {sign}{cardinal(match[3])}"
+
+
+def _by(match: re.Match[str]) -> str | None:
+    """Say 1920x1080 and 4x4 with by; a cross between small numbers is a product."""
+    if match[1] == "0" or ("×" in match[0] and len(match[1]) < 3):
+        return None
+    return f"{running_number(match[1])} by"
+
+
+def address(text: str, words: Container[str]) -> str | None:
+    """Say an e-mail or web address sign by sign; None where a sign has no name."""
+    said = []
+    for part in re.findall(r"[A-Za-z]+|\d+|[^A-Za-z\d]", text):
+        if part.isdigit():
+            said.append(digits(part))
+        elif part.isalpha() and part.isascii():
+            said.append(_address_word(part, words))
+        elif part in _IN_ADDRESSES:
+            said.append(_IN_ADDRESSES[part])
+        else:
+            return None
+    return " ".join(said)
+
+
+def _address_word(part: str, words: Container[str]) -> str:
+    plain = part.lower()
+    if (
+        plain in _PLAIN_ENDINGS
+        or (plain in words and len(part) > 1 and plain not in _SPELLED)
+        or (len(part) > 5 and plain not in _SPELLED)
+    ):
+        return part
+    return " ".join(part.upper()) if len(part) <= 3 or plain in _SPELLED else part
+
+
+def addresses(words: Container[str]) -> tuple[Rule, ...]:
+    """Give the rules for addresses; `words` are said as words, other short names letter by letter."""
+
+    def say(match: re.Match[str]) -> str | None:
+        return address(match[0], words)
+
+    end = r"(?<![.,;:!?)'\"])"
+    return (
+        rule(r"[A-Za-z\d][\w.+-]*@[A-Za-z\d-]+(?:\.[A-Za-z\d-]+)*\.[A-Za-z]{2,}", say),
+        rule(rf"(?:https?|ftp|file)://[^\s<>\"]+{end}|www\.[^\s<>\"]+{end}", say, re.IGNORECASE),
+        rule(rf"[A-Za-z\d-]+(?:\.[A-Za-z\d-]+)*\.(?:{_ENDINGS})\b(?![.@]\w)(?:[/?][^\s<>\"]*{end})?", say),
+        rule(rf"[A-Za-z][\w-]*(?:\.[\w-]+)*\.(?:{_FILES})\b(?![.\w])", say),
+        rule(r"[A-Za-z][A-Za-z\d]*(?:_[A-Za-z\d]+)+(?!\w)", say),
+    )
+
+
+TELEPHONES: tuple[Rule, ...] = (
+    rule(r"\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]\d{2,4}){1,4}(?!\d)|\+\d{8,15}(?!\d)", _groups),
+    rule(r"(?:1[-. ])?(?:\(\d{3}\) ?-?|\d{3}[-. ])\d{3}[-. ]\d{4}(?!\d)", _groups),
+    rule(r"\d{1,5}(?:-\d{1,7}){2,5}(?![\d-]*[\d%=])", _groups),
+    rule(r"\d{3}-\d{4}(?![\d-]*[\d%=])", _seven_digits),
+    rule(r"0\d{1,4}(?:[ -]\d{2,4}){1,4}(?!\d)", _zero_led),
+    rule(r"\d{4}(?: \d{4}){2,4}(?!\d)", _groups),
+    rule(r"\d{3,}(?![\d.,:%/-]*\d|%|\w)", _called),
+)
+CODES: tuple[Rule, ...] = (
+    rule(r"(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b", lambda m: ordinal(m[1]), re.IGNORECASE),
+    rule(
+        r"[vV]?\d+(?:\.\d+){2,}(?![\d]|\.\d)", lambda m: ("V " if m[0][0] in "vV" else "") + version(m[0].lstrip("vV"))
+    ),
+    rule(r"(\d{2,}|[02-9])s\b", _several),
+    rule(r"'(\d\d)(?![\w'])", lambda m: f"oh {cardinal(m[1][1])}" if m[1][0] == "0" else cardinal(m[1])),
+    rule(r"(\d+(?:\.\d+)?)[eE]([+-]?)(\d+)(?![\w.])", _scientific),
+    rule(r"\d{1,3}(?:'\d{3})+(?!\d)", lambda m: cardinal(m[0].replace("'", ""))),
+    rule(r"\d{1,3}(?: \d{3})* 000(?: \d{3})*(?! ?\d)", lambda m: cardinal(m[0].replace(" ", ""))),
+    rule(r"(\d+(?:\.\d+)?) ?[x×] ?(?=\d)(?![^=]*=)", _by),
+    rule(r"[x×] ?(?=\d)", lambda m: "by" if follows(m, r"\d ?(?:[\"'′″]|[a-z]{1,2}) ?") else None),
+    rule(r"(?:[A-Za-z]+\d|\d+(?:\.\d+)*[A-Za-z])(?:[A-Za-z\d]|\.\d)*", _name_with_digits),
+    rule(NUMBER, lambda m: running_number(m[0])),
+)
+
+
+def is_code(match: re.Match[str]) -> bool:
+    """Tell whether the text in front ends in a name with digits (i7, A1), so that a hyphen is no range."""
+    return bool(re.search(r"[A-Za-z]\d[\w.]*$", before(match)))
