@@ -18,7 +18,7 @@ from tts_train_gpt_sovits.text.rejected import TextRejected
 from tts_train_gpt_sovits.text.segments import plain_characters, segments
 from tts_train_gpt_sovits.text.symbols import PUNCTUATION, symbol_table
 
-RULES = 2
+RULES = 3
 """Goes up when a rule changes what any text is read as, so that old shards are not mistaken for new ones."""
 
 _MODULES = MappingProxyType(
@@ -169,20 +169,7 @@ def _whole_row(text: str, language: str) -> str:
         return spoken_numbers(text, cantonese=language == "yue")
     if language in _SIGNS:
         return str(import_module(f"tts_train_gpt_sovits.text.{_SIGNS[language]}").spoken_signs(text))
-    return _plain_signs(text)
-
-
-def _plain_signs(text: str) -> str:
-    """Upstream puts `-` for `%` and `,` for `￥` before anything else; here only where they belong to no number."""
-    kept = [
-        "-"
-        if c == "%" and not text[i - 1 : i].isdigit()
-        else ","
-        if c == "¥" and not text[i + 1 : i + 2].isdigit()
-        else c
-        for i, c in enumerate(text)
-    ]
-    return "".join(kept)
+    return text
 
 
 def _joined_word2ph(parts: Sequence[Part]) -> tuple[int, ...] | None:
