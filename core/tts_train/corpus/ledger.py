@@ -86,6 +86,10 @@ class Ledger:
         self._settle(origin)
         self.dropped.append(Rejected(origin, reason, detail))
 
+    def drop_deadly(self, row: Row) -> None:
+        """Settle a row whose recording kills the process that reads it."""
+        self.drop(row, "decode_crash", "the process that read it died")
+
     def warn(self, *kinds: str, count: int = 1) -> None:
         """Count something odd that did not cost the row."""
         for kind in kinds:

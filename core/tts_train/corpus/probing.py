@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,6 +17,7 @@ from tts_train.corpus.containers import AudioRejected, Limits
 from tts_train.corpus.ledger import Ledger
 from tts_train.corpus.read import kept_utterances, open_corpus
 from tts_train.corpus.utterance import Rejected, TokenRow, Utterance
+from tts_train.data.chunks import run_chunks
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (rows done, rows in all; 0 if nobody knows)."""
@@ -74,7 +73,7 @@ def survey(
     """
     corpus, ledger, totals = open_corpus(path, layout=layout), Ledger(), _Totals()
     rows = _utterances(kept_utterances(corpus, ledger), ledger, totals)
-    for row, outcome in _probe_all(rows, root=corpus.root, limits=limits, workers=workers):
+    for row, outcome in _probe_all(rows, root=corpus.root, limits=limits, workers=workers, ledger=ledger):
         if isinstance(outcome, Rejected):
             ledger.drop(row, outcome.reason, outcome.detail)
         else:
@@ -131,71 +130,33 @@ def _utterances(rows: Iterator[Utterance | TokenRow], ledger: Ledger, totals: _T
             yield row
 
 
-def _probe_all(rows: Iterator[Utterance], *, root: Path | None, limits: Limits, workers: int) -> Iterator[Outcome]:
-    if workers <= 0:
+def _probe_all(
+    rows: Iterator[Utterance], *, root: Path | None, limits: Limits, workers: int, ledger: Ledger
+) -> Iterator[Outcome]:
+    if workers == 0:
         for row in rows:
             yield row, probe(row, root=root, limits=limits)
         return
-    pending: deque[tuple[list[Utterance], Future[list[Probe | Rejected]]]] = deque()
-    pool = _Pool(workers)
-    try:
+    sent: deque[list[Utterance]] = deque()
+    lost: set[int] = set()
+
+    def chunks() -> Iterator[list[Utterance]]:
         while chunk := list(islice(rows, _CHUNK)):
-            pending.append((chunk, pool.submit(chunk, root, limits)))
-            # A bounded queue: embedded audio would otherwise fill the memory.
-            if len(pending) > 2 * workers:
-                yield from _finish(pending, pool, root, limits)
-        while pending:
-            yield from _finish(pending, pool, root, limits)
-    finally:
-        pool.close()
+            sent.append(chunk)
+            yield chunk
+
+    def drop(row: Utterance) -> None:
+        lost.add(id(row))
+        ledger.drop_deadly(row)
+
+    work = partial(_probe_chunk, root=root, limits=limits)
+    # Rows stay here: embedded audio need not come back.
+    for outcomes in run_chunks(work, chunks(), workers=workers, lost=drop, again=""):
+        chunk = sent.popleft()
+        yield from zip([row for row in chunk if id(row) not in lost], outcomes, strict=True)
 
 
-class _Pool:
-    """Worker processes, started again after a file has killed one."""
-
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
-        self._executor = self._start()
-
-    def submit(self, chunk: list[Utterance], root: Path | None, limits: Limits) -> Future[list[Probe | Rejected]]:
-        try:
-            return self._executor.submit(_probe_chunk, chunk, root, limits)
-        except BrokenProcessPool:
-            self.close()
-            self._executor = self._start()
-            return self._executor.submit(_probe_chunk, chunk, root, limits)
-
-    def close(self) -> None:
-        self._executor.shutdown(cancel_futures=True)
-
-    def _start(self) -> ProcessPoolExecutor:
-        # Forking a process that has threads (torch, progress bars) can hang the child.
-        return ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn"))
-
-
-def _finish(
-    pending: deque[tuple[list[Utterance], Future[list[Probe | Rejected]]]],
-    pool: _Pool,
-    root: Path | None,
-    limits: Limits,
-) -> Iterator[Outcome]:
-    chunk, future = pending.popleft()
-    try:
-        yield from zip(chunk, future.result(), strict=True)
-    except BrokenProcessPool:
-        # One of the running chunks holds a file that kills its reader: go through this one file by file.
-        for row in chunk:
-            yield row, _probe_alone(row, pool, root, limits)
-
-
-def _probe_alone(row: Utterance, pool: _Pool, root: Path | None, limits: Limits) -> Probe | Rejected:
-    try:
-        return pool.submit([row], root, limits).result()[0]
-    except BrokenProcessPool:
-        return Rejected(row.origin, "decode_crash", "the process that read it died")
-
-
-def _probe_chunk(rows: list[Utterance], root: Path | None, limits: Limits) -> list[Probe | Rejected]:
+def _probe_chunk(rows: list[Utterance], *, root: Path | None, limits: Limits) -> list[Probe | Rejected]:
     return [probe(row, root=root, limits=limits) for row in rows]
 
 

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import xxhash
 
-from tts_train.errors import ConfigError, Interrupted, MissingExtraError, TTSTrainError
+from tts_train.data.pool import run_in_processes
+from tts_train.errors import ConfigError, Interrupted, MissingExtraError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-AHEAD = 2
-"""Chunks handed out for each process: one at work, one waiting."""
 
 AGAIN = "What is finished is kept: the same command again continues."
 
@@ -54,28 +46,36 @@ def run_chunks(
     *,
     workers: int = 0,
     setup: Callable[[int], None] | None = None,
+    lost: Callable[[Any], None] | None = None,
+    again: str = AGAIN,
 ) -> Iterator[Result]:
     """Yield ``work(chunk)`` for each chunk, in order.
+
+    A process that dies is replaced. Where a chunk kills its process also while nothing else runs, ``lost`` is called
+    with each of its rows that does so alone, and the chunk is worked on without them.
 
     Args:
         work: a function of a module, which the processes import.
         chunks: read no further ahead than the processes need.
         workers: processes, started afresh (``spawn``) as torch needs; 0 works in this one.
         setup: called once in each process with its number, before any work.
+        lost: chunks are lists, and this is told of each row that kills the process that works on it; None: a killed
+            process ends the work.
+        again: what a message says about going on.
 
     Raises:
-        TTSTrainError: if a process is killed (exit 70), or what ``work`` raises.
+        TTSTrainError: if a process is killed and no row is to blame (exit 70), or what ``work`` raises.
         Interrupted: on SIGTERM or Ctrl-C; all processes are stopped first.
     """
     if workers < 0:
         raise ConfigError(f"--workers must be 0 or more, not {workers}.")
-    with _stop_signals():
+    with _stop_signals(again):
         if workers == 0:
             if setup:
                 setup(0)
             yield from map(work, chunks)
             return
-        yield from _run_in_processes(work, chunks, workers, setup)
+        yield from run_in_processes(work, chunks, workers=workers, setup=setup, lost=lost, again=again)
 
 
 def run_chunks_on_ray(
@@ -119,78 +119,20 @@ def run_chunks_on_ray(
             due += 1
 
 
-def _run_in_processes(
-    work: Callable[[Item], Result], chunks: Iterable[Item], workers: int, setup: Callable[[int], None] | None
-) -> Iterator[Result]:
-    context = multiprocessing.get_context("spawn")
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_begin, initargs=(context.Value("i", 0), setup, workers)
-    )
-    try:
-        pending: deque[Future[Result]] = deque()
-        for chunk in chunks:
-            pending.append(pool.submit(work, chunk))
-            if len(pending) >= AHEAD * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-        pool.shutdown()
-    except BrokenProcessPool as error:
-        raise TTSTrainError(
-            f"One of {workers} worker processes was killed, often because memory ran out; use fewer --workers. {AGAIN}"
-        ) from error
-    finally:
-        # After a fault, waiting for the running chunks could take minutes, and a stopped command must stop.
-        processes = set(multiprocessing.active_children()) - before
-        for process in processes:
-            process.kill()
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.join()
-
-
-def _begin(counter: Any, setup: Callable[[int], None] | None, workers: int) -> None:  # noqa: ANN401 - no public type
-    """Prepare a process: its own share of threads, no signals (the parent decides), and an end with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    limit_threads(max(1, (os.cpu_count() or 1) // workers))
-    with counter.get_lock():
-        number = counter.value
-        counter.value += 1
-    if setup:
-        setup(number)
-
-
-def limit_threads(count: int) -> None:
-    """Let this process compute with ``count`` threads; call it before torch and the like are imported."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(count)
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent does: a killed parent cannot say so, and orphans would wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
 @contextmanager
-def _stop_signals() -> Iterator[None]:
+def _stop_signals(again: str) -> Iterator[None]:
     """Turn SIGTERM and Ctrl-C into Interrupted while in the block (in the main thread, where signals arrive)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        del frame
+        raise Interrupted(f"Stopped by {signal.Signals(number).name}. {again}".strip())
+
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    del frame
-    raise Interrupted(f"Stopped by {signal.Signals(number).name}. {AGAIN}")

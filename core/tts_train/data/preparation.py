@@ -129,7 +129,7 @@ class ShardedPrepare(PrepareJob):
         chunks = cut(kept_utterances(corpus, ledger), size=self.shard_rows, key=lambda row: row.id)
         with self.holding():
             began = time.monotonic()
-            done = list(self._progress(self._results(encoding.work, chunks), ledger, total=census.rows))
+            done = list(self._progress(self._results(encoding.work, chunks, ledger), ledger, total=census.rows))
             return self._finish(encoding.store, encoding.settings, ledger, done, started=started, began=began)
 
     def _finish(
@@ -153,13 +153,15 @@ class ShardedPrepare(PrepareJob):
         tokens = {"tokens": index["lengths"]["total"], "hash": index["hash"], "out": str(self.out)}
         return {**report, **tokens, **_work_done(done, ended - began), "seconds": round(ended - started, 2)}
 
-    def _results(self, work: Callable[[list[Input]], Done], chunks: Iterator[list[Input]]) -> Iterator[Done]:
+    def _results(
+        self, work: Callable[[list[Input]], Done], chunks: Iterator[list[Input]], ledger: Ledger
+    ) -> Iterator[Done]:
         from tts_train.data.chunks import run_chunks, run_chunks_on_ray
         from tts_train.devices import set_worker
 
         if self.engine == "ray":
             return run_chunks_on_ray(work, chunks, workers=self.workers)
-        return run_chunks(work, chunks, workers=self.workers, setup=set_worker)
+        return run_chunks(work, chunks, workers=self.workers, setup=set_worker, lost=ledger.drop_deadly)
 
     def _progress(self, results: Iterator[Done], ledger: Ledger, *, total: int) -> Iterator[Done]:
         from tts_train.corpus import Ledger as Account

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 from tests.core.corpus.sounds import TEXT, write_clips
@@ -34,3 +38,72 @@ def test_a_refused_prepare_leaves_nothing_behind(recordings, tmp_path, monkeypat
     assert main(["prepare", "--corpus", "empty.list", *orpheus, "--out", "there"]) == 2
     assert "no rows" in capsys.readouterr().err
     assert list((tmp_path / "there").iterdir()) == []
+
+
+DEADLY = """
+import os, signal, sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+
+import tts_train.corpus.decode as decode
+from tts_train.corpus import Ledger, read_utterance
+from tts_train.data.inputs import input_of
+from tts_train.data.preparation import Done, Encoding, ShardedPrepare
+from tts_train.data.shard_store import ShardStore, input_key
+
+open_sound = decode._sound_file
+
+def deadly(file):
+    # What a decoder does that crashes; also in the processes of a pool, which import this file anew.
+    file.seek(0)
+    if b"DEADLY" in file.read():
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return open_sound(file)
+
+decode._sound_file = deadly
+SCHEMA = pa.schema([("id", pa.string()), ("samples", pa.int32())])
+
+def store(out):
+    return ShardStore(out, SCHEMA, kind="toy/x", length_column="samples")
+
+def encode(chunk, *, out, root):
+    ledger, rows = Ledger(), []
+    for row in chunk:
+        ledger.begin(row)
+        audio = read_utterance(row, root=root)
+        ledger.keep(row, seconds=audio.seconds)
+        rows.append({"id": row.id, "samples": len(audio.samples)})
+    key = input_key({}, (part for row in chunk for part in input_of(row)))
+    shard = store(out).find(key) or store(out).write(key, rows, account={"ledger": ledger.state()})
+    return Done(shard, reused=False, rows=len(chunk))
+
+@dataclass(kw_only=True)
+class ToyPrepare(ShardedPrepare):
+    def encoding(self, corpus, census):
+        work = partial(encode, out=self.out, root=corpus.root)
+        return Encoding(work=work, store=store(self.out), settings={})
+
+if __name__ == "__main__":
+    corpus, out = map(Path, sys.argv[1:])
+    made = ToyPrepare(corpus=corpus, out=out, workers=2, shard_rows=3, max_dropped=0.5).run()
+    print(made["kept"], made["dropped"])
+"""
+
+
+def test_recordings_that_kill_the_decoder_cost_themselves_alone(tmp_path):
+    paths = write_clips(tmp_path / "corpus", [f"{number:02}.wav" for number in range(6)])
+    for number, path in enumerate(paths):
+        path.with_suffix(".txt").write_text(TEXT)
+        if number in (4, 5):
+            path.write_bytes(path.read_bytes() + b"LIST\6\0\0\0DEADLY")
+    script = tmp_path / "toy_prepare.py"
+    script.write_text(DEADLY)
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "corpus", tmp_path / "out"], capture_output=True, text=True, timeout=240
+    )
+    assert done.stdout.splitlines()[-1:] == ["4 {'decode_crash': 2}"], done.stderr
+    dropped = [json.loads(line)["origin"] for line in (tmp_path / "out/dropped.jsonl").read_text().splitlines()]
+    assert sorted(dropped) == ["04.wav", "05.wav"]
