@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from tts_train.errors import ConfigError
 from tts_train.eval.metric import Figure, Metric, Take, optional
+from tts_train.hub import unreachable, why_missing
 
 SAMPLE_RATE = 16_000
 _INSTALL = "pip install 'tts-train[asr]'"
@@ -43,7 +45,7 @@ class Recognition(Metric):
     def measure(self, take: Take) -> Mapping[str, float]:
         """Transcribe the take and count."""
         assert self.weights is not None
-        model = _model(self.weights)
+        model = load_whisper(self.weights, option="--weights.recognition")
         segments, _ = model.transcribe(take.sound.at(SAMPLE_RATE), language=take.language, beam_size=5)
         return errors(take.text, " ".join(segment.text for segment in segments))
 
@@ -65,5 +67,21 @@ def plain(text: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _model(weights: str) -> Any:  # noqa: ANN401 - the package ships no types
-    return optional("faster_whisper", _INSTALL).WhisperModel(weights)
+def load_whisper(weights: str, *, option: str) -> Any:  # noqa: ANN401 - the package ships no types
+    """Load a faster-whisper model: a size such as ``large-v3``, a hub name, or a folder.
+
+    Args:
+        weights: which.
+        option: what named it, for messages.
+
+    Raises:
+        ConfigError: if it cannot be loaded.
+    """
+    package = optional("faster_whisper", _INSTALL)
+    try:
+        return package.WhisperModel(weights, local_files_only=unreachable())
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"{option} {weights}: no Whisper model could be loaded: {why_missing(error, weights)} Give a size such as "
+            "large-v3, a hub name of a CTranslate2 model, or the folder of one."
+        ) from error

@@ -11,6 +11,7 @@ import numpy as np
 from tts_train.errors import ConfigError
 from tts_train.eval.metric import Figure, Metric, Take
 from tts_train.eval.sound import Floats, Sound
+from tts_train.hub import unreachable, why_missing
 
 SAMPLE_RATE = 16_000
 
@@ -62,9 +63,11 @@ def _model(weights: str) -> Any:  # noqa: ANN401 - transformers' classes are unt
     from transformers import WavLMForXVector
 
     try:
-        return WavLMForXVector.from_pretrained(weights, use_safetensors=True).eval()
+        return WavLMForXVector.from_pretrained(
+            weights, use_safetensors=True, local_files_only=unreachable()
+        ).eval()
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"--weights.wavlm {weights} cannot be loaded: {error}. Give a folder or hub name of a WavLMForXVector with "
+            f"--weights.wavlm {weights} cannot be loaded: {why_missing(error, weights)} Give a folder or hub name of a WavLMForXVector with "
             "safetensors."
         ) from error

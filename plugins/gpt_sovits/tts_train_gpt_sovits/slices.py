@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import torch
 from tts_train.corpus import AudioRejected, Limits, read_audio
 from tts_train.data.shard_store import disk_errors
 from tts_train.errors import ConfigError, DataError, MissingExtraError
+from tts_train.eval.recognition import load_whisper
 from tts_train.progress import Progress
 from tts_train_gpt_sovits.sovits.audio import SliceOptions, find_slices, slice_wave
 
@@ -83,12 +85,11 @@ def whisper(model: str) -> Transcribe:
 
     Raises:
         MissingExtraError: if it is not installed.
+        ConfigError: if there is no such model, or it cannot be fetched.
     """
-    try:
-        from faster_whisper import WhisperModel
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("--transcribe", "asr") from error
-    network = WhisperModel(model)
+    if importlib.util.find_spec("faster_whisper") is None:
+        raise MissingExtraError("--transcribe", "asr")
+    network = load_whisper(model, option="--transcribe")
 
     def transcribe(file: Path) -> tuple[str, str]:
         segments, about = network.transcribe(str(file), beam_size=5, vad_filter=True)
