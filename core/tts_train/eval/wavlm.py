@@ -63,9 +63,7 @@ def _model(weights: str) -> Any:  # noqa: ANN401 - transformers' classes are unt
     from transformers import WavLMForXVector
 
     try:
-        return WavLMForXVector.from_pretrained(
-            weights, use_safetensors=True, local_files_only=unreachable()
-        ).eval()
+        return WavLMForXVector.from_pretrained(weights, use_safetensors=True, local_files_only=unreachable()).eval()
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"--weights.wavlm {weights} cannot be loaded: {why_missing(error, weights)} Give a folder or hub name of a WavLMForXVector with "
