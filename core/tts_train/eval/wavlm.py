@@ -65,7 +65,8 @@ def _model(weights: str) -> Any:  # noqa: ANN401 - transformers' classes are unt
     try:
         return WavLMForXVector.from_pretrained(weights, use_safetensors=True, local_files_only=unreachable()).eval()
     except (OSError, ValueError) as error:
+        why = why_missing(error, weights)
         raise ConfigError(
-            f"--weights.wavlm {weights} cannot be loaded: {why_missing(error, weights)} Give a folder or hub name of a WavLMForXVector with "
+            f"--weights.wavlm {weights} cannot be loaded: {why} Give a folder or hub name of a WavLMForXVector with "
             "safetensors."
         ) from error
