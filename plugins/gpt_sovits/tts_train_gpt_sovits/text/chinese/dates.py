@@ -19,12 +19,12 @@ _DURATION_AFTER = re.compile(r"(?:间|間|来|來|多|以|的?历史|的?歷史|
 SCORE_BEFORE = re.compile(r"(?:比分|比例|比率|[赔賠]率|比|以|[爆险險]冷)(?:是|[为為]|[约約]|定格在|来到|來到)? ?$")
 SCORE_AFTER = re.compile(r" ?(?:的?比[例率分]|[大小战戰险險]?[胜勝]|[击擊][败敗]|[领領]先|落[后後]|[负負])")
 _NAMED_CODE = (
-    r"(?:电话|電話|手机|手機|热线|熱線|拨打|撥打|致电|致電|[拨撥]|邮编|郵編|[证證号號密代][码碼]|QQ|"
+    r"(?:电话|電話|手机|手機|热线|熱線|拨打|撥打|致电|致電|[拨撥]|邮编|郵編|[证證号號密代][码碼]|QQ群?|(?<=[0-9])[转轉]|"
     r"[尾编編学學账帳卡单單工][号號]|[报報]警|分机|分機|客服)(?:是|[为為:：号號])? ?"
 )
 
 
-_RUN = re.compile(r"(?:[0-9.()+\-−×÷=<>≤≥≈≠*/ √%⁰¹²³⁴-⁹]|(?<![A-Za-z])[A-Za-z](?![A-Za-z]))+")
+_RUN = re.compile(r"(?:[0-9.()+\-−–×÷=<>≤≥≈≠*/ √%⁰¹²³⁴-⁹]|(?<![A-Za-z])[A-Za-z](?![A-Za-z]))+")
 _ASKED = re.compile(r" ?(?:[等][于於]|是多少|得多少|[是得等][幾几]|得[0-9]|[=≈])")
 
 
@@ -75,6 +75,11 @@ def _bare_years(match: re.Match[str]) -> str | None:
     return None if quantity or match[1] >= match[2] else f"{row(match[1])}到{row(match[2])}"
 
 
+def _short_years(match: re.Match[str]) -> str | None:
+    """1914-18年; but 2024-18年 is no span."""
+    return f"{row(match[1])}到{row(match[2])}" if match[2] > match[1][2:] else None
+
+
 def _clock(hour: str, minute: str, second: str | None, half: str | None) -> str:
     spoken = "两点" if int(hour) == 2 else f"{cardinal(hour)}点"
     if minute == "30" and not second:
@@ -121,11 +126,17 @@ def _identity(match: re.Match[str]) -> str | None:
     return "杠".join(number(part) for part in re.findall(r"\d+", match[0]))
 
 
+def _slashed(match: re.Match[str]) -> str:
+    return "斜杠".join(map(number, match[0].split("/")))
+
+
+def _internet(match: re.Match[str]) -> str:
+    return row(match[0]).replace(".", "点").replace(":", "冒号").replace("/", "斜杠")
+
+
 def _version(match: re.Match[str]) -> str:
     parts = match[0].split(".")
-    if len(parts) == 4 or any(len(part) > 2 for part in parts):
-        return "点".join(map(row, parts))
-    return "点".join(map(number, parts))
+    return "点".join(map(row if any(len(part) > 2 for part in parts) else number, parts))
 
 
 TELEPHONES: tuple[Rule, ...] = (
@@ -141,6 +152,7 @@ DATES: tuple[Rule, ...] = (
     rule(rf"(?P<year>\d{{4}})([-/.])(?P<month>{_MONTH})\2(?P<day>{_DAY})(?:日|号|號)?(?!\.?\d)", _date),
     rule(rf"(\d{{1,2}})([-/.])(\d{{1,2}})\2({_YEAR})(?!\.?\d)", _day_first_or_month_first),
     rule(rf"\d{{4}}(?:{DASH}| ?[至到、和与與或及/] ?)\d{{4}}(?=年)", _years),
+    rule(rf"({_YEAR}){DASH}(\d\d)(?=年)", _short_years),
     rule(r"(?:\d{4}[、，,和])+\d{4}(?=年)", _years),
     rule(rf"{_YEAR} ?[-–—/~] ?(?:\d{{4}}|\d\d)(?=赛季|賽季|财年|財年|学年|學年|年度)", _years),
     rule(rf"(?<![\d.])({_YEAR}){DASH}({_YEAR})(?![\d.])", _bare_years),
@@ -149,6 +161,7 @@ DATES: tuple[Rule, ...] = (
     rule(r"(\d0)(?=年代)", lambda match: "零零" if match[1] == "00" else cardinal(match[1])),
     rule(r"(1[0-9]\d0|20\d0)['’]?s(?![A-Za-z])", lambda match: f"{row(match[1])}年代"),
     rule(r"(?<![\d.第])([5-9][05]|0[05]|10)(?=[后後](?![面方排退背台来來]))", lambda match: row(match[1])),
+    rule(rf"(?<=公元)\d{{1,4}}{DASH}\d{{1,4}}(?=年)|(?<=公元前)\d{{1,4}}{DASH}\d{{1,4}}(?=年)", _years),
     rule(r"(?<=公元前)\d{1,3}(?=年)|(?<=公元)\d{1,3}(?=年)", lambda match: row(match[0])),
     rule(r"(?<!\d)(\d{4}|\d\d)(?=年)", _year),
     rule(rf"{_CLOCK}{_HALF}(?:(?:{DASH}| ?[至到] ?){_CLOCK}{_HALF})?(?![\d:：])", _time),
@@ -156,11 +169,20 @@ DATES: tuple[Rule, ...] = (
 )
 CODES: tuple[Rule, ...] = (
     rule(r"(?<=[GDCKTZ])\d{1,4}(?=次)", _code),
-    rule(r"\d{3,5}(?=打[个個给給]|打电话|打電話|热线|熱線|急救)", _code),
+    rule(r"\d{3,5}(?=打[个個给給]|打电话|打電話|热线|熱線|急救|客服|平台|短信|官[网網])", _code),
     rule(r"\d{3,4}(?=[房室路](?![顶頂]))", _code),
     rule(r"(?<=[A-Za-z])(?<!\d[xX])\d{3,}(?![\d.,/])", _letter_code),
     rule(r"\d{3,4}(?=[pP](?![A-Za-z]))", lambda match: row(match[0])),
+    rule(
+        r"\d{3}(?=高校|大学|大學|工程|院校|工作制|大促|[购購]物[节節]|晚[会會]|事件|[错錯][误誤])",
+        lambda match: row(match[0]),
+    ),
+    rule(r"(?<=打)(?:110|119|120|122|911|999|1[02]\d{3})(?![\d.元个個折])", _code),
+    rule(r"(\d{1,2})·(\d{1,2})(?![\d.])", lambda match: row(match[1] + match[2])),
     rule(r"\d+(?:-\d+){2,}(?![\d.])", _identity),
+    rule(r"\d+(?:/\d+){2,}(?![\d.])", _slashed),
+    rule(r"(\d{1,2})/(\d{1,2})(?=月)", lambda match: f"{cardinal(match[1])}、{cardinal(match[2])}"),
+    rule(r"\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?(?:/\d+)?(?![\d.])", _internet),
     rule(r"\d+(?:\.\d+){2,}", _version),
 )
 NAMED_CODE = re.compile(rf"({_NAMED_CODE})(\d{{3,}}(?:[ -]\d{{2,}})*)(?![\d.,%元])", re.ASCII)

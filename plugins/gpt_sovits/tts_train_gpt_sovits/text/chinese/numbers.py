@@ -96,6 +96,6 @@ def is_silent(character: str) -> bool:
     return (
         picture
         or category in {"Zs", "Ps", "Pe", "Pi", "Pf", "Mn", "Me", "Cf"}
-        or character in "\"'`\t\r\u2028\u2029「」『』"
+        or character in "\"'`＂＇\t\r\u2028\u2029「」『』"
         or "\U0001f3fb" <= character <= "\U0001f3ff"
     )

@@ -19,7 +19,9 @@ from tts_train_gpt_sovits.text.chinese.digits import cardinal, number, row, tele
 from tts_train_gpt_sovits.text.chinese.units import UNITS, any_of
 
 _FOLDED = {ord(wide): chr(ord(wide) - 0xFEE0) for wide in "＋－＝＜＞＊／＃＆＠＿｜＾．（）"}
-_FOLDED |= {ord(sign): plain for sign, plain in zip("‐‑‒﹣∼〜∶⁄≦≧≒✕✖￡￠￦∙", "----~~:/≤≥≈××£¢₩·", strict=False)}
+_FOLDED |= {
+    ord(sign): plain for sign, plain in zip("‐‑‒﹣∼〜∶⁄≦≧≒✕✖￡￠￦∙⋅‧｡､", "----~~:/≤≥≈××£¢₩···。、", strict=False)
+}
 _FOLDED |= {0x2080 + digit: str(digit) for digit in range(10)}
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _GREEK = {
@@ -50,6 +52,10 @@ _ADDRESS_SIGNS = {
     "#": "井号", "%": "百分号", "+": "加", "~": "波浪号",
 }  # fmt: skip
 _OPERAND_START = re.compile(r" ?[-−+√]?(?:[0-9.$¥€£(]|[A-Z]{0,2}\$|[A-Za-z](?![A-Za-z]))")
+# A dash behind these joins a name and its number (F-16, 歼-20) and is a pause.
+_MODEL = re.compile(
+    r"(?:[A-Za-z]|[歼殲轰轟运運直苏蘇图圖]|东风|東風|长征|長征|红旗|紅旗|神舟|天[宫宮问問]|嫦娥|巨浪|[鹰鷹][击擊]|霹[雳靂]|米格|伊[尔爾])$"
+)
 _OPERAND_END = re.compile(r"[0-9A-Za-z)⁰¹²³⁴-⁹%°℃℉‰] ?$")
 
 
@@ -60,7 +66,10 @@ def folded(text: str, form: Mapping[int, int]) -> str:
         text: a whole row.
         form: what to write other characters for in a reading, as `str.translate` takes it.
     """
-    text = "".join(unicodedata.normalize("NFKC", c) if "㌀" <= c <= "㏿" or "⑴" <= c <= "⒛" else c for c in text)
+    text = "".join(
+        unicodedata.normalize("NFKC", c) if "㌀" <= c <= "㏿" or "⑴" <= c <= "⒛" or "﹐" <= c <= "﹫" else c
+        for c in text
+    )
     text = re.sub(
         "(?<![\u0370-\u03ff])[\u0391-\u03c9](?![\u0370-\u03ff])", _greek, text.replace("µ", "μ").translate(_FOLDED)
     )
@@ -102,7 +111,7 @@ def follows_number(before: str) -> bool:
 def _dash(before: str, after: str, mark: str, text: str, place: int) -> tuple[str, int] | None:
     if not _OPERAND_START.match(after) or _doubled(before, after, mark):
         return None
-    if mark in "-−" and (mark == "−" or arithmetic(text, place)):
+    if mark in "-−–" and (mark == "−" or arithmetic(text, place)):
         return ("减" if follows_number(before) else "负"), 1
     if not re.match(r" ?[-−+]?[0-9.$¥€£A-Z]", after):
         return None
@@ -110,7 +119,7 @@ def _dash(before: str, after: str, mark: str, text: str, place: int) -> tuple[st
         score = re.search(r"(?<![0-9.])[0-9]{1,3}$", before) and re.match(r"[0-9]{1,3}(?![0-9.])", after)
         named = SCORE_BEFORE.search(before.rstrip("0123456789")) or SCORE_AFTER.match(after.lstrip("0123456789"))
         return "比" if score and named else "到", 1
-    if re.search(r"[A-Za-z]$", before) or not re.match(r" ?[0-9.$¥€£]|[A-Z]{1,2}\$", after):
+    if _MODEL.search(before) or not re.match(r" ?[0-9.$¥€£]|[A-Z]{1,2}\$", after):
         return None
     return {"~": ("约", 1), "-": ("负", 1)}.get(mark)
 
