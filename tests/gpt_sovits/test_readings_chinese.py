@@ -17,7 +17,7 @@ for library in ("pypinyin", "jieba", "cn2an", "opencc", "ToJyutping"):
     pytest.importorskip(library)
 
 TABLES = Path(__file__).parent / "readings"
-NOT_HEARD = "[ ()\"'（）]"
+NOT_HEARD = "[ ()\"'（）《》]"
 
 
 @pytest.fixture(scope="module")

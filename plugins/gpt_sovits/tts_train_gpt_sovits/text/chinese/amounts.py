@@ -126,6 +126,11 @@ def _feet(match: re.Match[str]) -> str:
     return f"{counted(match[1])}英尺{counted(match[2])}英寸"
 
 
+def _inches(match: re.Match[str]) -> str | None:
+    """A straight quotation mark that opens nothing is inches."""
+    return None if match[2] == '"' and match.string.count('"') % 2 == 0 else f"{counted(match[1])}英寸"
+
+
 AMOUNTS: tuple[Rule, ...] = (
     rule(
         rf"{_PREFIX} ?({NUMBER}){_MAGNITUDE}{_POWER_OF_TEN}"
@@ -140,6 +145,7 @@ AMOUNTS: tuple[Rule, ...] = (
     rule(rf"{_SIGNED}({NUMBER}) ?({_DEGREES})", _temperature),
     rule(rf"({NUMBER})[eE]([+-]?)(\d+)(?![\dA-Za-z])", _scientific),
     rule(r"(?<!\d)(\d)['’′](1[01]|\d)(?:[\"”″]|''|’’)", _feet),
+    rule(rf"({NUMBER}) ?(″|\")", _inches),
     rule(rf"(?<![A-Za-z])({NUMBER}) ?({any_of(UNITS)})(?![A-Za-z\d])", _measured),
     rule(r"(?:(\d+) )?(\d+) ?/ ?(\d+)(?![\d.]|/\d)", _fraction),
     rule(rf"{NUMBER}(?: ?[:：∶] ?{NUMBER})+(?!\d)", _ratio),

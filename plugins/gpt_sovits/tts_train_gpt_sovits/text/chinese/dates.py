@@ -157,6 +157,7 @@ DATES: tuple[Rule, ...] = (
     rule(rf"{_YEAR} ?[-–—/~] ?(?:\d{{4}}|\d\d)(?=赛季|賽季|财年|財年|学年|學年|年度)", _years),
     rule(rf"(?<![\d.])({_YEAR}){DASH}({_YEAR})(?![\d.])", _bare_years),
     rule(r"(?P<year>(?:19|20)\d\d)[-/](?P<month>0[1-9]|1[0-2])(?P<day>)(?![-/\d.年月%=])", _date),
+    rule(rf"(?<=[《“「『])({_YEAR})(?=[》”」』])", lambda match: row(match[1])),
     rule(r"(\d{4})(?=年代)", lambda match: row(match[1])),
     rule(r"(\d0)(?=年代)", lambda match: "零零" if match[1] == "00" else cardinal(match[1])),
     rule(r"(1[0-9]\d0|20\d0)['’]?s(?![A-Za-z])", lambda match: f"{row(match[1])}年代"),
@@ -188,4 +189,4 @@ CODES: tuple[Rule, ...] = (
 NAMED_CODE = re.compile(rf"({_NAMED_CODE})(\d{{3,}}(?:[ -]\d{{2,}})*)(?![\d.,%元])", re.ASCII)
 _PROVINCES = "京津沪滬渝冀豫云辽遼黑湘皖鲁魯新苏蘇浙赣贛鄂桂甘晋晉蒙陕陝吉闽閩贵貴粤粵青藏川宁寧琼瓊"
 PLATE = re.compile(rf"(?<=[{_PROVINCES}][A-Z])[·・•-]?[A-Z0-9]{{5,6}}(?![A-Z0-9])")
-NUMBER_BEFORE = re.compile(rf"\d{AFTER_NUMBER} ?$", re.ASCII)
+NUMBER_BEFORE = re.compile(rf"\d(?:{AFTER_NUMBER}|[$¥€£]) ?$", re.ASCII)

@@ -18,7 +18,7 @@ from tts_train_gpt_sovits.text.chinese.dates import (
 from tts_train_gpt_sovits.text.chinese.digits import cardinal, number, row, telephone_row
 from tts_train_gpt_sovits.text.chinese.units import UNITS, any_of
 
-_FOLDED = {ord(wide): chr(ord(wide) - 0xFEE0) for wide in "＋－＝＜＞＊／＃＆＠＿｜＾．（）"}
+_FOLDED = {ord(wide): chr(ord(wide) - 0xFEE0) for wide in "＋－＝＜＞＊／＃＆＠＿｜＾．（）～"}
 _FOLDED |= {
     ord(sign): plain for sign, plain in zip("‐‑‒﹣∼〜∶⁄≦≧≒✕✖￡￠￦∙⋅‧｡､", "----~~:/≤≥≈××£¢₩···。、", strict=False)
 }
@@ -153,12 +153,9 @@ def _other(mark: str, before: str, after: str) -> str | None:
     if mark == "≈":
         return "约等于" if operand or before else "约"
     if mark in "<>":
-        near = re.search(r"[0-9A-Za-z\u4e00-\u9fff] ?$", before) and re.match(r" ?-?[0-9]", after)
-        return (
-            {"<": "小于", ">": "大于"}[mark]
-            if near or (re.search("[0-9] ?$", before) and after[:1].isalpha())
-            else None
-        )
+        digit = re.search(r"[0-9A-Za-z\u4e00-\u9fff] ?$", before) and re.match(r" ?-?[0-9]", after)
+        letters = re.search(r"(?:^|[^A-Za-z])[A-Za-z0-9] ?$", before) and re.match(r" ?[A-Za-z](?![A-Za-z])", after)
+        return {"<": "小于", ">": "大于"}[mark] if digit or letters else None
     if mark == "*":
         return "乘" if operand and digit_after else None
     if mark in "xX":
@@ -170,8 +167,9 @@ def _other(mark: str, before: str, after: str) -> str | None:
     if mark == "#":
         return "号" if before[-1:].isdigit() and not digit_after else None
     if mark == "/":
+        thing = re.match(r" ?[(\u4e00-\u9fff]", after) and not re.search(r"[A-Za-z][0-9]+$", before)
         counted = digit_after and re.search("[\u4e00-\u9fff]$", before)
-        return "每" if NUMBER_BEFORE.search(before[-12:]) and (counted or not digit_after) else None
+        return "每" if NUMBER_BEFORE.search(before[-12:]) and (counted or thing) else None
     return None
 
 
