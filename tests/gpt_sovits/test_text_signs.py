@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tts_train_gpt_sovits.speech.sentences import split_sentences
 from tts_train_gpt_sovits.text import FrontEnd, TextRejected
 from tts_train_gpt_sovits.text.expressions.read import read_signs
 from tts_train_gpt_sovits.text.japanese.normal import normalise as japanese
@@ -64,7 +65,11 @@ def test_what_has_no_reading_is_refused_by_name(read, text):
         ("東京～大阪", "東京から大阪"),
         ("ジャン＝ジャック", "ジャン・ジャック"),
         ("＜笑＞はい♪", "笑はい"),
-        ("○×クイズ", "マルバツクイズ"),
+        ("○×クイズに○○さん", "マルバツクイズにマルマルさん"),
+        ("24/7", "24, 7"),
+        ("1日3回×7日", "1日3回かける7日"),
+        ("03ー1234ー5678", "ゼロサンの一二三四の五六七八"),
+        ("Vol.3", "Vol 3"),
     ],
 )
 def test_japanese_numbers_and_words_stay_apart(text, norm_text):
@@ -120,6 +125,13 @@ def test_korean_rows_of_any_signs_are_spoken_or_refused():
         text = "".join(chance.choices([*"0123456789+-×=/:~%$₩.,가나는요개시 ", "km", "iPhone"], k=12))
         spoken, reason = refusal(lambda text: front_end.speak(text, "ko"), text)
         assert reason in {"unreadable_text", "empty_text"} or spoken.ids, text
+
+
+def test_a_long_text_is_not_cut_inside_a_date_or_a_number():
+    text = "これは世界のNo. 1の店です。 우리는 모두 2019. 4. 8. 아침에 떠났다. He said no. We left."
+    assert split_sentences(text) == [
+        "これは世界のNo. 1の店です。", "우리는 모두 2019. 4. 8.", "아침에 떠났다.", "He said no.", "We left.",
+    ]  # fmt: skip
 
 
 def test_signs_beside_latin_letters_are_read_in_the_language_of_the_row():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_ENDS = re.compile(r"(?<=[。！？…!?;；\n])|(?<=\.)(?=\s|$)")
+# Neither `No. 5` nor a date like `2024. 5. 1.` ends at its stops.
+_ENDS = re.compile(r"(?<=[。！？…!?;；\n])|(?<=\.)(?=\s|$)(?!(?:(?<=\d\.)|(?<=[Nn]o\.))\s\d)")
 SHORTEST = 6
 """Characters; what is shorter is spoken with its neighbour, as the networks stumble over single words."""
 

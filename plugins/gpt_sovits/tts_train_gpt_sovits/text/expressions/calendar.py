@@ -45,6 +45,8 @@ def read_times(text: str, words: Vocabulary) -> str:
 def _day(match: re.Match[str], words: Vocabulary) -> str:
     """Tell a day from a fraction by what follows, then by what the numbers allow."""
     month, day = int(match[1]), int(match[2])
+    if (month, day) == (24, 7):  # all day, every day
+        return "24, 7"
     possible = 1 <= month <= _LARGEST_MONTH and 1 <= day <= 31
     if not possible or words.fraction_follows.match(match.string, match.end()):
         return match[0]

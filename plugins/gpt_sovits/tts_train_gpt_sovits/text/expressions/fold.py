@@ -11,9 +11,11 @@ _SIGNS = {
     "‐": "-", "‑": "-", "‒": "-", "﹣": "-", "–": "–", "〜": "~", "～": "~", "∼": "~", "⁄": "/", "∕": "/", "ℓ": "l",
     "≦": "≤", "≧": "≥", "≒": "≈", "⇒": "→", "∗": "*", "⨯": "×", "✕": "×", "➗": "÷", "㎧": "m/s", "㎨": "m/s²",
     "㎡": "m²", "㎥": "m³", "㎠": "cm²", "㎤": "cm³", "㎢": "km²", "㎜": "mm", "µ": "μ", "℉": "°F", "‼": "!", "⁉": "?",
+    "￠": "¢", "㈱": "株式会社", "㈲": "有限会社", "㈜": "주식회사 ",
 }  # fmt: skip
 _TABLE = str.maketrans(_SIGNS)
 _COMPATIBLE = re.compile(r"[\u2160-\u217f\u2460-\u24ff\u2776-\u2793\u3200-\u33ff\ufe50-\ufe6b¼½¾⅐-⅞]")
+_ROW_OF_DIGITS = re.compile(r"(?<!\d)(?:〒\s?\d{3}|0\d{1,4}−\d{1,4})−\d{4}(?!\d)")
 _BETWEEN_DIGITS = {"：": ":", "，": ",", "．": ".", "∶": ":"}
 
 
@@ -21,6 +23,9 @@ def fold(text: str) -> str:
     """Give one form to full-width signs, circled and Roman numerals, squared units and fractions in one character."""
     text = _COMPATIBLE.sub(_compatible, text.translate(_TABLE))
     text = re.sub(r"(?<=\d)\s?([：∶])\s?(?=\d)|(?<=\d)([，．])(?=\d)", lambda m: _BETWEEN_DIGITS[m[1] or m[2]], text)
+    text = re.sub(r"(?<=\d)[ー—―](?=\d)", "-", text)  # what a Japanese keyboard gives for a hyphen
+    text = _ROW_OF_DIGITS.sub(lambda m: m[0].replace("−", "-"), text)
+    text = re.sub(r"(?<![A-Za-z])((?:Vol|Part|Ch|Lv|Ep|Fig)|[vV]ol|[pP]art|[eE]p|[lL]v)\.(?=\s?\d)", r"\1 ", text)
     return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
 
 

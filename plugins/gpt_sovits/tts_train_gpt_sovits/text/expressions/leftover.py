@@ -6,6 +6,7 @@ import re
 import unicodedata
 
 from tts_train_gpt_sovits.text.rejected import TextRejected
+from tts_train_gpt_sovits.text.scripts import Script, script_of
 
 _SILENT_CLASSES = frozenset({"Ps", "Pe", "Pi", "Pf", "So", "Sk", "Mn", "Me", "Cf", "Cc", "Zs", "Zl", "Zp", "Lm"})
 # Symbols to Unicode as emoji and accents are, but words to a reader: °, ℃, ^ and their like.
@@ -26,6 +27,11 @@ def refuse_references(text: str) -> None:
     """Raise TextRejected `unreadable_text` for a character reference of HTML (`&amp;`)."""
     if reference := _REFERENCE.search(text):
         raise TextRejected("unreadable_text", f"{reference[0]!r} is a character reference; write the character itself")
+
+
+def is_letter(character: str) -> bool:
+    """Tell letters and digits of any script from marks."""
+    return script_of(character) is not Script.MARK
 
 
 def is_silent(character: str) -> bool:

@@ -10,6 +10,7 @@ from tts_train_gpt_sovits.text.expressions.vocabulary import Vocabulary
 
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_ANGLE = re.compile(r"(\d+)°\s?(\d+)[′'](?:\s?(\d+(?:\.\d+)?)[″\"])?")
 _POWER = re.compile(r"(?<=[\dA-Za-z)\]])(?:([⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)|\^([-+]?\d+))(?!\.?\d)")
 _BELOW = re.compile(r"(?<=[A-Za-z)])[₀₁₂₃₄₅₆₇₈₉]+")
 _ENGLISH_DIGIT = re.compile(r"(?:(?<=CO)2|(?<=[HNO])2(?=O)|(?<=MP)[34]|(?<=PS)[1-5]|(?<=[A-Z])2(?=[A-Z]))(?![\d.])")
@@ -20,6 +21,7 @@ _NUMBERED = re.compile(r"(?<![A-Za-z])(?:[Nn][Oo]\.\s?(1(?![\d.]))?|#\s?)(?:(?<=
 def read_measures(text: str, words: Vocabulary) -> str:
     """Read `80 km/h`, `5 m²`, `x²`, `10⁻³`, `H₂O`, `3D`, `5G`, `No. 1` and `#3`."""
     text = replaced(_DIMENSION, lambda m: words.english_digits[int(m[1])] + words.english_letters[m[2]], text)
+    text = replaced(_ANGLE, lambda m: _angle(m, words), text)
     text = replaced(_unit_pattern(tuple(words.units)), lambda m: _unit(m, words), text)
     text = replaced(_POWER, lambda m: words.power((m[1] or m[2]).translate(_RAISED)), text)
     text = replaced(_BELOW, lambda m: _english(m[0].translate(_LOWERED), words), text)
@@ -45,6 +47,11 @@ def _ended(unit: str) -> str:
 def _unit(match: re.Match[str], words: Vocabulary) -> str:
     number, unit, divisor = match["number"], match["unit"], match["per"]
     return words.per(number, unit, divisor) if divisor else number + words.units[unit]
+
+
+def _angle(match: re.Match[str], words: Vocabulary) -> str:
+    units = (words.units["°"], words.units["min"], words.units["s"])
+    return "".join(f"{number}{unit}" for number, unit in zip(match.groups(), units, strict=True) if number)
 
 
 def _english(digits: str, words: Vocabulary) -> str:

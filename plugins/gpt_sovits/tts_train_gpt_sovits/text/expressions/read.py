@@ -17,7 +17,7 @@ _NUMBER = r"\d+(?:\.\d+)?"
 _PHONE = (
     r"(?<![\d-])(?:\+\d{1,3}[ -]?)?(?:"
     r"0\d{1,4}-\d{1,4}-\d{3,4}|\(0\d{1,4}\) ?\d{1,4}-\d{3,4}|0\d{1,4}\(\d{1,4}\)\d{3,4}"
-    r"|(?<=\d[ -])\d{1,4}-\d{3,4}-\d{4}"
+    r"|0\d{1,2}\)\s?\d{3,4}-\d{4}|(?<=\d[ -])\d{1,4}-\d{3,4}-\d{4}"
 )
 _POSTCODE = re.compile(r"〒\s?(\d{3})-(\d{4})(?!\d)|〒\s?(\d+)")
 _VERSION = re.compile(rf"(?<![\d.])(?:(?<![A-Za-z])[vV](?:er)?\.? ?(?={_NUMBER}))?(\d+(?:\.\d+){{2,}})(?![\d]|\.\d)")
@@ -27,10 +27,11 @@ _SCORE = re.compile(r"(?<![\d.:/-])(\d{1,3})\s?[-–:]\s?(\d{1,3})(?![\d.:/-])")
 _RATIO = re.compile(rf"(?<![\d:]){_NUMBER}(?:\s?:\s?{_NUMBER})+(?![\d:])")
 _FRACTION = re.compile(r"(?<![\d./])(\d+)\s?/\s?(\d+)(?![\d/]|\.\d)")
 _BLOCKS = re.compile(r"(?<![\d-])\d+(?:-\d+){2,}(?![\d-])")
-_PAIR = re.compile(rf"(?<![\d.-])({_NUMBER})-({_NUMBER})(?![\d-]|\.\d)")
+_PAIR = re.compile(rf"(?<![\d.-])({_NUMBER})(-|−|\s-\s)({_NUMBER})(?![\d-]|\.\d)")
+_DIFFERENCE_FOLLOWS = re.compile(r"(?:は|은|는)\s?[?？]|\s?=")
 _UNIT_BEFORE_TO = r"(?P<unit>[^\d\s、。,.!?~+=:/-]{0,5}?)"
 _TO = re.compile(rf"(?<=\d){_UNIT_BEFORE_TO}\s?~\s?(?=[-−]?\d)")
-_DASH_AFTER_UNIT = re.compile(r"(?<=\d)([%℃°年月日時分円時년월일시분원]|[a-z]{1,2})\s?[-–]\s?(?=\d)")
+_DASH_AFTER_UNIT = re.compile(r"(?<=\d)([%℃°年月日時分円時년월일시분원]|[a-z]{1,2})\s?[-–—―]\s?(?=\d)")
 _EN_DASH = re.compile(r"(?<=\d)\s?–\s?(?=\d)")
 _NOTHING_BEFORE = r"(?<![A-Za-z\d)])(?<![A-Za-z\d)]\s)"
 _ABOUT = re.compile(rf"{_NOTHING_BEFORE}≈\s?(?=\d)")
@@ -77,7 +78,8 @@ def _numbers_in_rows(text: str, words: Vocabulary) -> str:
 
     def postcode(match: re.Match[str]) -> str:
         groups = [words.digits(group) for group in match.groups() if group]
-        return words.postcode + words.group.join(groups)
+        following = match.string[match.end() : match.end() + 1]
+        return words.postcode + words.group.join(groups) + (" " if following.isalnum() else "")
 
     def version(match: re.Match[str]) -> str:
         named = words.version if match[0][0] in "vV" else ""
@@ -96,7 +98,8 @@ def _numbers_in_rows(text: str, words: Vocabulary) -> str:
 
 def _scores(text: str, words: Vocabulary) -> str:
     def score(match: re.Match[str]) -> str:
-        if words.score_follows.match(match.string, match.end()):
+        before = words.score_before.search(match.string[: match.start()])
+        if before or words.score_follows.match(match.string, match.end()):
             return match[1] + words.ratio + match[2]
         return match[0]
 
@@ -107,10 +110,15 @@ def _ranges(text: str, words: Vocabulary) -> str:
     """Read `3-5`, `3日~5日`, `1-2-3` (blocks of an address) and `5 - 3` (a difference)."""
 
     def pair(match: re.Match[str]) -> str:
+        first, sign, second = match.groups()
+        counted = re.match(rf"\s?[%℃{words.counters}]", match.string[match.end() :])
+        down = float(first) > float(second)
+        if sign != "-" and (down or not counted):
+            return match[0]
+        if down and _DIFFERENCE_FOLLOWS.match(match.string, match.end()):
+            return first + words.between["-"] + second
         address = words.address_before.search(match.string[: match.start()])
-        down = float(match[1]) > float(match[2])
-        counted = match.string[match.end() :].lstrip()[:1] in f"%℃{words.counters}"
-        return match[1] + (words.block if down or (address and not counted) else words.to) + match[2]
+        return first + (words.block if down or (address and not counted) else words.to) + second
 
     text = replaced(_BLOCKS, lambda m: m[0].replace("-", words.block), text)
     text = replaced(_PAIR, pair, text)
@@ -125,6 +133,8 @@ def _between(text: str, words: Vocabulary, *, tight: bool = False) -> str:
         if sign == "/" and not tight:
             continue
         blank = r"\s?" if tight or sign != "-" else r"\s"
+        if sign == "×":  # of anything by a number, or of letters
+            text = re.sub(r"\s?×\s?(?=[-−√]?\d)|(?<=[A-Za-z\d)])\s?×\s?(?=[A-Za-z(])", word, text)
         text = re.sub(rf"(?<=\d){blank}{re.escape(sign)}{blank}(?=[-−√]?\d)", word, text)
     return text
 

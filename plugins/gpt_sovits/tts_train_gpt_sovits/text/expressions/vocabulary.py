@@ -69,6 +69,8 @@ class Vocabulary:
     """What, after `1/10`, says that it is a day."""
     fraction_follows: re.Pattern[str]
     """What, after `1/20`, says that it is a fraction."""
+    score_before: re.Pattern[str]
+    """What, before `3-2`, says that it is a score."""
     score_follows: re.Pattern[str]
     """What, after `3-2`, says that it is a score."""
     ratio_follows: re.Pattern[str]

@@ -6,12 +6,11 @@ import re
 import unicodedata
 
 from tts_train_gpt_sovits.text.expressions.fold import fold
-from tts_train_gpt_sovits.text.expressions.leftover import pauses, refuse_references, require_readable
+from tts_train_gpt_sovits.text.expressions.leftover import is_letter, pauses, refuse_references, require_readable
 from tts_train_gpt_sovits.text.expressions.read import read_signs
 from tts_train_gpt_sovits.text.korean.hangul import is_syllable, taken_apart
 from tts_train_gpt_sovits.text.korean.numbers import one_by_one, sino, spelled
 from tts_train_gpt_sovits.text.korean.words import KOREAN, TOPIC
-from tts_train_gpt_sovits.text.scripts import Script, script_of
 from tts_train_gpt_sovits.text.symbols import PUNCTUATION
 
 _MARKS = str.maketrans("：；，。！？\n·、:;～~—―–•‥", ",,,.!?.,,,,……---,…")
@@ -23,7 +22,11 @@ _QUARTER = re.compile(r"(?<![\d/])([1-4])/4(?=\s?분기)")
 _NAMED_NUMBER = re.compile(r"[\u2160-\u2188\u2460-\u249b\u24ea-\u24ff\u2776-\u2793]")
 _BELOW_ZERO = re.compile(r"(?<![\d\w])[-−]\s?(?=\d+(?:\.\d+)?\s?(?:℃|°C))")
 _WEEKDAY = re.compile(r"(?<=\d일)\s?[(（]([월화수목금토일])[)）]")
+_FAHRENHEIT = re.compile(r"(\d+(?:\.\d+)?)\s?(?:℉|°F)")
+_FROM = re.compile(r"(?<=[년월일시분원])~(?=[\s,.!?)]|$)")
 _COMPARED = re.compile(r"(?<=[A-Za-z\d)])\s?([<>≤≥])\s?(?=[-−]?\d)")
+_COMPARED_LETTERS = re.compile(r"(?<=[A-Za-z\d)])\s?([<>≤≥])\s?([A-Za-z]+)(?![^<>]*>)")
+_READABLE = frozenset({*PUNCTUATION, *map(chr, _MARKS), *" /"})
 _TOPIC = re.compile(rf"(\w?)\s?{TOPIC}")
 _LETTERS_WITH_CODA = frozenset("LMNRlmnr")
 
@@ -34,10 +37,13 @@ def spoken_signs(text: str) -> str:
     text = _EVENT.sub(lambda m: one_by_one(m[1]) + one_by_one(m[2]), text.replace("...", "…"))
     text = _QUARTER.sub(lambda m: one_by_one(m[1] + "4"), text)
     text = fold(_NAMED_NUMBER.sub(_named, text))
+    text = _FAHRENHEIT.sub(r"화씨 \1도", text)
+    text = _COMPARED_LETTERS.sub(lambda m: f"{TOPIC} {m[2]}{KOREAN.bound[m[1]]}", text)
     text = _COMPARED.sub(rf"{TOPIC} \1", _BELOW_ZERO.sub("영하 ", text))
     text = _WEEKDAY.sub(r" \1요일", read_signs(text, KOREAN))
-    text = spelled(pauses(text, _LETTERS))
-    return _TOPIC.sub(_topic, text)
+    text = _TOPIC.sub(_topic, spelled(pauses(_FROM.sub("부터", text), _LETTERS)))
+    require_readable(text, _READABLE | frozenset(filter(is_letter, text)))
+    return text
 
 
 def normalise(text: str) -> str:
@@ -47,8 +53,7 @@ def normalise(text: str) -> str:
         TextRejected: `unreadable_text` for a sign that has no reading where it stands.
     """
     text = re.sub(r"\s+", " ", spoken_signs(text).translate(_MARKS)).strip()
-    letters = frozenset(character for character in text if script_of(character) is not Script.MARK)
-    require_readable(text, _KEPT | letters)
+    require_readable(text, _KEPT | frozenset(filter(is_letter, text)))
     return text
 
 

@@ -22,7 +22,7 @@ _COUNTERS = "|".join(sorted(set(_COUNTERS_TEXT.split()), key=len, reverse=True))
 _LARGEST_NATIVE = {"시": 12, "시간": 20, "배": 20}
 # What makes another word of the counter, or the number of one thing among others out of it.
 _SINO_AFTER_ALL = re.compile(
-    r"개(?:월|국|년|사|소|교|항)|대(?:회|학|원|기업|강|손|\s?\d|\s?(?:독자|보험|명절|문명|천왕|불가사의|원칙|과제|요소))"
+    r"개(?:월|국|년|사|소|교|항)|대(?:\s?째|회|학|원|기업|강|손|\s?\d|\s?(?:독자|보험|명절|문명|천왕|불가사의|원칙|과제|요소))"
     r"|시(?:즌|리즈|그마)|번(?:지|길|호|가|\s?(?:출구|버스|국도|문제|선|트랙|홈|채널|타자|선수|게이트|승강장|교향곡|도로|방|마))"
     r"|통신|달러|배럴|장\s?\d+절|권역|편성|팀장|조각상|줄기세포|건물|병동|명분"
 )
