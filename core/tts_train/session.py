@@ -22,15 +22,17 @@ from tts_train.callbacks.checkpoint import CheckpointOptions, PeriodicCheckpoint
 from tts_train.callbacks.continuation import ExactContinuation
 from tts_train.callbacks.guard import FiniteGuard
 from tts_train.callbacks.inject import InjectFaults
+from tts_train.callbacks.monitors import Monitors
+from tts_train.callbacks.same_data import SameData
 from tts_train.callbacks.stop import GracefulStop
-from tts_train.data.module import PlannedDataModule
 from tts_train.environment import without_cudnn_attention
-from tts_train.errors import ConfigError, DiskError, Interrupted, NumericError, TTSTrainError
+from tts_train.errors import ConfigError, DataError, DiskError, Interrupted, NumericError, TTSTrainError
 from tts_train.run.checkpoint import Checkpoint, RunCard, open_checkpoint
 from tts_train.run.difference import DEFAULT_IDENTITY, Change, differences, refuse_identity_changes
 from tts_train.run.directory import RunDirectory
 from tts_train.run.lock import RunLock
 from tts_train.run.ranks import leads
+from tts_train.run.traces import Traces
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DEAD_WORKER = "DataLoader worker"
@@ -47,7 +49,7 @@ class RunSession:
     Entering locks the directory, removes leftovers, finds the newest valid checkpoint, and refuses a configuration
     that makes it another run; all of this before a network is built. Then :meth:`callbacks` go to the trainer, which
     also needs ``plugins=[DirectoryCheckpointIO()]`` and ``use_distributed_sampler=False``, and :meth:`fit` trains.
-    Leaving writes how it ended into ``run.json``.
+    Leaving writes how it ended into ``run.json``; a command that is refused before it has trained leaves no trace.
 
     Args:
         run: the run directory; made if it does not exist.
@@ -79,6 +81,7 @@ class RunSession:
         """Whether this process is the one that writes into the run directory."""
         self._stop = GracefulStop()
         self._stack = contextlib.ExitStack()
+        self._traces: Traces | None = None
         self._ended: dict[str, object] = {}
 
     def __enter__(self) -> RunSession:
@@ -91,6 +94,7 @@ class RunSession:
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._stop)
+            self._traces = Traces(self.run)
             if self.leads:
                 self.run.create()
                 stack.enter_context(RunLock(self.run.lock))
@@ -106,7 +110,9 @@ class RunSession:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with self._stack:
-            if self.leads and (self._ended or error is not None):
+            if self.leads and self._traces is not None and _is_refusal(error) and not self._traces.trained:
+                self._traces.remove()
+            elif self.leads and (self._ended or error is not None):
                 entries = self._ended if error is None else {"exit_reason": reason(error), "exit_code": code(error)}
                 with contextlib.suppress(OSError):  # a full disk must not hide the error that tells of it
                     self.run.update_record(ended=_now(), **entries)
@@ -123,11 +129,13 @@ class RunSession:
         """
         faults = [] if inject is None else [InjectFaults(inject, memory=self.run.path)]
         return [
+            SameData(self.run, None if self.checkpoint is None else self.checkpoint.step),
             ExactContinuation(self.seed),
             self._stop,
             *faults,
             FiniteGuard(self.run.path / "nonfinite.json"),
             PeriodicCheckpoint(self.run, self.card, options, stop=self._stop),
+            Monitors(options.monitor),
         ]
 
     def finished(self, trainer: Trainer) -> bool:
@@ -183,8 +191,6 @@ class RunSession:
                     "intact; the same command continues, and --data.num_workers 0 loads without such processes."
                 ) from error
             raise
-        if self.leads and isinstance(datamodule, PlannedDataModule):
-            self.run.update_record(data=dict(datamodule.describe()))
         self._ended = {
             "exit_reason": "finished",
             "exit_code": 0,
@@ -224,6 +230,10 @@ class RunSession:
             logger.info("Changed since the checkpoint, and applied: --%s", change)
         for change in differences(before.versions, self.card.versions):
             logger.warning("Another version than the checkpoint's; last digits may differ: %s", change)
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    return isinstance(error, (ConfigError, DataError))
 
 
 def code(error: BaseException) -> int:

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tts_train.data.module import PlannedDataModule
-from tts_train.run.hyperparameters import apply_changes, configured
+from tts_train.run.hyperparameters import apply_changes, configured, refuse_other_optimizers
 from tts_train.run.loops import count_restart_as_done, position, refetch
 from tts_train.run.stored import own_states
 
@@ -50,9 +50,15 @@ class ExactContinuation(Callback):
         self._cudnn_before: bool | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the hyperparameters as configured, before a checkpoint's are put in their place."""
+        """Note the hyperparameters as configured, before a checkpoint's are put in their place.
+
+        Raises:
+            ConfigError: if the checkpoint's states are those of another optimiser.
+        """
         self._only_deterministic_convolutions()
         self._now = configured(trainer.optimizers, [config.scheduler for config in trainer.lr_scheduler_configs])
+        if self._before is not None:
+            refuse_other_optimizers(before=self._before, now=self._now, run=trainer.default_root_dir)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Apply changed hyperparameters, and start the data again where training stands."""

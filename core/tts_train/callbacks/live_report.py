@@ -38,7 +38,7 @@ class LiveReport(Callback):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is not None and self._trains:
+        if error is not None and self._trains and self._run_dir.is_dir():  # which a refusal has removed
             self._write()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -76,7 +76,11 @@ class PlannedDataModule(LightningDataModule, ABC):
         )
 
     def describe(self) -> Mapping[str, object]:
-        """Return plain figures about the data for ``run.json``, there after ``setup``; subclasses add a hash."""
+        """Return plain figures about the data for ``run.json``, there after ``setup``.
+
+        ``hash`` is that of the set at ``--data.path``, and ``hashes`` those of other sets by their option
+        (``{"val_path": "…"}``): a run that goes on with others says so.
+        """
         return {}
 
     @property

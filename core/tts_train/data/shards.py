@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import xxhash
 
 from tts_train.corpus.own_output import FORMAT, INDEX_FILE
+from tts_train.data.content import hash_of_files
 from tts_train.data.foreign import foreign_rows
 from tts_train.data.lengths import describe_lengths
 from tts_train.data.parquet_rows import ParquetRows, damaged
@@ -74,8 +74,8 @@ class PreparedSet:
 
     @property
     def hash(self) -> str:
-        """A hash of the content, the same for the same rows in the same order; of footers if there is no index."""
-        return str(self.index["hash"]) if self.index else _footers_hash(self.rows.files)
+        """A hash of the content, the same for the same rows in the same order; of the files if there is no index."""
+        return str(self.index["hash"]) if self.index else hash_of_files(self.rows.files)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -178,13 +178,3 @@ def describe_prepared(path: Path | str) -> dict[str, Any]:
     index = prepared.index
     about = {name: index[name] for name in ("kind", "hash", "columns", "settings", "lengths")}
     return {**index["report"], **about, "shards": len(index["shards"])}
-
-
-def _footers_hash(files: list[Path]) -> str:
-    digest = xxhash.xxh3_128()
-    for path in files:
-        digest.update(json.dumps([path.name, path.stat().st_size]).encode())
-        with path.open("rb") as file:
-            file.seek(-min(path.stat().st_size, 1 << 16), 2)
-            digest.update(file.read())
-    return digest.hexdigest()

@@ -50,11 +50,11 @@ class StreamedOptimizer(Optimizer):
     """
 
     def __init__(self, groups: list[dict[str, Any]], rule: Rule, options: OptimizerOptions) -> None:
+        self.kind = options.name  # of the states; those of adamw are torch's
         self.in_backward = options.in_backward
         self.found_inf: Tensor | None = None
         """If set to a tensor of 1, the coming :meth:`step` changes nothing; 0-d float32, as torch's fused AdamW."""
-        self._dropped = 0
-        self._held = False
+        self._dropped, self._held = 0, False
         self._flags: StepFlags | None = None
         self._fused: bool | None = None
         self._rule = rule

@@ -9,8 +9,20 @@ from typing import Any
 
 from tts_train.errors import ConfigError
 
-DEFAULT_IDENTITY = ("backend", "stage", "model.init_from", "data.path")
-"""Keys that no run may change: with them it would be another run."""
+DEFAULT_IDENTITY = (
+    "backend",
+    "stage",
+    "model.init_from",
+    "model.tiny",
+    "model.optimizer.name",
+    "model.optimizer.decay",
+    "data.path",
+)
+"""Keys that no run may change: with them it would be another run, or the states of its optimiser would not fit."""
+
+PRECISION = "trainer.precision"
+_OTHER_WEIGHTS = ("bf16-true", "16-true", "64", "64-true")
+"""Precisions under which weights are not float32, and so would be rounded or mixed up on continuing."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +60,19 @@ def refuse_identity_changes(changes: Sequence[Change], identity: Sequence[str], 
     Raises:
         ConfigError: with every such key, its old and new value, and what to type.
     """
-    refused = [change for change in changes if any(_covers(key, change.key) for key in identity)]
+    refused = [change for change in changes if any(_covers(key, change.key) for key in identity) or _retyped(change)]
     if refused:
         listed = "\n".join(f"  --{change}" for change in refused)
         raise ConfigError(
             f"{run_dir} holds a run that was started with other settings:\n{listed}\n"
-            f"Set them back to continue it, or begin a new run with another directory: --run_dir {run_dir}-2"
+            f"Set them back to continue it, or begin a new run with another directory: --run_dir {run_dir}-2\n"
+            f"With --model.init_from {run_dir} besides, a new run of the same stage begins from this one's weights."
         )
+
+
+def _retyped(change: Change) -> bool:
+    kinds = [str(value) if str(value) in _OTHER_WEIGHTS else "" for value in (change.old, change.new)]
+    return change.key == PRECISION and kinds[0] != kinds[1]
 
 
 def _covers(key: str, other: str) -> bool:

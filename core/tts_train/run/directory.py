@@ -68,7 +68,12 @@ class RunDirectory:
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
-            raise ConfigError(f"--run_dir {self.path} is in the way of a file. Choose another --run_dir.") from None
+            path = self.checkpoints
+            file = next((place for place in (*reversed(path.parents), path) if place.is_file()), path)
+            raise ConfigError(
+                f"--run_dir {self.path} cannot be a folder, because {file} is a file. Choose another --run_dir, or "
+                "move the file away."
+            ) from None
         except OSError as error:
             raise DiskError(f"--run_dir {self.path} cannot be made: {error}.") from error
 

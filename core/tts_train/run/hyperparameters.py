@@ -13,6 +13,8 @@ from typing import Any, cast
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
+from tts_train.errors import ConfigError
+
 _PROGRESS = frozenset(
     {"last_epoch", "_step_count", "_last_lr", "lr_lambdas", "_is_initial", "_get_lr_called_within_step"}
 )
@@ -27,7 +29,50 @@ def configured(optimizers: Sequence[torch.optim.Optimizer], schedulers: Sequence
     for group in (group for optimizer in groups for group in optimizer):
         if "initial_lr" in group:
             del group["lr"]
-    return {"groups": groups, "schedulers": [_plain(scheduler.state_dict(), _PROGRESS) for scheduler in schedulers]}
+    return {
+        "optimizers": [_kind(optimizer) for optimizer in optimizers],
+        "sizes": [[len(group["params"]) for group in optimizer.param_groups] for optimizer in optimizers],
+        "groups": groups,
+        "schedulers": [_plain(scheduler.state_dict(), _PROGRESS) for scheduler in schedulers],
+    }
+
+
+def refuse_other_optimizers(*, before: dict[str, Any], now: dict[str, Any], run: str) -> None:
+    """Refuse to go on with optimisers that cannot take up the states of those before.
+
+    Args:
+        before: what :func:`configured` returned when the checkpoint's process began.
+        now: what it returns now.
+        run: the run directory, for the message.
+
+    Raises:
+        ConfigError: saying what trained the checkpoint, what would go on, and what to type.
+    """
+    known = [name for name in ("optimizers", "sizes") if name in before]  # older checkpoints have the groups alone
+    alike = all(before[name] == now[name] for name in known)
+    if alike and [len(groups) for groups in before["groups"]] == [len(groups) for groups in now["groups"]]:
+        return
+    raise ConfigError(
+        f"The checkpoint was trained by {_spelt(before)}, and these settings make {_spelt(now)}, which cannot take up "
+        "its states. Set the optimiser and what is trained back to continue, or begin a new run from the weights: "
+        f"--run_dir {run}-2 --model.init_from {run}"
+    )
+
+
+def _kind(optimizer: torch.optim.Optimizer) -> str:
+    """Return what sort of states an optimiser keeps; where they lie does not matter."""
+    return str(getattr(optimizer, "kind", type(optimizer).__name__.lower()))
+
+
+def _spelt(configuration: dict[str, Any]) -> str:
+    kinds = configuration.get("optimizers", ["an optimiser"] * len(configuration["groups"]))
+    counts = configuration.get("sizes", [[None] * len(groups) for groups in configuration["groups"]])
+    return " and ".join(f"{kind} ({_groups(sizes)})" for kind, sizes in zip(kinds, counts, strict=True)) or "nothing"
+
+
+def _groups(sizes: Sequence[int | None]) -> str:
+    of = f" of {', '.join(map(str, sizes))} tensors" if None not in sizes else ""
+    return f"{len(sizes)} parameter group{'s' if len(sizes) > 1 else ''}{of}"
 
 
 def apply_changes(

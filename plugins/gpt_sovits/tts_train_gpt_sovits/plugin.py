@@ -22,7 +22,7 @@ _FULL = Format(
 )
 _GPT_SHARDING = ShardingPlan(wrap=("Layer",), recompute=("Layer",))
 _SOVITS_SHARDING = ShardingPlan(wrap=("ResidualBlock", "ScaleCritic", "PeriodCritic"), recompute=("ResidualBlock",))
-_GPT_IDENTITY = ("model.init_from", "model.method", "model.lora", "data.path")
+_GPT_IDENTITY = ("model.init_from", "model.method", "model.lora", "model.optimizer_kind", "data.path")
 
 GPT = Stage(
     name="gpt",

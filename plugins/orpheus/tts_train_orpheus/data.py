@@ -73,6 +73,7 @@ class OrpheusData(PlannedDataModule):
         self._speech: TokenSet | None = None
         self._held: TokenSet | None = None
         self._text: TextSet | None = None
+        self._hashes: dict[str, str] = {}
         self._latest: tuple[int, int, Plan] | None = None
 
     def setup(self, stage: str) -> None:
@@ -87,9 +88,11 @@ class OrpheusData(PlannedDataModule):
         if self.val_path:
             other = self._open(self.val_path)
             self._held = other.take(range(len(other.rows)), speech_only=only)
+            self._hashes["val_path"] = other.prepared.hash
         if self.text_mix.path:
             named = rows.prepared.settings.get("tokenizer")
             self._text = open_text(self.text_mix, max_tokens=self.max_tokens, tokenizer=named, answers=only)
+            self._hashes["text_mix.path"] = self._text.hash
         self._rows = rows
         self.train_set = self._speech if self._text is None else ConcatDataset([self._speech, self._text])
         self.val_set = self._held
@@ -133,6 +136,7 @@ class OrpheusData(PlannedDataModule):
         plan = self._speech_plan(0, 0)
         return {
             "hash": self._rows.prepared.hash,
+            "hashes": self._hashes,
             "rows": len(self._rows.prepared),
             "left_out": dict(self._rows.left_out),
             "train_rows": len(self._speech),

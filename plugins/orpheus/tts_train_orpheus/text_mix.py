@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from tts_train.data.content import hash_of_arrays, hash_of_files
 from tts_train.data.foreign import foreign_rows
 from tts_train.data.parquet_rows import ParquetRows
 from tts_train.data.plan import Plan, pack
@@ -70,6 +71,11 @@ class TextSet(Dataset[Document]):
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def hash(self) -> str:
+        """A hash of the content."""
+        return hash_of_files(self.rows.files) if isinstance(self.rows, ParquetRows) else hash_of_arrays(self.rows)
 
     def __getitem__(self, index: int) -> Document:
         if isinstance(self.rows, ParquetRows):

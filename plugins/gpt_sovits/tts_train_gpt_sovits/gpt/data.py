@@ -88,13 +88,17 @@ class GptData(PlannedDataModule):
         other = self._open(self.val_path) if self.val_path else source
         source.check_alike(other)
         places = range(len(other.rows)) if self.val_path else held
+        hashes = {"val_path": other.prepared.hash} if self.val_path else {}
         again, kept = self._rehearsed(source)
+        if again:
+            hashes["rehearsal.path"] = again[0].prepared.hash
         self.train_set = Laps(GptRows(source, train, pairs=self.pairs, seed=self.seed), *again)
         self.val_set = Laps(GptRows(other, places, pairs=self.pairs, seed=self.seed), *kept)
         self.version = source.prepared.settings.get("version")
         self.val_languages = tuple(sorted({name for part in self.val_set.parts for name in part.languages if name}))
         self._about = {
             "hash": source.prepared.hash,
+            "hashes": hashes,
             "rows": len(source.prepared),
             "left_out": dict(source.left_out),
             "train_rows": len(train),

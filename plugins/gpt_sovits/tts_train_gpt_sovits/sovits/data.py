@@ -155,6 +155,7 @@ class SovitsData(PlannedDataModule):
         self.val_set = SovitsRows(other, other_rows, features=self.features) if len(other_rows) else None
         self._about = {
             "hash": prepared.hash,
+            "hashes": {"val_path": other.hash} if self.val_path else {},
             "rows": len(prepared),
             "left_out": dict(left_out),
             "train_rows": len(train),
