@@ -48,7 +48,7 @@ class PrepareJob(Job):
     out: Path
     """Folder for the prepared set; running the same command again continues or reuses it."""
     corpus_format: str = "auto"
-    """Layout of the corpus; ``auto`` detects it."""
+    """Layout of the corpus; ``auto`` detects it. Or what columns mean, as in ``audio|speaker|text``."""
     workers: int = 0
     """Processes that read and encode audio; 0 works in this process."""
     max_dropped: float = 0.05

@@ -16,7 +16,7 @@ def run(verb: str, words: list[str]) -> int:
     """Describe PATH; exit code 2, after the report, where more rows would be dropped than allowed."""
     parser = argparse.ArgumentParser(prog=f"tts-train {verb}", allow_abbrev=False, description=COMMANDS[verb][1])
     parser.add_argument("path", help="recordings with text, a hub data set, or a folder that prepare wrote")
-    parser.add_argument("--corpus_format", default="auto", help="layout of the corpus; auto detects it")
+    parser.add_argument("--corpus_format", default="auto", help="layout, or its columns, as in 'audio|speaker|text'")
     parser.add_argument("--max_dropped", type=float, default=0.05, help="share of rows that may be dropped (0.05)")
     parser.add_argument("--workers", type=int, default=0, help="processes that read audio; 0 reads in this one")
     parser.add_argument("--dropped", type=Path, help="JSONL file to write each dropped row and its reason to")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
-from tts_train.corpus.files import AudioFinder, Found
+from tts_train.corpus.files import AudioFinder, Found, NotFound
 from tts_train.corpus.layouts.base import Layout, RawRow
 from tts_train.corpus.layouts.splits import part_of, part_of_audio
 from tts_train.corpus.names import bare_name, plain_name
 from tts_train.corpus.text import clean_text, has_words
-
-Key: TypeAlias = "tuple[str, float | None, float | None]"
+from tts_train.corpus.utterance import Rejected, TokenRow
 
 
 @dataclass(frozen=True)
@@ -32,41 +30,67 @@ class Ahead:
 
     def is_conflict(self, raw: RawRow, finder: AudioFinder) -> bool:
         """Tell whether other rows give the same recording another text."""
-        return bool(self.conflicts) and _key(raw, finder) in self.conflicts
+        return bool(self.conflicts) and _key(raw, finder)[0] in self.conflicts
 
 
 def read_ahead(layout: Layout, finder: AudioFinder) -> Ahead:
     """Read all rows of a layout whose rows are cheap to read; tells the finder which names end alike."""
     if not layout.replayable:
         return Ahead()
-    finder.ambiguous, parts = _look_at_names(row for row in layout.raws() if isinstance(row, RawRow))
+    names, parts, texts = _Names(), dict[str, int](), _Texts(finder)
+    for raw in layout.raws():
+        texts.total += 1
+        if isinstance(raw, RawRow):
+            names.add(raw)
+            texts.add(raw)
+            if part := _part(raw):
+                parts[part] = parts.get(part, 0) + 1
+    finder.ambiguous = frozenset(names.shared)
     trained = any(part_of(part) == "train" for part in parts)
     left_out = {part: count for part, count in parts.items() if trained and part_of(part) == "other"}
-    ahead = Ahead(left_out=left_out)
-    texts, conflicts, total = dict[int, int](), set[int](), 0
-    for raw in layout.raws():
-        if isinstance(raw, RawRow):
-            if ahead.is_left_out(raw):
-                continue
-            if has_words(text := clean_text(raw.text)[0]):
-                key, value = _key(raw, finder), hash(text)
-                if texts.setdefault(key, value) != value:
-                    conflicts.add(key)
-        total += 1
-    return Ahead(total, frozenset(conflicts), left_out)
+    if texts.lost or left_out:
+        # Ends of paths can be looked for now, and rows that are not read contradict nothing.
+        ahead, texts = Ahead(left_out=left_out), _Texts(finder, relocate=True)
+        for raw in layout.raws():
+            if not isinstance(raw, RawRow) or not ahead.is_left_out(raw):
+                texts.total += 1
+                texts.add(raw)
+    return Ahead(texts.total, frozenset(texts.conflicts), left_out)
 
 
-def _look_at_names(rows: Iterable[RawRow]) -> tuple[frozenset[int], dict[str, int]]:
-    """Return the hashes of last parts of paths that several paths share, and how many rows each part has."""
-    paths, shared, parts = dict[int, int](), set[int](), dict[str, int]()
-    for raw in rows:
+class _Names:
+    """Finds the last parts of paths that several paths share."""
+
+    def __init__(self) -> None:
+        self.shared: set[int] = set()
+        self._paths: dict[int, int] = {}
+
+    def add(self, raw: RawRow) -> None:
         if isinstance(raw.audio, str):
             last, path = hash(bare_name(raw.audio)), hash(plain_name(raw.audio))
-            if paths.setdefault(last, path) != path:
-                shared.add(last)
-        if part := _part(raw):
-            parts[part] = parts.get(part, 0) + 1
-    return frozenset(shared), parts
+            if self._paths.setdefault(last, path) != path:
+                self.shared.add(last)
+
+
+class _Texts:
+    """Finds recordings (or stretches) with several texts."""
+
+    def __init__(self, finder: AudioFinder, *, relocate: bool = False) -> None:
+        self.conflicts: set[int] = set()
+        self.lost = False
+        self.total = 0
+        self._finder, self._relocate = finder, relocate
+        self._texts: dict[int, int] = {}
+
+    def add(self, raw: RawRow | TokenRow | Rejected) -> None:
+        if not isinstance(raw, RawRow):
+            return
+        key, found = _key(raw, self._finder, relocate=self._relocate)
+        self.lost = self.lost or not found
+        if has_words(text := clean_text(raw.text)[0]):
+            value = hash(text)
+            if self._texts.setdefault(key, value) != value:
+                self.conflicts.add(key)
 
 
 def _part(raw: RawRow) -> str:
@@ -77,10 +101,10 @@ def _part(raw: RawRow) -> str:
     return first if isinstance(raw.audio, str) and part_of_audio(raw.audio) else ""
 
 
-def _key(raw: RawRow, finder: AudioFinder) -> int:
-    """One number for a recording (or stretch), however its path is spelt."""
+def _key(raw: RawRow, finder: AudioFinder, *, relocate: bool = True) -> tuple[int, bool]:
+    """Return one number for a recording (or stretch), however its path is spelt, and whether it was found."""
     name: str | bytes = raw.audio
-    if isinstance(name, str):
-        found = finder.find(name, base=raw.base)
-        name = found.name if isinstance(found, Found) else name
-    return hash((name, raw.start, raw.end))
+    found = finder.find(name, base=raw.base, relocate=relocate) if isinstance(name, str) else None
+    if isinstance(found, Found):
+        name = found.name
+    return hash((name, raw.start, raw.end)), not isinstance(found, NotFound)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
@@ -119,11 +119,18 @@ def match_columns(names: Iterable[str], asked: Mapping[str, str] | None = None) 
     return {meaning: name for meaning, name in found.items() if name not in taken} | wanted
 
 
-def describe(columns: Mapping[str, str], names: Sequence[str]) -> str:
-    """Say which named column was taken for what, and which were not used."""
-    used = ", ".join(meaning if meaning == name else f"{meaning} is {name!r}" for meaning, name in columns.items())
-    unused = ", ".join(repr(name) for name in names if name not in columns.values())
-    return used + (f"; not used: {unused}" if unused else "")
+def describe(used: Mapping[str, str], names: Iterable[str]) -> str:
+    """Say what named columns were taken for, and which of all ``names`` were not used.
+
+    Args:
+        used: meaning by name.
+        names: all columns.
+    """
+    order = {meaning: place for place, meaning in enumerate(COLUMNS)}
+    ranked = sorted(used.items(), key=lambda one: order.get(one[1], len(order)))
+    told = ", ".join(meaning if meaning == name else f"{meaning} is {name!r}" for name, meaning in ranked)
+    unused = ", ".join(repr(name) for name in names if name not in used)
+    return told + (f"; not used: {unused}" if unused else "")
 
 
 # The rows of a JSONL file repeat the same few sets of names a million times.

@@ -53,16 +53,18 @@ class AudioFinder:
         self._outside: set[str] = set()
         self._known: dict[tuple[str, str], list[tuple[str, _Folder | None]]] = {}
 
-    def find(self, name: str, *, base: str | None = None) -> Found | NotFound:
+    def find(self, name: str, *, base: str | None = None, relocate: bool = True) -> Found | NotFound:
         """Return the file called ``name``, as a path from ``base`` (default: the root), its ``wavs/`` and the like.
 
         The suffix may be missing; Unicode forms, letter case and path separators of another system are matched too.
+        Without ``relocate`` the end of a path alone is not looked for.
         """
         if "\0" in name or not name.strip() or not is_path(name):
             return NotFound("missing", "the row names no file")
         if osp.isabs(name) or _DRIVE.match(name):
-            return self._find_absolute(name, base)
-        return self._find_relative(name, base) or self._relocate(name, base) or self._say_missing(name)
+            return self._find_absolute(name, base, relocate)
+        found = self._find_relative(name, base) or (self._relocate(name, base) if relocate else None)
+        return found or self._say_missing(name)
 
     def unlisted(self) -> int:
         """Count the audio files that lie beside the ones that were found, and that nothing asked for."""
@@ -70,11 +72,11 @@ class AudioFinder:
         names = [name for folder in folders.values() for name, kind in folder.names.items() if kind == "f"]
         return sum(1 for name in names if is_audio(name))
 
-    def _find_absolute(self, name: str, base: str | None) -> Found | NotFound:
+    def _find_absolute(self, name: str, base: str | None, relocate: bool) -> Found | NotFound:
         if osp.isabs(name) and osp.lexists(name):
             return self._check(osp.dirname(name), osp.basename(name), ())
         missing = NotFound("missing", f"no file {name!r}, and none like it in {self.root}")
-        return self._relocate(name, base) or missing
+        return (self._relocate(name, base) if relocate else None) or missing
 
     def _relocate(self, name: str, base: str | None) -> Found | None:
         """Find a file by the end of a path that starts at another folder or machine. The longest end wins.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tts_train.corpus.ahead import Ahead, read_ahead
@@ -94,7 +94,8 @@ def open_corpus(path: Path | str, *, layout: str = "auto", allow_outside: bool =
     Args:
         path: what to read.
         layout: one of :data:`LAYOUTS`, a family such as ``ljspeech`` or ``huggingface``, or ``auto``; or what columns
-            or folders mean, as in ``audio|speaker|text``, ``audio=WAV,text=SAID`` or ``speaker/audio``.
+            or folders mean, as in ``audio|speaker|text``, ``audio=WAV,text=SAID`` or ``speaker/audio``; or the list
+            to read of a folder, as in ``lists/train.list``.
         allow_outside: let paths lead out of the corpus folder.
 
     Raises:
@@ -102,6 +103,10 @@ def open_corpus(path: Path | str, *, layout: str = "auto", allow_outside: bool =
     """
     path = Path(path)
     refuse_prepared(path)
+    if path.is_dir() and _is_file_in(path, layout):
+        inner = open_corpus(path / layout)._layout
+        inner.path = inner.root = path
+        return Corpus(inner, allow_outside=allow_outside)
     asked = parse_format(layout)
     allowed = LAYOUTS if layout == "auto" or asked else _FAMILIES.get(layout, (layout,))
     if asked and asked.columns:
@@ -113,12 +118,29 @@ def open_corpus(path: Path | str, *, layout: str = "auto", allow_outside: bool =
             "order, as in 'audio|speaker|text'."
         )
     for candidate in _LAYOUTS:
-        if candidate.name in allowed and (found := candidate.detect(path)):
+        if candidate.name in allowed and (found := _open(candidate, path, asked_for=layout != "auto", only=allowed)):
             if len(allowed) > 1 and candidate in (JsonLines, Table, BarList):
                 _require_one_list(path)
             found.asked = asked or found.asked
             return Corpus(found, allow_outside=allow_outside)
     raise DataError(_no_layout(path, allowed))
+
+
+def _is_file_in(folder: Path, name: str) -> bool:
+    """Tell whether a name is that of a file below a folder."""
+    if "\0" in name or len(name) > 4096:
+        return False
+    file = (folder / name).resolve()
+    return file.is_file() and file.is_relative_to(folder.resolve())
+
+
+def _open(candidate: type[Layout], path: Path, *, asked_for: bool, only: Sequence[str]) -> Layout | None:
+    """Return the layout if the path has it; a file whose layout is said may have any name."""
+    if found := candidate.detect(path):
+        return found
+    if asked_for and only[0] == candidate.name and candidate in (JsonLines, Table, BarList, Parquet) and path.is_file():
+        return candidate(path, path.parent, [path])
+    return None
 
 
 def kept_utterances(corpus: Corpus, ledger: Ledger) -> Iterator[Utterance | TokenRow]:
@@ -150,7 +172,7 @@ def _require_one_list(path: Path) -> None:
     names = sorted(file.name for file in files if part_of(file.stem) != "other")
     if len(names) > 1 and not any(name.startswith(("metadata.", "manifest.")) for name in names):
         raise DataError(
-            f"{path} holds {', '.join(names[:8])}. Name the one to read, or the layout with --corpus_format."
+            f"{path} holds {', '.join(names[:8])}. Name the one to read, or give --corpus_format its name or layout."
         )
 
 

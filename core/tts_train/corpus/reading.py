@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from logging import getLogger
+from os import path as osp
+from pathlib import Path
 
+from tts_train.corpus.files import AUDIO_FOLDERS
 from tts_train.corpus.layouts.base import Layout, RawRow
 from tts_train.corpus.utterance import Rejected, Utterance
 
@@ -34,7 +37,7 @@ class Reading:
             self._kept = True
             self._speaks = self._speaks or row.speaker is not None
             if not isinstance(row.audio, bytes) and not self._speaks and len(self._folders) < 1000:
-                self._folders.add(row.audio.parent.name if row.audio.parent != self._root else "")
+                self._folders.add(osp.dirname(row.audio))  # noqa: PTH120 - a million rows pass here
 
     def tell(self) -> None:
         """Say it, after the first time that all rows were read."""
@@ -47,15 +50,25 @@ class Reading:
             _log.info("and of %d more tables.", more)
         if self._example is not None:
             _log.info("A row, %s: %s", self._example.origin, _as_read(self._example))
-        if len(self._folders) > 1 and "" not in self._folders and not self._speaks:
-            names = sorted(self._folders)
+        above = [_folder_above(Path(folder), self._root) for folder in self._folders]
+        names = sorted({name for name, _ in above})
+        if len(names) > 1 and "" not in names and not self._speaks:
             _log.warning(
                 "No speaker is named, and the recordings lie in %d folders (%s%s). If a folder holds one speaker, say "
-                "so: --corpus_format speaker/audio",
+                "so: --corpus_format %s",
                 len(names),
                 ", ".join(names[:_FOLDERS]),
                 " …" if len(names) > _FOLDERS else "",
+                " or ".join(sorted({form for _, form in above})),
             )
+
+
+def _folder_above(folder: Path, root: Path) -> tuple[str, str]:
+    """Return the name of the folder that may be a speaker's, and how to say so; no name for recordings at the root."""
+    parts = folder.relative_to(root).parts if folder.is_relative_to(root) else folder.parts
+    if parts and parts[-1].lower() in AUDIO_FOLDERS:
+        return "".join(parts[-2:-1]), "speaker/-/audio"
+    return "".join(parts[-1:]), "speaker/audio"
 
 
 def _as_read(raw: RawRow) -> str:
@@ -68,5 +81,6 @@ def _as_read(raw: RawRow) -> str:
 
 
 def _short(value: str) -> str:
-    shown = value if len(value) <= 60 else value[:59] + "…"
+    shown = value.strip()
+    shown = shown if len(shown) <= 60 else shown[:59] + "…"
     return repr(shown)

@@ -16,7 +16,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "empty_text": "The row has no text; transcribe the recording or remove the row.",
         "language_not_enabled": "A part of the text is in a language that was left out; enable it or remove the row.",
         "language_not_in_v1": "The phoneme table of this version lacks the language; prepare for a later version.",
-        "missing": "There is no such audio file; check the path, or that the download is complete.",
+        "missing": "There is no such audio file; check the path and the download, or name the folder that holds it.",
         "missing_text": "The recording has no transcript beside it; add NAME.txt or move the recording away.",
         "no_language": "The row names no language; add a column, or say it for all with --language.",
         "not_regular": "The path is a folder, a pipe or a device, not an ordinary file; name the recording itself.",

@@ -38,6 +38,7 @@ def test_paths_start_where_the_tool_stood(tmp_path: Path):
     names = ["output/slices/a.wav", "output\\slices\\b.wav", "D:\\tool\\output\\denoised\\c.wav"]
     path = listed(root / "asr" / "slices.list", *names)
     assert found(root, root) == ["slices/a.wav", "slices/b.wav", "denoised/deep/c.wav"]
+    assert found(tmp_path, root) == ["slices/a.wav", "slices/b.wav", "denoised/deep/c.wav"]
     # Named alone, the list's folder is the corpus: what lies beside it is not looked at, but said.
     rows = [row for row in open_corpus(path).rows() if isinstance(row, Rejected)]
     assert [row.reason for row in rows] == ["outside_root", "outside_root", "missing"]
@@ -45,6 +46,9 @@ def test_paths_start_where_the_tool_stood(tmp_path: Path):
     # Lists in a folder of their own, as Tacotron's and VITS's.
     path = listed(root / "filelists" / "train.list", "../slices/a.wav", "DUMMY/b.wav")
     assert found(path, root) == ["outside_root", "missing"]
+    with pytest.raises(DataError, match=r"asr/slices\.list, filelists/train\.list.*--corpus_format LIST"):
+        open_corpus(root)
+    assert found(root, root, "filelists/train.list") == ["slices/a.wav", "slices/b.wav"]
     (root / "asr" / "slices.list").unlink()
     assert found(root, root) == ["slices/a.wav", "slices/b.wav"]
 
@@ -137,6 +141,15 @@ def test_a_speaker_per_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     assert speakers == [(None, None)] * 3
     assert "(ann, bob)" in caplog.text
     assert "--corpus_format speaker/audio" in caplog.text
+    touch(tmp_path / "more", "ann/wavs/a.wav", "bob/wavs/b.wav")
+    for path in (tmp_path / "more").rglob("*.wav"):
+        (path.parents[1] / "metadata.csv").write_text(f"{path.stem}|{TEXT}\n")
+    assert [row.speaker for row in open_corpus(tmp_path / "more").rows() if isinstance(row, Utterance)] == [None, None]
+    assert "--corpus_format speaker/-/audio" in caplog.text
+    named = open_corpus(tmp_path / "more", layout="speaker/-/audio").rows()
+    assert [row.speaker for row in named if isinstance(row, Utterance)] == ["ann", "bob"]
+    for name in ("ann", "bob"):
+        (tmp_path / "more" / name / "metadata.csv").unlink()
     for layout, expected in {
         "speaker/audio": [("bob", None), ("ann", None), ("ann", None)],
         "language/speaker/audio": [("bob", "de"), ("ann", "en"), ("ann", "en")],

@@ -60,6 +60,7 @@ SHOUTED = [text.upper().replace(".", "") for text in SAID]
         ("esd.list", None, "wavs/{path}|{who}|EN|{text}", SPOKEN),
         ("esd.txt", None, "wavs/{path}|{who}|EN|{text}", SPOKEN),
         ("train.list", None, "wavs/{path}|{who}|EN|{text}|_ dh ah hh aa b er _|0 0 1 0 2 0|1 2 3 1", SPOKEN),
+        ("metadata.csv", None, "{path}|{text}|jin1 tian1 hao3", UNNAMED),
         ("clips.list", None, "{path}|{text}|{who}", SPOKEN),
         # Headers
         ("metadata.csv", "file_name,speakerID,text", '{path},{who},"{text}"', SPOKEN),
@@ -105,6 +106,10 @@ def test_separators_inside_a_text(tmp_path: Path):
     lines[3] = f"{NAMES[3]}|one | two|three"
     assert rows(table(tmp_path, "metadata.csv", lines, header=header)) == [*SPOKEN[:3], "bad_row", *SPOKEN[4:]]
     assert rows(table(tmp_path, "metadata.csv", [*lines[:3], NAMES[3], *lines[4:]], header=header))[3] == "bad_row"
+    # Behind the end of a sentence rather stands something else.
+    lines = [f"{name}|{text}" for name, text in zip(NAMES, SAID, strict=True)]
+    lines[1] = f"{lines[1]}|Ada"
+    assert rows(table(tmp_path, "metadata.csv", lines)) == [UNNAMED[0], "bad_row", *UNNAMED[2:]]
     # Of two texts it cannot be told which one holds the bar.
     lines = [f"{name}|{text}|{text}" for name, text in zip(NAMES, SAID, strict=True)]
     lines[1] = f"{NAMES[1]}|a b|c|a b|c"
@@ -146,6 +151,7 @@ def test_quotation_marks_of_a_csv_writer_go_and_those_of_a_text_stay(tmp_path: P
         (None, [f"{n};{t}" for n, t in zip(NAMES, SAID, strict=True)], r"no header.*'audio\|text'"),
         (None, ["a|b", "a|b", "a|b|c", "a|b|c", "a|b|c|d|e", "a"], "differ in their number of fields"),
         ("wav|utterances|who", [f"{n}|{t}|{w}" for n, t, w, _ in FIELDS], r"audio=NAME,text=NAME"),
+        ("path|text|text", [f"{n}|{t}|{w}" for n, t, w, _ in FIELDS], "has text twice"),
         ("path|text", [f"{n}|{t}|{w}" for n, t, w, _ in FIELDS], "Most rows .* have 3 fields, 2 are known"),
     ],
 )
@@ -162,6 +168,8 @@ def test_the_answers_are_read(tmp_path: Path):
     assert rows(path, "audio|text|speaker")[1:] == SPOKEN
     (tmp_path / "x.jsonl").write_text(json.dumps({"sound": NAMES[0], "said": SAID[0], "who": 3}) + "\n")
     assert rows(tmp_path / "x.jsonl", "audio=sound,text=said,speaker=who") == [(SAID[0], "3")]
+    odd = table(tmp_path, "esd.txt.cleaned", [f"{n}|{w}|EN|{t}" for n, t, w, _ in FIELDS])
+    assert rows(odd, "list") == rows(odd, "metadata") == rows(odd, "audio|speaker|language|text") == SPOKEN
     for wrong in (
         "audio|speaker",
         "audio|text|mood",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tts_train.corpus.layouts.base import NAME_ONE
 from tts_train.corpus.layouts.splits import training_part
 from tts_train.corpus.layouts.table import Table
 from tts_train.errors import DataError
@@ -23,8 +24,10 @@ class BarList(Table):
             return cls(path, path.parent, [path]) if path.suffix == ".list" else None
         if not path.is_dir():
             return None
-        lists = training_part(sorted(path.glob("*.list")) or sorted(path.glob("*/*.list")), path)
+        # Beside the slices, in a folder of its own, and that in the tool's folder for what it puts out.
+        places = ("*.list", "*/*.list", "*/*/*.list")
+        lists = training_part(next((found for place in places if (found := sorted(path.glob(place)))), []), path)
         if len(lists) > 1:
             names = ", ".join(str(file.relative_to(path)) for file in lists[:5])
-            raise DataError(f"{path} holds {len(lists)} lists ({names}). Name the one to read.")
+            raise DataError(f"{path} holds {len(lists)} lists ({names}). {NAME_ONE}")
         return cls(lists[0], path, lists) if lists else None

@@ -10,6 +10,12 @@ from typing import ClassVar, NamedTuple
 from tts_train.corpus.columns import Asked, describe, match_columns
 from tts_train.corpus.utterance import Rejected, TokenRow
 
+NAME_ONE = (
+    "Name the one to read; where its recordings lie beside its folder, leave --corpus as it is and add "
+    "--corpus_format LIST with one of these names."
+)
+"""What to do about a folder with several lists."""
+
 
 class RawRow(NamedTuple):
     """One row as it stands in the corpus, not looked at yet."""
@@ -68,7 +74,7 @@ class Layout(ABC):
     def match(self, names: Sequence[str], where: str) -> dict[str, str]:
         """Return meaning -> name for named columns, and note what they were taken for."""
         columns = match_columns(names, self.asked.names)
-        self.taken[where] = describe(columns, names)
+        self.taken[where] = describe({name: meaning for meaning, name in columns.items()}, names)
         return columns
 
     def shown(self, file: Path) -> str:

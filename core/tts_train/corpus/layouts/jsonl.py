@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tts_train.corpus.columns import match_columns
+from tts_train.corpus.columns import describe, match_columns
 from tts_train.corpus.files import first_existing
 from tts_train.corpus.layouts.arrays import encode_array
-from tts_train.corpus.layouts.base import Layout, RawRow
+from tts_train.corpus.layouts.base import NAME_ONE, Layout, RawRow
 from tts_train.corpus.layouts.splits import training_part
 from tts_train.corpus.segments import parse_segment
 from tts_train.corpus.text import read_lines, require_utf8
@@ -50,22 +50,23 @@ class JsonLines(Layout):
         manifests = training_part(manifests, path)
         if len(manifests) > 1:
             names = ", ".join(file.name for file in manifests[:8])
-            raise DataError(f"{path} holds several manifests ({names}) and no metadata.jsonl. Name the one to read.")
+            raise DataError(f"{path} holds several manifests ({names}) and no metadata.jsonl. {NAME_ONE}")
         return cls(path, path, manifests) if manifests else None
 
     def raws(self) -> Iterator[RawRow | Rejected]:
         """Yield every row in order."""
         for file in self.files:
             shown, base = self.shown(file), str(file.parent)
-            known: dict[str, None] = {}
+            used, seen = dict[str, str](), dict[str, None]()
             for origin, row in _objects(file, shown):
                 if isinstance(row, Rejected):
                     yield row
                     continue
-                if not known.keys() >= row.keys():
-                    known |= dict.fromkeys(row)
-                    self.match(list(known), shown)
                 columns = match_columns(row, self.asked.names)
+                if not seen.keys() >= row.keys():
+                    seen |= dict.fromkeys(row)
+                    used |= {name: meaning for meaning, name in columns.items()}
+                    self.taken[shown] = describe(used, seen)
                 yield from_mapping({meaning: row[name] for meaning, name in columns.items()}, origin, base)
 
 
@@ -120,13 +121,13 @@ def from_mapping(row: Mapping[str, Any], origin: str, base: str | None) -> RawRo
         return Rejected(origin, "bad_row", "no audio")
     if not isinstance(text, str) and text is not None:
         return Rejected(origin, "bad_row", f"text is a {type(text).__name__}, not a string")
-    for key in ("speaker", "language", "split"):
-        if isinstance(row.get(key), (dict, list, bytes)):
-            return Rejected(origin, "bad_row", f"{key} is a {type(row[key]).__name__}, not a name")
     start, end, fault = parse_segment(row)
     if fault:
         return Rejected(origin, "bad_segment", fault)
-    speaker, language, split = (_label(row, key) for key in ("speaker", "language", "split"))
+    try:
+        speaker, language, split = _label(row, "speaker"), _label(row, "language"), _label(row, "split")
+    except ValueError as error:
+        return Rejected(origin, "bad_row", str(error))
     return RawRow(origin, audio, text or "", speaker, language, start, end, base, split)
 
 
@@ -135,6 +136,10 @@ def _label(row: Mapping[str, Any], key: str) -> str | None:
     if key not in row:
         return None
     value = row[key]
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (dict, list, bytes)):
+        raise ValueError(f"{key} is a {type(value).__name__}, not a name")
     if isinstance(value, float):
         # A column of whole numbers in which some are missing becomes one of floats.
         return "" if math.isnan(value) else f"{value:.0f}" if value.is_integer() else str(value)

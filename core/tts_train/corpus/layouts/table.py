@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from tts_train.corpus.files import first_existing
-from tts_train.corpus.layouts.base import Layout, RawRow
+from tts_train.corpus.layouts.base import NAME_ONE, Layout, RawRow
 from tts_train.corpus.layouts.splits import training_part
 from tts_train.corpus.names import is_audio
 from tts_train.corpus.segments import parse_segment
@@ -47,7 +47,7 @@ class Table(Layout):
         tables = [] if files else training_part([file for file in _other_tables(path) if _may_be_corpus(file)], path)
         if len(tables) > 1:
             names = ", ".join(table.name for table in tables[:8])
-            raise DataError(f"{path} holds several tables ({names}) and no metadata.csv. Name the one to read.")
+            raise DataError(f"{path} holds several tables ({names}) and no metadata.csv. {NAME_ONE}")
         files = files or tables
         return cls(path, path, files) if files else None
 

@@ -22,6 +22,7 @@ _END = re.compile(r"[.!?,;:。！？、，；：…।॥؟۔」』”\"')]$")
 # Scripts that put no blanks between words.
 _WIDE = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _NUMBERS = re.compile(r"[\[(]?\s*-?\d+(\.\d+)?([\s,]+-?\d+(\.\d+)?)+\s*[\])]?")
+_SYLLABLE = re.compile(r"[a-züA-Z]+[0-6]|[^\w\s]")
 _STRESS = re.compile("[\u02c8\u02cc\u02d0]")
 
 _FEW_ROWS = 8
@@ -69,6 +70,11 @@ def is_text(values: Sequence[str]) -> bool:
     return _share(values, _says_something) >= 0.5
 
 
+def ends_sentence(value: str) -> bool:
+    """Tell whether a value ends in a mark that ends a sentence or a part of one."""
+    return bool(_END.search(value))
+
+
 def _audio_column(columns: Sequence[Sequence[str]]) -> int:
     named = [number for number, values in enumerate(columns) if _share(values, _is_audio_name) >= 0.9]
     if len(named) > 1:
@@ -96,10 +102,10 @@ def _kind(values: Sequence[str]) -> str:
 
 
 def _is_phones(value: str) -> bool:
-    """Stress marks of IPA, or many symbols of one or two letters."""
-    if _STRESS.search(value):
-        return True
+    """Stress marks of IPA, syllables with the number of their tone, or many symbols of one or two letters."""
     symbols = value.split()
+    if _STRESS.search(value) or (len(symbols) > 1 and all(map(_SYLLABLE.fullmatch, symbols))):
+        return True
     return len(symbols) >= 3 and value.isascii() and fmean(map(len, symbols)) < 2.3
 
 
@@ -141,7 +147,7 @@ def _are_names(names: Sequence[str], texts: Sequence[str]) -> bool:
     longer = fmean(map(len, texts)) / max(fmean(map(len, names)), 1)
     if longer > 1.5 and _share(names, lambda value: not _says_something(value)) >= 0.95:
         return True
-    return longer > 2 and _share(texts, _ends) >= 0.8 and _share(names, _ends) <= 0.05
+    return longer > 2 and _share(texts, ends_sentence) >= 0.8 and _share(names, ends_sentence) <= 0.05
 
 
 def _repeats(values: Sequence[str]) -> bool:
@@ -156,12 +162,8 @@ def _has_letters(value: str) -> bool:
     return any(map(str.isalpha, value))
 
 
-def _ends(value: str) -> bool:
-    return bool(_END.search(value))
-
-
 def _says_something(value: str) -> bool:
-    return len(value.split()) > 1 or _ends(value) or len(_WIDE.findall(value)) > 4
+    return len(value.split()) > 1 or ends_sentence(value) or len(_WIDE.findall(value)) > 4
 
 
 def _alike(first: Sequence[str], second: Sequence[str]) -> bool:

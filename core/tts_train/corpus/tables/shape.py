@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from tts_train.corpus.columns import UNUSED, Asked, describe, match_columns
 from tts_train.corpus.names import is_audio
-from tts_train.corpus.tables.guess import Unclear, guess_columns, is_language, is_text
+from tts_train.corpus.tables.guess import Unclear, ends_sentence, guess_columns, is_language, is_text
 from tts_train.corpus.tables.records import MARKS, cut, is_quoted
 from tts_train.errors import DataError
 
@@ -44,8 +45,9 @@ class Shape:
         if len(fields) > width and plain and self.joins and len(texts) == 1:
             at, behind = texts[0], width - 1 - texts[0]
             tail = fields[len(fields) - behind :] if behind else []
-            if all(map(self._belongs, self.columns[at + 1 :], tail)):
-                return [*fields[:at], self.mark.join(fields[at : len(fields) - behind]), *tail]
+            said = fields[at : len(fields) - behind]
+            if all(map(self._belongs, self.columns[at + 1 :], tail)) and (behind or _is_one_text(said)):
+                return [*fields[:at], self.mark.join(said), *tail]
         if len(fields) != width:
             hint = (
                 "" if len(fields) < width or self.mark == "|" else "; a text with the separator needs quotation marks"
@@ -70,6 +72,12 @@ class Shape:
         if meaning == "speaker":
             return value.strip() in self.speakers
         return meaning == "language" and is_language(value)
+
+
+def _is_one_text(pieces: Sequence[str]) -> bool:
+    """Behind the end of a sentence, and with no blank between, stands rather another column than more of the text."""
+    apart = (not one or one[-1:].isspace() or other[:1].isspace() for one, other in pairwise(pieces))
+    return all(blank or not ends_sentence(one) for blank, one in zip(apart, pieces, strict=False))
 
 
 def read_shape(lines: Sequence[str], asked: Asked, where: str, *, is_list: bool) -> Shape:
@@ -120,7 +128,12 @@ def _with_header(lines: Sequence[str], asked: Asked, where: str) -> Shape | None
             raise DataError(f"{where} begins with {lines[0][:200]!r}: no column {', '.join(absent or asked.names)}.")
     if not columns:
         return None
-    told = "" if asked.columns else describe(match_columns(_names(lines[0], mark), asked.names), _names(lines[0], mark))
+    names = _names(lines[0], mark)
+    known = match_columns(names, asked.names)
+    twice = [name for name in known.values() if names.count(name) > 1]
+    if twice and not asked.columns:
+        raise _ask(f"The header of {where} has {', '.join(twice)} twice", names)
+    told = "" if asked.columns else describe({name: meaning for meaning, name in known.items()}, names)
     columns = list(asked.columns) or columns
     return Shape(mark, mark in ",;" or is_quoted(lines, mark), columns, header=True, told=told)
 
@@ -187,9 +200,9 @@ def _require_usual_width(rows: Sequence[Sequence[str]], shape: Shape, where: str
     spoken = shape.mark in ",;" and all(value[:1].isspace() for row in longer for value in row[width:])
     usual, times = Counter(map(len, rows)).most_common(1)[0]
     if times * 2 > len(rows) and usual > width and not spoken:
-        raise _ask(
-            f"Most rows of {where} have {usual} fields, {width} are known", next(r for r in rows if len(r) == usual)
-        )
+        fault = f"Most rows of {where} have {usual} fields, {width} are known"
+        fault += " (a text that holds the separator needs quotation marks)"
+        raise _ask(fault, next(row for row in rows if len(row) == usual))
     ends = Counter(row[-1].strip() for row in longer)
     shape.joins = spoken or len(ends) == len(longer) or shape.columns[-1] not in ("text", "normalised")
 
