@@ -16,6 +16,10 @@ _HALF = r"(?: ?([AaPp])\.?[Mm]\.?(?![A-Za-z]))?"
 _DAYTIME = {"a": "上午", "p": "下午"}
 _DURATION_BEFORE = re.compile(r"(?:[了近约約达達过過满滿活共每前后後用再花第超]|整整|未来|未來)$")
 _DURATION_AFTER = re.compile(r"(?:间|間|来|來|多|以|的?历史|的?歷史|的?时间|的?時間|[内內]|级|級|了|之)")
+_YEARLY = (
+    r"春晚|春[节節]|[奥奧][运運]|世界[杯盃]|[欧歐]洲[杯盃]|[亚亞][运運]|世博|款|新年|元旦|[国國][庆慶]|中秋|高考|届|Q[1-4]|"
+    r"[北東东南]京|巴黎"
+)
 SCORE_BEFORE = re.compile(r"(?:比分|比例|比率|[赔賠]率|比|以|[爆险險]冷)(?:是|[为為]|[约約]|定格在|来到|來到)? ?$")
 SCORE_AFTER = re.compile(r" ?(?:的?比[例率分]|[大小战戰险險]?[胜勝]|[击擊][败敗]|[领領]先|落[后後]|[负負])")
 _NAMED_CODE = (
@@ -25,11 +29,14 @@ _NAMED_CODE = (
 
 
 _RUN = re.compile(r"(?:[0-9.()+\-−–×÷=<>≤≥≈≠*/ √%⁰¹²³⁴-⁹]|(?<![A-Za-z])[A-Za-z](?![A-Za-z]))+")
+_LONGEST_SUM = 100
 _ASKED = re.compile(r" ?(?:[等][于於]|是多少|得多少|[是得等][幾几]|得[0-9]|[=≈])")
 
 
 def arithmetic(text: str, place: int) -> bool:
     """Tell whether the sign at `place` stands in a sum: the formula around it has an operator that is no dash."""
+    start = max(0, place - _LONGEST_SUM)
+    text, place = text[start : place + _LONGEST_SUM], place - start
     for run in _RUN.finditer(text):
         if run.start() <= place < run.end():
             return bool(re.search(r"[+×÷=≤≥≈≠*−<>]", run[0].strip()) or _ASKED.match(text, run.end()))
@@ -78,6 +85,11 @@ def _bare_years(match: re.Match[str]) -> str | None:
 def _short_years(match: re.Match[str]) -> str | None:
     """1914-18年; but 2024-18年 is no span."""
     return f"{row(match[1])}到{row(match[2])}" if match[2] > match[1][2:] else None
+
+
+def _month_and_day(match: re.Match[str]) -> str:
+    """05-01 and 10/08: the zero shows a calendar's form."""
+    return f"{cardinal(match[1])}月{cardinal(match[3])}日"
 
 
 def _clock(hour: str, minute: str, second: str | None, half: str | None) -> str:
@@ -155,7 +167,13 @@ DATES: tuple[Rule, ...] = (
     rule(rf"({_YEAR}){DASH}(\d\d)(?=年)", _short_years),
     rule(r"(?:\d{4}[、，,和])+\d{4}(?=年)", _years),
     rule(rf"{_YEAR} ?[-–—/~] ?(?:\d{{4}}|\d\d)(?=赛季|賽季|财年|財年|学年|學年|年度)", _years),
-    rule(rf"(?<![\d.])({_YEAR}){DASH}({_YEAR})(?![\d.])", _bare_years),
+    rule(rf"(?<![\d.])({_YEAR})(?:{DASH}| ?[到至] ?)({_YEAR})(?![\d.])", _bare_years),
+    rule(rf"({_YEAR})(?= ?(?:{_YEARLY}))", lambda match: row(match[1])),
+    rule(
+        rf"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?![\d.,]|{MEASURE}|[人%])", lambda match: row(match[0])
+    ),
+    rule(r"(?<![\d./:-])(0[1-9]|1[0-2])([-/])(0[1-9])(?![\d./:-])", _month_and_day),
+    rule(r"(?<![\d./:-])(0[1-9])([-/])([12]\d|3[01])(?![\d./:-])", _month_and_day),
     rule(r"(?P<year>(?:19|20)\d\d)[-/](?P<month>0[1-9]|1[0-2])(?P<day>)(?![-/\d.年月%=])", _date),
     rule(rf"(?<=[《“「『])({_YEAR})(?=[》”」』])", lambda match: row(match[1])),
     rule(r"(\d{4})(?=年代)", lambda match: row(match[1])),

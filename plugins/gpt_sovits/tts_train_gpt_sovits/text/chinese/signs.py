@@ -44,8 +44,8 @@ _NUMERO = re.compile(r"(?<![A-Za-z])(?:N[oO]\.|no\.|№) ?(?=[0-9])")
 _POWER = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+|\^ ?[-+]?[0-9n]+(?![A-Za-z])")
 _PER_UNIT = re.compile(rf"(?:(?<=[^A-Za-z]/)|(?<=每)) ?({any_of(UNITS)})(?![A-Za-z0-9])")
 _ADDRESS = re.compile(
-    r"(?<![A-Za-z0-9@])(?:(?:https?|ftp)://[!-~]+|www\.[!-~]+|[A-Za-z0-9._+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
-    r"|(?:[A-Za-z0-9-]+\.)+(?:com|cn|net|org|io|gov|edu|hk|tw|info|xyz|top|cc|ai|me|app|dev)(?:/[!-~]*)?)(?![A-Za-z0-9])"
+    r"(?<![A-Za-z0-9@])(?:(?:https?|ftp)://[!-~]+|www\.[!-~]+|[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
+    r"|(?:[A-Za-z0-9-]{1,63}\.){1,8}(?:com|cn|net|org|io|gov|edu|hk|tw|info|xyz|top|cc|ai|me|app|dev)(?:/[!-~]*)?)(?![A-Za-z0-9])"
 )
 _ADDRESS_SIGNS = {
     ".": "点", "@": "艾特", "/": "斜杠", ":": "冒号", "-": "杠", "_": "下划线", "?": "问号", "=": "等于", "&": "和",
