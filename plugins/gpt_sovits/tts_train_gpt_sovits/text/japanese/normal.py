@@ -24,6 +24,11 @@ _DIGIT_NAMES = str.maketrans("0123456789", "ゼ一二三四五六七八九")
 _JOINED_NAME = re.compile(r"(?<=[ァ-ヺー])[=＝゠](?=[ァ-ヺ])")
 _WEEKDAY = re.compile(r"(?<=\d日)\s?[(（]([日月火水木金土])[)）]")
 _LOSS = re.compile(r"[▲△]\s?(?=\d)")
+# A circle is said, except at the head of a line (a bullet) and as the zero of Han digits.
+_RIGHT_OR_WRONG = re.compile(r"[○◯〇]×")
+_CIRCLE = re.compile(
+    r"(?<![\d一二三四五六七八九〇十百千])[○◯〇]{2,}|(?<![\s\d一二三四五六七八九〇十百千])(?<!^)[○◯〇](?![\d一二三四五六七八九])|(?m:^)[○◯〇](?=[をはがでと])"
+)
 _FAHRENHEIT = re.compile(r"(\d+(?:\.\d+)?)\s?℉")
 _FROM_TO = re.compile(r"(?<=[一-鿿])~(?=[一-鿿])|(?<=[年月日時分円])~(?=[\sの、。,.!?)）]|$)")
 _DECIMAL = re.compile(r"(?<![\dA-Za-z.])(\d*)\.(\d+)(?!\.?\d)|(?<=[A-Za-z])(\d+)\.(\d+)(?!\.?\d)")
@@ -33,7 +38,7 @@ def spoken_signs(text: str) -> str:
     """Write the signs about numbers as words; Open JTalk itself reads whole numbers with their counters."""
     refuse_references(text)
     text = _JOINED_NAME.sub("・", text.replace("...", "…"))
-    text = _LOSS.sub("マイナス", text.replace("○×", "マルバツ").replace("○○", "マルマル").replace("◯◯", "マルマル"))
+    text = _CIRCLE.sub(lambda m: "マル" * len(m[0]), _LOSS.sub("マイナス", _RIGHT_OR_WRONG.sub("マルバツ", text)))
     text = _FAHRENHEIT.sub(r"華氏\1度", text)
     text = _WEEKDAY.sub(r"\1曜日", _DECIMAL.sub(_decimal, read_signs(text, JAPANESE)))
     text = pauses(_FROM_TO.sub("から", text), _LETTERS)

@@ -11,6 +11,7 @@ from tts_train_gpt_sovits.text.japanese.normal import normalise
 from tts_train_gpt_sovits.text.libraries import library
 from tts_train_gpt_sovits.text.reading import Reading
 from tts_train_gpt_sovits.text.rejected import TextRejected
+from tts_train_gpt_sovits.text.scripts import Script, script_of
 from tts_train_gpt_sovits.text.symbols import PUNCTUATION
 
 LIBRARIES = ("pyopenjtalk-plus",)
@@ -48,6 +49,8 @@ class JapaneseReader:
             labels = [_Label.parse(line) for line in open_jtalk.make_label(open_jtalk.run_frontend(text))]
         except RuntimeError as error:  # text without a mark in it for some 8,000 bytes
             raise TextRejected("unreadable_text", f"{text[:40]!r}: Open JTalk says {error}") from error
+        if not labels and any(script_of(character) in {Script.HAN, Script.DIGIT} for character in text):
+            raise TextRejected("unreadable_text", f"{text[:40]!r}: Open JTalk has no reading for it")
         return _with_prosody(labels) if self._prosody else _plain(labels)
 
 

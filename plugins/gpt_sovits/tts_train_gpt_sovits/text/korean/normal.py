@@ -19,7 +19,7 @@ _LETTERS = "가-힣ㄱ-ㅎㅏ-ㅣ"
 # Days that name an event are said digit by digit: 3·1절, 6.25 전쟁.
 _EVENT = re.compile(r"(?<![\d.])(\d{1,2})[·.](\d{1,2})(?=\s?(?:절|운동|전쟁|민주|혁명|테러|동란|사태|사변|선언|참사))")
 _QUARTER = re.compile(r"(?<![\d/])([1-4])/4(?=\s?분기)")
-_NAMED_NUMBER = re.compile(r"[\u2160-\u2188\u2460-\u249b\u24ea-\u24ff\u2776-\u2793]")
+_NAMED_NUMBER = re.compile(r"[\u2160-\u2182\u2460-\u249b\u24ea-\u24ff\u2776-\u2793]")
 _BELOW_ZERO = re.compile(r"(?<![\d\w])[-−]\s?(?=\d+(?:\.\d+)?\s?(?:℃|°C))")
 _WEEKDAY = re.compile(r"(?<=\d일)\s?[(（]([월화수목금토일])[)）]")
 _FAHRENHEIT = re.compile(r"(\d+(?:\.\d+)?)\s?(?:℉|°F)")
