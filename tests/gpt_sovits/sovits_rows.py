@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from tts_train.data.shard_store import ShardStore
+from tts_train_gpt_sovits.chunk import KIND
 
 LANGUAGES = ("en", "zh")
 _PLAIN = {"id": pa.string(), "text": pa.string(), "language": pa.string(), "frames": pa.int64()}
@@ -47,7 +48,7 @@ def write_rows(
     if ssl:
         rows["ssl"] = [chance.normal(size=2 * n * 768).astype(np.float16) for n in codes]
     schema = pa.schema({name: pa.list_(_LISTS[name]) if name in _LISTS else _PLAIN[name] for name in rows})
-    store = ShardStore(folder, schema, kind="gpt_sovits/utterances", length_column="frames")
+    store = ShardStore(folder, schema, kind=KIND, length_column="frames")
     made = [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)]
     shard = store.write("0" * 32, made, account={})
     store.finish([shard], settings=settings or {"version": "v2"}, report={})

@@ -31,6 +31,12 @@ class ArrowRows(ParquetRows):
                 self.groups.append((number, place))
                 self._starts.append(self._starts[-1] + batch.num_rows)
 
+    @property
+    def types(self) -> dict[str, pa.DataType]:
+        """The type of each column, as the first file has it."""
+        schema = self._mapped(self.files[0]).schema
+        return dict(zip(schema.names, schema.types, strict=True))
+
     def _reset(self) -> None:
         self._maps: OrderedDict[Path, pa.Table] = OrderedDict()
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from tts_train.corpus.layouts.columnar import Arrow, Parquet
 from tts_train.corpus.names import AUDIO_SUFFIXES
-from tts_train.corpus.own_output import SHARD_META
+from tts_train.corpus.own_output import INDEX_FILE, SHARD_META
 from tts_train.data.arrow_rows import ArrowRows
 from tts_train.data.parquet_rows import ParquetRows
 from tts_train.data.shard_store import SHARD_FOLDER
@@ -57,7 +57,9 @@ def _parquet_in(path: Path, prepare: str) -> list[Path]:
         files = sorted(file for file in path.rglob("*.parquet") if not _is_hidden(file.relative_to(path)))
     if not files:
         raise DataError(_what_is_there(path, prepare))
-    if path.is_dir() and _is_unfinished(files[0]):
+    if _is_shard(files[0]) and (path.parent / INDEX_FILE).is_file():
+        raise DataError(f"{path} is a part of the prepared folder {path.parent}. Give that: --data.path {path.parent}")
+    if path.is_dir() and _is_shard(files[0]):
         raise DataError(f"{path} was not finished. Run this (it continues what was begun): {prepare} {path}")
     return files
 
@@ -88,7 +90,7 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _is_unfinished(file: Path) -> bool:
+def _is_shard(file: Path) -> bool:
     """Shards of ours without an index are those of a run that was stopped: rows are missing."""
     try:
         return SHARD_META in (pq.read_schema(file).metadata or {})

@@ -65,6 +65,12 @@ class ParquetRows:
         return table.slice(offset, 1)
 
     @property
+    def types(self) -> dict[str, pa.DataType]:
+        """The type of each column, as the first file has it."""
+        schema = self._open(self.files[0]).schema_arrow
+        return dict(zip(schema.names, schema.types, strict=True))
+
+    @property
     def counts(self) -> list[int]:
         """Rows of each file."""
         rows = [0] * len(self.files)

@@ -28,6 +28,7 @@ BAD_SHARE = 0.05
 """Share of unusable rows in a set made elsewhere beyond which training does not start."""
 EXAMPLES = 3
 
+_PREPARE = PREPARE.replace("--backend B", "--backend orpheus")
 _COLUMNS = ("id", "prompt_tokens", "seconds", *TOKEN_COLUMNS)
 _log = logging.getLogger(__name__)
 
@@ -174,13 +175,13 @@ def _bad_message(prepared: PreparedSet, faults: list[str]) -> str:
     first = next(row for row, fault in enumerate(faults) if fault)
     return (
         f"{sum(counts.values())} of {len(prepared)} rows in {prepared.path} are no Orpheus utterances; the first is "
-        f"{prepared.ids[first]}.\n{lines}\nTokenise the recordings again: {PREPARE} {prepared.path.name}-prepared"
+        f"{prepared.ids[first]}.\n{lines}\nTokenise the recordings again: {_PREPARE} {prepared.path.name}-prepared"
     )
 
 
 def _empty_message(prepared: PreparedSet, whole: NDArray[np.int64], max_tokens: int) -> str:
     if not len(prepared):
-        return f"{prepared.path} has no rows. Prepare recordings: {PREPARE} {prepared.path}"
+        return f"{prepared.path} has no rows. Prepare recordings: {_PREPARE} {prepared.path}"
     shortest, longest = int(whole.min()), int(whole.max())
     return (
         f"No row of {prepared.path} is short enough: --data.max_tokens is {max_tokens} and rows have {shortest} to "

@@ -21,6 +21,7 @@ from tts_train.errors import DataError
 from tts_train_gpt_sovits.gpt.batches import FilterOptions, refusal
 from tts_train_gpt_sovits.gpt.dpo import Corruption, corrupt, draw_corruption
 from tts_train_gpt_sovits.gpt.packing import BERT_WIDTH, Utterance
+from tts_train_gpt_sovits.prepared import open_prepared
 
 COLUMNS = ("id", "phonemes", "codes", "bert", "rejected")
 """What is read of a row; ``bert`` (float16, 1,024 a phoneme, row by row) and ``rejected`` (codes) only where known."""
@@ -52,7 +53,7 @@ class GptSource(UsableRows):
         Raises:
             DataError: if there is nothing to read, or nothing that can be used.
         """
-        prepared = PreparedSet(path, length_of="codes", columns=COLUMNS)
+        prepared = open_prepared(path, needed=("phonemes", "codes"), columns=COLUMNS)
         phonemes, codes = (prepared.rows.list_lengths(name) for name in ("phonemes", "codes"))
         reasons = [
             refusal(x, y, options) or (f"more than --data.max_tokens {max_tokens}" if x + y > max_tokens else None)
@@ -68,7 +69,7 @@ class GptSource(UsableRows):
             )
         known = "language" in prepared.rows.names
         named = prepared.rows.column("language").to_pylist() if known else [None] * len(prepared)
-        languages = [named[row] for row in rows.tolist()]
+        languages = [None if named[row] is None else str(named[row]) for row in rows.tolist()]
         return cls(prepared, rows, left_out, (phonemes + codes)[rows], codes[rows], languages)
 
     def check_alike(self, other: GptSource) -> None:

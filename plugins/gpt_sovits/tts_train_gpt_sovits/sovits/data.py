@@ -18,6 +18,7 @@ from tts_train.data.plan import Plan
 from tts_train.data.shards import PreparedSet
 from tts_train.data.split import split
 from tts_train.errors import ConfigError, DataError
+from tts_train_gpt_sovits.prepared import open_prepared
 from tts_train_gpt_sovits.sovits.batch import FRAMES_PER_CODE, HOP, SovitsBatch, Utterance, join
 from tts_train_gpt_sovits.sovits.sampler import GAN_BOUNDARIES, BucketSampler
 from tts_train_gpt_sovits.sovits.versions import FEATURES, SPEAKER
@@ -250,10 +251,7 @@ class SovitsData(PlannedDataModule):
         Raises:
             DataError: if columns are missing or no row is left.
         """
-        prepared = PreparedSet(path, length_of="codes", columns=self._columns())
-        missing = [name for name in _NEEDED if name not in prepared.rows.names]
-        if missing:
-            raise DataError(f"{path} has no column {', '.join(missing)}. Prepare recordings for gpt_sovits.")
+        prepared = open_prepared(path, needed=_NEEDED, columns=self._columns())
         frames = FRAMES_PER_CODE * prepared.rows.list_lengths("codes")
         least, most = self._boundaries[0], self._boundaries[-1]
         short, long = frames <= least, frames > most
