@@ -10,10 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tts_train.apart import require_apart, require_not_read
 from tts_train.errors import DataError
+
+if TYPE_CHECKING:
+    from tts_train.corpus import Corpus, RowReader
 
 Report = Mapping[str, Any]
 """What a job did, in plain types; ``--json`` prints it."""
@@ -53,6 +56,15 @@ class PrepareJob(Job):
     """Processes that read and encode audio; 0 works in this process."""
     max_dropped: float = 0.05
     """Share of rows (0 to 1) that may be dropped before the command stops with exit code 2."""
+
+    def reader(self, corpus: Corpus) -> RowReader | None:
+        """Return how this job reads a row before its networks are asked, and by which limits it refuses one.
+
+        ``tts-train check --backend`` asks this, so that it drops what ``prepare`` drops; None: only what every backend
+        refuses is refused beforehand.
+        """
+        del corpus
+        return None
 
     def check_places(self) -> None:
         """Refuse an output folder that is the corpus, lies in it or holds it."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from os import path as osp
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 import soxr
@@ -19,8 +20,13 @@ from tts_train.corpus.condition import Levels
 from tts_train.corpus.containers import AudioRejected, Limits, MemoryFile
 from tts_train.corpus.decode import decode
 from tts_train.corpus.files import is_inside
-from tts_train.corpus.utterance import Utterance
+from tts_train.corpus.utterance import TokenRow, Utterance
 
+RowReader: TypeAlias = "Callable[[Utterance | TokenRow], Audio | None]"
+"""Reads a row as a backend's ``prepare`` does before its networks are asked; raises RowRejected where that drops it.
+
+A function of a module, or a ``partial`` of one, so that processes can import it; returns the sound, None for token ids.
+"""
 MIN_PACE = 2.0
 MAX_PACE = 40.0
 """Characters per second between which speech and text can belong together."""
@@ -101,6 +107,15 @@ def read_utterance(
     )
     check_pace(utterance.text, audio.seconds)
     return audio
+
+
+def read_row(row: Utterance | TokenRow, *, root: Path | None = None, limits: Limits = Limits()) -> Audio | None:
+    """Read the recording of an utterance; a row that is tokenised already has none.
+
+    Raises:
+        AudioRejected: as :func:`read_utterance`.
+    """
+    return None if isinstance(row, TokenRow) else read_utterance(row, root=root, limits=limits)
 
 
 def check_pace(text: str, seconds: float) -> None:

@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from tts_train.corpus.utterance import RowRejected
+
 MIN_RATE = 4_000
 MAX_RATE = 384_000
 MAX_CHANNELS = 8
@@ -20,13 +22,8 @@ WAV = "WAV in a coding of its own"
 _HEAD = 4096
 
 
-class AudioRejected(Exception):
+class AudioRejected(RowRejected):
     """A recording that cannot be used; ``reason`` is a name from :data:`tts_train.corpus.reasons.REASONS`."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
 
 
 class MemoryFile(io.BytesIO):

@@ -16,6 +16,7 @@ from tts_train.corpus.utterance import Rejected, Row, Utterance
 from tts_train.errors import DataError
 
 EXAMPLES_PER_REASON = 3
+_DECLARE = "declare it where it is used, with tts_train.corpus.declare_reasons (corpus/reasons.py)"
 
 
 class Ledger:
@@ -81,7 +82,7 @@ class Ledger:
     def drop(self, row: Row | str, reason: str, detail: str = "") -> None:
         """Settle a row (or the row of that origin) as not used."""
         if reason not in REASONS:
-            raise RuntimeError(f"{reason!r} is not a drop reason; add it to corpus/reasons.py")
+            raise RuntimeError(f"{reason!r} is no drop reason; {_DECLARE}")
         origin = row if isinstance(row, str) else row.origin
         self._settle(origin)
         self.dropped.append(Rejected(origin, reason, detail))
@@ -94,7 +95,7 @@ class Ledger:
         """Count something odd that did not cost the row."""
         for kind in kinds:
             if kind not in WARNINGS:
-                raise RuntimeError(f"{kind!r} is not a warning; add it to corpus/reasons.py")
+                raise RuntimeError(f"{kind!r} is no warning; {_DECLARE}")
             self.warnings[kind] += count
 
     def merge(self, other: Ledger) -> None:
@@ -188,7 +189,8 @@ class Ledger:
         for reason, count in _ranked(Counter(row.reason for row in self.dropped)).items():
             examples = [row for row in self.dropped if row.reason == reason][:EXAMPLES_PER_REASON]
             where = "; ".join(f"{row.origin} ({row.detail})" if row.detail else row.origin for row in examples)
-            yield f"  {reason}: {count}. {REASONS[reason]} First: {_printable(where)}"
+            # A shard that is used again may hold a reason of a module that this process did not import.
+            yield f"  {reason}: {count}. {REASONS.get(reason, 'See the rows.')} First: {_printable(where)}"
 
 
 def no_rows() -> DataError:

@@ -14,6 +14,11 @@ SHARD_META = b"tts_train"
 """Key of a shard's own entry among the metadata of its Parquet schema."""
 
 
+def is_finished(path: Path) -> bool:
+    """Tell whether ``path`` is a folder that has the index of a prepared set; :func:`refuse_prepared` reads it."""
+    return (path / INDEX_FILE).is_file()
+
+
 def refuse_prepared(path: Path) -> None:
     """Refuse a folder that ``prepare`` finished.
 

@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tts_train.corpus.audio import read_utterance
-from tts_train.corpus.containers import AudioRejected, Limits
+from tts_train.corpus.audio import RowReader, read_row
+from tts_train.corpus.containers import Limits
 from tts_train.corpus.ledger import Ledger
-from tts_train.corpus.read import kept_utterances, open_corpus
-from tts_train.corpus.utterance import Rejected, TokenRow, Utterance
+from tts_train.corpus.read import Corpus, kept_utterances, open_corpus
+from tts_train.corpus.utterance import Rejected, RowRejected, TokenRow, Utterance
 from tts_train.data.chunks import run_chunks
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -49,6 +49,7 @@ def survey(
     max_dropped: float | None = None,
     workers: int = 0,
     limits: Limits = Limits(),
+    reader: Callable[[Corpus], RowReader | None] | None = None,
     dropped_path: Path | None = None,
     progress: Progress | None = None,
     on_report: Callable[[dict[str, Any]], None] | None = None,
@@ -63,7 +64,8 @@ def survey(
         layout: layout to read it in; ``auto`` detects it.
         max_dropped: share of rows that may be dropped; None only reports.
         workers: processes that decode; 0 decodes here.
-        limits: lengths and levels that are accepted.
+        limits: lengths and levels that are accepted, where no ``reader`` has its own.
+        reader: returns what reads and refuses rows for a backend; None: the rules of every backend.
         dropped_path: JSONL file that each dropped row is written to, whatever the outcome.
         progress: called as rows are done.
         on_report: called with the report before it is decided whether too many rows were dropped.
@@ -72,8 +74,9 @@ def survey(
         DataError: if the corpus cannot be read, or too many rows were dropped.
     """
     corpus, ledger, totals = open_corpus(path, layout=layout), Ledger(), _Totals()
-    rows = _utterances(kept_utterances(corpus, ledger), ledger, totals)
-    for row, outcome in _probe_all(rows, root=corpus.root, limits=limits, workers=workers, ledger=ledger):
+    read = (reader(corpus) if reader else None) or partial(read_row, root=corpus.root, limits=limits)
+    rows = _utterances(kept_utterances(corpus, ledger), read, ledger, totals)
+    for row, outcome in _probe_all(rows, read, workers=workers, ledger=ledger):
         if isinstance(outcome, Rejected):
             ledger.drop(row, outcome.reason, outcome.detail)
         else:
@@ -93,12 +96,14 @@ def survey(
     return report
 
 
-def probe(row: Utterance, *, root: Path | None = None, limits: Limits = Limits()) -> Probe | Rejected:
+def probe(row: Utterance, read: RowReader = read_row) -> Probe | Rejected:
     """Decode one recording and say what it is like, or why it cannot be used."""
     try:
-        audio = read_utterance(row, root=root, limits=limits)
-    except AudioRejected as error:
+        audio = read(row)
+    except RowRejected as error:
         return Rejected(row.origin, error.reason, error.detail)
+    if audio is None:
+        raise TypeError(f"The reader of rows gave no sound for {row.origin}, which has a recording.")
     levels = audio.levels
     return Probe(audio.seconds, audio.source_rate, levels.peak, levels.rms, levels.floor, audio.warnings)
 
@@ -121,21 +126,26 @@ class _Totals:
         return report
 
 
-def _utterances(rows: Iterator[Utterance | TokenRow], ledger: Ledger, totals: _Totals) -> Iterator[Utterance]:
+def _utterances(
+    rows: Iterator[Utterance | TokenRow], read: RowReader, ledger: Ledger, totals: _Totals
+) -> Iterator[Utterance]:
     for row in rows:
-        if isinstance(row, TokenRow):
+        if not isinstance(row, TokenRow):
+            yield row
+            continue
+        try:
+            read(row)
+        except RowRejected as error:
+            ledger.drop(row, error.reason, error.detail)
+        else:
             ledger.keep(row)
             totals.tokens.append(len(row.input_ids))
-        else:
-            yield row
 
 
-def _probe_all(
-    rows: Iterator[Utterance], *, root: Path | None, limits: Limits, workers: int, ledger: Ledger
-) -> Iterator[Outcome]:
+def _probe_all(rows: Iterator[Utterance], read: RowReader, *, workers: int, ledger: Ledger) -> Iterator[Outcome]:
     if workers == 0:
         for row in rows:
-            yield row, probe(row, root=root, limits=limits)
+            yield row, probe(row, read)
         return
     sent: deque[list[Utterance]] = deque()
     lost: set[int] = set()
@@ -149,15 +159,15 @@ def _probe_all(
         lost.add(id(row))
         ledger.drop_deadly(row)
 
-    work = partial(_probe_chunk, root=root, limits=limits)
+    work = partial(_probe_chunk, read=read)
     # Rows stay here: embedded audio need not come back.
     for outcomes in run_chunks(work, chunks(), workers=workers, lost=drop, again=""):
         chunk = sent.popleft()
         yield from zip([row for row in chunk if id(row) not in lost], outcomes, strict=True)
 
 
-def _probe_chunk(rows: list[Utterance], *, root: Path | None, limits: Limits) -> list[Probe | Rejected]:
-    return [probe(row, root=root, limits=limits) for row in rows]
+def _probe_chunk(rows: list[Utterance], *, read: RowReader) -> list[Probe | Rejected]:
+    return [probe(row, read) for row in rows]
 
 
 def _spread(values: list[float] | list[int]) -> dict[str, float]:

@@ -48,6 +48,20 @@ class TokenRow:
     """(tokens,), -100 where no loss is taken; None if the data set has no such column."""
 
 
+class RowRejected(Exception):
+    """A row that cannot be used.
+
+    Args:
+        reason: a name that the core has or that :func:`tts_train.corpus.declare_reasons` was told.
+        detail: what was found, and what is allowed.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A row that cannot be used, and why."""

@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from tts_train.jobs import PrepareJob, Report
 
 if TYPE_CHECKING:
-    from tts_train.corpus import Corpus, Ledger, TokenRow, Utterance
+    from tts_train.corpus import Corpus, Ledger, RowReader, TokenRow, Utterance
     from tts_train.data.shard_store import Shard, ShardStore
 
     Input: TypeAlias = "Utterance | TokenRow"
@@ -81,6 +82,13 @@ class ShardedPrepare(PrepareJob):
     @abstractmethod
     def encoding(self, corpus: Corpus, census: Census) -> Encoding:
         """Say how the corpus is encoded, once its rows were counted."""
+
+    def reader(self, corpus: Corpus) -> RowReader | None:
+        """Return a reader of rows with the limits on length; a backend that refuses more overrides this."""
+        from tts_train.corpus import Limits, read_row
+
+        limits = Limits(min_seconds=self.min_seconds, max_seconds=self.max_seconds)
+        return partial(read_row, root=corpus.root, limits=limits)
 
     def facts(self, done: Sequence[Done]) -> Mapping[str, Any]:
         """Return what the report says besides the ledger, the same however often and wherever it was computed."""

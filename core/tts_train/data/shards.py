@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tts_train.corpus.own_output import FORMAT, INDEX_FILE
+from tts_train.corpus.own_output import FORMAT, INDEX_FILE, is_finished
 from tts_train.data.content import hash_of_files
 from tts_train.data.foreign import foreign_rows
 from tts_train.data.lengths import describe_lengths
@@ -141,7 +141,7 @@ class PreparedSet:
 
 def is_prepared(path: Path | str) -> bool:
     """Tell whether ``path`` is a folder that ``prepare`` finished."""
-    return (Path(path) / INDEX_FILE).is_file()
+    return is_finished(Path(path))
 
 
 def read_index(path: Path) -> Mapping[str, Any]:

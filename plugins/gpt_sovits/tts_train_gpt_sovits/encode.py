@@ -13,7 +13,16 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from tts_train.corpus import AudioRejected, Ledger, Limits, TokenRow, Utterance, read_utterance
+from tts_train.corpus import (
+    Audio,
+    AudioRejected,
+    Ledger,
+    Limits,
+    RowRejected,
+    TokenRow,
+    Utterance,
+    read_utterance,
+)
 from tts_train.data.inputs import input_of, printable
 from tts_train.data.preparation import Done
 from tts_train.data.shard_store import ShardStore, input_key
@@ -117,18 +126,40 @@ def _read(
         yield batch
 
 
+def check_row(
+    row: Utterance | TokenRow, *, version: str, language: str | None, limits: Limits, root: Path | None
+) -> Audio:
+    """Read a row and refuse what `encode_chunk` drops, without its networks; see `tts_train.corpus.RowReader`.
+
+    Raises:
+        RowRejected: With the reason that `encode_chunk` gives.
+    """
+    try:
+        return _read_row(row, version, language, limits, root)[1]
+    except TextRejected as rejected:
+        raise RowRejected(rejected.reason, rejected.detail) from None
+
+
 def _hear(row: Utterance | TokenRow, limits: Limits, options: EncodeOptions, root: Path | None) -> Heard:
+    said, audio = _read_row(row, options.version, options.language, limits, root)
+    assert isinstance(row, Utterance)
+    wave = torch.from_numpy(audio.samples)
+    return Heard(row, said, said.language, wave, training_wave(wave), audio.seconds, audio.warnings)
+
+
+def _read_row(
+    row: Utterance | TokenRow, version: str, language: str | None, limits: Limits, root: Path | None
+) -> tuple[Spoken, Audio]:
     if isinstance(row, TokenRow):
         raise TextRejected("bad_row", "it holds token ids, and this backend needs a recording and its text")
     # The text is the cheaper of the two, and as likely to be refused.
-    said = front_end(options.version, options.language).speak(row.text, row.language)
+    said = front_end(version, language).speak(row.text, row.language)
     if any(_has_features(part) and len(part.norm_text) > MAX_CHARACTERS for part in said.parts):
         raise AudioRejected("text_too_long", f"more than {MAX_CHARACTERS} characters in one stretch of Chinese")
     audio = read_utterance(row, sample_rate=SAMPLE_RATE, root=root, limits=limits)
-    wave = torch.from_numpy(audio.samples)
-    if fault := clip_fault(wave):
+    if fault := clip_fault(torch.from_numpy(audio.samples)):
         raise AudioRejected(fault)
-    return Heard(row, said, said.language, wave, training_wave(wave), audio.seconds, audio.warnings)
+    return said, audio
 
 
 def _to_rows(batch: Sequence[Heard], ledger: Ledger, options: EncodeOptions) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from tts_train.data.preparation import Census, Encoding, ShardedPrepare, optiona
 from tts_train.jobs import Report
 
 if TYPE_CHECKING:
-    from tts_train.corpus import Corpus
+    from tts_train.corpus import Corpus, RowReader
     from tts_train_gpt_sovits.chunk import EncodeOptions, Sources
 
 Version = Literal["v1", "v2", "v3", "v4", "v2Pro", "v2ProPlus"]
@@ -88,11 +88,7 @@ class GptSovitsPrepare(ShardedPrepare):
         )
 
     def _prepare(self) -> dict[str, Any]:
-        from tts_train_gpt_sovits.experiment.adopt import is_experiment
-
-        if not self.remake and self.corpus_format in ("auto", "experiment") and is_experiment(self.corpus):
-            return self._take_over()
-        return super()._prepare()
+        return self._take_over() if self._takes_over() else super()._prepare()
 
     def _take_over(self) -> dict[str, Any]:
         """Use every feature of an experiment folder as it is."""
@@ -128,6 +124,21 @@ class GptSovitsPrepare(ShardedPrepare):
         settings = {**options.address(), "sovits": options.sources.sovits, "models": self.models}
         work = partial(encode_chunk, options=options, out=self.out, root=corpus.root)
         return Encoding(work=work, store=open_store(self.out), settings=settings)
+
+    def reader(self, corpus: Corpus) -> RowReader | None:
+        """Return what reads a row as the processes of this job do; None where features are taken over as they are."""
+        from tts_train.corpus import Limits
+        from tts_train_gpt_sovits.encode import check_row
+
+        if self._takes_over():
+            return None
+        limits = Limits(min_seconds=self.min_seconds, max_seconds=self.max_seconds)
+        return partial(check_row, version=self.version, language=self.language, limits=limits, root=corpus.root)
+
+    def _takes_over(self) -> bool:
+        from tts_train_gpt_sovits.experiment.adopt import is_experiment
+
+        return not self.remake and self.corpus_format in ("auto", "experiment") and is_experiment(self.corpus)
 
     def _options(self, census: Census) -> EncodeOptions:
         from tts_train.devices import choose_device, own_device

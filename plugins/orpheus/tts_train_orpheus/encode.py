@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from tts_train.corpus import Audio, AudioRejected, Ledger, Limits, TokenRow, Utterance, read_utterance
+from tts_train.corpus import Audio, AudioRejected, Ledger, Limits, RowRejected, TokenRow, Utterance, read_utterance
 from tts_train.corpus.token_lists import NO_LABEL, TokenLists
 from tts_train.data.inputs import input_of, printable
 from tts_train.data.preparation import Done
@@ -22,7 +22,7 @@ from tts_train_orpheus.chunk import KIND, EncodeOptions, Row
 from tts_train_orpheus.codec import Codec, load_codec
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, codes_to_tokens, drop_repeated_frames
 from tts_train_orpheus.prompt import encode_text, speech_row
-from tts_train_orpheus.token_rows import inspect_rows, without_padding
+from tts_train_orpheus.token_rows import Inspected, inspect_rows, without_padding
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -109,6 +109,31 @@ def _audio_of(row: Row, limits: Limits, root: Path | None) -> Audio | None:
     return read_utterance(row, sample_rate=SAMPLE_RATE, root=root, limits=limits)
 
 
+def check_row(row: Row, *, tokenizer: str, named: bool, limits: Limits, root: Path | None) -> Audio | None:
+    """Read a row and refuse what `encode_chunk` drops, without the codec; see `tts_train.corpus.RowReader`.
+
+    Args:
+        row: A recording with its text, or token ids.
+        tokenizer: What texts are read with.
+        named: Whether the speaker's name may stand in the text.
+        limits: On the length of the recording.
+        root: Folder that the recording must not leave.
+
+    Raises:
+        RowRejected: With the reason that `encode_chunk` gives.
+    """
+    audio = _audio_of(row, limits, root)
+    if isinstance(row, TokenRow):
+        if fault := _checked(row)[1].faults[0]:
+            raise RowRejected("bad_tokens", fault)
+        return None
+    try:
+        encode_text(tokenizer_of(tokenizer), row.text, row.speaker if named else None)
+    except DataError as error:
+        raise RowRejected("bad_row", str(error)) from None
+    return audio
+
+
 def _to_row(
     row: Utterance,
     audio: Audio,
@@ -141,11 +166,7 @@ def _to_row(
 def _pass_on(row: Row, ledger: Ledger, counts: dict[str, int]) -> Iterator[dict[str, Any]]:
     """Yield a row that is tokenised already, if it is an utterance."""
     assert isinstance(row, TokenRow)
-    learnt = None if row.labels is None else row.labels != NO_LABEL
-    count = len(row.input_ids)
-    given = TokenLists(row.input_ids, np.array([count]), learnt, [""], count)
-    lists = without_padding(given)
-    found = inspect_rows(lists.ids, lists.sizes)
+    lists, found = _checked(row)
     if found.faults[0]:
         ledger.drop(row, "bad_tokens", found.faults[0])
         return
@@ -158,6 +179,14 @@ def _pass_on(row: Row, ledger: Ledger, counts: dict[str, int]) -> Iterator[dict[
     if lists.learnt is not None and not lists.learnt.all():
         made[LABELS.name] = np.where(lists.learnt, lists.ids, NO_LABEL).astype(np.int32)
     yield made
+
+
+def _checked(row: TokenRow) -> tuple[TokenLists, Inspected]:
+    """Return a row's ids without their padding, and what is wrong with them."""
+    learnt = None if row.labels is None else row.labels != NO_LABEL
+    count = len(row.input_ids)
+    lists = without_padding(TokenLists(row.input_ids, np.array([count]), learnt, [""], count))
+    return lists, inspect_rows(lists.ids, lists.sizes)
 
 
 def _columns(

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tts_train.data.preparation import Census, Done, Encoding, ShardedPrepare, optional_decoders
@@ -13,7 +14,7 @@ from tts_train.errors import DataError
 from tts_train.jobs import Report
 
 if TYPE_CHECKING:
-    from tts_train.corpus import Corpus
+    from tts_train.corpus import Corpus, RowReader
     from tts_train_orpheus.chunk import EncodeOptions
 
 _log = logging.getLogger(__name__)
@@ -48,6 +49,19 @@ class OrpheusPrepare(ShardedPrepare):
         work = partial(encode_chunk, options=options, out=self.out, root=corpus.root)
         settings = {**options.address(), "codec": self.codec, "tokenizer": self.tokenizer}
         return Encoding(work=work, store=open_store(self.out, labelled=options.labelled), settings=settings)
+
+    def reader(self, corpus: Corpus) -> RowReader | None:
+        """Return what reads a row as the processes of this job do; nothing is downloaded for it."""
+        from tts_train.corpus import Limits
+        from tts_train_orpheus.encode import check_row
+        from tts_train_orpheus.tokenizer import TINY
+
+        # The built-in tokenizer knows the same control tokens as the one that would be downloaded.
+        tokenizer = self.tokenizer if Path(self.tokenizer).is_dir() else TINY
+        limits = Limits(min_seconds=self.min_seconds, max_seconds=self.max_seconds)
+        return partial(
+            check_row, tokenizer=tokenizer, named=self.voice_prefix != "never", limits=limits, root=corpus.root
+        )
 
     def facts(self, done: Sequence[Done]) -> Mapping[str, Any]:
         """Count frames, and those that repeat the one before."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tts_train.corpus import REASONS, WARNINGS, Ledger, Rejected, Utterance
+from tts_train.corpus import REASONS, WARNINGS, Ledger, Rejected, Utterance, declare_reasons
 from tts_train.errors import DataError
 
 
@@ -52,6 +52,22 @@ def test_a_row_cannot_end_twice_or_never():
     with pytest.raises(RuntimeError, match=r"reasons\.py"):
         ledger.warn("bad mood")
     assert ledger.report()["rows"] == 1
+
+
+def test_a_backend_declares_its_own_reasons():
+    own = {"toy_hums": "Somebody hums; record the words."}
+    declare_reasons(own, warnings={"toy_sings": "Somebody sings and was kept."})
+    declare_reasons(own)  # a module may be imported twice
+    ledger = Ledger()
+    ledger.drop(utterance(1), "toy_hums", "la la")
+    ledger.keep(utterance(2), warnings=("toy_sings",))
+    again = Ledger.from_state(json.loads(json.dumps(ledger.state())))
+    assert (again.report()["dropped"], again.report()["warnings"]) == ({"toy_hums": 1}, {"toy_sings": 1})
+    with pytest.raises(DataError, match=r"toy_hums: 1\. Somebody hums; record the words\. First"):
+        again.enforce(0.0)
+    for name, sentence in {"silent": "Another meaning.", "two words": "A sentence.", "toy_other": "No end"}.items():
+        with pytest.raises(ValueError, match=r"means already|identifier"):
+            declare_reasons({name: sentence})
 
 
 def test_workers_ledgers_settle_the_rows_that_are_open_here():
