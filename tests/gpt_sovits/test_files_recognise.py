@@ -48,6 +48,15 @@ def test_marked_files(tmp_path, version, mark):
     assert (found.kind, found.version, found.taken_for, found.head) == ("s2G", version, version, b"PK")
 
 
+@pytest.mark.parametrize("mark", [b"07", b"08", b"42", b"v9"])
+def test_marks_that_are_not_known_are_named(tmp_path, mark):
+    """A third party's tool marks v5dev and v5turbo, whose networks are others."""
+    path = save(tmp_path / "a.pth", {"weight": generator("v2Pro")}, mark)
+    known = "00 v1, 01 v2, 02 v3, 03 v3 LoRA, 04 v4 LoRA, 05 v2Pro, 06 v2ProPlus"
+    with pytest.raises(DataError, match=f"marked '{mark.decode()}', .*Known marks: {known}"):
+        recognise(path)
+
+
 @pytest.mark.parametrize("version", GAN)
 def test_unmarked_files_are_told_by_their_tensors(tmp_path, version):
     weights = {name: tensor for name, tensor in generator(version).items() if not name.startswith("enc_q.")}

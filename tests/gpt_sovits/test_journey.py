@@ -79,6 +79,11 @@ def test_a_gpt_file_for_upstream(gpt, folder, capsys):
     assert torch.load(file, weights_only=True)["info"] == "GPT-e4", "as upstream's inference reads it"
     assert recognise(file).kind == "s1"
     assert read_s1(file).config["model"]["phoneme_vocab_size"] == 732
+    short = ran(capsys, "export", gpt, "--format", "s1", "--max_sec", 8, "--out", folder / "short.ckpt")
+    told = read_torch(folder / "short.ckpt")["config"]["data"]["max_sec"]
+    assert (short["verified"], 50 * told) == (True, 8 * 25), "upstream stops at 50 times this many codes, 25 a second"
+    code, err = refused(capsys, "export", gpt, "--format", "s1", "--max_sec", 0, "--out", folder / "none.ckpt")
+    assert (code, "--max_sec must be above 0 and at most 60" in err) == (2, True)
 
 
 def test_a_sovits_file_for_upstream_and_one_to_train_on_from(sovits, prepared, folder, capsys):

@@ -51,7 +51,7 @@ def s1_config(model: dict[str, Any], *, max_sec: float = 54) -> dict[str, Any]:
 
     Args:
         model: Sizes, as ``config_to_upstream`` gives them.
-        max_sec: Longest utterance in seconds; upstream stops speaking there.
+        max_sec: What the file says; upstream's inference stops after 50 codes for each of it, 2 seconds of speech.
     """
     train = {"seed": 1234, "epochs": 15, "batch_size": 8, "precision": "16-mixed", "gradient_clip": 1.0}
     rates = {"lr": 0.01, "lr_init": 1e-5, "lr_end": 1e-4, "warmup_steps": 2000, "decay_steps": 40000}

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from tts_train.errors import DataError
 from tts_train.foreign import TensorClaim, describe_torch
 from tts_train.foreign.refusal import check_regular
-from tts_train_gpt_sovits.files.signatures import MARKS, first_bytes, head_of, version_by_bytes
+from tts_train_gpt_sovits.files.signatures import MARKS, first_bytes, head_of, unknown_mark, version_by_bytes
 
 CONFIG_CLASSES = ("utils.HParams",)
 """Classes that upstream pickles its configurations as; they become dicts."""
@@ -61,6 +61,7 @@ def recognise(path: Path, *, version: str | None = None) -> Recognised:
     """
     check_regular(path)
     first = first_bytes(path)
+    _refuse_unknown_mark(path, first)
     content = describe_torch(path, head=head_of(first), dict_classes=CONFIG_CLASSES)
     kind, weights = _find_weights(path, content)
     taken_for, told_by = version_by_bytes(first, path.stat().st_size)
@@ -76,6 +77,16 @@ def recognise(path: Path, *, version: str | None = None) -> Recognised:
         path=path, kind=kind, version=found, told_by=told, taken_for=taken_for, complete=_complete(kind, weights),
         rank=_rank(weights), half=any(claim.dtype == "float16" for claim in weights.values()),
     )  # fmt: skip
+
+
+def _refuse_unknown_mark(path: Path, first: bytes) -> None:
+    mark = unknown_mark(first)
+    if mark is not None:
+        known = ", ".join(f"{key.decode()} {name}{' LoRA' * lora}" for key, (name, lora) in MARKS.items())
+        raise DataError(
+            f"{path} is marked {mark!r}, which no released GPT-SoVITS writes: it is of a later version or of another "
+            f"tool. Known marks: {known}. Give a file of one of these, or one that has no mark."
+        )
 
 
 def _find_weights(path: Path, content: object) -> tuple[Kind, Mapping[str, TensorClaim]]:

@@ -27,6 +27,7 @@ BASES = {
 }
 """MD5 of the first 8192 bytes of the released generators."""
 
+_ARCHIVE_GOES_ON = b"\x03\x04"
 _HASHED = 8192
 _V1_BELOW = 82978 * 1024
 _V2_BELOW = 700 * 1024 * 1024
@@ -41,6 +42,12 @@ def first_bytes(path: Path) -> bytes:
 def head_of(first: bytes) -> bytes:
     """Return what belongs in place of the first bytes of a file: nothing new, unless a version's mark stands there."""
     return ARCHIVE if first[:2] in MARKS else b""
+
+
+def unknown_mark(first: bytes) -> str | None:
+    """Return what stands in place of an archive's first two bytes where that is no mark of a released version."""
+    marked = first[:2] != ARCHIVE and first[2:4] == _ARCHIVE_GOES_ON
+    return first[:2].decode("ascii", "backslashreplace") if marked and first[:2] not in MARKS else None
 
 
 def version_by_bytes(first: bytes, size: int) -> tuple[str, str]:

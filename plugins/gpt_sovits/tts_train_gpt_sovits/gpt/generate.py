@@ -44,8 +44,8 @@ class SamplingOptions:
     """Below 1 likely codes become likelier."""
     repetition_penalty: float = 1.35
     """Factor by which a code that was already said, the prompt's included, becomes unlikelier; 1 for none."""
-    max_codes: int = 1351
-    """Codes after which speech is cut off; upstream's interface does after 54 s, 25 codes a second."""
+    max_codes: int = MAX_CODES
+    """Codes after which speech is cut off, 25 a second."""
 
     def __post_init__(self) -> None:
         rules = {
