@@ -8,12 +8,14 @@ import json
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tests.orpheus.trained_runs import STEP, write_run
 from tts_train.errors import ConfigError, MissingExtraError, TTSTrainError
 from tts_train.provenance import read_provenance
 from tts_train_orpheus.base import load_base
 from tts_train_orpheus.export.gguf import GgufExport
+from tts_train_orpheus.prompt import encode_text
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 gguf = pytest.importorskip("gguf")
@@ -79,6 +81,16 @@ def test_one_token_for_each_row(exported):
     # Control tokens are hidden by llama.cpp; codes must be printed.
     assert types[128000] == gguf.TokenType.CONTROL
     assert set(types[128266:156938]) == {gguf.TokenType.USER_DEFINED}
+
+
+def test_the_table_of_tokens_is_a_tokenizer(exported):
+    """Built as transformers builds it from a GGUF file; it refuses merges whose result has no id."""
+    names, merges = (field(exported[2], f"tokenizer.ggml.{part}") for part in ("tokens", "merges"))
+    vocabulary = {name: index for index, name in enumerate(names)}
+    built = Tokenizer(models.BPE(vocab=vocabulary, merges=[tuple(merge.split(" ")) for merge in merges]))
+    built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    for text in ("Hello there.", "tara: é, ü <laugh>"):
+        assert built.encode(text).ids == encode_text(load_tokenizer("tiny"), text)[1:]
 
 
 def test_rotary_rows_lie_in_pairs(run, exported):

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _PRE_TOKENIZER = "llama-bpe"
 """llama.cpp's name for the way Llama 3 cuts text before merging."""
 
-_NO_MERGES = ["\u0100 \u0100"]
-"""llama.cpp refuses a table without merges; this one joins two NUL bytes, which no text has."""
+_NUL = "\u0100"
+"""The name of the byte 0, which no text has."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,14 @@ def read_tokens(tokenizer: PreTrainedTokenizerBase, *, rows: int) -> GgufTokens:
         )
     added = {entry["id"]: bool(entry["special"]) for entry in described["added_tokens"]}
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-    return GgufTokens(
-        names=[by_id.get(index, f"[PAD{index}]") for index in range(rows)],
-        types=[int(_type(index, index in by_id, added)) for index in range(rows)],
-        merges=merges or _NO_MERGES,
-    )
+    names = [by_id.get(index, f"[PAD{index}]") for index in range(rows)]
+    if not merges:
+        # llama.cpp refuses a table without merges, and others a merge whose result has no id: two bytes 0 get one that
+        # nothing is made of, as nothing is merged.
+        names[next(index for index, name in enumerate(names) if len(name) > 1)] = _NUL * 2
+        merges = [f"{_NUL} {_NUL}"]
+    types = [int(_type(index, index in by_id, added)) for index in range(rows)]
+    return GgufTokens(names=names, types=types, merges=merges)
 
 
 def _type(index: int, known: bool, added: dict[int, bool]) -> gguf.TokenType:
