@@ -86,9 +86,12 @@ def test_a_gpt_file_for_upstream(gpt, folder, capsys):
     assert (code, "--max_sec must be above 0 and at most 60" in err) == (2, True)
 
 
-def test_a_sovits_file_for_upstream_and_one_to_train_on_from(sovits, prepared, folder, capsys):
+def test_a_sovits_file_for_upstream_and_one_to_train_on_from(sovits, prepared, folder, capsys, caplog):
     told = ran(capsys, "export", sovits, "--format", "s2", "--out", folder / "voice.pth")
     assert told["path"] == str(folder / "voice.pth"), "a name that ends in .pth is the file"
+    assert "this one has 16: the file is for tts-train" in caplog.text
+    dilations = read_torch(folder / "voice.pth")["config"]["model"]["resblock_dilation_sizes"]
+    assert dilations == [[1, 3, 5]], "upstream reads three"
     assert not recognise(folder / "voice.pth").complete, "upstream's inference needs no posterior encoder"
     code, err = refused(capsys, "fit", *fit_words(prepared, folder / "again", folder / "voice.pth"))
     assert code == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,11 @@ from tts_train.jobs import ExportJob, Report
 if TYPE_CHECKING:
     from tts_train.run.checkpoint import Checkpoint
     from tts_train_gpt_sovits.sovits.restore import TrainedSovits
+
+_log = logging.getLogger(__name__)
+
+_FIXED = 192
+"""Channels at which upstream's network joins text and speech, whatever the file's settings say."""
 
 
 @dataclass(kw_only=True)
@@ -30,6 +36,7 @@ class S2Export(ExportJob):
 
         checkpoint = open_checkpoint(self.source)
         trained = load_run(checkpoint, merged=False)
+        _warn_of_size(trained)
         epoch, rank, name = _epoch(checkpoint), trained.lora_rank, voice_name(self.source)
         ending = "" if rank is None else f"_l{rank}"
         target = find_target(self.out, f"{name}_e{epoch}_s{trained.step}{ending}.pth")
@@ -77,6 +84,7 @@ class FullExport(ExportJob):
         check_place(self.out)
         checkpoint = open_checkpoint(self.source)
         trained = load_run(checkpoint)
+        _warn_of_size(trained)
         version, info = trained.version, f"{_epoch(checkpoint)}epoch_{trained.step}iteration"
         with staged_folder(self.out) as folder:
             config, shapes = _config(trained, voice_name(self.source)), shapes_of(trained.network)
@@ -93,6 +101,18 @@ class FullExport(ExportJob):
 
 def _epoch(checkpoint: Checkpoint) -> int:
     return int(checkpoint.state("epoch")["epoch"]) + 1
+
+
+def _warn_of_size(trained: TrainedSovits) -> None:
+    channels = trained.sizes.get("hidden_channels", _FIXED)
+    if channels != _FIXED:
+        _log.warning(
+            "Upstream opens networks of %d channels only, and this one has %s: the file is for tts-train. A small "
+            "network that upstream opens is trained with --model.init_from tiny --model.tiny.channels %d.",
+            _FIXED,
+            channels,
+            _FIXED,
+        )
 
 
 def _config(trained: TrainedSovits, name: str) -> dict[str, object]:

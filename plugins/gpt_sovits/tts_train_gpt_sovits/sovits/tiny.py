@@ -48,7 +48,7 @@ def tiny_sizes(version: str, tiny: TinyOptions) -> dict[str, Any]:
         "filter_channels": 2 * tiny.channels,
         "n_layers": tiny.layers,
         "resblock_kernel_sizes": [3],
-        "resblock_dilation_sizes": [[1, 3]],
+        "resblock_dilation_sizes": [[1, 3, 5]],
         "upsample_rates": [10, 8, 8],
         "upsample_initial_channel": 4 * tiny.channels,
         "upsample_kernel_sizes": [20, 16, 16],
