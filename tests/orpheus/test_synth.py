@@ -22,6 +22,7 @@ from tts_train_orpheus.export.adapter import PeftExport
 from tts_train_orpheus.export.hf import HfExport
 from tts_train_orpheus.generate import Sampling, generate, spoken
 from tts_train_orpheus.layout import AUDIO_BASE, CODEBOOK_SIZE, END_OF_SPEECH
+from tts_train_orpheus.parts import MOST, Part, judge, length, split_text
 from tts_train_orpheus.prompt import encode_text, inference_prompt
 from tts_train_orpheus.synth import OrpheusSynth
 from tts_train_orpheus.tokenizer import load_tokenizer
@@ -40,7 +41,7 @@ def run(tmp_path_factory):
 
 
 def speak(source, out, **options):
-    return OrpheusSynth(source=source, text="Hello.", out=out, device="cpu", **{**_HELD, **options}).run()
+    return OrpheusSynth(source=source, out=out, device="cpu", **{"text": "Hello.", **_HELD, **options}).run()
 
 
 def test_report_and_file(run, tmp_path):
@@ -111,7 +112,9 @@ def test_the_command(run, tmp_path, capsys):
         [*words, "--max_new_tokens", "14", "--reference", str(CLIP), "--reference_text", "Six: spoons.", "--json"]
     )
     assert code == 0
-    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    told = capsys.readouterr()
+    assert f"Checkpoint: {run / 'checkpoints' / 'step-000003'}" in told.err
+    report = json.loads(told.out.splitlines()[-1])
     assert report["tokens"] == 14
     assert soundfile.info(out).frames == 2 * 2048
 
@@ -155,7 +158,8 @@ def test_what_is_no_sound_is_counted_and_said(tmp_path, caplog):
     result = spoken([*frame, 17, *frame[:3], *frame], seconds=1.0)
     assert result.errors == {"wrong_slot": 1, "not_audio": 1, "incomplete_frame": 1}
     with caplog.at_level(logging.WARNING):
-        OrpheusSynth(source=tmp_path, text="a", out=tmp_path / "a.wav", max_new_tokens=18)._judge(result)
+        part = Part(text="a", spoken=result, sound=torch.zeros(2 * 2048))
+        judge([part], max_new_tokens=18, unwritten="a.wav")
     assert "left out: 2 frames, 1 ids in the wrong slot, 1 ids that are no audio" in caplog.text
     assert "--max_new_tokens 36" in caplog.text
 
@@ -202,6 +206,38 @@ def test_a_run_with_voices_asks_for_one(tmp_path, caplog):
     speak(tmp_path / "run", tmp_path / "b.wav", codec=None, speaker="bob")
     assert "speaker" not in caplog.text
     assert (tmp_path / "a.wav").read_bytes() != (tmp_path / "b.wav").read_bytes()
+    with pytest.raises(ConfigError, match="--speaker carol: this model was trained with the voices ann, bob"):
+        speak(tmp_path / "run", tmp_path / "c.wav", codec=None, speaker="carol")
+
+
+def test_a_long_text_is_cut_where_it_can_be_spoken():
+    sentence = "It is 3.5 degrees, and e.g. the rain comes."
+    assert split_text(f" {sentence} ") == [f" {sentence} "], "as it stands"
+    many = split_text(" ".join([sentence] * 12))
+    assert [part.count("It is") for part in many] == [4, 4, 4]
+    assert all(part.startswith("It is") and part.endswith("comes.") for part in many)
+    for text in ("word " * 150, "one clause, and " * 40, "今天天气很好，我们去公园散步。" * 20, "字" * 200, "x" * 500):
+        parts = split_text(text)
+        assert "".join("".join(parts).split()) == "".join(text.split()), "nothing is lost"
+        assert len(parts) > 1 or "x" in text
+        assert max(map(length, parts)) <= MOST or "x" in text
+
+
+def test_a_long_text_is_spoken_in_parts(run, tmp_path, caplog):
+    text = "This sentence has a good many words, so that two of them are too long for one breath of the model. " * 3
+    report = speak(run, tmp_path / "a.wav", text=text, pause=0.5)
+    assert (report["parts"], report["tokens"]) == (3, 3 * 28)
+    assert report["seconds"] == pytest.approx(3 * 4 * 2048 / 24000 + 2 * 0.5, abs=1e-3)
+    job = OrpheusSynth(source=run, text="-", out=tmp_path, device="cpu", **_HELD, pause=0.5)
+    lines = [Line(text=text, out=tmp_path / "b.wav"), Line(text="Hello.", out=tmp_path / "c.wav")]
+    assert [one["parts"] for one in job.speak_all(lines)] == [3, 1]
+    assert (tmp_path / "b.wav").read_bytes() == (tmp_path / "a.wav").read_bytes()
+    speak(run, tmp_path / "d.wav", text=text, pause=0.5, stream=True)
+    assert soundfile.info(tmp_path / "d.wav").frames == soundfile.info(tmp_path / "a.wav").frames
+    frame = [AUDIO_BASE + CODEBOOK_SIZE * slot for slot in range(7)]
+    short = Part(text=text, spoken=spoken([*frame, END_OF_SPEECH], seconds=1.0), sound=torch.zeros(2048))
+    judge([short], max_new_tokens=28, unwritten="a.wav")
+    assert "Only 0.09 s were spoken" in caplog.text
 
 
 def test_slots_are_held_to_where_they_were_trained(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tts_train.backend import Stage, resolve
 from tts_train.cli.arguments import JSON_FLAG
+from tts_train.cli.checkpoints import HELP, choose_checkpoint
 from tts_train.cli.output import print_report
 from tts_train.cli.select import Chosen, Selection, select
 from tts_train.errors import ConfigError
@@ -111,12 +112,16 @@ def _parse(verb: str, job_class: type[Job], words: list[str], chosen: Chosen) ->
     positional = verb in _SOURCE_HELP
     if positional:
         parser.add_argument("source", type=Path, help=_SOURCE_HELP[verb])
+        parser.add_argument("--checkpoint", type=str, metavar="{last,best,STEP}", help=HELP)
     parser.add_class_arguments(job_class, None, skip={"source"} if positional else set())
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object, last on stdout")
     parser.epilog = _epilog(verb, chosen)
     options = parser.parse_args(with_underscores(words))
-    as_json = bool(options.pop("json"))
-    return job_class(**parser.instantiate(options).as_dict()), as_json
+    as_json, asked = bool(options.pop("json")), options.pop("checkpoint", None)
+    values = parser.instantiate(options).as_dict()
+    job = job_class(**values)  # wrong values are told first
+    chosen_source = {"source": choose_checkpoint(values["source"], asked)} if positional else {}
+    return replace(job, **chosen_source), as_json
 
 
 def _epilog(verb: str, chosen: Chosen) -> str:

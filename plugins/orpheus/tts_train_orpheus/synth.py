@@ -6,18 +6,18 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tts_train.errors import ConfigError, DataError
 from tts_train.jobs import Line, Report, SynthJob
 from tts_train.sound import check_sound_name, write_sound
-from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE
+from tts_train_orpheus.parts import Part, join, judge, split_text, totals
 from tts_train_orpheus.reference import encode_reference, paired, read_reference
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from tts_train_orpheus.codec import Codec
     from tts_train_orpheus.generate import Constrain, Sampling, Spoken
@@ -64,6 +64,8 @@ class OrpheusSynth(SynthJob):
     """Recordings of an unseen voice to continue with (zero-shot): one file or a list ``[a.wav,b.wav]``."""
     reference_text: list[str] | str | None = None
     """What is said in each reference, in the same order."""
+    pause: float = 0.15
+    """Seconds of silence between the parts in which a text of more than 180 letters is spoken."""
     stream: bool = False
     """Decode while the model still speaks, as a player would; the sound is the same up to rounding."""
     device: str = "auto"
@@ -80,6 +82,8 @@ class OrpheusSynth(SynthJob):
         """Name wrong values before anything is loaded or spoken."""
         if self.batch_size < 0:
             raise ConfigError(f"--batch_size must be 0 (as many as fit) or more, and {self.batch_size} was given.")
+        if not 0 <= self.pause <= 10:
+            raise ConfigError(f"--pause must be from 0 to 10 seconds, and {self.pause:g} was given.")
         self._sampling("none")
 
     def run(self) -> Report:
@@ -117,26 +121,20 @@ class OrpheusSynth(SynthJob):
         if self.stream:
             yield from (_told(partial(job._say, ready)) for job in jobs)
             return
-        prompts: list[Ids | DataError] = [job._prompt_or_error(ready) for job in jobs]
-        asked = [number for number, prompt in enumerate(prompts) if not isinstance(prompt, DataError)]
-        said = (
-            generate(
-                ready.voice.lm,
-                [prompts[number] for number in asked],  # type: ignore[misc]
-                seeds=[jobs[number].seed for number in asked],
-                max_new_tokens=self.max_new_tokens,
-                sampling=ready.sampling,
-                batch_size=self.batch_size or None,
-            )
-            if asked
-            else []
+        wanted = [job._prompts_or_error(ready) for job in jobs]
+        asked = [(job, each) for job, each in zip(jobs, wanted, strict=True) if not isinstance(each, DataError)]
+        prompts = [prompt for _, each in asked for prompt in each]
+        seeds = [job.seed + number for job, each in asked for number in range(len(each))]
+        more: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "sampling": ready.sampling}
+        made = (
+            generate(ready.voice.lm, prompts, seeds=seeds, batch_size=self.batch_size or None, **more) if asked else []
         )
-        made = dict(zip(asked, said, strict=True))
-        for number, (job, prompt) in enumerate(zip(jobs, prompts, strict=True)):
-            if isinstance(prompt, DataError):
-                yield {"error": str(prompt)}
+        said = iter(made)
+        for job, each in zip(jobs, wanted, strict=True):
+            if isinstance(each, DataError):
+                yield {"error": str(each)}
             else:
-                yield _told(partial(job._written, made[number], ready))
+                yield _told(partial(job._written, list(islice(said, len(each))), ready))
 
     def round_trip(self, recordings: Iterable[tuple[Path, Line]]) -> bool:
         """Encode and decode recordings with the codec that this source speaks through, repeated frames kept."""
@@ -168,31 +166,31 @@ class OrpheusSynth(SynthJob):
 
     def _say(self, ready: _Ready) -> Report:
         self._name_voice(ready.voice)
-        sound, spoken = self._speak(ready, self._prompt(ready))
-        return self._report(sound, spoken, ready)
+        prompts = self._prompts(ready)
+        texts = split_text(self.text)
+        each = zip(texts, prompts, strict=True)
+        return self._report(
+            [self._speak(ready, text, prompt, number) for number, (text, prompt) in enumerate(each)], ready
+        )
 
-    def _prompt_or_error(self, ready: _Ready) -> Ids | DataError:
+    def _prompts_or_error(self, ready: _Ready) -> list[Ids] | DataError:
         self._name_voice(ready.voice)
         try:
-            return self._prompt(ready)
+            return self._prompts(ready)
         except DataError as error:
             return error
 
-    def _written(self, spoken: Spoken, ready: _Ready) -> Report:
-        return self._report(ready.codec.decode(spoken.content.codes, seed=self.seed), spoken, ready)
+    def _written(self, said: Sequence[Spoken], ready: _Ready) -> Report:
+        sounds = [ready.codec.decode(each.content.codes, seed=self.seed + n) for n, each in enumerate(said)]
+        each = zip(split_text(self.text), said, sounds, strict=True)
+        return self._report([Part(text=text, spoken=spoken, sound=sound) for text, spoken, sound in each], ready)
 
-    def _report(self, sound: Tensor, spoken: Spoken, ready: _Ready) -> Report:
-        self._judge(spoken)
-        write_sound(self.out, sound, sample_rate=ready.codec.sample_rate)
-        return {
-            "path": str(self.out),
-            "seconds": round(len(sound) / ready.codec.sample_rate, 3),
-            "tokens": len(spoken.ids),
-            "tokens_per_second": round(spoken.tokens_per_second, 2),
-            "stopped_by": spoken.stopped_by,
-            "errors": spoken.errors,
-            "seed": self.seed,
-        }
+    def _report(self, parts: Sequence[Part], ready: _Ready) -> Report:
+        judge(parts, max_new_tokens=self.max_new_tokens, unwritten=str(self.out))
+        rate = ready.codec.sample_rate
+        sound = join(parts, pause=self.pause, sample_rate=rate)
+        write_sound(self.out, sound, sample_rate=rate)
+        return {"path": str(self.out), "seconds": round(len(sound) / rate, 3), **totals(parts), "seed": self.seed}
 
     def _sampling(self, held_to: Constrain) -> Sampling:
         from tts_train_orpheus.generate import Sampling
@@ -225,22 +223,28 @@ class OrpheusSynth(SynthJob):
         return open_voice(self.source, device=device, dtype=dtype, tokenizer=self.tokenizer)
 
     def _name_voice(self, voice: Voice) -> None:
-        if voice.speakers and self.speaker not in voice.speakers:
-            given = "no --speaker was given" if self.speaker is None else f"{self.speaker!r} is none of its voices"
-            names = ", ".join(voice.speakers[:10]) + (", …" if len(voice.speakers) > 10 else "")
-            _log.warning("This model was trained with voice names, and %s. It knows: %s.", given, names)
+        """Refuse a name that the model was not trained with, and say so where it has names and none is given."""
+        if not voice.speakers or self.speaker in voice.speakers:
+            return
+        names = ", ".join(voice.speakers[:10]) + (", …" if len(voice.speakers) > 10 else "")
+        if self.speaker is not None:
+            raise ConfigError(
+                f"--speaker {self.speaker}: this model was trained with the voices {names}. Give one of them."
+            )
+        _log.warning("This model was trained with voice names, and no --speaker was given. It knows: %s.", names)
 
-    def _prompt(self, ready: _Ready) -> Ids:
+    def _prompts(self, ready: _Ready) -> list[Ids]:
+        """Return the prompt of each part of the text."""
         from tts_train_orpheus.prompt import encode_text, zero_shot_prompt
 
         if not self.text.strip():
             raise ConfigError("--text is empty; say what to speak.")
         words = ready.voice.tokenizer
         pairs = [(encode_text(words, text, self.speaker), heard) for text, heard in ready.references]
-        return zero_shot_prompt(pairs, encode_text(words, self.text, self.speaker))
+        return [zero_shot_prompt(pairs, encode_text(words, text, self.speaker)) for text in split_text(self.text)]
 
-    def _speak(self, ready: _Ready, prompt: Ids) -> tuple[Tensor, Spoken]:
-        """Return the sound, 1-D float32, and what was generated."""
+    def _speak(self, ready: _Ready, text: str, prompt: Ids, number: int) -> Part:
+        """Return what was generated of a part of the text."""
         import time
 
         import torch
@@ -249,44 +253,20 @@ class OrpheusSynth(SynthJob):
         from tts_train_orpheus.streaming import StreamDecoder
 
         ids: list[int] = []
-        started = time.perf_counter()
+        started, seed = time.perf_counter(), self.seed + number
 
         def heard() -> Iterator[int]:
-            for token in stream(
-                ready.voice.lm,
-                prompt,
-                seed=self.seed,
-                max_new_tokens=self.max_new_tokens,
-                sampling=ready.sampling,
-            ):
+            drawn: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "sampling": ready.sampling}
+            for token in stream(ready.voice.lm, prompt, seed=seed, **drawn):
                 ids.append(token)
                 yield token
 
         if self.stream:
-            chunks = list(StreamDecoder(ready.codec, seed=self.seed).decode(heard()))
-            return torch.cat(chunks or [torch.zeros(0)]), spoken(ids, time.perf_counter() - started)
+            chunks = list(StreamDecoder(ready.codec, seed=seed).decode(heard()))
+            sound = torch.cat(chunks or [torch.zeros(0)])
+            return Part(text=text, spoken=spoken(ids, time.perf_counter() - started), sound=sound)
         result = spoken(list(heard()), time.perf_counter() - started)
-        return ready.codec.decode(result.content.codes, seed=self.seed), result
-
-    def _judge(self, spoken: Spoken) -> None:
-        from tts_train_orpheus.generate import LIMIT
-
-        content = spoken.content
-        if not content.frames:
-            raise DataError(
-                f"Nothing was spoken: {len(spoken.ids)} tokens gave {content}. {self.out} was not written. Train "
-                "longer, hold the model to the layout with --constrain slots, or try another --seed."
-            )
-        if spoken.stopped_by == LIMIT:
-            _log.warning(
-                "The model had not finished at --max_new_tokens %d (%.1f s of sound). Give --max_new_tokens %d, or "
-                "split the text into sentences.",
-                self.max_new_tokens,
-                content.frames * FRAME_SAMPLES / SAMPLE_RATE,
-                2 * self.max_new_tokens,
-            )
-        if content.errors:
-            _log.warning("Some of what was generated is no sound and was left out: %s.", content)
+        return Part(text=text, spoken=result, sound=ready.codec.decode(result.content.codes, seed=seed))
 
 
 def _told(say: Callable[[], Report]) -> Report:
