@@ -17,7 +17,7 @@ from tts_train_gpt_sovits.text.english.spoken.units import MEASURES
 _SAID_AS_WORDS = frozenset(
     {"COVID", "GIF", "PIN", "RAM", "ROM", "SIM", "VIN", "ZIP"}
 )  # short, or not in the dictionary
-_START = re.compile(r"(?<![A-Za-z])[A-Za-z]| ?[^\sA-Za-z.,?!]|\.(?=\d)|!(?==)")
+_START = re.compile(r"(?<![A-Za-z])[A-Za-z]| ?[^\sA-Za-z.,?!]|(?<![A-Za-z\d])\.(?=\d)|!(?==)")
 
 
 class EnglishNormaliser:

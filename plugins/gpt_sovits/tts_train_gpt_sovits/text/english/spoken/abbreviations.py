@@ -63,7 +63,7 @@ def _before_number(match: re.Match[str]) -> str:
 def _roman(match: re.Match[str]) -> str | None:
     """Read a numeral after a ruler's name as a place, after Chapter and its like as a number; others where certain."""
     name = re.search(r"\b([A-Z][a-z]+)\.? $", before(match))
-    certain = len(match[0]) > 2 and set(match[0]) <= set("IVX")
+    certain = len(match[0]) > 2 and set(match[0]) <= set("IVX") and match[0] != "XXX"
     if not match[0] or not (name or certain):
         return None
     digits = str(_value(match[0]))

@@ -127,11 +127,13 @@ def addresses(words: Container[str]) -> tuple[Rule, ...]:
 
 
 TELEPHONES: tuple[Rule, ...] = (
-    rule(r"\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]\d{2,4}){1,4}(?!\d)|\+\d{8,15}(?!\d)", _groups),
+    rule(r"\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]\d{2,8}){1,4}(?!\d)|\+\d{8,15}(?!\d)", _groups),
     rule(r"(?:1[-. ])?(?:\(\d{3}\) ?-?|\d{3}[-. ])\d{3}[-. ]\d{4}(?!\d)", _groups),
+    rule(r"555[ .]\d{4}(?!\d)", _groups),
+    rule(r"(?:1-)?[2-9]\d\d-(?:\d{3}-)?(?=[A-Z\d-]*[A-Z]{2})", _groups),  # 1-800-FLOWERS
     rule(r"\d{1,5}(?:-\d{1,7}){2,5}(?![\d-]*[\d%=])", _groups),
     rule(r"\d{3}-\d{4}(?![\d-]*[\d%=])", _seven_digits),
-    rule(r"0\d{1,4}(?:[ -]\d{2,4}){1,4}(?!\d)", _zero_led),
+    rule(r"0\d{1,4}(?:[ -]\d{2,7}){1,4}(?!\d)", _zero_led),
     rule(r"\d{4}(?: \d{4}){2,4}(?!\d)", _groups),
     rule(r"\d{3,}(?![\d.,:%/-]*\d|%|\w)", _called),
 )
@@ -154,4 +156,4 @@ CODES: tuple[Rule, ...] = (
 
 def is_code(match: re.Match[str]) -> bool:
     """Tell whether the text in front ends in a name with digits (i7, A1), so that a hyphen is no range."""
-    return bool(re.search(r"[A-Za-z]\d[\w.]*$", before(match)))
+    return bool(re.search(r"[A-Za-z]-?\d[\w.]*$", before(match)))

@@ -5,20 +5,23 @@ from __future__ import annotations
 import re
 
 from tts_train_gpt_sovits.text.english.spoken.numbers import cardinal, decade, ordinal, year
-from tts_train_gpt_sovits.text.english.spoken.rules import Rule, after, before, follows, rule
+from tts_train_gpt_sovits.text.english.spoken.rules import Rule, after, follows, rule
 
 _MONTHS_TEXT = """
 January February March April May June July August September October November December
 """
 _MONTHS = tuple(_MONTHS_TEXT.split())
 _MONTH = r"(?:{}|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec)\b\.?".format("|".join(_MONTHS))
+_DAYS_TEXT = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
+_DAYS = {name[:3]: name for name in _DAYS_TEXT.split()}
+_WEEKDAY = r"(?:{}|Mon|Tues?|Wed|Thu(?:rs?)?|Fri|Sat|Sun)\b\.?".format("|".join(_DAYS.values()))
 _FULL = {name[:3]: name for name in _MONTHS}
 _DAY = r"(?:0?[1-9]|[12]\d|3[01])"
 _RATIO = re.compile(r"\b(?:ratio|aspect|odds|scale|score|dilution)\b", re.IGNORECASE)
 # A number of tens with an s is a decade, unless what stands around it speaks of a time span.
 _SPAN_BEFORE = (
-    r"[\d.:=<>~+*/-] ?|\b(?:for|after|within|about|around|wait|waits|waited|lasts?|lasted|takes?|took|than|per|is|was|"
-    r"are|exactly|only|another|under|over|delay|timeout|every|each|extra|additional) "
+    r"[\d:=<>~+*/] ?|\d ?[-–] ?|\b(?:for|in|after|within|about|around|wait|waits|waited|lasts?|lasted|takes?|took|than|"
+    r"per|is|was|are|exactly|only|another|under|over|delay|timeout|every|each|extra|additional) "
 )
 _MANY = {"100": "hundreds", "1000": "thousands"}
 _SPAN_AFTER = re.compile(
@@ -107,10 +110,19 @@ def _full_stop(match: re.Match[str]) -> str:
     return "." if match[0].endswith(".") and not after(match).strip() else ""
 
 
-def _hours_range(match: re.Match[str]) -> str | None:
-    return (
-        f"{year(match[1])} to {cardinal(match[2])}" if int(match[2]) > 0 and not before(match).endswith("$") else None
-    )
+def _years(match: re.Match[str]) -> str | None:
+    """Read 1914-18 as a range of years and 2023-05 as a month."""
+    if int(match[2]) > int(match[1][2:]):
+        return f"{year(match[1])} to {cardinal(match[2])}"
+    return _month_and_year(match[2], match[1])
+
+
+def _month_and_year(month: str, year_digits: str) -> str | None:
+    return f"{_MONTHS[int(month) - 1]} {year(year_digits)}" if 1 <= int(month) <= 12 else None
+
+
+def _names_range(match: re.Match[str]) -> str:
+    return " to ".join(_DAYS.get(name[:3]) or _month(name) for name in (match[1], match[2]))
 
 
 DATES: tuple[Rule, ...] = (
@@ -121,8 +133,10 @@ DATES: tuple[Rule, ...] = (
     rule(rf"({_DAY})(?:st|nd|rd|th)?(?: ?[-–] ?({_DAY})(?:st|nd|rd|th)?)?(?: of)? ({_MONTH})(?![a-z])", _day_first),
     rule(r"((?:Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec)\b\.?)(?=,? \d{4}\b)", lambda m: _month(m[1])),
     rule(r"'?(\d0|100|1000|1\d\d0|2[01]\d0)'?s\b", _with_s),
-    rule(r"(1\d{3}|20\d\d)[-–](\d\d)\b(?![-–]?[\d%])", _hours_range),
+    rule(r"(1\d{3}|20\d\d)[-–](\d\d)\b(?![-–]?[\d%])", _years),
     rule(rf"(0?[1-9]|1[0-2])/({_DAY})(?![\d/])", _month_and_day),
+    rule(r"(\d{1,2})/((?:19|20)\d\d)(?![\d/])", lambda m: _month_and_year(m[1], m[2])),
+    rule(rf"({_MONTH}|{_WEEKDAY}) ?[-–] ?({_MONTH}|{_WEEKDAY})(?![\w-])", _names_range),
 )
 TIMES: tuple[Rule, ...] = (
     rule(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?![\d:])(?:\s*([ap])\.?\s?m\b\.?)?", _time, re.IGNORECASE),

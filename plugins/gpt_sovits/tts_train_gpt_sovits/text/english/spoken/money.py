@@ -115,11 +115,11 @@ MONEY: tuple[Rule, ...] = (
     rule(rf"({NUMBER}) ?(mn|mln|bn|tn|trn|Bn|M)(?![A-Za-z\d])", _scaled),
 )
 SHARES: tuple[Rule, ...] = (
-    rule(r"(?:50[/-]50|24/7|20/20)(?![/\d-])", lambda m: " ".join(map(cardinal, re.split("[/-]", m[0])))),
+    rule(r"(?:50[/:-]50|24/7|20/20)(?![/:\d-])", lambda m: " ".join(map(cardinal, re.split("[/:-]", m[0])))),
     rule(rf"({MIXED})(?!\w)", lambda m: quantity(m[1])[0]),
     rule(r"\d+(?:/\d+){2,}(?![\d/])", lambda m: " slash ".join(map(running_number, m[0].split("/")))),
     rule(r"(\d+(?:\.\d+)?) ?[/⁄] ?(\d+(?:\.\d+)?)(?!\d|[/⁄]\d|\.\d)", _fraction),
-    rule(r"\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+(?!\d)", _ratio),
+    rule(r"\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+(?![A-Za-z\d])", _ratio),
 )
 LONE = {sign: names[0] for sign, names in _CURRENCIES.items()}
 """What a sign is called where no amount stands beside it."""

@@ -107,7 +107,7 @@ def fraction(top: str, bottom: str, *, quarters: bool = False) -> str:
     if bottom == "2":
         return f"{cardinal(top)} half"
     part = "quarter" if quarters and bottom == "4" else ordinal(bottom)
-    return f"{cardinal(top)} {part}{many}"
+    return f"{cardinal(top)} {re.sub('^one (?=.)', '', part) if many else part}{many}"
 
 
 def quantity(text: str) -> tuple[str, bool]:

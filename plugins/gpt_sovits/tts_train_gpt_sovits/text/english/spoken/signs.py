@@ -34,7 +34,8 @@ SPOKEN = {
     "∓": "minus or plus", "≠": "not equal to", "≤": "less than or equal to", "≥": "greater than or equal to",
     "≈": "approximately", "≅": "approximately", "√": "square root of", "∛": "cube root of", "∞": "infinity",
     "°": "degrees",
-    "§": "section", "¶": "paragraph", "©": "copyright", "%": "percent", "‰": "per mille", "/": "slash",
+    "§": "section", "¶": "paragraph", "©": "copyright", "%": "percent", "‰": "per mille",
+    "/": "slash", "\\": "backslash",
 }  # fmt: skip
 _UP = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ", "0123456789+-ni", strict=True))
 _DOWN = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋ₙₓᵢ", "0123456789+-nxi", strict=True))
@@ -43,15 +44,23 @@ _EQUATION = re.compile(r"[\w.,%°²³()]+(?: ?[-–+*×÷/^=<>≤≥≈≠·] ?-
 _TOGETHER = frozenset(
     {"and/or", "he/she", "she/he", "him/her", "his/her", "his/hers", "either/or", "on/off", "yes/no", "s/he"}
 )
+_LONGEST = 300  # digits; a minute and more of speech
 _TAG = r"/?[A-Za-z][\w-]*(?: [^<>]*=[\"'][^<>]*)? ?/?"
 _AMOUNT_AHEAD = r" ?-?(?:[A-Z]{0,2}[$€£¥₹₩])?\.?\d"
 
 
 def fold(text: str) -> str:
-    """Give one form to signs that have several, and take invisible ones out."""
+    """Give one form to signs that have several, and take invisible ones out.
+
+    Raises:
+        TextRejected: `unreadable_text` for a number that nobody reads out.
+    """
+    if long := re.search(rf"(?:\d[,.]?){{{_LONGEST},}}", text):
+        raise TextRejected("unreadable_text", f"a number of more than {_LONGEST} digits, {long[0][:20]}…; shorten it")
     text = "".join(c for c in text if unicodedata.category(c) != "Cf" and c not in "\ufe0e\ufe0f")
+    text = re.sub(r"(?<=\d)[—―](?=\d)", "–", text)
     text = "".join(_compatible(c) for c in text.translate(_FOLDED))
-    text = re.sub(r"(?<=\d) - (?=\d)(?<=—)", "–", text)
+    text = re.sub(r"(?<=€)(\d+),(?=\d{1,2}(?![\d,]))|(\d+),(?=\d{2} ?€)", r"\1\2.", text)  # decimals of the Continent
     text = re.sub(r"(?<![\w*])(\*{1,3}|_{1,2})(?=\w)([^*_\n]+?)(?<=[\w.,!?'])\1(?![\w*])", r"\2", text)  # *stress*
     return re.sub(r"(?<=[A-Za-z])\((s|es)\)", r"\1", text)
 
@@ -98,7 +107,7 @@ def _hyphen(match: re.Match[str]) -> str | None:
     left, right = before(match), after(match)
     spaced = match[0].startswith(" ") or left.endswith(" ")
     left, right = left.rstrip(), right.lstrip()
-    ends_amount = bool(re.search(r"(?:\d[a-zA-Z%°²³/\".']{0,4}|[%°€£¥¢₹$])$", left))
+    ends_amount = bool(re.search(r"(?:\d ?[a-zA-Z%°²³/\".']{0,4}|[%°€£¥¢₹$])$", left))
     starts_amount = bool(re.match(_AMOUNT_AHEAD, right))
     if starts_amount and (
         not left or (spaced and not match[0].endswith(" ") and not ends_amount) or left[-1:] in "(=+*×÷^<>~±,:/$€£¥-–"
@@ -110,7 +119,10 @@ def _hyphen(match: re.Match[str]) -> str | None:
         return _between_codes(match)
     if ends_amount and starts_amount:
         plain = re.search(r"(?<![\w.:])[\d.,]+$", left) and re.match(r"-?\.?\d[\d.,]*(?![\w:%])", right)
-        return "minus" if spaced and plain and "-" in match[0] else "to"
+        counts = re.match(r"-?[\d.,]+ (?!is\b|equals?\b|makes?\b|gives?\b|and\b|or\b)[a-z]", right)  # 10 - 20 people
+        return "minus" if spaced and plain and not counts and "-" in match[0] else "to"
+    if not spaced and re.search(r"\b[Aa]$", left) and re.match(r"[Zz]\b", right):
+        return "to"
     if (
         not spaced
         and match[0] in "-–"
@@ -231,6 +243,7 @@ SIGNS: tuple[Rule, ...] = (
     rule(rf"[{''.join(map(re.escape, _UP))}]+", _power),
     rule(rf"[{''.join(_DOWN)}]+", _index),
     rule(r"#", _hash),
+    rule(r"_+(?=[A-Za-z\d])|(?<=[A-Za-z\d])_+", lambda m: " ".join(["underscore"] * len(m[0]))),
     rule(r"[<>]=?", _less_or_more),
     rule(r"!=(?!=)", lambda _: "not equal to"),
     rule(r"[*·](?! *[*·])", _star),

@@ -87,7 +87,7 @@ def _name(sign: str, power: str | None, *, below: bool = False) -> str | None:
 
 def _measure(match: re.Match[str]) -> str | None:
     text, link, sign, power, over, over_power = match.groups()
-    if (sign in {"in", '"'} and not _is_inch(match)) or follows(match, r"[A-Za-z]-"):
+    if (sign in {"in", '"'} and not _is_inch(match)) or follows(match, r"(?:^|[^A-Za-z\d])[A-Za-z]+-"):
         return None
     name = _name(sign, power)
     if over:
@@ -142,5 +142,6 @@ MEASURES: tuple[Rule, ...] = (
         _measure,
     ),
     rule(r"(\d+)'(?:(?![\w'])|(?=x ?\d))", _feet),
+    rule(r"([kcm]?m|ft|mi)([²³])(?![\w²³⁻⁺])", lambda m: plural(_name(m[1], m[2]) or "")),
     rule(r"(km|mi|m|[kKMG][bB])/([hs])\b", lambda m: f"{plural(UNITS[m[1]])} per {UNITS[m[2]]}"),
 )
