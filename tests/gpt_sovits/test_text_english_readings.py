@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tts_train_gpt_sovits.speech.sentences import split_sentences
 from tts_train_gpt_sovits.text import FrontEnd, TextRejected
 from tts_train_gpt_sovits.text.english.spoken.abbreviations import WORDS
 from tts_train_gpt_sovits.text.english.spoken.money import NAMES
@@ -128,3 +129,12 @@ def test_any_mixture_of_signs_is_read_whole_or_refused(front_end):
             assert sign not in text or re.search(rf"\b(?:{words.replace(' ', '|')})\b", said), (text, said)
         assert not re.search(r"\d", text) or numbers & set(re.findall(r"[a-z]+", said)), (text, said)
     assert read > 100
+
+
+def test_an_abbreviation_ends_no_sentence():
+    text = "Ask Dr. Weber, e.g. Hanna Weber of No. 7, at 5 p.m. on Monday. J. R. Hill will be there. We leave at noon."
+    assert split_sentences(text) == [
+        "Ask Dr. Weber, e.g. Hanna Weber of No. 7, at 5 p.m. on Monday.",
+        "J. R. Hill will be there.",
+        "We leave at noon.",
+    ]
