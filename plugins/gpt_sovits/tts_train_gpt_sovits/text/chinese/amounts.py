@@ -134,7 +134,7 @@ def _inches(match: re.Match[str]) -> str | None:
 AMOUNTS: tuple[Rule, ...] = (
     rule(
         rf"{_PREFIX} ?({NUMBER}){_MAGNITUDE}{_POWER_OF_TEN}"
-        rf"(?:{_TO}\1? ?({NUMBER}){_MAGNITUDE}{_POWER_OF_TEN})?[元块塊]?",
+        rf"(?:{_TO}\1? ?({NUMBER}){_MAGNITUDE}{_POWER_OF_TEN})?(?:[美港欧歐日]元|美金|英镑|英鎊|[元块塊])?",
         _money,
     ),
     rule(rf"{_PREFIX}(?<={_SYMBOL})", lambda match: {"¥": "人民币"}.get(match[1], MONEY[match[1]])),

@@ -9,15 +9,16 @@ from tts_train_gpt_sovits.text.chinese.amounts import AMOUNTS, DECIMAL
 from tts_train_gpt_sovits.text.chinese.dates import CODES, DATES, HONG_KONG_TELEPHONE, TELEPHONES
 from tts_train_gpt_sovits.text.chinese.digits import HAN_DIGITS, Rule, cardinal
 from tts_train_gpt_sovits.text.chinese.signs import folded, follows_number, sign
+from tts_train_gpt_sovits.text.chinese.units import MONEY
 from tts_train_gpt_sovits.text.rejected import TextRejected
 
 _HASH_NUMBER = re.compile(r"# ?([0-9]{1,4})(?![0-9])")
 _RULES: tuple[Rule, ...] = (*TELEPHONES, *DATES, *CODES, *AMOUNTS, DECIMAL)
-_LETTERS_OF_MONEY = frozenset("UHNTACSMRJEGK")
+_LETTERS_OF_MONEY = frozenset(sign[0] for sign in MONEY if sign[0].isalpha())
 _OPERATORS = frozenset("-−–—~+")
 _TRADITIONAL = str.maketrans(
-    "点两负万亿减约于欧镑号时华摄顷韩卢铢兰无穷线问数为币",
-    "點兩負萬億減約於歐鎊號時華攝頃韓盧銖蘭無窮線問數為幣",
+    "点两负万亿减约于欧镑号时华摄顷韩卢铢兰无穷线问数为币马来亚",
+    "點兩負萬億減約於歐鎊號時華攝頃韓盧銖蘭無窮線問數為幣馬來亞",
 )
 
 

@@ -42,6 +42,7 @@ _GROUPED = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9]|,[0-9])")
 _BUSINESS = re.compile(r"(?<![A-Za-z0-9])([BCDFGOP])2([BCDFGOP])(?![A-Za-z0-9])")
 _NUMERO = re.compile(r"(?<![A-Za-z])(?:N[oO]\.|no\.|№) ?(?=[0-9])")
 _POWER = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+|\^ ?[-+]?[0-9n]+(?![A-Za-z])")
+_AREA = re.compile(r"(?<![A-Za-z0-9])(?<![0-9] )[kcdm]?m[²³]")
 _PER_UNIT = re.compile(rf"(?:(?<=[^A-Za-z]/)|(?<=每)) ?({any_of(UNITS)})(?![A-Za-z0-9])")
 _ADDRESS = re.compile(
     r"(?<![A-Za-z0-9@])(?:(?:https?|ftp)://[!-~]+|www\.[!-~]+|[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
@@ -80,6 +81,7 @@ def folded(text: str, form: Mapping[int, int]) -> str:
     text = _BUSINESS.sub(r"\1 to \2", _NUMERO.sub("第", text))
     text = NAMED_CODE.sub(lambda match: match[1] + telephone(match[2]), text)
     text = PLATE.sub(lambda match: telephone_row(re.sub("[^A-Z0-9]", "", match[0])), text)
+    text = _AREA.sub(lambda match: UNITS[match[0]].translate(form), text)
     return _PER_UNIT.sub(lambda match: UNITS[match[1]].translate(form), text)
 
 
