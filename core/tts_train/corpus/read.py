@@ -184,4 +184,12 @@ def _no_layout(path: Path, allowed: tuple[str, ...]) -> str:
     if path.is_dir():
         names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
         seen = f"a folder with {', '.join(names[:8])}{' …' if len(names) > 8 else ''}" if names else "an empty folder"
-    return f"{path} is {seen}, which fits no layout that was asked for:\n{known}"
+    table = next((file for file in sorted(path.glob("*")) + sorted(path.glob("*/*")) if _is_table(file)), None)
+    hint = f"\nTo read a table in it, add its name, as in --corpus_format {table.relative_to(path)}" if table else ""
+    return f"{path} is {seen}, which fits no layout that was asked for:\n{known}{hint}"
+
+
+def _is_table(file: Path) -> bool:
+    suffixes = (".csv", ".tsv", ".txt", ".list", ".json", ".jsonl")
+    about = file.stem.lower() in {"readme", "license", "licence", "notice"}
+    return file.suffix.lower() in suffixes and not about and not file.name.startswith(".") and file.is_file()

@@ -123,7 +123,7 @@ def write_parts(folder: Path, kind: str, rows: list[tuple[str, str, str]]) -> No
         (folder / "metadata.csv").write_text("\n".join(["file_name,text,Split", *lines]))
 
 
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "list", "parquet", "arrow"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "list", "pairs", "parquet", "arrow"])
 def test_other_parts_are_read_when_they_are_named(tmp_path: Path, kind: str):
     touch(tmp_path, *[name for name in ("validation/0.wav",) if kind != "arrow"])
     write_parts(tmp_path, kind, [("validation/0.wav", TEXT, "validation")])

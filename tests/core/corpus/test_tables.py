@@ -151,6 +151,8 @@ def test_quotation_marks_of_a_csv_writer_go_and_those_of_a_text_stay(tmp_path: P
         (None, [f"{n};{t}" for n, t in zip(NAMES, SAID, strict=True)], r"no header.*'audio\|text'"),
         (None, ["a|b", "a|b", "a|b|c", "a|b|c", "a|b|c|d|e", "a"], "differ in their number of fields"),
         ("wav|utterances|who", [f"{n}|{t}|{w}" for n, t, w, _ in FIELDS], r"audio=NAME,text=NAME"),
+        ("text,who", [f'"{t}",{w}' for _, t, w, _ in FIELDS], "does not say which column is audio"),
+        (None, [f"{n}:{t}" for n, t in zip(NAMES, SAID, strict=True)], r"no \| , ; and no tab"),
         ("path|text|text", [f"{n}|{t}|{w}" for n, t, w, _ in FIELDS], "has text twice"),
         ("path|text", [f"{n}|{t}|{w}" for n, t, w, _ in FIELDS], "Most rows .* have 3 fields, 2 are known"),
     ],
@@ -167,6 +169,8 @@ def test_the_answers_are_read(tmp_path: Path):
     assert rows(path, "audio=wav,text=utterances,speaker=who") == SPOKEN
     assert rows(path, "audio|text|speaker")[1:] == SPOKEN
     (tmp_path / "x.jsonl").write_text(json.dumps({"sound": NAMES[0], "said": SAID[0], "who": 3}) + "\n")
+    with pytest.raises(DataError, match=r"'sound', 'said', 'who'.*audio=NAME"):
+        rows(tmp_path / "x.jsonl")
     assert rows(tmp_path / "x.jsonl", "audio=sound,text=said,speaker=who") == [(SAID[0], "3")]
     odd = table(tmp_path, "esd.txt.cleaned", [f"{n}|{w}|EN|{t}" for n, t, w, _ in FIELDS])
     assert rows(odd, "list") == rows(odd, "metadata") == rows(odd, "audio|speaker|language|text") == SPOKEN

@@ -12,7 +12,7 @@ from tts_train.corpus.columns import describe, match_columns
 from tts_train.corpus.files import first_existing
 from tts_train.corpus.layouts.arrays import encode_array
 from tts_train.corpus.layouts.base import NAME_ONE, Layout, RawRow
-from tts_train.corpus.layouts.splits import training_part
+from tts_train.corpus.layouts.splits import part_folders, training_part
 from tts_train.corpus.segments import parse_segment
 from tts_train.corpus.text import read_lines, require_utf8
 from tts_train.corpus.utterance import Rejected
@@ -42,8 +42,7 @@ class JsonLines(Layout):
             return None
         if whole := first_existing(path, NAMES):
             return cls(path, path, [whole])
-        folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-        found = training_part([file for folder in folders if (file := first_existing(folder, NAMES))], path)
+        found = training_part([file for folder in part_folders(path) if (file := first_existing(folder, NAMES))], path)
         if found:
             return cls(path, path, found)
         manifests = sorted(path.glob("*.jsonl")) or sorted(path.glob("*manifest*.json"))
@@ -68,6 +67,12 @@ class JsonLines(Layout):
                     used |= {name: meaning for meaning, name in columns.items()}
                     self.taken[shown] = describe(used, seen)
                 yield from_mapping({meaning: row[name] for meaning, name in columns.items()}, origin, base)
+            if seen and not ("audio" in used.values() and {"text", "normalised"} & set(used.values())):
+                names = ", ".join(map(repr, list(seen)[:12]))
+                raise DataError(
+                    f"{file} has objects with the names {names}. Say which of them are audio and text: "
+                    "--corpus_format 'audio=NAME,text=NAME,speaker=NAME'."
+                )
 
 
 def _objects(file: Path, shown: str) -> Iterator[tuple[str, dict[str, Any] | Rejected]]:

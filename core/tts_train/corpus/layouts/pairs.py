@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 
 from tts_train.corpus.files import walk
 from tts_train.corpus.layouts.base import Layout, RawRow
+from tts_train.corpus.layouts.splits import no_training_part, part_of
 from tts_train.corpus.names import is_audio
 from tts_train.corpus.text import guess_encoding
 from tts_train.corpus.utterance import Rejected
@@ -40,8 +41,13 @@ class Pairs(Layout):
         if not path.is_dir():
             return None
         layout = cls(path, path)
-        paired = any(_transcript(stem, names) for _, stems, names in layout._folders() for stem in stems)
-        return layout if paired else None
+        if not any(_transcript(stem, names) for _, stems, names in layout._folders() for stem in stems):
+            return None
+        entries = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")]
+        folders = [entry for entry in entries if entry.is_dir()]
+        if all(part_of(folder.name) == "other" for folder in folders) and not any(is_audio(e.name) for e in entries):
+            raise no_training_part(path, folders)
+        return layout
 
     def raws(self) -> Iterator[RawRow | Rejected]:
         """Yield every row in order."""

@@ -26,6 +26,13 @@ def part_of(name: str) -> Part | None:
     return "train" if words & _TRAIN else "other" if words & _OTHER else None
 
 
+def part_folders(root: Path) -> list[Path]:
+    """Return the folders that may hold a table each: those of ``root``, and those of its ``data``, as on the hub."""
+    inner = root / "data"
+    places = [*root.iterdir(), *(inner.iterdir() if inner.is_dir() else ())]
+    return sorted(place for place in places if place.is_dir() and not place.name.startswith("."))
+
+
 def training_part(files: Sequence[Path], root: Path) -> list[Path]:
     """Leave out the files that hold validation or test data by their name or by that of a folder below ``root``.
 

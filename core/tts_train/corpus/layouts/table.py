@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tts_train.corpus.files import first_existing
 from tts_train.corpus.layouts.base import NAME_ONE, Layout, RawRow
-from tts_train.corpus.layouts.splits import training_part
+from tts_train.corpus.layouts.splits import part_folders, training_part
 from tts_train.corpus.names import is_audio
 from tts_train.corpus.segments import parse_segment
 from tts_train.corpus.tables.records import records
@@ -105,5 +105,4 @@ def _may_be_corpus(table: Path) -> bool:
 
 def _in_subfolders(path: Path) -> list[Path]:
     """Audio folders keep a table in each split."""
-    folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    return [found for folder in folders if (found := first_existing(folder, NAMES[:1]))]
+    return [found for folder in part_folders(path) if (found := first_existing(folder, NAMES[:1]))]

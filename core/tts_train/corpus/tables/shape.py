@@ -144,15 +144,17 @@ def _without_header(lines: Sequence[str], asked: Asked, where: str, is_list: boo
     rows = [cut(line, mark, quoted=quoted) for line in lines]
     if asked.columns:
         return Shape(mark, quoted, list(asked.columns), header=False)
+    if _is_unknown_header(rows[0]):
+        raise _ask(f"{where} has a header that does not say which column is audio and which text", rows[0], named=True)
     if mark in ",;":
         raise _ask(f"{where} has {'commas' if mark == ',' else 'semicolons'} and no header", rows[0])
-    if _is_unknown_header(rows[0]):
-        raise _ask(f"{where} has a header of which audio and text are not known", rows[0], named=True)
     counts = Counter(map(len, rows))
     width = min(counts, key=lambda count: (-counts[count], count))
     if width == 1:
-        # Each row is told what it lacks.
-        return Shape(mark, quoted, list(_LIST) if is_list else ["audio", "text"], header=False)
+        raise DataError(
+            f"Most rows of {where} have no | , ; and no tab between fields, as in {lines[0][:80]!r}. Each row needs "
+            "the name of an audio file, such a mark, and the text. JSON lines are read with --corpus_format jsonl."
+        )
     if counts[width] * 2 < len(rows):
         spread = ", ".join(f"{count} in {times}" for count, times in sorted(counts.items()))
         raise _ask(f"The rows of {where} differ in their number of fields ({spread} rows)", rows[0])
@@ -187,7 +189,7 @@ def _is_unknown_header(fields: Sequence[str]) -> bool:
     if not all(name.replace("_", "").replace(" ", "").replace("-", "").isalpha() for name in names):
         return False
     known = set(match_columns(names).values())
-    return len(known) > 1 or names[0] in known
+    return len(names) > 1 and (len(known) > 1 or bool(match_columns(names[:1])))
 
 
 def _require_usual_width(rows: Sequence[Sequence[str]], shape: Shape, where: str) -> None:
