@@ -135,6 +135,9 @@ def test_quotation_marks_of_a_csv_writer_go_and_those_of_a_text_stay(tmp_path: P
     spoken = ['"Come in," she said.', '"No." He left.', 'A 5" pipe.']
     lines = [f"{name}|{text}" for name, text in zip(NAMES, spoken, strict=False)]
     assert rows(table(tmp_path, "metadata.csv", lines)) == [(text, None) for text in spoken]
+    # Where some rows were quoted and others were not, the rarer kind is not guessed at.
+    mixed = [f'{NAMES[3]}|"""Ah,"" she said."', *lines]
+    assert rows(table(tmp_path, "metadata.csv", mixed)) == ["bad_row", *[(text, None) for text in spoken]]
     # A mark that is never closed must not take the next row with it.
     lines = [f'{NAMES[0]},"Come in', f'{NAMES[1]},and stay"', f"{NAMES[2]},Plain."]
     assert rows(table(tmp_path, "metadata.csv", lines, header="file_name,text"))[0] == "bad_row"

@@ -168,7 +168,8 @@ def _says_something(value: str) -> bool:
 
 def _alike(first: Sequence[str], second: Sequence[str]) -> bool:
     """Tell whether two columns hold the same texts, one of them spelt out."""
-    return median(_overlap(one, other) for one, other in zip(first, second, strict=True)) >= 0.5
+    both = [(one, other) for one, other in zip(first, second, strict=True) if one and other]
+    return bool(both) and median(_overlap(one, other) for one, other in both) >= 0.5
 
 
 def _overlap(one: str, other: str) -> float:

@@ -16,6 +16,9 @@ MARKS = "|\t;,"
 _MAX_QUOTED_LINES = 20
 
 
+_DOUBLED = "its quotation marks are a CSV writer's, those of other rows are part of the text; write all in one way"
+
+
 class Record(NamedTuple):
     """One row of a table, its fields as they stand there."""
 
@@ -67,7 +70,8 @@ def records(file: Path, mark: str, *, quoted: bool, is_row: Callable[[str], bool
     """
     if not quoted:
         for number, line in read_lines(file):
-            yield Record(number, line.split(mark))
+            doubled = '""' in line and _has_doubled(line, mark)
+            yield Record(number, line.split(mark), _DOUBLED if doubled else "")
         return
     lines = list(read_lines(file))
     index = 0
@@ -87,6 +91,12 @@ def records(file: Path, mark: str, *, quoted: bool, is_row: Callable[[str], bool
         else:
             yield Record(number, fields, plain=False)
             index += taken
+
+
+def _has_doubled(line: str, mark: str) -> bool:
+    """Tell whether a CSV writer put quotation marks around a text that has some: elsewhere they are part of a text."""
+    fields = _parse([line], mark) or []
+    return any('"' in fields[number] for number in _written_quoted(line, fields, mark))
 
 
 def _over_lines(lines: Sequence[str], mark: str, is_row: Callable[[str], bool]) -> tuple[list[str] | None, int]:

@@ -149,7 +149,8 @@ def _without_header(lines: Sequence[str], asked: Asked, where: str, is_list: boo
     if mark in ",;":
         raise _ask(f"{where} has {'commas' if mark == ',' else 'semicolons'} and no header", rows[0])
     counts = Counter(map(len, rows))
-    width = min(counts, key=lambda count: (-counts[count], count))
+    usual = len(_LIST) if is_list else 0
+    width = min(counts, key=lambda count: (-counts[count], count != usual, count))
     if width == 1:
         raise DataError(
             f"Most rows of {where} have no | , ; and no tab between fields, as in {lines[0][:80]!r}. Each row needs "
