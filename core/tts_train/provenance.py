@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ class Provenance:
     """Export format; None for runs and checkpoints."""
     step: int | None = None
     """Optimizer steps taken when it was made."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the backend needs to know again when it opens an export, in plain types."""
 
     def write(self, folder: Path) -> None:
         """Write the card into an exported folder."""
@@ -61,4 +63,6 @@ def _read(file: Path) -> Mapping[str, Any]:
 def _from_mapping(content: Mapping[str, Any], source: Path) -> Provenance:
     if not isinstance(content.get("backend"), str) or not isinstance(content.get("stage"), str):
         raise DataError(f"{source} names no backend and stage. Add --backend B and --stage S.")
-    return Provenance(content["backend"], content["stage"], content.get("format"), content.get("step"))
+    facts = content.get("facts")
+    known = dict(facts) if isinstance(facts, Mapping) else {}
+    return Provenance(content["backend"], content["stage"], content.get("format"), content.get("step"), known)

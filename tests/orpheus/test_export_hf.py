@@ -125,6 +125,8 @@ def test_the_readme_works(exported, monkeypatch):
     exec(code.replace("max_new_tokens=1200", "max_new_tokens=20"), names)  # noqa: S102 - the card's own snippet
     assert names["prompt"].tolist()[0] == inference_prompt(encode_text(load_tokenizer("tiny"), "Hello there.")).tolist()
     assert text.startswith("---\nlicense:")
+    assert 'SNAC.from_pretrained("hubertsiuzdak/snac_24khz")' in text
+    assert "transformers 4.57.6 and 5.23.0" in text
     assert "prompt_token_ids" in text
     assert "max_model_len" in text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +209,13 @@ def test_a_run_with_voices_asks_for_one(tmp_path, caplog):
     assert (tmp_path / "a.wav").read_bytes() != (tmp_path / "b.wav").read_bytes()
     with pytest.raises(ConfigError, match="--speaker carol: this model was trained with the voices ann, bob"):
         speak(tmp_path / "run", tmp_path / "c.wav", codec=None, speaker="carol")
+    HfExport(source=tmp_path / "run", out=tmp_path / "voice", dtype="fp32").run()
+    assert "Its codec is tts-train's own, `tiny`" in (tmp_path / "voice" / "README.md").read_text()
+    shutil.rmtree(data)
+    speak(tmp_path / "voice", tmp_path / "d.wav", codec=None, speaker="bob")
+    assert (tmp_path / "d.wav").read_bytes() == (tmp_path / "b.wav").read_bytes(), "codec and voices are remembered"
+    with pytest.raises(ConfigError, match="trained with the voices ann, bob"):
+        speak(tmp_path / "voice", tmp_path / "c.wav", codec=None, speaker="carol")
 
 
 def test_a_long_text_is_cut_where_it_can_be_spoken():

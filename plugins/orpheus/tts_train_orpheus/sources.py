@@ -11,6 +11,7 @@ import torch
 
 from tts_train.data.shards import is_prepared, read_index
 from tts_train.errors import ConfigError
+from tts_train.provenance import FILE_NAME, read_provenance
 from tts_train.run.checkpoint import Checkpoint, is_run
 from tts_train_orpheus.adapters import merge
 from tts_train_orpheus.base import TINY, TinyOptions, load_base
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 SOFTMAX_KEY = "orpheus_softmax"
 """Entry of an exported config.json that keeps ``--model.head.softmax``, where it is not ``full``."""
+
+CODEC, SPEAKERS = "codec", "speakers"
+"""Facts that an export remembers."""
 
 _BASE = "canopylabs/orpheus-3b-0.1-pretrained"
 
@@ -78,6 +82,12 @@ class TrainedRun:
         """Names that stand before the data's texts; none if it has no names there, or is not here."""
         data = self.data
         return tuple(data["report"].get("speakers", {})) if data.get("settings", {}).get("voice_prefix") else ()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What an export remembers of the data: its codec and its speakers, as far as they are known."""
+        known = {CODEC: self.codec, SPEAKERS: list(self.speakers)}
+        return {name: value for name, value in known.items() if value}
 
     def tokenizer(self, source: str | None = None) -> PreTrainedTokenizerBase:
         """Load the tokenizer that ``source`` names, else the one the data was made with, else the base's."""
@@ -177,11 +187,26 @@ def _from_adapter(folder: Path, dtype: torch.dtype, tokenizer: str | None) -> Vo
     lm = load_base(base, dtype=dtype)
     lm.set_attn_implementation("sdpa")
     merged = PeftModel.from_pretrained(lm, str(folder), autocast_adapter_dtype=True).merge_and_unload(safe_merge=True)
-    return Voice(lm=merged, tokenizer=words)
+    return Voice(lm=merged, tokenizer=words, **_remembered(folder))
 
 
 def _from_model(source: Path, dtype: torch.dtype, tokenizer: str | None) -> Voice:
     words = load_tokenizer(tokenizer or str(source))
     lm = load_base(str(source), dtype=dtype)
     lm.set_attn_implementation("sdpa")
-    return Voice(lm=lm, tokenizer=words, softmax=getattr(lm.config, SOFTMAX_KEY, "full"))
+    return Voice(lm=lm, tokenizer=words, softmax=getattr(lm.config, SOFTMAX_KEY, "full"), **_remembered(source))
+
+
+def codec_of(source: Path) -> str | None:
+    """Return the codec of a run's or an export's training data, as far as it is known."""
+    return open_run(source).codec if is_run(source) else _remembered(source).get(CODEC)
+
+
+def _remembered(folder: Path) -> dict[str, Any]:
+    """Return what the export in a folder remembers, as fields of a voice; nothing for models of others."""
+    if not (folder / FILE_NAME).is_file():
+        return {}
+    facts = read_provenance(folder).facts
+    codec, speakers = facts.get(CODEC), facts.get(SPEAKERS)
+    known: dict[str, Any] = {CODEC: codec} if isinstance(codec, str) else {}
+    return known | ({SPEAKERS: tuple(map(str, speakers))} if isinstance(speakers, list) else {})

@@ -138,12 +138,10 @@ class OrpheusSynth(SynthJob):
 
     def round_trip(self, recordings: Iterable[tuple[Path, Line]]) -> bool:
         """Encode and decode recordings with the codec that this source speaks through, repeated frames kept."""
-        from tts_train.run.checkpoint import is_run
         from tts_train_orpheus.codec import load_codec
-        from tts_train_orpheus.sources import open_run
+        from tts_train_orpheus.sources import codec_of
 
-        known = open_run(self.source).codec if is_run(self.source) else None
-        codec = load_codec(self.codec or known or CODEC, device=self._device())
+        codec = load_codec(self.codec or codec_of(self.source) or CODEC, device=self._device())
         for source, line in recordings:
             samples = read_reference(source, codec)
             sound = codec.decode(codec.encode([samples])[0], seed=self.seed)

@@ -54,7 +54,7 @@ def export_adapter_folder(source: Path, out: Path, *, tokenizer: str | None, pus
         title = push_to or out.resolve().name
         card = model_card(run, title=title, kind="adapter", dtype="float32", rows_trained=EMBEDDING in weights)
         (folder / "README.md").write_text(card, encoding="utf-8")
-        Provenance("orpheus", run.checkpoint.card.stage, "peft", run.checkpoint.step).write(folder)
+        Provenance("orpheus", run.checkpoint.card.stage, "peft", run.checkpoint.step, run.facts).write(folder)
     report = {"format": "peft", "path": str(out), "files": files_in(out), "verified": True, "base": run.base}
     return {**report, "step": run.checkpoint.step, "measured": measured, **push(out, push_to)}
 

@@ -8,8 +8,10 @@ from typing import Literal
 
 from tts_train_orpheus import layout
 from tts_train_orpheus.sources import TrainedRun
+from tts_train_orpheus.synth import CODEC
 
 Kind = Literal["model", "adapter"]
+_OWN_CODECS = ("tiny", "random")
 
 _LICENCE = """Orpheus is published under Apache-2.0 and derives from Llama 3.2, whose community licence applies as well:
 read both before you pass this model on, and follow the terms under which you hold the recordings and the voice."""
@@ -30,8 +32,9 @@ An Orpheus text-to-speech {what}, trained with tts-train {version}.
 | data | {data} |
 | weights | {dtype} |
 
-It continues a line of text with tokens of the [SNAC](https://github.com/hubertsiuzdak/snac) codec, {rate:.1f} a second
-of speech, and stops with token {stop}. Sampling: temperature 0.6, top_p 0.95, repetition_penalty 1.1.
+It continues a line of text with tokens of the codec `{codec}`, laid out as
+[SNAC](https://github.com/hubertsiuzdak/snac)'s, {rate:.1f} a second of speech, and stops with token {stop}.
+Sampling: temperature 0.6, top_p 0.95, repetition_penalty 1.1.
 {notes}
 """
 
@@ -48,7 +51,11 @@ output = model.generate(prompt, max_new_tokens=1200)  # stops at {stop}; 1200 to
 audio = [t for t in output[0, prompt.shape[1]:].tolist() if {first} <= t < {end}]
 ```
 
-## To sound
+{sound}
+or, with a count of every token that does not fit: `tts-train synth FOLDER --text "..." --out speech.wav`.
+"""
+
+_SOUND = """## To sound
 
 ```python
 import soundfile
@@ -56,14 +63,28 @@ from snac import SNAC
 
 frames = torch.tensor(audio[: len(audio) // 7 * 7]).view(-1, 7) - {first} - 4096 * torch.arange(7)
 levels = [frames[:, [0]], frames[:, [1, 4]], frames[:, [2, 3, 5, 6]]]
-snac = SNAC.from_pretrained("hubertsiuzdak/snac_24khz").eval()
+snac = SNAC.from_pretrained("{codec}").eval()
 with torch.inference_mode():
     sound = snac.decode([level.reshape(1, -1) for level in levels])
 soundfile.write("speech.wav", sound[0, 0].numpy(), 24000)
 ```
-
-or, with a count of every token that does not fit: `tts-train synth FOLDER --text "..." --out speech.wav`.
 """
+
+_OWN_SOUND = """## To sound
+
+Its codec is tts-train's own, `{codec}`, and no released one: only `tts-train synth` decodes it,
+"""
+
+_TRIED = """
+## Tried with
+
+Folders and files of this kind, not this very model: {clients}. Greedy tokens were the same in each. vLLM was not tried.
+"""
+
+_CLIENTS = {
+    "model": "transformers 4.57.6 and 5.23.0",
+    "adapter": "PEFT 0.17.1 with transformers 4.57.6, PEFT 0.21.2 with transformers 5.23.0",
+}
 
 _VLLM = """
 ## With vLLM
@@ -135,10 +156,13 @@ def model_card(run: TrainedRun, *, title: str, kind: Kind, dtype: str, rows_trai
     load = (_LOAD_MODEL if kind == "model" else _LOAD_ADAPTER).format(**facts, resize=resize)
     example = f"{run.speakers[0]}: Hello there." if run.speakers else "Hello there."
     what = {"fields": _fields(run, kind), "what": kind, "data": _data(run), "dtype": dtype, "notes": _notes(run)}
-    text = _HEAD.format(**facts, **ids, **what) + "\n" + _TRANSFORMERS.format(load=load, example=example, **ids)
+    codec = re.sub(r'[\\"`\n]', "_", run.codec or CODEC)
+    sound = (_OWN_SOUND if codec in _OWN_CODECS else _SOUND).format(codec=codec, **ids)
+    text = _HEAD.format(**facts, **ids, **what, codec=codec)
+    text += "\n" + _TRANSFORMERS.format(load=load, example=example, sound=sound, **ids)
     if kind == "model":
         text += _VLLM.format(title=title, example=example, **ids)
-    return f"{text}\n## Licence\n\n{_LICENCE}\n"
+    return f"{text}{_TRIED.format(clients=_CLIENTS[kind])}\n## Licence\n\n{_LICENCE}\n"
 
 
 def _fields(run: TrainedRun, kind: Kind) -> str:

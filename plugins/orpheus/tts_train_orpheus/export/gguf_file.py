@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".gguf"
 BACKEND_KEY, STAGE_KEY, STEP_KEY = "tts_train.backend", "tts_train.stage", "tts_train.step"
+CODEC_KEY = "tts_train.codec"
 
 _TYPES = {
     "f16": (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
@@ -67,7 +68,7 @@ def export_gguf(source: Path, out: Path, *, dtype: str, tokenizer: str | None) -
     else:
         with staged_folder(out) as folder:
             measured |= _write_and_check(folder / file.name, lm, tokens, run, dtype)
-            Provenance("orpheus", run.checkpoint.card.stage, "gguf", run.checkpoint.step).write(folder)
+            Provenance("orpheus", run.checkpoint.card.stage, "gguf", run.checkpoint.step, run.facts).write(folder)
     report = {"format": "gguf", "path": str(out), "files": [file.name], "verified": True, "dtype": dtype}
     return {**report, "step": run.checkpoint.step, "measured": measured}
 
@@ -223,7 +224,12 @@ def _theta(config: LlamaConfig) -> float:
 
 
 def _provenance(run: TrainedRun) -> dict[str, str | int]:
-    return {BACKEND_KEY: "orpheus", STAGE_KEY: run.checkpoint.card.stage, STEP_KEY: run.checkpoint.step}
+    card: dict[str, str | int] = {
+        BACKEND_KEY: "orpheus",
+        STAGE_KEY: run.checkpoint.card.stage,
+        STEP_KEY: run.checkpoint.step,
+    }
+    return card | ({CODEC_KEY: run.codec} if run.codec else {})
 
 
 def _check_place(out: Path) -> None:

@@ -66,7 +66,7 @@ def export_model_folder(
         measured |= read_back(folder, lm, row)
         card = model_card(run, title=push_to or out.resolve().name, kind="model", dtype=dtype)
         (folder / "README.md").write_text(card, encoding="utf-8")
-        Provenance("orpheus", run.checkpoint.card.stage, name, run.checkpoint.step).write(folder)
+        Provenance("orpheus", run.checkpoint.card.stage, name, run.checkpoint.step, run.facts).write(folder)
     report = {"format": name, "path": str(out), "files": files_in(out), "verified": True, "dtype": dtype}
     return {**report, "step": run.checkpoint.step, "measured": measured, **push(out, push_to)}
 
