@@ -9,9 +9,11 @@ from tts_train_gpt_sovits.text.expressions.vocabulary import Vocabulary
 
 _MONTH, _DAY = r"(0?[1-9]|1[0-2])", r"(0?[1-9]|[12]\d|3[01])"
 _DATE = (
-    re.compile(rf"(?<![\d./-])(\d{{4}})([-/]){_MONTH}\2{_DAY}(?![\d/-])"),
-    re.compile(rf"(?<![\d./-])(\d{{4}})(\. ?){_MONTH}\. ?{_DAY}(?![\d/-]|\.\d)\.?"),
+    re.compile(rf"(?<![\d./-])(\d{{4}})(-){_MONTH}-{_DAY}(?![\d/-])"),
+    re.compile(rf"(?<![\d./])(\d{{4}})(/){_MONTH}/{_DAY}(?![\d/])"),
+    re.compile(rf"(?<![\d./])(\d{{4}})(\. ?){_MONTH}\. ?{_DAY}(?![\d/]|\.\d)\.?"),
 )
+_MONTH_YEAR = re.compile(r"(?<![\d./-])(0[1-9]|1[0-2])/([12]\d{3})(?![\d/.-])")
 _YEAR_MONTH = re.compile(r"(?<![\d./-])([12]\d{3})(?:/(0?[1-9]|1[0-2])|-(0[1-9]|1[0-2]))(?![\d/.-])")
 _DAYS = re.compile(rf"(?<![\d./]){_MONTH}/{_DAY}(\s?[-~–]\s?){_MONTH}/{_DAY}(?![\d/]|\.\d)")
 _DAY_OR_FRACTION = re.compile(r"(?<![\d./])(\d{1,2})/(\d{1,2})(?![\d/]|\.\d)")
@@ -26,6 +28,7 @@ def read_dates(text: str, words: Vocabulary) -> str:
     """Read `2024-05-01`, `2024. 5. 1.`, `2024/5` and, where it is no fraction, `12/25`; two days may bound a time."""
     for pattern in _DATE:
         text = replaced(pattern, lambda m: words.date(m[1], m[3], m[4]), text)
+    text = replaced(_MONTH_YEAR, lambda m: words.date(m[2], m[1], None), text)
     text = replaced(_YEAR_MONTH, lambda m: words.date(m[1], m[2] or m[3], None), text)
     text = replaced(_DAYS, lambda m: words.date(None, m[1], m[2]) + words.to + words.date(None, m[4], m[5]), text)
     return replaced(_DAY_OR_FRACTION, lambda m: _day(m, words), text)

@@ -16,13 +16,14 @@ from tts_train_gpt_sovits.text.expressions.vocabulary import Vocabulary
 _NUMBER = r"\d+(?:\.\d+)?"
 _PHONE = (
     r"(?<![\d-])(?:\+\d{1,3}[ -]?)?(?:"
-    r"0\d{1,4}-\d{1,4}-\d{3,4}|\(0\d{1,4}\) ?\d{1,4}-\d{3,4}|0\d{1,4}\(\d{1,4}\)\d{3,4}"
+    r"0\d{1,4}-\d{1,4}-\d{3,4}|0\d{1,3}-\d{6,8}|\d{3}-\d{3,4}-\d{4}|(?<=\d[ -])0?\d{9,11}"
+    r"|\(0\d{1,4}\) ?\d{1,4}-\d{3,4}|0\d{1,4}\(\d{1,4}\)\d{3,4}"
     r"|0\d{1,2}\)\s?\d{3,4}-\d{4}|(?<=\d[ -])\d{1,4}-\d{3,4}-\d{4}"
 )
 _POSTCODE = re.compile(r"〒\s?(\d{3})-(\d{4})(?!\d)|〒\s?(\d+)")
 _VERSION = re.compile(rf"(?<![\d.])(?:(?<![A-Za-z])[vV](?:er)?\.? ?(?={_NUMBER}))?(\d+(?:\.\d+){{2,}})(?![\d]|\.\d)")
 _VERSION_LETTER = re.compile(r"(?<![A-Za-z\d])(?:[vV]|[vV]er\.?|[vV]ersion) ?(?=\d+(?:\.\d+)*(?![A-Za-z\d]))")
-_SUM = re.compile(rf"(?<![\d.]){_NUMBER}(?:\s?[-+−×÷*/]\s?{_NUMBER})+(?=\s?[=≈≠])")
+_SUM = re.compile(rf"(?<![\d.]){_NUMBER}(?:\s?[-+−×÷*/]\s?{_NUMBER})+(?P<compared>\s?[=≈≠<>≤≥])?")
 _SCORE = re.compile(r"(?<![\d.:/-])(\d{1,3})\s?[-–:]\s?(\d{1,3})(?![\d.:/-])")
 _RATIO = re.compile(rf"(?<![\d:]){_NUMBER}(?:\s?:\s?{_NUMBER})+(?![\d:])")
 _FRACTION = re.compile(r"(?<![\d./])(\d+)\s?/\s?(\d+)(?![\d/]|\.\d)")
@@ -53,7 +54,7 @@ def read_signs(text: str, words: Vocabulary) -> str:
 
 def _steps(words: Vocabulary) -> Iterator[Callable[[str], str]]:
     yield fold
-    yield lambda text: replaced(_SUM, lambda m: _between(m[0], words, tight=True), text)
+    yield lambda text: replaced(_SUM, lambda m: _sum(m, words), text)
     yield lambda text: _numbers_in_rows(text, words)
     yield lambda text: read_dates(text, words)
     yield lambda text: _scores(text, words)
@@ -125,6 +126,11 @@ def _ranges(text: str, words: Vocabulary) -> str:
     text = _TO.sub(lambda m: m["unit"] + words.to, text)
     text = _DASH_AFTER_UNIT.sub(lambda m: m[1] + words.to, text)
     return _EN_DASH.sub(words.to, text)
+
+
+def _sum(match: re.Match[str], words: Vocabulary) -> str:
+    """Take a hyphen and a slash for signs of a sum beside another sign, or before what it is equal to."""
+    return _between(match[0], words, tight=True) if match["compared"] or re.search("[+×÷]", match[0]) else match[0]
 
 
 def _between(text: str, words: Vocabulary, *, tight: bool = False) -> str:

@@ -55,7 +55,7 @@ def digits_in_a_row(digits: str) -> str:
 
 
 def _date(year: str | None, month: str | None, day: str | None) -> str:
-    if year is None:  # with a year Open JTalk reads 01月 rightly
+    if year is None or day is None:  # in a whole date Open JTalk reads 01月 rightly
         month, day = (part and part.lstrip("0") for part in (month, day))
     return "".join(f"{part}{name}" for part, name in ((year, "年"), (month, "月"), (day, "日")) if part)
 
