@@ -149,6 +149,11 @@ class Plugins:
             raise PluginError(f"The plugin that is installed as backend {expected!r} {described}.")
         return answer
 
+    def leaves_to_stage(self, hook: str) -> bool:
+        """Tell whether only the core, with what the stage declares, answers a hook."""
+        caller: Any = getattr(self._manager.hook, hook)
+        return all(impl.plugin is builtin for impl in caller.get_hookimpls())
+
     def data(self, stage: Stage) -> type[LightningDataModule]:
         """Ask for the data module that feeds ``stage``."""
         with self._attributed("tts_train_data"):

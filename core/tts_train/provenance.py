@@ -12,6 +12,8 @@ from tts_train.errors import DataError
 
 FILE_NAME = "tts_train.json"
 """Written beside the files of an export, so that ``synth`` and later tools know what it is."""
+CONFIG_FILE = "config.yaml"
+"""A run's resolved configuration."""
 _RUN_FILE, _CHECKPOINT_FILE = "run.json", "state.json"
 
 

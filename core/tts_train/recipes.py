@@ -1,12 +1,17 @@
-"""The recipes that come with tts-train, found by name."""
+"""The recipes that come with tts-train and with installed backends, found by name."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 from tts_train.errors import ConfigError
+from tts_train.plugins import Installed, installed_backends
 
-_PACKAGED = Path(__file__).parent / "recipes"
+FOLDER = "recipes"
+"""Where a backend's distribution keeps its recipes: in this folder of its package."""
+_PACKAGED = Path(__file__).parent / FOLDER
 _CHECKOUT = Path(__file__).parents[2] / "configs"
 
 
@@ -16,8 +21,34 @@ def recipes_folder() -> Path:
 
 
 def recipes_of(backend: str) -> dict[str, Path]:
-    """Name to file for every recipe of a backend."""
-    return {path.stem: path for path in sorted((recipes_folder() / backend).glob("*.yaml"))}
+    """Name to file for every recipe of a backend: those of its own package, and those that come with tts-train."""
+    folders = [recipes_folder() / backend]
+    folders += [folder for found in installed_backends() if found.name == backend for folder in _packaged(found)]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
+def _packaged(backend: Installed) -> Iterable[Path]:
+    """The folders of recipes in a backend's package, which is found and not imported."""
+    spec = find_spec(backend.entry_point.module.partition(".")[0])
+    return [Path(place) / FOLDER for place in (spec.submodule_search_locations if spec else None) or ()]
+
+
+def every_recipe(backend: str | None = None) -> list[Path]:
+    """The recipes of a backend, or of every installed backend."""
+    names = [found.name for found in installed_backends()] if backend is None else [backend]
+    return [path for name in names for path in recipes_of(name).values()]
+
+
+def named_recipe(name: str, backend: str | None = None) -> Path | None:
+    """The recipe called ``name`` of a backend, or of any where that leaves no choice; None if there is none.
+
+    Raises:
+        ConfigError: if several backends have one.
+    """
+    found = [path for path in every_recipe(backend) if path.stem == name]
+    if len(found) > 1:
+        raise ConfigError(f"Several backends have a recipe {name!r}; add --backend: {', '.join(map(str, found))}.")
+    return found[0] if found else None
 
 
 def find_recipe(backend: str, name: str) -> Path:

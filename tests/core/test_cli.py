@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -10,6 +12,9 @@ import yaml
 from tts_train.cli import main
 from tts_train.cli.parser import TrainingParser
 from tts_train.cli.select import select
+from tts_train.cli.training import understood
+from tts_train.errors import ConfigError
+from tts_train.recipes import find_recipe
 
 
 @pytest.fixture
@@ -94,6 +99,34 @@ def test_help_without_a_backend_says_where_the_options_are(verb, capsys):
         ("test --backend toy", "has no test data of its own"),
         ("fit --backend toy --trainer.accelerator abacus", "--trainer.accelerator cpu"),
         ("validate --run_dir nowhere", "There is no run at nowhere"),
+        ("fit -c .", ". is a folder; -c takes a recipe"),
+        ("fit -c no-such-name", "no recipe of this name. Recipes: "),
+        ("fit lm-tny", "Did you mean lm-tiny?"),
+        ("fit .", "Type: tts-train fit -c RECIPE.yaml --run_dir ."),
+        ("validate hello", "'hello' belongs to no option, and is no recipe and no run."),
+        ("fit --backend toy --run-dir", "--run_dir takes a path or null, and nothing was given."),
+        ("fit --backend toy --lr 3", "There is no option --lr. Did you mean --model.lr?"),
+        ("fit --backend toy --model.lr abc", "--model.lr takes a number, and abc was given."),
+        (
+            "fit --backend toy --trainer.max_epochs many",
+            "--trainer.max_epochs takes a whole number or null, and many was",
+        ),
+        ("fit --backend toy --checkpoint.mode up", "--checkpoint.mode takes min or max, and up was given."),
+        (
+            "fit --backend toy --trainer 3",
+            "--trainer takes single settings, such as --trainer.accelerator, and 3 was given.",
+        ),
+        ("fit --backend toy --model.bins 9223372036854775808", "a whole number up to 9223372036854775807"),
+        (
+            "fit --backend toy --seed_everything 4294967296",
+            "a whole number from 0 to 4294967295, and 4294967296 was given",
+        ),
+        (
+            "synth nowhere --backend toy --text hi --out y.wav --seed -1",
+            "--seed takes a whole number from 0 to 4294967295",
+        ),
+        ("eval nowhere --backend toy --data x --out y --seed 99999999999", "--seed takes a whole number from 0 to"),
+        ("synth nowhere --backend toy --txt hi --out y.wav", "There is no option --txt. Did you mean --text?"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(words, said, capsys):
@@ -101,6 +134,50 @@ def test_what_is_wrong_is_said_in_a_line(words, said, capsys):
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
+
+
+def test_what_is_wrong_is_said_before_torch_is_imported(tmp_path):
+    (tmp_path / "typo.yaml").write_text("backend: orpheus\nmodel:\n  optimzer: {lr: 1.0e-4}\n")
+    commands = [
+        ("fit", "--backend", "orpheus", "--model.optimizer.lr", "fast"),
+        ("fit", "-c", "typo.yaml"),
+        ("plan", "-c", "typo.yaml"),
+        ("validate", "--backend", "gpt_sovits", "--stage", "gpt", "--trainer.max_step", "3"),
+        ("synth", "x", "--backend", "orpheus", "--txt", "hi"),
+        ("eval", "x", "--backend", "gpt_sovits", "--stage", "gpt", "--data", "x", "--out", "y", "--seed", "-1"),
+        ("fit", "--backend", "toy", "--data.text", "${oc.env:TTS_TRAIN_NOT_SET}"),
+    ]
+    script = (
+        "import sys; from tts_train.cli import main\n"
+        f"for words in {commands!r}: assert main(words) == 2, words\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_recipe_and_a_run_are_understood_without_an_option(recipe, tmp_path):
+    assert understood("fit", ["toy.yaml", "--model.lr", "-1", "--run-dir=x"]) == [
+        *("-c", "toy.yaml", "--model.lr", "-1", "--run_dir=x")
+    ]
+    run = tmp_path / "runs" / "mine"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("backend: toy\n")
+    expected = ["-c", str(run / "config.yaml"), "--run_dir", str(run)]
+    assert understood("validate", [str(run)]) == expected
+    assert understood("fit", ["--run-dir", str(run)]) == expected
+    (run / "checkpoints").mkdir()
+    with pytest.raises(ConfigError, match=f"Type: tts-train fit --run_dir {run}"):
+        understood("fit", [str(run / "checkpoints")])
+
+
+def test_a_recipe_is_found_by_its_name():
+    assert understood("fit", ["-c", "lm-tiny", "-c", "toy.yaml"]) == [
+        "-c",
+        str(find_recipe("orpheus", "lm-tiny")),
+        "-c",
+        "toy.yaml",
+    ]
 
 
 def test_the_unsafe_switch_of_torch_is_refused(monkeypatch, capsys):

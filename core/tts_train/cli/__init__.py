@@ -14,7 +14,7 @@ from tts_train.cli.quiet import quieten
 from tts_train.errors import ConfigError, Interrupted, TTSTrainError, UnsafeFileError
 from tts_train.plugins import installed_backends
 
-TRAIN, JOBS, SHOW = "tts_train.cli.train", "tts_train.cli.jobs", "tts_train.cli.show"
+TRAIN, JOBS, SHOW = "tts_train.cli.training", "tts_train.cli.jobs", "tts_train.cli.show"
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("tts_train.cli.demo", "The whole way on a small voice, offline, on this machine."),

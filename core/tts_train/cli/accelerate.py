@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tts_train.cli.select import read_config
+from tts_train.cli.recipe_file import read_config
 from tts_train.errors import ConfigError
 from tts_train.run.ranks import leads
 

@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import NoReturn
 
 from jsonargparse import ArgumentParser
 
+from tts_train.cli.values import in_words, nearest, refused
 from tts_train.errors import ConfigError
 
 JSON_FLAG = "--json"
 _UNKNOWN = re.compile(r"unrecognized arguments: (.*)", re.DOTALL)
+_VALUE = re.compile(r'Parser key "(?P<key>[^"]+)":(?P<why>.*)', re.DOTALL)
+_GIVEN = re.compile(r"(?:Given value:|Got value:)(.*?)\.?$", re.DOTALL)
+_SECTION = re.compile(r"Unable to load config ['\"](.*?)['\"] -", re.DOTALL)
 
 
 class PlainErrors:
     """Mixin for a jsonargparse parser: a bad command line raises :class:`ConfigError`."""
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise the error with the nearest known options, where an option is unknown."""
-        text = " ".join(message.split())
-        raise ConfigError(
-            f"{text}{self._nearest(message)} All options: {getattr(self, 'prog', 'tts-train')} --help"
-        ) from ex
+    asks = ""
+    """The command line that lists all options."""
 
-    def _nearest(self, message: str) -> str:
-        unknown = _UNKNOWN.search(message)
-        if unknown is None:
-            return "."
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the error in words: the value that an option takes, or the nearest known option."""
+        ask = f" All options: {self.asks or getattr(self, 'prog', 'tts-train') + ' --help'}"
+        value, unknown = _VALUE.search(message), _UNKNOWN.search(message)
+        if value is not None:
+            raise self._refused(value["key"], value["why"], ask) from ex
+        near = self._nearest(unknown.group(1)) if unknown else ""
+        raise ConfigError(f"{' '.join(message.split())}.{near}{ask}") from ex
+
+    def _refused(self, key: str, why: str, ask: str) -> ConfigError:
+        action = next((one for one in getattr(self, "_actions", ()) if one.dest == key), None)
+        given, section, typehint = _GIVEN.search(why), _SECTION.search(why), getattr(action, "_typehint", None)
+        if typehint is not None and given is not None:
+            return refused(f"--{key}", " ".join(given.group(1).split()), in_words(typehint))
+        if section is not None:
+            return refused(f"--{key}", section.group(1), f"single settings, --{key}.NAME VALUE, or a file of them")
+        return ConfigError(f"--{key}: {' '.join(why.split())}.{ask}")
+
+    def _nearest(self, unknown: str) -> str:
         known = [option for action in getattr(self, "_actions", ()) for option in action.option_strings]
-        given = [word.split("=")[0] for word in unknown.group(1).split() if word.startswith("--")]
-        close = [match for word in given for match in difflib.get_close_matches(word, known, n=2, cutoff=0.75)]
-        return f". Did you mean {' or '.join(close)}?" if close else "."
+        given = [word.split("=")[0] for word in unknown.split() if word.startswith("--")]
+        return nearest(given[0], known) if given else ""
 
 
 class JobParser(PlainErrors, ArgumentParser):

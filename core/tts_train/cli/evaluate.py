@@ -11,9 +11,11 @@ from tts_train.apart import require_apart
 from tts_train.backend import resolve
 from tts_train.cli import COMMANDS
 from tts_train.cli.arguments import JobParser, with_underscores
+from tts_train.cli.early import check_job
 from tts_train.cli.jobs import select_by_source
 from tts_train.cli.output import print_report
 from tts_train.cli.select import Chosen, select
+from tts_train.cli.values import check_numbers
 from tts_train.errors import ConfigError, DataError
 from tts_train.jobs import SynthJob
 from tts_train.progress import write_line
@@ -52,7 +54,8 @@ class EvalOptions:
 def run(verb: str, words: list[str]) -> int:
     """Compare the sources; the table goes to stderr, the report to stdout. Exit code 2 where one said nothing."""
     selection = select_by_source(select(words, configs=False))
-    chosen = selection.load(for_job="synth")
+    chosen = selection.load(verb=verb, for_job="synth")
+    check_job(verb, chosen.stage.synth, selection.rest, chosen, also=EvalOptions)
     if chosen.stage.synth is None:
         raise ConfigError(f"Stage {chosen.stage.name!r} of backend {chosen.backend.name!r} has no voice to evaluate.")
     job_class = resolve(chosen.stage.synth)
@@ -77,6 +80,7 @@ def _parse(
     parser.add_class_arguments(job_class, None, skip=_SPOKEN | own)
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object, last on stdout")
     values = parser.instantiate(parser.parse_args(with_underscores(list(words)))).as_dict()
+    check_numbers({name: value for name, value in values.items() if name != "sources"})
     as_json, sources = bool(values.pop("json")), values.pop("sources")
     options = EvalOptions(**{name: values.pop(name) for name in own})
     if options.sentences < 1:

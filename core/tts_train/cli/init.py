@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tts_train.cli import COMMANDS
 from tts_train.cli.output import print_report
-from tts_train.cli.select import read_config
+from tts_train.cli.recipe_file import read_config
 from tts_train.errors import ConfigError
 from tts_train.plugins import Plugins
 from tts_train.recipes import find_recipe, summary

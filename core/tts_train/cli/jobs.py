@@ -9,6 +9,7 @@ from pathlib import Path
 from tts_train.backend import Stage, resolve
 from tts_train.cli.arguments import JSON_FLAG
 from tts_train.cli.checkpoints import HELP, choose_checkpoint
+from tts_train.cli.early import check_job
 from tts_train.cli.output import print_report
 from tts_train.cli.select import Chosen, Selection, select
 from tts_train.errors import ConfigError
@@ -29,15 +30,16 @@ def run(verb: str, words: list[str]) -> int:
     if verb == "prepare":
         if selection.backend is None and {"-h", "--help"} & set(words):
             selection = _any_backend(selection)
-        chosen = selection.load(for_job="prepare")
-        job_class: type[Job] | None = resolve(chosen.stage.prepare) if chosen.stage.prepare else None
+        chosen = selection.load(verb=verb, for_job="prepare")
+        reference: type[Job] | str | None = chosen.stage.prepare
         rest = list(selection.rest)
     else:
-        chosen = select_by_source(selection).load(for_job="synth" if verb == "synth" else None)
-        job_class, rest = _job_of(verb, chosen, list(selection.rest))
-    if job_class is None:
+        chosen = select_by_source(selection).load(verb=verb, for_job="synth" if verb == "synth" else None)
+        reference, rest = _job_of(verb, chosen, list(selection.rest))
+    if reference is None:
         raise ConfigError(f"Stage {chosen.stage.name!r} of backend {chosen.backend.name!r} offers no {verb}.")
-    job, as_json = _parse(verb, job_class, rest, chosen)
+    check_job(verb, reference, rest, chosen)
+    job, as_json = _parse(verb, resolve(reference), rest, chosen)
     job.check_places()
     report = job.run()
     if isinstance(job, SynthJob) and (job.source / "checkpoints").is_dir():
@@ -76,16 +78,16 @@ def _first_positional(words: Sequence[str]) -> str | None:
     return None
 
 
-def _job_of(verb: str, chosen: Chosen, rest: list[str]) -> tuple[type[Job] | None, list[str]]:
+def _job_of(verb: str, chosen: Chosen, rest: list[str]) -> tuple[type[Job] | str | None, list[str]]:
     if verb == "synth":
-        return (resolve(chosen.stage.synth) if chosen.stage.synth else None), rest
+        return chosen.stage.synth, rest
     formats = chosen.plugins.formats(chosen.stage)
     name, rest = _pop_option(rest, "--format")
     if name not in formats:
         given = "No format was given" if name is None else f"{name!r} is not a format"
         known = "; ".join(f"{key} ({format_.summary})" for key, format_ in formats.items()) or "none"
         raise ConfigError(f"{given} of {_where(chosen)}. Choose one with --format: {known}.")
-    return resolve(formats[name].job), rest
+    return formats[name].job, rest
 
 
 def _where(chosen: Chosen) -> str:
@@ -106,6 +108,7 @@ def _parse(verb: str, job_class: type[Job], words: list[str], chosen: Chosen) ->
     from jsonargparse import set_parsing_settings
 
     from tts_train.cli.arguments import JobParser, with_underscores
+    from tts_train.cli.values import check_numbers
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = JobParser(prog=f"tts-train {verb}", description=(job_class.__doc__ or "").strip())
@@ -115,9 +118,11 @@ def _parse(verb: str, job_class: type[Job], words: list[str], chosen: Chosen) ->
         parser.add_argument("--checkpoint", type=str, metavar="{last,best,STEP}", help=HELP)
     parser.add_class_arguments(job_class, None, skip={"source"} if positional else set())
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object, last on stdout")
+    parser.asks = f"tts-train {verb} --backend {chosen.backend.name} --stage {chosen.stage.name} --help"
     parser.epilog = _epilog(verb, chosen)
     options = parser.parse_args(with_underscores(words))
     as_json, asked = bool(options.pop("json")), options.pop("checkpoint", None)
+    check_numbers(options.as_dict())
     values = parser.instantiate(options).as_dict()
     job = job_class(**values)  # wrong values are told first
     chosen_source = {"source": choose_checkpoint(values["source"], asked)} if positional else {}

@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from jsonargparse import set_parsing_settings
+from jsonargparse import Namespace, set_parsing_settings
+from jsonargparse._typehints import ActionTypeHint
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from omegaconf.errors import OmegaConfBaseException
 
 from tts_train.callbacks.checkpoint import CheckpointOptions
 from tts_train.callbacks.listen import ListenOptions
 from tts_train.cli.arguments import PlainErrors
+from tts_train.cli.references import unresolved
 from tts_train.cli.select import Chosen
+from tts_train.cli.values import admits_null, check_numbers, in_words, refused
 from tts_train.data.split import DEFAULT_SEED, run_seed
 from tts_train.errors import ConfigError, MissingExtraError
 from tts_train.strategies.options import NAME as FSDP
@@ -34,6 +38,20 @@ TRAINER_DEFAULTS = {
 # The same interpolation must hold at the root of a file, in a later file and on the command line; and the strings
 # under dataclass fields are the help texts. Both are process-wide settings of jsonargparse.
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True, docstring_parse_attribute_docstrings=True)
+
+
+def _check(parser: LightningArgumentParser, config: Namespace) -> None:
+    """Refuse what the parser keeps as it is: a plain value where a section belongs, and null for any type."""
+    single = {action.dest: action for action in parser._actions if isinstance(action, ActionTypeHint)}
+    sections = {name.rpartition(".")[0] for name in single} - set(single) - {""}
+    for name in sorted(sections, key=len):
+        value = config.get(name)
+        if not isinstance(value, Namespace):
+            raise refused(f"--{name}", value, f"single settings, such as --{name}.NAME VALUE, or a section of a recipe")
+    for name, action in single.items():
+        if config.get(name) is None and action.default is not None and not admits_null(action._typehint):
+            raise refused(f"--{name}", None, in_words(action._typehint))
+    check_numbers(config.as_dict())
 
 
 class _Parser(PlainErrors, LightningArgumentParser):
@@ -62,6 +80,29 @@ class TrainingParser(LightningCLI):
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401 - Lightning's own
+        """Make the parser, whose errors name the command that lists its options."""
+        parser = super().init_parser(**kwargs)
+        assert isinstance(parser, _Parser)
+        parser.asks = f"{kwargs['prog']} --backend {self._chosen.backend.name} --stage {self._chosen.stage.name} --help"
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, with references resolved and every number within bounds.
+
+        Raises:
+            ConfigError: naming the setting whose reference or number cannot be used.
+        """
+        try:
+            super().parse_arguments(parser, args)
+        except OmegaConfBaseException as error:
+            raise unresolved(error) from error
+        except RecursionError as error:
+            raise ConfigError(
+                "The settings refer to each other in a circle (${...}). Give one of them a value."
+            ) from error
+        _check(parser, self.config)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what is ours to Lightning's options."""

@@ -30,12 +30,16 @@ def run(verb: str, words: list[str]) -> int:
     own.add_argument("--ranks", type=int, help="processes, one a card; otherwise --trainer.devices x num_nodes")
     own.add_argument("--json", action="store_true", help="print one JSON object, last on stdout")
     options, rest = own.parse_known_args(words)
-    from tts_train.cli.parser import TrainingParser
+    from tts_train.cli.early import check_early
     from tts_train.cli.select import select
+    from tts_train.cli.training import understood
+
+    selection = select(understood(verb, rest))
+    chosen = selection.load(verb=verb)
+    check_early(verb, chosen, selection)
+    from tts_train.cli.parser import TrainingParser
     from tts_train.plan.cards import memory_of
 
-    selection = select(rest)
-    chosen = selection.load()
     parser = TrainingParser(verb, chosen, selection.rest)
     gpu = None if options.gpu is None else memory_of(options.gpu)
     plan = plan_of(parser, chosen, gpu_bytes=gpu, ranks=options.ranks, search=True)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from tts_train.backend import Backend, Stage
+from tts_train.cli.recipe_file import line_of, read_config
+from tts_train.cli.values import refused
 from tts_train.errors import ConfigError
 from tts_train.plugins import Plugins, installed_backends
+
+_NAMES = {"backend", "stage"}
 
 
 @dataclass(frozen=True)
@@ -23,21 +27,26 @@ class Selection:
     blocked: tuple[str, ...]
     rest: tuple[str, ...]
 
-    def load(self, *, for_job: Literal["prepare", "synth"] | None = None) -> Chosen:
+    def load(self, *, verb: str = "fit", for_job: Literal["prepare", "synth"] | None = None) -> Chosen:
         """Import the backend and the extensions.
 
         Args:
+            verb: The command, for messages.
             for_job: What the stage is wanted for, where any that does it the same way will do.
 
         Raises:
             ConfigError: if no backend was chosen, or it or its stage is unknown.
         """
         if self.backend is None:
-            names = ", ".join(found.name for found in installed_backends()) or "none; install one"
+            backends = [found.name for found in installed_backends()]
+            names = ", ".join(backends) or "none; install one"
             if {"-h", "--help"} & set(self.rest):
-                print(f"Options are a backend's: add --backend NAME before --help to see them. Installed: {names}.")
+                print(
+                    f"Options are a backend's: add --backend NAME before --help to see them. Installed: {names}. Type:"
+                )
+                print("\n".join(f"  tts-train {verb} --backend {name} --help" for name in backends))
                 raise SystemExit(0)
-            raise ConfigError(f"Choose a backend with --backend. Installed: {names}.")
+            raise ConfigError(f"Choose a backend with --backend. Installed: {names}.{_for_example(verb, backends)}")
         plugins = Plugins(blocked=self.blocked)
         backend = plugins.load(self.backend)
         return Chosen(plugins, backend, backend.stage(self.stage, for_job=for_job))
@@ -62,35 +71,28 @@ def select(words: Sequence[str], *, configs: bool = True) -> Selection:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--backend")
     parser.add_argument("--stage")
-    parser.add_argument("--no-plugin", action="append", default=[])
+    parser.add_argument("--no-plugin", "--no_plugin", action="append", default=[])
     found, rest = parser.parse_known_args(words)
     paths = _config_paths(words) if configs else ()
     keys: dict[str, Any] = {}
     for path in paths:
-        keys.update({key: value for key, value in read_config(path).items() if key in {"backend", "stage"} and value})
+        keys.update({key: _name(path, key, value) for key, value in read_config(path).items() if key in _NAMES})
     backend = found.backend or keys.get("backend")
     # A recipe's stage belongs to the recipe's backend: another backend on the command line does not inherit it.
     stage = found.stage or (keys.get("stage") if backend == keys.get("backend", backend) else None)
     return Selection(backend, stage, paths, tuple(found.no_plugin), tuple(rest))
 
 
-def read_config(path: Path) -> Mapping[str, Any]:
-    """Read a recipe's keys; interpolations stay as they are written.
+def _name(path: Path, key: str, value: object) -> str:
+    if not isinstance(value, str):
+        known = ", ".join(found.name for found in installed_backends())
+        allowed = f"one of {known}" if key == "backend" else "a stage's name"
+        raise refused(key, value, allowed, place=f"{path}, line {line_of(path, key)}")
+    return value
 
-    Raises:
-        ConfigError: if the file is missing or holds no mapping.
-    """
-    import yaml
 
-    if not path.is_file():
-        raise ConfigError(f"There is no configuration file {path}.")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold settings as `key: value`, and holds {type(content).__name__}.")
-    return content
+def _for_example(verb: str, backends: Sequence[str]) -> str:
+    return f" For example: tts-train {verb} --backend {backends[-1]} --help" if backends else ""
 
 
 def _config_paths(words: Sequence[str]) -> tuple[Path, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,12 +19,10 @@ from tts_train.callbacks.listen import Listen
 from tts_train.callbacks.live_report import LiveReport
 from tts_train.callbacks.progress import TrainingProgress
 from tts_train.callbacks.throughput import Throughput
-from tts_train.cli.accelerate import with_accelerate
-from tts_train.cli.arguments import JSON_FLAG
 from tts_train.cli.before import card_of, check_fits, resolve_auto, resolve_share
 from tts_train.cli.output import print_report
 from tts_train.cli.parser import TrainingParser
-from tts_train.cli.select import Chosen, Selection, select
+from tts_train.cli.select import Chosen, Selection
 from tts_train.errors import ConfigError, DiskError, Interrupted, TTSTrainError
 from tts_train.report.page import write_report
 from tts_train.run.checkpoint import RunCard, open_checkpoint
@@ -42,15 +39,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_RUN_DIR = "--run_dir"
 
-
-def run(verb: str, words: list[str]) -> int:
-    """Run one of the three commands."""
-    as_json = JSON_FLAG in words
-    words = _with_saved_config(with_accelerate([word for word in words if word != JSON_FLAG]))
-    selection = select(words)
-    chosen = selection.load()
+def run(verb: str, chosen: Chosen, selection: Selection, *, as_json: bool) -> int:
+    """Run one of the three commands, whose words :mod:`tts_train.cli.training` has understood."""
     parser = TrainingParser(verb, chosen, selection.rest)
     run_directory = RunDirectory(parser.resolved["run_dir"] or _default_run_dir(chosen, selection))
     found = resolve_auto(verb, parser, chosen, selection.rest, run_directory)
@@ -155,19 +146,3 @@ def _figures(trainer: Trainer) -> dict[str, float]:
 def _default_run_dir(chosen: Chosen, selection: Selection) -> Path:
     recipe = selection.configs[-1].stem if selection.configs else "default"
     return Path("runs") / f"{chosen.backend.name}-{chosen.stage.name}-{recipe}"
-
-
-def _with_saved_config(words: list[str]) -> list[str]:
-    """Let ``--run_dir`` of an existing run stand alone: its own configuration comes first."""
-    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in (("-c", "--config"), ("--backend",), (_RUN_DIR,)):
-        reader.add_argument(*option)
-    found, _ = reader.parse_known_args(words)
-    if found.run_dir is None or found.config or found.backend:
-        return words
-    saved = RunDirectory(found.run_dir).config
-    if not saved.is_file():
-        raise ConfigError(
-            f"There is no run at {found.run_dir} (no {saved.name} in it). Begin one with -c or --backend."
-        )
-    return ["-c", str(saved), *words]

@@ -1,0 +1,103 @@
+"""What a setting takes, in words; and the bounds that no number of a command line or recipe may cross."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tts_train.errors import ConfigError
+
+LARGEST_SEED = 2**32 - 1
+"""NumPy's largest; Python's and torch's generators take it too."""
+_LARGEST = 2**63 - 1
+_WORDS: Mapping[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Path: "a path",
+    type(None): "null",
+}
+_LONGEST = 60
+
+
+def in_words(allowed: Any) -> str:  # noqa: ANN401 - a type, or None where it is not known
+    """Return what a type allows, such as ``a number, auto or null``."""
+    parts = list(dict.fromkeys(_parts(allowed)))
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} or {parts[-1]}"
+
+
+def admits_null(allowed: Any) -> bool:  # noqa: ANN401 - a type
+    """Tell whether a type says that null may be given; the parser takes it for every type."""
+    if typing.get_origin(allowed) in (typing.Union, types.UnionType):
+        return any(admits_null(part) for part in typing.get_args(allowed))
+    return allowed in (None, type(None), Any, object)
+
+
+def _parts(allowed: Any) -> Iterator[str]:  # noqa: ANN401 - as above
+    origin, inner = typing.get_origin(allowed), typing.get_args(allowed)
+    if origin in (typing.Union, types.UnionType):
+        for part in inner:
+            yield from _parts(part)
+    elif origin is typing.Literal:
+        yield from map(str, inner)
+    elif origin in (list, tuple):
+        item = in_words(inner[0]) if inner else "anything"
+        count = f"{len(inner)} times " if origin is tuple and ... not in inner else ""
+        yield f"a list ([a, b]) of {count}{item}"
+    elif origin is dict:
+        yield "a section of names and values"
+    else:
+        yield _WORDS.get(allowed, getattr(allowed, "__name__", None) or str(allowed))
+
+
+def refused(option: str, given: object, allowed: str, *, place: str = "") -> ConfigError:
+    """Return the error for a value that a setting does not take.
+
+    Args:
+        option: its name with dashes, or its key where ``place`` says in which file.
+        given: what was given.
+        allowed: what it takes, in words.
+        place: file and line.
+    """
+    shown = repr(given) if isinstance(given, str) and (not given or given != given.strip()) else str(given)
+    shown = {"None": "null", "True": "true", "False": "false"}.get(shown, shown)
+    shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
+    return ConfigError(f"{f'{place}: ' if place else ''}{option} takes {allowed}, and {shown} was given.")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean …?`` for a name that is not known, or nothing where none is near."""
+    known = list(known)
+    last = name.lstrip("-").rpartition(".")[2]
+    there = [one for one in known if one != name and one.lstrip("-").rpartition(".")[2] == last]
+    # A name in another section comes first: --model.lr for --model.optimizer.lr.
+    close = difflib.get_close_matches(name, there, n=2, cutoff=0) or difflib.get_close_matches(name, known, 2, 0.75)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def check_numbers(settings: Mapping[str, Any], *, prefix: str = "--") -> None:
+    """Refuse numbers that nothing can take: not finite, beyond 64 bits, or a seed outside 0 to 4294967295.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            check_numbers(value, prefix=f"{name}.")
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                check_numbers({key: item}, prefix=prefix)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise refused(name, value, "a finite number")
+        elif isinstance(value, int) and not isinstance(value, bool):
+            if key in ("seed", "seed_everything") and not 0 <= value <= LARGEST_SEED:
+                raise refused(name, value, f"a whole number from 0 to {LARGEST_SEED}")
+            if abs(value) > _LARGEST:
+                raise refused(name, value, f"a whole number up to {_LARGEST}")
