@@ -41,7 +41,11 @@ class EnglishNormaliser:
         Raises:
             TextRejected: `unreadable_text` for a sign that has no reading.
         """
-        text = self._capitals(silence(self._spoken(fold(text))))
+        words = re.findall(r"[A-Za-z]{2,}", text)
+        shouted = len(words) > 2 and all(word.isupper() for word in words)
+        text = silence(self._spoken(fold(text)))
+        text = re.sub(r"\b(?:[A-Z]\.){2,}", lambda m: m[0].replace(".", ""), text)
+        text = re.sub(r"\ba m\b", "A M", text.lower()) if shouted else self._capitals(text)
         text = re.sub(r"(?<=[A-Za-z])-(?=[A-Za-z])", " ", text)
         text = re.sub(r"\s+", " ", text.replace("\n", ", "))
         text = re.sub(r"\s+(?=[.,?!]|'s\b)", "", text)
@@ -65,10 +69,6 @@ class EnglishNormaliser:
         return start + 1, text[start]
 
     def _capitals(self, text: str) -> str:
-        text = re.sub(r"\b(?:[A-Z]\.){2,}", lambda m: m[0].replace(".", ""), text)
-        words = re.findall(r"[A-Za-z]{2,}", text)
-        if len(words) > 2 and all(word.isupper() for word in words):  # a shouted sentence, not an abbreviation
-            return text.lower()
         return re.sub(r"[A-Za-z]*[A-Z][A-Za-z]*", self._word_with_capitals, text)
 
     def _word_with_capitals(self, match: re.Match[str]) -> str:

@@ -90,5 +90,7 @@ ABBREVIATIONS: tuple[Rule, ...] = (
     rule(r"Ph\.\s?D\.?", lambda _: "P H D"),
     rule(rf"({'|'.join(_BEFORE_NUMBERS)})\.\s*(?=\d)", _before_number),
     rule(r"([A-Za-z]+)\.(?=\s+\S|,|\s*$)", _abbreviation),
+    rule(r"c\. ?(?=\d{3,4}\b)", lambda _: "circa"),
+    rule(r"WW(I{1,2}|[12])\b", lambda m: f"World War {'one' if m[1] in {'I', '1'} else 'two'}"),
     rule(_ROMAN, _roman),
 )

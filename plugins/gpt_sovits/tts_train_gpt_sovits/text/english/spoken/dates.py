@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tts_train_gpt_sovits.text.english.spoken.numbers import cardinal, decade, ordinal, year
+from tts_train_gpt_sovits.text.english.spoken.numbers import cardinal, decade, number, ordinal, year
 from tts_train_gpt_sovits.text.english.spoken.rules import Rule, after, follows, rule
 
 _MONTHS_TEXT = """
@@ -88,8 +88,9 @@ def _time(match: re.Match[str]) -> str | None:
     if hour > 24 or (not half and _RATIO.search(match.string)):
         return None
     if second and not half:
-        parts = [(hour, "hour"), (int(minute), "minute"), (int(second), "second")]
-        *first, last = [f"{cardinal(str(n))} {name}{'' if n == 1 else 's'}" for n, name in parts]
+        parts = [(text.lstrip("0") or "0", name) for text, name in ((match[1], "hour"), (minute, "minute"))]
+        parts.append((re.sub(r"^0(?=\d)", "", second), "second"))
+        *first, last = [f"{number(text)} {name}{'' if text == '1' else 's'}" for text, name in parts]
         return f"{' '.join(first)} and {last}"
     return clock(hour, minute, half or "") + _full_stop(match)
 
@@ -127,7 +128,9 @@ def _names_range(match: re.Match[str]) -> str:
 
 DATES: tuple[Rule, ...] = (
     rule(r"9/11(?![\d/])", lambda _: "nine eleven"),
-    rule(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?![\d/.-]*\d)", lambda m: _spoken_day(m[4], int(m[3]), m[1])),
+    rule(
+        r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?![\d/.-]*\d)(?:T(?=\d\d:))?", lambda m: _spoken_day(m[4], int(m[3]), m[1])
+    ),
     rule(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4}|\d{2})(?![\d/.:-]*\d)", _numeric_date),
     rule(rf"({_MONTH}) ({_DAY})(?:st|nd|rd|th)?(?:[-–]({_DAY})(?:st|nd|rd|th)?)?(?![\d:%]|[.,/-]\d|\w)", _day_of_month),
     rule(rf"({_DAY})(?:st|nd|rd|th)?(?: ?[-–] ?({_DAY})(?:st|nd|rd|th)?)?(?: of)? ({_MONTH})(?![a-z])", _day_first),
@@ -139,7 +142,7 @@ DATES: tuple[Rule, ...] = (
     rule(rf"({_MONTH}|{_WEEKDAY}) ?[-–] ?({_MONTH}|{_WEEKDAY})(?![\w-])", _names_range),
 )
 TIMES: tuple[Rule, ...] = (
-    rule(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?![\d:])(?:\s*([ap])\.?\s?m\b\.?)?", _time, re.IGNORECASE),
+    rule(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?(?![\d:])(?:\s*([ap])\.?\s?m\b\.?)?", _time, re.IGNORECASE),
     rule(r"(1[0-2]|0?[1-9])\.([0-5]\d)()\s*([ap])\.?m\b\.?", _time, re.IGNORECASE),
     rule(r"(1[0-2]|0?[1-9])\s*([ap])\.?m\b\.?", _hour, re.IGNORECASE),
 )

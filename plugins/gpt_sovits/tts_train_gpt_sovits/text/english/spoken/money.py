@@ -118,6 +118,7 @@ SHARES: tuple[Rule, ...] = (
     rule(r"(?:50[/:-]50|24/7|20/20)(?![/:\d-])", lambda m: " ".join(map(cardinal, re.split("[/:-]", m[0])))),
     rule(rf"({MIXED})(?!\w)", lambda m: quantity(m[1])[0]),
     rule(r"\d+(?:/\d+){2,}(?![\d/])", lambda m: " slash ".join(map(running_number, m[0].split("/")))),
+    rule(r"(\d+)/(\d+)(?:st|nd|rd|th)s?\b", lambda m: fraction(m[1], m[2])),
     rule(r"(\d+(?:\.\d+)?) ?[/⁄] ?(\d+(?:\.\d+)?)(?!\d|[/⁄]\d|\.\d)", _fraction),
     rule(r"\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+(?![A-Za-z\d])", _ratio),
 )

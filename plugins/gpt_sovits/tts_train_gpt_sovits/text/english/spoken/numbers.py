@@ -99,13 +99,13 @@ def fraction(top: str, bottom: str, *, quarters: bool = False) -> str:
     if (
         bottom[0] == "0"
         or int(bottom) < 2
-        or int(top) > int(bottom)
+        or int(top) > max(int(bottom), 20)
         or (int(bottom) > 20 and int(bottom) % 10 in {1, 2})
     ):
         return f"{cardinal(top)} over {cardinal(bottom)}"
     many = "" if top == "1" else "s"
     if bottom == "2":
-        return f"{cardinal(top)} half"
+        return f"{cardinal(top)} {'halves' if many else 'half'}"
     part = "quarter" if quarters and bottom == "4" else ordinal(bottom)
     return f"{cardinal(top)} {re.sub('^one (?=.)', '', part) if many else part}{many}"
 

@@ -40,7 +40,8 @@ SPOKEN = {
 _UP = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ", "0123456789+-ni", strict=True))
 _DOWN = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋ₙₓᵢ", "0123456789+-nxi", strict=True))
 _PLAIN = {"+": "plus", "-": "minus", "n": "N", "i": "I", "x": "X"}
-_EQUATION = re.compile(r"[\w.,%°²³()]+(?: ?[-–+*×÷/^=<>≤≥≈≠·] ?-?[\w.,%°²³()]+)+")
+_TERM = r"\(*(?:\d[\d.,]*[A-Za-z]?|\.\d+|[A-Za-z])(?![A-Za-z])[²³%°)]*"
+_EQUATION = re.compile(rf"(?<!\w){_TERM}(?: ?[-–+*×÷/^=<>≤≥≈≠·] ?-?{_TERM})+")
 _TOGETHER = frozenset(
     {"and/or", "he/she", "she/he", "him/her", "his/her", "his/hers", "either/or", "on/off", "yes/no", "s/he"}
 )
@@ -168,10 +169,10 @@ def _power(match: re.Match[str]) -> str | None:
 
 
 def _index(match: re.Match[str]) -> str | None:
-    plain = "".join(_DOWN[c] for c in match[0])
+    plain = "".join(_DOWN.get(c, c) for c in match[0])
     if not follows(match, r"[A-Za-z)\]⁺⁻]"):
         return None
-    return " ".join(_PLAIN.get(part) or cardinal(part) for part in re.findall(r"\d+|\D", plain))
+    return " ".join(_PLAIN.get(part) or number(part) for part in re.findall(r"\d+(?:\.\d+)?|\D", plain))
 
 
 def _hash(match: re.Match[str]) -> str | None:
@@ -230,6 +231,7 @@ _PER_WORDS = (
     "hour|minute|second|day|night|week|month|quarter|year|person|head|mile|gallon|pound|seat|user|page|unit|item|piece"
 )
 SIGNS: tuple[Rule, ...] = (
+    rule(r"-(?=[\s.,;!?)]|$)", lambda m: "minus" if re.search(r"\b(?:[A-DO]|AB)$", before(m)) else None),  # a grade
     rule(r" ?[-–](?!-) ?", _hyphen),
     rule(
         r"/ ?(hr|h|min|sec|s|mo|wk|yr|lb|kg|oz|mi|km|gal)\b",
@@ -241,7 +243,7 @@ SIGNS: tuple[Rule, ...] = (
     rule(r"/", _slash),
     rule(r"\^ ?(\([-−]?[\w.]+\)|\{[-−]?[\w.]+\}|[-−]?[\d.]*\d|[-−]?[A-Za-z]\b)", _power),
     rule(rf"[{''.join(map(re.escape, _UP))}]+", _power),
-    rule(rf"[{''.join(_DOWN)}]+", _index),
+    rule(rf"[{''.join(_DOWN)}]+(?:\.[{''.join(_DOWN)}]+)*", _index),
     rule(r"#", _hash),
     rule(r"_+(?=[A-Za-z\d])|(?<=[A-Za-z\d])_+", lambda m: " ".join(["underscore"] * len(m[0]))),
     rule(r"[<>]=?", _less_or_more),
