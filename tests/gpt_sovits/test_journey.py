@@ -108,7 +108,7 @@ def fit_words(prepared, run, source):
     return list(map(str, [*recipe, "--run_dir", run, "--model.init_from", source, "--trainer.max_steps", 1]))
 
 
-def test_both_runs_speak_together(gpt, sovits, folder, capsys):
+def test_both_runs_speak_together(gpt, sovits, folder, capsys, caplog):
     words = ["--text", "Good morning. It is 3.5 degrees.", "--max_new_tokens", 60, "--seed", 5]
     one = ran(capsys, "synth", gpt, "--sovits", sovits, *words, "--out", folder / "one.wav")
     assert one["sentences"] == 2
@@ -124,6 +124,16 @@ def test_both_runs_speak_together(gpt, sovits, folder, capsys):
     other = ran(capsys, "synth", gpt, "--sovits", sovits, *words, "--seed", 6, "--out", folder / "three.wav")
     assert other["seed"] == 6
     assert (folder / "three.wav").read_bytes() != (folder / "one.wav").read_bytes()
+    assert "trained on" not in caplog.text
+    foreign = ["--text", "今天天气很好。", "--language", "zh", "--max_new_tokens", 20, "--out", folder / "five.mp3"]
+    assert ran(capsys, "synth", gpt, "--sovits", sovits, *foreign)["language"] == "zh"
+    assert "The voice was trained on en, and the text is read as zh" in caplog.text
+    assert soundfile.info(folder / "five.mp3").format == "MP3"
+    pair = ["synth", gpt, "--sovits", sovits, "--text", "Hello."]
+    code, err = refused(capsys, *pair, "--speaker", "carol", "--out", folder / "six.wav")
+    assert (code, "--speaker carol: the training data have" in err) == (2, True)
+    code, err = refused(capsys, *pair, "--out", folder / "six.m4a")
+    assert (code, ".wav, .flac, .mp3, .ogg, .opus" in err) == (2, True)
 
 
 def test_files_of_anybody_speak_from_a_reference(gpt, sovits, folder, capsys):

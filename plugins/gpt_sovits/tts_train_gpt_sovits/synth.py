@@ -74,9 +74,13 @@ class GptSovitsSynth(SynthJob):
             DataError: if nothing was spoken; nothing is written then.
         """
         from tts_train.sound import check_sound_name
+        from tts_train_gpt_sovits.speech.languages import warn_of_language
 
         check_sound_name(self.out)
-        return self._say(self._open())
+        ready = self._open()
+        language = self.language or ready.reference_for(self.speaker).language
+        warn_of_language(self.text, language, ready.trained)
+        return self._say(ready)
 
     def of(self, line: Line) -> GptSovitsSynth:
         """Return the job that speaks a line, in its language and by its speaker unless they were given."""
@@ -163,11 +167,23 @@ class GptSovitsSynth(SynthJob):
         if self.reference is not None:
             language = self.reference_language or self.language or ""
             given = (self.reference, self.reference_text or "", language)
-        return Ready(voice=voice, front_end=front_end(loaded.version), networks=networks, data=pair.data, given=given)
+        return Ready(
+            voice=voice,
+            front_end=front_end(loaded.version),
+            networks=networks,
+            data=pair.data,
+            given=given,
+            trained=pair.languages,
+        )
 
     def _check(self) -> None:
         if (self.reference is None) != (self.reference_text is None):
             raise ConfigError("--reference and --reference_text belong together: the recording and what is said in it.")
+        if self.reference is not None and self.speaker is not None:
+            raise ConfigError(
+                f"--reference gives the voice, and --speaker {self.speaker} names one of the training data. "
+                "Leave one of them out."
+            )
         if self.reference is not None and not self.reference.is_file():
             raise ConfigError(f"--reference {self.reference} is no file.")
         if self.reference is not None and not (self.reference_language or self.language):

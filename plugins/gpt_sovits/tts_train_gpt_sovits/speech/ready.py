@@ -27,6 +27,8 @@ class Ready:
     """Prepared set that the voice was trained on."""
     given: tuple[Path, str, str] | None
     """A recording of the user's to continue, what is said in it, and its language."""
+    trained: tuple[str, ...] = ()
+    """Languages of the voice's data, as far as they are known."""
     _references: dict[str | None, Reference] = field(default_factory=dict)
 
     @property
