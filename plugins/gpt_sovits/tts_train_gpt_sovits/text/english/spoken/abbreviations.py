@@ -51,7 +51,9 @@ def _abbreviation(match: re.Match[str]) -> str | None:
     follows_name = (
         follows(match, r"[a-z] ") and re.search(r"\b[A-Z][a-z]+ $", before(match)) and not follows(match, _NO_NAMES)
     )
-    if plain in _STREETS and follows_name and (plain == "st" or not re.match(r"\s+[A-Z]", after(match))):
+    names_next = bool(re.match(r"\s+[A-Z]", after(match)))
+    numbered = bool(re.search(r"\d(?:st|nd|rd|th) $", before(match))) and not names_next
+    if plain in _STREETS and (numbered or (follows_name and (plain == "st" or not names_next))):
         full = _STREETS[plain]
     return full + ("." if ends else "")
 
