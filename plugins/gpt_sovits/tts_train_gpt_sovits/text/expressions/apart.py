@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+_DIGITS = frozenset("0123456789")  # an exponent is none
 _GOES_ON = re.compile(r"\d[.,:/]?\Z")
 
 
@@ -19,4 +20,4 @@ def _apart(match: re.Match[str], spoken: str) -> str:
     before = match.string[max(0, match.start() - 2) : match.start()]
     after = match.string[match.end() :][:1]
     left = " " if spoken[:1].isdigit() and _GOES_ON.search(before) else ""
-    return left + spoken + (" " if spoken[-1:].isdigit() and after.isdigit() else "")
+    return left + spoken + (" " if spoken[-1:].isdigit() and after in _DIGITS else "")

@@ -18,7 +18,7 @@ _YEAR_MONTH = re.compile(r"(?<![\d./-])([12]\d{3})(?:/(0?[1-9]|1[0-2])|-(0[1-9]|
 _DAYS = re.compile(rf"(?<![\d./]){_MONTH}/{_DAY}(\s?[-~–]\s?){_MONTH}/{_DAY}(?![\d/]|\.\d)")
 _DAY_OR_FRACTION = re.compile(r"(?<![\d./])(\d{1,2})/(\d{1,2})(?![\d/]|\.\d)")
 _TIME = re.compile(
-    r"(?<![\d:.])([01]?\d|2\d):([0-5]\d)(?::([0-5]\d))?(?![\d:]|\.\d)(?:\s?([aApP])\.?\s?[mM](?![A-Za-z])\.?)?"
+    r"(?<![\d:.])(?:(?<![A-Za-z])([aApP])\.?[mM]\.?\s?)?([01]?\d|2\d):([0-5]\d)(?::([0-5]\d))?(?![\d:]|\.\d)(?:\s?([aApP])\.?\s?[mM](?![A-Za-z])\.?)?"
 )
 _HOUR = re.compile(r"(?<![\d:.])(1[0-2]|0?[1-9])\s?([aApP])\.?[mM](?![A-Za-z])\.?")
 _LARGEST_MONTH, _FEWEST_DAYS = 12, 12
@@ -40,7 +40,7 @@ def read_times(text: str, words: Vocabulary) -> str:
     def clock(match: re.Match[str]) -> str:
         if words.ratio_follows.match(match.string, match.end()):
             return match[0]
-        return words.time(match[1], match[2], match[3], _half(match[4]))
+        return words.time(match[2], match[3], match[4], _half(match[1] or match[5]))
 
     return replaced(_HOUR, lambda m: words.time(m[1], "00", None, _half(m[2])), replaced(_TIME, clock, text))
 

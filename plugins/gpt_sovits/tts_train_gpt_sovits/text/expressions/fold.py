@@ -11,7 +11,7 @@ _SIGNS = {
     "‐": "-", "‑": "-", "‒": "-", "﹣": "-", "–": "–", "〜": "~", "～": "~", "∼": "~", "⁄": "/", "∕": "/", "ℓ": "l",
     "≦": "≤", "≧": "≥", "≒": "≈", "⇒": "→", "∗": "*", "⨯": "×", "✕": "×", "➗": "÷", "㎧": "m/s", "㎨": "m/s²",
     "㎡": "m²", "㎥": "m³", "㎠": "cm²", "㎤": "cm³", "㎢": "km²", "㎜": "mm", "µ": "μ", "℉": "°F", "‼": "!", "⁉": "?",
-    "￠": "¢", "㈱": "株式会社", "㈲": "有限会社", "㈜": "주식회사 ",
+    "￠": "¢", "℡": "TEL", "㈱": "株式会社", "㈲": "有限会社", "㈜": "주식회사 ",
 }  # fmt: skip
 _TABLE = str.maketrans(_SIGNS)
 _COMPATIBLE = re.compile(r"[\u2160-\u217f\u2460-\u24ff\u2776-\u2793\u3200-\u33ff\ufe50-\ufe6b¼½¾⅐-⅞]")
@@ -25,7 +25,9 @@ def fold(text: str) -> str:
     text = re.sub(r"(?<=\d)\s?([：∶])\s?(?=\d)|(?<=\d)([，．])(?=\d)", lambda m: _BETWEEN_DIGITS[m[1] or m[2]], text)
     text = re.sub(r"(?<=\d)[ー—―](?=\d)", "-", text)  # what a Japanese keyboard gives for a hyphen
     text = _ROW_OF_DIGITS.sub(lambda m: m[0].replace("−", "-"), text)
-    text = re.sub(r"(?<![A-Za-z])((?:Vol|Part|Ch|Lv|Ep|Fig)|[vV]ol|[pP]art|[eE]p|[lL]v)\.(?=\s?\d)", r"\1 ", text)
+    text = re.sub(
+        r"(?<![A-Za-z])((?:Vol|Part|Ch|Lv|Ep|Fig|P|p|pp)|[vV]ol|[pP]art|[eE]p|[lL]v)\.(?=\s?\d)", r"\1 ", text
+    )
     return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
 
 

@@ -14,13 +14,17 @@ _ANGLE = re.compile(r"(\d+)°\s?(\d+)[′'](?:\s?(\d+(?:\.\d+)?)[″\"])?")
 _POWER = re.compile(r"(?<=[\dA-Za-z)\]])(?:([⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)|\^([-+]?\d+))(?!\.?\d)")
 _BELOW = re.compile(r"(?<=[A-Za-z)])[₀₁₂₃₄₅₆₇₈₉]+")
 _ENGLISH_DIGIT = re.compile(r"(?:(?<=CO)2|(?<=[HNO])2(?=O)|(?<=MP)[34]|(?<=PS)[1-5]|(?<=[A-Z])2(?=[A-Z]))(?![\d.])")
+_ENGLISH_ORDINAL = re.compile(r"(?<![A-Za-z\d.,])(1st|2nd|3rd|[4-9]th|10th)(?![A-Za-z])")
+_DECADE = re.compile(r"(?<![A-Za-z\d.])(?:['’]?(\d0)['’]s|((?:1[5-9]|20)\d0)['’]?s|['’](\d0)s)(?![A-Za-z])")
 _DIMENSION = re.compile(r"(?<![A-Za-z\d.,/:+-])([1-6])(D|G)(?![A-Za-z\d])")
 _NUMBERED = re.compile(r"(?<![A-Za-z])(?:[Nn][Oo]\.\s?(1(?![\d.]))?|#\s?)(?:(?<=1)|(?=\d))")
 
 
 def read_measures(text: str, words: Vocabulary) -> str:
-    """Read `80 km/h`, `5 m²`, `x²`, `10⁻³`, `H₂O`, `3D`, `5G`, `No. 1` and `#3`."""
+    """Read `80 km/h`, `5 m²`, `x²`, `10⁻³`, `H₂O`, `3D`, `5G`, `1st`, `1980s`, `No. 1` and `#3`."""
     text = replaced(_DIMENSION, lambda m: words.english_digits[int(m[1])] + words.english_letters[m[2]], text)
+    text = replaced(_DECADE, lambda m: f"{m[1] or m[2] or m[3]}{words.decade}", text)
+    text = replaced(_ENGLISH_ORDINAL, lambda m: words.english_ordinals[int(m[0][:-2]) - 1], text)
     text = replaced(_ANGLE, lambda m: _angle(m, words), text)
     text = replaced(_unit_pattern(tuple(words.units)), lambda m: _unit(m, words), text)
     text = replaced(_POWER, lambda m: words.power((m[1] or m[2]).translate(_RAISED)), text)

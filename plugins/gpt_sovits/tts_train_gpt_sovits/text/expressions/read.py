@@ -22,7 +22,9 @@ _PHONE = (
 )
 _POSTCODE = re.compile(r"〒\s?(\d{3})-(\d{4})(?!\d)|〒\s?(\d+)")
 _VERSION = re.compile(rf"(?<![\d.])(?:(?<![A-Za-z])[vV](?:er)?\.? ?(?={_NUMBER}))?(\d+(?:\.\d+){{2,}})(?![\d]|\.\d)")
-_VERSION_LETTER = re.compile(r"(?<![A-Za-z\d])(?:[vV]|[vV]er\.?|[vV]ersion) ?(?=\d+(?:\.\d+)*(?![A-Za-z\d]))")
+_VERSION_LETTER = re.compile(
+    r"(?<![A-Za-z\d])(?:(?:v|[vV]er\.?|[vV]ersion) ?(?=\d)|V(?=\d+\.\d))(?=\d+(?:\.\d+)*(?![A-Za-z\d]))"
+)
 _SUM = re.compile(rf"(?<![\d.]){_NUMBER}(?:\s?[-+−×÷*/]\s?{_NUMBER})+(?P<compared>\s?[=≈≠<>≤≥])?")
 _SCORE = re.compile(r"(?<![\d.:/-])(\d{1,3})\s?[-–:]\s?(\d{1,3})(?![\d.:/-])")
 _RATIO = re.compile(rf"(?<![\d:]){_NUMBER}(?:\s?:\s?{_NUMBER})+(?![\d:])")

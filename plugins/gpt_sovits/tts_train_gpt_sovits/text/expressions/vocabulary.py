@@ -38,6 +38,7 @@ class Vocabulary:
     """Between the numbers of a postal address."""
     to: str
     ratio: str
+    decade: str
     minus: str
     version: str
     number: str
@@ -45,6 +46,8 @@ class Vocabulary:
     postcode: str
     english_digits: tuple[str, ...]
     """Digits as English names them, for 3D and 5G."""
+    english_ordinals: tuple[str, ...]
+    """From first on."""
     english_letters: Mapping[str, str]
     money: Mapping[str, str]
     """By sign, and by code or prefix (`USD`, `HK$`)."""

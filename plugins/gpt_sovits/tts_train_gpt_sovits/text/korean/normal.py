@@ -17,8 +17,12 @@ _MARKS = str.maketrans("：；，。！？\n·、:;～~—―–•‥", ",,,.!?
 _KEPT = frozenset({*PUNCTUATION, " "})
 _LETTERS = "가-힣ㄱ-ㅎㅏ-ㅣ"
 # Days that name an event are said digit by digit: 3·1절, 6.25 전쟁.
-_EVENT = re.compile(r"(?<![\d.])(\d{1,2})[·.](\d{1,2})(?=\s?(?:절|운동|전쟁|민주|혁명|테러|동란|사태|사변|선언|참사))")
+_EVENT = re.compile(
+    r"(?<![\d.])(\d{1,2})[·.](\d{1,2})(?=\s?(?:절|운동|전쟁|민주|혁명|테러|동란|사태|사변|선언|참사|때|당시|세대|기념|사건))"
+)
 _QUARTER = re.compile(r"(?<![\d/])([1-4])/4(?=\s?분기)")
+# Two for one, in a shop.
+_OFFER = re.compile(r"(?<!\d)([12])\+1(?=\s?(?:행사|이벤트|상품|증정|세일|할인))")
 _NAMED_NUMBER = re.compile(r"[\u2160-\u2182\u2460-\u249b\u24ea-\u24ff\u2776-\u2793]")
 _BELOW_ZERO = re.compile(r"(?<![\d\w])[-−]\s?(?=\d+(?:\.\d+)?\s?(?:℃|°C))")
 _WEEKDAY = re.compile(r"(?<=\d일)\s?[(（]([월화수목금토일])[)）]")
@@ -36,6 +40,7 @@ def spoken_signs(text: str) -> str:
     refuse_references(text)
     text = _EVENT.sub(lambda m: one_by_one(m[1]) + one_by_one(m[2]), text.replace("...", "…"))
     text = _QUARTER.sub(lambda m: one_by_one(m[1] + "4"), text)
+    text = _OFFER.sub(lambda m: f"{'원' if m[1] == '1' else '투'} 플러스 원", text)
     text = fold(_NAMED_NUMBER.sub(_named, text))
     text = _FAHRENHEIT.sub(r"화씨 \1도", text)
     text = _COMPARED_LETTERS.sub(lambda m: f"{TOPIC} {m[2]}{KOREAN.bound[m[1]]}", text)
