@@ -124,13 +124,21 @@ def _explain(error: Exception) -> str:
     return f"internal error ({type(error).__name__}). The traceback above says where; please report it."
 
 
+class _Stderr(logging.Handler):
+    """Writes to what stderr is at the moment: a bar that is drawn takes its place and puts lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(self.format(record) + "\n")
+        sys.stderr.flush()
+
+
 def _log_to_stderr() -> None:
     """Our loggers speak to this command's stderr; a second command of one process has its own."""
     for name in ("tts_train", *(found.entry_point.module.split(".")[0] for found in installed_backends())):
         logger = logging.getLogger(name)
         for old in [handler for handler in logger.handlers if handler.name == _HANDLER]:
             logger.removeHandler(old)
-        handler = logging.StreamHandler(sys.stderr)
+        handler = _Stderr()
         handler.set_name(_HANDLER)
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from tests.core.callbacks.small import Numbers, Tiny, fit
 from tts_train.callbacks.progress import TrainingProgress
 from tts_train.callbacks.throughput import Throughput
+from tts_train.cli import main
 from tts_train.progress import Pace, Progress, duration
 
 
@@ -49,6 +50,16 @@ def test_the_bar_counts_the_steps_of_the_run_within_80_columns(monkeypatch, caps
     assert "Validation at step 4: loss 0." in shown
     assert frames[-2].startswith("Training: 12/12 (100 %), loss 0.")
     assert capsys.readouterr().out == ""
+
+
+def test_what_is_logged_stands_above_the_bar(monkeypatch, tmp_path):
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.chdir(tmp_path)
+    words = ["fit", "--backend", "toy", "--run_dir", "run", "--trainer.max_steps", "4", "--trainer.logger", "false"]
+    assert main([*words, "--listen.sentences", "0", "--debug.inject", "term@step=2"]) == 75
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue()).replace("\r", "\n").splitlines()
+    assert "SIGTERM: saving at the end of this step. A second signal stops at once." in map(str.strip, lines)
 
 
 def test_the_bar_is_gone_before_an_error_is_told(monkeypatch):
