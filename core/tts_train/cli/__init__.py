@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from tts_train.cli.quiet import quieten
+from tts_train.cli.stopping import told_when_stopped
 from tts_train.errors import ConfigError, Interrupted, TTSTrainError, UnsafeFileError
 from tts_train.plugins import installed_backends
 
@@ -61,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _log_to_stderr()
     quieten()
     try:
-        return _run(ALIASES.get(verb, verb), rest)
+        verb = ALIASES.get(verb, verb)
+        with told_when_stopped(verb):
+            return _run(verb, rest)
     except TTSTrainError as error:
         print(f"tts-train: {error}", file=sys.stderr)
         return error.exit_code
