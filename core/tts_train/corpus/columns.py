@@ -28,6 +28,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "start": ("start", "offset", "starttime", "begin", "begintime"),
         "end": ("end", "endtime"),
         "duration": ("duration",),
+        "rate": ("samplingrate", "samplerate"),
         "split": ("split", "subset", "partition"),
         "input_ids": ("input_ids",),
         "attention_mask": ("attention_mask",),

@@ -180,8 +180,14 @@ def test_decoded_samples_are_read(tmp_path: Path):
     assert isinstance(unrated, Rejected)
     assert (lost.reason, unrated.reason) == ("bad_row", "bad_row")
     assert "cast_column" in unrated.detail
-    (tmp_path / "x.jsonl").write_text(json.dumps({"audio": whole[1], "text": TEXT}))
-    (stereo,) = open_corpus(tmp_path / "x.jsonl").rows()
+    flat = {"audio": sound.tolist(), "text": TEXT}
+    objects = [{"audio": whole[1], "text": TEXT}, {**flat, "sampling_rate": RATE}, flat]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, objects)))
+    stereo, alone, unrated = open_corpus(tmp_path / "x.jsonl").rows()
+    assert isinstance(alone, Utterance)
+    assert alone.id == first.id
+    assert isinstance(unrated, Rejected)
+    assert "cast_column" in unrated.detail
     assert isinstance(stereo, Utterance)
     assert read_audio(stereo.audio).samples.shape == sound.shape
 

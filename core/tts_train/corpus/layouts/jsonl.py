@@ -117,6 +117,8 @@ def _listed(file: Path, shown: str) -> Iterator[tuple[str, dict[str, Any] | Reje
 def from_mapping(row: Mapping[str, Any], origin: str, base: str | None) -> RawRow | Rejected:
     """Check the types of a row keyed by meaning and make a raw row of it."""
     audio, text = row.get("audio"), row.get("normalised") or row.get("text")
+    if isinstance(audio, list):
+        audio = {"array": audio, "sampling_rate": row.get("rate")}
     if isinstance(audio, dict):
         try:
             audio = encode_array(audio) if audio.get("array") is not None else audio.get("bytes") or audio.get("path")
