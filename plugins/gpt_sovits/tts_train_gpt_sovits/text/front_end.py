@@ -18,7 +18,7 @@ from tts_train_gpt_sovits.text.rejected import TextRejected
 from tts_train_gpt_sovits.text.segments import plain_characters, segments
 from tts_train_gpt_sovits.text.symbols import PUNCTUATION, symbol_table
 
-RULES = 5
+RULES = 6
 """Goes up when a rule changes what any text is read as, so that old shards are not mistaken for new ones."""
 
 _MODULES = MappingProxyType(

@@ -14,16 +14,23 @@ _YEAR = r"(?:1[0-9]|20|21)\d\d"
 _CLOCK = r"([01]?\d|2[0-4])[:：]([0-5]\d)(?:[:：]([0-5]\d))?"
 _HALF = r"(?: ?([AaPp])\.?[Mm]\.?(?![A-Za-z]))?"
 _DAYTIME = {"a": "上午", "p": "下午"}
-_DURATION_BEFORE = re.compile(r"(?:[了近约約达達过過满滿活共每前后後用再花第超]|整整|未来|未來)$")
+_DURATION_BEFORE = re.compile(
+    "(?:[了近约約达達过過满滿活共每前后後用再花第超]|整整|未[来來]|建[国國校党黨军軍厂廠]|[结結]婚|成立|[从從][业業]|"
+    "工作|[历歷][时時]|[诞誕]辰|逝世|[创創][办辦业業]|服役|使用|[寿壽]命)$"
+)
+_YEAR_AFTER = re.compile("(?:出生|生人|生的|[毕畢][业業]|入|[初底中末春夏秋冬那])")
 _DURATION_AFTER = re.compile(r"(?:间|間|来|來|多|以|的?历史|的?歷史|的?时间|的?時間|[内內]|级|級|了|之)")
 _YEARLY = (
     r"春晚|春[节節]|[奥奧][运運]|世界[杯盃]|[欧歐]洲[杯盃]|[亚亞][运運]|世博|款|新年|元旦|[国國][庆慶]|中秋|高考|届|Q[1-4]|"
     r"[北東东南]京|巴黎"
 )
-SCORE_BEFORE = re.compile(r"(?:比[分例率數数]|[赔賠]率|比|以|[爆险險]冷)(?:[是係]|[为為]|[约約]|定格在|来到|來到)? ?$")
-SCORE_AFTER = re.compile(r" ?(?:的?比[例率分]|[大小战戰险險]?[胜勝]|[击擊][败敗]|[领領]先|落[后後]|[负負])")
+SCORE_BEFORE = re.compile(r"(?:比[分例率數数]|[赔賠]率|[爆险險]冷)(?:[是係]|[为為]|[约約]|定格在|来到|來到)? ?$")
+SCORE_AFTER = re.compile(
+    r" ?(?:的?比[例率分數数]|[大小战戰险險完]?[胜勝]|[获獲]|力克|[横橫][扫掃]|逆[转轉]|淘汰|[击擊][败敗]|"
+    r"[领領]先|落[后後]|[战戰踢打]平|(?:告|惜|不)?[负負](?![责責担擔债債]))"
+)
 _NAMED_CODE = (
-    r"(?:电话|電話|手机|手機|热线|熱線|拨打|撥打|致电|致電|[拨撥]|邮编|郵編|[证證号號密代][码碼]|QQ群?|(?<=[0-9])[转轉]|"
+    r"(?:电话|電話|手[机機][号號]|热线|熱線|拨打|撥打|致电|致電|[拨撥]|邮编|郵編|[证證号號密代][码碼]|QQ群?|(?<=[0-9])[转轉]|"
     r"[尾编編学學账帳卡单單工][号號]|[报報]警|分机|分機|客服)(?:是|[为為:：号號])? ?"
 )
 
@@ -68,18 +75,24 @@ def _year(match: re.Match[str]) -> str | None:
         return None if (digits.endswith("000") and digits != "2000") or round_span else row(digits)
     if digits.startswith("0") or re.match(r" ?[0-9]{1,2}月", after):
         return row(digits)
-    return row(digits) if digits >= "60" and not lasts and not after.startswith(("前", "后", "後")) else None
+    if digits < "60" or lasts or after.startswith(("前", "后", "後")):
+        return None
+    return row(digits) if not digits.endswith("0") or _YEAR_AFTER.match(after) else None
 
 
-def _years(match: re.Match[str]) -> str:
+def _years(match: re.Match[str]) -> str | None:
     """Both years of a span or list: 2023-2024年, 2023、2024年."""
+    after = match.string[match.end() + 1 :]
+    if re.fullmatch(r"\d+00\D+\d+00", match[0], re.ASCII) and (after.startswith("前") or _DURATION_AFTER.match(after)):
+        return None
     spoken = re.sub(r" ?[-~–—/] ?", "到", match[0]).replace(" ", "")
     return re.sub(r"\d+", lambda digits: row(digits[0]), spoken, flags=re.ASCII)
 
 
 def _bare_years(match: re.Match[str]) -> str | None:
     quantity = re.match(MEASURE + r"|[人元km%℃]", match.string[match.end() :])
-    return None if quantity or match[1] >= match[2] else f"{row(match[1])}到{row(match[2])}"
+    round_sums = match[1].endswith("00") and match[2].endswith("00")
+    return None if quantity or round_sums or match[1] >= match[2] else f"{row(match[1])}到{row(match[2])}"
 
 
 def _short_years(match: re.Match[str]) -> str | None:
@@ -181,7 +194,7 @@ DATES: tuple[Rule, ...] = (
     rule(r"(\d{4})(?=年代)", lambda match: row(match[1])),
     rule(r"(\d0)(?=年代)", lambda match: "零零" if match[1] == "00" else cardinal(match[1])),
     rule(r"(1[0-9]\d0|20\d0)['’]?s(?![A-Za-z])", lambda match: f"{row(match[1])}年代"),
-    rule(r"(?<![\d.第])([5-9][05]|0[05]|10)(?=[后後](?![面方排退背台来來]))", lambda match: row(match[1])),
+    rule(r"(?<![\d.第])([5-9][05]|0[05])(?=[后後](?![面方排退背台来來]))", lambda match: row(match[1])),
     rule(rf"(?<=公元)\d{{1,4}}{DASH}\d{{1,4}}(?=年)|(?<=公元前)\d{{1,4}}{DASH}\d{{1,4}}(?=年)", _years),
     rule(r"(?<=公元前)\d{1,3}(?=年)|(?<=公元)\d{1,3}(?=年)", lambda match: row(match[0])),
     rule(r"(?<!\d)(\d{4}|\d\d)(?=年)", _year),
@@ -192,10 +205,10 @@ CODES: tuple[Rule, ...] = (
     rule(r"(?<=[GDCKTZ])\d{1,4}(?=次)", _code),
     rule(r"\d{3,5}(?=打[个個给給]|打电话|打電話|热线|熱線|急救|客服|平台|短信|官[网網])", _code),
     rule(r"\d{3,4}(?=[房室路](?![顶頂]))", _code),
-    rule(r"(?<=[A-Za-z])(?<!\d[xX])\d{3,}(?![\d.,/])", _letter_code),
+    rule(rf"(?<=[A-Za-z])(?<!\d[xX])\d{{3,}}(?![\d.,/%元人]| ?{MEASURE})", _letter_code),
     rule(r"\d{3,4}(?=[pP](?![A-Za-z]))", lambda match: row(match[0])),
     rule(
-        r"\d{3}(?=高校|大学|大學|工程|院校|工作制|大促|[购購]物[节節]|晚[会會]|事件|[错錯][误誤])",
+        r"(?:985|211|996|618|315|911|918|404|502|520)(?=高校|大学|大學|工程|院校|工作制|大促|[购購]物[节節]|晚[会會]|事件|[错錯][误誤])",
         lambda match: row(match[0]),
     ),
     rule(r"(?<=打)(?:110|119|120|122|911|999|1[02]\d{3})(?![\d.元个個折])", _code),
@@ -206,7 +219,7 @@ CODES: tuple[Rule, ...] = (
     rule(r"\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?(?:/\d+)?(?![\d.])", _internet),
     rule(r"\d+(?:\.\d+){2,}", _version),
 )
-NAMED_CODE = re.compile(rf"({_NAMED_CODE})(\d{{3,}}(?:[ -]\d{{2,}})*)(?![\d.,%元])", re.ASCII)
+NAMED_CODE = re.compile(rf"({_NAMED_CODE})(\d{{3,}}(?:[ -]\d{{2,}})*)(?![\d.,%元多几幾余餘起行]|{MEASURE})", re.ASCII)
 _PROVINCES = "京津沪滬渝冀豫云辽遼黑湘皖鲁魯新苏蘇浙赣贛鄂桂甘晋晉蒙陕陝吉闽閩贵貴粤粵青藏川宁寧琼瓊"
 PLATE = re.compile(rf"(?<=[{_PROVINCES}][A-Z])[·・•-]?[A-Z0-9]{{5,6}}(?![A-Z0-9])")
 NUMBER_BEFORE = re.compile(rf"\d(?:{AFTER_NUMBER}|[$¥€£]) ?$", re.ASCII)
