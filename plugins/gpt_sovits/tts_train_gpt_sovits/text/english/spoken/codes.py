@@ -18,6 +18,7 @@ from tts_train_gpt_sovits.text.english.spoken.numbers import (
 from tts_train_gpt_sovits.text.english.spoken.rules import Rule, before, follows, rule
 
 _ENDINGS = "com|org|net|edu|gov|mil|int|info|biz|io|ai|app|dev|co|uk|ca|de|fr|eu|jp|cn|tv|gg|xyz"
+_STREETS = "Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Drive|Dr|Court|Ct|Boulevard|Blvd|Way|Place"
 _FILES = (
     "py|md|js|ts|txt|pdf|jpe?g|png|gif|mp3|mp4|wav|flac|csv|json|ya?ml|html?|css|exe|zip|docx?|xlsx?|cpp|java|rs|go|sh|"
     "net"
@@ -56,6 +57,8 @@ def _zero_led(match: re.Match[str]) -> str | None:
 def _called(match: re.Match[str]) -> str | None:
     if (match[0] in _EMERGENCY and not follows(match, r"[$€£¥]")) or follows(match, _DIGIT_BY_DIGIT):
         return digits(match[0])
+    if len(match[0]) == 5 and re.search(r"\b[A-Z]{2},? $", before(match)):
+        return digits(match[0])  # a state and its postal code
     return None
 
 
@@ -118,7 +121,7 @@ def addresses(words: Container[str]) -> tuple[Rule, ...]:
 
     end = r"(?<![.,;:!?)'\"])"
     return (
-        rule(r"[A-Za-z\d][\w.+-]*@[A-Za-z\d-]+(?:\.[A-Za-z\d-]+)*\.[A-Za-z]{2,}", say),
+        rule(rf"[A-Za-z\d][\w.+-]*@[A-Za-z\d-]+(?:\.[A-Za-z\d-]+)*\.[A-Za-z]{{2,}}(?:/[^\s<>\"]*{end})?", say),
         rule(rf"(?:https?|ftp|file)://[^\s<>\"]+{end}|www\.[^\s<>\"]+{end}", say, re.IGNORECASE),
         rule(rf"[A-Za-z\d-]+(?:\.[A-Za-z\d-]+)*\.(?:{_ENDINGS})\b(?![.@]\w)(?:[/?][^\s<>\"]*{end})?", say),
         rule(rf"[A-Za-z][\w-]*(?:\.[\w-]+)*\.(?:{_FILES})\b(?![.\w])", say),
@@ -128,7 +131,7 @@ def addresses(words: Container[str]) -> tuple[Rule, ...]:
 
 TELEPHONES: tuple[Rule, ...] = (
     rule(r"\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]\d{2,8}){1,4}(?!\d)|\+\d{8,15}(?!\d)", _groups),
-    rule(r"(?:1[-. ])?(?:\(\d{3}\) ?-?|\d{3}[-. ])\d{3}[-. ]\d{4}(?!\d)", _groups),
+    rule(r"(?:1[-. ])?(?:\(\d{3}\) ?-?|\d{3}[-. ])\d{3}[-. ]\d{4}(?!-?\d)", _groups),
     rule(r"555[ .]\d{4}(?!\d)", _groups),
     rule(r"(?:1-)?[2-9]\d\d-(?:\d{3}-)?(?=[A-Z\d-]*[A-Z]{2})", _groups),  # 1-800-FLOWERS
     rule(r"\d{1,5}(?:-\d{1,7}){2,5}(?![\d-]*[\d%=])", _groups),
@@ -150,6 +153,7 @@ CODES: tuple[Rule, ...] = (
     rule(r"(\d+(?:\.\d+)?) ?[x×] ?(?=\d)(?![^=]*=)", _by),
     rule(r"[x×] ?(?=\d)", lambda m: "by" if follows(m, r"\d ?(?:[\"'′″]|[a-z]{1,2}) ?") else None),
     rule(r"(?:[A-Za-z]+\d|\d+(?:\.\d+)*[A-Za-z])(?:[A-Za-z\d]|\.\d)*", _name_with_digits),
+    rule(rf"(\d{{3}})(?= (?:[NSEW]\.? )?(?:[A-Z][a-z]+ ){{1,2}}(?:{_STREETS})\b)", lambda m: code_number(m[1])),
     rule(NUMBER, lambda m: running_number(m[0])),
 )
 

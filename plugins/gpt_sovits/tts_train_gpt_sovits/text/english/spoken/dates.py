@@ -11,7 +11,10 @@ _MONTHS_TEXT = """
 January February March April May June July August September October November December
 """
 _MONTHS = tuple(_MONTHS_TEXT.split())
-_MONTH = r"(?:{}|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec)\b\.?".format("|".join(_MONTHS))
+_SHORT = "Jan|Feb|Apr|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec"
+_UNLIKE_VERBS = "|".join(name for name in _MONTHS if name not in {"March", "May"})
+_DATED_VERBS = r"(?:may|march)(?=(?: \d{1,2}(?:st|nd|rd|th)?)?,? \d{4})"
+_MONTH = rf"(?:(?i:{_UNLIKE_VERBS}|{_SHORT})|March|MARCH|Mar|MAR|May|MAY|{_DATED_VERBS})\b\.?"
 _DAYS_TEXT = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
 _DAYS = {name[:3]: name for name in _DAYS_TEXT.split()}
 _WEEKDAY = r"(?:{}|Mon|Tues?|Wed|Thu(?:rs?)?|Fri|Sat|Sun)\b\.?".format("|".join(_DAYS.values()))
@@ -30,7 +33,7 @@ _SPAN_AFTER = re.compile(
 
 
 def _month(name: str) -> str:
-    return _FULL[name[:3]]
+    return _FULL[name[:3].title()]
 
 
 def _spoken_day(day: str, month: int, year_digits: str) -> str | None:
@@ -134,7 +137,13 @@ DATES: tuple[Rule, ...] = (
     rule(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4}|\d{2})(?![\d/.:-]*\d)", _numeric_date),
     rule(rf"({_MONTH}) ({_DAY})(?:st|nd|rd|th)?(?:[-–]({_DAY})(?:st|nd|rd|th)?)?(?![\d:%]|[.,/-]\d|\w)", _day_of_month),
     rule(rf"({_DAY})(?:st|nd|rd|th)?(?: ?[-–] ?({_DAY})(?:st|nd|rd|th)?)?(?: of)? ({_MONTH})(?![a-z])", _day_first),
-    rule(r"((?:Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec)\b\.?)(?=,? \d{4}\b)", lambda m: _month(m[1])),
+    rule(rf"((?:{_SHORT}|Mar)\b\.?)(?=,? \d{{4}}\b)", lambda m: _month(m[1])),
+    rule(
+        rf"({_MONTH})-({_DAY})-(\d{{4}}|\d\d)(?![\w-])", lambda m: f"{_month(m[1])} {ordinal(m[2])}, {_full_year(m[3])}"
+    ),
+    rule(
+        rf"({_DAY})-({_MONTH})-(\d{{4}}|\d\d)(?![\w-])", lambda m: f"{_month(m[2])} {ordinal(m[1])}, {_full_year(m[3])}"
+    ),
     rule(r"'?(\d0|100|1000|1\d\d0|2[01]\d0)'?s\b", _with_s),
     rule(r"(1\d{3}|20\d\d)[-–](\d\d)\b(?![-–]?[\d%])", _years),
     rule(rf"(0?[1-9]|1[0-2])/({_DAY})(?![\d/])", _month_and_day),

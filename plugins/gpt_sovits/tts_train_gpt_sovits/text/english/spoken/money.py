@@ -75,8 +75,9 @@ def _amount(
         return f"{number(amount)} to {number(upper)}{' ' + scale if scale else ''} {noun}"
     whole, point, small = amount.replace(",", "").partition(".")
     whole = whole or "0"
-    if scale or len(small) > 2 or (point and not small_one and int(small)):
+    if scale or len(small.rstrip("0")) > 2 or (point and not small_one and int(small)):
         return f"{number(amount)}{' ' + scale if scale else ''} {noun}"
+    small = small.rstrip("0")
     cents = small.ljust(2, "0").lstrip("0")
     parts = [f"{cardinal(whole)} {one if whole == '1' else noun}"] if int(whole) or not cents else []
     parts += [f"{cardinal(cents)} {small_one if cents == '1' else small_many}"] if cents else []
@@ -118,7 +119,8 @@ SHARES: tuple[Rule, ...] = (
     rule(r"(?:50[/:-]50|24/7|20/20)(?![/:\d-])", lambda m: " ".join(map(cardinal, re.split("[/:-]", m[0])))),
     rule(rf"({MIXED})(?!\w)", lambda m: quantity(m[1])[0]),
     rule(r"\d+(?:/\d+){2,}(?![\d/])", lambda m: " slash ".join(map(running_number, m[0].split("/")))),
-    rule(r"(\d+)/(\d+)(?:st|nd|rd|th)s?\b", lambda m: fraction(m[1], m[2])),
+    rule(r"(\d+)/(\d+)(?:st|nd|rd|th)s?\b", lambda m: fraction(m[1], m[2]), re.IGNORECASE),
+    rule(r"(401|403)\((k|b)\)", lambda m: f"four oh {cardinal(m[1][2])} {m[2].upper()}"),
     rule(r"(\d+(?:\.\d+)?) ?[/⁄] ?(\d+(?:\.\d+)?)(?!\d|[/⁄]\d|\.\d)", _fraction),
     rule(r"\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+(?![A-Za-z\d])", _ratio),
 )

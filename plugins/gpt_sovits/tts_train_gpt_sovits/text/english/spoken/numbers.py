@@ -119,7 +119,7 @@ def quantity(text: str) -> tuple[str, bool]:
         return fraction(top, bottom), False
     if not whole:
         return fraction(top, bottom, quarters=True), False
-    part = "a half" if bottom == "2" else fraction(top, bottom, quarters=True)
+    part = "a half" if (top, bottom) == ("1", "2") else fraction(top, bottom, quarters=True)
     return f"{cardinal(whole)} and {'a quarter' if part == 'one quarter' else part}", False
 
 

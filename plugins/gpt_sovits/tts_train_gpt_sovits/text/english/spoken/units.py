@@ -86,7 +86,7 @@ def _name(sign: str, power: str | None, *, below: bool = False) -> str | None:
 
 
 def _measure(match: re.Match[str]) -> str | None:
-    text, link, sign, power, over, over_power = match.groups()
+    text, scale, link, sign, power, over, over_power = match.groups()
     if (sign in {"in", '"'} and not _is_inch(match)) or follows(match, r"(?:^|[^A-Za-z\d])[A-Za-z]+-"):
         return None
     name = _name(sign, power)
@@ -95,20 +95,20 @@ def _measure(match: re.Match[str]) -> str | None:
         name = f"{name} per {below}" if name and below else None
     if name is None:
         return None
-    whole, _, bottom = mixed_parts(text) if not text.isdecimal() else ("", "", "")
-    if bottom and not whole:
-        return f"half {_article(name)} {name}" if bottom == "2" else f"{quantity(text)[0]} of {_article(name)} {name}"
     words, one = quantity(text)
-    return f"{words} {name if one or link == '-' or describes_a_noun(match) else plural(name)}"
+    whole, top, bottom = mixed_parts(text)
+    if bottom and not whole and int(top) < int(bottom):
+        return f"{'half' if bottom == '2' else f'{words} of'} {_article(name)} {name}"
+    return f"{words}{scale or ''} {name if one or link == '-' or describes_a_noun(match) else plural(name)}"
 
 
 def _is_inch(match: re.Match[str]) -> bool:
     """Take `in` for inches only beside its number or with a full stop, a quotation mark only where none is open."""
-    if match[3] == '"':
+    if match[4] == '"':
         return len(re.findall(rf'(?<![\d{VULGAR}])"', before(match))) % 2 == 0
     if after(match).startswith("-"):
         return False  # 3-in-1
-    beside = not match[2] or match[2] == "-" or bool(match[4]) or after(match).startswith(".")
+    beside = not match[3] or match[3] == "-" or bool(match[5]) or after(match).startswith(".")
     return beside or follows(match, r"(?:ft\.?|foot|feet) ")
 
 
@@ -137,8 +137,8 @@ MEASURES: tuple[Rule, ...] = (
         rf"(?:1/2|½) (?=(?:{'|'.join(_HALVES.split())})\b)(?=([aeio]|hour)?)", lambda m: f"half {'an' if m[1] else 'a'}"
     ),
     rule(
-        rf"(\d+/\d+|{QUANTITY})( ?|-)({_UNIT})([²³]|\^[23]|(?<=[a-z])[23])?(?:/({_UNIT})([²³]|\^[23])?)?"
-        r"(?![A-Za-z\d²³])",
+        rf"(\d+/\d+|{QUANTITY})( (?:thousand|million|billion|trillion)(?= ))?( ?|-)"
+        rf"({_UNIT})([²³]|\^[23]|(?<=[a-z])[23])?(?:/({_UNIT})([²³]|\^[23])?)?(?![A-Za-z\d²³])",
         _measure,
     ),
     rule(r"(\d+)'(?:(?![\w'])|(?=x ?\d))", _feet),
