@@ -35,6 +35,8 @@ _FAMILIES = {
     "huggingface": ("arrow", "parquet", "hub"),
 }
 
+_TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".list", ".json", ".jsonl", ".ndjson")
+
 LAYOUTS = tuple(layout.name for layout in _LAYOUTS)
 """Names that ``--corpus_format`` takes, besides ``auto`` and the usual names of families."""
 
@@ -102,11 +104,18 @@ def open_corpus(path: Path | str, *, layout: str = "auto", allow_outside: bool =
         DataError: if the layout is unknown or does not fit, or a list is not UTF-8.
     """
     path = Path(path)
+    try:
+        return Corpus(_find_layout(path, layout), allow_outside=allow_outside)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}. Check the path and who may read it.") from None
+
+
+def _find_layout(path: Path, layout: str) -> Layout:
     refuse_prepared(path)
     if path.is_dir() and _is_file_in(path, layout):
-        inner = open_corpus(path / layout)._layout
+        inner = _find_layout(path / layout, "auto")
         inner.path = inner.root = path
-        return Corpus(inner, allow_outside=allow_outside)
+        return inner
     asked = parse_format(layout)
     allowed = LAYOUTS if layout == "auto" or asked else _FAMILIES.get(layout, (layout,))
     if asked and asked.columns:
@@ -122,13 +131,13 @@ def open_corpus(path: Path | str, *, layout: str = "auto", allow_outside: bool =
             if len(allowed) > 1 and candidate in (JsonLines, Table, BarList):
                 _require_one_list(path)
             found.asked = asked or found.asked
-            return Corpus(found, allow_outside=allow_outside)
+            return found
     raise DataError(_no_layout(path, allowed))
 
 
 def _is_file_in(folder: Path, name: str) -> bool:
     """Tell whether a name is that of a file below a folder."""
-    if "\0" in name or len(name) > 4096:
+    if "\0" in name or not name.lower().endswith(_TABLE_SUFFIXES):
         return False
     file = (folder / name).resolve()
     return file.is_file() and file.is_relative_to(folder.resolve())
@@ -190,6 +199,5 @@ def _no_layout(path: Path, allowed: tuple[str, ...]) -> str:
 
 
 def _is_table(file: Path) -> bool:
-    suffixes = (".csv", ".tsv", ".txt", ".list", ".json", ".jsonl")
     about = file.stem.lower() in {"readme", "license", "licence", "notice"}
-    return file.suffix.lower() in suffixes and not about and not file.name.startswith(".") and file.is_file()
+    return file.suffix.lower() in _TABLE_SUFFIXES and not about and not file.name.startswith(".") and file.is_file()

@@ -99,9 +99,9 @@ def parquet_table(random_: random.Random) -> bytes:
 @pytest.mark.parametrize(
     ("make", "names", "count"),
     [
-        (text_table, ["metadata.csv", "x.tsv", "x.txt", "x.list", "train.list"], 600),
-        (json_table, ["metadata.jsonl", "x.json", "test_manifest.json"], 300),
-        (parquet_table, ["x.parquet", "data/test-0.parquet"], 300),
+        (text_table, ["metadata.csv", "x.tsv", "x.txt", "x.list", "train.list"], 400),
+        (json_table, ["metadata.jsonl", "x.json", "test_manifest.json"], 200),
+        (parquet_table, ["x.parquet", "data/test-0.parquet"], 200),
     ],
 )
 def test_no_table_breaks_the_reader(

@@ -287,6 +287,9 @@ def test_unknown_layouts_name_the_known_ones(tmp_path: Path):
         open_corpus(tmp_path)
     with pytest.raises(DataError, match="does not exist"):
         open_corpus(tmp_path / "nothing")
+    for path, layout in ((Path("x" * 5000), "auto"), (tmp_path, "x" * 300 + ".csv")):
+        with pytest.raises(DataError, match="File name too long"):
+            open_corpus(path, layout=layout)
     assert len(set(LAYOUTS)) == 8
 
 

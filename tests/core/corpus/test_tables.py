@@ -149,6 +149,8 @@ def test_quotation_marks_of_a_csv_writer_go_and_those_of_a_text_stay(tmp_path: P
         (None, ["clip0.wav|yes|Ada", "clip1.wav|no|Bo", "clip2.wav|yes|Bo"], r"cannot be told.*'audio\|speaker\|text'"),
         (None, [f"{n}|{t}|{t[::-1]}" for n, t in zip(NAMES, SAID, strict=True)], "cannot be told"),
         (None, [f"{n}|{w}|{t}|{t[::-1]}|{w}" for n, t, w, _ in FIELDS], "too many columns"),
+        (None, [f"{n}|0.5|2.5|{t}" for n, t in zip(NAMES, SAID, strict=True)], "several columns look like times"),
+        (None, [f"{n}|0 1 2|3 4 5" for n in NAMES], "no column looks like a text"),
         (None, [f"{n}|{n}|{t}" for n, t in zip(NAMES, SAID, strict=True)], "several columns name audio"),
         (None, [f"{n}|{i}|ˈhɑːbɚ leɪ" for n, _, _, i in FIELDS], "no column looks like a text"),
         (None, [f"{n};{t}" for n, t in zip(NAMES, SAID, strict=True)], r"no header.*'audio\|text'"),

@@ -51,6 +51,8 @@ def guess_columns(rows: Sequence[Sequence[str]]) -> list[str]:
     languages = [number for number in others if kinds[number] == "language"]
     if len(languages) > 1:
         raise Unclear("several columns look like languages")
+    if list(kinds.values()).count("seconds") > 1:
+        raise Unclear("several columns look like times")
     for number in languages:
         found[number] = "language"
     words = [number for number in others if kinds[number] == "words"]
@@ -111,6 +113,8 @@ def _is_phones(value: str) -> bool:
 
 def _read_words(columns: Sequence[Sequence[str]]) -> list[str]:
     """Tell names from texts among the columns that hold words."""
+    if not columns:
+        raise Unclear("no column looks like a text")
     if len(columns) == 1:
         (only,) = columns
         if _all_whole(only) or (_repeats(only) and not is_text(only)):
