@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from tts_train.cli.parser import TrainingParser
 from tts_train.cli.select import select
 from tts_train.recipes import recipes_folder
 
+ROOT = Path(__file__).parents[1]
 RECIPES = sorted(recipes_folder().rglob("*.yaml"))
 
 
@@ -25,3 +29,16 @@ def test_recipe_explains_itself(path):
     for word in ("For whom:", "Card:", "umbers"):
         assert word in comment
     assert f"({path.parent.name}/{path.name})" in (recipes_folder() / "README.md").read_text()
+
+
+def test_pages_name_the_card_that_the_recipe_names():
+    """As ``6 GB for `--recipe lm-qlora` `` in a page, and ``# Card: 6 GB and up.`` in the recipe."""
+    cards = {path.stem: re.search(r"# Card: (?:one of )?(\d+) ", path.read_text()) for path in RECIPES}
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    sentence = re.compile(r"(\d+) GB for `(?:--recipe )?([\w-]+)`")
+    named = [found for page in pages for found in sentence.findall(page.read_text())]
+    rows = re.findall(r"/([\w-]+)\.yaml\) \| (\d+) GB cards and up", (recipes_folder() / "README.md").read_text())
+    assert len(named) >= 2
+    for gigabytes, recipe in [*named, *((size, recipe) for recipe, size in rows)]:
+        assert cards[recipe] is not None
+        assert cards[recipe][1] == gigabytes, recipe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ from tts_train.plugins import Installed, installed_backends
 
 FOLDER = "recipes"
 """Where a backend's distribution keeps its recipes: in this folder of its package."""
+_NAMED = re.compile(r"[A-Z][a-z ]*:")
 _PACKAGED = Path(__file__).parent / FOLDER
 _CHECKOUT = Path(__file__).parents[2] / "configs"
 
@@ -67,3 +69,24 @@ def summary(path: Path) -> str:
     """A recipe's first comment line."""
     first = path.read_text(encoding="utf-8").splitlines()[0]
     return first.lstrip("# ").strip()
+
+
+def remark(path: Path, name: str) -> str | None:
+    """What a recipe's comment says under ``name:``, up to the next name; None where it says nothing.
+
+    Args:
+        path: the recipe.
+        name: ``Card``, ``Prepare`` (options of ``tts-train prepare``) or ``Downloads``.
+    """
+    said: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        text = line.lstrip("# ").strip()
+        if text.startswith(f"{name}:"):
+            said.append(text.removeprefix(f"{name}:").strip())
+        elif said and _NAMED.match(text):
+            break
+        elif said:
+            said.append(text)
+    return " ".join(said) or None

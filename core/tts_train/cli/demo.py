@@ -10,6 +10,7 @@ from tts_train.cli.output import print_report
 from tts_train.cli.select import select
 
 DEFAULT_FOLDER = Path("runs") / "demo"
+"""Holds a folder for each backend."""
 
 
 def run(verb: str, words: list[str]) -> int:
@@ -17,12 +18,12 @@ def run(verb: str, words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"tts-train {verb}", allow_abbrev=False, description=COMMANDS[verb][1])
     parser.add_argument("--backend", required=True, help="family of models")
     parser.add_argument("--no-plugin", action="append", default=[], help="plugin to leave out")
-    parser.add_argument("--out", type=Path, default=DEFAULT_FOLDER, help=f"folder for everything ({DEFAULT_FOLDER})")
+    parser.add_argument("--out", type=Path, help=f"folder for everything ({DEFAULT_FOLDER / 'BACKEND'})")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(words)
     from tts_train.demo.journey import show
 
     plugins = select([*words], configs=False)
-    report = show(options.backend, options.out, blocked=plugins.blocked)
+    report = show(options.backend, options.out or DEFAULT_FOLDER / options.backend, blocked=plugins.blocked)
     print_report(report, as_json=options.json)
     return 0 if report["promises_kept"] else 70

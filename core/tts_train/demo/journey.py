@@ -27,7 +27,7 @@ def show(backend: str, out: Path, *, blocked: Sequence[str] = ()) -> dict[str, A
 
     Args:
         backend: the backend's name.
-        out: folder for everything; what an earlier demo left there is replaced.
+        out: folder for everything; what an earlier demo of the same backend left there is replaced.
         blocked: plugins to leave out.
 
     Returns:
@@ -41,7 +41,8 @@ def show(backend: str, out: Path, *, blocked: Sequence[str] = ()) -> dict[str, A
     stages = [stage for stage in Plugins(blocked=blocked).load(backend).stages if stage.demo]
     if not stages:
         raise ConfigError(f"Backend {backend!r} has no demo.")
-    _clear(out)
+    _clear(out, backend, stages)
+    sys.stderr.write(f"Everything lies in {out}\n")
     told: dict[str, dict[str, Any]] = {}
     prepared: dict[tuple[str, ...], Path] = {}
     for stage in stages:
@@ -148,13 +149,23 @@ def _weights_hash(weights: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _clear(out: Path) -> None:
+def _clear(out: Path, backend: str, stages: Sequence[Stage]) -> None:
+    """Remove what an earlier demo of the same backend wrote, and nothing else."""
     marker = out / ".tts-train-demo"
-    if out.exists() and any(out.iterdir()) and not marker.exists():
-        raise ConfigError(f"{out} is not empty and no demo made it. Choose another folder with --out.")
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    marker.touch()
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file and stays as it is. Choose a folder with --out.")
+    if out.exists() and any(out.iterdir()):
+        if not marker.exists():
+            raise ConfigError(f"{out} is not empty and no demo made it. Choose another folder with --out.")
+        earlier = marker.read_text(encoding="utf-8").strip()
+        if earlier != backend:
+            made = f"the demo of {earlier!r}" if earlier else "a demo of an earlier version"
+            raise ConfigError(f"{out} holds {made}, which stays as it is. Choose another folder with --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    for stage in stages:
+        for name in ("prepared", f"prepared-{stage.name}", stage.name):
+            shutil.rmtree(out / name, ignore_errors=True)
+    marker.write_text(f"{backend}\n", encoding="utf-8")
 
 
 @contextmanager

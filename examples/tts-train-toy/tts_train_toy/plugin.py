@@ -19,4 +19,4 @@ HUM = Stage(
 @hookimpl
 def tts_train_backend() -> Backend:
     """Describe the backend."""
-    return Backend(name="toy", summary="Hums a text, a tone a letter.", stages=(HUM,))
+    return Backend(name="toy", summary="Hums a text, a tone a letter.", stages=(HUM,), start=("hum-small",))

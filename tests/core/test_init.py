@@ -1,0 +1,83 @@
+"""What ``init`` prints runs as it is pasted; recipes of a third party; the folder of the demo."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+
+import pytest
+import yaml
+
+from tts_train.cli import main
+from tts_train.demo.journey import VOICE, _clear
+from tts_train.errors import ConfigError
+from tts_train.plugins import Plugins
+from tts_train.recipes import find_recipe
+
+
+@pytest.fixture(autouse=True)
+def corpus(tmp_path, monkeypatch):
+    """Six recordings that name neither speaker nor language, in a folder whose name needs quotes."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "my recordings"
+    (folder / "wavs").mkdir(parents=True)
+    rows = (VOICE / "metadata.csv").read_text(encoding="utf-8").splitlines()[:6]
+    for row in rows:
+        shutil.copy(VOICE / "wavs" / f"{row.split('|')[0]}.flac", folder / "wavs")
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(("backend", "recipe"), [("orpheus", "lm-tiny"), ("gpt_sovits", "gpt-tiny")])
+def test_the_commands_run_as_they_are_pasted(backend, recipe, capsys):
+    assert main(["init", "a voice: mine", "--backend", backend, "--data", "my recordings", "--recipe", recipe]) == 0
+    facts, _, lines = capsys.readouterr().out.partition("Next, a line at a time:")
+    assert "nothing" in facts
+    commands = [line for line in lines.splitlines() if line]
+    assert [line.split()[1] for line in commands] == ["check", "prepare", "fit"]
+    for line in commands:
+        words = shlex.split(line)[1:]
+        fast = ["--trainer.max_steps", "1", "--listen.sentences", "0"] if words[0] == "fit" else []
+        assert main([*words, *fast]) == 0, capsys.readouterr().err
+
+
+def test_a_recipe_for_released_networks_says_what_is_downloaded_and_for_which_version(capsys):
+    assert (
+        main(["init", "v", "--backend", "gpt_sovits", "--data", "my recordings", "--recipe", "gpt-v2pro", "--json"])
+        == 0
+    )
+    told = json.loads(capsys.readouterr().out)
+    assert "lj1995/GPT-SoVITS" in told["downloads"]
+    assert told["next"][1].endswith("--version v2Pro --language auto")
+    assert main(["init", "w", "--backend", "gpt_sovits", "--data", "my recordings", "--language", "en", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["next"][1].endswith("--language en")
+    assert main(["init", "x", "--backend", "orpheus", "--data", "my recordings", "--language", "en"]) == 2
+    assert "asks for no language" in capsys.readouterr().err
+
+
+def test_recipes_of_a_third_party_are_found(capsys):
+    path = find_recipe("toy", "hum-small")
+    assert path.parent.parent.name == "tts_train_toy"
+    assert main(["fit", "-c", "hum-small", "--print_config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["trainer"]["max_steps"] == 60
+    assert main(["init", "h", "--backend", "toy", "--data", "my recordings"]) == 0
+
+
+def test_a_demo_removes_only_what_the_same_demo_wrote(tmp_path, capsys):
+    (tmp_path / "page.md").write_text("mine")
+    assert main(["demo", "--backend", "orpheus", "--out", "page.md"]) == 2
+    assert "page.md is a file and stays as it is" in capsys.readouterr().err
+    stages = {name: Plugins().load(name).stages for name in ("orpheus", "gpt_sovits")}
+    out = tmp_path / "demo"
+    _clear(out, "orpheus", stages["orpheus"])
+    (out / "lm").mkdir()
+    (out / "mine.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="holds the demo of 'orpheus', which stays as it is"):
+        _clear(out, "gpt_sovits", stages["gpt_sovits"])
+    assert (out / "lm").is_dir()
+    _clear(out, "orpheus", stages["orpheus"])
+    assert not (out / "lm").exists()
+    assert (out / "mine.txt").read_text() == "mine"
+    with pytest.raises(ConfigError, match="no demo made it"):
+        _clear(tmp_path / "my recordings", "orpheus", stages["orpheus"])
