@@ -67,6 +67,7 @@ def test_what_has_no_reading_is_refused_by_name(read, text):
         ("＜笑＞はい♪", "笑はい"),
         ("○×クイズに○○さん", "マルバツクイズにマルマルさん"),
         ("正解は○で、〇をつけ、三〇〇円の○○", "正解はマルで,マルをつけ,三〇〇円のマルマル"),
+        ("はい､それは──25˚Cで⋯⋯", "はい,それは-25度で…"),
         ("24/7", "24, 7"),
         ("1日3回×7日", "1日3回かける7日"),
         ("03ー1234ー5678", "ゼロサンの一二三四の五六七八"),
@@ -75,6 +76,21 @@ def test_what_has_no_reading_is_refused_by_name(read, text):
 )
 def test_japanese_numbers_and_words_stay_apart(text, norm_text):
     assert japanese(text) == norm_text
+
+
+@pytest.mark.parametrize(
+    ("text", "norm_text"),
+    [
+        ("사과ㆍ배・감", "사과,배,감"),
+        ("3ㆍ1절", "삼일절"),
+        ("남/여 3(5)", "남,여 삼(오)"),
+        ("5$6", "오 육달러"),
+        ("서울→부산", "서울,부산"),
+        ("25ºC⋯", "이십오도…"),
+    ],
+)
+def test_korean_numbers_and_words_stay_apart(text, norm_text):
+    assert korean(text) == norm_text
 
 
 @pytest.mark.parametrize("language", ["ja", "ko"])

@@ -8,7 +8,7 @@ import unicodedata
 from tts_train_gpt_sovits.text.rejected import TextRejected
 from tts_train_gpt_sovits.text.scripts import Script, script_of
 
-_SILENT_CLASSES = frozenset({"Ps", "Pe", "Pi", "Pf", "So", "Sk", "Mn", "Me", "Cf", "Cc", "Zs", "Zl", "Zp", "Lm"})
+_SILENT_CLASSES = frozenset({"Ps", "Pe", "Pi", "Pf", "So", "Sk", "Mn", "Me", "Cf", "Cc", "Zs", "Zl", "Zp"})
 # Symbols to Unicode as emoji and accents are, but words to a reader: °, ℃, ^ and their like.
 _WORDS = frozenset({"°", "¦", "^", *map(chr, range(0x2100, 0x2150))} - {"™", "℠"})
 _SILENT = frozenset("\"'’‘`´©®™※")

@@ -16,7 +16,7 @@ from tts_train_gpt_sovits.text.japanese.words import JAPANESE
 from tts_train_gpt_sovits.text.reading import without_repeated_marks
 from tts_train_gpt_sovits.text.symbols import PUNCTUATION
 
-_MARKS = str.maketrans("：；，。！？\n·、~—―–•:;", ",,,.!?.,,…---,,,")
+_MARKS = str.maketrans("：；，。．！？\n·、~—―–•:;", ",,,..!?.,,…---,,,")
 _KEPT = frozenset({*PUNCTUATION, " ", "・"})
 _LETTERS = "ぁ-ゖァ-ヺー一-鿿㐀-䶿々〆〇"
 _READABLE = frozenset({*PUNCTUATION, *map(chr, _MARKS), *" ・/‥"})

@@ -13,12 +13,12 @@ from tts_train_gpt_sovits.text.korean.numbers import one_by_one, sino, spelled
 from tts_train_gpt_sovits.text.korean.words import KOREAN, TOPIC
 from tts_train_gpt_sovits.text.symbols import PUNCTUATION
 
-_MARKS = str.maketrans("：；，。！？\n·、:;～~—―–•‥", ",,,.!?.,,,,……---,…")
+_MARKS = str.maketrans("：；，。．！？\n·、:;～~—―–•‥・", ",,,..!?.,,,,……---,…,")
 _KEPT = frozenset({*PUNCTUATION, " "})
 _LETTERS = "가-힣ㄱ-ㅎㅏ-ㅣ"
 # Days that name an event are said digit by digit: 3·1절, 6.25 전쟁.
 _EVENT = re.compile(
-    r"(?<![\d.])(\d{1,2})[·.](\d{1,2})(?=\s?(?:절|운동|전쟁|민주|혁명|테러|동란|사태|사변|선언|참사|때|당시|세대|기념|사건))"
+    r"(?<![\d.])(\d{1,2})[·.ㆍ・](\d{1,2})(?=\s?(?:절|운동|전쟁|민주|혁명|테러|동란|사태|사변|선언|참사|때|당시|세대|기념|사건))"
 )
 _QUARTER = re.compile(r"(?<![\d/])([1-4])/4(?=\s?분기)")
 # Two for one, in a shop.
