@@ -38,7 +38,7 @@ Schedule Section Series Stage Step Table Tier Title Type Unit Vol Volume War Bow
 """
 _NUMBERED = frozenset(_NUMBERED_TEXT.split())
 _ROMAN = r"(?=[IVXLC])(?:C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})\b"
-_VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
+_VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 
 
 def _abbreviation(match: re.Match[str]) -> str | None:
@@ -68,7 +68,7 @@ def _roman(match: re.Match[str]) -> str | None:
     certain = len(match[0]) > 2 and set(match[0]) <= set("IVX") and match[0] != "XXX"
     if not match[0] or not (name or certain):
         return None
-    digits = str(_value(match[0]))
+    digits = str(roman_value(match[0]))
     if re.match(r" centur(?:y|ies)\b", after(match)):
         return ordinal(digits)
     if not name:
@@ -81,7 +81,8 @@ def _roman(match: re.Match[str]) -> str | None:
     return cardinal(digits) if len(match[0]) > 1 and set(match[0]) <= set("IVX") else None
 
 
-def _value(numeral: str) -> int:
+def roman_value(numeral: str) -> int:
+    """Give the number that a Roman numeral in capitals stands for."""
     values = [_VALUES[letter] for letter in numeral]
     return sum(-v if v < max(values[i:]) else v for i, v in enumerate(values))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from tts_train_gpt_sovits.text.english.spoken.abbreviations import roman_value
 from tts_train_gpt_sovits.text.english.spoken.codes import is_code
 from tts_train_gpt_sovits.text.english.spoken.money import LONE, inside_a_word
 from tts_train_gpt_sovits.text.english.spoken.numbers import cardinal, number
@@ -13,15 +14,12 @@ from tts_train_gpt_sovits.text.rejected import TextRejected
 
 _FOLDED = str.maketrans(
     {
-        **dict.fromkeys("’‘“”„`´ʼ‚‛", "'"), **dict.fromkeys("−‐‑‒﹣－", "-"), **dict.fromkeys("；;，、", ","),
-        "–": "–", "—": " - ", "―": " - ", "：": ":", "。": ".", "！": "!", "？": "?", "…": ". ", "～": "~", "〜": "~",
-        "∼": "~",
-        "℃": "°C", "℉": "°F", "№": "No. ", "／": "/", "＝": "=", "＋": "+", "＆": "&", "＃": "#", "＠": "@", "∗": "*",
-        "∙": "·",
-        "⋅": "·", "≦": "≤", "≧": "≥", "＜": "<", "＞": ">", "ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe",
-        "ø": "o",
-        "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ð": "th", "Ð": "Th", "þ": "th", "Þ": "Th", "ı": "i",
-        "ẞ": "SS",
+        **dict.fromkeys("’‘“”„`´ʼ‚‛", "'"), **dict.fromkeys("−‐‑‒", "-"), **dict.fromkeys(";、", ","),
+        **dict.fromkeys("〜∼˜", "~"), **dict.fromkeys("˚∘", "°"), **dict.fromkeys("∙⋅", "·"),
+        "—": " - ", "―": " - ", "。": ".", "…": ". ", "№": "No. ", "∗": "*", "∕": "/", "≦": "≤", "≧": "≥",
+        # letters that have no accent to take off
+        "ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L",
+        "đ": "d", "Đ": "D", "ð": "th", "Ð": "Th", "þ": "th", "Þ": "Th", "ı": "i",
     }
 )  # fmt: skip
 _SILENT = str.maketrans(
@@ -34,6 +32,7 @@ SPOKEN = {
     "∓": "minus or plus", "≠": "not equal to", "≤": "less than or equal to", "≥": "greater than or equal to",
     "≈": "approximately", "≅": "approximately", "√": "square root of", "∛": "cube root of", "∞": "infinity",
     "°": "degrees",
+    "♯": "sharp", "♭": "flat",
     "§": "section", "¶": "paragraph", "©": "copyright", "%": "percent", "‰": "per mille",
     "/": "slash", "\\": "backslash",
 }  # fmt: skip
@@ -60,13 +59,16 @@ def fold(text: str) -> str:
         raise TextRejected("unreadable_text", f"a number of more than {_LONGEST} digits, {long[0][:20]}…; shorten it")
     text = "".join(c for c in text if unicodedata.category(c) != "Cf" and c not in "\ufe0e\ufe0f")
     text = re.sub(r"(?<=\d)[—―](?=\d)", "–", text)
-    text = "".join(_compatible(c) for c in text.translate(_FOLDED))
+    text = re.sub("[Ⅰ-ⅿ]+", lambda m: str(roman_value(unicodedata.normalize("NFKC", m[0]).upper())), text)
+    text = "".join(_compatible(c) for c in text).translate(_FOLDED)
     text = re.sub(r"(?<=€)(\d+),(?=\d{1,2}(?![\d,]))|(\d+),(?=\d{2} ?€)", r"\1\2.", text)  # decimals of the Continent
     text = re.sub(r"(?<![\w*])(\*{1,3}|_{1,2})(?=\w)([^*_\n]+?)(?<=[\w.,!?'])\1(?![\w*])", r"\2", text)  # *stress*
     return re.sub(r"(?<=[A-Za-z])\((s|es)\)", r"\1", text)
 
 
 def _compatible(character: str) -> str:
+    if ord(character) in _FOLDED:
+        return character
     kind = unicodedata.decomposition(character).split(" ")[0]
     if kind in {"<square>", "<wide>", "<narrow>", "<compat>", "<circle>", "<small>"}:
         plain = unicodedata.normalize("NFKC", character)
@@ -245,6 +247,7 @@ SIGNS: tuple[Rule, ...] = (
     rule(rf"[{''.join(map(re.escape, _UP))}]+", _power),
     rule(rf"[{''.join(_DOWN)}]+(?:\.[{''.join(_DOWN)}]+)*", _index),
     rule(r"#", _hash),
+    rule(r"[★☆]+", lambda m: "stars" if follows(m, r"\d ?") else None),
     rule(r"_+(?=[A-Za-z\d])|(?<=[A-Za-z\d])_+", lambda m: " ".join(["underscore"] * len(m[0]))),
     rule(r"[<>]=?", _less_or_more),
     rule(r"!=(?!=)", lambda _: "not equal to"),
