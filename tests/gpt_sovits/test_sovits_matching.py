@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
+from tts_train.errors import ConfigError
 from tts_train_gpt_sovits.sovits.cfm import FlowMatching, FlowSovitsNetwork
+from tts_train_gpt_sovits.sovits.cfm_module import CfmModule
 from tts_train_gpt_sovits.sovits.dit import Estimator, rotate
+from tts_train_gpt_sovits.sovits.tiny import TinyOptions
 
 MELS, CONTENT = 100, 512
 
@@ -139,3 +144,18 @@ def test_content_has_the_frames_of_the_mel(network):
     with torch.no_grad():
         content = network.content(torch.randint(0, 1024, (1, 9)), torch.randint(0, 12, (1, 4)), style)
     assert content.shape == (1, CONTENT, int(18 * 1.875))
+
+
+@pytest.mark.parametrize(("method", "kept"), [("lora", "lora_A"), ("full", "bridge")])
+def test_a_checkpoint_that_lacks_a_weight_is_refused_by_name(method, kept):
+    module = CfmModule(method=method, tiny=TinyOptions())
+    module.configure_model()
+    checkpoint = {"state_dict": dict(module.state_dict())}
+    module.on_save_checkpoint(checkpoint)
+    module.on_load_checkpoint(checkpoint)
+    lost = next(name for name in checkpoint["state_dict"] if kept in name)
+    state = {name: tensor for name, tensor in checkpoint["state_dict"].items() if name != lost}
+    with pytest.raises(ConfigError, match=rf"1 missing \(the first is {re.escape(lost)}\)"):
+        module.on_load_checkpoint({"state_dict": state})
+    with pytest.raises(ConfigError, match=r"1 unknown \(the first is network\.other\)"):
+        module.on_load_checkpoint({"state_dict": {**checkpoint["state_dict"], "network.other": torch.zeros(1)}})

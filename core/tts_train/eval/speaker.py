@@ -77,7 +77,7 @@ def embed(samples: Floats) -> Floats:
         mel = _mel(padded)
         _, (hidden, _) = lstm(torch.stack([mel[start : start + WINDOW] for start in starts]))
         found = torch.nn.functional.normalize(linear(hidden[-1]).relu(), dim=1)
-    return _unit(found.numpy().mean(axis=0))
+    return _unit(np.asarray(found.numpy().mean(axis=0), dtype=np.float32))
 
 
 def _starts(samples: int) -> list[int]:

@@ -178,7 +178,7 @@ def _tokenised(path: Path) -> tuple[ParquetRows, NDArray[np.int64]]:
     rows = foreign_rows(path, columns=TOKEN_COLUMNS, prepare=PREPARE)
     if "input_ids" not in rows.names:
         raise DataError(f"--data.text_mix.path: {path} has no column input_ids.")
-    sizes = [np.empty(0, np.int64)]
+    sizes: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     for lists, _ in read_blocks(rows):
         fault = next((fault for fault in lists.faults if fault), "")
         if not fault and len(lists.ids) and (int(lists.ids.min()) < 0 or int(lists.ids.max()) >= VOCAB_SIZE):

@@ -138,7 +138,8 @@ def _cut_sizes(prepared: PreparedSet, too_long: Sequence[int], max_tokens: int) 
 
 def _inspect(prepared: PreparedSet) -> tuple[list[str], NDArray[np.int64]]:
     """Return what is wrong with each row of a set made elsewhere, and how many ids it has; padding is told of."""
-    faults, sizes, given = list[str](), [np.empty(0, np.int64)], 0
+    faults, given = list[str](), 0
+    sizes: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     for lists, found in read_blocks(prepared.rows):
         faults += found.faults
         sizes.append(lists.sizes)

@@ -57,7 +57,7 @@ class GptSource(UsableRows):
         phonemes, codes = (prepared.rows.list_lengths(name) for name in ("phonemes", "codes"))
         reasons = [
             refusal(x, y, options) or (f"more than --data.max_tokens {max_tokens}" if x + y > max_tokens else None)
-            for x, y in zip(phonemes.tolist(), codes.tolist(), strict=True)
+            for x, y in zip(map(int, phonemes), map(int, codes), strict=True)
         ]
         rows = np.array([row for row, reason in enumerate(reasons) if reason is None], dtype=np.int64)
         left_out = Counter(reason for reason in reasons if reason is not None)

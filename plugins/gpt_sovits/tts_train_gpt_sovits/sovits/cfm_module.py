@@ -9,6 +9,7 @@ from lightning import LightningModule
 from torch import Tensor
 
 from tts_train.errors import ConfigError
+from tts_train.run.checkpoint import check_names
 from tts_train_gpt_sovits.sovits.base import LoadedGenerator
 from tts_train_gpt_sovits.sovits.batch import HOP, SovitsBatch, magnitudes, samples
 from tts_train_gpt_sovits.sovits.cfm import PROMPT_SHARE, SHORTCUT_SHARE, FlowSovitsNetwork
@@ -72,6 +73,7 @@ class CfmModule(LightningModule):
         self.lr_decay = lr_decay
         self.gradient_checkpointing = gradient_checkpointing
         self.tiny = tiny
+        # A checkpoint of adapters lacks the frozen base; on_load_checkpoint checks that nothing else is missing.
         self.strict_loading = method == "full"
         self.network: FlowSovitsNetwork | None = None
         self._start: LoadedGenerator | None = None
@@ -146,9 +148,22 @@ class CfmModule(LightningModule):
         rank = self.lora_rank if self.method == "lora" else None
         checkpoint[DESCRIPTION] = describe(self._loaded.version, self._loaded.sizes, lora_rank=rank)
         if rank is not None:
-            kept = {f"{NETWORK}{name}" for name in trained_names(self._built)}
-            state = checkpoint["state_dict"]
+            kept, state = self._checkpoint_names(), checkpoint["state_dict"]
             checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name in kept}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint in which a weight is missing or that holds others.
+
+        Raises:
+            ConfigError: naming the first ones; the run's method or rank is not the checkpoint's.
+        """
+        # A strategy that shards reads the weights itself and hands over the rest.
+        if "state_dict" in checkpoint and self.network is not None:
+            check_names(self._checkpoint_names(), checkpoint["state_dict"])
+
+    def _checkpoint_names(self) -> set[str]:
+        names = trained_names(self._built) if self.method == "lora" else self._built.state_dict()
+        return {f"{NETWORK}{name}" for name in names}
 
     def _begin(self, start: LoadedGenerator) -> None:
         if not isinstance(start.network, FlowSovitsNetwork):

@@ -21,17 +21,25 @@ class Sums:
 
     def add(self, name: str, total: Tensor, count: int) -> None:
         """Add a total over ``count`` things."""
-        pair = torch.stack([total.detach().double(), total.new_tensor(count).double()])
+        own = total.detach().to(_wide(total.device))
+        pair = torch.stack([own, torch.full_like(own, count)])
         before = self._pairs.get(name)
-        self._pairs[name] = pair if before is None else before.to(pair.device) + pair
+        # The type first: a tensor that is too wide for a device cannot be moved there.
+        self._pairs[name] = pair if before is None else before.to(pair.dtype).to(pair.device) + pair
 
     def means(self, trainer: Trainer) -> dict[str, Tensor]:
         """Return the mean of each name over all processes."""
+        place = trainer.strategy.root_device
         reduced = {
-            name: trainer.strategy.reduce(self._pairs[name].to(trainer.strategy.root_device), reduce_op="sum")
+            name: trainer.strategy.reduce(self._pairs[name].to(_wide(place)).to(place), reduce_op="sum")
             for name in sorted(self._pairs)
         }
         return {name: (pair[0] / pair[1].clamp(min=1)).float() for name, pair in reduced.items()}
+
+
+def _wide(device: torch.device) -> torch.dtype:
+    """Return the widest floating type of a device; Apple's GPUs have none above float32."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def over_processes(trainer: Trainer, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:

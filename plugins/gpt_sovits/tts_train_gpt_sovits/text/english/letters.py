@@ -33,7 +33,7 @@ class LetterNetwork:
 
     def guess(self, word: str) -> list[str]:
         """Give the phones of a lower-case word, 20 at most."""
-        state = np.zeros(self._weights["enc_w_hh"].shape[1], np.float32)
+        state: Array = np.zeros(self._weights["enc_w_hh"].shape[1], np.float32)
         for letter in (*word, "</s>"):
             index = _LETTERS.index(letter) if letter in _LETTERS else _LETTERS.index("<unk>")
             state = self._step("enc", self._weights["enc_emb"][index], state)
