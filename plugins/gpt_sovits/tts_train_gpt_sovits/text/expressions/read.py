@@ -14,11 +14,10 @@ from tts_train_gpt_sovits.text.expressions.money import read_money
 from tts_train_gpt_sovits.text.expressions.vocabulary import Vocabulary
 
 _NUMBER = r"\d+(?:\.\d+)?"
-_PHONE = (
-    r"(?<![\d-])(?:\+\d{1,3}[ -]?)?(?:"
-    r"0\d{1,4}-\d{1,4}-\d{3,4}|0\d{1,3}-\d{6,8}|\d{3}-\d{3,4}-\d{4}|(?<=\d[ -])0?\d{9,11}"
-    r"|\(0\d{1,4}\) ?\d{1,4}-\d{3,4}|0\d{1,4}\(\d{1,4}\)\d{3,4}"
-    r"|0\d{1,2}\)\s?\d{3,4}-\d{4}|(?<=\d[ -])\d{1,4}-\d{3,4}-\d{4}"
+_PHONE = (  # abroad, by area, with the area in brackets
+    r"(?<![\d-])(?:\+\d{1,3}[ -]?(?:\d{1,4}-\d{1,4}-\d{3,4}|0?\d{9,11})"
+    r"|0\d{1,4}-\d{1,4}-\d{3,4}|0\d{1,3}-\d{6,8}|\d{3}-\d{3,4}-\d{4}"
+    r"|\(0\d{1,4}\) ?\d{1,4}-\d{3,4}|0\d{1,4}\(\d{1,4}\)\d{3,4}|0\d{1,2}\)\s?\d{3,4}-\d{4}"
 )
 _POSTCODE = re.compile(r"〒\s?(\d{3})-(\d{4})(?!\d)|〒\s?(\d+)")
 _VERSION = re.compile(rf"(?<![\d.])(?:(?<![A-Za-z])[vV](?:er)?\.? ?(?={_NUMBER}))?(\d+(?:\.\d+){{2,}})(?![\d]|\.\d)")
@@ -39,7 +38,7 @@ _EN_DASH = re.compile(r"(?<=\d)\s?–\s?(?=\d)")
 _NOTHING_BEFORE = r"(?<![A-Za-z\d)])(?<![A-Za-z\d)]\s)"
 _ABOUT = re.compile(rf"{_NOTHING_BEFORE}≈\s?(?=\d)")
 _MINUS = re.compile(
-    r"(?:(?<=[\s(\[~、。,ぁ-ん])|^)-(?=\d)"
+    r"(?:(?<=[\s(\[~、。,はがでをにともの])|^)-(?=\d)"
     r"|(?<![A-Za-z\d])(?:−|-(?=\d+(?:\.\d+)?\s?(?:[℃°%度点]|도|점)))\s?(?=\d)"
 )
 

@@ -27,7 +27,9 @@ _LOSS = re.compile(r"[▲△]\s?(?=\d)")
 # A circle is said, except at the head of a line (a bullet) and as the zero of Han digits.
 _RIGHT_OR_WRONG = re.compile(r"[○◯〇]×")
 _CIRCLE = re.compile(
-    r"(?<![\d一二三四五六七八九〇十百千])[○◯〇]{2,}|(?<![\s\d一二三四五六七八九〇十百千])(?<!^)[○◯〇](?![\d一二三四五六七八九])|(?m:^)[○◯〇](?=[をはがでと])"
+    r"(?<![\d一二三四五六七八九〇十百千])[○◯〇]{2,}"
+    r"|(?<![\s\d一二三四五六七八九〇十百千])(?<!^)[○◯〇](?![\d一二三四五六七八九])"
+    r"|(?m:^)[○◯〇](?=[をはがでと])"
 )
 _FAHRENHEIT = re.compile(r"(\d+(?:\.\d+)?)\s?℉")
 _FROM_TO = re.compile(r"(?<=[一-鿿])~(?=[一-鿿])|(?<=[年月日時分円])~(?=[\sの、。,.!?)）]|$)")
