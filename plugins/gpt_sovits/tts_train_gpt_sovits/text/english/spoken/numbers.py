@@ -43,7 +43,7 @@ def ordinal(text: str) -> str:
     """Say the place in a row (22: twenty second)."""
     text = text.replace(",", "").lstrip("0") or "0"
     if len(text) > _LONGEST:
-        return digits(text)
+        return f"{digits(text[:-1])} {ordinal(text[-1])}"
     return str(_engine().ordinal(str(_engine().number_to_words(text, andword="")))).replace(",", "").replace("-", " ")
 
 
