@@ -41,6 +41,7 @@ def run(verb: str, words: list[str]) -> int:
         # A list beside the recordings would be taken for theirs.
         folder = path if path.is_dir() else path.parent
         require_apart(folder, options["dropped"], given="the corpus in", option="--dropped")
+    _require_file(options["dropped"])
     if is_finished(path):
         from tts_train.data.shards import describe_prepared
 
@@ -48,6 +49,12 @@ def run(verb: str, words: list[str]) -> int:
         return 0
     _survey(options, job)
     return 0
+
+
+def _require_file(dropped: Path | None) -> None:
+    """Say it before every recording was read."""
+    if dropped is not None and (dropped.is_dir() or not dropped.parent.is_dir()):
+        raise ConfigError(f"--dropped {dropped} must be a file in a folder that exists. Make that folder.")
 
 
 def _parse(verb: str, words: list[str]) -> dict[str, Any]:

@@ -147,11 +147,14 @@ class Ledger:
     def write_dropped(self, path: Path) -> None:
         """Write one JSON object a dropped row: origin, reason, detail. The file is whole or not there."""
         temporary = path.with_name(f".{path.name}.tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            for row in self.dropped:
-                # ASCII escapes carry file names whose bytes are no valid text.
-                file.write(json.dumps({"origin": row.origin, "reason": row.reason, "detail": row.detail}) + "\n")
-        temporary.replace(path)
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                for row in self.dropped:
+                    # ASCII escapes carry file names whose bytes are no valid text.
+                    file.write(json.dumps({"origin": row.origin, "reason": row.reason, "detail": row.detail}) + "\n")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def state(self) -> dict[str, Any]:
         """Return everything in plain types, for :meth:`from_state`: to send, or to store with finished work."""

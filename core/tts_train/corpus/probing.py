@@ -18,6 +18,7 @@ from tts_train.corpus.ledger import Ledger
 from tts_train.corpus.read import Corpus, kept_utterances, open_corpus
 from tts_train.corpus.utterance import Rejected, RowRejected, TokenRow, Utterance
 from tts_train.data.chunks import run_chunks
+from tts_train.run.files import disk_errors
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (rows done, rows in all; 0 if nobody knows)."""
@@ -87,7 +88,8 @@ def survey(
     if progress:
         progress(ledger.rows, ledger.rows)
     if dropped_path:
-        ledger.write_dropped(dropped_path)
+        with disk_errors(dropped_path, option="--dropped"):
+            ledger.write_dropped(dropped_path)
     report = {"layout": corpus.layout, **ledger.report(), **totals.report()}
     if on_report:
         on_report(report)

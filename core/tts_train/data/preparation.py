@@ -8,11 +8,12 @@ import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from tts_train.errors import DiskError
 from tts_train.jobs import PrepareJob, Report
 
 if TYPE_CHECKING:
@@ -110,12 +111,23 @@ class ShardedPrepare(PrepareJob):
 
         Work that can refuse comes before: a refused command leaves nothing behind.
         """
-        from tts_train.data.shard_store import disk_errors
+        from tts_train.run.files import disk_errors
         from tts_train.run.lock import RunLock
 
+        made = [folder for folder in (self.out, *self.out.parents) if not folder.exists()]
+        lock = RunLock(self.out / ".prepare.lock", option="--out")
         with disk_errors(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
-        with RunLock(self.out / ".prepare.lock"):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(lock)
+            except DiskError:
+                with suppress(OSError):
+                    if made:
+                        lock.path.unlink(missing_ok=True)
+                    for folder in made:
+                        folder.rmdir()
+                raise
             yield
 
     @property
@@ -150,7 +162,8 @@ class ShardedPrepare(PrepareJob):
         started: float,
         began: float,
     ) -> dict[str, Any]:
-        from tts_train.data.shard_store import DROPPED_FILE, disk_errors
+        from tts_train.data.shard_store import DROPPED_FILE
+        from tts_train.run.files import disk_errors
 
         ended = time.monotonic()
         with disk_errors(self.out):

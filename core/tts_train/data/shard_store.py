@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ import xxhash
 
 from tts_train.corpus.own_output import FORMAT, INDEX_FILE, SHARD_META
 from tts_train.data.lengths import describe_lengths
-from tts_train.errors import DataError, DiskError
-from tts_train.run.files import sync_directory, write_json
+from tts_train.run.files import disk_errors, sync_directory, write_json
 
 VERSION = 1
 DROPPED_FILE = "dropped.jsonl"
@@ -161,19 +159,6 @@ def table_hash(table: pa.Table) -> str:
         for part in _canonical(column.combine_chunks()):
             digest.update(part)
     return digest.hexdigest()
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk into a DiskError and a folder that cannot be written into a DataError, naming ``path``."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskError(f"The disk is full; writing {path} failed. Free some space and run it again.") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise DataError(f"{path} cannot be written: {error.strerror}. Choose another folder with --out.") from error
-        raise
 
 
 def _canonical(column: pa.Array) -> Iterator[bytes]:

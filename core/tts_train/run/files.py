@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import xxhash
+
+from tts_train.errors import DataError, DiskError
 
 CHUNK = 16 * 1024 * 1024
 """Bytes written or hashed at a time."""
 
 TEMPORARY = ".tmp-"
 """First letters of names that nobody but their writer looks at."""
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT)
+
+
+@contextmanager
+def disk_errors(path: Path, *, option: str = "--out") -> Iterator[None]:
+    """Say what to do where a disk refuses ``path``.
+
+    Args:
+        path: what is written.
+        option: the option by which another place is chosen.
+
+    Raises:
+        DiskError: if the disk is full.
+        DataError: if nothing can be written there.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskError(
+                f"The disk is full; writing {path} failed. Free some space and run it again, or choose a place on "
+                f"another disk with {option}."
+            ) from error
+        if error.errno in _NO_PLACE:
+            raise DataError(
+                f"{path} cannot be written: {error.strerror}. Choose another folder with {option}."
+            ) from error
+        raise
 
 
 def sync_directory(path: Path) -> None:

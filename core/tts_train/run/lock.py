@@ -38,10 +38,12 @@ class RunLock:
     Args:
         path: the lock file; its contents name the holder.
         heartbeat: seconds between signs of life, and half of the time for which one is waited.
+        option: the option by which another folder is chosen, for messages.
     """
 
-    def __init__(self, path: Path, *, heartbeat: float = HEARTBEAT_SECONDS) -> None:
+    def __init__(self, path: Path, *, heartbeat: float = HEARTBEAT_SECONDS, option: str = "--run_dir") -> None:
         self.path = path
+        self._option = option
         self._heartbeat = heartbeat
         self._file: IO[str] | None = None
         self._stop = threading.Event()
@@ -60,7 +62,10 @@ class RunLock:
         try:
             self._acquire()
         except OSError as error:
-            raise DiskError(f"The lock file {self.path} cannot be written: {error}.") from error
+            raise DiskError(
+                f"The lock file {self.path} cannot be written: {error}. Free some space or see to the folder's "
+                f"permissions and run the same command again, or choose another folder with {self._option}."
+            ) from error
         _held.add(key)
         return self
 
@@ -92,9 +97,14 @@ class RunLock:
         before = _parse(_contents(file))
         if before:
             logger.info("Taking over the lock of %s, which is gone.", _name(before))
-        file.truncate(0)
-        file.write(json.dumps(_identity()))
-        file.flush()
+        try:
+            file.truncate(0)
+            file.write(json.dumps(_identity()))
+            file.flush()
+        except OSError:
+            with contextlib.suppress(OSError):  # closing flushes, and a full disk refuses that too
+                file.close()
+            raise
         self._file = file
 
     def _acquire_by_heartbeat(self) -> None:
@@ -121,7 +131,7 @@ class RunLock:
     def _refusal(self, holder: dict[str, Any]) -> RunLockedError:
         return RunLockedError(
             f"Another run uses {self.path.parent}: {_name(holder)}. Wait for it, stop it (kill -TERM makes it save "
-            "itself), or give another --run_dir."
+            f"itself), or give another {self._option}."
         )
 
 

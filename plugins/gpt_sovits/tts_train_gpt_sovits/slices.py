@@ -13,10 +13,10 @@ import soundfile
 import torch
 
 from tts_train.corpus import AudioRejected, Limits, read_audio
-from tts_train.data.shard_store import disk_errors
 from tts_train.errors import ConfigError, DataError, MissingExtraError
 from tts_train.eval.recognition import load_whisper
 from tts_train.progress import Progress
+from tts_train.run.files import disk_errors
 from tts_train_gpt_sovits.sovits.audio import SliceOptions, find_slices, slice_wave
 
 SAMPLE_RATE = 32_000

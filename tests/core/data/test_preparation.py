@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
 from tests.core.corpus.sounds import TEXT, write_clips
 from tts_train.cli import main
+from tts_train.corpus import Ledger
+from tts_train.data.preparation import ShardedPrepare
+from tts_train.errors import DiskError, RunLockedError
+from tts_train.run.files import disk_errors
+from tts_train.run.lock import RunLock
 
 
 @pytest.fixture
@@ -38,6 +44,45 @@ def test_a_refused_prepare_leaves_nothing_behind(recordings, tmp_path, monkeypat
     assert main(["prepare", "--corpus", "empty.list", *orpheus, "--out", "there"]) == 2
     assert "no rows" in capsys.readouterr().err
     assert list((tmp_path / "there").iterdir()) == []
+
+
+@contextmanager
+def no_room():
+    """Let this process write no byte to any file, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_said_with_what_to_do(recordings, tmp_path, capsys):
+    class Toy(ShardedPrepare):
+        def encoding(self, corpus, census):
+            raise NotImplementedError
+
+    out = tmp_path / "deep" / "set"
+    with (
+        pytest.raises(DiskError, match=r"Free some space.*--out"),
+        no_room(),
+        Toy(corpus=recordings, out=out).holding(),
+    ):
+        raise AssertionError("it must not begin")
+    assert not (tmp_path / "deep").exists()
+    ledger = Ledger()
+    ledger.drop("a", "silent")
+    path = tmp_path / "x.jsonl"
+    full = pytest.raises(DiskError, match=r"Free some space.*--dropped")
+    with full, no_room(), disk_errors(path, option="--dropped"):
+        ledger.write_dropped(path)
+    assert not [*tmp_path.glob("x.jsonl*"), *tmp_path.glob(".x*")]
+    for place in ("nowhere/x.jsonl", "."):
+        assert main(["check", str(recordings), "--dropped", str(tmp_path / place)]) == 2
+        assert "--dropped" in capsys.readouterr().err
+    with RunLock(tmp_path / ".prepare.lock"), pytest.raises(RunLockedError, match="another --out"):
+        Toy(corpus=recordings, out=tmp_path).holding().__enter__()
 
 
 DEADLY = """
