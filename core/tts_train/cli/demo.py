@@ -8,6 +8,7 @@ from pathlib import Path
 from tts_train.cli import COMMANDS
 from tts_train.cli.output import print_report
 from tts_train.cli.select import select
+from tts_train.progress import write_line
 
 DEFAULT_FOLDER = Path("runs") / "demo"
 """Holds a folder for each backend."""
@@ -26,4 +27,6 @@ def run(verb: str, words: list[str]) -> int:
     plugins = select([*words], configs=False)
     report = show(options.backend, options.out or DEFAULT_FOLDER / options.backend, blocked=plugins.blocked)
     print_report(report, as_json=options.json)
+    for name, stage in report["stages"].items():
+        write_line(f"{name}: open {stage['report']} in a browser, listen to {stage['spoken']}")
     return 0 if report["promises_kept"] else 70

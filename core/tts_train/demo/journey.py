@@ -32,7 +32,7 @@ def show(backend: str, out: Path, *, blocked: Sequence[str] = ()) -> dict[str, A
 
     Returns:
         What was done and measured, stage by stage; ``promises_kept`` says whether every continued run equals the
-        uninterrupted one, every loss fell as far as the stage says, and what should speak is understood.
+        uninterrupted one, every loss is as low as the stage says, and what should speak is understood.
 
     Raises:
         ConfigError: if the backend has no demo, or ``out`` holds something else.
@@ -50,7 +50,8 @@ def show(backend: str, out: Path, *, blocked: Sequence[str] = ()) -> dict[str, A
     return {
         "stages": told,
         "promises_kept": all(
-            one["continued_exactly"] and one["fell"] and one.get("speaks") is not False for one in told.values()
+            one["continued_exactly"] and one["loss_as_expected"] and one.get("speaks") is not False
+            for one in told.values()
         ),
         "minutes": round((time.monotonic() - began) / 60, 2),
         "folder": str(out),
@@ -131,7 +132,7 @@ def _judge(interrupted: Path, straight: Path, demo: Demo) -> dict[str, Any]:
     losses = [entry.value for entry in series(History(interrupted).entries())[demo.judged_by]]
     return {
         demo.judged_by: {"before": losses[0], "after": losses[-1]},
-        "fell": losses[-1] < losses[0] * demo.falls_below,
+        "loss_as_expected": losses[-1] < losses[0] * demo.falls_below,
         "weights_hash": hashes[0],
         "weights_hash_uninterrupted": hashes[1],
         "continued_exactly": hashes[0] == hashes[1],
