@@ -94,7 +94,7 @@ def test_korean_numbers_and_words_stay_apart(text, norm_text):
 
 
 @pytest.mark.parametrize("language", ["ja", "ko"])
-@pytest.mark.parametrize("length", [37, 80, 400, 5000])
+@pytest.mark.parametrize("length", [37, 400, 4000])
 def test_numbers_of_any_length(language, length):
     read, _, carrier = SPEAKERS[language]
     for number in ("7" * length, "0" * length, "7" * length + "." + "3" * length, "-" + "7" * length + "%"):

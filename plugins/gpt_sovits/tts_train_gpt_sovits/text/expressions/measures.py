@@ -10,7 +10,7 @@ from tts_train_gpt_sovits.text.expressions.vocabulary import Vocabulary
 
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
-_ANGLE = re.compile(r"(\d+)°\s?(\d+)[′'](?:\s?(\d+(?:\.\d+)?)[″\"])?")
+_ANGLE = re.compile(r"(?<!\d)(\d+)°\s?(\d+)[′'](?:\s?(\d+(?:\.\d+)?)[″\"])?")
 _POWER = re.compile(r"(?<=[\dA-Za-z)\]])(?:([⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)|\^([-+]?\d+))(?!\.?\d)")
 _BELOW = re.compile(r"(?<=[A-Za-z)])[₀₁₂₃₄₅₆₇₈₉]+")
 _ENGLISH_DIGIT = re.compile(r"(?:(?<=CO)2|(?<=[HNO])2(?=O)|(?<=MP)[34]|(?<=PS)[1-5]|(?<=[A-Z])2(?=[A-Z]))(?![\d.])")

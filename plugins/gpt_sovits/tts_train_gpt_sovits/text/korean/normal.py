@@ -26,7 +26,7 @@ _OFFER = re.compile(r"(?<!\d)([12])\+1(?=\s?(?:행사|이벤트|상품|증정|�
 _NAMED_NUMBER = re.compile(r"[\u2160-\u2182\u2460-\u249b\u24ea-\u24ff\u2776-\u2793]")
 _BELOW_ZERO = re.compile(r"(?<![\d\w])[-−]\s?(?=\d+(?:\.\d+)?\s?(?:℃|°C))")
 _WEEKDAY = re.compile(r"(?<=\d일)\s?[(（]([월화수목금토일])[)）]")
-_FAHRENHEIT = re.compile(r"(\d+(?:\.\d+)?)\s?(?:℉|°F)")
+_FAHRENHEIT = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)\s?(?:℉|°F)")
 _FROM = re.compile(r"(?<=[년월일시분원])~(?=[\s,.!?)]|$)")
 _COMPARED = re.compile(r"(?<=[A-Za-z\d)])\s?([<>≤≥])\s?(?=[-−]?\d)")
 _COMPARED_LETTERS = re.compile(r"(?<=[A-Za-z\d)])\s?([<>≤≥])\s?([A-Za-z]+)(?![^<>]*>)")
