@@ -69,6 +69,7 @@ WRONG = {
 }
 WRONG_FOR_ONE = {
     "column bert of .* is not a list": (GptData, {"bert": pa.array(["x"] * 6)}),
+    "column language of .* is not a text": (SovitsData, {"language": PHONEMES}),
     "column wave of .* is not a list of whole numbers": (SovitsData, {"wave": lists([0.5] * 900, pa.float32())}),
     "column speaker_vector of .* is not a list": (SovitsData, {"speaker_vector": pa.array([True] * 6)}),
 }
@@ -86,6 +87,14 @@ def test_columns_that_hold_something_else_are_refused_by_name(message, tmp_path)
     for data in (GptData, SovitsData):
         if only in (None, data):
             assert re.search(message, refused(data, path))
+
+
+def test_a_row_without_sound_is_named_when_it_is_read(tmp_path):
+    sounds = pa.array([None, *[[0] * 38400] * 5], pa.list_(pa.int16()))
+    data = SovitsData(str(write(tmp_path / "rows.parquet", {"wave": sounds, "id": list("abcdef")})), val_share=0.0)
+    data.setup("fit")
+    with pytest.raises(DataError, match="'a' has no wave"):
+        data.train_set[0]
 
 
 def test_columns_of_other_whole_types_are_read(tmp_path):

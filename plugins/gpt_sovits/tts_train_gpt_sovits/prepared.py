@@ -17,6 +17,7 @@ CODES, PHONEMES = 1024, 732
 _LIMITS = {"phonemes": PHONEMES, "codes": CODES, "rejected": CODES}
 _WHOLE = (*_LIMITS, "wave")
 _LISTS = (*_WHOLE, "bert", "speaker_vector", "ssl")
+_TEXTS = ("id", "text", "language", "speaker")
 
 
 def open_prepared(path: str, *, needed: Sequence[str], columns: Sequence[str]) -> PreparedSet:
@@ -41,6 +42,9 @@ def open_prepared(path: str, *, needed: Sequence[str], columns: Sequence[str]) -
         )
     if not prepared.index:  # what prepare wrote was checked when it was written
         _check(prepared, [name for name in names if name in _LISTS and name in (*needed, *columns)])
+        for name in _TEXTS:
+            if name in names and pa.types.is_nested(prepared.rows.types[name]):
+                raise DataError(f"The column {name} of {path} is not a text a row, but {prepared.rows.types[name]}.")
     return prepared
 
 

@@ -52,6 +52,9 @@ class SovitsRows(Dataset[Utterance]):
 
     def __getitem__(self, index: int) -> Utterance:
         row = self.prepared.row(int(self.rows[index]))
+        for name in _NEEDED:
+            if row[name] is None or not len(row[name]):
+                raise self._odd(row, f"no {name}")
         codes = torch.from_numpy(row["codes"].astype(np.int64))
         frames = min(FRAMES_PER_CODE * len(codes), len(row["wave"]) // HOP)
         if frames < FRAMES_PER_CODE * len(codes) - _MISSING_FRAMES:
