@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
@@ -38,6 +39,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
 ALIASES = {"train": "fit"}
 INTERNAL_ERROR = TTSTrainError.exit_code
 _HANDLER = "tts-train"
+_NO_MEMORY = "can't allocate memory"
+"""How torch says on a CPU that there is too little."""
+_UNUSABLE = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EROFS)
+"""What the system says about a path that the user has to change."""
+_SHOWN = 100
 UNSAFE_VARIABLE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
@@ -77,10 +83,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's trainers turn it into an exit with 1
             return _interrupted()
         return stop.code if isinstance(stop.code, int) else ConfigError.exit_code
+    except OSError as error:
+        if error.errno not in _UNUSABLE or error.filename is None:
+            return _internal(error)
+        shown = str(error.filename)
+        shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+        print(f"tts-train: {shown} cannot be used: {error.strerror}. Give another path.", file=sys.stderr)
+        return ConfigError.exit_code
     except Exception as error:  # noqa: BLE001 - the last line of defence prints the whole traceback
-        traceback.print_exc()
-        print(f"tts-train: {_explain(error)}", file=sys.stderr)
-        return INTERNAL_ERROR
+        return _internal(error)
+
+
+def _internal(error: Exception) -> int:
+    traceback.print_exc()
+    print(f"tts-train: {_explain(error)}", file=sys.stderr)
+    return INTERNAL_ERROR
 
 
 def _interrupted() -> int:
@@ -119,7 +136,7 @@ def _usage() -> str:
 
 
 def _explain(error: Exception) -> str:
-    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or _NO_MEMORY in str(error):
         return (
             "out of memory. Lower --data.max_tokens, or choose a recipe that needs less (configs/README.md). "
             "The same command continues from the last checkpoint."

@@ -15,6 +15,14 @@ from tts_train.errors import ConfigError
 LARGEST_SEED = 2**32 - 1
 """NumPy's largest; Python's and torch's generators take it too."""
 _LARGEST = 2**63 - 1
+_LARGEST_FLOAT = 1e18
+_BOUNDS = {
+    "seed": (0, LARGEST_SEED),
+    "seed_everything": (0, LARGEST_SEED),
+    "num_workers": (0, 1024),  # processes, of which more than a machine can hold would be started
+    "workers": (0, 1024),
+    "num_nodes": (1, 65_535),
+}
 _WORDS: Mapping[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -82,7 +90,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def check_numbers(settings: Mapping[str, Any], *, prefix: str = "--") -> None:
-    """Refuse numbers that nothing can take: not finite, beyond 64 bits, or a seed outside 0 to 4294967295.
+    """Refuse what nothing can take: numbers that are not finite or too large, seeds out of range, texts with NUL.
 
     Raises:
         ConfigError: naming the setting.
@@ -94,10 +102,12 @@ def check_numbers(settings: Mapping[str, Any], *, prefix: str = "--") -> None:
         elif isinstance(value, (list, tuple)):
             for item in value:
                 check_numbers({key: item}, prefix=prefix)
-        elif isinstance(value, float) and not math.isfinite(value):
-            raise refused(name, value, "a finite number")
+        elif isinstance(value, (str, Path)) and "\0" in str(value):
+            raise refused(name, repr(str(value)), "text without the character NUL")
+        elif isinstance(value, float) and not (math.isfinite(value) and abs(value) <= _LARGEST_FLOAT):
+            raise refused(name, value, f"a finite number up to {_LARGEST_FLOAT:g}")
         elif isinstance(value, int) and not isinstance(value, bool):
-            if key in ("seed", "seed_everything") and not 0 <= value <= LARGEST_SEED:
-                raise refused(name, value, f"a whole number from 0 to {LARGEST_SEED}")
-            if abs(value) > _LARGEST:
-                raise refused(name, value, f"a whole number up to {_LARGEST}")
+            least, most = _BOUNDS.get(key, (-_LARGEST, _LARGEST))
+            if not least <= value <= most:
+                below = f"from {least} to {most}" if key in _BOUNDS else f"up to {most}"
+                raise refused(name, value, f"a whole number {below}")
