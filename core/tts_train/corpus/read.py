@@ -37,6 +37,8 @@ _FAMILIES = {
 
 _TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".list", ".json", ".jsonl", ".ndjson")
 
+_ABOUT = {"readme", "license", "licence", "notice", "dataset_dict", "dataset_info", "state", "dataset"}
+
 LAYOUTS = tuple(layout.name for layout in _LAYOUTS)
 """Names that ``--corpus_format`` takes, besides ``auto`` and the usual names of families."""
 
@@ -175,11 +177,12 @@ def _without_repeat(row: Utterance, texts: dict[int, int]) -> Utterance | Reject
 
 
 def _require_one_list(path: Path) -> None:
-    """Of several lists one would win by its suffix alone: ask instead, unless one has the usual name."""
+    """Of several lists one would win by its suffix alone: ask instead, unless only one has the usual name."""
     patterns = ("*.list", "*.jsonl", "*.csv", "*.tsv")
     files = [file for pattern in patterns for file in path.glob(pattern)] if path.is_dir() else []
     names = sorted(file.name for file in files if part_of(file.stem) != "other")
-    if len(names) > 1 and not any(name.startswith(("metadata.", "manifest.")) for name in names):
+    usual = [name for name in names if name.startswith(("metadata.", "manifest."))]
+    if len(names) > 1 and len(usual) != 1:
         raise DataError(
             f"{path} holds {', '.join(names[:8])}. Name the one to read, or give --corpus_format its name or layout."
         )
@@ -199,5 +202,5 @@ def _no_layout(path: Path, allowed: tuple[str, ...]) -> str:
 
 
 def _is_table(file: Path) -> bool:
-    about = file.stem.lower() in {"readme", "license", "licence", "notice"}
+    about = file.stem.lower() in _ABOUT
     return file.suffix.lower() in _TABLE_SUFFIXES and not about and not file.name.startswith(".") and file.is_file()

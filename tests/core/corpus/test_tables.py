@@ -39,6 +39,7 @@ def rows(path: Path, layout: str = "auto") -> list[object]:
 
 
 SPOKEN = list(zip(SAID, WHO, strict=True))
+SHORT = [(text, who[:2]) for text, who in SPOKEN]
 UNNAMED: list[object] = [(text, None) for text in SAID]
 FIELDS = list(zip(NAMES, SAID, WHO, ["0", "1"] * 3, strict=True))
 SHOUTED = [text.upper().replace(".", "") for text in SAID]
@@ -62,9 +63,20 @@ SHOUTED = [text.upper().replace(".", "") for text in SAID]
         ("train.list", None, "wavs/{path}|{who}|EN|{text}|_ dh ah hh aa b er _|0 0 1 0 2 0|1 2 3 1", SPOKEN),
         ("metadata.csv", None, "{path}|{text}|jin1 tian1 hao3", UNNAMED),
         ("clips.list", None, "{path}|{text}|{who}", SPOKEN),
+        # Lists of four fields in another order than GPT-SoVITS writes
+        ("clips.list", None, "wavs/{path}|{text}|{short}|EN", SHORT),
+        ("clips.list", None, "wavs/{path}|EN|{short}|{text}", SHORT),
+        ("clips.list", None, "EN|{short}|wavs/{path}|{text}", SHORT),
+        ("clips.list", None, "wavs/{path}|{text}|EN|{short}", SHORT),
+        ("clips.list", None, "wavs/{path}|{short}|unknown|{text}", SHORT),
         # Headers
         ("metadata.csv", "file_name,speakerID,text", '{path},{who},"{text}"', SPOKEN),
         ("metadata.csv", "Text;Speaker Name;Wav Path", '"{text}";{who};{path}', SPOKEN),
+        ("metadata.csv", "Datei|Sprecher|Text", "{path}|{who}|{text}", SPOKEN),
+        ("metadata.csv", "文件|说话人|文本", "{path}|{who}|{text}", SPOKEN),
+        ("metadata.csv", "archivo;hablante;transcripción", '{path};{who};"{text}"', SPOKEN),
+        ("metadata.csv", "utt_id,txt,speakers", '{path},"{text}",{who}', SPOKEN),
+        ("metadata.csv", "fname\ttarget_text\tspeaker_label", "{path}\t{text}\t{who}", SPOKEN),
         ("metadata.csv", "client_id\tpath\tsentence\tup_votes", "{who}\t{path}\t{text}\t2", SPOKEN),
         ("metadata.csv", "path|spk|transcript", "{path}|{who}|{text}", SPOKEN),
         ("metadata.csv", '"path"|"text"|"voice"', '"{path}"|"{text}"|"{who}"', SPOKEN),
@@ -79,7 +91,7 @@ SHOUTED = [text.upper().replace(".", "") for text in SAID]
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_columns_are_told_apart(tmp_path: Path, name: str, header: str | None, line: str, expected: object, end: str):
     shouted = zip(FIELDS, SHOUTED, strict=True)
-    lines = [line.format(path=p, text=t, who=w, id=i, shout=shout) for (p, t, w, i), shout in shouted]
+    lines = [line.format(path=p, text=t, who=w, short=w[:2], id=i, shout=shout) for (p, t, w, i), shout in shouted]
     path = table(tmp_path, name, lines, header=header, end=end)
     assert rows(path) == expected
     if header is None:
@@ -88,7 +100,14 @@ def test_columns_are_told_apart(tmp_path: Path, name: str, header: str | None, l
 
 def _spec(line: str) -> str:
     """The columns of a template in words: what a user would type."""
-    words = {"{path}": "audio", "{who}": "speaker", "{id}": "speaker", "{text}": "text", "EN": "language"}
+    words = {
+        "{path}": "audio",
+        "{who}": "speaker",
+        "{short}": "speaker",
+        "{id}": "speaker",
+        "{text}": "text",
+        "EN": "language",
+    }
     fields = [field.strip().removeprefix("wavs/") for field in line.replace("\t", "|").split("|")]
     named = [words.get(field, "-") for field in fields]
     if "{shout}" in fields and fields.index("{shout}") == 2:
@@ -152,6 +171,7 @@ def test_quotation_marks_of_a_csv_writer_go_and_those_of_a_text_stay(tmp_path: P
         (None, [f"{n}|0.5|2.5|{t}" for n, t in zip(NAMES, SAID, strict=True)], "several columns look like times"),
         (None, [f"{n}|0 1 2|3 4 5" for n in NAMES], "no column looks like a text"),
         (None, [f"{n}|{n}|{t}" for n, t in zip(NAMES, SAID, strict=True)], "several columns name audio"),
+        (None, [f"{w[:2]}|{n[:-4]}|{t}" for n, t, w, _ in FIELDS], "first column holds most values more than once"),
         (None, [f"{n}|{i}|ˈhɑːbɚ leɪ" for n, _, _, i in FIELDS], "no column looks like a text"),
         (None, [f"{n};{t}" for n, t in zip(NAMES, SAID, strict=True)], r"no header.*'audio\|text'"),
         (None, ["a|b", "a|b", "a|b|c", "a|b|c", "a|b|c|d|e", "a"], "differ in their number of fields"),
@@ -165,6 +185,25 @@ def test_quotation_marks_of_a_csv_writer_go_and_those_of_a_text_stay(tmp_path: P
 def test_what_is_not_certain_is_asked(tmp_path: Path, header: str | None, lines: list[str], asks: str):
     with pytest.raises(DataError, match=asks):
         rows(table(tmp_path, "metadata.csv", lines, header=header))
+
+
+def test_two_lists_with_the_usual_name_are_asked_about(tmp_path: Path):
+    table(
+        tmp_path,
+        "metadata.csv",
+        [f'{name},"{text}"' for name, text in zip(NAMES, SAID, strict=True)],
+        header="path,text",
+    )
+    lines = [json.dumps({"path": name, "text": text.upper()}) for name, text in zip(NAMES, SAID, strict=True)]
+    table(tmp_path, "metadata.jsonl", lines)
+    with pytest.raises(DataError, match=r"holds metadata\.csv, metadata\.jsonl\. Name the one to read"):
+        rows(tmp_path)
+    assert rows(tmp_path, "metadata") == rows(tmp_path, "metadata.csv") == UNNAMED
+
+
+def test_a_split_under_another_name(tmp_path: Path):
+    lines = [f"{name}|{text}|{'test' if name == NAMES[2] else 'train'}" for name, text in zip(NAMES, SAID, strict=True)]
+    assert rows(table(tmp_path, "metadata.csv", lines, header="path|text|set")) == [*UNNAMED[:2], *UNNAMED[3:]]
 
 
 def test_the_answers_are_read(tmp_path: Path):

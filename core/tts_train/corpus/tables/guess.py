@@ -83,6 +83,9 @@ def _audio_column(columns: Sequence[Sequence[str]]) -> int:
         raise Unclear("several columns name audio files")
     if not named and is_text(columns[0]) and not any("/" in value or "\\" in value for value in columns[0]):
         raise Unclear("no column names audio files")
+    # Rows may share a recording where times tell its stretches apart.
+    if not named and len(columns) > 2 and _repeats(columns[0]) and "seconds" not in map(_kind, columns[1:]):
+        raise Unclear("the first column holds most values more than once, and so names no recordings")
     return named[0] if named else 0
 
 

@@ -174,7 +174,14 @@ def _convention(rows: Sequence[Sequence[str]], is_list: bool) -> list[str] | Non
     languages = sum(map(is_language, third)) * 2 >= len(rows)
     if len(rows[0]) == len(_CLEANED_LIST) and languages:
         return list(_CLEANED_LIST)
-    return list(_LIST) if is_list and len(rows[0]) == len(_LIST) and (languages or not is_text(third)) else None
+    if not is_list or len(rows[0]) != len(_LIST) or is_text(third):
+        return None
+    first, second, _, last = zip(*rows, strict=True)
+    if not languages and any(all(map(is_language, column)) for column in (first, second, last)):
+        return None
+    # Speakers come again; what says something else in each row, where the last column says nothing, is the text.
+    texts_second = is_text(second) and not is_text(last) and len(set(second)) * 2 > len(rows)
+    return None if texts_second else list(_LIST)
 
 
 def _mark(lines: Sequence[str], width: int) -> str:
