@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,10 +36,12 @@ def check_sound_name(path: Path, option: str = "--out") -> None:
     """Refuse the name of a sound file that cannot be written, before anything is computed for it.
 
     Raises:
-        ConfigError: if its ending says no format that can be written, or a folder is there.
+        ConfigError: if its ending says no format that can be written, or it cannot lie there.
     """
     import soundfile
 
+    if path.is_dir():
+        raise ConfigError(f"{option} {path} is a folder. Give the name of a file.")
     form = _FORMATS.get(path.suffix.lower())
     if form is None:
         known = ", ".join(_FORMATS)
@@ -51,8 +54,9 @@ def check_sound_name(path: Path, option: str = "--out") -> None:
             f"{option} {path}: the libsndfile {soundfile.__libsndfile_version__} that is installed here does not write "
             f"{form.coding}. Give {option} {path.with_suffix('.wav')}."
         )
-    if path.is_dir():
-        raise ConfigError(f"{option} {path} is a folder. Give the name of a file.")
+    place = next(parent for parent in path.absolute().parents if parent.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        raise ConfigError(f"{option} {path}: nothing can be written into {place}. Choose another {option}.")
 
 
 def write_sound(path: Path, sound: Tensor, *, sample_rate: int) -> None:
