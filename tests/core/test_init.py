@@ -54,6 +54,8 @@ def test_a_recipe_for_released_networks_says_what_is_downloaded_and_for_which_ve
     assert json.loads(capsys.readouterr().out)["next"][1].endswith("--language en")
     assert main(["init", "x", "--backend", "orpheus", "--data", "my recordings", "--language", "en"]) == 2
     assert "asks for no language" in capsys.readouterr().err
+    assert main(["init", "my recordings/voice", "--backend", "orpheus", "--data", "my recordings"]) == 2
+    assert "outside of --data my recordings" in capsys.readouterr().err
 
 
 def test_recipes_of_a_third_party_are_found(capsys):

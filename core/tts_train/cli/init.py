@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from tts_train.apart import require_apart
 from tts_train.backend import Backend
 from tts_train.cli import COMMANDS
 from tts_train.cli.outline import group_of
@@ -62,6 +63,13 @@ def _init(asked: _Asked) -> dict[str, object]:
     # The order of steps in which nothing is written that a later refusal would leave behind.
     words = _prepare_words(backend, sources, asked)
     folder, prepared = asked.folder, asked.folder / "prepared"
+    try:
+        require_apart(asked.data, prepared, given="--data")
+    except ConfigError as error:
+        advice = f"Choose a folder outside of --data {asked.data}."
+        raise ConfigError(
+            f"prepare would write to {prepared}, among what it reads, and refuses that. {advice}"
+        ) from error
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file and stays as it is. Choose a folder for the recipe.")
     targets = [folder / name for name in _names(sources)]
@@ -79,7 +87,7 @@ def _init(asked: _Asked) -> dict[str, object]:
         "card": _said("Card", sources),
         "downloads": _said("Downloads", sources),
         "next": [
-            _line("check", asked.data),
+            _line("check", asked.data, *(named + words if any(stage.prepare for stage in backend.stages) else [])),
             _line("prepare", *named, "--corpus", asked.data, "--out", prepared, *words),
             *(_line("fit", "-c", target, "--run_dir", run) for target, run in zip(targets, runs, strict=True)),
         ],
