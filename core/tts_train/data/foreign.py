@@ -14,7 +14,6 @@ from tts_train.data.arrow_rows import ArrowRows
 from tts_train.data.parquet_rows import ParquetRows
 from tts_train.data.shard_store import SHARD_FOLDER
 from tts_train.errors import DataError
-from tts_train.run.directory import RunDirectory
 
 _DICT, _STATE = "dataset_dict.json", "state.json"
 _LOOKED_AT = 10_000
@@ -69,6 +68,8 @@ def _what_is_there(path: Path, prepare: str) -> str:
     needs = f"Give the folder that this writes: {prepare} {beside}"
     if path.is_file():
         return f"{path} is a file, and no prepared set is one (Parquet files with the right columns are). {needs}"
+    from tts_train.run.directory import RunDirectory  # with what trains, which reading rows does without
+
     if RunDirectory(path).checkpoints.is_dir() or (path / "MANIFEST.json").is_file():
         return (
             f"{path} is a run directory or a checkpoint; it holds no prepared set. Give the data that it was trained "
