@@ -97,6 +97,7 @@ def test_help_without_a_backend_says_where_the_options_are(verb, capsys):
         ("init . --backend toy --data nowhere", "There is no corpus at nowhere"),
         ("demo --backend toy", "Backend 'toy' has no demo"),
         ("test --backend toy", "has no test data of its own"),
+        ("fit --backend toy --trainer.accelerator cpu --trainer.devices 4096", "--trainer.devices 4096 starts as many"),
         ("fit --backend toy --trainer.accelerator abacus", "--trainer.accelerator cpu"),
         ("validate --run_dir nowhere", "There is no run at nowhere"),
         (f"fit --backend toy --run_dir {'x' * 300}", "cannot be used: File name too long. Give another path."),

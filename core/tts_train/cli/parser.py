@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from jsonargparse import Namespace, set_parsing_settings
 from jsonargparse._typehints import ActionTypeHint
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from omegaconf.errors import OmegaConfBaseException
 
@@ -161,10 +163,17 @@ class TrainingParser(LightningCLI):
             options = {**self.plugin_options, FSDP: self.options(FSDP)}
             config["strategy"] = self._chosen.plugins.strategy(self._chosen.stage, strategy, options) or strategy
         try:
-            return self._instantiate_trainer(config, list(callbacks))
+            trainer = self._instantiate_trainer(config, list(callbacks))
         except (MisconfigurationException, ValueError, ImportError) as error:
             advice = "See `tts-train doctor` for what this machine has; --trainer.accelerator cpu trains small models."
             raise ConfigError(f"No trainer can be built from --trainer.*: {error} {advice}") from error
+        cores = os.cpu_count() or 1
+        if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
+            raise ConfigError(
+                f"--trainer.devices {trainer.num_devices} starts as many processes, and this machine has {cores} CPU "
+                f"cores. Give 1 to {cores}."
+            )
+        return trainer
 
     @property
     def resolved(self) -> dict[str, Any]:
