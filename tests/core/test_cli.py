@@ -41,6 +41,14 @@ def test_flags_override_files_and_references_follow(recipe, tmp_path):
     assert config["model"] == {"bins": 32, "width": 32, "lr": 0.5}
 
 
+def test_a_switch_may_stand_alone():
+    trainer = parsed("--backend", "toy", "--trainer.detect_anomaly", "--trainer.max_steps", "3").resolved["trainer"]
+    assert (trainer["detect_anomaly"], trainer["max_steps"]) == (True, 3)
+    assert (
+        parsed("--backend", "toy", "--trainer.detect_anomaly", "false").resolved["trainer"]["detect_anomaly"] is False
+    )
+
+
 def test_references_work_on_the_command_line(recipe):
     assert (
         parsed("-c", str(recipe), "--trainer.max_epochs", "${trainer.max_steps}").resolved["trainer"]["max_epochs"] == 6

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import NoReturn
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
@@ -22,6 +23,19 @@ class PlainErrors:
 
     asks = ""
     """The command line that lists all options."""
+
+    def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:  # noqa: ANN401
+        """Parse; a switch that stands alone, as in ``--stream --text hi``, is true."""
+        words = None if args is None else list(self._with_values(list(args)))
+        return super().parse_args(words, *rest, **options)  # type: ignore[misc]
+
+    def _with_values(self, words: Sequence[str]) -> Iterator[str]:
+        actions = [action for action in getattr(self, "_actions", ()) if getattr(action, "_typehint", None) is bool]
+        switches = {option for action in actions for option in action.option_strings}
+        for word, after in zip(words, [*words[1:], "--"], strict=True):
+            yield word
+            if word in switches and after.startswith("--"):
+                yield "true"
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the error in words: the value that an option takes, or the nearest known option."""
