@@ -61,7 +61,7 @@ class PlainErrors:
         return nearest(given[0], known) if given else ""
 
 
-class JobParser(PlainErrors, ArgumentParser):
+class JobParser(PlainErrors, ArgumentParser):  # type: ignore[misc]
     """Parser of the jobs' options."""
 
 

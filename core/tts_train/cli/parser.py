@@ -56,7 +56,7 @@ def _check(parser: LightningArgumentParser, config: Namespace) -> None:
     check_numbers(config.as_dict())
 
 
-class _Parser(PlainErrors, LightningArgumentParser):
+class _Parser(PlainErrors, LightningArgumentParser):  # type: ignore[misc]
     """LightningCLI's parser, with errors of one line."""
 
 
