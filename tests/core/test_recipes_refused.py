@@ -142,6 +142,8 @@ def test_a_file_that_is_no_recipe_is_refused_by_its_line(what, capsys, tmp_path)
 REFERENCES = {
     "${model.nothing}": "--model.bins refers to ${model.nothing}, and there is no such setting",
     "${model.width}": "refers to itself",
+    "${model.bins}": "--model.bins refers to itself by ${model.bins}",
+    "x${model}": "--model.bins refers to itself by ${model}",
     "${": "holds a reference that cannot be read",
     "${env:HOME}": "Unsupported interpolation type env",
 }

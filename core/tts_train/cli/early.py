@@ -135,7 +135,7 @@ def _check_value(option: str, value: object, kind: Kind, file: _File | None = No
     if isinstance(value, str) and _REFERENCE in value:
         from tts_train.cli.references import check_reference
 
-        check_reference(option if file is None else f"{file.at(option)}: {option}", value)
+        check_reference(option, option if file is None else f"{file.at(option)}: {option}", value)
         return
     if not isinstance(kind, Value):
         return

@@ -15,15 +15,25 @@ from omegaconf.errors import (
 from tts_train.errors import ConfigError
 
 _VARIABLE = re.compile(r"Environment variable '([^']*)' not found")
+_SETTING = re.compile(r"\$\{\s*([\w.]+)\s*\}")
 _KEY = re.compile(r"Interpolation key '([^']*)' not found")
 
 
-def check_reference(setting: str, text: str) -> None:
-    """Refuse a reference that no other setting can mend: one that cannot be read, or a variable that is not set.
+def check_reference(option: str, setting: str, text: str) -> None:
+    """Refuse a reference that no other setting can mend: unreadable, to itself, or to a variable that is not set.
+
+    Args:
+        option: full name of the setting that refers, with or without dashes.
+        setting: what messages call it.
+        text: its value.
 
     Raises:
         ConfigError: naming ``setting``.
     """
+    name = option.removeprefix("--")
+    for key in _SETTING.findall(text):
+        if f"{name}.".startswith(f"{key}."):
+            raise ConfigError(f"{setting} refers to itself by ${{{key}}}. Give it a value.")
     try:
         OmegaConf.to_container(OmegaConf.create({"it": text}), resolve=True)
     except InterpolationKeyError:
