@@ -110,6 +110,18 @@ def test_help_without_a_backend_says_where_the_options_are(verb, capsys):
         ("validate --run_dir nowhere", "There is no run at nowhere"),
         (f"fit --backend toy --run_dir {'x' * 300}", "cannot be used: File name too long. Give another path."),
         ("fit --backend toy --data.num_workers 1000000", "--data.num_workers takes a whole number from 0 to 1024"),
+        (
+            "fit --backend toy --trainer.accumulate_grad_batches 0",
+            "accumulate_grad_batches takes a whole number from 1",
+        ),
+        (
+            "fit --backend toy --trainer.val_check_interval 0",
+            "--trainer.val_check_interval takes a whole number from 1",
+        ),
+        (
+            "fit --backend toy --trainer.val_check_interval 0.0",
+            "--trainer.val_check_interval takes a share of an epoch",
+        ),
         ("fit --backend toy --trainer.num_nodes 0", "--trainer.num_nodes takes a whole number from 1 to 65535"),
         ("fit --backend toy --model.lr 1e308", "--model.lr takes a finite number up to 1e+18"),
         ("fit --backend toy --data.text \0", "--data.text takes text without the character NUL"),

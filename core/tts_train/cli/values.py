@@ -22,6 +22,9 @@ _BOUNDS = {
     "num_workers": (0, 1024),  # processes, of which more than a machine can hold would be started
     "workers": (0, 1024),
     "num_nodes": (1, 65_535),
+    # Lightning divides by both.
+    "accumulate_grad_batches": (1, 1_000_000),
+    "val_check_interval": (1, _LARGEST),
 }
 _WORDS: Mapping[Any, str] = {
     int: "a whole number",
@@ -106,6 +109,8 @@ def check_numbers(settings: Mapping[str, Any], *, prefix: str = "--") -> None:
             raise refused(name, repr(str(value)), "text without the character NUL")
         elif isinstance(value, float) and not (math.isfinite(value) and abs(value) <= _LARGEST_FLOAT):
             raise refused(name, value, f"a finite number up to {_LARGEST_FLOAT:g}")
+        elif isinstance(value, float) and key == "val_check_interval" and value <= 0:
+            raise refused(name, value, "a share of an epoch above 0")
         elif isinstance(value, int) and not isinstance(value, bool):
             least, most = _BOUNDS.get(key, (-_LARGEST, _LARGEST))
             if not least <= value <= most:
