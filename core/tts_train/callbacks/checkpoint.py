@@ -54,6 +54,8 @@ class CheckpointOptions:
                 f"--checkpoint.keep must be at least 2, so that a damaged checkpoint has a predecessor; "
                 f"{self.keep} was given."
             )
+        if self.monitor is not None and not self.monitor.strip():
+            raise ConfigError("--checkpoint.monitor takes the name of a figure, such as val/loss, or null; '' was given.")
         if self.mode not in ("min", "max"):
             raise ConfigError(f"--checkpoint.mode must be min or max, and {self.mode!r} was given.")
 

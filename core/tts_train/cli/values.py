@@ -22,6 +22,8 @@ _BOUNDS = {
     "num_workers": (0, 1024),  # processes, of which more than a machine can hold would be started
     "workers": (0, 1024),
     "num_nodes": (1, 65_535),
+    "log_every_n_steps": (0, _LARGEST),
+    "num_sanity_val_steps": (-1, _LARGEST),
     # Lightning divides by both.
     "accumulate_grad_batches": (1, 1_000_000),
     "val_check_interval": (1, _LARGEST),
@@ -111,6 +113,8 @@ def check_numbers(settings: Mapping[str, Any], *, prefix: str = "--") -> None:
             raise refused(name, value, f"a finite number up to {_LARGEST_FLOAT:g}")
         elif isinstance(value, float) and key == "val_check_interval" and value <= 0:
             raise refused(name, value, "a share of an epoch above 0")
+        elif key == "gradient_clip_val" and isinstance(value, (int, float)) and value < 0:
+            raise refused(name, value, "a number from 0, which does not clip, or null")
         elif isinstance(value, int) and not isinstance(value, bool):
             least, most = _BOUNDS.get(key, (-_LARGEST, _LARGEST))
             if not least <= value <= most:
