@@ -125,7 +125,7 @@ def test_help_without_a_backend_says_where_the_options_are(verb, capsys):
         ("fit --backend toy --trainer.log_every_n_steps -1", "log_every_n_steps takes a whole number from 0"),
         ("fit --backend toy --trainer.num_sanity_val_steps -7", "num_sanity_val_steps takes a whole number from -1"),
         ("fit --backend toy --trainer.gradient_clip_val -0.5", "gradient_clip_val takes a number from 0"),
-        ("fit --backend toy --checkpoint.monitor=", "--checkpoint.monitor takes the name of a figure"),
+        ("fit --backend toy --checkpoint.monitor=", "--checkpoint.monitor takes a figure's name"),
         ("fit --backend toy --trainer.num_nodes 0", "--trainer.num_nodes takes a whole number from 1 to 65535"),
         ("fit --backend toy --model.lr 1e308", "--model.lr takes a finite number up to 1e+18"),
         ("fit --backend toy --data.text \0", "--data.text takes text without the character NUL"),

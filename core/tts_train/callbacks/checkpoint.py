@@ -55,7 +55,7 @@ class CheckpointOptions:
                 f"{self.keep} was given."
             )
         if self.monitor is not None and not self.monitor.strip():
-            raise ConfigError("--checkpoint.monitor takes the name of a figure, such as val/loss, or null; '' was given.")
+            raise ConfigError("--checkpoint.monitor takes a figure's name, such as val/loss, or null; '' was given.")
         if self.mode not in ("min", "max"):
             raise ConfigError(f"--checkpoint.mode must be min or max, and {self.mode!r} was given.")
 
