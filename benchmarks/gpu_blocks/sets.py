@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from common import speech_rows
 
+from tts_train_gpt_sovits.chunk import KIND
+
 _GPT_TYPES = {"phonemes": pa.int16(), "codes": pa.int16(), "bert": pa.float16()}
 _SOVITS_PLAIN = {"id": pa.string(), "text": pa.string(), "language": pa.string(), "frames": pa.int64()}
 _SOVITS_LISTS = {"phonemes": pa.int32(), "codes": pa.int32(), "wave": pa.int16(), "speaker_vector": pa.float32()}
@@ -86,7 +88,7 @@ def sovits_rows(
     lists = {name: pa.list_(kind) for name, kind in _SOVITS_LISTS.items()}
     schema = pa.schema({name: lists.get(name) or _SOVITS_PLAIN[name] for name in rows})
     place = folder / f"sovits-{version}"
-    store = ShardStore(place, schema, kind="gpt_sovits/utterances", length_column="frames")
+    store = ShardStore(place, schema, kind=KIND, length_column="frames")
     made = [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)]
     store.finish([store.write("0" * 32, made, account={})], settings={"version": version}, report={})
     return str(place)
