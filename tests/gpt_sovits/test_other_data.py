@@ -29,7 +29,7 @@ def refused(data, path):
 
 
 @pytest.mark.parametrize(("backend", "data"), ALL)
-def test_what_lies_at_the_path_is_named(backend, data, tmp_path):
+def test_what_lies_at_the_path_is_named(backend, data, tmp_path, monkeypatch):
     write_set(tmp_path / "orpheus", [5, 6])
     write_rows(tmp_path / "gpt_sovits", count=2)
     other, kind = ("orpheus", "orpheus/lm") if backend == "gpt_sovits" else ("gpt_sovits", "gpt_sovits/speech")
@@ -46,6 +46,10 @@ def test_what_lies_at_the_path_is_named(backend, data, tmp_path):
 
     (tmp_path / "empty").mkdir()
     assert "is empty; it holds no prepared set" in refused(data, tmp_path / "empty")
+    monkeypatch.chdir(tmp_path / "empty")
+    assert refused(data, ".").endswith(f"--out {tmp_path / 'empty'}")
+    monkeypatch.chdir(tmp_path / "sounds")
+    assert f"--out {tmp_path / 'sounds-prepared'}" in refused(data, ".")
     RunDirectory(tmp_path / "run").create()
     assert "is a run directory or a checkpoint" in refused(data, tmp_path / "run")
     (tmp_path / "notes.csv").write_text("a,b")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -21,6 +21,8 @@ _FLAGS = {"-h", "--help", "--print_config", "--json"}
 _OF_JOBS = ("json", "help", "checkpoint")
 """Options that the commands add to those of a job."""
 _ANYTHING = {"config", "print_config", "help", "plugins"}
+_PATHS = {"path", "val_path"}
+"""Settings that are paths, though their type is text; an empty one would be the present folder."""
 _REFERENCE = "${"
 _SECTIONS = {False: (Mapping,), True: (Mapping, type(None))}
 
@@ -139,6 +141,8 @@ def _check_value(option: str, value: object, kind: Kind, file: _File | None = No
         return
     if not isinstance(kind, Value):
         return
+    if value == "" and (option.removeprefix("--").split(".")[-1] in _PATHS or Path in _types(kind.type)):
+        raise refused(option, value, "a path", place=file.at(option) if file else "")
     try:
         found = _taken(kind.type, value, from_file=file is not None)
     except ValueError as error:
@@ -165,6 +169,10 @@ def _taken(allowed: Any, value: object, *, from_file: bool) -> Any:  # noqa: ANN
         return (parser.parse_object({"it": value}) if from_file else parser.parse_args([f"--it={value}"])).it
     except (ArgumentError, OverflowError) as error:
         raise ValueError(value) from error
+
+
+def _types(allowed: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a type
+    return (allowed, *get_args(allowed))
 
 
 @cache

@@ -30,6 +30,8 @@ def foreign_rows(path: Path, *, columns: Sequence[str] | None, prepare: str) -> 
     Raises:
         DataError: saying what is there instead, and what to type.
     """
+    if path.name in ("", ".."):  # which name no folder beside
+        path = path.resolve()
     if (path / _DICT).is_file() or (path / _STATE).is_file():
         return ArrowRows(_saved(path), columns=columns)
     return ParquetRows(_parquet_in(path, prepare), columns=columns)

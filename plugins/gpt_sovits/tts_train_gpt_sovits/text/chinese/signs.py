@@ -36,8 +36,6 @@ _WORDS = {
     "=": "等于",
     "×": "乘", "÷": "除以", "√": "根号", "∞": "无穷大", "±": "正负", "∵": "因为", "∴": "所以",
 }  # fmt: skip
-# A letter of a Greek word is not spelt, and μm is a unit.
-_GREEK_LETTER = re.compile("(?<![\u0370-\u03ff])(?!μ[mg])[\u0391-\u03c9](?![\u0370-\u03ff])")
 _GROUPED = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9]|,[0-9])")
 _BUSINESS = re.compile(r"(?<![A-Za-z0-9])([BCDFGOP])2([BCDFGOP])(?![A-Za-z0-9])")
 _NUMERO = re.compile(r"(?<![A-Za-z])(?:N[oO]\.|no\.|№) ?(?=[0-9])")
