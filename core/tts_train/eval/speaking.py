@@ -63,10 +63,11 @@ def say_all(jobs: Mapping[str, SynthJob], sentences: Sequence[Sentence], *, out:
             spoken += takes
             if why := _why_silent(takes):
                 silent[label] = why
-                logger.warning("%s said none of %d sentences, and is left out: %s", label, len(sentences), why)
     if len(silent) == len(jobs):
         reasons = "".join(f"\n  {jobs[label].source}: {why}" for label, why in silent.items())
         raise DataError(f"No source said any of {len(sentences)} sentences, so there is nothing to score.{reasons}")
+    for label, why in silent.items():
+        logger.warning("%s said none of %d sentences, and is left out: %s", label, len(sentences), why)
     recordings = [_keep(sentence, out) for sentence in sentences if sentence.recording is not None]
     voiced = next(job for label, job in jobs.items() if label not in silent)
     try:
