@@ -127,7 +127,7 @@ def test_released_model_fits_the_card_its_recipe_is_for():
     words = ["plan", "-c", str(recipes_folder() / "orpheus" / "lm-full-40gb.yaml"), "--data.max_tokens", "2048"]
     words += ["--model.checkpoint_share", "1.0"]
     # A process of its own, whose memory is no other test's.
-    used = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    used = "from tests.peak import peak_kibibytes; print(peak_kibibytes())"
     program = f"from tts_train.cli import main; assert main({[*words, '--gpu', '39.4GiB', '--json']!r}) == 0; {used}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     *_, line, kibibytes = done.stdout.splitlines()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import soxr
 
 from tests.core.corpus.malformed import cases, odd_paths
 from tests.core.corpus.sounds import RATE, TEXT, encoded, voice
+from tests.peak import forget_peak, peak_kibibytes
 from tts_train.corpus import REASONS, WARNINGS, AudioRejected, Limits, check_pace, read_audio
 
 ALL = list(cases())
@@ -131,10 +131,11 @@ def test_three_hours_cost_nothing(tmp_path: Path):
     data[40:44] = size.to_bytes(4, "little")
     path.write_bytes(bytes(data))
     os.truncate(path, 44 + size)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    forget_peak()
+    before = peak_kibibytes()
     assert verdict(path)[0] == "too_long"
     assert verdict(path, start=1.0, end=3.0)[0] == "kept"
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+    assert peak_kibibytes() - before < 50_000
 
 
 def test_claims_are_checked_before_memory_is_asked_for():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import resource
 import sys
 import time
 from pathlib import Path
@@ -29,6 +28,7 @@ def main(folder: Path) -> None:
     import torch  # noqa: F401  # its import opens libraries, so it comes before the watch
 
     from tests.core.foreign.hostile import payload
+    from tests.peak import peak_kibibytes
     from tts_train.errors import TTSTrainError
     from tts_train.foreign import read_safetensors, read_torch
 
@@ -42,7 +42,7 @@ def main(folder: Path) -> None:
             events.append(f"{event} {arguments[0]}")
 
     sys.addaudithook(hook)
-    before = _peak()
+    before = peak_kibibytes()
     rows = []
     for path in sorted(folder.iterdir()):
         head = b"PK" if path.name.startswith("header-0") else b""
@@ -56,15 +56,11 @@ def main(folder: Path) -> None:
         except TTSTrainError as error:
             verdict, code = str(error), error.exit_code
         rows.append({"file": path.name, "code": code, "verdict": verdict, "seconds": time.process_time() - start})
-    report = {"files": rows, "events": list(events), "mebibytes": _peak() - before}
+    report = {"files": rows, "events": list(events), "mebibytes": (peak_kibibytes() - before) / 1024}
     events.clear()
     pickle.loads(payload("true"))  # noqa: S301  # ours, and what the watch must see
     watching = False
     print(json.dumps({**report, "control": events}))
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":
