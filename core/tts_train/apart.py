@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tts_train.errors import ConfigError
 
 if TYPE_CHECKING:
-    from tts_train.jobs import Job
+    from _typeshed import DataclassInstance
 
 
 def require_apart(source: Path | str, out: Path, *, given: str, option: str = "--out") -> None:
@@ -44,8 +44,12 @@ def require_apart(source: Path | str, out: Path, *, given: str, option: str = "-
     )
 
 
-def require_not_read(job: Job, out: Path) -> None:
-    """Refuse to write over what a job reads: a path among its fields, or a name among them that is a file.
+def require_not_read(job: DataclassInstance, out: Path) -> None:
+    """Refuse to write over what a job reads.
+
+    Args:
+        job: its fields are its options; those that are a path, or a name that is a file, are read.
+        out: where something is to be written.
 
     Raises:
         ConfigError: naming the option.

@@ -12,7 +12,7 @@ import yaml
 from tts_train.cli import main
 from tts_train.cli.parser import TrainingParser
 from tts_train.cli.select import select
-from tts_train.cli.training import understood
+from tts_train.cli.words import understood
 from tts_train.errors import ConfigError
 from tts_train.recipes import find_recipe
 

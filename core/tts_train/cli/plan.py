@@ -32,7 +32,7 @@ def run(verb: str, words: list[str]) -> int:
     options, rest = own.parse_known_args(words)
     from tts_train.cli.early import check_early
     from tts_train.cli.select import select
-    from tts_train.cli.training import understood
+    from tts_train.cli.words import understood
 
     selection = select(understood(verb, rest))
     chosen = selection.load(verb=verb)

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(verb: str, chosen: Chosen, selection: Selection, *, as_json: bool) -> int:
-    """Run one of the three commands, whose words :mod:`tts_train.cli.training` has understood."""
+    """Run one of the three commands, whose words :mod:`tts_train.cli.words` has understood."""
     parser = TrainingParser(verb, chosen, selection.rest)
     run_directory = RunDirectory(parser.resolved["run_dir"] or _default_run_dir(chosen, selection))
     found = resolve_auto(verb, parser, chosen, selection.rest, run_directory)
