@@ -57,6 +57,8 @@ class ListenOptions:
     def __post_init__(self) -> None:
         if isinstance(self.sentences, int) and self.sentences < 0:
             raise ConfigError(f"--listen.sentences must be 0 or more, or texts, and {self.sentences} was given.")
+        if not isinstance(self.sentences, int) and not all(text.strip() for text in self.sentences):
+            raise ConfigError("--listen.sentences has a text that says nothing. Leave it out, or write what to say.")
         if self.every_n_steps is not None and self.every_n_steps < 1:
             raise ConfigError(f"--listen.every_n_steps must be at least 1, and {self.every_n_steps} was given.")
         if not 0 < self.max_share <= 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tts_train.apart import require_apart
 from tts_train.backend import resolve
 from tts_train.cli import COMMANDS
-from tts_train.cli.arguments import with_underscores
+from tts_train.cli.arguments import WordsParser, with_underscores
 from tts_train.cli.output import print_report
 from tts_train.cli.select import Chosen, select
 from tts_train.corpus.own_output import is_finished
@@ -58,7 +57,7 @@ def _require_file(dropped: Path | None) -> None:
 
 
 def _parse(verb: str, words: list[str]) -> dict[str, Any]:
-    parser = argparse.ArgumentParser(prog=f"tts-train {verb}", allow_abbrev=False, description=COMMANDS[verb][1])
+    parser = WordsParser(verb, COMMANDS[verb][1])
     parser.epilog = "--backend NAME applies the limits of its prepare, and takes the options of that."
     parser.add_argument("path", help=_PATH)
     parser.add_argument("--corpus_format", default="auto", help="layout, or its columns, as in 'audio|speaker|text'")
@@ -66,8 +65,7 @@ def _parse(verb: str, words: list[str]) -> dict[str, Any]:
     parser.add_argument("--workers", type=int, default=0, help="processes that read audio; 0 reads in this one")
     parser.add_argument("--dropped", type=Path, help=_DROPPED)
     parser.add_argument("--json", action="store_true", help=_JSON)
-    options = parser.parse_args(with_underscores(words))
-    return vars(options)
+    return dict(vars(parser.parse_args(with_underscores(words))))
 
 
 def _parse_job(verb: str, words: Sequence[str], chosen: Chosen) -> tuple[dict[str, Any], PrepareJob]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from tts_train.cli import COMMANDS
+from tts_train.cli.arguments import WordsParser
 from tts_train.cli.output import print_report
 from tts_train.cli.select import select
 from tts_train.progress import write_line
@@ -16,7 +16,7 @@ DEFAULT_FOLDER = Path("runs") / "demo"
 
 def run(verb: str, words: list[str]) -> int:
     """Run the demo of a backend; exit code 70 if a promise is not kept."""
-    parser = argparse.ArgumentParser(prog=f"tts-train {verb}", allow_abbrev=False, description=COMMANDS[verb][1])
+    parser = WordsParser(verb, COMMANDS[verb][1])
     parser.add_argument("--backend", required=True, help="family of models")
     parser.add_argument("--no-plugin", action="append", default=[], help="plugin to leave out")
     parser.add_argument("--out", type=Path, help=f"folder for everything ({DEFAULT_FOLDER / 'BACKEND'})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import platform
 import shutil
@@ -13,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tts_train.cli import COMMANDS
+from tts_train.cli.arguments import WordsParser
 from tts_train.cli.output import print_report
 from tts_train.plugins import installed_backends, installed_extensions
 
@@ -49,7 +49,7 @@ class Finding:
 
 def run(verb: str, words: list[str]) -> int:
     """Look at the machine; exit code 2 if something that every run needs is missing."""
-    parser = argparse.ArgumentParser(prog=f"tts-train {verb}", allow_abbrev=False, description=COMMANDS[verb][1])
+    parser = WordsParser(verb, COMMANDS[verb][1])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(words)
     findings = [*_python(), *_packages(), *_gpu(), *_memory(), *_disk(), *_plugins(), *_extras()]

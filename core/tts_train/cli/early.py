@@ -73,7 +73,7 @@ def outline_of(chosen: Chosen) -> Group:
             **dict.fromkeys(_ANYTHING, None),
             "backend": Value(str),
             "stage": Value(str),
-            "seed_everything": Value(bool | int | None),
+            "seed_everything": Value(bool | int),
             "run_dir": Value(Path | None),
             "plan": Value(Literal["refuse", "try", "off"]),
             "debug": Group({"inject": Value(str | None)}),

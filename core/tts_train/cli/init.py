@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shlex
@@ -14,6 +13,7 @@ from pathlib import Path
 from tts_train.apart import require_apart
 from tts_train.backend import Backend
 from tts_train.cli import COMMANDS
+from tts_train.cli.arguments import WordsParser
 from tts_train.cli.outline import group_of
 from tts_train.cli.output import print_report
 from tts_train.cli.recipe_file import read_config
@@ -36,7 +36,7 @@ class _Asked:
 
 def run(verb: str, words: list[str]) -> int:
     """Write ``recipe.yaml`` into a new or empty place; an existing recipe stays."""
-    parser = argparse.ArgumentParser(prog=f"tts-train {verb}", allow_abbrev=False, description=COMMANDS[verb][1])
+    parser = WordsParser(verb, COMMANDS[verb][1])
     parser.add_argument("folder", type=Path, help="folder for the recipe; the prepared data will go beside it")
     parser.add_argument("--backend", required=True, help="family of models")
     parser.add_argument("--data", required=True, type=Path, help="recordings with text")

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from tts_train.backend import Stage, resolve
-from tts_train.cli.arguments import JSON_FLAG
+from tts_train.cli.arguments import JSON_FLAG, JobParser, WordsParser, with_underscores
 from tts_train.cli.checkpoints import HELP, choose_checkpoint
 from tts_train.cli.early import check_job
 from tts_train.cli.output import print_report
 from tts_train.cli.select import Chosen, Selection, select
-from tts_train.errors import ConfigError
+from tts_train.errors import ConfigError, DataError
 from tts_train.jobs import Job, SynthJob
 from tts_train.plugins import installed_backends
-from tts_train.provenance import read_provenance
+from tts_train.provenance import Provenance, read_provenance
 
 _FLAGS = {JSON_FLAG, "-h", "--help"}
 _SOURCE_HELP = {
@@ -60,22 +62,33 @@ def select_by_source(selection: Selection) -> Selection:
     """Backend and stage of what is exported or spoken with: from its own card, unless given."""
     if selection.backend is not None:
         return selection
-    source = _first_positional(selection.rest)
-    if source is None:
+    sources = list(_positionals(selection.rest))
+    if not sources:
         return _any_backend(selection)
-    card = read_provenance(Path(source))
+    card = _first_card(sources)
     return replace(selection, backend=card.backend, stage=selection.stage or card.stage)
 
 
-def _first_positional(words: Sequence[str]) -> str | None:
-    """The first word that is neither an option nor an option's value."""
+def _first_card(sources: Sequence[str]) -> Provenance:
+    """Return the card of the first source that has one; only ``eval`` takes several.
+
+    Raises:
+        DataError: about the first, if none has one.
+    """
+    for source in sources:
+        with suppress(DataError):
+            return read_provenance(Path(source))
+    return read_provenance(Path(sources[0]))
+
+
+def _positionals(words: Sequence[str]) -> Iterator[str]:
+    """Yield the words that are neither an option nor an option's value."""
     left = iter(words)
     for word in left:
         if not word.startswith("-"):
-            return word
-        if "=" not in word and word not in _FLAGS:
+            yield word
+        elif "=" not in word and word not in _FLAGS:
             next(left, None)
-    return None
 
 
 def _job_of(verb: str, chosen: Chosen, rest: list[str]) -> tuple[type[Job] | str | None, list[str]]:
@@ -96,9 +109,7 @@ def _where(chosen: Chosen) -> str:
 
 
 def _pop_option(words: Sequence[str], option: str) -> tuple[str | None, list[str]]:
-    import argparse
-
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = WordsParser("", add_help=False)
     parser.add_argument(option, dest="value")
     found, rest = parser.parse_known_args(words)
     return found.value, rest
@@ -107,7 +118,6 @@ def _pop_option(words: Sequence[str], option: str) -> tuple[str | None, list[str
 def _parse(verb: str, job_class: type[Job], words: list[str], chosen: Chosen) -> tuple[Job, bool]:
     from jsonargparse import set_parsing_settings
 
-    from tts_train.cli.arguments import JobParser, with_underscores
     from tts_train.cli.values import check_numbers
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -125,8 +135,16 @@ def _parse(verb: str, job_class: type[Job], words: list[str], chosen: Chosen) ->
     check_numbers(options.as_dict())
     values = parser.instantiate(options).as_dict()
     job = job_class(**values)  # wrong values are told first
+    if isinstance(job, SynthJob):
+        _require_text(job.text)
     chosen_source = {"source": choose_checkpoint(values["source"], asked)} if positional else {}
     return replace(job, **chosen_source), as_json
+
+
+def _require_text(text: str) -> None:
+    """Say it before a model is loaded: blanks, line ends and invisible characters say nothing."""
+    if all(unicodedata.category(character)[0] in "ZC" for character in text):
+        raise ConfigError(f"--text takes something to say, and {text!r} was given.")
 
 
 def _epilog(verb: str, chosen: Chosen) -> str:

@@ -164,7 +164,7 @@ class TrainingParser(LightningCLI):
             config["strategy"] = self._chosen.plugins.strategy(self._chosen.stage, strategy, options) or strategy
         try:
             trainer = self._instantiate_trainer(config, list(callbacks))
-        except (MisconfigurationException, ValueError, ImportError) as error:
+        except (MisconfigurationException, TypeError, ValueError, ImportError) as error:
             advice = "See `tts-train doctor` for what this machine has; --trainer.accelerator cpu trains small models."
             raise ConfigError(f"No trainer can be built from --trainer.*: {error} {advice}") from error
         cores = os.cpu_count() or 1

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tts_train.cli import COMMANDS
+from tts_train.cli.arguments import WordsParser
 from tts_train.cli.output import print_report
 from tts_train.errors import ConfigError
 
@@ -23,9 +23,7 @@ _EPILOG = (
 
 def run(verb: str, words: list[str]) -> int:
     """Plan a run; exit code 2, after the report, where it does not fit the card."""
-    own = argparse.ArgumentParser(
-        prog=f"tts-train {verb}", allow_abbrev=False, description=COMMANDS[verb][1], epilog=_EPILOG
-    )
+    own = WordsParser(verb, COMMANDS[verb][1], _EPILOG)
     own.add_argument("--gpu", help="memory of a card, such as 24GiB, or its name; the largest batch is then looked for")
     own.add_argument("--ranks", type=int, help="processes, one a card; otherwise --trainer.devices x num_nodes")
     own.add_argument("--json", action="store_true", help="print one JSON object, last on stdout")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from tts_train.cli import COMMANDS
+from tts_train.cli.arguments import WordsParser
 from tts_train.cli.output import print_report
 from tts_train.errors import ConfigError, DiskError
 from tts_train.report.page import REPORT_FILE, write_report
@@ -18,7 +18,7 @@ def run(verb: str, words: list[str]) -> int:
         ConfigError: if the folder is no run.
         DiskError: if the page cannot be written.
     """
-    parser = argparse.ArgumentParser(prog=f"tts-train {verb}", allow_abbrev=False, description=COMMANDS[verb][1])
+    parser = WordsParser(verb, COMMANDS[verb][1])
     parser.add_argument("run_dir", type=Path, metavar="RUN", help="run directory that fit wrote")
     parser.add_argument("--out", type=Path, help=f"file to write; by default RUN/{REPORT_FILE}")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from tts_train.backend import Backend, Stage
+from tts_train.cli.arguments import WordsParser
 from tts_train.cli.recipe_file import line_of, read_config
 from tts_train.cli.values import refused
 from tts_train.errors import ConfigError
@@ -68,7 +68,7 @@ def select(words: Sequence[str], *, configs: bool = True) -> Selection:
         words: the command line after the verb.
         configs: whether the verb takes ``-c`` files.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = WordsParser("", add_help=False)
     parser.add_argument("--backend")
     parser.add_argument("--stage")
     parser.add_argument("--no-plugin", "--no_plugin", action="append", default=[])
@@ -96,7 +96,7 @@ def _for_example(verb: str, backends: Sequence[str]) -> str:
 
 
 def _config_paths(words: Sequence[str]) -> tuple[Path, ...]:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = WordsParser("", add_help=False)
     parser.add_argument("-c", "--config", action="append", default=[])
     found, _ = parser.parse_known_args(words)
     return tuple(Path(name) for name in found.config)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 
+from tts_train.cli.arguments import WordsParser
 from tts_train.cli.output import print_report
 from tts_train.plugins import EXTENSIONS, Plugins, installed_backends, installed_extensions
 
 
 def run(verb: str, words: list[str]) -> int:
     """Run one of the three commands."""
-    parser = argparse.ArgumentParser(prog=f"tts-train {verb}", allow_abbrev=False)
+    parser = WordsParser(verb)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     if verb == "formats":
         parser.add_argument("--backend", help="backend whose formats to list")
@@ -40,7 +41,7 @@ def _plugins() -> dict[str, object]:
     return listed or {"none": f"no distribution announces an entry point in the group {EXTENSIONS}"}
 
 
-def _formats(options: argparse.Namespace) -> dict[str, object]:
+def _formats(options: Namespace) -> dict[str, object]:
     names = [options.backend] if options.backend else [found.name for found in installed_backends()]
     report: dict[str, object] = {}
     for name in names:
