@@ -12,6 +12,7 @@ import soundfile
 
 from tests.gpt_sovits.sovits_rows import write_rows
 from tests.orpheus.test_data import write_set
+from tts_train.cli import main
 from tts_train.errors import DataError
 from tts_train.run.directory import RunDirectory
 from tts_train_gpt_sovits.gpt.data import GptData
@@ -113,3 +114,21 @@ def test_columns_of_other_whole_types_are_read(tmp_path):
         data.setup("fit")
         batch = data.collate([data.train_set[row] for row in data.train_plan(0)[0]])
         assert batch
+
+
+SMALL = {
+    "gpt": (["--model.tiny.phonemes", "40"], "has the phoneme 40, and tiny has 40 phonemes (0 to 39)"),
+    "sovits": (["--model.version", "v1"], "has the phoneme 400, and v1 has 322 (0 to 321)"),
+}
+
+
+@pytest.mark.parametrize("stage", SMALL)
+def test_a_table_that_lacks_phonemes_of_the_data_is_refused_before_a_step(stage, tmp_path, capsys):
+    more, said = SMALL[stage]
+    phonemes = lists([5] * 8 + [40 if stage == "gpt" else 400], pa.int16())
+    path = write(tmp_path / "rows.parquet", {"phonemes": phonemes})
+    words = ["--backend", "gpt_sovits", "--stage", stage, "--data.path", str(path), "--trainer.accelerator", "cpu"]
+    words += ["--trainer.max_steps", "1", "--model.init_from", "tiny", "--run_dir", str(tmp_path / "run"), *more]
+    for verb in ("fit", "validate"):
+        assert main([verb, *words]) == 2
+        assert said in capsys.readouterr().err.splitlines()[-1]

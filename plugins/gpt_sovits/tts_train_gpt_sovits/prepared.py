@@ -48,6 +48,12 @@ def open_prepared(path: str, *, needed: Sequence[str], columns: Sequence[str]) -
     return prepared
 
 
+def largest_phoneme(prepared: PreparedSet) -> int:
+    """Return the greatest number among a set's phonemes; 0 where there are none."""
+    chunks = [chunk for table in prepared.rows.tables(["phonemes"]) for chunk in table.column(0).chunks]
+    return max((pc.max(chunk.flatten()).as_py() or 0 for chunk in chunks), default=0)
+
+
 def _check(prepared: PreparedSet, names: Sequence[str]) -> None:
     types = prepared.rows.types
     for name in names:

@@ -11,6 +11,7 @@ import numpy as np
 from tts_train.data import plan
 from tts_train.data.module import PlannedDataModule
 from tts_train.data.plan import Plan
+from tts_train.data.shards import PreparedSet
 from tts_train.errors import ConfigError
 from tts_train_gpt_sovits.gpt.batches import (
     CODES_PER_SECOND,
@@ -22,6 +23,10 @@ from tts_train_gpt_sovits.gpt.batches import (
 from tts_train_gpt_sovits.gpt.packing import PackedBatch, Utterance, pack
 from tts_train_gpt_sovits.gpt.rehearsal import RehearsalOptions, mix
 from tts_train_gpt_sovits.gpt.rows import GptRows, GptSource, Laps, Pairs, sample_utterances
+from tts_train_gpt_sovits.prepared import PHONEMES, largest_phoneme
+
+V1_TABLES = (322, 512)
+"""Rows that the phoneme table of v1 has in the wild."""
 
 _log = logging.getLogger(__name__)
 
@@ -108,6 +113,12 @@ class GptData(PlannedDataModule):
         }
         self._say()
 
+    @property
+    def sets(self) -> list[PreparedSet]:
+        """Every set that is read, each once; there after ``setup``."""
+        parts = [*self.train_set.parts, *(self.val_set.parts if self.val_set else ())]
+        return list({part.prepared.path: part.prepared for part in parts}.values())
+
     def train_plan(self, epoch: int) -> Plan:
         """Return the batches of an epoch; corruptions of pairs differ from epoch to epoch."""
         own, *again = self.train_set.parts
@@ -183,3 +194,32 @@ class GptData(PlannedDataModule):
         )
         if not about["val_rows"]:
             _log.warning("No utterance is kept for validation, so nothing will show when the voice over-fits.")
+
+
+def check_phonemes(data: object, rows: int, init_from: str) -> None:
+    """Refuse data whose phonemes are those of another table than the network's.
+
+    Args:
+        data: The trainer's data module; one of another kind is not looked at.
+        rows: Rows of the network's table.
+        init_from: What the network starts from.
+
+    Raises:
+        ConfigError: naming both versions, or the phoneme that the network does not have.
+    """
+    if not isinstance(data, GptData):
+        return
+    if data.version is not None and (data.version == "v1") != (rows in V1_TABLES):
+        table = "v1" if rows in V1_TABLES else "v2 on"
+        raise ConfigError(
+            f"The data were prepared for {data.version}, and {init_from} has the {rows} phonemes of {table}. "
+            "Prepare them for that version, or give a --model.init_from of theirs (tiny: --model.tiny.phonemes)."
+        )
+    for prepared in data.sets if rows < PHONEMES else ():
+        largest = largest_phoneme(prepared)
+        if largest >= rows:
+            raise ConfigError(
+                f"{prepared.path} has the phoneme {largest}, and {init_from} has {rows} phonemes (0 to {rows - 1}). "
+                "Give a --model.init_from of the version that the data were prepared for (tiny: "
+                f"--model.tiny.phonemes, {PHONEMES} by default)."
+            )

@@ -17,6 +17,7 @@ from tts_train.run.checkpoint import check_names
 from tts_train_gpt_sovits.files.bases import base_names
 from tts_train_gpt_sovits.gpt.adapters import LoraOptions, Method, add_adapters, trained_names
 from tts_train_gpt_sovits.gpt.base import TINY, TinyOptions, load_training
+from tts_train_gpt_sovits.gpt.data import V1_TABLES, check_phonemes
 from tts_train_gpt_sovits.gpt.metrics import Means, over_processes
 from tts_train_gpt_sovits.gpt.names import config_to_upstream
 from tts_train_gpt_sovits.gpt.network import GptConfig, GptNetwork, GptOutput
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
     from tts_train_gpt_sovits.gpt.listen import GptVoice
-
-_V1_TABLES = (322, 512)
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +134,7 @@ class GptModule(LightningModule):
     def configure_shapes(self) -> None:
         """Build the network of a released version on ``meta`` without its file, for ``tts-train plan``."""
         if self.init_from in base_names("s1") and not Path(self.init_from).exists():
-            tables = _V1_TABLES if self.init_from == "v1" else (GptConfig.phonemes,)
+            tables = V1_TABLES if self.init_from == "v1" else (GptConfig.phonemes,)
             with torch.device("meta"):
                 self._begin(GptNetwork(GptConfig(tables[-1], dropout=self.dropout)))
 
@@ -151,19 +150,17 @@ class GptModule(LightningModule):
         self.network.checkpointing = self.gradient_checkpointing
 
     def on_fit_start(self) -> None:
-        """Refuse a set whose phonemes are those of another table.
+        """Refuse a set with phonemes that the network does not have.
 
         Raises:
-            ConfigError: naming both versions.
+            ConfigError: naming what to change.
         """
-        version = getattr(self._data, "version", None)
-        rows = self._built.config.phonemes
-        if version is not None and (version == "v1") != (rows in _V1_TABLES):
-            table = "v1" if rows in _V1_TABLES else "v2 on"
-            raise ConfigError(
-                f"The data were prepared for {version}, and {self.init_from} has the {rows} phonemes of {table}. "
-                "Prepare them for that version, or give a --model.init_from of theirs (tiny: --model.tiny.phonemes)."
-            )
+        check_phonemes(self._data, self._built.config.phonemes, self.init_from)
+
+    def on_validation_start(self) -> None:
+        """Do the same where nothing was trained before."""
+        if self.trainer.state.fn != "fit":
+            self.on_fit_start()
 
     def on_train_start(self) -> None:
         """Warn where gradients are gathered over more batches than an epoch has."""

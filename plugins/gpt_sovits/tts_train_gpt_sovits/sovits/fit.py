@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tts_train.errors import ConfigError
+from tts_train_gpt_sovits.prepared import PHONEMES, largest_phoneme
 from tts_train_gpt_sovits.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.sovits.data import SovitsData
 from tts_train_gpt_sovits.sovits.names import to_upstream
@@ -31,6 +32,13 @@ def check_data(
     again = f"Prepare the recordings with --version {version}, or train the version they were prepared for."
     if isinstance(made_for, str) and find_version(made_for).symbols != find_version(version).symbols:
         raise ConfigError(f"{data.path} was prepared for {made_for}, whose phonemes {version} does not have. {again}")
+    rows = find_version(version).symbols
+    for prepared in data.prepared if made_for is None and rows < PHONEMES else ():
+        largest = largest_phoneme(prepared)
+        if largest >= rows:
+            raise ConfigError(
+                f"{prepared.path} has the phoneme {largest}, and {version} has {rows} (0 to {rows - 1}). {again}"
+            )
     if find_version(version).speaker and "speaker_vector" not in data.columns:
         raise ConfigError(f"{data.path} has no speaker vectors, which {version} needs. {again}")
     if features and not data.features:
