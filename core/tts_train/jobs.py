@@ -7,7 +7,7 @@ A job is a dataclass: its fields become command-line options (the string under a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -129,6 +129,15 @@ class SynthJob(Job):
     def of(self: _Synth, line: Line) -> _Synth:
         """Return the job that speaks a line. A job whose models take names or languages passes those on, too."""
         return replace(self, text=line.text, out=line.out, seed=line.seed)
+
+    def try_open(self, lines: Sequence[Line]) -> None:
+        """Open everything that speaking these lines needs, then let go of it: weights, codec, tokenizer, libraries.
+
+        ``tts-train eval`` asks every source before the first of them speaks.
+
+        Raises:
+            TTSTrainError: if something cannot be opened.
+        """
 
     def speak_all(self, lines: Iterable[Line]) -> Iterator[Report]:
         """Speak many lines and report each as :meth:`run` does; ``{"error": why}`` for one that gave no sound.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -146,17 +147,6 @@ def test_where_nothing_is_said_there_is_nothing_to_score(runs, corpus, tmp_path,
     assert list(tmp_path.rglob("*.wav")) == []
 
 
-def test_a_source_without_its_codec_is_named_and_the_others_are_scored(runs, corpus, tmp_path, capsys):
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    words = ["--data", corpus, "--out", tmp_path / "out", "--sentences", 1, *LIGHT, *SPOKEN]
-    assert main([*map(str, ["eval", runs[0], broken, *words, "--json"])]) == 2
-    report = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert list(report["silent"]) == ["broken"]
-    assert report["scores"]["near"]["all"]["clipped"]["n"] == 1
-    assert json.loads((tmp_path / "out" / "scores.json").read_text()) == report
-
-
 def test_wrong_words_say_what_to_type(runs, corpus, tmp_path, capsys):
     words = ["--data", corpus, "--out", tmp_path]
     for more, told in (
@@ -169,3 +159,29 @@ def test_wrong_words_say_what_to_type(runs, corpus, tmp_path, capsys):
         assert told in capsys.readouterr().err
     assert main([*map(str, ["eval", runs[0], runs[0], *words])]) == 2
     assert "named twice" in capsys.readouterr().err
+
+
+def test_what_cannot_be_opened_is_told_before_anything_is_said(runs, corpus, tmp_path, capsys):
+    """The first source and the last are of no use: a folder with nothing in it, and a run with a damaged file."""
+    empty, damaged = tmp_path / "empty", tmp_path / "damaged"
+    empty.mkdir()
+    shutil.copytree(runs[0], damaged)
+    for file in damaged.rglob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:-8])
+    words = ["--data", corpus, "--out", tmp_path / "out", "--sentences", 1, *LIGHT, *SPOKEN]
+    assert main([*map(str, ["eval", empty, runs[0], damaged, *words, "--json"])]) == 2
+    told = capsys.readouterr()
+    report = json.loads(told.out.splitlines()[-1])
+    assert list(report["silent"]) == ["empty", "damaged"]
+    assert list(report["differences"]) == ["recording", "codec", "empty", "damaged"], "near is compared with"
+    assert report["scores"]["near"]["all"]["clipped"]["n"] == 1
+    assert json.loads((tmp_path / "out" / "scores.json").read_text()) == report
+    lines = told.err.splitlines()
+    for name in ("empty", "damaged"):
+        assert sum(f"{name} cannot be opened, and is left out" in line for line in lines) == 1
+    checkpoints = [line for line in lines if line.startswith("Checkpoint of ")]
+    assert checkpoints[0].startswith(f"Checkpoint of near: {runs[0]}/checkpoints/step-")
+
+    assert main([*map(str, ["eval", empty, *words, "--backend", "orpheus", "--out", tmp_path / "none"])]) == 2
+    assert "No source can be opened" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()

@@ -10,12 +10,13 @@ from tts_train.errors import ConfigError, DataError
 HELP = "checkpoint of the run: last (the newest, the default), best (by --checkpoint.monitor), or the number of a step"
 
 
-def choose_checkpoint(source: Path, asked: str | None) -> Path:
+def choose_checkpoint(source: Path, asked: str | None, *, name: str | None = None) -> Path:
     """Return what to open for a source, and say on stderr which checkpoint of a run that is.
 
     Args:
         source: A run directory, or anything else that can be exported or spoken with.
         asked: ``best``, ``last``, a step, or None for the newest; only for a run directory.
+        name: What the source is called where there are several.
 
     Returns:
         The checkpoint that was asked for; the source itself for the newest.
@@ -37,7 +38,7 @@ def choose_checkpoint(source: Path, asked: str | None) -> Path:
     step = _step(run, asked)
     if step is None:
         return source  # opening it says that there is none
-    write_line(f"Checkpoint: {run.step_path(step)}{_about(run, step)}")
+    write_line(f"Checkpoint{'' if name is None else f' of {name}'}: {run.step_path(step)}{_about(run, step)}")
     return source if asked in (None, "last") else run.step_path(step)
 
 

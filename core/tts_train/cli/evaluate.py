@@ -11,6 +11,7 @@ from tts_train.apart import require_apart
 from tts_train.backend import resolve
 from tts_train.cli import COMMANDS
 from tts_train.cli.arguments import JobParser, with_underscores
+from tts_train.cli.checkpoints import choose_checkpoint
 from tts_train.cli.early import check_job
 from tts_train.cli.jobs import select_by_source
 from tts_train.cli.output import print_report
@@ -49,6 +50,8 @@ class EvalOptions:
     """Layout of the corpus; ``auto`` detects it."""
     weights: dict[str, str] = field(default_factory=dict)
     """Models of yours by metric: ``--weights.recognition large-v3``, ``--weights.wavlm FOLDER``."""
+    checkpoint: str | None = None
+    """Checkpoint of each run: last (the newest, the default), best (by --checkpoint.monitor), or a step's number."""
 
 
 def run(verb: str, words: list[str]) -> int:
@@ -112,7 +115,15 @@ def _jobs(
     labels = _labels(sources)
     named = dict(zip(labels, sources, strict=True)) | ({BASE: options.base} if options.base else {})
     job = job_class(source=Path(sources[0]), text="-", out=options.out, **voice)
-    return {label: replace(job, source=Path(source)) for label, source in named.items()}
+    return {label: replace(job, source=_checkpoint(label, Path(source), options)) for label, source in named.items()}
+
+
+def _checkpoint(label: str, source: Path, options: EvalOptions) -> Path:
+    """Return the checkpoint of a run, and say which one it is; any other source as it is."""
+    from tts_train.eval.speaking import BASE
+
+    is_run = (source / "checkpoints").is_dir()
+    return choose_checkpoint(source, options.checkpoint if is_run and label != BASE else None, name=label)
 
 
 def _labels(sources: Sequence[str]) -> list[str]:

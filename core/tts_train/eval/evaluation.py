@@ -51,6 +51,7 @@ def evaluate(
     said = say_all(jobs, sentences, out=out / AUDIO, seed=seed)
     scores = score(said.takes, metrics)
     figures = [figure for metric in metrics for figure in metric.figures]
+    first = next(label for label in jobs if label not in said.silent)
     report = {
         "sentences": len(sentences),
         "held_out": _held_out(sentences),
@@ -58,7 +59,7 @@ def evaluate(
         "sources": {label: str(job.source) for label, job in jobs.items()},
         "figures": {figure.name: {k: v for k, v in asdict(figure).items() if k != "name"} for figure in figures},
         "scores": summarise(scores.rows, figures, seed=seed),
-        "differences": differences(scores.rows, figures, next(iter(jobs)), seed=seed),
+        "differences": differences(scores.rows, figures, first, seed=seed),
         "silent": dict(said.silent),
         "failed": dict(Counter(row["source"] for row in scores.rows if row["error"])),
         "not_measured": {**missing, **_partly(scores)},

@@ -9,6 +9,7 @@ from typing import Any
 
 from tts_train.data.shards import PreparedSet, is_prepared
 from tts_train.data.split import run_seed, split
+from tts_train.errors import DataError
 from tts_train.run.checkpoint import is_run, open_checkpoint
 
 
@@ -22,13 +23,16 @@ class Learned:
 def learned_by(source: Path) -> Learned | None:
     """Return what a run or a checkpoint of ours was trained on; None if nothing tells.
 
-    Exports and models of others do not say, nor does a run whose prepared data are not here any more.
-
-    Raises:
-        DataError: if a checkpoint is damaged.
+    Exports and models of others do not say, nor does a run whose prepared data are not here any more, or that is
+    damaged.
     """
-    if not is_run(source):
-        return None
+    try:
+        return _learned_by(source) if is_run(source) else None
+    except DataError:
+        return None  # opening it to speak says why
+
+
+def _learned_by(source: Path) -> Learned | None:
     config = open_checkpoint(source).card.config
     section: Mapping[str, Any] = config.get("data") or {}
     data = section.get("init_args", section)

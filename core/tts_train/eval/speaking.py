@@ -20,6 +20,8 @@ RECORDING, CEILING, BASE = "recording", "codec", "base"
 _FAULTS = (ConfigError, DataError, UnsafeFileError)
 """What belongs to one source. A full disk and an interruption end the command."""
 
+_NO_CEILING = "What the codec leaves of the recordings is not scored: %s"
+
 logger = logging.getLogger(__name__)
 
 
@@ -48,18 +50,24 @@ class Said:
 def say_all(jobs: Mapping[str, SynthJob], sentences: Sequence[Sentence], *, out: Path, seed: int) -> Said:
     """Write the sound of every source and sentence below ``out``, a folder a source.
 
-    A sentence has the same seed with every source. Models are loaded one after the other, each once. A source that
-    cannot be opened or says nothing keeps none of the others from being heard.
+    A sentence has the same seed with every source. Every source is opened once before the first one speaks, so that
+    what is missing is told within seconds; then models are loaded one after the other. A source that cannot be opened
+    or says nothing keeps none of the others from being heard.
 
     Raises:
-        DataError: if no source said a single sentence.
+        DataError: if no source can be opened, or none said a single sentence.
         DiskError: if nothing can be written.
     """
     spoken: list[Spoken] = []
-    silent: dict[str, str] = {}
-    with Progress("Speaking", len(jobs) * len(sentences)) as progress:
+    lines = {label: _lines(label, sentences, out=out, seed=seed) for label in jobs}
+    closed = _cannot_be_opened(jobs, lines, recordings=any(one.recording is not None for one in sentences))
+    silent = {label: why for label, why in closed.items() if label in jobs}
+    with Progress("Speaking", (len(jobs) - len(silent)) * len(sentences)) as progress:
         for label, job in jobs.items():
-            takes = _said(label, job, sentences, progress, out=out, seed=seed)
+            if label in closed:
+                spoken += _nothing(label, sentences, closed[label])
+                continue
+            takes = _said(label, job, sentences, lines[label], progress)
             spoken += takes
             if why := _why_silent(takes):
                 silent[label] = why
@@ -67,14 +75,20 @@ def say_all(jobs: Mapping[str, SynthJob], sentences: Sequence[Sentence], *, out:
         reasons = "".join(f"\n  {jobs[label].source}: {why}" for label, why in silent.items())
         raise DataError(f"No source said any of {len(sentences)} sentences, so there is nothing to score.{reasons}")
     for label, why in silent.items():
+        if label in closed:
+            continue  # said before
         logger.warning("%s said none of %d sentences, and is left out: %s", label, len(sentences), why)
     recordings = [_keep(sentence, out) for sentence in sentences if sentence.recording is not None]
     voiced = next(job for label, job in jobs.items() if label not in silent)
-    try:
-        ceiling = _ceiling(voiced, recordings, out)
-    except _FAULTS as error:
-        ceiling, silent[CEILING] = [], str(error)
-        logger.warning("What the codec leaves of the recordings is not scored: %s", error)
+    ceiling: list[Spoken] = []
+    if CEILING in closed:
+        silent[CEILING] = closed[CEILING]
+    else:
+        try:
+            ceiling = _ceiling(voiced, recordings, out)
+        except _FAULTS as error:
+            silent[CEILING] = str(error)
+            logger.warning(_NO_CEILING, error)
     return Said(takes=[*recordings, *ceiling, *spoken], silent=silent)
 
 
@@ -83,10 +97,38 @@ def folder_name(label: str) -> str:
     return re.sub(r"[^\w.-]+", "-", label).strip("-.") or "source"
 
 
-def _said(
-    label: str, job: SynthJob, sentences: Sequence[Sentence], progress: Progress, *, out: Path, seed: int
-) -> list[Spoken]:
-    lines = [
+def _cannot_be_opened(
+    jobs: Mapping[str, SynthJob], lines: Mapping[str, Sequence[Line]], *, recordings: bool
+) -> dict[str, str]:
+    """Open each source and let go of it; return why the others cannot be opened, :data:`CEILING` among them."""
+    closed: dict[str, str] = {}
+    with Progress("Opening", len(jobs)) as progress:
+        for label, job in jobs.items():
+            try:
+                job.try_open(lines[label])
+            except _FAULTS as error:
+                closed[label] = str(error)
+            progress.advance(note=label)
+    if len(closed) == len(jobs):
+        reasons = "".join(f"\n  {jobs[label].source}: {why}" for label, why in closed.items())
+        raise DataError(f"No source can be opened, so there is nothing to score.{reasons}")
+    for label, why in closed.items():
+        logger.warning("%s cannot be opened, and is left out: %s", label, why)
+    if recordings:
+        try:
+            next(job for label, job in jobs.items() if label not in closed).round_trip([])
+        except _FAULTS as error:
+            closed[CEILING] = str(error)
+            logger.warning(_NO_CEILING, error)
+    return closed
+
+
+def _nothing(label: str, sentences: Sequence[Sentence], why: str) -> list[Spoken]:
+    return [Spoken(source=label, sentence=sentence, path=None, error=why) for sentence in sentences]
+
+
+def _lines(label: str, sentences: Sequence[Sentence], *, out: Path, seed: int) -> list[Line]:
+    return [
         Line(
             text=sentence.text,
             out=out / folder_name(label) / f"{sentence.name}.wav",
@@ -96,6 +138,11 @@ def _said(
         )
         for number, sentence in enumerate(sentences)
     ]
+
+
+def _said(
+    label: str, job: SynthJob, sentences: Sequence[Sentence], lines: Sequence[Line], progress: Progress
+) -> list[Spoken]:
     spoken: list[Spoken] = []
     try:
         for sentence, line, report in zip(sentences, lines, job.speak_all(lines), strict=True):
@@ -105,7 +152,7 @@ def _said(
             progress.advance(note=label)
     except _FAULTS as error:
         left = sentences[len(spoken) :]
-        spoken += [Spoken(source=label, sentence=sentence, path=None, error=str(error)) for sentence in left]
+        spoken += _nothing(label, left, str(error))
         progress.advance(len(left), note=label)
     return spoken
 

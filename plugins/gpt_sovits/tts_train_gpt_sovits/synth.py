@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -86,6 +87,15 @@ class GptSovitsSynth(SynthJob):
         """Return the job that speaks a line, in its language and by its speaker unless they were given."""
         language, speaker = self.language or line.language, self.speaker or line.speaker
         return replace(super().of(line), language=language, speaker=speaker)
+
+    def try_open(self, lines: Sequence[Line]) -> None:
+        """Open both networks, what each line continues, and what reads its language, and let go of them."""
+        ready = self._open({line.language for line in lines})
+        for line in lines:
+            job = self.of(line)
+            with contextlib.suppress(DataError):  # what one line lacks is told with that line
+                reference = ready.reference_for(job.speaker)
+                ready.front_end.speak(job.text, job.language or reference.language)
 
     def speak_all(self, lines: Iterable[Line]) -> Iterator[Report]:
         """Speak many lines with networks that are loaded once; each speaker continues an utterance of his own."""

@@ -99,6 +99,11 @@ class OrpheusSynth(SynthJob):
         """Return the job that speaks a line, by its speaker unless --speaker was given."""
         return replace(super().of(line), speaker=self.speaker or line.speaker)
 
+    def try_open(self, lines: Sequence[Line]) -> None:
+        """Open the model, its tokenizer and the codec, and let go of them."""
+        del lines
+        self._open()
+
     def speak_all(self, lines: Iterable[Line]) -> Iterator[Report]:
         """Speak many lines with a model that is loaded once; a speaker whom it does not know is not named to it."""
         from tts_train_orpheus.generation_memory import MOST, MOST_ON_CPU
