@@ -20,8 +20,11 @@ ATTENDS = re.compile(r"scaled_dot_product_attention\(|import .*\b(attend|causal_
 SHOW = f"import json, os, sys; print(json.dumps([{{n: os.environ.get(n) for n in {NAMES!r}}}, 'torch' in sys.modules]))"
 
 # Imports each module in a process of its own that has torch already, and prints those that leave cuDNN's attention on.
+# Other people's packages are imported once, before: they leave it as it was.
 FORKS = """
-import importlib, os, sys, torch
+import gc, importlib, os, sys, torch
+gc.disable()
+import lightning.pytorch, peft, transformers.models.llama.modeling_llama
 assert torch.backends.cuda.cudnn_sdp_enabled()
 for name in sys.argv[1:]:
     child = os.fork()

@@ -30,7 +30,7 @@ SIZES = GptSizes(width=128, heads=4, layers=4)
 WITHIN = 0.05
 STEPS = 3
 PAIRS = GptData("nowhere", pairs="made")
-CLIPS = SovitsData("nowhere", max_seconds=4.0)
+CLIPS = SovitsData("nowhere", max_seconds=2.0)
 
 
 def gpt(**options: Any) -> GptModule:

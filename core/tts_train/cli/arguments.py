@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, set_parsing_settings
 
 from tts_train.cli.classes import about_class
 from tts_train.cli.values import in_words, nearest, refused
@@ -93,6 +93,22 @@ class WordsParser(PlainErrors, argparse.ArgumentParser):  # type: ignore[misc]
         known = {option.replace("-", "_"): option for option in self._option_string_actions}
         parts = [(word, *word.partition("=")) for word in words]
         return [known.get(name.replace("-", "_"), name) + equals + value for _, name, equals, value in parts]
+
+
+def read_help_texts(words: Sequence[str]) -> None:
+    """Let parsers made from now on read the strings under dataclass fields, but only where they will be shown.
+
+    They are found by parsing the source of every class, which is most of the time of making a parser. The setting is
+    one for the whole process.
+
+    Args:
+        words: The command line.
+    """
+    asked = any(
+        word in {"-h", "--help"} or word.split("=")[0].endswith(".help") or word.startswith("--print_config")
+        for word in words
+    )
+    set_parsing_settings(docstring_parse_attribute_docstrings=asked)
 
 
 def with_underscores(words: list[str]) -> list[str]:

@@ -70,14 +70,12 @@ def _parse(verb: str, words: list[str]) -> dict[str, Any]:
 
 def _parse_job(verb: str, words: Sequence[str], chosen: Chosen) -> tuple[dict[str, Any], PrepareJob]:
     """Take the options of the backend's ``prepare``, so that it refuses here what it would refuse there."""
-    from jsonargparse import set_parsing_settings
-
-    from tts_train.cli.arguments import JobParser
+    from tts_train.cli.arguments import JobParser, read_help_texts
 
     if chosen.stage.prepare is None:
         which = f"Stage {chosen.stage.name!r} of backend {chosen.backend.name!r}"
         raise ConfigError(f"{which} offers no prepare, and so has no limits to apply. Leave --backend out.")
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    read_help_texts(words)
     job_class = resolve(chosen.stage.prepare)
     parser = JobParser(prog=f"tts-train {verb}", description=COMMANDS[verb][1])
     parser.add_argument("path", type=str, help=_PATH)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tts_train.apart import require_apart
 from tts_train.backend import resolve
 from tts_train.cli import COMMANDS
-from tts_train.cli.arguments import JobParser, with_underscores
+from tts_train.cli.arguments import JobParser, read_help_texts, with_underscores
 from tts_train.cli.checkpoints import choose_checkpoint
 from tts_train.cli.early import check_job
 from tts_train.cli.jobs import select_by_source
@@ -73,9 +73,7 @@ def _parse(
     verb: str, words: Sequence[str], job_class: type[SynthJob]
 ) -> tuple[list[str], EvalOptions, dict[str, Any], bool]:
     """Return the sources, our options, those of the job, and whether JSON is wanted."""
-    from jsonargparse import set_parsing_settings
-
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    read_help_texts(words)
     own = {option.name for option in fields(EvalOptions)}
     parser = JobParser(prog=f"tts-train {verb}", description=COMMANDS[verb][1])
     parser.add_argument("sources", nargs="+", help="run directories, checkpoints or exported models to compare")

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from tts_train.backend import Stage, resolve
-from tts_train.cli.arguments import JSON_FLAG, JobParser, WordsParser, with_underscores
+from tts_train.cli.arguments import JSON_FLAG, JobParser, WordsParser, read_help_texts, with_underscores
 from tts_train.cli.checkpoints import HELP, choose_checkpoint
 from tts_train.cli.early import check_job
+from tts_train.cli.importing import first_imports
 from tts_train.cli.output import print_report
 from tts_train.cli.select import Chosen, Selection, select
 from tts_train.errors import ConfigError, DataError
@@ -41,7 +42,9 @@ def run(verb: str, words: list[str]) -> int:
     if reference is None:
         raise ConfigError(f"Stage {chosen.stage.name!r} of backend {chosen.backend.name!r} offers no {verb}.")
     check_job(verb, reference, rest, chosen)
-    job, as_json = _parse(verb, resolve(reference), rest, chosen)
+    with first_imports():
+        job_class: type[Job] = resolve(reference)
+    job, as_json = _parse(verb, job_class, rest, chosen)
     job.check_places()
     report = job.run()
     if isinstance(job, SynthJob) and (job.source / "checkpoints").is_dir():
@@ -116,11 +119,9 @@ def _pop_option(words: Sequence[str], option: str) -> tuple[str | None, list[str
 
 
 def _parse(verb: str, job_class: type[Job], words: list[str], chosen: Chosen) -> tuple[Job, bool]:
-    from jsonargparse import set_parsing_settings
-
     from tts_train.cli.values import check_numbers
 
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    read_help_texts(words)
     parser = JobParser(prog=f"tts-train {verb}", description=(job_class.__doc__ or "").strip())
     positional = verb in _SOURCE_HELP
     if positional:

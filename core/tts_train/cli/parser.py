@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tts_train.callbacks.checkpoint import CheckpointOptions
 from tts_train.callbacks.listen import ListenOptions
-from tts_train.cli.arguments import PlainErrors
+from tts_train.cli.arguments import PlainErrors, read_help_texts
 from tts_train.cli.references import unresolved
 from tts_train.cli.select import Chosen
 from tts_train.cli.values import admits_null, check_numbers, in_words, refused
@@ -37,9 +37,9 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": -1,  # the whole validation set: its figures are the base model's
     "enable_model_summary": False,  # it prints to stdout
 }
-# The same interpolation must hold at the root of a file, in a later file and on the command line; and the strings
-# under dataclass fields are the help texts. Both are process-wide settings of jsonargparse.
-set_parsing_settings(omegaconf_absolute_to_relative_paths=True, docstring_parse_attribute_docstrings=True)
+# The same interpolation must hold at the root of a file, in a later file and on the command line. It is a process-wide
+# setting of jsonargparse.
+set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
 
 def _check(parser: LightningArgumentParser, config: Namespace) -> None:
@@ -68,6 +68,7 @@ class TrainingParser(LightningCLI):
 
     def __init__(self, verb: str, chosen: Chosen, words: Sequence[str]) -> None:
         self._chosen = chosen
+        read_help_texts(words)
         selected = ["--backend", chosen.backend.name, "--stage", chosen.stage.name]
         super().__init__(
             chosen.plugins.model(chosen.stage),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tts_train.cli.arguments import JSON_FLAG
 from tts_train.cli.early import check_early
+from tts_train.cli.importing import first_imports
 from tts_train.cli.select import select
 from tts_train.cli.words import understood
 
@@ -16,6 +17,9 @@ def run(verb: str, words: list[str]) -> int:
     chosen = selection.load(verb=verb)
     if not set(words) & {"-h", "--help"}:
         check_early(verb, chosen, selection)
-    from tts_train.cli import train
+    with first_imports():
+        from tts_train.cli import train
 
+        chosen.plugins.model(chosen.stage)
+        chosen.plugins.data(chosen.stage)
     return train.run(verb, chosen, selection, as_json=as_json)
