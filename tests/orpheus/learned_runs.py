@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +21,9 @@ _OTHERS = 97
 """Every how many-th other token the learnt ones are told from; all 156,940 would take minutes."""
 
 
-def write_learned_run(folder: Path) -> None:
+def write_learned_run(folder: Path, **model: Any) -> None:
     """Write a run that continues each of TEXTS with its own codes."""
-    write_run(folder, change=_learn)
+    write_run(folder, change=_learn, **model)
 
 
 def learned_rows() -> list[Row]:

@@ -1,4 +1,4 @@
-"""What llama.cpp says after ids, as JSON of texts: ``llama_client.py '[[1, 2], [3]]' FILE...``."""
+"""What llama.cpp answers to requests, as JSON: ``llama_client.py '[{"prompt": [1, 2], ...}, ...]' FILE...``."""
 
 import json
 import sys
@@ -6,16 +6,15 @@ import sys
 import xllamacpp
 
 
-def speak(file, prompts):
+def answers(file, requests):
     options = xllamacpp.CommonParams()
     options.model.path = file
     options.n_ctx, options.n_parallel, options.n_gpu_layers, options.warmup = 256, 1, 0, False
     options.cpuparams.n_threads = 1
     server = xllamacpp.Server(options)
-    greedy = {"n_predict": 100, "samplers": ["top_k"], "top_k": 1, "repeat_penalty": 1.0, "cache_prompt": False}
-    return [server.handle_completions({"prompt": ids, **greedy})["choices"][0]["text"] for ids in prompts]
+    return [server.handle_completions({**request, "cache_prompt": False}) for request in requests]
 
 
 if __name__ == "__main__":
-    prompts = json.loads(sys.argv[1])
-    print("\n" + json.dumps([speak(file, prompts) for file in sys.argv[2:]]))
+    requests = json.loads(sys.argv[1])
+    print("\n" + json.dumps([answers(file, requests) for file in sys.argv[2:]]))

@@ -15,6 +15,7 @@ from tts_train.errors import ConfigError, MissingExtraError, TTSTrainError
 from tts_train.provenance import read_provenance
 from tts_train_orpheus.base import load_base
 from tts_train_orpheus.export.gguf import GgufExport
+from tts_train_orpheus.export.gguf_kinds import kind_of, rounded
 from tts_train_orpheus.prompt import encode_text
 from tts_train_orpheus.tokenizer import load_tokenizer
 
@@ -131,6 +132,53 @@ def test_q8_0_rounds_as_it_should(run, tmp_path):
     weight = run[1].model.layers[0].mlp.down_proj.weight.detach().numpy()
     assert 0 < np.abs(weight - found).max() <= (1 / 254 + 2.0**-10) * np.abs(weight).max()
     assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(("name", "lost"), [("Q4_K", 0.0725), ("Q6_K", 0.0180)])
+def test_four_and_six_bits_are_read_by_the_formats_own_reader(name, lost):
+    """Normal weights lose what ggml's own packing loses (0.0714 and 0.0178 of their size)."""
+    kind = gguf.GGMLQuantizationType[name]
+    weight = 0.02 * torch.randn(200, 2048, generator=torch.Generator().manual_seed(0))
+    weight[3, 256:512] = 0
+    packed = rounded(weight, kind)
+    found = torch.from_numpy(gguf.quants.dequantize(packed, kind))
+    assert float((found - weight).norm() / weight.norm()) < lost
+    assert not found[3, 256:512].any()
+    # Matrices are packed in parts, and those do not depend on each other.
+    assert np.array_equal(packed[130:], rounded(weight[130:], kind))
+
+
+@pytest.mark.parametrize("name", ["Q4_K", "Q6_K"])
+@pytest.mark.parametrize("scale", [1e-20, 1e-9, 1e-4, 1.0, 1e4])
+def test_unusual_blocks_stay_near(name, scale):
+    kind, steps = gguf.GGMLQuantizationType[name], torch.arange(256.0)
+    rows = [torch.ones(256), -torch.ones(256), (steps == 7).float(), -(steps == 7).float(), steps - 255, steps / 255]
+    weight = scale * torch.stack(rows)
+    found = torch.from_numpy(gguf.quants.dequantize(rounded(weight, kind), kind))
+    assert ((found - weight).abs() <= 0.05 * weight.abs().amax(dim=1, keepdim=True) + 1e-5).all()
+
+
+def test_the_mixture_is_llama_cpps():
+    """Q4_K_M of 28 layers, as llama.cpp's own quantiser reports it."""
+    layers = [f"blk.{layer}.{part}.weight" for layer in range(28) for part in ("attn_q", "attn_v", "ffn_down")]
+    kinds = {name: kind_of(name, (64, 1024), "q4_k", layers=28, tied=True) for name in (*layers, "token_embd.weight")}
+    six = {int(name.split(".")[1]) for name, kind in kinds.items() if "ffn_down" in name and kind.name == "Q6_K"}
+    assert six == {0, 1, 2, 5, 8, 11, 14, 17, 20, 23, 24, 25, 26, 27}
+    assert six == {int(n.split(".")[1]) for n, kind in kinds.items() if "attn_v" in n and kind.name == "Q6_K"}
+    assert kinds["token_embd.weight"].name == "Q6_K"
+    assert {kind.name for name, kind in kinds.items() if "attn_q" in name} == {"Q4_K"}
+    assert kind_of("token_embd.weight", (64, 256), "q4_k", layers=28, tied=False).name == "Q4_K"
+    assert kind_of("output.weight", (64, 256), "q4_k", layers=28, tied=False).name == "Q6_K"
+
+
+@pytest.mark.slow
+def test_rows_that_four_bits_do_not_fit_get_wider_types(run, tmp_path, caplog):
+    report = GgufExport(source=run[0], out=tmp_path / "voice", dtype="q4_k").run()
+    assert report["files"] == ["voice-q4_k.gguf"]
+    assert report["measured"]["types"] == {"Q8_0": 3, "Q5_0": 12, "F32": 6}
+    assert "3 Q8_0, 12 Q5_0" in caplog.text
+    reader = gguf.GGUFReader(tmp_path / "voice" / "voice-q4_k.gguf")
+    assert field(reader, "general.file_type") == 15
 
 
 @pytest.mark.slow

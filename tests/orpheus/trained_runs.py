@@ -12,7 +12,7 @@ from tts_train.run.checkpoint import CARD_KEY, RunCard
 from tts_train.run.checkpoint_io import DirectoryCheckpointIO
 from tts_train.run.directory import RunDirectory
 from tts_train_orpheus.adapters import LoraOptions, apply_method, trainable_parameters
-from tts_train_orpheus.base import load_base
+from tts_train_orpheus.base import TinyOptions, load_base
 from tts_train_orpheus.module import OrpheusModule
 from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
 
@@ -34,8 +34,9 @@ def write_run(
     """
     lora = LoraOptions(**{"rank": 4, "alpha": 8.0, **model.get("lora", {})})
     head = HeadOptions(**model.get("head", {}))
-    module = OrpheusModule(init_from=init_from, method=model.get("method", "full"), lora=lora, head=head)
-    network = OrpheusNetwork(load_base(init_from), head)
+    tiny = TinyOptions(**model.get("tiny", {}))
+    module = OrpheusModule(init_from=init_from, method=model.get("method", "full"), lora=lora, head=head, tiny=tiny)
+    network = OrpheusNetwork(load_base(init_from, tiny=tiny), head)
     apply_method(network, module.method, lora, device="cpu")
     move(network)
     if change is not None:

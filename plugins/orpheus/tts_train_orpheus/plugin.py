@@ -22,7 +22,9 @@ LM = Stage(
         "merged": Format(
             summary="base and adapter as one model, in the layout of hf", job=f"{_HERE}.export.adapter:MergedExport"
         ),
-        "gguf": Format(summary="file for llama.cpp: f16, bf16 or q8_0", job=f"{_HERE}.export.gguf:GgufExport"),
+        "gguf": Format(
+            summary="file for llama.cpp: f16, bf16, q8_0 or q4_k (Q4_K_M)", job=f"{_HERE}.export.gguf:GgufExport"
+        ),
     },
     sharding=ShardingPlan(wrap=("LlamaDecoderLayer",), recompute=("LlamaDecoderLayer",)),
     defaults={"trainer.gradient_clip_val": 1.0},

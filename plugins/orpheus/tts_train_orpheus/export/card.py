@@ -107,6 +107,21 @@ audio = model.generate([{{"prompt_token_ids": ids}}], sampling)[0].outputs[0].to
 ```
 """
 
+_LLAMA = """
+## With llama.cpp
+
+`tts-train export RUN --format gguf --dtype bf16 --out voice.gguf` writes its file from the training run; `q8_0` and
+`q4_k` (Q4_K_M) make it smaller, and Orpheus is known to lose frames below 8 bits. To sample as above, tell
+`llama-server` the order of its filters too: by itself it cuts by top_p before it applies the temperature, and looks
+back over 64 tokens only.
+
+```json
+{{"prompt": [{soh}, {bos}, "... ids of the text ...", {eot}, {eoh}, {soa}, {sos}], "n_predict": 1200,
+  "samplers": ["penalties", "temperature", "top_p"], "temperature": 0.6, "top_p": 0.95,
+  "repeat_penalty": 1.1, "repeat_last_n": 4096}}
+```
+"""
+
 _LOAD_MODEL = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 name = "{title}"
@@ -161,7 +176,7 @@ def model_card(run: TrainedRun, *, title: str, kind: Kind, dtype: str, rows_trai
     text = _HEAD.format(**facts, **ids, **what, codec=codec)
     text += "\n" + _TRANSFORMERS.format(load=load, example=example, sound=sound, **ids)
     if kind == "model":
-        text += _VLLM.format(title=title, example=example, **ids)
+        text += _VLLM.format(title=title, example=example, **ids) + _LLAMA.format(**ids)
     return f"{text}{_TRIED.format(clients=_CLIENTS[kind])}\n## Licence\n\n{_LICENCE}\n"
 
 

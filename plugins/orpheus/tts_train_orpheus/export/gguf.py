@@ -16,8 +16,11 @@ class GgufExport(ExportJob):
     A run with adapters is merged first. Pass token ids to llama.cpp rather than a string.
     """
 
-    dtype: Literal["f16", "bf16", "q8_0"] = "bf16"
-    """Type of the matrices. Orpheus is known to lose its frames below 8 bits, so nothing smaller is offered."""
+    dtype: Literal["f16", "bf16", "q8_0", "q4_k"] = "bf16"
+    """Type of the matrices; ``q4_k`` is the mixture of 4 and 6 bits that llama.cpp calls Q4_K_M.
+
+    Orpheus is known to lose frames below 8 bits: listen to what ``q4_k`` says.
+    """
     tokenizer: str | None = None
     """Tokenizer: a folder, a hub name or ``tiny``; none takes the one that the run's data was made with."""
 
