@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tts_train.errors import DataError
+from tts_train.run.pointer import followed
 
 FILE_NAME = "tts_train.json"
 """Written beside the files of an export, so that ``synth`` and later tools know what it is."""
@@ -43,6 +44,7 @@ def read_provenance(path: Path) -> Provenance:
     """
     if not path.exists():
         raise DataError(f"There is nothing at {path}. Give a run directory, a checkpoint or an exported model.")
+    path = followed(path)
     folder = path if path.is_dir() else path.parent
     for name in (FILE_NAME, _RUN_FILE, _CHECKPOINT_FILE):
         if (folder / name).is_file():

@@ -109,13 +109,17 @@ class RunSession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        taken_back = None
         with self._stack:
             if self.leads and self._traces is not None and _is_refusal(error) and not self._traces.trained:
-                self._traces.remove()
+                taken_back = self._traces
+                taken_back.remove()
             elif self.leads and (self._ended or error is not None):
                 entries = self._ended if error is None else {"exit_reason": reason(error), "exit_code": code(error)}
                 with contextlib.suppress(OSError):  # a full disk must not hide the error that tells of it
                     self.run.update_record(ended=_now(), **entries)
+        if taken_back is not None:
+            taken_back.remove_lock()
 
     def callbacks(self, options: CheckpointOptions, *, inject: str | None = None) -> list[Callback]:
         """Return the callbacks that make the run survive; they go first in the trainer's list.
@@ -261,6 +265,6 @@ def _revision() -> str | None:
     """Return the commit of the sources if they are a git checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=5).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

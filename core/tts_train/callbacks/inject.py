@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tts_train.errors import ConfigError
 from tts_train.run.checkpoint_io import DirectoryCheckpointIO
+from tts_train.signals import kill_this_process
 
 _SPELLING = re.compile(r"(kill|term|nan)@(step|save)=(\d+)")
 _HELP = "kill@step=N, term@step=N, nan@step=N, or kill@save=K (after the K-th file a checkpoint writes)"
@@ -84,13 +84,15 @@ class InjectFaults(Callback):
             if isinstance(writer := trainer.strategy.checkpoint_io, DirectoryCheckpointIO):
                 writer.writes.wait()
             self._note(fault)
-            os.kill(os.getpid(), signal.SIGKILL if fault.action == "kill" else signal.SIGTERM)
+            if fault.action == "kill":
+                kill_this_process()
+            signal.raise_signal(signal.SIGTERM)  # os.kill would end the process under Windows
 
     def _after_write(self, _: Path) -> None:
         self._files += 1
         for fault in self._due("save", self._files, "kill"):
             self._note(fault)
-            os.kill(os.getpid(), signal.SIGKILL)
+            kill_this_process()
 
     def _due(self, point: str, number: int, *actions: str) -> list[Fault]:
         wanted = [f for f in self.faults if (f.point, f.number) == (point, number) and f.action in actions]

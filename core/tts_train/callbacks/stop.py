@@ -13,12 +13,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tts_train.errors import Interrupted
 from tts_train.run.loops import disable_sigterm_broadcast
+from tts_train.signals import STOP
 
 AGREE_EVERY = 10
 """Optimiser steps, and batches of a validation, between which several processes ask each other whether to stop."""
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-"""What schedulers and people send to make a run stop."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +40,7 @@ class GracefulStop(Callback):
 
     def __enter__(self) -> GracefulStop:
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.getsignal(number) for number in SIGNALS}
+            self._previous = {number: signal.getsignal(number) for number in STOP}
             self._install()
         else:
             logger.warning("Not in the main thread: signals will not be turned into a checkpoint.")
@@ -94,7 +92,7 @@ class GracefulStop(Callback):
     def _install(self) -> None:
         if self._previous:
             self._owner = os.getpid()
-            for number in SIGNALS:
+            for number in STOP:
                 signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from tts_train.cli.output import never_refuse_a_letter
 from tts_train.cli.quiet import quieten
 from tts_train.cli.stopping import told_when_stopped
 from tts_train.errors import ConfigError, Interrupted, TTSTrainError, UnsafeFileError
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         6 another run holds the directory, 70 internal error, 75 interrupted (the same command continues).
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    never_refuse_a_letter()
     if not words or words[0] in {"-h", "--help", "help"}:
         print(_usage())
         return 0
@@ -106,8 +108,6 @@ def _interrupted() -> int:
 
 
 def _run(verb: str, words: list[str]) -> int:
-    if sys.platform == "win32":
-        raise ConfigError("tts-train needs Linux or macOS; on Windows use WSL2.")
     if os.environ.get(UNSAFE_VARIABLE):
         raise UnsafeFileError(
             f"{UNSAFE_VARIABLE} is set, with which reading a file can run code. Unset it and try again."

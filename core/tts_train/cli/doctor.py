@@ -52,13 +52,25 @@ def run(verb: str, words: list[str]) -> int:
     parser = WordsParser(verb, COMMANDS[verb][1])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(words)
-    findings = [*_python(), *_packages(), *_gpu(), *_memory(), *_disk(), *_plugins(), *_extras()]
+    findings = [*_system(), *_python(), *_packages(), *_gpu(), *_memory(), *_disk(), *_plugins(), *_extras()]
     if options.json:
         print_report({"findings": [asdict(finding) for finding in findings]}, as_json=True)
     else:
         for finding in findings:
             print(f"{finding.verdict}  {finding.subject:<14} {finding.text}")
     return 2 if any(finding.verdict == "FAIL" for finding in findings) else 0
+
+
+def _system() -> Iterator[Finding]:
+    known = {"linux": "Linux", "darwin": "macOS", "win32": "Windows"}.get(sys.platform)
+    where = f"{known or platform.system()} ({platform.machine()})"
+    if known == "Linux":
+        yield Finding("PASS", "system", f"{where}; tts-train is tested on Linux")
+    elif known:
+        text = "is meant to work, by tests that simulate it on Linux; nobody has run tts-train there for us yet."
+        yield Finding("WARN", "system", f"{where} {text} Please report what fails.")
+    else:
+        yield Finding("WARN", "system", f"{where} was never tried. Linux, Windows and macOS are meant to work.")
 
 
 def _python() -> Iterator[Finding]:
@@ -82,11 +94,23 @@ def _gpu() -> Iterator[Finding]:
     import torch
 
     if not torch.cuda.is_available():
-        yield Finding("WARN", "gpu", "none is seen. Tiny models train on the CPU; a 3B model needs a CUDA card.")
+        yield Finding(
+            "WARN", "gpu", f"none is seen. Tiny models train on the CPU; a 3B model needs a CUDA card.{_why()}"
+        )
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         bf16 = "bf16" if card.major >= 8 else "no bf16: use --trainer.precision 16-mixed"
         yield Finding("PASS", f"gpu {index}", f"{card.name}, {card.total_memory / GIB:.1f} GiB, {bf16}")
+
+
+def _why() -> str:
+    import torch
+
+    if sys.platform == "win32" and torch.version.cuda is None:
+        return " This torch has no CUDA: pip takes such a one under Windows. Choose a CUDA build at pytorch.org."
+    if torch.backends.mps.is_available():
+        return " Apple's GPU (mps) is taken by --trainer.accelerator auto, and was never tried; cpu leaves it out."
+    return ""
 
 
 def _memory() -> Iterator[Finding]:

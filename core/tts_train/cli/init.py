@@ -20,6 +20,7 @@ from tts_train.cli.recipe_file import read_config
 from tts_train.errors import ConfigError
 from tts_train.plugins import Plugins
 from tts_train.recipes import find_recipe, remark, summary
+from tts_train.shell import quoted
 
 _DATA_PATH = re.compile(r"^(?P<indent>\s+)path:.*$", re.MULTILINE)
 _LANGUAGE, _ROWS = "language", 200
@@ -106,7 +107,7 @@ def _with_path(recipe: str, prepared: Path) -> str:
 
 
 def _line(*words: object) -> str:
-    return shlex.join(["tts-train", *map(str, words)])
+    return quoted("tts-train", *words)
 
 
 def _stage(backend: Backend, sources: Sequence[Path]) -> list[str]:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
+
+
+def never_refuse_a_letter() -> None:
+    """Let stdout and stderr write what their encoding lacks as escapes, where they would raise an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_report(report: Mapping[str, Any], *, as_json: bool) -> None:
     """Print a report: with ``as_json`` as one line of JSON, otherwise a line a fact."""
     if as_json:
-        print(json.dumps(report, ensure_ascii=False, default=str))
+        # Under Windows what goes into a pipe or a file has a code page, where JSON has escapes of its own.
+        unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+        print(json.dumps(report, ensure_ascii=not unicode, default=str))
         return
     width = max((len(name) for name in report), default=0)
     for name, value in report.items():

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from tts_train.errors import Interrupted
-
-_NAMES = ("SIGTERM", "SIGUSR1")
+from tts_train.signals import STOP
 
 
 @contextmanager
@@ -24,7 +23,7 @@ def told_when_stopped(verb: str) -> Iterator[None]:
     if verb != "fit" or launched or threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    numbers = [number for number in STOP if number != signal.SIGINT]  # which is KeyboardInterrupt
     owner = os.getpid()
 
     def stop(number: int, _: FrameType | None) -> None:

@@ -14,6 +14,7 @@ import xxhash
 from tts_train.corpus.reasons import REASONS, WARNINGS
 from tts_train.corpus.utterance import Rejected, Row, Utterance
 from tts_train.errors import DataError
+from tts_train.run.files import patiently
 
 EXAMPLES_PER_REASON = 3
 _DECLARE = "declare it where it is used, with tts_train.corpus.declare_reasons (corpus/reasons.py)"
@@ -152,7 +153,7 @@ class Ledger:
                 for row in self.dropped:
                     # ASCII escapes carry file names whose bytes are no valid text.
                     file.write(json.dumps({"origin": row.origin, "reason": row.reason, "detail": row.detail}) + "\n")
-            temporary.replace(path)
+            patiently(lambda: temporary.replace(path))
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -13,6 +13,7 @@ import xxhash
 
 from tts_train.data.pool import run_in_processes
 from tts_train.errors import ConfigError, Interrupted, MissingExtraError
+from tts_train.signals import STOP
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -121,7 +122,7 @@ def run_chunks_on_ray(
 
 @contextmanager
 def _stop_signals(again: str) -> Iterator[None]:
-    """Turn SIGTERM and Ctrl-C into Interrupted while in the block (in the main thread, where signals arrive)."""
+    """Turn what asks to stop into Interrupted while in the block (in the main thread, where signals arrive)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -130,7 +131,7 @@ def _stop_signals(again: str) -> Iterator[None]:
         del frame
         raise Interrupted(f"Stopped by {signal.Signals(number).name}. {again}".strip())
 
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, interrupt) for number in STOP}
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from tts_train.data.sampler import PlannedBatchSampler
 from tts_train.errors import ConfigError
 from tts_train.run.loops import position
+from tts_train.signals import ignore_interruptions
 
 AUTO = "auto"
 """What stands for the number that bounds a batch until a plan has found it; a data module that takes it says so in the
@@ -110,6 +111,7 @@ class PlannedDataModule(LightningDataModule, ABC):
             collate_fn=self.collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=_begin_worker,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -120,3 +122,8 @@ class PlannedDataModule(LightningDataModule, ABC):
         if self.trainer is None:
             raise RuntimeError("Iterating over training data needs a trainer, which says where training stands.")
         return self.trainer
+
+
+def _begin_worker(_: int) -> None:
+    """Outlive a Ctrl-C, after which the run takes its batches to the end of the step and saves itself."""
+    ignore_interruptions()

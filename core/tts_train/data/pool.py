@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,10 +15,13 @@ from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from tts_train.errors import TTSTrainError
+from tts_train.signals import ignore_interruptions
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_MOST_WINDOWS = 61
+"""Processes that a pool can wait for under Windows."""
 AHEAD = 2
 """Chunks handed out for each process: one at work, one waiting."""
 _SURE = 3
@@ -116,7 +120,7 @@ class _Pool:
     """Worker processes, started afresh (``spawn``) as torch needs, and again after one has died."""
 
     def __init__(self, workers: int, setup: Callable[[int], None] | None) -> None:
-        self.workers = workers
+        self.workers = min(workers, _MOST_WINDOWS) if sys.platform == "win32" else workers
         self.worked = False
         """Whether any chunk has come to an end."""
         self._setup = setup
@@ -165,7 +169,7 @@ class _Pool:
 
 def _begin(counter: Any, setup: Callable[[int], None] | None, workers: int) -> None:  # noqa: ANN401 - no public type
     """Prepare a process: its own share of threads, no signals (the parent decides), and an end with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_interruptions()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     limit_threads(max(1, (os.cpu_count() or 1) // workers))

@@ -17,7 +17,7 @@ import xxhash
 
 from tts_train.corpus.own_output import FORMAT, INDEX_FILE, SHARD_META
 from tts_train.data.lengths import describe_lengths
-from tts_train.run.files import disk_errors, sync_directory, write_json
+from tts_train.run.files import disk_errors, patiently, sync_directory, write_json
 
 VERSION = 1
 DROPPED_FILE = "dropped.jsonl"
@@ -82,7 +82,7 @@ class ShardStore:
                 pq.write_table(table, file, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            patiently(lambda: temporary.replace(path))
             sync_directory(path.parent)
         return Shard(self._name(path), table.num_rows, path.stat().st_size, digest, account)
 

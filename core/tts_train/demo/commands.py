@@ -14,7 +14,12 @@ from typing import Any
 from tts_train.errors import TTSTrainError
 
 # One thread a process: two runs side by side do not disturb each other, and both round alike.
-_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "PYTHONIOENCODING": "utf-8",
+}
 _TAIL = 2000
 
 
@@ -49,7 +54,7 @@ def start(words: Sequence[str]) -> Started:
     command = [sys.executable, "-m", "tts_train", *words]
     environment = {**os.environ, **_ENVIRONMENT}
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return Started(words, subprocess.Popen(command, text=True, env=environment, **pipes))  # type: ignore[call-overload]
+    return Started(words, subprocess.Popen(command, encoding="utf-8", env=environment, **pipes))  # type: ignore[call-overload]
 
 
 def run(words: Sequence[str], *, expected: int = 0) -> Mapping[str, Any]:

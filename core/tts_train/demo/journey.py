@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from tts_train.demo.heard import show_learned, speak_learned
 from tts_train.errors import ConfigError
 from tts_train.plugins import Plugins
 from tts_train.recipes import find_recipe
+from tts_train.signals import KILLED
 
 VOICE = Path(__file__).parent / "voice"
 SENTENCE = "Good morning, this is the sound of a small model."
@@ -73,7 +73,7 @@ def _show_stage(backend: str, stage: Stage, out: Path, prepared: dict[tuple[str,
     with _said(f"fit: kill -9 at step {demo.kill_at}; beside it an uninterrupted run, to compare with"):
         run(
             [*fit, "--run_dir", str(interrupted), "--debug.inject", f"kill@step={demo.kill_at}"],
-            expected=-signal.SIGKILL,
+            expected=KILLED,
         )
     with _said("fit: the same command again"):
         run([*fit, "--run_dir", str(interrupted)])

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tts_train.run.files import patiently
+
 METRICS_FILE = "logs/metrics.jsonl"
 
 
@@ -64,7 +66,7 @@ class History:
             file.write("".join(map(_line, kept)))
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(self.path)
+        patiently(lambda: draft.replace(self.path))
         return len(entries) - len(kept)
 
 

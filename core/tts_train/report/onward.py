@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from html import escape
 
 from tts_train.report.source import Run
+from tts_train.shell import quoted
 
 FORMATS = "formats"
 """Entry of the run card: the export formats of its stage, each with what it is for."""
@@ -21,17 +21,17 @@ def onward(run: Run) -> str:
 
 
 def _commands(run: Run) -> Iterator[tuple[str, str]]:
-    folder, speaks = shlex.quote(str(run.folder)), run.card.get(SPEAKS) is not False
+    folder, speaks = quoted(run.folder), run.card.get(SPEAKS) is not False
     yield from _heard(run, folder) if speaks else ()
     yield from _exports(folder, run.card.get(FORMATS), speaks=speaks)
-    yield "Continue it, or repeat it elsewhere", f"tts-train fit -c {shlex.quote(str(run.folder / 'config.yaml'))}"
-    yield "See its curves and samples in TensorBoard", f"tensorboard --logdir {shlex.quote(str(run.folder / 'logs'))}"
+    yield "Continue it, or repeat it elsewhere", f"tts-train fit -c {quoted(run.folder / 'config.yaml')}"
+    yield "See its curves and samples in TensorBoard", f"tensorboard --logdir {quoted(run.folder / 'logs')}"
 
 
 def _heard(run: Run, folder: str) -> Iterator[tuple[str, str]]:
     yield "Hear it say something", f'tts-train synth {folder} --text "Hello there." --out hello.wav'
     if len(run.checkpoints) > 1:
-        first = shlex.quote(str(run.folder / "checkpoints" / min(run.checkpoints)))
+        first = quoted(run.folder / "checkpoints" / min(run.checkpoints))
         yield "Compare checkpoints by score", f"tts-train eval {first} {folder} --data RECORDINGS --out scores/"
     else:
         yield "Score it", f"tts-train eval {folder} --data RECORDINGS --out scores/"
@@ -44,8 +44,8 @@ def _exports(folder: str, formats: object, *, speaks: bool) -> Iterator[tuple[st
         yield "Export it for an inference tool", f"tts-train export {folder} --format FORMAT --out voice/"
         return
     for name, summary in formats.items():
-        out = shlex.quote(f"voice-{name}/")
-        yield f"Export it: {summary}", f"tts-train export {folder} --format {shlex.quote(str(name))} --out {out}"
-    first = shlex.quote(f"voice-{next(iter(formats))}/")
+        out = quoted(f"voice-{name}/")
+        yield f"Export it: {summary}", f"tts-train export {folder} --format {quoted(name)} --out {out}"
+    first = quoted(f"voice-{next(iter(formats))}/")
     if speaks:
         yield "Use the export", f'tts-train synth {first} --text "Hello there." --out hello.wav'

@@ -14,6 +14,7 @@ from torch import Tensor
 from tts_train.errors import ConfigError, DataError
 from tts_train.run.checkpoint_io import MANIFEST, load_state, verify
 from tts_train.run.directory import RunDirectory
+from tts_train.run.pointer import followed
 
 CARD_KEY = "run_card"
 """Where the run card rides in Lightning's checkpoint."""
@@ -98,7 +99,7 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
 
 def is_run(path: Path) -> bool:
     """Tell whether a path is a run directory or one of its checkpoints."""
-    return (path / MANIFEST).is_file() or (path / "checkpoints").is_dir()
+    return (followed(path) / MANIFEST).is_file() or (path / "checkpoints").is_dir()
 
 
 def check_names(expected: set[str], given: Mapping[str, Any]) -> None:
@@ -117,8 +118,8 @@ def check_names(expected: set[str], given: Mapping[str, Any]) -> None:
 
 
 def _find(path: Path) -> Path:
-    if (path / MANIFEST).exists():
-        return path.resolve()
+    if (followed(path) / MANIFEST).exists():
+        return followed(path).resolve()
     if (path / "checkpoints").is_dir():
         newest = RunDirectory(path).newest_valid(repair=False)
         if newest is None:

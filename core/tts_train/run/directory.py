@@ -11,7 +11,8 @@ from typing import Any
 
 from tts_train.errors import ConfigError, DataError, DiskError
 from tts_train.run.checkpoint_io import verify
-from tts_train.run.files import TEMPORARY, link_atomically, remove_directory, write_json
+from tts_train.run.files import TEMPORARY, patiently, remove_directory, write_json
+from tts_train.run.pointer import link_atomically, target_of
 
 _STEP = re.compile(r"step-(\d{6,})")
 
@@ -92,7 +93,7 @@ class RunDirectory:
         """Return the checkpoint of the highest step whose every byte is as it was written, or None.
 
         Args:
-            repair: rename damaged ones to ``*.corrupt`` and set the links right. Only for the holder of the lock.
+            repair: rename damaged ones to ``*.corrupt`` and set ``last`` right. Only for the holder of the lock.
         """
         for step in reversed(self.steps()):
             path = self.step_path(step)
@@ -118,15 +119,14 @@ class RunDirectory:
         target = self.step_path(step).name
         path = self.checkpoints / name
         try:
-            if not (path.is_symlink() and str(path.readlink()) == target):
+            if target_of(path) != target:
                 link_atomically(path, target)
         except OSError as error:
             raise DiskError(f"{path} cannot be pointed at {target}: {error}. The last checkpoint is intact.") from error
 
     def linked(self, name: str) -> int | None:
         """Return the step that ``checkpoints/<name>`` points at, or None."""
-        path = self.checkpoints / name
-        match = _STEP.fullmatch(path.readlink().name) if path.is_symlink() else None
+        match = _STEP.fullmatch(target_of(self.checkpoints / name) or "")
         return int(match[1]) if match else None
 
     def rotate(self, keep: int) -> list[int]:
@@ -193,5 +193,5 @@ class RunDirectory:
         number = 2
         while target.exists():
             target, number = path.with_name(f"{path.name}.{number}.corrupt"), number + 1
-        path.rename(target)
+        patiently(lambda: path.rename(target))
         logger.warning("The damaged checkpoint was renamed to %s.", target)

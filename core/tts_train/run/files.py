@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,10 @@ TEMPORARY = ".tmp-"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT)
+_IN_USE = (5, 32, 145)
+"""What Windows says of files and folders that somebody has open: denied, shared, not empty."""
+_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds between attempts."""
 
 
 @contextmanager
@@ -54,8 +59,26 @@ def disk_errors(path: Path, *, option: str = "--out") -> Iterator[None]:
         raise
 
 
+def patiently(work: Callable[[], object]) -> None:
+    """Do what Windows refuses while something else looks at a file: virus scanners and indexers open what is new.
+
+    Elsewhere, where errors have no ``winerror``, the first refusal stands.
+    """
+    for pause in (*_PAUSES, None):
+        try:
+            work()
+        except OSError as error:
+            if pause is None or getattr(error, "winerror", None) not in _IN_USE:
+                raise
+            time.sleep(pause)
+        else:
+            return
+
+
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory survive a power cut."""
+    """Make the names in a directory survive a power cut; Windows has no way to ask for it."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -76,7 +99,7 @@ def write_atomically(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        patiently(lambda: temporary.replace(path))
     finally:
         temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
@@ -87,33 +110,24 @@ def write_json(path: Path, value: object) -> None:
     write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def link_atomically(path: Path, target: str) -> None:
-    """Point a symbolic link at ``target`` (relative to the link) in one step."""
-    temporary = temporary_beside(path)
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    temporary.replace(path)
-    sync_directory(path.parent)
-
-
 def move_directory(source: Path, target: Path) -> None:
     """Give a finished directory its final name in one step; a directory of that name is replaced."""
     if target.exists():
         aside = target.with_name(f"{TEMPORARY}old-{target.name}.{os.getpid()}")
-        target.rename(aside)
-        source.rename(target)
+        patiently(lambda: target.rename(aside))
+        patiently(lambda: source.rename(target))
         sync_directory(target.parent)
-        shutil.rmtree(aside)
+        patiently(lambda: shutil.rmtree(aside))
     else:
-        source.rename(target)
+        patiently(lambda: source.rename(target))
         sync_directory(target.parent)
 
 
 def remove_directory(path: Path) -> None:
     """Remove a directory so that it vanishes at once, also if this process is killed half way."""
     aside = path.with_name(f"{TEMPORARY}gone-{path.name}.{os.getpid()}")
-    path.rename(aside)
-    shutil.rmtree(aside)
+    patiently(lambda: path.rename(aside))
+    patiently(lambda: shutil.rmtree(aside))
 
 
 def hash_file(path: Path) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import logging
 import os
@@ -17,11 +15,15 @@ from typing import IO, Any
 import psutil
 
 from tts_train.errors import DiskError, RunLockedError
+from tts_train.run.record_lock import NO_LOCKS, lock, unlock
+from tts_train.signals import HOW_TO_STOP
 
 HEARTBEAT_SECONDS = 10.0
 """How often a holder shows a sign of life where the file system has no locks."""
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+_LINGERS = 5.0
+"""Seconds for which a system, or a file server, may keep the lock of a process that has ended."""
+_ASK_EVERY = 0.1
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _held: set[Path] = set()  # the system's locks do not keep a process from its own files
 
@@ -31,9 +33,9 @@ logger = logging.getLogger(__name__)
 class RunLock:
     """Holds a lock file from ``with`` to the end of the block, or of the process.
 
-    The system's record lock is used; it is not inherited by data workers and vanishes with its process, however that
-    ends, so a stale lock is simply taken. On file systems without locks the file's existence is the lock, a
-    heartbeat shows that the holder lives, and a holder that shows none is taken over.
+    The system's lock is used (:mod:`tts_train.run.record_lock`); it is not inherited by data workers and vanishes with
+    its process, however that ends, so a stale lock is simply taken. On file systems without locks the file's existence
+    is the lock, a heartbeat shows that the holder lives, and a holder that shows none is taken over.
 
     Args:
         path: the lock file; its contents name the holder.
@@ -78,22 +80,24 @@ class RunLock:
         if self._file is not None:
             with contextlib.suppress(OSError):  # a full disk
                 self._file.truncate(0)
+            with contextlib.suppress(OSError):  # closing does it too
+                unlock(self._file.fileno())
             self._file.close()
 
     def _acquire(self) -> None:
         file = self.path.open("a+", encoding="utf-8")
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            taken = _lock_soon(file)
         except OSError as error:
-            if error.errno in _NO_LOCKS:
-                file.close()
+            file.close()
+            if error.errno in NO_LOCKS:
                 self._acquire_by_heartbeat()
                 return
+            raise
+        if not taken:
             holder = _parse(_contents(file))
             file.close()
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise
-            raise self._refusal(holder) from None
+            raise self._refusal(holder)
         before = _parse(_contents(file))
         if before:
             logger.info("Taking over the lock of %s, which is gone.", _name(before))
@@ -130,16 +134,26 @@ class RunLock:
 
     def _refusal(self, holder: dict[str, Any]) -> RunLockedError:
         return RunLockedError(
-            f"Another run uses {self.path.parent}: {_name(holder)}. Wait for it, stop it (kill -TERM makes it save "
-            f"itself), or give another {self._option}."
+            f"Another run uses {self.path.parent}: {_name(holder)}. Wait for it, stop it ({HOW_TO_STOP}), or give "
+            f"another {self._option}."
         )
+
+
+def _lock_soon(file: IO[str]) -> bool:
+    """Take the system's lock; where its holder has ended, wait a little for the system to notice."""
+    until = time.monotonic() + _LINGERS
+    while not lock(file.fileno()):
+        if not _is_dead(_parse(_contents(file))) or time.monotonic() > until:
+            return False
+        time.sleep(_ASK_EVERY)
+    return True
 
 
 def _identity() -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "boot": _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else "",
+        "boot": _BOOT_ID.read_text(encoding="ascii").strip() if _BOOT_ID.exists() else "",
         "started": psutil.Process().create_time(),
     }
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from tts_train.errors import ConfigError, DiskError
 from tts_train.provenance import FILE_NAME
-from tts_train.run.files import move_directory, temporary_beside
+from tts_train.run.files import move_directory, patiently, temporary_beside
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def staged_file(out: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        temporary.replace(target)
+        patiently(lambda: temporary.replace(target))
     except OSError as error:
         raise DiskError(f"The export to {out} failed, and nothing was left of it: {error}. Free some space.") from error
     finally:
@@ -82,7 +82,7 @@ def _open_to_readers(folder: Path) -> None:
 
 def files_in(folder: Path) -> list[str]:
     """Return the files of a folder, by name."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def push(folder: Path, repository: str | None) -> dict[str, str]:

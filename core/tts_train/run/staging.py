@@ -99,8 +99,8 @@ def free_host_memory() -> int:
     """Return the bytes that this process may still take: what the machine has, or what its control group leaves."""
     free = int(psutil.virtual_memory().available)
     try:
-        limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-        stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        limit, used = (int((_CGROUP / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
         return min(free, limit - used + int(stat.get("inactive_file", 0)))
     except (OSError, ValueError):  # no such group, or no limit ("max")
         return free

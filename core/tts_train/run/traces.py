@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sys
 from pathlib import Path
 
 from tts_train.run.directory import RunDirectory
@@ -46,6 +47,20 @@ class Traces:
             else:
                 with contextlib.suppress(OSError):
                     path.unlink(missing_ok=True)
+        self._remove_folders()
+
+    def remove_lock(self) -> None:
+        """Remove what :meth:`remove` could not while the lock was held: Windows keeps a file that is open.
+
+        It keeps one that another process has opened since, too. Elsewhere a lock that is free is left alone: removing
+        it could take it from who has just taken it.
+        """
+        if sys.platform == "win32" and self._run.lock.name not in self._there:
+            with contextlib.suppress(OSError):
+                self._run.lock.unlink(missing_ok=True)
+            self._remove_folders()
+
+    def _remove_folders(self) -> None:
         for folder in self._made:
             with contextlib.suppress(OSError):  # something else was put there meanwhile
                 folder.rmdir()
