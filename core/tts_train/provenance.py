@@ -15,7 +15,9 @@ FILE_NAME = "tts_train.json"
 """Written beside the files of an export, so that ``synth`` and later tools know what it is."""
 CONFIG_FILE = "config.yaml"
 """A run's resolved configuration."""
-_RUN_FILE, _CHECKPOINT_FILE = "run.json", "state.json"
+RUN_FILE = "run.json"
+"""What a run is and how it ended."""
+_CHECKPOINT_FILE = "state.json"
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,11 @@ def read_provenance(path: Path) -> Provenance:
         raise DataError(f"There is nothing at {path}. Give a run directory, a checkpoint or an exported model.")
     path = followed(path)
     folder = path if path.is_dir() else path.parent
-    for name in (FILE_NAME, _RUN_FILE, _CHECKPOINT_FILE):
+    for name in (FILE_NAME, RUN_FILE, _CHECKPOINT_FILE):
         if (folder / name).is_file():
             return _from_mapping(_read(folder / name), folder / name)
     raise DataError(
-        f"{path} does not say which backend it belongs to (no {FILE_NAME}, {_RUN_FILE} or {_CHECKPOINT_FILE} in it). "
+        f"{path} does not say which backend it belongs to (no {FILE_NAME}, {RUN_FILE} or {_CHECKPOINT_FILE} in it). "
         "If another tool made it, add --backend B and --stage S."
     )
 

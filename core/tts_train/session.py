@@ -31,6 +31,7 @@ from tts_train.run.checkpoint import Checkpoint, RunCard, open_checkpoint
 from tts_train.run.difference import DEFAULT_IDENTITY, Change, differences, refuse_identity_changes
 from tts_train.run.directory import RunDirectory
 from tts_train.run.lock import RunLock
+from tts_train.run.places import same_place
 from tts_train.run.ranks import leads
 from tts_train.run.traces import Traces
 
@@ -214,6 +215,7 @@ class RunSession:
                 versions=dict(self.card.versions),
                 git=_revision(),
                 seed=self.seed,
+                folder=self.card.folder,
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 started=_now(),
@@ -228,7 +230,9 @@ class RunSession:
     def _compare(self, before: RunCard) -> None:
         old = {**before.config, "backend": before.backend, "stage": before.stage}
         new = {**self.card.config, "backend": self.card.backend, "stage": self.card.stage}
-        self.changes = differences(old, new)
+        folders = before.folder, self.card.folder
+        changes = differences(old, new)
+        self.changes = [one for one in changes if not same_place(one.old, folders[0], one.new, folders[1])]
         refuse_identity_changes(self.changes, self._identity, self.run.path)
         for change in self.changes:
             logger.info("Changed since the checkpoint, and applied: --%s", change)

@@ -177,7 +177,7 @@ class PeriodicCheckpoint(Checkpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put in the run card, and say at which boundary the loops stand."""
-        checkpoint[CARD_KEY] = self.card.as_dict()
+        checkpoint[CARD_KEY] = self.card.knowing(getattr(trainer, "datamodule", None)).as_dict()
         checkpoint[_RANKS] = trainer.world_size
         if self._validation is not None:
             describe_boundary(checkpoint, trainer, self._validation, ended=self._ended)

@@ -15,14 +15,13 @@ from tts_train.cli.recipe_file import line_of, read_config
 from tts_train.cli.select import Chosen, Selection
 from tts_train.cli.values import admits_null, check_numbers, in_words, nearest, refused
 from tts_train.errors import ConfigError
+from tts_train.run.places import PATHS
 
 _HELP = {"-h", "--help"}
 _FLAGS = {"-h", "--help", "--print_config", "--json"}
 _OF_JOBS = ("json", "help", "checkpoint")
 """Options that the commands add to those of a job."""
 _ANYTHING = {"config", "print_config", "help", "plugins"}
-_PATHS = {"path", "val_path"}
-"""Settings that are paths, though their type is text; an empty one would be the present folder."""
 _REFERENCE = "${"
 _SECTIONS = {False: (Mapping,), True: (Mapping, type(None))}
 
@@ -141,7 +140,7 @@ def _check_value(option: str, value: object, kind: Kind, file: _File | None = No
         return
     if not isinstance(kind, Value):
         return
-    if value == "" and (option.removeprefix("--").split(".")[-1] in _PATHS or Path in _types(kind.type)):
+    if value == "" and (option.removeprefix("--").split(".")[-1] in PATHS or Path in _types(kind.type)):
         raise refused(option, value, "a path", place=file.at(option) if file else "")
     try:
         found = _taken(kind.type, value, from_file=file is not None)

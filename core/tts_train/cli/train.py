@@ -67,7 +67,7 @@ def _fit(parser: TrainingParser, chosen: Chosen, run: RunDirectory, plan: Plan |
     inject = config.pop("debug")["inject"]  # a fault belongs to a command, not to the run
     config.pop("plan")
     plan = check_fits(parser, chosen, run, card_bytes=card_of(parser.options("trainer")), plan=plan)
-    card = RunCard(backend=chosen.backend.name, stage=chosen.stage.name, config=config)
+    card = RunCard(backend=chosen.backend.name, stage=chosen.stage.name, config=config, folder=str(Path.cwd()))
     record: dict[str, object] = {"plan": plan.report()} if plan else {}
     record["formats"] = {name: each.summary for name, each in chosen.plugins.formats(chosen.stage).items()}
     record["speaks"] = chosen.stage.synth is not None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tts_train.cli.arguments import JSON_FLAG, with_underscores
+from tts_train.cli.recipe_file import read_config
 from tts_train.cli.values import nearest
 from tts_train.errors import ConfigError
-from tts_train.provenance import CONFIG_FILE
+from tts_train.provenance import CONFIG_FILE, RUN_FILE
 from tts_train.recipes import every_recipe, named_recipe
+from tts_train.run.places import PATHS, located
 
 CONFIG_FLAGS = ("-c", "--config")
 _RUN_DIR, _BACKEND = "--run_dir", "--backend"
@@ -112,4 +116,28 @@ def _with_saved_config(words: list[str]) -> list[str]:
             f"There is no run at {run_dir} (no {saved.name} in it). Begin one with -c or --backend: tts-train fit -c "
             f"RECIPE.yaml --run_dir {run_dir}"
         )
-    return ["-c", str(saved), *words]
+    return ["-c", str(saved), *_from_elsewhere(saved), *words]
+
+
+def _from_elsewhere(saved: Path) -> list[str]:
+    """Return options for the relative paths of a run that was begun in another folder than this."""
+    try:
+        folder = json.loads((saved.parent / RUN_FILE).read_text(encoding="utf-8")).get("folder")
+    except (OSError, ValueError, AttributeError):
+        return []
+    if not isinstance(folder, str):
+        return []
+    words: list[str] = []
+    for key, value in _texts(read_config(saved)):
+        if key != "run_dir" and (Path(value).name != value or key.rpartition(".")[2] in PATHS):
+            place = located(value, folder)
+            words += [f"--{key}", place] if place != value else []
+    return words
+
+
+def _texts(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _texts(value, f"{above}{name}.")
+        elif isinstance(value, str):
+            yield f"{above}{name}", value

@@ -84,6 +84,13 @@ class PlannedDataModule(LightningDataModule, ABC):
         """
         return {}
 
+    def remember(self) -> Mapping[str, object]:
+        """Return what speaking and exporting must know of the data, for every checkpoint; there after ``setup``.
+
+        Plain values, such as ``{"settings": {…}, "speakers": ["anna"]}``: the data may not be here any more by then.
+        """
+        return {}
+
     @property
     def train_sampler(self) -> PlannedBatchSampler:
         """This rank's plan of training batches."""

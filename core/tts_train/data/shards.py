@@ -82,6 +82,11 @@ class PreparedSet:
         """What the writer says about how the rows were made; empty for sets that have no index."""
         return dict(self.index.get("settings", {}))
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What :func:`facts_of` says of the set; empty if it has no index."""
+        return facts_of(self.index) if self.index else {}
+
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
         """(rows,) length of each row in the unit that batches are planned in."""
@@ -163,6 +168,12 @@ def read_index(path: Path) -> Mapping[str, Any]:
     if missing:
         raise damaged(file, f"it lacks {', '.join(sorted(missing))}")
     return index
+
+
+def facts_of(index: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what must be known when a set is gone: its settings, speakers and languages, most frequent first."""
+    named = {name: list(index["report"].get(name, ())) for name in ("speakers", "languages")}
+    return {"settings": dict(index.get("settings", {})), **named}
 
 
 def describe_prepared(path: Path | str) -> dict[str, Any]:

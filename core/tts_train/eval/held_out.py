@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tts_train.data.shards import PreparedSet, is_prepared
 from tts_train.data.split import run_seed, split
@@ -33,15 +32,14 @@ def learned_by(source: Path) -> Learned | None:
 
 
 def _learned_by(source: Path) -> Learned | None:
-    config = open_checkpoint(source).card.config
-    section: Mapping[str, Any] = config.get("data") or {}
-    data = section.get("init_args", section)
+    card = open_checkpoint(source).card
+    data = card.options("data", "path")
     path, share = data.get("path"), data.get("val_share")
     if not path or share is None or not is_prepared(path):
         return None
     rows = PreparedSet(path)
     share = 0.0 if data.get("val_path") else float(share)
-    seed = run_seed(config.get("seed_everything"))  # which --data.seed follows
+    seed = run_seed(card.config.get("seed_everything"))  # which --data.seed follows
     train, _ = split(rows.ids, share, speakers=rows.speakers, seed=seed)
     return Learned(frozenset(rows.ids[row] for row in train))
 

@@ -13,6 +13,7 @@ import yaml
 
 from tts_train.errors import ConfigError
 from tts_train.report.history import Entry, History, series
+from tts_train.run.places import located
 
 REFERENCE = "reference"
 """The folder beside ``step-*`` in ``samples/`` that holds the recordings the samples are compared with."""
@@ -93,7 +94,7 @@ def read_run(run_dir: Path) -> Run:
         metrics=series(History(run_dir).entries()),
         takes=_takes(run_dir / "samples", notes),
         dataset=_dataset(config, card, notes),
-        dropped=_dropped(_data_path(config)),
+        dropped=_dropped(_data_path(config, card)),
         checkpoints=_checkpoints(run_dir / "checkpoints"),
         notes=notes,
     )
@@ -125,7 +126,7 @@ def _parse_config(text: str, notes: list[str]) -> dict[str, Any]:
 
 def _dataset(config: Mapping[str, Any], card: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     """``dataset.json`` from the folder that ``--data.path`` named, else what ``run.json`` says about the data."""
-    path = _data_path(config)
+    path = _data_path(config, card)
     if path is not None:
         found = read_json(Path(path) / DATASET_FILE, notes)
         if found:
@@ -135,12 +136,13 @@ def _dataset(config: Mapping[str, Any], card: Mapping[str, Any], notes: list[str
     return dict(known) if isinstance(known, dict) else {}
 
 
-def _data_path(config: Mapping[str, Any]) -> str | None:
+def _data_path(config: Mapping[str, Any], card: Mapping[str, Any]) -> str | None:
     options = config.get("data")
     options = options if isinstance(options, dict) else {}
     inner = options.get("init_args")
     path = (inner if isinstance(inner, dict) else options).get("path")
-    return path if isinstance(path, str) else None
+    folder = card.get("folder")
+    return located(path, folder if isinstance(folder, str) else None) if isinstance(path, str) else None
 
 
 def _dropped(path: str | None) -> dict[str, list[str]]:

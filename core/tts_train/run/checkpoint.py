@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 from tts_train.errors import ConfigError, DataError
 from tts_train.run.checkpoint_io import MANIFEST, load_state, verify
 from tts_train.run.directory import RunDirectory
+from tts_train.run.places import located
 from tts_train.run.pointer import followed
 
 CARD_KEY = "run_card"
@@ -45,6 +46,29 @@ class RunCard:
     """The resolved configuration, as in ``config.yaml``."""
     versions: Mapping[str, str] = field(default_factory=installed_versions)
     """Versions of the packages that the run used."""
+    folder: str | None = None
+    """Folder that the command ran in, to which relative paths in ``config`` belong; None in cards of old."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """What later steps must know of the data, as ``PlannedDataModule.remember`` says it."""
+
+    def options(self, section: str, *paths: str, names: Collection[str] = ()) -> dict[str, Any]:
+        """Return the values of a section, ``model`` or ``data``.
+
+        Args:
+            section: Its name.
+            paths: Values that are paths; they are given as they can be used from here.
+            names: Words that are no paths.
+        """
+        found = self.config.get(section) or {}
+        values = dict(found.get("init_args", found))
+        return values | {
+            name: located(values[name], self.folder, names=names) for name in paths if isinstance(values.get(name), str)
+        }
+
+    def knowing(self, datamodule: object) -> RunCard:
+        """Return the card with what a data module says that must be remembered."""
+        remember = getattr(datamodule, "remember", None)
+        return self if remember is None else replace(self, data=dict(remember()))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the card in plain types."""
@@ -60,7 +84,9 @@ class RunCard:
         shape = {"backend": str, "stage": str, "config": dict, "versions": dict}
         if not isinstance(card, dict) or any(not isinstance(card.get(key), kind) for key, kind in shape.items()):
             raise DataError(f"{source} has no run card, so it does not say which backend and stage it belongs to.")
-        return cls(**{key: card[key] for key in shape})
+        more = {"folder": str, "data": dict}
+        given = {key: card[key] for key, kind in more.items() if isinstance(card.get(key), kind)}
+        return cls(**{key: card[key] for key in shape}, **given)
 
 
 @dataclass(frozen=True, kw_only=True)

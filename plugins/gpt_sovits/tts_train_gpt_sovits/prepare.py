@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from tts_train.apart import require_apart
 from tts_train.data.preparation import Census, Encoding, ShardedPrepare, optional_decoders
 from tts_train.jobs import Report
+from tts_train.run.places import kept
+from tts_train_gpt_sovits.files.bases import RELEASED
+from tts_train_gpt_sovits.models import TINY
 
 if TYPE_CHECKING:
     from tts_train.corpus import Corpus, RowReader
@@ -105,8 +108,7 @@ class GptSovitsPrepare(ShardedPrepare):
         settings = {
             "version": self.version,
             "quantizer": tokens.fingerprint,
-            "sovits": sources.sovits,
-            "models": self.models,
+            **self._remembered(sources),
             "taken_from": str(self.corpus),
         }
         with self.holding():
@@ -121,7 +123,7 @@ class GptSovitsPrepare(ShardedPrepare):
         from tts_train_gpt_sovits.encode import encode_chunk, open_store
 
         options = self._options(census)
-        settings = {**options.address(), "sovits": options.sources.sovits, "models": self.models}
+        settings = {**options.address(), **self._remembered(options.sources)}
         work = partial(encode_chunk, options=options, out=self.out, root=corpus.root)
         return Encoding(work=work, store=open_store(self.out), settings=settings)
 
@@ -169,6 +171,11 @@ class GptSovitsPrepare(ShardedPrepare):
             decoders=optional_decoders(),
             device=device,
         )
+
+    def _remembered(self, sources: Sources) -> dict[str, str]:
+        """Return where the networks are that speaking needs too, by whole paths: it may run in another folder."""
+        names = (TINY, RELEASED)
+        return {"sovits": kept(sources.sovits, names=names), "models": kept(self.models, names=names)}
 
     def _sources(self) -> Sources:
         from tts_train_gpt_sovits.models import find_sources

@@ -148,6 +148,11 @@ class OrpheusData(PlannedDataModule):
             "max_length": self.max_length,
         }
 
+    def remember(self) -> Mapping[str, object]:
+        """Return how the set was made and whose voices are in it."""
+        assert self._rows is not None
+        return self._rows.prepared.facts
+
     @cached_property
     def _batch_count(self) -> int:
         assert self._speech is not None

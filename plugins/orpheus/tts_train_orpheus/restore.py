@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tts_train.errors import ConfigError, DataError
 from tts_train.run.checkpoint import Checkpoint, check_names, is_run, open_checkpoint
 from tts_train_orpheus.adapters import LoraOptions, apply_method, merge, trainable_parameters
-from tts_train_orpheus.base import ATTENTION, TinyOptions, base_config, empty_network, load_base
+from tts_train_orpheus.base import ATTENTION, TINY, TinyOptions, base_config, empty_network, load_base
 from tts_train_orpheus.network import OrpheusNetwork
 
 DESCRIPTION = "orpheus_config"
@@ -54,7 +54,7 @@ def load_initial(
     if not is_run(path):
         return load_base(init_from, dtype=dtype, tiny=tiny)
     checkpoint = open_own(path)
-    model = checkpoint.card.config.get("model") or {}
+    model = checkpoint.card.options("model", "init_from", names=(TINY,))
     network = load_trained(model, checkpoint.weights(), description=described(checkpoint), dtype=dtype)
     if model.get("method", "full") != "full":
         merge(network)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tts_train.data.shards import is_prepared, read_index
+from tts_train.data.shards import facts_of, is_prepared, read_index
 from tts_train.errors import ConfigError
 from tts_train.provenance import FILE_NAME, read_provenance
 from tts_train.run.checkpoint import Checkpoint, is_run
@@ -40,9 +40,7 @@ class TrainedRun:
     @property
     def model(self) -> Mapping[str, Any]:
         """The run's ``--model.*`` values."""
-        section = self.checkpoint.card.config.get("model") or {}
-        values: Mapping[str, Any] = section.get("init_args", section)
-        return values
+        return self.checkpoint.card.options("model", "init_from", names=(TINY,))
 
     @property
     def base(self) -> str:
@@ -66,10 +64,10 @@ class TrainedRun:
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """The index of the prepared set that it was trained on; empty if that is not here any more."""
-        section = self.checkpoint.card.config.get("data") or {}
-        path = section.get("init_args", section).get("path")
-        return read_index(Path(path)) if path and is_prepared(path) else {}
+        """What is known of the prepared set that it was trained on: its settings and speakers."""
+        card = self.checkpoint.card
+        path = None if card.data else card.options("data", "path").get("path")  # cards of old say nothing themselves
+        return facts_of(read_index(Path(path))) if path and is_prepared(path) else card.data
 
     @property
     def codec(self) -> str | None:
@@ -81,7 +79,7 @@ class TrainedRun:
     def speakers(self) -> tuple[str, ...]:
         """Names that stand before the data's texts; none if it has no names there, or is not here."""
         data = self.data
-        return tuple(data["report"].get("speakers", {})) if data.get("settings", {}).get("voice_prefix") else ()
+        return tuple(data["speakers"]) if data.get("settings", {}).get("voice_prefix") else ()
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -159,6 +159,10 @@ class GptData(PlannedDataModule):
         """Return hash, rows and tokens, for the run's record."""
         return {**self._about, "batches_per_epoch": len(self.train_plan(0))}
 
+    def remember(self) -> Mapping[str, object]:
+        """Return how the set was made and which languages are in it."""
+        return self.train_set.parts[0].prepared.facts
+
     def _open(self, path: str) -> GptSource:
         return GptSource.open(path, self.filter, max_tokens=self.max_tokens)
 

@@ -51,8 +51,7 @@ def load_run(source: Path | Checkpoint, *, dropout: float = 0.0) -> GptNetwork:
         )
     sizes = checkpoint.state(DESCRIPTION)[DESCRIPTION]
     given = {name.removeprefix(PREFIX): tensor for name, tensor in checkpoint.weights().items()}
-    config = checkpoint.card.config.get("model") or {}
-    options = config.get("init_args", config)
+    options = checkpoint.card.options("model", "init_from", names=(TINY,))
     if options.get("method", "full") == "full":
         return filled(sizes, to_upstream(given), dropout=dropout)
     network = load_initial(options.get("init_from", TINY), tiny=TinyOptions(**(options.get("tiny") or {})))

@@ -242,6 +242,10 @@ class SovitsData(PlannedDataModule):
         """Return hash, rows and hours, for the run's record."""
         return self._about
 
+    def remember(self) -> Mapping[str, object]:
+        """Return how the set was made and which languages are in it."""
+        return self.prepared[0].facts
+
     @property
     def _boundaries(self) -> tuple[int, ...]:
         most = round(self.max_seconds * FRAMES_PER_SECOND)

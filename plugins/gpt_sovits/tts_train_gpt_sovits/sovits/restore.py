@@ -159,7 +159,7 @@ def critics_for(init_from: str, version: str) -> str:
 
 def _adapted(checkpoint: Checkpoint, version: str, rank: int) -> FlowSovitsNetwork:
     """Return the base that a run's adapters sit on, with fresh ones."""
-    options = checkpoint.card.config.get("model") or {}
+    options = checkpoint.card.options("model", "init_from", names=(TINY,))
     source, tiny = options.get("init_from", TINY), TinyOptions(**(options.get("tiny") or {}))
     network = load_generator(source, version=version, tiny=tiny).network
     if not isinstance(network, FlowSovitsNetwork):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tts_train.data.shards import is_prepared, read_index
+from tts_train.data.shards import facts_of, is_prepared, read_index
 from tts_train.errors import ConfigError
 from tts_train.provenance import FILE_NAME, read_provenance
 from tts_train.run.checkpoint import is_run, open_checkpoint
@@ -46,10 +46,14 @@ def find_pair(
     """
     own = _file_in(source)
     is_gpt = _is_gpt(own)
-    data = str(voice) if voice else _data_of(own) if is_run(own) else None
-    index = read_index(Path(data)) if data and is_prepared(data) else {}
-    settings = index.get("settings", {})
-    languages = tuple(index.get("report", {}).get("languages", {}))
+    card = open_checkpoint(own).card if is_run(own) else None
+    trained_on = card.options("data", "path").get("path") if card else None
+    data = str(voice) if voice else trained_on
+    known = card.data if card and not voice else {}
+    if not known and data and is_prepared(data):  # cards of old say nothing themselves
+        known = facts_of(read_index(Path(data)))
+    settings = known.get("settings", {})
+    languages = tuple(known.get("languages", ()))
     option, given, twice = ("--sovits", sovits, gpt) if is_gpt else ("--gpt", gpt, sovits)
     if twice is not None:
         kind = "GPT" if is_gpt else "SoVITS"
@@ -79,9 +83,3 @@ def _is_gpt(source: Path) -> bool:
     if is_run(source):
         return open_checkpoint(source).card.stage in STAGES
     return recognise(source).kind.startswith("s1")
-
-
-def _data_of(run: Path) -> str | None:
-    section = open_checkpoint(run).card.config.get("data") or {}
-    path = section.get("init_args", section).get("path")
-    return str(path) if path else None
