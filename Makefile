@@ -3,40 +3,47 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 BACKEND ?= orpheus
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+# On all cores; pip compiles on one. Not what nothing imports: tests, and thousands of models. What does not compile is
+# code for another Python.
+COMPILE = $(BIN)/python -m compileall -qq -j 0 -x '/(tests|transformers/models)/' $(VENV)/lib || true
+# Longest modules first, in the order of tests/conftest.py.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test quick lint types gpu-wheels clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-$(VENV)/.base: pyproject.toml constraints.txt
+$(VENV)/.new: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13) and "tts-train needs Python 3.10 to 3.13: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.eval: $(VENV)/.base
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[eval]'
+$(VENV)/.eval: $(VENV)/.new
+	$(PIP) -e '.[eval]'
+	@$(COMPILE)
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.base
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]' -e examples/tts-train-toy
+$(VENV)/.test: $(VENV)/.new
+	$(PIP) -e '.[test]' -e examples/tts-train-toy
 	@# Their weights lie in the wheels; what they require is for training them.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps resemblyzer distillmos xls-r-sqa
-	@touch $@
+	$(PIP) --no-deps resemblyzer distillmos xls-r-sqa
+	@$(COMPILE)
+	@touch $(VENV)/.eval $@
 
 $(VENV)/.dev: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) -e '.[dev]'
 	@touch $@
 
 demo: $(VENV)/.eval  ## the whole way on a small voice: offline, on a CPU, in minutes
 	$(BIN)/tts-train demo --backend $(BACKEND)
 
 test: $(VENV)/.test  ## all tests, on up to four processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(PYTEST)
 
 quick: $(VENV)/.test  ## the tests without the slow tier
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/.dev  ## style and spelling
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell
