@@ -36,6 +36,12 @@ def exported(run, tmp_path_factory):
     return out, HfExport(source=run[0], out=out).run()
 
 
+@pytest.fixture(scope="module")
+def tokenizer(exported):
+    """What transformers opens; it is only read."""
+    return AutoTokenizer.from_pretrained(exported[0])
+
+
 def test_report(exported):
     out, report = exported
     assert report["format"] == "hf"
@@ -49,9 +55,8 @@ def test_report(exported):
     json.dumps(report)
 
 
-def test_plain_transformers_generates_as_the_trained_network_does(run, exported):
+def test_plain_transformers_generates_as_the_trained_network_does(run, exported, tokenizer):
     out, _ = exported
-    tokenizer = AutoTokenizer.from_pretrained(out)
     loaded = AutoModelForCausalLM.from_pretrained(out, dtype="auto").eval()
     prompt = torch.as_tensor(inference_prompt(encode_text(tokenizer, "Hello.")))[None]
     trained = run[1]
@@ -64,7 +69,7 @@ def test_plain_transformers_generates_as_the_trained_network_does(run, exported)
     assert output.shape[1] <= prompt.shape[1] + 5
 
 
-def test_every_file_names_the_stop_token(exported):
+def test_every_file_names_the_stop_token(exported, tokenizer):
     out, _ = exported
     assert json.loads((out / "config.json").read_text())["eos_token_id"] == 128258
     generation = json.loads((out / "generation_config.json").read_text())
@@ -73,7 +78,7 @@ def test_every_file_names_the_stop_token(exported):
         0.6,
         1.1,
     )
-    assert AutoTokenizer.from_pretrained(out).eos_token_id == 128258
+    assert tokenizer.eos_token_id == 128258
 
 
 def test_config_is_a_plain_llama(exported):
@@ -102,15 +107,14 @@ def test_transformers_4_finds_its_own_names(exported, tmp_path):
     assert tokenizer["additional_special_tokens"] == ["<|audio|>"]
 
 
-def test_one_pad_id_and_ordinary_permissions(exported):
+def test_one_pad_id_and_ordinary_permissions(exported, tokenizer):
     out = exported[0]
     told = [json.loads((out / f"{name}config.json").read_text())["pad_token_id"] for name in ("", "generation_")]
-    assert {*told, AutoTokenizer.from_pretrained(out).pad_token_id} == {128004}
+    assert {*told, tokenizer.pad_token_id} == {128004}
     assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {out.stat().st_mode & 0o666}
 
 
-def test_chat_template_makes_the_prompt_of_training(exported):
-    tokenizer = AutoTokenizer.from_pretrained(exported[0])
+def test_chat_template_makes_the_prompt_of_training(tokenizer):
     chat = [{"role": "user", "content": "tara: Hi!"}]
     ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=False)
     assert ids == inference_prompt(encode_text(load_tokenizer("tiny"), "Hi!", "tara")).tolist()

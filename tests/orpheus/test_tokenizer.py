@@ -20,6 +20,14 @@ def test_it_has_orpheus_ids_and_size():
     assert tokenizer.convert_tokens_to_ids(names) == [128257, 128266, 156938, 156939]
 
 
+def test_what_one_user_changes_the_next_does_not_find():
+    first, untouched = load_tokenizer("tiny"), tiny_tokenizer()
+    first.chat_template, first.eos_token = "{{ messages }}", custom_token(2)
+    second = load_tokenizer("tiny")
+    assert (second.chat_template, second.eos_token) == (None, untouched.eos_token)
+    assert second.backend_tokenizer.to_str() == untouched.backend_tokenizer.to_str()
+
+
 def test_text_is_bytes_after_bos():
     tokenizer = load_tokenizer("tiny")
     ids = tokenizer.encode(TEXT)
