@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -24,6 +25,20 @@ class DataError(TTSTrainError):
     """A corpus or a prepared folder that cannot be used (exit 2)."""
 
     exit_code = 2
+
+
+class NoTextsError(DataError):
+    """Recordings of which nothing says what is said in them (exit 2)."""
+
+    def __init__(self, corpus: Path, count: int, first: str) -> None:
+        self.corpus = corpus
+        what = "is a recording" if corpus.is_file() else f"holds {count} recordings ({first}, for one)"
+        what += f", and nothing says what is said in {'it' if corpus.is_file() else 'them'}"
+        folder = corpus.parent if corpus.is_file() else corpus
+        super().__init__(
+            f"{corpus} {what}. Write {folder / 'metadata.csv'} with a line for "
+            f"each, its name and its text: {Path(first).stem}|What is said."
+        )
 
 
 class UnsafeFileError(TTSTrainError):

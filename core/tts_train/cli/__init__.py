@@ -14,7 +14,7 @@ from importlib.metadata import version
 from tts_train.cli.output import never_refuse_a_letter
 from tts_train.cli.quiet import quieten
 from tts_train.cli.stopping import told_when_stopped
-from tts_train.errors import ConfigError, Interrupted, TTSTrainError, UnsafeFileError
+from tts_train.errors import ConfigError, Interrupted, NoTextsError, TTSTrainError, UnsafeFileError
 from tts_train.plugins import installed_backends
 
 TRAIN, JOBS, SHOW = "tts_train.cli.training", "tts_train.cli.jobs", "tts_train.cli.show"
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with told_when_stopped(verb):
             return _run(verb, rest)
     except TTSTrainError as error:
-        print(f"tts-train: {error}", file=sys.stderr)
+        print(f"tts-train: {error}{_more(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return _interrupted()
@@ -94,6 +94,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ConfigError.exit_code
     except Exception as error:  # noqa: BLE001 - the last line of defence prints the whole traceback
         return _internal(error)
+
+
+def _more(error: TTSTrainError) -> str:
+    """Return the lines below an error that only the command line knows."""
+    if not isinstance(error, NoTextsError):
+        return ""
+    from tts_train.cli.no_texts import lines_for
+
+    return lines_for(error)
 
 
 def _internal(error: Exception) -> int:

@@ -17,7 +17,7 @@ from tts_train.cli.arguments import WordsParser
 from tts_train.cli.outline import group_of
 from tts_train.cli.output import print_report
 from tts_train.cli.recipe_file import read_config
-from tts_train.errors import ConfigError
+from tts_train.errors import ConfigError, DataError, NoTextsError
 from tts_train.plugins import Plugins
 from tts_train.recipes import find_recipe, remark, summary
 from tts_train.shell import quoted
@@ -59,6 +59,7 @@ def run(verb: str, words: list[str]) -> int:
 def _init(asked: _Asked) -> dict[str, object]:
     if not asked.data.exists():
         raise ConfigError(f"There is no corpus at {asked.data}. Give --data the folder or file of your recordings.")
+    _require_texts(asked.data)
     backend = Plugins().load(asked.backend)
     sources = _sources(backend, asked.recipe)
     # The order of steps in which nothing is written that a later refusal would leave behind.
@@ -99,6 +100,18 @@ def _said(what: str, sources: Sequence[Path]) -> str:
     """Return the first sentence under a name in the recipes' comments."""
     told = [(remark(source, what) or "not said").split(". ")[0].rstrip(".") for source in sources]
     return "; ".join(dict.fromkeys(told))
+
+
+def _require_texts(data: Path) -> None:
+    """Refuse recordings without texts; anything else is told by the first command that reads it."""
+    from tts_train.corpus import open_corpus
+
+    try:
+        open_corpus(data)
+    except NoTextsError:
+        raise
+    except DataError:
+        return
 
 
 def _with_path(recipe: str, prepared: Path) -> str:

@@ -49,6 +49,7 @@ class AudioFinder:
         self.ambiguous: frozenset[int] = frozenset()
         """Hashes of the last parts of paths that several of the corpus's paths share: alone, they name no file."""
         self._index: dict[str, str | None] | None = None
+        self._alike: dict[str, str] | None = None
         self._folders: dict[str, _Folder | None] = {}
         self._outside: set[str] = set()
         self._known: dict[tuple[str, str], list[tuple[str, _Folder | None]]] = {}
@@ -75,7 +76,7 @@ class AudioFinder:
     def _find_absolute(self, name: str, base: str | None, relocate: bool) -> Found | NotFound:
         if osp.isabs(name) and osp.lexists(name):
             return self._check(osp.dirname(name), osp.basename(name), ())
-        missing = NotFound("missing", f"no file {name!r}, and none like it in {self.root}")
+        missing = NotFound("missing", f"no file {name!r}, and none like it in {self.root}{self._hint(name)}")
         return (self._relocate(name, base) if relocate else None) or missing
 
     def _relocate(self, name: str, base: str | None) -> Found | None:
@@ -118,7 +119,20 @@ class AudioFinder:
             target = osp.normpath(osp.join(*start, name.replace("\\", "/")))
             if not is_inside(target, self.root):
                 return NotFound("outside_root", f"no file {name!r} in {self.root}; {self._advice(target)}")
-        return NotFound("missing", f"no file {name!r} in {self.root}")
+        return NotFound("missing", f"no file {name!r} in {self.root}{self._hint(name)}")
+
+    def _hint(self, name: str) -> str:
+        """Name a recording that differs from a missing one in its suffix or folder only; it may be another one."""
+        if self._alike is None:
+            self._alike = {}
+            for folder, names in walk(self.root):
+                for actual in filter(is_audio, names):
+                    self._alike.setdefault(
+                        fold(osp.splitext(actual)[0]), osp.join(osp.relpath(folder, self.root), actual)
+                    )
+        last = re.split(r"[\\/]+", name)[-1]
+        found = self._alike.get(fold(osp.splitext(last)[0] if is_audio(last) else last))
+        return f"; if {osp.normpath(found).replace(os.sep, '/')} is meant, write that into the row" if found else ""
 
     def _advice(self, target: str) -> str:
         return f"if it is {target}, name the folder that holds both: {osp.commonpath([target, self.root])}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from tts_train.corpus.ahead import Ahead, read_ahead
 from tts_train.corpus.builder import RowBuilder
 from tts_train.corpus.columns import parse_format
-from tts_train.corpus.files import AudioFinder
+from tts_train.corpus.files import AudioFinder, walk
 from tts_train.corpus.layouts.bars import BarList
 from tts_train.corpus.layouts.base import Layout, RawRow
 from tts_train.corpus.layouts.columnar import Arrow, Parquet
@@ -19,10 +19,11 @@ from tts_train.corpus.layouts.pairs import Pairs
 from tts_train.corpus.layouts.splits import part_of, warn_left_out
 from tts_train.corpus.layouts.table import Table
 from tts_train.corpus.ledger import Ledger
+from tts_train.corpus.names import is_audio
 from tts_train.corpus.own_output import refuse_prepared
 from tts_train.corpus.reading import Reading
 from tts_train.corpus.utterance import Rejected, Row, TokenRow, Utterance
-from tts_train.errors import DataError
+from tts_train.errors import DataError, NoTextsError
 
 # In the order in which they are tried: the most telling marks first.
 _LAYOUTS: tuple[type[Layout], ...] = (Experiment, Arrow, Parquet, JsonLines, Table, BarList, Pairs, Hub)
@@ -134,6 +135,8 @@ def _find_layout(path: Path, layout: str) -> Layout:
                 _require_one_list(path)
             found.asked = asked or found.asked
             return found
+    if layout == "auto" and (recordings := _only_recordings(path)):
+        raise NoTextsError(path, len(recordings), recordings[0])
     raise DataError(_no_layout(path, allowed))
 
 
@@ -186,6 +189,16 @@ def _require_one_list(path: Path) -> None:
         raise DataError(
             f"{path} holds {', '.join(names[:8])}. Name the one to read, or give --corpus_format its name or layout."
         )
+
+
+def _only_recordings(path: Path) -> list[str]:
+    """Return the names of the recordings at or below a path, if there is no table among them."""
+    if path.is_file():
+        return [path.name] if is_audio(path.name) else []
+    names = [(folder, name) for folder, found in walk(str(path)) for name in found]
+    if any(_is_table(Path(folder, name)) for folder, name in names):
+        return []
+    return [Path(folder, name).relative_to(path).as_posix() for folder, name in names if is_audio(name)]
 
 
 def _no_layout(path: Path, allowed: tuple[str, ...]) -> str:

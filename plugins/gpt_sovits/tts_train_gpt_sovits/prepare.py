@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tts_train.apart import require_apart
 from tts_train.data.preparation import Census, Encoding, ShardedPrepare, optional_decoders
+from tts_train.errors import ConfigError
 from tts_train.jobs import Report
 from tts_train.run.places import kept
 from tts_train_gpt_sovits.files.bases import RELEASED
@@ -78,6 +79,11 @@ class GptSovitsPrepare(ShardedPrepare):
     def check_places(self) -> None:
         """Refuse outputs, the experiment folder included, that are the corpus, lie in it or hold it."""
         super().check_places()
+        if self.transcribe is not None and not self.slices:
+            raise ConfigError(
+                f"--transcribe {self.transcribe} fills in the texts of slices: add --slices, which cuts the recordings "
+                "into --out, and prepare that folder afterwards."
+            )
         if self.experiment is not None:
             require_apart(self.corpus, self.experiment, given="--corpus", option="--experiment")
 

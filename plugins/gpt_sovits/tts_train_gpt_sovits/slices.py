@@ -13,6 +13,7 @@ import soundfile
 import torch
 
 from tts_train.corpus import AudioRejected, Limits, read_audio
+from tts_train.corpus.names import AUDIO_SUFFIXES, is_audio
 from tts_train.errors import ConfigError, DataError, MissingExtraError
 from tts_train.eval.recognition import load_whisper
 from tts_train.progress import Progress
@@ -21,7 +22,6 @@ from tts_train_gpt_sovits.sovits.audio import SliceOptions, find_slices, slice_w
 
 SAMPLE_RATE = 32_000
 LIST = "slices.list"
-SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff", ".aif", ".w64", ".webm"})
 _LONGEST = 6 * 3600.0
 """Seconds of one recording."""
 
@@ -101,9 +101,11 @@ def whisper(model: str) -> Transcribe:
 def _recordings(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
-    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = sorted(path for path in source.rglob("*") if is_audio(path.name) and path.is_file())
     if not found:
-        raise DataError(f"{source} has no recordings. Give a folder with {', '.join(sorted(SUFFIXES))} files, or one.")
+        raise DataError(
+            f"{source} has no recordings. Give a folder with files such as {', '.join(AUDIO_SUFFIXES[:5])}, or one."
+        )
     return found
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from tts_train.corpus.columns import match_columns
-from tts_train.data.shards import PREPARE, PreparedSet
+from tts_train.corpus.columns import describe, match_columns
+from tts_train.corpus.token_lists import MEANINGS
+from tts_train.data.shards import PREPARE, SPEAKER_COLUMNS, PreparedSet
 from tts_train.data.usable import UsableRows
 from tts_train.errors import DataError
 from tts_train_orpheus.batch import NO_TARGET, Document
@@ -29,7 +30,8 @@ BAD_SHARE = 0.05
 EXAMPLES = 3
 
 _PREPARE = PREPARE.replace("--backend B", "--backend orpheus")
-_COLUMNS = ("id", "prompt_tokens", "seconds", *TOKEN_COLUMNS)
+_ABOUT = ("id", "prompt_tokens", "seconds")
+_COLUMNS = (*_ABOUT, *TOKEN_COLUMNS)
 _log = logging.getLogger(__name__)
 
 
@@ -50,6 +52,8 @@ class TokenRows(UsableRows):
         prepared = PreparedSet(path, kind=KIND, columns=_COLUMNS)
         # What prepare wrote was checked when it was written.
         faults, whole = ([], prepared.lengths) if prepared.index else _inspect(prepared)
+        if not prepared.index:
+            _say_columns(prepared)
         bad = {row for row, fault in enumerate(faults) if fault}
         if len(bad) > BAD_SHARE * len(prepared) or (bad and len(bad) == len(prepared)):
             raise DataError(_bad_message(prepared, faults))
@@ -148,6 +152,13 @@ def _inspect(prepared: PreparedSet) -> tuple[list[str], NDArray[np.int64]]:
     if given > int(whole.sum()):
         _log.info("%s: %d of %d ids are padding and are left out.", prepared.path, given - int(whole.sum()), given)
     return faults, whole
+
+
+def _say_columns(prepared: PreparedSet) -> None:
+    names = prepared.rows.names
+    own = {name: name for name in names if name in (*_ABOUT, *SPEAKER_COLUMNS)}
+    used = own | {name: meaning for meaning, name in match_columns(names).items() if meaning in MEANINGS}
+    _log.info("Columns of %s: %s", prepared.path, describe(used, names))
 
 
 def _say(

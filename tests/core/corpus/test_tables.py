@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
+import shlex
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import soundfile
 
-from tts_train.corpus import Rejected, open_corpus
+from tts_train.cli import main
+from tts_train.corpus import Rejected, Utterance, open_corpus
 from tts_train.errors import DataError
 
 SAID = [
@@ -239,3 +246,76 @@ def test_how_columns_were_read_is_told_once(tmp_path: Path, caplog: pytest.LogCa
         "Columns of metadata.csv: audio is 'path', text, speaker is 'speakerID'; not used: 'votes'",
         f"A row, metadata.csv:2: audio 'clip0.wav', text {SAID[0]!r}, speaker 'Ada King'",
     ]
+
+
+SINGLE = {
+    "commas, a header": "'file_name','text'\n'{0}','It''s me, \"Anna\", here.'\n'{1}','Well, hello.'\n",
+    "an open header": "file_name;text\n'{0}';'It''s me, \"Anna\", here.'\n'{1}';'Well; hello.'\n",
+    "bars": "'{0}'|'It''s me, \"Anna\", here.'\n'{1}'|'Well|hello.'\n",
+}
+
+
+@pytest.mark.parametrize("kind", SINGLE)
+def test_single_quotation_marks_of_a_writer_go(tmp_path: Path, kind: str):
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "metadata.csv").write_text(SINGLE[kind].format("a.wav", "b.wav"), encoding="utf-8")
+    texts = [row.text if isinstance(row, Utterance) else row.detail for row in open_corpus(tmp_path).rows()]
+    assert texts[0] == 'It\'s me, "Anna", here.'
+    assert texts[1].startswith("Well")
+    assert texts[1].endswith("hello.")
+
+
+def test_apostrophes_and_quoted_speech_stay(tmp_path: Path):
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "metadata.csv").write_text("a|'Hello there,' he said.\nb|'Well, hello.'\n", encoding="utf-8")
+    texts = [row.text for row in open_corpus(tmp_path).rows() if isinstance(row, Utterance)]
+    assert texts == ["'Hello there,' he said.", "'Well, hello.'"]
+
+
+def test_columns_of_parquet_that_are_not_used_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    columns = {"input_ids": [[1, 2]], "attention_mask": [[1, 1]], "token_type_ids": [[0, 0]]}
+    pq.write_table(pa.table(columns), tmp_path / "train.parquet")
+    with caplog.at_level(logging.INFO):
+        list(open_corpus(tmp_path).rows())
+    assert "Columns of train.parquet: input_ids, attention_mask; not used: 'token_type_ids'" in caplog.messages
+
+
+def test_a_recording_that_lies_there_under_another_suffix_is_named_and_not_used(tmp_path: Path):
+    (tmp_path / "wavs" / "deep").mkdir(parents=True)
+    (tmp_path / "wavs" / "S1.flac").write_bytes(b"")
+    (tmp_path / "wavs" / "deep" / "s2.mp3").write_bytes(b"")
+    (tmp_path / "metadata.csv").write_text("s1.wav|One.\nx/s2.wav|Two.\n/data/s1.ogg|Three.\ns4.wav|Four.\n")
+    (tmp_path / "rows.jsonl").write_text('{"audio": "s1.wav", "text": "One."}\n')
+    rows = list(open_corpus(tmp_path / "metadata.csv").rows()) + list(open_corpus(tmp_path / "rows.jsonl").rows())
+    assert [row.reason for row in rows if isinstance(row, Rejected)] == ["missing"] * 5
+    hints = [row.detail.partition("; ")[2] for row in rows if isinstance(row, Rejected)]
+    flac = "if wavs/S1.flac is meant, write that into the row"
+    assert hints == [flac, "if wavs/deep/s2.mp3 is meant, write that into the row", flac, "", flac]
+
+
+def test_recordings_without_texts_say_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = tmp_path / "my sounds"
+    (folder / "more").mkdir(parents=True)
+    noise = np.random.default_rng(0).normal(0, 0.1, 48_000)
+    for name in ("a.flac", "more/b.wav"):
+        soundfile.write(folder / name, noise, 16_000)
+    prepare = ["prepare", "--backend", "orpheus", "--out", str(tmp_path / "out"), "--codec", "tiny"]
+    commands = (
+        ["check", str(folder)],
+        [*prepare, "--tokenizer", "tiny", "--corpus", str(folder)],
+        ["init", str(tmp_path / "new"), "--backend", "orpheus", "--data", str(folder)],
+    )
+    for words in commands:
+        assert main(words) == 2
+        told = capsys.readouterr().err
+        assert f"{folder} holds 2 recordings (a.flac, for one), and nothing says what is said in them." in told
+    lines = [shlex.split(line) for line in told.splitlines() if line.startswith("  tts-train ")]
+    assert [line[1] for line in lines] == ["prepare", "check"]
+    assert main([word for word in lines[0][1:] if word not in ("--transcribe", "small")]) == 0
+    (sliced,) = folder.parent.glob("my sounds-slices/*.list")
+    assert "a_0000000000_" in sliced.read_text()
+    without = [word for word in lines[0][1:] if word != "--slices"]
+    assert main(without) == 2
+    assert "add --slices" in capsys.readouterr().err

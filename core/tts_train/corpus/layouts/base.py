@@ -74,7 +74,8 @@ class Layout(ABC):
     def match(self, names: Sequence[str], where: str) -> dict[str, str]:
         """Return meaning -> name for named columns, and note what they were taken for."""
         columns = match_columns(names, self.asked.names)
-        self.taken[where] = describe({name: meaning for meaning, name in columns.items()}, names)
+        # The first time has all names: later ones may be about the columns alone that are used.
+        self.taken.setdefault(where, describe({name: meaning for meaning, name in columns.items()}, names))
         return columns
 
     def shown(self, file: Path) -> str:

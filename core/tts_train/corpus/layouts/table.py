@@ -11,7 +11,7 @@ from tts_train.corpus.layouts.base import NAME_ONE, Layout, RawRow
 from tts_train.corpus.layouts.splits import part_folders, training_part
 from tts_train.corpus.names import is_audio
 from tts_train.corpus.segments import parse_segment
-from tts_train.corpus.tables.records import records
+from tts_train.corpus.tables.records import in_single_quotes, records, swapped
 from tts_train.corpus.tables.shape import Shape, read_shape, split_header
 from tts_train.corpus.text import read_lines, require_utf8
 from tts_train.corpus.utterance import Rejected
@@ -61,9 +61,11 @@ class Table(Layout):
         sample = [line for _, line in islice(read_lines(file), _SAMPLE)]
         if not sample:
             return
+        single = in_single_quotes(sample)
+        sample = [swapped(line) for line in sample] if single else sample
         shape = read_shape(sample, self.asked, shown, is_list=self.is_list)
         self.taken[shown] = shape.told
-        rows = records(file, shape.mark, quoted=shape.quoted, is_row=shape.is_row)
+        rows = records(file, shape.mark, quoted=shape.quoted, is_row=shape.is_row, single=single)
         for number, record in enumerate(rows):
             if shape.header and not number:
                 continue

@@ -16,6 +16,7 @@ MARKS = "|\t;,"
 _MAX_QUOTED_LINES = 20
 
 
+_SWAP = str.maketrans({"'": '"', '"': "'"})
 _DOUBLED = "its quotation marks are a CSV writer's, those of other rows are part of the text; write all in one way"
 
 
@@ -59,7 +60,32 @@ def is_quoted(lines: Sequence[str], mark: str) -> bool:
     return needed > broken or (not broken and bool(columns) and bool(set.intersection(*columns)))
 
 
-def records(file: Path, mark: str, *, quoted: bool, is_row: Callable[[str], bool]) -> Iterator[Record]:
+def in_single_quotes(lines: Sequence[str]) -> bool:
+    """Tell whether single quotation marks stand where a CSV writer sets double ones: around a name in every row.
+
+    Apostrophes and quoted speech in texts are no such marks. The first line may be a header, and is not looked at.
+    """
+    body = [swapped(line) for line in lines[1:] or lines]
+    if sum('"' in line for line in body) * 2 <= len(body):
+        return False
+    for mark in MARKS:
+        parsed = [(line, fields) for line in body if len(fields := _parse([line], mark) or []) > 1]
+        if len(parsed) * 2 <= len(body):
+            continue
+        everywhere = set.intersection(*(_written_quoted(line, fields, mark) for line, fields in parsed))
+        if any(not any(map(str.isspace, fields[number])) for number in everywhere for _, fields in parsed[:1]):
+            return True
+    return False
+
+
+def swapped(text: str) -> str:
+    """Return a text with single quotation marks for double ones, and the other way round."""
+    return text.translate(_SWAP)
+
+
+def records(
+    file: Path, mark: str, *, quoted: bool, is_row: Callable[[str], bool], single: bool = False
+) -> Iterator[Record]:
     """Yield every row. A stray quotation mark costs its own row and not those below it.
 
     Args:
@@ -67,13 +93,22 @@ def records(file: Path, mark: str, *, quoted: bool, is_row: Callable[[str], bool
         mark: what stands between fields.
         quoted: whether fields may stand in quotation marks.
         is_row: tells whether a line alone is a whole row; such a line is no part of another row's quoted text.
+        single: whether these quotation marks are single ones; ``is_row`` is then asked with double ones.
     """
+    if single:
+        lines = [(number, swapped(line)) for number, line in read_lines(file)]
+        for record in _quoted(lines, mark, is_row):
+            yield record._replace(fields=[swapped(value) for value in record.fields])
+        return
     if not quoted:
         for number, line in read_lines(file):
             doubled = '""' in line and _has_doubled(line, mark)
             yield Record(number, line.split(mark), _DOUBLED if doubled else "")
         return
-    lines = list(read_lines(file))
+    yield from _quoted(list(read_lines(file)), mark, is_row)
+
+
+def _quoted(lines: Sequence[tuple[int, str]], mark: str, is_row: Callable[[str], bool]) -> Iterator[Record]:
     index = 0
     while index < len(lines):
         number, line = lines[index]
