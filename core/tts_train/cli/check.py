@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _PATH = "recordings with text, a hub data set, or a folder that prepare wrote"
 _DROPPED = "JSONL file to write each dropped row and its reason to"
+_WORKERS = (
+    "processes that read audio; 0 reads in this one, which a file that kills its decoder ends (1 drops that file)"
+)
 _JSON = "print one JSON object"
 
 
@@ -62,7 +65,7 @@ def _parse(verb: str, words: list[str]) -> dict[str, Any]:
     parser.add_argument("path", help=_PATH)
     parser.add_argument("--corpus_format", default="auto", help="layout, or its columns, as in 'audio|speaker|text'")
     parser.add_argument("--max_dropped", type=float, default=0.05, help="share of rows that may be dropped (0.05)")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read audio; 0 reads in this one")
+    parser.add_argument("--workers", type=int, default=0, help=_WORKERS)
     parser.add_argument("--dropped", type=Path, help=_DROPPED)
     parser.add_argument("--json", action="store_true", help=_JSON)
     return dict(vars(parser.parse_args(with_underscores(words))))

@@ -12,6 +12,7 @@ from torch.utils.data import ConcatDataset
 from tts_train.data.module import AUTO, PlannedDataModule
 from tts_train.data.plan import Plan, batches_for, bucket, fill_share, in_order, pack
 from tts_train.errors import ConfigError
+from tts_train.language import languages_of
 from tts_train_orpheus.batch import Document, TokenBatch, pack_documents, pad_documents
 from tts_train_orpheus.shapes import UTTERANCE_TOKENS, sample_documents
 from tts_train_orpheus.text_mix import TextMix, TextSet, lap_seed, mix_plans, open_text
@@ -19,6 +20,8 @@ from tts_train_orpheus.token_set import TokenRows, TokenSet, TooLong
 
 _log = logging.getLogger(__name__)
 
+_SOME = 64
+"""Texts by which the language of a set is told that names none."""
 UNKNOWN = 2048
 """What stands for ``max_tokens`` while a plan looks for it."""
 
@@ -149,9 +152,18 @@ class OrpheusData(PlannedDataModule):
         }
 
     def remember(self) -> Mapping[str, object]:
-        """Return how the set was made and whose voices are in it."""
+        """Return how the set was made, whose voices are in it, and its languages: named, or told by some texts."""
         assert self._rows is not None
-        return self._rows.prepared.facts
+        facts = self._rows.prepared.facts
+        return facts | {"languages": facts.get("languages") or self._told_languages} if facts else facts
+
+    @cached_property
+    def _told_languages(self) -> list[str]:
+        assert self._rows is not None
+        rows = self._rows.prepared.rows
+        if "text" not in rows.names:
+            return []
+        return languages_of(filter(None, next(rows.tables(["text"])).column(0).to_pylist()[:_SOME]))
 
     @cached_property
     def _batch_count(self) -> int:

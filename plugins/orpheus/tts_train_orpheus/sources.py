@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SOFTMAX_KEY = "orpheus_softmax"
 """Entry of an exported config.json that keeps ``--model.head.softmax``, where it is not ``full``."""
 
-CODEC, SPEAKERS = "codec", "speakers"
+CODEC, SPEAKERS, LANGUAGES = "codec", "speakers", "languages"
 """Facts that an export remembers."""
 
 _BASE = "canopylabs/orpheus-3b-0.1-pretrained"
@@ -82,9 +82,14 @@ class TrainedRun:
         return tuple(data["speakers"]) if data.get("settings", {}).get("voice_prefix") else ()
 
     @property
+    def languages(self) -> tuple[str, ...]:
+        """Languages that the data's rows name; none if they name none."""
+        return tuple(self.data.get(LANGUAGES, ()))
+
+    @property
     def facts(self) -> dict[str, Any]:
-        """What an export remembers of the data: its codec and its speakers, as far as they are known."""
-        known = {CODEC: self.codec, SPEAKERS: list(self.speakers)}
+        """What an export remembers of the data: its codec, speakers and languages, as far as they are known."""
+        known = {CODEC: self.codec, SPEAKERS: list(self.speakers), LANGUAGES: list(self.languages)}
         return {name: value for name, value in known.items() if value}
 
     def tokenizer(self, source: str | None = None) -> PreTrainedTokenizerBase:
@@ -133,6 +138,8 @@ class Voice:
     """The codec of the training data, as far as it is known."""
     speakers: tuple[str, ...] = ()
     """Names that stand before the texts of the training data, as far as they are known."""
+    languages: tuple[str, ...] = ()
+    """Languages of the training data, as far as they are known."""
 
 
 def open_run(path: Path) -> TrainedRun:
@@ -174,7 +181,8 @@ def _from_run(run: TrainedRun, dtype: torch.dtype, tokenizer: str | None) -> Voi
     network = run.network(dtype)
     if run.adapted:
         merge(network)
-    return Voice(lm=network.lm, tokenizer=words, softmax=run.softmax, codec=run.codec, speakers=run.speakers)
+    known: dict[str, Any] = {CODEC: run.codec, SPEAKERS: run.speakers, LANGUAGES: run.languages}
+    return Voice(lm=network.lm, tokenizer=words, softmax=run.softmax, **known)
 
 
 def _from_adapter(folder: Path, dtype: torch.dtype, tokenizer: str | None) -> Voice:
@@ -205,6 +213,7 @@ def _remembered(folder: Path) -> dict[str, Any]:
     if not (folder / FILE_NAME).is_file():
         return {}
     facts = read_provenance(folder).facts
-    codec, speakers = facts.get(CODEC), facts.get(SPEAKERS)
+    codec = facts.get(CODEC)
     known: dict[str, Any] = {CODEC: codec} if isinstance(codec, str) else {}
-    return known | ({SPEAKERS: tuple(map(str, speakers))} if isinstance(speakers, list) else {})
+    lists = {name: facts.get(name) for name in (SPEAKERS, LANGUAGES)}
+    return known | {name: tuple(map(str, given)) for name, given in lists.items() if isinstance(given, list)}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tts_train.errors import ConfigError, DataError
 from tts_train.jobs import Line, Report, SynthJob
+from tts_train.language import other_language
 from tts_train.sound import check_sound_name, write_sound
 from tts_train_orpheus.parts import Part, join, judge, split_text, totals
 from tts_train_orpheus.reference import encode_reference, paired, read_reference
@@ -93,7 +94,9 @@ class OrpheusSynth(SynthJob):
             DataError: if what was generated holds no whole frame; nothing is written then.
         """
         check_sound_name(self.out)
-        return self._say(self._open())
+        ready = self._open()
+        _warn_of_language(self.text, ready.voice.languages)
+        return self._say(ready)
 
     def of(self, line: Line) -> OrpheusSynth:
         """Return the job that speaks a line, by its speaker unless --speaker was given."""
@@ -270,6 +273,18 @@ class OrpheusSynth(SynthJob):
             return Part(text=text, spoken=spoken(ids, time.perf_counter() - started), sound=sound)
         result = spoken(list(heard()), time.perf_counter() - started)
         return Part(text=text, spoken=result, sound=ready.codec.decode(result.content.codes, seed=seed))
+
+
+def _warn_of_language(text: str, trained: Sequence[str]) -> None:
+    """Say where a text is in a language that the model was not trained on."""
+    found = other_language(text, trained)
+    if found is not None:
+        _log.warning(
+            "The text looks like %r, and this model was trained on %s: it may read it with their sounds, or say "
+            "something else.",
+            found,
+            ", ".join(trained),
+        )
 
 
 def _told(say: Callable[[], Report]) -> Report:

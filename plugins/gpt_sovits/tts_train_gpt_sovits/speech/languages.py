@@ -6,13 +6,11 @@ import logging
 from collections.abc import Collection
 
 from tts_train.errors import MissingExtraError
+from tts_train.language import SHORTEST
 from tts_train_gpt_sovits.text.languages import detect_language, normalise_language
 from tts_train_gpt_sovits.text.rejected import TextRejected
 
 _log = logging.getLogger(__name__)
-
-_TOLD_APART = 20
-"""Letters from which on the detector's answer is worth telling."""
 
 
 def warn_of_language(text: str, language: str, trained: Collection[str]) -> None:
@@ -31,7 +29,7 @@ def warn_of_language(text: str, language: str, trained: Collection[str]) -> None
             ", ".join(known),
             name,
         )
-    if name != "en" or len(text) < _TOLD_APART:
+    if name != "en" or len(text) < SHORTEST:
         return
     try:
         found = detect_language(text)

