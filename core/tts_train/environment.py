@@ -7,6 +7,7 @@ The command line and ``import tts_train`` set the variables; importing what comp
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import MutableMapping
 
 ALLOCATOR_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
@@ -23,9 +24,14 @@ _DEFAULTS = {
 }
 
 
-def set_variables(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set the variables that torch and cuBLAS read when CUDA is first used; what the user has set stays."""
-    if not any(name in environment for name in ALLOCATOR_VARIABLES):
+def set_variables(environment: MutableMapping[str, str] = os.environ, *, platform: str = sys.platform) -> None:
+    """Set the variables that torch and cuBLAS read when CUDA is first used; what the user has set stays.
+
+    Args:
+        environment: where they are set.
+        platform: the system; torch has segments that expand under Linux only, and warns in each process elsewhere.
+    """
+    if platform == "linux" and not any(name in environment for name in ALLOCATOR_VARIABLES):
         environment["PYTORCH_ALLOC_CONF"] = EXPANDABLE
     for name, value in _DEFAULTS.items():
         environment.setdefault(name, value)

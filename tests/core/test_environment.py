@@ -73,6 +73,14 @@ def test_no_module_that_attends_leaves_cudnn_on():
     assert python(FORKS, "tts_train.session", "tts_train.cli.train", *modules) == ""
 
 
+def test_segments_expand_where_torch_has_them():
+    for platform, wanted in (("linux", EXPANDABLE), ("win32", None), ("darwin", None)):
+        found: dict[str, str] = {}
+        set_variables(found, platform=platform)
+        assert found.get("PYTORCH_ALLOC_CONF") == wanted
+        assert found["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
 def test_measured_processes_get_the_same(monkeypatch):
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)

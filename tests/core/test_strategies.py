@@ -244,6 +244,21 @@ def test_other_precisions_pass(precision):
     assert checked_precision(arguments) == arguments
 
 
+@pytest.mark.parametrize("precision", ["16-mixed", "64-true"])
+def test_what_an_apple_gpu_lacks_is_refused_by_its_name(precision, monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for accelerator in ("auto", "mps"):
+        with pytest.raises(
+            ConfigError, match=r"is not for Apple's GPU, which can do: 32-true, bf16-mixed, bf16-true\."
+        ):
+            checked_precision({"precision": precision, "accelerator": accelerator})
+    asked = {"precision": "bf16-mixed", "accelerator": "auto"}
+    assert checked_precision(asked) == asked
+    asked = {"precision": "64-true", "accelerator": "cpu"}
+    assert checked_precision(asked) == asked
+
+
 ACCELERATE = """
 compute_environment: LOCAL_MACHINE
 debug: false

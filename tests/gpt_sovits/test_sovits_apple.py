@@ -8,22 +8,8 @@ import pytest
 import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
+from tests.apple import APPLE, OnApple
 from tts_train_gpt_sovits.sovits.sums import Sums
-
-APPLE = torch.device("mps")
-
-
-class OnApple(torch.Tensor):
-    """A tensor that says that it lies on such a device, and refuses what that refuses."""
-
-    device = property(lambda self: APPLE)
-
-    @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
-        made = super().__torch_function__(func, types, args, kwargs or {})
-        if isinstance(made, torch.Tensor) and made.dtype == torch.float64:
-            raise TypeError("Cannot convert a MPS Tensor to float64 dtype: the MPS framework has none.")
-        return made
 
 
 def test_the_simulated_device_refuses_float64():

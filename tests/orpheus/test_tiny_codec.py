@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 
+from tests.apple import OnApple
 from tests.orpheus.test_layout import random_levels
 from tts_train.demo.journey import VOICE
 from tts_train.errors import DataError
@@ -178,3 +179,11 @@ def test_the_phase_begins_anew_where_it_can_be_known_and_bends_the_pitch_little(
     assert torch.allclose(ends, ends.round(), atol=1e-6)
     inside = cycles[0, 3000:6000].diff() * 24000
     assert (inside / 201.3 - 1).abs().max() < 0.015
+
+
+def test_the_pulses_need_no_float64_where_there_is_none():
+    pitch, voice = torch.full((1, 4096), 120.0), torch.ones(1, 4096)
+    wide = sound.anchored_cycles(pitch, voice, 1)
+    narrow = sound.anchored_cycles(pitch.as_subclass(OnApple), voice.as_subclass(OnApple), 1)
+    assert narrow.dtype == torch.float32
+    assert torch.allclose(narrow.as_subclass(torch.Tensor).double(), wide, atol=1e-4)

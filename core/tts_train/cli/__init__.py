@@ -42,7 +42,7 @@ INTERNAL_ERROR = TTSTrainError.exit_code
 _HANDLER = "tts-train"
 _NO_MEMORY = "can't allocate memory"
 """How torch says on a CPU that there is too little."""
-_UNUSABLE = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EROFS)
+_UNUSABLE = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EROFS, errno.EINVAL)
 """What the system says about a path that the user has to change."""
 _SHOWN = 100
 UNSAFE_VARIABLE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"

@@ -18,6 +18,7 @@ from tts_train.cli.output import print_report
 from tts_train.cli.select import Chosen, select
 from tts_train.cli.values import check_numbers
 from tts_train.errors import ConfigError, DataError
+from tts_train.file_names import require_allowed
 from tts_train.jobs import SynthJob
 from tts_train.progress import write_line
 from tts_train.provenance import read_provenance
@@ -140,6 +141,7 @@ def _labels(sources: Sequence[str]) -> list[str]:
 
 
 def _evaluate(jobs: dict[str, SynthJob], options: EvalOptions, chosen: Chosen, *, seed: int) -> dict[str, Any]:
+    require_allowed(options.out)
     require_apart(options.data, options.out, given="--data")
     for job in jobs.values():
         job.check_places()

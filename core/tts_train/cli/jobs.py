@@ -16,6 +16,7 @@ from tts_train.cli.importing import first_imports
 from tts_train.cli.output import print_report
 from tts_train.cli.select import Chosen, Selection, select
 from tts_train.errors import ConfigError, DataError
+from tts_train.file_names import require_allowed
 from tts_train.jobs import Job, SynthJob
 from tts_train.plugins import installed_backends
 from tts_train.provenance import Provenance, read_provenance
@@ -45,6 +46,8 @@ def run(verb: str, words: list[str]) -> int:
     with first_imports():
         job_class: type[Job] = resolve(reference)
     job, as_json = _parse(verb, job_class, rest, chosen)
+    if isinstance(out := getattr(job, "out", None), Path):
+        require_allowed(out)
     job.check_places()
     report = job.run()
     if isinstance(job, SynthJob) and (job.source / "checkpoints").is_dir():

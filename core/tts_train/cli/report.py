@@ -8,6 +8,7 @@ from tts_train.cli import COMMANDS
 from tts_train.cli.arguments import WordsParser
 from tts_train.cli.output import print_report
 from tts_train.errors import ConfigError, DiskError
+from tts_train.file_names import require_allowed
 from tts_train.report.page import REPORT_FILE, write_report
 
 
@@ -26,6 +27,8 @@ def run(verb: str, words: list[str]) -> int:
     folder: Path = options.run_dir
     if folder.is_dir() and not (folder / "run.json").is_file() and not (folder / "config.yaml").is_file():
         raise ConfigError(f"{folder} holds no run (no run.json in it). Give a run directory that tts-train fit wrote.")
+    if options.out is not None:
+        require_allowed(options.out)
     if options.out is not None and options.out.is_dir():
         raise ConfigError(f"--out {options.out} is a folder. Give a file, such as {options.out / REPORT_FILE}.")
     try:

@@ -62,7 +62,7 @@ class AudioFinder:
         """
         if "\0" in name or not name.strip() or not is_path(name):
             return NotFound("missing", "the row names no file")
-        if osp.isabs(name) or _DRIVE.match(name):
+        if osp.isabs(name) or name.startswith("/") or _DRIVE.match(name):  # no drive is no place under Windows
             return self._find_absolute(name, base, relocate)
         found = self._find_relative(name, base) or (self._relocate(name, base) if relocate else None)
         return found or self._say_missing(name)

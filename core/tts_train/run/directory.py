@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tts_train.errors import ConfigError, DataError, DiskError
+from tts_train.file_names import require_allowed
 from tts_train.run.checkpoint_io import verify
 from tts_train.run.files import TEMPORARY, patiently, remove_directory, write_json
 from tts_train.run.pointer import link_atomically, target_of
@@ -63,9 +64,10 @@ class RunDirectory:
         """Make the directory.
 
         Raises:
-            ConfigError: if something else is in the way.
+            ConfigError: if something else is in the way, or the name is not allowed.
             DiskError: if the disk refuses.
         """
+        require_allowed(self.path, option="--run_dir")
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):

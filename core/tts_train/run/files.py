@@ -25,7 +25,10 @@ TEMPORARY = ".tmp-"
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT)
+_NO_PLACE = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT,
+    errno.EINVAL,  # a name that Windows does not allow
+)  # fmt: skip
 _IN_USE = (5, 32, 145)
 """What Windows says of files and folders that somebody has open: denied, shared, not empty."""
 _PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)

@@ -17,6 +17,7 @@ _SPELLINGS = {
     "64": "64-true",
 }
 _CPU = ("32-true", "bf16-mixed", "bf16-true", "64-true")
+_APPLE = ("32-true", "bf16-mixed", "bf16-true")
 _AMPERE = (8, 0)
 
 
@@ -37,9 +38,13 @@ def checked_precision(trainer: dict[str, Any]) -> dict[str, Any]:
     on_card = _is_cuda(trainer.get("accelerator"))
     if precision.startswith("transformer-engine"):
         raise ConfigError(f"--trainer.precision {given} (8-bit floats) is not supported. Use bf16-mixed or bf16-true.")
-    able = _able(torch.cuda.get_device_capability()) if on_card else _CPU
+    able: tuple[str, ...] = _CPU
+    where = "a CPU"
+    if on_card:
+        able, where = _able(torch.cuda.get_device_capability()), f"a card like {torch.cuda.get_device_name()}"
+    elif torch.backends.mps.is_available() and trainer.get("accelerator") in ("auto", "gpu", "mps", None):
+        able, where = _APPLE, "Apple's GPU"
     if precision not in able:
-        where = f"a card like {torch.cuda.get_device_name()}" if on_card else "a CPU"
         raise ConfigError(f"--trainer.precision {given} is not for {where}, which can do: {', '.join(able)}.")
     if precision == "16-mixed" and _is_ours(trainer.get("strategy")):
         scaled = MixedPrecision("16-mixed", "cuda")

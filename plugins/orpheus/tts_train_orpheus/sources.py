@@ -197,8 +197,9 @@ def _from_adapter(folder: Path, dtype: torch.dtype, tokenizer: str | None) -> Vo
 
 
 def _from_model(source: Path, dtype: torch.dtype, tokenizer: str | None) -> Voice:
-    words = load_tokenizer(tokenizer or str(source))
-    lm = load_base(str(source), dtype=dtype)
+    name = source.as_posix()  # a hub name has no backslash under Windows either
+    words = load_tokenizer(tokenizer or name)
+    lm = load_base(name, dtype=dtype)
     lm.set_attn_implementation("sdpa")
     return Voice(lm=lm, tokenizer=words, softmax=getattr(lm.config, SOFTMAX_KEY, "full"), **_remembered(source))
 

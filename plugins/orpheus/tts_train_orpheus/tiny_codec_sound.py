@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE
+from tts_train_orpheus.metrics import wide_type
 
 STEP = 512
 """Samples in a step of the finest level: a quarter of a frame."""
@@ -121,8 +122,9 @@ def anchored_cycles(pitch: Tensor, voice: Tensor, first_frame: int) -> Tensor:
     batch, count = pitch.shape
     before = first_frame * FRAME_SAMPLES % ANCHOR
     after = -(before + count) % ANCHOR
-    steps = F.pad(pitch.double() / SAMPLE_RATE, (before, after)).reshape(batch, -1, ANCHOR)
-    ease = F.pad(1 + _UNVOICED_BEND * (1 - voice.double()), (before, after)).reshape(batch, -1, ANCHOR)
+    pitch, voice = (values.to(wide_type(values.device)) for values in (pitch, voice))
+    steps = F.pad(pitch / SAMPLE_RATE, (before, after)).reshape(batch, -1, ANCHOR)
+    ease = F.pad(1 + _UNVOICED_BEND * (1 - voice), (before, after)).reshape(batch, -1, ANCHOR)
     total = steps.sum(-1, keepdim=True)
     bent = steps + (total.round() - total) * ease / ease.sum(-1, keepdim=True)
     return bent.cumsum(-1).reshape(batch, -1)[:, before : before + count]

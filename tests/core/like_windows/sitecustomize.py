@@ -45,7 +45,9 @@ def _refusal(kind: type[OSError], number: int, winerror: int, path: object) -> O
 
 
 def _terminate(pid: int, number: int) -> None:
-    del number
+    """End a process whatever the number, which is its exit code."""
+    if pid == os.getpid():
+        os._exit(number)
     _kill(pid, signal.SIGKILL)
 
 

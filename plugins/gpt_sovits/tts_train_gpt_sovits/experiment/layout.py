@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 NAMES = "2-name2text"
 """Names, phones, counts and texts; ``.txt`` whole, ``-0.txt`` and so on before its parts are merged."""
 TOKENS = "6-name2semantic"
@@ -16,4 +18,5 @@ TOKEN_RATE, SAMPLE_RATE = 25, 32_000
 
 def plain_name(name: str) -> bool:
     """Whether a clip's name is that of a file in the folder, and leads nowhere else."""
-    return bool(name) and name not in (".", "..") and not any(char in name for char in "/\\\0")
+    whole = PurePath(name).name == name  # under Windows no drive
+    return whole and name not in ("", "..") and not any(char in name for char in "/\\\0")
