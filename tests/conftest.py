@@ -12,13 +12,19 @@ _TESTS = Path(__file__).parent
 _LONGEST = (
     "test_gpu_run.py",
     "orpheus/test_clients.py",
-    "orpheus/test_real_voice.py",
-    "gpt_sovits/test_real_voice.py",
     "orpheus/test_demo.py",
     "gpt_sovits/test_demo.py",
+    "orpheus/test_fsdp.py",
     "test_host_reads.py",
-    "orpheus/test_plan.py",
     "gpt_sovits/test_plan.py",
+    "core/run/test_continuation.py",
+    "gpt_sovits/test_processes.py",
+    "orpheus/test_plan.py",
+    "orpheus/test_real_voice.py",
+    "gpt_sovits/test_real_voice.py",
+    "core/run/test_faults.py",
+    "core/test_memory_quality.py",
+    "core/test_eval_command.py",
 )
 """Modules of more than half a minute, longest first."""
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 SCRIPT = BENCHMARKS / "gpu.py"
 DRY_SECONDS = 1500
-"""Most that the dry run may take in the tests; 4 minutes on two quiet cores."""
+"""Most that the dry run may take in the tests; 3 minutes on two quiet cores."""
 
 
 @pytest.fixture(autouse=True)

@@ -128,17 +128,15 @@ on the device, the host reads whether to call it."""
 ORPHEUS = {
     "full": "",
     "full adamw8bit": "--model.optimizer.name adamw8bit",
-    "full lion8bit": "--model.optimizer.name lion8bit",
     "full adafactor": "--model.optimizer.name adafactor",
-    "full in backward": "--model.optimizer.in_backward true --trainer.gradient_clip_val null --trainer.precision "
-    "bf16-true --model.optimizer.rounding stochastic",
+    "full lion8bit in backward": "--model.optimizer.name lion8bit --model.optimizer.in_backward true "
+    "--trainer.gradient_clip_val null --trainer.precision bf16-true --model.optimizer.rounding stochastic",
     "full offload": "--model.optimizer.offload true --trainer.gradient_clip_val null",
     "full recomputed": "--model.gradient_checkpointing true --model.head.chunk_tokens 64 "
     "--trainer.precision bf16-mixed",
     "lora": "--model.method lora --trainer.precision bf16-mixed",
     "qlora": "--model.method qlora --trainer.precision bf16-true",
-    "slot": "--model.head.softmax slot",
-    "padded": "--data.batching padded --data.batch_size 4",
+    "slot, padded": "--model.head.softmax slot --data.batching padded --data.batch_size 4",
 }
 
 

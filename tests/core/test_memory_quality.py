@@ -8,13 +8,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
 
-STEPS, WINDOW, SYMBOLS = 500, 50, 64
+STEPS, WINDOW, SYMBOLS = 300, 50, 64
 SEEDS = (0, 1, 2)
 LR = 2e-3
 
 
 def chain() -> torch.Tensor:
-    """Return the odds of each next symbol after each pair: a language with something to learn for 500 steps."""
+    """Return the odds of each next symbol after each pair: a language with something to learn for 300 steps."""
     generator = torch.Generator().manual_seed(7)
     one, two = (torch.randn(SYMBOLS, SYMBOLS, generator=generator) for _ in range(2))
     return torch.softmax(1.5 * (one[:, None] + two[None, :]), dim=-1)
@@ -34,7 +34,7 @@ def curve(seed: int, odds: torch.Tensor, options: OptimizerOptions, dtype: torch
     """Return the mean training loss of each window of steps; data and first weights are the seed's."""
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=SYMBOLS, hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=4,
+        vocab_size=SYMBOLS, hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4,
         num_key_value_heads=2, tie_word_embeddings=True,
     )  # fmt: skip
     model = LlamaForCausalLM(config).to(dtype)
