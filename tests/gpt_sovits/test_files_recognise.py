@@ -48,6 +48,15 @@ def test_marked_files(tmp_path, version, mark):
     assert (found.kind, found.version, found.taken_for, found.head) == ("s2G", version, version, b"PK")
 
 
+def test_a_small_pro_network_is_what_its_mark_says(tmp_path):
+    """Of four times 192 channels, as ``--model.tiny.channels 192`` makes, like the released v2ProPlus."""
+    weights = generator("v2ProPlus")
+    assert recognise(save(tmp_path / "small.pth", {"weight": weights}, b"05")).version == "v2Pro"
+    weights["sv_emb.weight"] = torch.zeros(1024, 1, dtype=torch.float16)
+    with pytest.raises(DataError, match="is marked v2Pro and holds s2G of v2ProPlus"):
+        recognise(save(tmp_path / "released.pth", {"weight": weights}, b"05"))
+
+
 @pytest.mark.parametrize("mark", [b"07", b"08", b"42", b"v9"])
 def test_marks_that_are_not_known_are_named(tmp_path, mark):
     """A third party's tool marks v5dev and v5turbo, whose networks are others."""

@@ -19,6 +19,8 @@ Kind: TypeAlias = Literal["s1", "s2G", "s2D", "lora", "s1_training", "s2G_traini
 
 _FOLDER = re.compile(r"logs_s2_(v1|v2|v3|v4|v2Pro|v2ProPlus)(_lora_\d+)?")
 _V1_ROWS = (322, 512)
+_PRO_STYLE = 1024
+"""Channels of the released Pro versions' style."""
 _PLUS_CHANNELS = 768
 
 
@@ -134,7 +136,7 @@ def _s2_version(
     for told_by, hint in hints.items():
         if hint in allowed:
             return str(hint), told_by
-    if any(name.startswith("discriminators.") for name in weights):
+    if "sv_emb.weight" in weights or any(name.startswith("discriminators.") for name in weights):
         return allowed[0], "tensors"
     if upstream[0] in allowed:
         return upstream
@@ -149,7 +151,10 @@ def _allowed(weights: Mapping[str, TensorClaim]) -> tuple[str, ...]:
         return ("v2Pro", "v2ProPlus") if later else ("v2", "v1")
     if "sv_emb.weight" in weights:
         first = weights.get("dec.conv_pre.weight")
-        return ("v2ProPlus",) if first is not None and first.shape[0] == _PLUS_CHANNELS else ("v2Pro",)
+        plus = first is not None and first.shape[0] == _PLUS_CHANNELS
+        likely, other = ("v2ProPlus", "v2Pro") if plus else ("v2Pro", "v2ProPlus")
+        # A small network may have any number of channels: what the file says counts more there.
+        return (likely,) if weights["sv_emb.weight"].shape[0] == _PRO_STYLE else (likely, other)
     table = weights.get("enc_p.text_embedding.weight")
     return ("v1",) if table is not None and table.shape[0] == _V1_ROWS[0] else ("v2",)
 
