@@ -59,8 +59,10 @@ def test_a_run_is_used_from_another_folder(project, tmp_path, monkeypatch, capsy
 def test_a_run_speaks_when_its_data_are_gone_and_the_project_was_moved(project, tmp_path, monkeypatch):
     moved = tmp_path / "moved"
     shutil.copytree(project / "runs", moved / "runs")
+    shutil.copytree(project / "words", moved / "words")
     monkeypatch.chdir(moved)
-    (project / "runs").rename(project / "other")
+    for name in ("runs", "words"):
+        (project / name).rename(project / f"no-{name}")
     first = str(min(Path("runs/lora/checkpoints").glob("step-*")))
     run = open_run(Path(first))
     assert run.codec == "tiny"

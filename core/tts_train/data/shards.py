@@ -19,6 +19,7 @@ from tts_train.data.lengths import describe_lengths
 from tts_train.data.parquet_rows import ParquetRows, damaged
 from tts_train.data.shard_store import VERSION
 from tts_train.errors import DataError
+from tts_train.run.places import reachable
 
 SPEAKER_COLUMNS = ("speaker", "source", "speaker_name", "speaker_id")
 PREPARE = "tts-train prepare --backend B --corpus RECORDINGS --out"
@@ -79,8 +80,8 @@ class PreparedSet:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What the writer says about how the rows were made; empty for sets that have no index."""
-        return dict(self.index.get("settings", {}))
+        """How the rows were made, with paths as they are reached from here; empty for sets that have no index."""
+        return reachable(self.index.get("settings", {}))
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -171,7 +172,10 @@ def read_index(path: Path) -> Mapping[str, Any]:
 
 
 def facts_of(index: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what must be known when a set is gone: its settings, speakers and languages, most frequent first."""
+    """Return what must be known when a set is gone: its settings, speakers and languages, most frequent first.
+
+    Paths among the settings are as they were given; see :func:`tts_train.run.places.reachable`.
+    """
     named = {name: list(index["report"].get(name, ())) for name in ("speakers", "languages")}
     return {"settings": dict(index.get("settings", {})), **named}
 

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
+WHOLE = "paths"
+"""Where a prepared set's settings keep whole paths."""
 PATHS = {"path", "val_path"}
 """Settings that are paths, though their type is text; an empty one would be the present folder."""
 
 
-def kept(value: str, *, names: Collection[str] = ()) -> str:
-    """Return a setting as it is remembered: a local file or folder by its whole path, anything else as it is.
+def whole_paths(values: Mapping[str, str], *, names: Collection[str] = ()) -> dict[str, dict[str, str]]:
+    """Return the entry of a prepared set's settings that tells where relative paths among them lie, if there are any.
 
     Args:
-        value: A path, or a name such as one on a hub.
+        values: Paths, or names such as those on a hub, by setting.
         names: Words that are no paths, whatever lies here.
     """
-    path = Path(value).expanduser()
-    return str(path.absolute()) if value not in names and path.exists() else value
+    places = {key: Path(value).expanduser() for key, value in values.items() if value not in names}
+    found = {key: str(path.absolute()) for key, path in places.items() if not path.is_absolute() and path.exists()}
+    return {WHOLE: found} if found else {}
+
+
+def reachable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a prepared set's settings with relative paths as they can be used here.
+
+    What does not lie any more where ``prepare`` saw it stays as it was given: a project may have been moved as a whole.
+    """
+    whole = settings.get(WHOLE)
+    places = whole if isinstance(whole, dict) else {}
+    return {**settings, **{key: place for key, place in places.items() if Path(place).exists()}}
 
 
 def located(value: str, folder: str | None, *, names: Collection[str] = ()) -> str:

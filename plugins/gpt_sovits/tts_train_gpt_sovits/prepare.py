@@ -12,7 +12,7 @@ from tts_train.apart import require_apart
 from tts_train.data.preparation import Census, Encoding, ShardedPrepare, optional_decoders
 from tts_train.errors import ConfigError
 from tts_train.jobs import Report
-from tts_train.run.places import kept
+from tts_train.run.places import whole_paths
 from tts_train_gpt_sovits.files.bases import RELEASED
 from tts_train_gpt_sovits.models import TINY
 
@@ -178,10 +178,10 @@ class GptSovitsPrepare(ShardedPrepare):
             device=device,
         )
 
-    def _remembered(self, sources: Sources) -> dict[str, str]:
-        """Return where the networks are that speaking needs too, by whole paths: it may run in another folder."""
-        names = (TINY, RELEASED)
-        return {"sovits": kept(sources.sovits, names=names), "models": kept(self.models, names=names)}
+    def _remembered(self, sources: Sources) -> dict[str, Any]:
+        """Return where the networks are that speaking needs too; it may run in another folder."""
+        given = {"sovits": sources.sovits, "models": self.models}
+        return {**given, **whole_paths(given, names=(TINY, RELEASED))}
 
     def _sources(self) -> Sources:
         from tts_train_gpt_sovits.models import find_sources

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tts_train.data.preparation import Census, Done, Encoding, ShardedPrepare, optional_decoders
 from tts_train.errors import DataError
 from tts_train.jobs import Report
-from tts_train.run.places import kept
+from tts_train.run.places import whole_paths
 
 if TYPE_CHECKING:
     from tts_train.corpus import Corpus, RowReader
@@ -51,9 +51,8 @@ class OrpheusPrepare(ShardedPrepare):
         if census.labelled:
             _log.info("%d rows have labels: fit takes a loss where they are not -100.", census.labelled)
         work = partial(encode_chunk, options=options, out=self.out, root=corpus.root)
-        # Whole paths: fit and synth may run in another folder.
-        sources = {"codec": kept(self.codec, names=BUILT_IN), "tokenizer": kept(self.tokenizer, names=BUILT_IN)}
-        settings = {**options.address(), **sources}
+        sources = {"codec": self.codec, "tokenizer": self.tokenizer}
+        settings = {**options.address(), **sources, **whole_paths(sources, names=BUILT_IN)}
         return Encoding(work=work, store=open_store(self.out, labelled=options.labelled), settings=settings)
 
     def reader(self, corpus: Corpus) -> RowReader | None:

@@ -13,6 +13,7 @@ from tts_train.data.shards import facts_of, is_prepared, read_index
 from tts_train.errors import ConfigError
 from tts_train.provenance import FILE_NAME, read_provenance
 from tts_train.run.checkpoint import Checkpoint, is_run
+from tts_train.run.places import reachable
 from tts_train_orpheus.adapters import merge
 from tts_train_orpheus.base import TINY, TinyOptions, load_base
 from tts_train_orpheus.network import OrpheusNetwork
@@ -67,7 +68,8 @@ class TrainedRun:
         """What is known of the prepared set that it was trained on: its settings and speakers."""
         card = self.checkpoint.card
         path = None if card.data else card.options("data", "path").get("path")  # cards of old say nothing themselves
-        return facts_of(read_index(Path(path))) if path and is_prepared(path) else card.data
+        found = facts_of(read_index(Path(path))) if path and is_prepared(path) else card.data
+        return {**found, "settings": reachable(found.get("settings", {}))}
 
     @property
     def codec(self) -> str | None:

@@ -11,6 +11,7 @@ from tts_train.data.shards import facts_of, is_prepared, read_index
 from tts_train.errors import ConfigError
 from tts_train.provenance import FILE_NAME, read_provenance
 from tts_train.run.checkpoint import is_run, open_checkpoint
+from tts_train.run.places import reachable
 from tts_train_gpt_sovits.files import recognise
 from tts_train_gpt_sovits.gpt.restore import STAGES
 
@@ -52,7 +53,7 @@ def find_pair(
     known = card.data if card and not voice else {}
     if not known and data and is_prepared(data):  # cards of old say nothing themselves
         known = facts_of(read_index(Path(data)))
-    settings = known.get("settings", {})
+    settings = reachable(known.get("settings", {}))
     languages = tuple(known.get("languages", ()))
     option, given, twice = ("--sovits", sovits, gpt) if is_gpt else ("--gpt", gpt, sovits)
     if twice is not None:
