@@ -51,10 +51,15 @@ def pytest_sessionstart():
     torch.ones(1, requires_grad=True).sum().backward()
 
 
-def pytest_collection_finish():
-    """Take what the imports made out of the garbage collector's sight: it would walk through millions of objects."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Keep what is imported out of the garbage collector's sight: it would walk through millions of objects."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import tts_train  # noqa: F401 - first: it sets what torch reads when it is imported
 from gpu_blocks.job import Job
 from gpu_blocks.record import WHOLE
+from tts_train.cli.importing import first_imports
 
 
 def main() -> int:
@@ -19,7 +20,8 @@ def main() -> int:
     paths = {name: Path(told.pop(name)) for name in ("out", "work", "carried")}
     job = Job(**told, **paths)
     warnings.filterwarnings("ignore")
-    block = importlib.import_module(f"gpu_blocks.{job.block}")
+    with first_imports():
+        block = importlib.import_module(f"gpu_blocks.{job.block}")
     with job.record.part(WHOLE):
         block.run(job)
         return 0

@@ -52,6 +52,9 @@ RUNS: dict[str, tuple[Any, PlannedDataModule, int, dict[str, Any]]] = {
     "cfm": (CfmModule, CLIPS, 2, {}),
 }
 
+QUICK = ("gpt", "dpo", "sovits", "cfm")
+"""The others are for the slow tier."""
+
 
 def trained(module: lightning.LightningModule, batch: Any, trainer: dict[str, Any]) -> int:
     each = trainer.get("accumulate_grad_batches", 1)
@@ -84,7 +87,9 @@ def planned(module: lightning.LightningModule, data: PlannedDataModule, size: in
     return run_steps(module, data.sample_batch, lambda done: None if done else size, trainer, device=device)[0]
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in RUNS]
+)
 def test_plan_is_what_a_cpu_allocates(name):
     build, data, size, trainer = RUNS[name]
     # The plan first, as in `fit`: nothing of its shapes may be left for the run.
@@ -106,7 +111,7 @@ class Names(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["32-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("build", "data", "size"),
     [
@@ -133,6 +138,7 @@ def test_a_plan_for_a_gpu_asks_for_its_attention(build, data, size, precision, m
     assert not {name for name in attention if name.endswith("for_cpu")}
 
 
+@pytest.mark.slow
 def test_a_released_version_is_planned_without_its_files():
     step = planned(SovitsModule("v2"), SovitsData("nowhere"), 4, device="cuda", precision="16-mixed")
     assert 2 * GIB < step.peak_bytes < 3 * GIB

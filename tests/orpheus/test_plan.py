@@ -48,6 +48,8 @@ RUNS: dict[str, Run] = {
     "lora, longer, checkpointed": ({"method": "lora", "gradient_checkpointing": True}, {}, 640),
     "lora in bfloat16": ({"method": "lora", "tiny": NARROW}, {"precision": "bf16-mixed"}, 192),
 }
+QUICK = ("full", "full, longer", "lora")
+"""The others are for the slow tier."""
 RUNS_ON_A_GPU: dict[str, Run] = {
     **RUNS,
     "full in bfloat16": ({"gradient_checkpointing": True}, {"precision": "bf16-true"}, 8192),
@@ -101,7 +103,9 @@ def trained(changes, trainer, tokens, tmp_path, *, accelerator, callbacks=()):
     run.fit(build(changes), train_dataloaders=loader)
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in RUNS]
+)
 def test_plan_is_what_a_cpu_allocates(name, tmp_path):
     changes, trainer, tokens = RUNS[name]
     heard = Allocated(trainer.get("accumulate_grad_batches", 1))
