@@ -48,7 +48,7 @@ def _learn(network: OrpheusNetwork) -> None:
     said = padded[:, 1:][wanted]
     known = torch.unique(torch.cat([said, torch.arange(0, layout.VOCAB_SIZE, _OTHERS)]))
     target = torch.searchsorted(known, said)
-    optimizer = torch.optim.Adam(lm.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(lm.parameters(), lr=1e-2, fused=True)
     for _ in range(_STEPS):
         states = lm.model(input_ids=padded).last_hidden_state[:, :-1][wanted]
         loss = F.cross_entropy(states @ lm.lm_head.weight[known].T, target)

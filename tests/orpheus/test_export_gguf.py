@@ -159,7 +159,7 @@ def test_unusual_blocks_stay_near(name, scale):
 
 
 def test_the_mixture_is_llama_cpps():
-    """Q4_K_M of 28 layers, as llama.cpp's own quantiser reports it."""
+    """Q4_K_M of 28 layers by llama.cpp's rule: the first and last eighth, and every third between."""
     layers = [f"blk.{layer}.{part}.weight" for layer in range(28) for part in ("attn_q", "attn_v", "ffn_down")]
     kinds = {name: kind_of(name, (64, 1024), "q4_k", layers=28, tied=True) for name in (*layers, "token_embd.weight")}
     six = {int(name.split(".")[1]) for name, kind in kinds.items() if "ffn_down" in name and kind.name == "Q6_K"}
