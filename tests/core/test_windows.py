@@ -45,6 +45,43 @@ TEXTS = {"sample-01": "Good morning, and welcome.", "sample-02": "Überraschung:
 FIT = ["--trainer.max_steps", 3, "--trainer.val_check_interval", 1, "--listen.sentences", 0, "--data.val_share", 0.4]
 
 
+OPEN_ELSEWHERE = """
+import sys
+from pathlib import Path
+import pyarrow as pa
+from tts_train.data.shard_store import ShardStore
+from tts_train.data.shards import PreparedSet
+from tts_train.errors import DiskError
+from tts_train.run import files
+from tts_train.run.place import staged_file
+
+files._PAUSES = ()
+folder = Path(sys.argv[1])
+store = ShardStore(folder / "set", pa.schema([("id", pa.string()), ("n", pa.int32())]), kind="toy", length_column="n")
+
+def finish(key):
+    shard = store.write(key, [{"id": key, "n": 1}], account={})
+    store.finish([shard], settings={}, report={"rows": 1, "kept": 1, "dropped": {}})
+    return sorted(path.name for path in (folder / "set" / "data").iterdir())
+
+print(finish("one"))
+being_read = PreparedSet(folder / "set")
+assert being_read.row(0)["id"] == "one"
+print(finish("two"))
+assert being_read.row(0)["id"] == "one" and PreparedSet(folder / "set").row(0)["id"] == "two"
+del being_read
+print(finish("three"))
+(folder / "voice.ckpt").write_bytes(b"old")
+with open(folder / "voice.ckpt", "rb"):
+    try:
+        with staged_file(folder / "voice.ckpt") as out:
+            out.write_bytes(b"new")
+    except DiskError as error:
+        print(error)
+print([path.name for path in folder.iterdir() if path.name != "set"], (folder / "voice.ckpt").read_bytes())
+"""
+
+
 def start(script: str, *words: object, **settings) -> subprocess.Popen[str]:
     paths = [str(LIKE_WINDOWS), *filter(None, sys.path)]
     settings["env"] = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "cp1252"}
@@ -131,6 +168,16 @@ def test_one_writer(tmp_path):
     assert third.returncode == 0
     with RunLock(path):
         pass
+
+
+def test_what_another_program_has_open_stays_and_is_told(tmp_path):
+    child = start(OPEN_ELSEWHERE, tmp_path)
+    out, err = child.communicate()
+    assert child.returncode == 0, err
+    first, while_read, afterwards, told, left = out.splitlines()
+    assert [len(json.loads(names.replace("'", '"'))) for names in (first, while_read, afterwards)] == [1, 2, 1]
+    assert told.endswith("Close the program that has it open.")
+    assert left == "['voice.ckpt'] b'old'"
 
 
 @pytest.fixture(scope="module")

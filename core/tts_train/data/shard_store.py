@@ -131,7 +131,7 @@ class ShardStore:
         for path in (self.folder / SHARD_FOLDER).glob("*"):
             ours = path.name.startswith((_PREFIX, _TEMPORARY)) and path.name.endswith(_SUFFIX)
             if ours and self._name(path) not in wanted:
-                with suppress(FileNotFoundError):
+                with suppress(FileNotFoundError, PermissionError):  # Windows keeps what a run reads; no index names it
                     path.unlink()
 
     def _path(self, key: str) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 from tts_train.errors import ConfigError, DataError, DiskError
 from tts_train.file_names import require_allowed
 from tts_train.run.checkpoint_io import verify
-from tts_train.run.files import TEMPORARY, patiently, remove_directory, write_json
+from tts_train.run.files import TEMPORARY, is_in_use, patiently, remove_directory, write_json
 from tts_train.run.pointer import link_atomically, target_of
 
 _STEP = re.compile(r"step-(\d{6,})")
@@ -139,20 +139,18 @@ class RunDirectory:
         """
         valid = [step for step in self.steps() if self._looks_valid(step)]
         spared = {*valid[-max(keep, 2) :], self.linked("best"), self.linked("last")}
-        removed = [step for step in valid if step not in spared]
-        for step in removed:
-            remove_directory(self.step_path(step))
-        return removed
+        return [step for step in valid if step not in spared and self._removed(step)]
 
     def clean(self) -> list[Path]:
         """Remove what killed processes left half written. Only for the holder of the lock."""
         left = [path for folder in (self.path, self.checkpoints) for path in folder.glob(f"{TEMPORARY}*")]
         for path in left:
             logger.info("Removing %s, which an interrupted run left behind.", path)
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            try:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            except OSError as error:
+                if not is_in_use(error):
+                    raise
         return left
 
     def check_space(self, needed: int, *, purpose: str) -> None:
@@ -189,6 +187,17 @@ class RunDirectory:
             return bool(verify(self.step_path(step), hashes=False)["step"] == step)
         except DataError:
             return False
+
+    def _removed(self, step: int) -> bool:
+        """Remove a checkpoint, unless Windows keeps it while another program has it open: then it goes another time."""
+        try:
+            remove_directory(self.step_path(step))
+        except OSError as error:
+            if not is_in_use(error):
+                raise
+            logger.warning("%s is open in another program and stays for now.", self.step_path(step))
+            return False
+        return True
 
     def _quarantine(self, path: Path) -> None:
         target = path.with_name(f"{path.name}.corrupt")

@@ -71,11 +71,16 @@ def patiently(work: Callable[[], object]) -> None:
         try:
             work()
         except OSError as error:
-            if pause is None or getattr(error, "winerror", None) not in _IN_USE:
+            if pause is None or not is_in_use(error):
                 raise
             time.sleep(pause)
         else:
             return
+
+
+def is_in_use(error: Exception) -> bool:
+    """Tell whether Windows refused because somebody has the file or folder open."""
+    return getattr(error, "winerror", None) in _IN_USE
 
 
 def sync_directory(path: Path) -> None:

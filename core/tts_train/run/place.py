@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from tts_train.errors import ConfigError, DiskError
 from tts_train.provenance import FILE_NAME
-from tts_train.run.files import move_directory, patiently, temporary_beside
+from tts_train.run.files import is_in_use, move_directory, patiently, temporary_beside
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def staged_folder(out: Path) -> Iterator[Path]:
         _open_to_readers(temporary)
         move_directory(temporary, target)
     except (OSError, SafetensorError) as error:
-        raise DiskError(f"The export to {out} failed, and nothing was left of it: {error}. Free some space.") from error
+        raise _failed(out, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -68,9 +68,14 @@ def staged_file(out: Path) -> Iterator[Path]:
         yield temporary
         patiently(lambda: temporary.replace(target))
     except OSError as error:
-        raise DiskError(f"The export to {out} failed, and nothing was left of it: {error}. Free some space.") from error
+        raise _failed(out, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _failed(out: Path, error: OSError | SafetensorError) -> DiskError:
+    advice = "Close the program that has it open." if is_in_use(error) else "Free some space."
+    return DiskError(f"The export to {out} failed, and nothing was left of it: {error}. {advice}")
 
 
 def _open_to_readers(folder: Path) -> None:

@@ -81,6 +81,20 @@ def busy(real, times, winerror):
     return refuse
 
 
+def test_an_old_checkpoint_that_is_open_elsewhere_stays_until_it_is_closed(tmp_path, monkeypatch, caplog):
+    run = make_run(tmp_path)
+    monkeypatch.setattr("tts_train.run.files._PAUSES", ())
+    monkeypatch.setattr(os, "rename", busy(os.rename, 1, 5))
+    assert run.rotate(2) == []
+    assert "step-000002 is open in another program and stays for now" in caplog.text
+    assert run.steps() == [2, 4, 6]
+    assert run.rotate(2) == [2]
+    make_run(tmp_path, steps=(8,))
+    monkeypatch.setattr(os, "rename", busy(os.rename, 1, None))
+    with pytest.raises(PermissionError):
+        run.rotate(2)  # elsewhere it is no reason to wait
+
+
 def test_what_a_scanner_holds_is_tried_again(tmp_path, monkeypatch):
     for name in ("new", "old"):
         (tmp_path / name).mkdir()
