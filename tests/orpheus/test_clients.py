@@ -80,7 +80,10 @@ def test_llama_cpp_says_the_same(exported):
 def test_packing_loses_no_more_than_ggml_does(name):
     """By ggml's own functions, which llama.cpp's library gives away."""
     kind = gguf.GGMLQuantizationType[name]
-    library = ctypes.CDLL(str(next((client(*LLAMA_CPP) / "xllamacpp").glob("*.so"))))
+    file = next((client(*LLAMA_CPP) / "xllamacpp").glob("*.so"), None)
+    if file is None:
+        pytest.skip("NOT TRIED: this system's wheel does not give ggml's functions away")
+    library = ctypes.CDLL(str(file))
     library.ggml_quantize_chunk.argtypes = [
         ctypes.c_int,
         *[ctypes.c_void_p] * 2,
