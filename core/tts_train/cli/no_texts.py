@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from tts_train.cli.outline import group_of
 from tts_train.errors import NoTextsError
 from tts_train.plugins import Plugins, installed_backends
+from tts_train.shell import quoted
 
 _SLICES, _TRANSCRIBE = "slices", "transcribe"
 
@@ -22,8 +22,8 @@ def lines_for(error: NoTextsError) -> str:
     words = ["tts-train", "prepare", "--backend", backend, "--corpus", str(corpus), "--out", str(made)]
     commands = [
         "pip install 'tts-train[asr]'",
-        shlex.join([*words, f"--{_SLICES}", f"--{_TRANSCRIBE}", "small"]),
-        shlex.join(["tts-train", "check", str(made)]),
+        quoted(*words, f"--{_SLICES}", f"--{_TRANSCRIBE}", "small"),
+        quoted("tts-train", "check", made),
     ]
     return (
         "\nOr cut them at silences and have the texts drafted (small is the size of the model, which is downloaded "
