@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import traceback
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping
 
 from tests.core.run.toy import Toy, ToyData, digest, run
+from tts_train.callbacks.continuation import seed_everything
 from tts_train.errors import Interrupted
 from tts_train.run.checkpoint_io import load_state
 from tts_train.run.directory import RunDirectory
@@ -182,6 +184,18 @@ def test_stopping_in_a_validation_runs_it_again(step, tmp_path):
         kept = [validated for validated in parts.validated if validated[0] < step]
         assert kept + again.validated == straight.validated
         assert digest(last_of(tmp_path / "parts")) == digest(last_of(tmp_path / "straight"))
+
+
+def test_seeding_a_batch_takes_the_numbers_of_torch_and_not_its_time(monkeypatch):
+    torch.manual_seed(2**64 - 7)
+    expected = torch.rand(3)
+
+    def format_stack(*_):
+        raise AssertionError("torch writes down where it was seeded from, for each kind of device that is not there")
+
+    monkeypatch.setattr(traceback, "format_stack", format_stack)
+    seed_everything(2**64 - 7)
+    assert torch.equal(torch.rand(3), expected)
 
 
 class Cudnn(Callback):
