@@ -279,8 +279,8 @@ def test_two_processes_train_as_one(tmp_path):
     script = tmp_path / "two.py"
     script.write_text(_TWO, encoding="utf-8")
     root = Path(__file__).parents[2]
-    for devices in (1, 2):
-        subprocess.run([sys.executable, script, str(devices), tmp_path], cwd=root, check=True, env=_environment(root))
+    two_processes(1, tmp_path)
+    subprocess.run([sys.executable, script, "2", tmp_path], cwd=root, check=True, env=_environment(root))
     one, two = (torch.load(tmp_path / f"{devices}.pt", weights_only=True) for devices in (1, 2))
     assert two == pytest.approx(one, rel=1e-5)
 
