@@ -237,6 +237,29 @@ def test_a_recipe_and_a_run_are_understood_without_an_option(recipe, tmp_path):
         understood("fit", [str(run / "checkpoints")])
 
 
+def test_paths_of_a_run_from_another_folder_are_found(tmp_path, monkeypatch):
+    there = tmp_path / "there"
+    for name in ("data", "base", "tiny", "adamw", "sets/val", "run"):
+        (there / name).mkdir(parents=True)
+    settings = {
+        "backend": "toy", "run_dir": "run", "trainer": {"max_steps": 3, "default_root_dir": "gone/x"},
+        "model": {"init_from": "base", "optimizer": {"name": "adamw"}},
+        "data": {"path": "data", "val_path": "sets/val", "text": "/abs/text"},
+    }  # fmt: skip
+    (there / "run" / "config.yaml").write_text(yaml.safe_dump(settings))
+    (there / "run" / "run.json").write_text(json.dumps({"folder": str(there)}))
+    monkeypatch.chdir(tmp_path)
+    words = understood("fit", ["--run_dir", "there/run", "--model.lr", "1"])
+    found = {"--model.init_from": "base", "--data.path": "data", "--data.val_path": "sets/val"}
+    expected = [word for option, name in found.items() for word in (option, str(there / name))]
+    assert sorted(words[2:-4]) == sorted(expected)
+    assert words[-4:] == ["--run_dir", "there/run", "--model.lr", "1"], "what is given wins"
+    (there / "run" / "config.yaml").write_text(yaml.safe_dump({**settings, "model": {"init_from": "tiny"}}))
+    assert "--model.init_from" not in understood("fit", ["--run_dir", "there/run"])
+    monkeypatch.chdir(there)
+    assert understood("fit", ["--run_dir", "run"]) == ["-c", "run/config.yaml", "--run_dir", "run"]
+
+
 def test_a_recipe_is_found_by_its_name():
     assert understood("fit", ["-c", "lm-tiny", "-c", "toy.yaml"]) == [
         "-c",

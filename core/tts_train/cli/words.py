@@ -129,8 +129,9 @@ def _from_elsewhere(saved: Path) -> list[str]:
         return []
     words: list[str] = []
     for key, value in _texts(read_config(saved)):
-        if key != "run_dir" and (Path(value).name != value or key.rpartition(".")[2] in PATHS):
-            place = located(value, folder)
+        # A bare word is a name, such as that of an optimiser, except where paths are usual.
+        if key != "run_dir" and (Path(value).name != value or key.rpartition(".")[2] in {*PATHS, "init_from"}):
+            place = located(value, folder, names=("tiny",))
             words += [f"--{key}", place] if place != value else []
     return words
 
