@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -61,6 +62,11 @@ def other_language(text: str, trained: Collection[str]) -> str | None:
     except MissingExtraError:
         return None
     return language if score >= _SURE and _code(language) not in known else None
+
+
+def says_nothing(text: str) -> bool:
+    """Tell whether a text has only blanks, line ends and invisible characters."""
+    return all(unicodedata.category(character)[0] in "ZC" for character in text)
 
 
 def languages_of(texts: Iterable[str]) -> list[str]:

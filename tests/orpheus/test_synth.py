@@ -136,6 +136,9 @@ def test_references_need_their_texts(run, tmp_path):
         speak(run, tmp_path / "a.wav", reference=str(CLIP))
     with pytest.raises(ConfigError, match="is no file"):
         speak(run, tmp_path / "a.wav", reference="nowhere.wav", reference_text="Hm.")
+    for source in ("nowhere", run):
+        with pytest.raises(ConfigError, match="--reference_text takes what is said"):
+            speak(Path(source), tmp_path / "a.wav", reference=str(CLIP), reference_text=" ")
 
 
 def test_nothing_spoken_is_an_error_and_no_file(tmp_path):

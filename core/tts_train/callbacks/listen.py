@@ -21,6 +21,7 @@ from tts_train.callbacks.listen_sample import Scorer, keep_known, keep_said, kno
 from tts_train.callbacks.listen_voice import CanBeHeard, Passage, SampleVoice, speak_all
 from tts_train.callbacks.throughput import Throughput
 from tts_train.errors import ConfigError, TTSTrainError
+from tts_train.language import says_nothing
 from tts_train.nn.room import free_memory
 from tts_train.run.loops import mid_accumulation
 
@@ -57,7 +58,7 @@ class ListenOptions:
     def __post_init__(self) -> None:
         if isinstance(self.sentences, int) and self.sentences < 0:
             raise ConfigError(f"--listen.sentences must be 0 or more, or texts, and {self.sentences} was given.")
-        if not isinstance(self.sentences, int) and not all(text.strip() for text in self.sentences):
+        if not isinstance(self.sentences, int) and any(map(says_nothing, self.sentences)):
             raise ConfigError("--listen.sentences has a text that says nothing. Leave it out, or write what to say.")
         if self.every_n_steps is not None and self.every_n_steps < 1:
             raise ConfigError(f"--listen.every_n_steps must be at least 1, and {self.every_n_steps} was given.")

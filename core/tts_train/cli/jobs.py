@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,6 +17,7 @@ from tts_train.cli.select import Chosen, Selection, select
 from tts_train.errors import ConfigError, DataError
 from tts_train.file_names import require_allowed
 from tts_train.jobs import Job, SynthJob
+from tts_train.language import says_nothing
 from tts_train.plugins import installed_backends
 from tts_train.provenance import Provenance, read_provenance
 
@@ -146,8 +146,8 @@ def _parse(verb: str, job_class: type[Job], words: list[str], chosen: Chosen) ->
 
 
 def _require_text(text: str) -> None:
-    """Say it before a model is loaded: blanks, line ends and invisible characters say nothing."""
-    if all(unicodedata.category(character)[0] in "ZC" for character in text):
+    """Say it before a model is loaded."""
+    if says_nothing(text):
         raise ConfigError(f"--text takes something to say, and {text!r} was given.")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tts_train.errors import ConfigError, DataError
 from tts_train.jobs import Line, Report, SynthJob
+from tts_train.language import says_nothing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -189,6 +190,8 @@ class GptSovitsSynth(SynthJob):
     def _check(self) -> None:
         if (self.reference is None) != (self.reference_text is None):
             raise ConfigError("--reference and --reference_text belong together: the recording and what is said in it.")
+        if self.reference_text is not None and says_nothing(self.reference_text):
+            raise ConfigError("--reference_text takes what is said in the recording, and '' was given.")
         if self.reference is not None and self.speaker is not None:
             raise ConfigError(
                 f"--reference gives the voice, and --speaker {self.speaker} names one of the training data. "

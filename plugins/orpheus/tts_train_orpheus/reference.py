@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tts_train.errors import ConfigError, DataError
+from tts_train.language import says_nothing
 from tts_train_orpheus.layout import codes_to_tokens, drop_repeated_frames
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def paired(reference: list[str] | str | None, reference_text: list[str] | str | 
     missing = [file for file in files if not Path(file).is_file()]
     if missing:
         raise ConfigError(f"--reference {missing[0]} is no file.")
+    if any(map(says_nothing, texts)):
+        raise ConfigError("--reference_text takes what is said in the recording, and '' was given.")
     return [(Path(file), text) for file, text in zip(files, texts, strict=True)]
 
 
