@@ -13,6 +13,7 @@ _LONGEST = (
     "test_gpu_run.py",
     "orpheus/test_clients.py",
     "orpheus/test_demo.py",
+    "gpt_sovits/test_sovits_parity.py",
     "gpt_sovits/test_demo.py",
     "orpheus/test_fsdp.py",
     "test_host_reads.py",
@@ -64,12 +65,17 @@ def pytest_collection():
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Begin with the longest modules, so that none of them is left to one process at the end.
+    """Begin with the longest modules, then those with slow tests, so that none is left to one process at the end.
 
     With ``--dist loadfile`` xdist hands modules out in this order, as ``make test`` asks it to.
     """
     places = {name: place for place, name in enumerate(_LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.relative_to(_TESTS).as_posix(), len(places)))
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+
+    def place(item):
+        return places.get(item.path.relative_to(_TESTS).as_posix(), len(places) + (item.path not in slow))
+
+    items.sort(key=place)
     _leave_out_what_needs_a_gpu(items)
 
 
