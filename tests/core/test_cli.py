@@ -130,6 +130,8 @@ def test_help_without_a_backend_says_where_the_options_are(verb, capsys):
         ("fit --backend toy --run_dir=", "--run_dir takes a path, and '' was given"),
         ("prepare --backend orpheus --corpus x --out=", "--out takes a path, and '' was given"),
         ("fit --backend toy --trainer.num_nodes 0", "--trainer.num_nodes takes a whole number from 1 to 65535"),
+        ("fit --backend toy --trainer.num_nodes 2", "nothing says where they meet. Start it with torchrun or SLURM"),
+        ("fit --backend toy --trainer.accelerator cpu --trainer.devices 9999", "and this machine has"),
         ("fit --backend toy --model.lr 1e308", "--model.lr takes a finite number up to 1e+18"),
         ("fit --backend toy --data.text \0", "--data.text takes text without the character NUL"),
         ("fit -c .", ". is a folder; -c takes a recipe"),

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import Namespace, set_parsing_settings
 from jsonargparse._typehints import ActionTypeHint
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
@@ -168,12 +169,7 @@ class TrainingParser(LightningCLI):
         except (MisconfigurationException, TypeError, ValueError, ImportError) as error:
             advice = "See `tts-train doctor` for what this machine has; --trainer.accelerator cpu trains small models."
             raise ConfigError(f"No trainer can be built from --trainer.*: {error} {advice}") from error
-        cores = os.cpu_count() or 1
-        if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
-            raise ConfigError(
-                f"--trainer.devices {trainer.num_devices} starts as many processes, and this machine has {cores} CPU "
-                f"cores. Give 1 to {cores}."
-            )
+        _refuse_processes(trainer)
         return trainer
 
     @property
@@ -199,3 +195,21 @@ class TrainingParser(LightningCLI):
         """What ``--plugins.*`` said, built."""
         options = self._get(self.config_init, "plugins", default=None)
         return {} if options is None else vars(options)
+
+
+def _refuse_processes(trainer: Trainer) -> None:
+    """Refuse processes that this machine has no cores for, and machines that nothing leads to each other."""
+    cores = os.cpu_count() or 1
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
+        raise ConfigError(
+            f"--trainer.devices {trainer.num_devices} starts as many processes, and this machine has {cores} CPU "
+            f"cores. Give 1 to {cores}."
+        )
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    # Without an address each machine would wait half an hour for the others at its own.
+    if trainer.num_nodes > 1 and isinstance(environment, LightningEnvironment) and "MASTER_ADDR" not in os.environ:
+        raise ConfigError(
+            f"--trainer.num_nodes {trainer.num_nodes} is a run on {trainer.num_nodes} machines, and nothing says where "
+            "they meet. Start it with torchrun or SLURM (docs/scaling.md), or set MASTER_ADDR, MASTER_PORT and "
+            "NODE_RANK on each machine. On one machine: --trainer.num_nodes 1."
+        )
