@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import Namespace, set_parsing_settings
 from jsonargparse._typehints import ActionTypeHint
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
