@@ -204,6 +204,17 @@ def test_what_is_wrong_is_said_in_a_line(words, said, capsys):
     assert "usage:" not in error
 
 
+def test_a_job_that_slurm_started_otherwise_than_lightning_takes_is_refused(tmp_path, capsys, monkeypatch):
+    job = {"NTASKS": "2", "JOB_NAME": "train", "JOB_ID": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    for name, value in job.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    run_dir = tmp_path / "run"
+    assert main(["fit", "--backend", "toy", "--trainer.max_steps", "1", "--run_dir", str(run_dir)]) == 2
+    assert "No trainer can be built" in (said := capsys.readouterr().err)
+    assert "--ntasks-per-node=2" in said
+    assert not run_dir.exists()
+
+
 def test_what_is_wrong_is_said_before_torch_is_imported(tmp_path):
     (tmp_path / "typo.yaml").write_text("backend: orpheus\nmodel:\n  optimzer: {lr: 1.0e-4}\n")
     commands = [

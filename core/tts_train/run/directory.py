@@ -128,7 +128,11 @@ class RunDirectory:
 
     def linked(self, name: str) -> int | None:
         """Return the step that ``checkpoints/<name>`` points at, or None."""
-        match = _STEP.fullmatch(target_of(self.checkpoints / name) or "")
+        path = self.checkpoints / name
+        if path.is_dir() and not path.is_symlink():  # a copy of the run that followed its links
+            step = self._step_in(path)
+            return step if step in self.steps() else None
+        match = _STEP.fullmatch(target_of(path) or "")
         return int(match[1]) if match else None
 
     def rotate(self, keep: int) -> list[int]:
@@ -142,7 +146,10 @@ class RunDirectory:
         return [step for step in valid if step not in spared and self._removed(step)]
 
     def clean(self) -> list[Path]:
-        """Remove what killed processes left half written. Only for the holder of the lock."""
+        """Remove what killed processes left half written, and make names of names that copying made folders of.
+
+        Only for the holder of the lock.
+        """
         left = [path for folder in (self.path, self.checkpoints) for path in folder.glob(f"{TEMPORARY}*")]
         for path in left:
             logger.info("Removing %s, which an interrupted run left behind.", path)
@@ -151,6 +158,8 @@ class RunDirectory:
             except OSError as error:
                 if not is_in_use(error):
                     raise
+        for name in ("last", "best"):
+            self._unfold(name)
         return left
 
     def check_space(self, needed: int, *, purpose: str) -> None:
@@ -182,11 +191,34 @@ class RunDirectory:
         """Set entries of ``run.json`` and leave the others."""
         write_json(self.record, {**self.read_record(), **entries})
 
+    def _unfold(self, name: str) -> None:
+        """Point ``name`` at its checkpoint again where scp or a cloud's storage made a second copy of that."""
+        path = self.checkpoints / name
+        if path.is_symlink() or not path.is_dir():
+            return
+        step = self._step_in(path)
+        if step is None:
+            self._quarantine(path)
+            return
+        if self._looks_valid(step):
+            remove_directory(path)
+        else:
+            if self.step_path(step).exists():
+                self._quarantine(self.step_path(step))
+            patiently(lambda: path.rename(self.step_path(step)))
+        self.link(name, step)
+        logger.info("%s was a copy of %s and leads there again.", path, self.step_path(step))
+
     def _looks_valid(self, step: int) -> bool:
+        return self._step_in(self.step_path(step)) == step
+
+    @staticmethod
+    def _step_in(path: Path) -> int | None:
+        """Return the step of a checkpoint whose files have the right sizes, or None."""
         try:
-            return bool(verify(self.step_path(step), hashes=False)["step"] == step)
+            return int(verify(path, hashes=False)["step"])
         except DataError:
-            return False
+            return None
 
     def _removed(self, step: int) -> bool:
         """Remove a checkpoint, unless Windows keeps it while another program has it open: then it goes another time."""

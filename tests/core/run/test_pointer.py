@@ -12,6 +12,7 @@ from tests.core.run.test_directory import make_run
 from tts_train.cli.checkpoints import choose_checkpoint
 from tts_train.provenance import read_provenance
 from tts_train.run.checkpoint import is_run, open_checkpoint
+from tts_train.run.directory import RunDirectory
 from tts_train.run.files import move_directory, remove_directory, write_json
 from tts_train.run.pointer import followed, link_atomically, target_of
 
@@ -64,6 +65,35 @@ def test_a_file_that_leads_nowhere_is_no_checkpoint(content, tmp_path):
     (run.checkpoints / "best").write_bytes(content)
     assert followed(run.checkpoints / "best") == run.checkpoints / "best"
     assert not is_run(run.checkpoints / "best")
+
+
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_a_copy_that_followed_its_links_is_read_and_continued(name, tmp_path):
+    made = make_run(tmp_path / "a")
+    made.link("best", 2)
+    shutil.copytree(made.path, tmp_path / "b")  # as scp and the storage of a cloud do
+    run = RunDirectory(tmp_path / "b")
+    step = {"last": 6, "best": 2}[name]
+    assert run.linked(name) == step
+    assert choose_checkpoint(run.path, name) == (run.path if name == "last" else run.step_path(2))
+    assert run.steps() == [2, 4, 6]
+    shutil.rmtree(run.step_path(step))  # the copy is the only one that is left
+    assert run.clean() == []
+    assert open_checkpoint(run.checkpoints / name).path == run.step_path(step).resolve()
+    assert sorted(path.name for path in run.checkpoints.iterdir() if not path.is_symlink()) == [
+        f"step-00000{step}" for step in (2, 4, 6)
+    ]
+    run.link(name, 4)
+    assert run.linked(name) == 4
+
+
+def test_a_folder_in_the_place_of_a_name_is_put_aside(tmp_path):
+    run = make_run(tmp_path)
+    (run.checkpoints / "best").mkdir()
+    (run.checkpoints / "best" / "notes.txt").write_text("mine", encoding="utf-8")
+    assert run.linked("best") is None
+    assert run.clean() == []
+    assert (run.checkpoints / "best.corrupt" / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
 def busy(real, times, winerror):
