@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -61,7 +62,11 @@ def find_recipe(backend: str, name: str) -> Path:
     """
     known = recipes_of(backend)
     if name not in known:
-        raise ConfigError(f"Backend {backend!r} has no recipe {name!r}. There are: {', '.join(known) or 'none'}.")
+        near = [one for one in known if name in one] or get_close_matches(name, known)
+        meant = f" Did you mean {' or '.join(near)}?" if name and near else ""
+        raise ConfigError(
+            f"Backend {backend!r} has no recipe {name!r}.{meant} There are: {', '.join(known) or 'none'}."
+        )
     return known[name]
 
 

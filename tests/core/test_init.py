@@ -66,6 +66,12 @@ def test_recipes_of_a_third_party_are_found(capsys):
     assert main(["init", "h", "--backend", "toy", "--data", "my recordings"]) == 0
 
 
+def test_a_name_that_is_nearly_a_recipe_is_answered_with_the_recipe(capsys):
+    for given, meant in (("tiny", "lm-tiny"), ("lm-lroa", "lm-lora")):
+        assert main(["init", "voice", "--backend", "orpheus", "--data", ".", "--recipe", given]) == 2
+        assert f"has no recipe '{given}'. Did you mean {meant}" in capsys.readouterr().err
+
+
 def test_a_demo_removes_only_what_the_same_demo_wrote(tmp_path, capsys):
     (tmp_path / "page.md").write_text("mine")
     assert main(["demo", "--backend", "orpheus", "--out", "page.md"]) == 2
