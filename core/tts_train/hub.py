@@ -31,7 +31,7 @@ def unreachable() -> bool:
 def why_missing(error: Exception, source: str) -> str:
     """Return in a sentence why ``source``, a folder or a hub name, could not be loaded: its error, or no network."""
     if unreachable() and not Path(source).expanduser().exists():
-        return f"it is not in the cache of this machine, and {_host()} cannot be reached."
+        return f"there is no such folder, it is not in the cache of this machine, and {_host()} cannot be reached."
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

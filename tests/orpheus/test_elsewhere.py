@@ -40,6 +40,20 @@ def project(tmp_path_factory):
     return project
 
 
+def test_a_copy_of_a_project_takes_its_own_data(project, tmp_path, monkeypatch, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy)
+    monkeypatch.chdir(copy)
+    assert open_run(Path("runs/lora")).base == "runs/base"
+    assert open_run(project / "runs" / "lora").base == str(project / "runs" / "base"), "another run of the same name"
+    shutil.rmtree(copy / "data")
+    (copy / "data").mkdir()
+    assert main(["fit", "--run_dir", "runs/lora", "--trainer.max_steps", "2"]) == 2
+    assert f"{project / 'data'}" not in capsys.readouterr().err
+    (copy / "data").rmdir()
+    assert main(["fit", "--run_dir", "runs/lora", "--trainer.max_steps", "2"]) == 0, "what is not copied lies there"
+
+
 def test_a_run_is_used_from_another_folder(project, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run = str(project / "runs" / "lora")

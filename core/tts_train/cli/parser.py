@@ -166,13 +166,7 @@ class TrainingParser(LightningCLI):
             config["strategy"] = self._chosen.plugins.strategy(self._chosen.stage, strategy, options) or strategy
         try:
             trainer = self._instantiate_trainer(config, list(callbacks))
-        except (
-            MisconfigurationException,
-            TypeError,
-            ValueError,
-            ImportError,
-            RuntimeError,
-        ) as error:  # SLURM's is last
+        except (MisconfigurationException, TypeError, ValueError, ImportError, RuntimeError) as error:
             # A RuntimeError is what Lightning makes of a job that SLURM started in a way that it does not take.
             advice = "See `tts-train doctor` for what this machine has; --trainer.accelerator cpu trains small models."
             raise ConfigError(f"No trainer can be built from --trainer.*: {error} {advice}") from error

@@ -13,7 +13,7 @@ from tts_train.cli.values import nearest
 from tts_train.errors import ConfigError
 from tts_train.provenance import CONFIG_FILE, RUN_FILE
 from tts_train.recipes import every_recipe, named_recipe
-from tts_train.run.places import PATHS, located
+from tts_train.run.places import PATHS, lies_here, located
 
 CONFIG_FLAGS = ("-c", "--config")
 _RUN_DIR, _BACKEND = "--run_dir", "--backend"
@@ -128,10 +128,12 @@ def _from_elsewhere(saved: Path) -> list[str]:
     if not isinstance(folder, str):
         return []
     words: list[str] = []
-    for key, value in _texts(read_config(saved)):
+    config = read_config(saved)
+    here = lies_here(config.get("run_dir"), saved)
+    for key, value in _texts(config):
         # A bare word is a name, such as that of an optimiser, except where paths are usual.
         if key != "run_dir" and (Path(value).name != value or key.rpartition(".")[2] in {*PATHS, "init_from"}):
-            place = located(value, folder, names=("tiny",))
+            place = located(value, folder, names=("tiny",), here=here)
             words += [f"--{key}", place] if place != value else []
     return words
 

@@ -35,18 +35,34 @@ def reachable(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, **{key: place for key, place in places.items() if Path(place).exists()}}
 
 
-def located(value: str, folder: str | None, *, names: Collection[str] = ()) -> str:
+def lies_here(run_dir: object, place: Path) -> bool:
+    """Tell whether a run's own name leads to it from here, as in the folder of its project or in a copy of that.
+
+    Args:
+        run_dir: The ``--run_dir`` that the run was made with.
+        place: The run, or something in it.
+    """
+    if not isinstance(run_dir, str) or Path(run_dir).is_absolute():
+        return False
+    run = Path(run_dir).resolve()
+    return run in (place.resolve(), *place.resolve().parents)
+
+
+def located(value: str, folder: str | None, *, names: Collection[str] = (), here: bool = False) -> str:
     """Return a remembered path as it can be used here.
 
     Args:
         value: A path, or a name such as one on a hub.
         folder: The folder that the command ran in, if it is known.
         names: Words that are no paths, whatever lies there.
+        here: Whether this folder is the run's project or a copy of it: what lies here is then meant.
 
     Returns:
         The whole path where it lies in that folder; else the value: a project may have been moved as a whole.
     """
     if folder is None or value in names or Path(value).is_absolute() or Path(folder) == Path.cwd():
+        return value
+    if here and Path(value).exists():
         return value
     path = Path(folder, value)
     return os.path.normpath(path) if path.exists() else value
