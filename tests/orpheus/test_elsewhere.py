@@ -13,6 +13,7 @@ from tests.orpheus.trained_runs import write_run
 from tts_train.cli import main
 from tts_train.eval.held_out import learned_by
 from tts_train.recipes import recipes_folder
+from tts_train.report.source import DATASET_FILE, read_run
 from tts_train.run.checkpoint import RunCard
 from tts_train_orpheus.sources import open_run
 from tts_train_orpheus.tokenizer import tiny_tokenizer
@@ -46,6 +47,8 @@ def test_a_copy_of_a_project_takes_its_own_data(project, tmp_path, monkeypatch, 
     monkeypatch.chdir(copy)
     assert open_run(Path("runs/lora")).base == "runs/base"
     assert open_run(project / "runs" / "lora").base == str(project / "runs" / "base"), "another run of the same name"
+    (copy / "data" / DATASET_FILE).write_text('{"rows": 7}', encoding="utf-8")
+    assert read_run(Path("runs/lora")).dataset["rows"] == 7
     shutil.rmtree(copy / "data")
     (copy / "data").mkdir()
     assert main(["fit", "--run_dir", "runs/lora", "--trainer.max_steps", "2"]) == 2

@@ -13,7 +13,7 @@ import yaml
 
 from tts_train.errors import ConfigError
 from tts_train.report.history import Entry, History, series
-from tts_train.run.places import located
+from tts_train.run.places import lies_here, located
 
 REFERENCE = "reference"
 """The folder beside ``step-*`` in ``samples/`` that holds the recordings the samples are compared with."""
@@ -86,6 +86,7 @@ def read_run(run_dir: Path) -> Run:
     config_file = run_dir / "config.yaml"
     config_text = config_file.read_text(encoding="utf-8", errors="replace") if config_file.exists() else ""
     config = _parse_config(config_text, notes)
+    data = _data_path(config, card, run_dir)
     return Run(
         folder=run_dir,
         card=card,
@@ -93,8 +94,8 @@ def read_run(run_dir: Path) -> Run:
         config=config,
         metrics=series(History(run_dir).entries()),
         takes=_takes(run_dir / "samples", notes),
-        dataset=_dataset(config, card, notes),
-        dropped=_dropped(_data_path(config, card)),
+        dataset=_dataset(data, card, notes),
+        dropped=_dropped(data),
         checkpoints=_checkpoints(run_dir / "checkpoints"),
         notes=notes,
     )
@@ -124,9 +125,8 @@ def _parse_config(text: str, notes: list[str]) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _dataset(config: Mapping[str, Any], card: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+def _dataset(path: str | None, card: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     """``dataset.json`` from the folder that ``--data.path`` named, else what ``run.json`` says about the data."""
-    path = _data_path(config, card)
     if path is not None:
         found = read_json(Path(path) / DATASET_FILE, notes)
         if found:
@@ -136,13 +136,16 @@ def _dataset(config: Mapping[str, Any], card: Mapping[str, Any], notes: list[str
     return dict(known) if isinstance(known, dict) else {}
 
 
-def _data_path(config: Mapping[str, Any], card: Mapping[str, Any]) -> str | None:
+def _data_path(config: Mapping[str, Any], card: Mapping[str, Any], run_dir: Path) -> str | None:
     options = config.get("data")
     options = options if isinstance(options, dict) else {}
     inner = options.get("init_args")
     path = (inner if isinstance(inner, dict) else options).get("path")
     folder = card.get("folder")
-    return located(path, folder if isinstance(folder, str) else None) if isinstance(path, str) else None
+    if not isinstance(path, str):
+        return None
+    here = lies_here(config.get("run_dir"), run_dir)
+    return located(path, folder if isinstance(folder, str) else None, here=here)
 
 
 def _dropped(path: str | None) -> dict[str, list[str]]:
