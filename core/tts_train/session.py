@@ -230,9 +230,14 @@ class RunSession:
     def _compare(self, before: RunCard) -> None:
         old = {**before.config, "backend": before.backend, "stage": before.stage}
         new = {**self.card.config, "backend": self.card.backend, "stage": self.card.stage}
-        folders = before.folder, self.card.folder
-        changes = differences(old, new)
-        self.changes = [one for one in changes if not same_place(one.old, folders[0], one.new, folders[1])]
+        self.changes = [
+            change
+            for change in differences(old, new)
+            if not any(
+                same_place(change.old, base, change.new, self.card.folder)
+                for base in (before.folder, str(before.project) if before.project else None)
+            )
+        ]
         refuse_identity_changes(self.changes, self._identity, self.run.path)
         for change in self.changes:
             logger.info("Changed since the checkpoint, and applied: --%s", change)

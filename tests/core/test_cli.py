@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -318,3 +319,20 @@ def test_the_same_command_continues_and_the_flag_wins_over_the_checkpoint(recipe
     assert "--model.lr: 0.01 -> 0.001" in capsys.readouterr().err
     assert main(["fit", "--run_dir", "run", "--model.bins", "32"]) == 2
     assert "model.bins: 64 -> 32" in capsys.readouterr().err
+
+
+def test_a_torch_that_does_not_import_is_named(tmp_path):
+    broken = tmp_path / "torch"
+    broken.mkdir()
+    (broken / "__init__.py").write_text("raise ImportError('libcudart.so.12: cannot open shared object file')")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    for words, told in (
+        (["doctor"], "FAIL  torch"),
+        (["fit", "--backend", "toy", "--run_dir", str(tmp_path / "r")], ""),
+    ):
+        command = [sys.executable, "-m", "tts_train", *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 2, done.stderr
+        assert told in done.stdout
+        assert "does not import" in done.stdout + done.stderr
+        assert "libcudart" in done.stdout + done.stderr

@@ -57,6 +57,20 @@ def test_a_copy_of_a_project_takes_its_own_data(project, tmp_path, monkeypatch, 
     assert main(["fit", "--run_dir", "runs/lora", "--trainer.max_steps", "2"]) == 0, "what is not copied lies there"
 
 
+def test_a_copy_takes_its_own_data_from_a_third_folder_too(project, tmp_path, monkeypatch, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy)
+    monkeypatch.chdir(tmp_path)
+    assert open_run(Path("copy/runs/lora")).base == str(copy / "runs" / "base")
+    (copy / "data" / DATASET_FILE).write_text('{"rows": 7}', encoding="utf-8")
+    assert read_run(Path("copy/runs/lora")).dataset["rows"] == 7
+    shutil.copy(project / "data" / DATASET_FILE, copy / "data")
+    assert main(["fit", "--run_dir", "copy/runs/lora", "--trainer.max_steps", "2"]) == 0
+    said = capsys.readouterr().err
+    assert "--data.path" not in said, "it is the data of the copy, the same by their hash"
+    assert str(copy / "data") in (copy / "runs" / "lora" / "config.yaml").read_text(encoding="utf-8")
+
+
 def test_a_run_is_used_from_another_folder(project, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run = str(project / "runs" / "lora")

@@ -85,13 +85,21 @@ def _packages() -> Iterator[Finding]:
         except PackageNotFoundError:
             yield Finding("FAIL", name, f"is missing. Install it with: pip install {name}")
     try:
+        import torch  # noqa: F401
+    except (ImportError, OSError) as error:
+        yield Finding("FAIL", "torch", f"does not import ({error}). Install the build for this machine: pytorch.org.")
+        return
+    try:
         import torchaudio  # noqa: F401 - a torch and torchaudio of different builds fail only when imported together
     except (ImportError, OSError) as error:
         yield Finding("FAIL", "torchaudio", f"does not import beside this torch ({error}). Install a matching pair.")
 
 
 def _gpu() -> Iterator[Finding]:
-    import torch
+    try:
+        import torch
+    except (ImportError, OSError):
+        return  # told among the packages
 
     if not torch.cuda.is_available():
         yield Finding(

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tts_train.errors import ConfigError
+
 
 @contextmanager
 def first_imports() -> Iterator[None]:
@@ -14,13 +16,27 @@ def first_imports() -> Iterator[None]:
 
     It would walk through all that was imported eight times, which is a sixth of the time, and never find anything.
     Afterwards it leaves those objects alone for good. Where torch is there already nothing changes.
+
+    Raises:
+        ConfigError: if torch is installed and cannot be imported.
     """
     if "torch" in sys.modules or not gc.isenabled():
         yield
         return
     gc.disable()
     try:
+        _import_torch()
         yield
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _import_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError) as error:  # of a library that it links, such as one of CUDA's
+        raise ConfigError(
+            f"torch does not import: {error}. Install the build for this machine (pytorch.org), and run tts-train "
+            "doctor."
+        ) from error

@@ -13,7 +13,7 @@ from tts_train.cli.values import nearest
 from tts_train.errors import ConfigError
 from tts_train.provenance import CONFIG_FILE, RUN_FILE
 from tts_train.recipes import every_recipe, named_recipe
-from tts_train.run.places import PATHS, lies_here, located
+from tts_train.run.places import PATHS, located, project_of
 
 CONFIG_FLAGS = ("-c", "--config")
 _RUN_DIR, _BACKEND = "--run_dir", "--backend"
@@ -124,16 +124,16 @@ def _from_elsewhere(saved: Path) -> list[str]:
     try:
         folder = json.loads((saved.parent / RUN_FILE).read_text(encoding="utf-8")).get("folder")
     except (OSError, ValueError, AttributeError):
-        return []
+        folder = None
     if not isinstance(folder, str):
-        return []
+        folder = None  # a run of old
     words: list[str] = []
     config = read_config(saved)
-    here = lies_here(config.get("run_dir"), saved)
+    project = project_of(config.get("run_dir"), saved)
     for key, value in _texts(config):
         # A bare word is a name, such as that of an optimiser, except where paths are usual.
         if key != "run_dir" and (Path(value).name != value or key.rpartition(".")[2] in {*PATHS, "init_from"}):
-            place = located(value, folder, names=("tiny",), here=here)
+            place = located(value, folder, names=("tiny",), project=project)
             words += [f"--{key}", place] if place != value else []
     return words
 

@@ -13,7 +13,7 @@ import yaml
 
 from tts_train.errors import ConfigError
 from tts_train.report.history import Entry, History, series
-from tts_train.run.places import lies_here, located
+from tts_train.run.places import located, project_of
 
 REFERENCE = "reference"
 """The folder beside ``step-*`` in ``samples/`` that holds the recordings the samples are compared with."""
@@ -144,8 +144,8 @@ def _data_path(config: Mapping[str, Any], card: Mapping[str, Any], run_dir: Path
     folder = card.get("folder")
     if not isinstance(path, str):
         return None
-    here = lies_here(config.get("run_dir"), run_dir)
-    return located(path, folder if isinstance(folder, str) else None, here=here)
+    project = project_of(config.get("run_dir"), run_dir)
+    return located(path, folder if isinstance(folder, str) else None, project=project)
 
 
 def _dropped(path: str | None) -> dict[str, list[str]]:

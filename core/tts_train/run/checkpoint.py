@@ -14,7 +14,7 @@ from torch import Tensor
 from tts_train.errors import ConfigError, DataError
 from tts_train.run.checkpoint_io import MANIFEST, load_state, verify
 from tts_train.run.directory import RunDirectory
-from tts_train.run.places import lies_here, located
+from tts_train.run.places import located, project_of
 from tts_train.run.pointer import followed
 
 CARD_KEY = "run_card"
@@ -50,8 +50,8 @@ class RunCard:
     """Folder that the command ran in, to which relative paths in ``config`` belong; None in cards of old."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """What later steps must know of the data, as ``PlannedDataModule.remember`` says it."""
-    here: bool = field(default=False, compare=False)
-    """Whether it was read in the folder of its project, or in a copy of that; not written."""
+    project: Path | None = field(default=None, compare=False)
+    """Folder of the run's project, or of a copy of it, as it was found when the card was read; not written."""
 
     def options(self, section: str, *paths: str, names: Collection[str] = ()) -> dict[str, Any]:
         """Return the values of a section, ``model`` or ``data``.
@@ -64,7 +64,7 @@ class RunCard:
         found = self.config.get(section) or {}
         values = dict(found.get("init_args", found))
         return values | {
-            name: located(values[name], self.folder, names=names, here=self.here)
+            name: located(values[name], self.folder, names=names, project=self.project)
             for name in paths
             if isinstance(values.get(name), str)
         }
@@ -77,7 +77,7 @@ class RunCard:
     def as_dict(self) -> dict[str, Any]:
         """Return the card in plain types."""
         card = asdict(self)
-        del card["here"]
+        del card["project"]
         return card
 
     @classmethod
@@ -92,8 +92,8 @@ class RunCard:
             raise DataError(f"{source} has no run card, so it does not say which backend and stage it belongs to.")
         more = {"folder": str, "data": dict}
         given = {key: card[key] for key, kind in more.items() if isinstance(card.get(key), kind)}
-        here = lies_here(card["config"].get("run_dir"), source)
-        return cls(**{key: card[key] for key in shape}, **given, here=here)
+        project = project_of(card["config"].get("run_dir"), source)
+        return cls(**{key: card[key] for key in shape}, **given, project=project)
 
 
 @dataclass(frozen=True, kw_only=True)

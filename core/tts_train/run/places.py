@@ -35,37 +35,43 @@ def reachable(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, **{key: place for key, place in places.items() if Path(place).exists()}}
 
 
-def lies_here(run_dir: object, place: Path) -> bool:
-    """Tell whether a run's own name leads to it from here, as in the folder of its project or in a copy of that.
+def project_of(run_dir: object, place: Path) -> Path | None:
+    """Return the folder from which a run's own name leads to it: that of its project, or of a copy of that.
 
     Args:
         run_dir: The ``--run_dir`` that the run was made with.
         place: The run, or something in it.
+
+    Returns:
+        The present folder if its name leads there from here; None if the run was renamed or its name is a whole path.
     """
     if not isinstance(run_dir, str) or Path(run_dir).is_absolute():
-        return False
-    run = Path(run_dir).resolve()
-    return run in (place.resolve(), *place.resolve().parents)
+        return None
+    runs = (place.resolve(), *place.resolve().parents)
+    if Path(run_dir).resolve() in runs:
+        return Path.cwd()
+    name = Path(os.path.normpath(run_dir)).parts
+    return next((Path(*run.parts[: -len(name)]) for run in runs if run.parts[-len(name) :] == name), None)
 
 
-def located(value: str, folder: str | None, *, names: Collection[str] = (), here: bool = False) -> str:
+def located(value: str, folder: str | None, *, names: Collection[str] = (), project: Path | None = None) -> str:
     """Return a remembered path as it can be used here.
 
     Args:
         value: A path, or a name such as one on a hub.
         folder: The folder that the command ran in, if it is known.
         names: Words that are no paths, whatever lies there.
-        here: Whether this folder is the run's project or a copy of it: what lies here is then meant.
+        project: The folder of the run's project or of a copy of it, if it is known: what lies there is meant first.
 
     Returns:
-        The whole path where it lies in that folder; else the value: a project may have been moved as a whole.
+        The whole path where it lies in one of the two; else, and where that is the present folder, the value.
     """
-    if folder is None or value in names or Path(value).is_absolute() or Path(folder) == Path.cwd():
+    if value in names or Path(value).is_absolute():
         return value
-    if here and Path(value).exists():
-        return value
-    path = Path(folder, value)
-    return os.path.normpath(path) if path.exists() else value
+    for each in (project, None if folder is None else Path(folder)):
+        if each is not None and (each / value).exists():
+            return value if each == Path.cwd() else os.path.normpath(each / value)
+    return value
 
 
 def same_place(one: object, one_folder: str | None, other: object, other_folder: str | None) -> bool:
