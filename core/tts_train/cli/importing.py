@@ -25,14 +25,16 @@ def first_imports() -> Iterator[None]:
         return
     gc.disable()
     try:
-        _import_torch()
         yield
+    except (ImportError, OSError):
+        _refuse_broken_torch()
+        raise
     finally:
         gc.freeze()
         gc.enable()
 
 
-def _import_torch() -> None:
+def _refuse_broken_torch() -> None:
     try:
         import torch  # noqa: F401
     except (ImportError, OSError) as error:  # of a library that it links, such as one of CUDA's
