@@ -129,8 +129,8 @@ def _labels(sources: Sequence[str]) -> list[str]:
     """Name sources by their last parts, as many of them as tell them apart."""
     from tts_train.eval.speaking import BASE, CEILING, RECORDING, folder_name
 
-    if len(set(sources)) < len(sources):
-        raise ConfigError("A source is named twice. Give each once.")
+    if twice := sorted({source for source in sources if sources.count(source) > 1}):
+        raise ConfigError(f"A source is named twice: {', '.join(twice)}. Give each once.")
     paths = [Path(source).parts for source in sources]
     for length in range(1, max(map(len, paths)) + 1):
         labels = ["/".join(parts[-length:]) for parts in paths]

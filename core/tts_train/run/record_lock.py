@@ -21,57 +21,48 @@ if sys.platform == "win32":
     # Windows keeps others from reading what is locked, and the holder's name must be readable: so the byte that is
     # locked lies far behind the end of the file.
 
-    def lock(descriptor: int) -> bool:
-        """Take the lock on an open file, without waiting.
-
-        Args:
-            descriptor: of a file opened for reading and writing.
-
-        Returns:
-            False if another process holds it.
-
-        Raises:
-            OSError: if the file system refuses; one of ``NO_LOCKS`` if it has no locks.
-        """
+    def _take(descriptor: int) -> None:
         os.lseek(descriptor, _PLACE, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError as error:
-            if error.errno in _HELD:
-                return False
-            raise
         finally:
             os.lseek(descriptor, 0, os.SEEK_SET)
-        return True
 
-    def unlock(descriptor: int) -> None:
-        """Give the lock back; closing alone does so too, but Windows may take its time."""
+    def _give_back(descriptor: int) -> None:
         os.lseek(descriptor, _PLACE, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
 
 else:
     import fcntl
 
-    def lock(descriptor: int) -> bool:
-        """Take the lock on an open file, without waiting.
+    def _take(descriptor: int) -> None:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-        Args:
-            descriptor: of a file opened for reading and writing.
-
-        Returns:
-            False if another process holds it.
-
-        Raises:
-            OSError: if the file system refuses; one of ``NO_LOCKS`` if it has no locks.
-        """
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in _HELD:
-                return False
-            raise
-        return True
-
-    def unlock(descriptor: int) -> None:
-        """Give the lock back, as closing does."""
+    def _give_back(descriptor: int) -> None:
         fcntl.lockf(descriptor, fcntl.LOCK_UN)
+
+
+def lock(descriptor: int) -> bool:
+    """Take the lock on an open file, without waiting.
+
+    Args:
+        descriptor: of a file opened for reading and writing.
+
+    Returns:
+        False if another process holds it.
+
+    Raises:
+        OSError: if the file system refuses; one of ``NO_LOCKS`` if it has no locks.
+    """
+    try:
+        _take(descriptor)
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
+        raise
+    return True
+
+
+def unlock(descriptor: int) -> None:
+    """Give the lock back; closing alone does so too, but Windows may take its time."""
+    _give_back(descriptor)
