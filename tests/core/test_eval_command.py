@@ -157,8 +157,9 @@ def test_wrong_words_say_what_to_type(runs, corpus, tmp_path, capsys):
     ):
         assert main([*map(str, ["eval", runs[0], *words, *more])]) == 2
         assert told in capsys.readouterr().err
-    assert main([*map(str, ["eval", runs[0], runs[0], *words])]) == 2
-    assert "named twice" in capsys.readouterr().err
+    for again in (runs[0], f"{runs[0]}/"):
+        assert main([*map(str, ["eval", runs[0], again, *words])]) == 2
+        assert f"named twice: {runs[0]}." in capsys.readouterr().err
 
 
 def test_what_cannot_be_opened_is_told_before_anything_is_said(runs, corpus, tmp_path, capsys):

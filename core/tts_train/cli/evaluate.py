@@ -129,7 +129,8 @@ def _labels(sources: Sequence[str]) -> list[str]:
     """Name sources by their last parts, as many of them as tell them apart."""
     from tts_train.eval.speaking import BASE, CEILING, RECORDING, folder_name
 
-    if twice := sorted({source for source in sources if sources.count(source) > 1}):
+    spelt = [str(Path(source)) for source in sources]  # a slash at the end makes no other source
+    if twice := sorted({source for source in spelt if spelt.count(source) > 1}):
         raise ConfigError(f"A source is named twice: {', '.join(twice)}. Give each once.")
     paths = [Path(source).parts for source in sources]
     for length in range(1, max(map(len, paths)) + 1):
