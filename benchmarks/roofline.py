@@ -90,7 +90,6 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _count(options: argparse.Namespace, rest: Sequence[str]) -> int:
-    quiet()
     card = card_named(options.card)
     memory = card.memory_bytes if options.memory is None else memory_of(options.memory, option="--memory")
     rows = {Path(recipe).stem: (memory, ("-c", recipe)) for recipe in options.config}
@@ -182,4 +181,5 @@ def _ms(seconds: float) -> float:
 
 
 if __name__ == "__main__":
+    quiet()
     raise SystemExit(main())

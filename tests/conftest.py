@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import shutil
 from pathlib import Path
 
@@ -39,6 +40,16 @@ def _folders_of_a_module_go_with_it(tmp_path_factory, request):
     if request.session.testsfailed == failed:
         for left in set(base.iterdir()) - before:
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _loggers_are_left_as_they_were(request):
+    """Fail a module after which messages are missing: which tests would see it depends on their order."""
+    yield
+    for name in ("tts_train", "tts_train_orpheus", "tts_train_gpt_sovits"):
+        logger = logging.getLogger(name)
+        assert logger.level <= logging.INFO, f"{request.node.nodeid} left the logger {name} at level {logger.level}"
+        assert not logger.disabled, f"{request.node.nodeid} disabled the logger {name}"
 
 
 def pytest_sessionstart():

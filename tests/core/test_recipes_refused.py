@@ -104,7 +104,7 @@ NO_RECIPES = {
         + b"".join(b"%c: &%c [*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c]\n" % (n + 1, n + 1, *[n] * 8) for n in range(97, 103)),
         "repeats itself by aliases",
     ),
-    "deep": (b"a: " + b"[" * 900, "nested too deeply"),
+    "deep": (b"a: " + b"[" * 40, "nested too deeply"),
     "huge": (b"# " + b"x" * 2_000_000, "has 2.0 MB"),
     "no such name": (
         b"backend: toy\nmodel:\n  bnis: 3\n",

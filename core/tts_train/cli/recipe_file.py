@@ -55,14 +55,24 @@ def line_of(path: Path, key: str) -> int | None:
 def _node(path: Path) -> yaml.Node:
     text = _text(path)
     try:
+        if _deeper(text, DEEPEST):
+            raise ConfigError(f"{path} is nested too deeply. {_WANTED}")
         node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise ConfigError(_words(path, error)) from error
-    except RecursionError as error:
-        raise ConfigError(f"{path} is nested too deeply. {_WANTED}") from error
     if node is None:
         raise ConfigError(f"{path} is empty. {_WANTED}")
     return node
+
+
+def _deeper(text: str, most: int) -> bool:
+    """Say whether lists and sections lie more than ``most`` deep; composing them would recurse that deep."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > most:
+            return True
+    return False
 
 
 def _text(path: Path) -> str:
