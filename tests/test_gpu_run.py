@@ -110,6 +110,7 @@ def test_the_table_lists_what_failed_and_survives_a_line_that_was_cut_off(tmp_pa
     assert again.stdout.strip() == text.strip()
 
 
+@pytest.mark.slow
 def test_a_block_that_hangs_is_ended_with_all_it_started_and_hides_no_other(tmp_path, monkeypatch):
     import gpu
     from gpu_blocks.catalogue import BY_NAME, Block

@@ -141,6 +141,7 @@ ORPHEUS = {
 
 
 @pytest.mark.parametrize("case", cases(ORPHEUS, quick="full"))
+@pytest.mark.slow
 def test_orpheus(case, tmp_path, monkeypatch):
     data = write_tokens(tmp_path / "set", [3 + n % 8 for n in range(24)])
     words = ["--backend", "orpheus", "--model.init_from", "tiny", "--data.path", data, "--data.max_tokens", "256"]
@@ -157,6 +158,7 @@ TEXT = {
 
 
 @pytest.mark.parametrize("case", cases(TEXT, quick="gpt"))
+@pytest.mark.slow
 def test_text_stages(case, tmp_path, monkeypatch):
     data = ["--data.path", write_phonemes(tmp_path / "gpt.parquet", 24), "--data.max_tokens", "300"]
     words = ["--backend", "gpt_sovits", *TEXT[case].split(), *data, "--trainer.accumulate_grad_batches", "2"]
@@ -170,6 +172,7 @@ SOUND = {
 
 
 @pytest.mark.parametrize("case", cases(SOUND, quick="sovits v2"))
+@pytest.mark.slow
 def test_sound_stages(case, tmp_path, monkeypatch):
     data = ["--data.path", write_rows(tmp_path / "rows", count=5), "--data.batch_size", "2"]
     is_read(["--backend", "gpt_sovits", *SOUND[case].split(), *data], tmp_path, monkeypatch)

@@ -1,9 +1,17 @@
-"""``python -m tts_train``."""
+"""``python -m tts_train`` and ``tts-train``."""
 
 from __future__ import annotations
 
-import sys
+from typing import NoReturn
 
 from tts_train.cli import main
+from tts_train.run.leave import leave
 
-sys.exit(main())
+
+def run() -> NoReturn:
+    """Run the command that the words name and end the process with its exit code."""
+    leave(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from tests.core.pair import note, ranks
 from tests.core.run.toy import run
 from tts_train.errors import Interrupted
+from tts_train.run.leave import leave
 
 
 class Ask(Callback):
@@ -51,3 +52,4 @@ def case(folder: Path, *, run_dir: str, rank: int, step: int, every: int) -> dic
 if __name__ == "__main__":
     into = Path(sys.argv[1])
     note(into, [case(into, **json.loads(words)) for words in sys.argv[2:]])
+    leave(0)

@@ -62,6 +62,7 @@ def test_what_the_user_has_set_stays(name):
     assert {key: value for key, value in found.items() if value is not None} == given
 
 
+@pytest.mark.slow
 def test_no_module_that_attends_leaves_cudnn_on():
     """Whichever of them a library user imports first."""
     files = [*ROOT.glob("core/tts_train/**/*.py"), *ROOT.glob("plugins/*/tts_train_*/**/*.py")]

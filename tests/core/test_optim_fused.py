@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_in_the_interpreter():
     """Its settings are read when Triton is imported, so that it needs a process of its own."""
     pytest.importorskip("triton")

@@ -249,6 +249,7 @@ sys.exit(main(["plan", "--backend", "toy"]))
 """
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_plan_at_once():
     done = subprocess.run([sys.executable, "-c", TOLD_TO_END], capture_output=True, text=True, timeout=120)
     assert done.returncode == -signal.SIGTERM, done.stderr

@@ -191,6 +191,7 @@ def corpus(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_from_recordings_to_a_sound(corpus, tmp_path, capsys):
     prepared, run_dir = tmp_path / "prepared", tmp_path / "run"
     voice = ["--codec", "tiny", "--tokenizer", "tiny"]
@@ -230,6 +231,7 @@ def test_from_recordings_to_a_sound(corpus, tmp_path, capsys):
     assert all(torch.equal(whole[name], parts[name]) for name in whole | parts), "the same as without interruptions"
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_all_processes_and_the_run_saves_itself(tmp_path):
     """As a terminal does it; processes that load data are spawned here, as on macOS, and inherit no handlers."""
     words = ["fit", "--backend", "toy", "--trainer.accelerator", "cpu", "--trainer.max_steps", 1_000_000,

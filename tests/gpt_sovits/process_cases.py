@@ -22,6 +22,7 @@ from tts_train.optim import OptimizerOptions, ScheduleOptions
 from tts_train.run.checkpoint import RunCard
 from tts_train.run.checkpoint_io import DirectoryCheckpointIO
 from tts_train.run.directory import RunDirectory
+from tts_train.run.leave import leave
 from tts_train.session import RunSession
 from tts_train.strategies.fsdp import FsdpStrategy
 from tts_train.strategies.options import FsdpOptions
@@ -213,3 +214,4 @@ def _without_dropout(module: torch.nn.Module) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
+    leave(0)

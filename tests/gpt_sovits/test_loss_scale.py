@@ -82,6 +82,7 @@ def test_steps_that_overflow_are_left_out_and_counted(whole):
     assert any(not torch.equal(weights[1][name], start[name]) for name in start)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_scale_and_bit_for_bit(whole, rows, tmp_path):
     path, module, scales = whole
     fit(tmp_path, rows, 2)
@@ -111,6 +112,7 @@ def test_the_host_asks_for_no_number(ours, count):
     assert len(reads.reads) == count, "\n".join(map(str, reads.reads))
 
 
+@pytest.mark.slow
 def test_flow_matching_has_it_too(rows, tmp_path):
     module, scales = fit(tmp_path, rows, 3, build=CfmModule)
     assert scales.scales == [16.0, 16.0, 32.0]

@@ -90,6 +90,7 @@ def planned(module: lightning.LightningModule, data: PlannedDataModule, size: in
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in RUNS]
 )
+@pytest.mark.slow
 def test_plan_is_what_a_cpu_allocates(name):
     build, data, size, trainer = RUNS[name]
     # The plan first, as in `fit`: nothing of its shapes may be left for the run.
@@ -123,6 +124,7 @@ class Names(TorchDispatchMode):
     ],
     ids=["gpt", "gpt padded", "dpo", "sovits", "cfm"],
 )
+@pytest.mark.slow
 def test_a_plan_for_a_gpu_asks_for_its_attention(build, data, size, precision, monkeypatch):
     module, names = build(), Names()
     step = module.training_step

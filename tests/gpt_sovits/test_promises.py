@@ -24,12 +24,14 @@ def check(stage, words, folder):
 
 
 @pytest.mark.parametrize("stage", ["gpt", pytest.param("dpo", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_the_text_stages_end_as_if_nothing_had_happened(stage, tmp_path):
     data = ["--data.path", write_set(tmp_path / "gpt.parquet", 24), "--data.max_tokens", "300"]
     check(stage, [*data, "--trainer.accumulate_grad_batches", "2"], tmp_path / "runs")
 
 
 @pytest.mark.parametrize(("stage", "version"), [("sovits", "v2")])
+@pytest.mark.slow
 def test_the_sound_stages_end_as_if_nothing_had_happened(stage, version, tmp_path):
     data = ["--data.path", write_rows(tmp_path / "rows", count=5), "--data.batch_size", "2"]
     check(stage, [*data, "--model.version", version], tmp_path / "runs")

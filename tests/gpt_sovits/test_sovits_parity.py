@@ -34,6 +34,7 @@ def test_the_unfrozen_codebook_meets_its_figures():
     assert failing({**data("s2_reduced"), "cases": {}}) == (54, [])
 
 
+@pytest.mark.slow
 def test_a_reduced_network_meets_its_figures():
     reduced = data("s2_reduced")
     case = {name: value for name, value in reduced["cases"]["v2"].items() if name != "float64"}

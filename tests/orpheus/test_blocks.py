@@ -56,6 +56,7 @@ def test_in_float32_the_numbers_are_the_same(method, make):
 @pytest.mark.parametrize(
     ("dtype", "autocast"), [(torch.bfloat16, True), (torch.bfloat16, False), (torch.float32, True)]
 )
+@pytest.mark.slow
 def test_in_half_precision_they_are_no_further_from_float32(method, dtype, autocast):
     """float32 over the same base is what both round: fused kernels may not be further from it than plain PyTorch."""
     truth = adapted(method, dtype).float() if method in ("full", "lora") else adapted(method, torch.float32)
@@ -79,6 +80,7 @@ def test_every_kind_of_adapter(lora):
     assert distance(sides[1][1], sides[0][1]) < 2e-6
 
 
+@pytest.mark.slow
 def test_kernels_in_triton_s_interpreter_train_every_method():
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     command = [sys.executable, "-m", "tests.orpheus.fused_step", *METHODS]

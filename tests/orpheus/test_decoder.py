@@ -121,6 +121,7 @@ assert len(seen) == 2 * (1 + cases.STEPS), seen
 """
 
 
+@pytest.mark.slow
 def test_fused_kernels_give_the_logits_of_transformers():
     """In Triton's interpreter, which has to be asked for before anything is imported."""
     done = subprocess.run(

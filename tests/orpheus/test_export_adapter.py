@@ -43,6 +43,7 @@ def run(base, tmp_path_factory):
     return folder, logits_of(network.lm, ROW)
 
 
+@pytest.mark.slow
 def test_peft_loads_the_folder_on_the_base(run, base, tmp_path):
     out = tmp_path / "adapter"
     report = PeftExport(source=run[0] / "checkpoints" / f"step-{STEP:06d}", out=out).run()
@@ -68,6 +69,7 @@ def test_merged_says_what_base_and_adapter_say(run, tmp_path):
     assert read_provenance(tmp_path / "voice").format == "merged"
 
 
+@pytest.mark.slow
 def test_hf_of_an_adapter_run_is_merged_and_rounded_once(run, tmp_path):
     """Failure 7 of the field: a merge into rounded weights. Here each weight is the nearest bf16 of the exact sum."""
     report = HfExport(source=run[0], out=tmp_path / "voice").run()

@@ -199,6 +199,7 @@ def test_an_untied_head_and_adapters_in_bf16(tmp_path):
         assert np.allclose(found, expected.detach().numpy(), rtol=2.0**-8, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_damage_is_found_and_nothing_is_left(run, tmp_path, monkeypatch):
     from tts_train_orpheus.export import gguf_file
 

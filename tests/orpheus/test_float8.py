@@ -26,6 +26,7 @@ def words(tmp_path_factory):
     return ["fit", "--backend", "orpheus", "--model.init_from", "tiny", "--data.path", str(data), *common.split()]
 
 
+@pytest.mark.slow
 def test_it_learns_as_without_and_its_export_is_a_plain_model(words, tmp_path, caplog):
     weights = {}
     for name, more in (("without", ()), ("with", FLOAT8)):

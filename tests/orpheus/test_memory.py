@@ -51,6 +51,7 @@ def test_what_backward_needs_may_be_made_again_or_brought_back(expected, share, 
 @pytest.mark.parametrize(
     "recipe", [pytest.param(name, marks=[pytest.mark.slow] if "8bit" in RECIPES[name].name else []) for name in RECIPES]
 )
+@pytest.mark.slow
 def test_the_recipes_ways_train_and_continue(tmp_path, recipe):
     def made():
         return module(optimizer=RECIPES[recipe], gradient_checkpointing=True)

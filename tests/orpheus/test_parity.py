@@ -17,6 +17,7 @@ GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_runner_meets_every_reference_figure():
     files = sorted(str(path) for path in GOLDEN.glob("*.json"))
     assert len(files) == 8

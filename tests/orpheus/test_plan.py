@@ -106,6 +106,7 @@ def trained(changes, trainer, tokens, tmp_path, *, accelerator, callbacks=()):
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in RUNS]
 )
+@pytest.mark.slow
 def test_plan_is_what_a_cpu_allocates(name, tmp_path):
     changes, trainer, tokens = RUNS[name]
     heard = Allocated(trainer.get("accumulate_grad_batches", 1))

@@ -150,6 +150,7 @@ def told(words, run) -> tuple[list[str], object]:
     return list(found), plan
 
 
+@pytest.mark.slow
 def test_a_run_recomputes_as_little_as_its_card_has_room_for_and_keeps_that(tmp_path, monkeypatch):
     words = ["--model.gradient_checkpointing", "true", "--model.checkpoint_share", "auto", "--model.tiny.layers", "12"]
     words += ["--listen.sentences", "0"]  # speaking takes more memory than training a network as small as this

@@ -110,6 +110,7 @@ def test_a_second_run_reuses_every_shard(made):
     assert {name: again[name] for name in same} == {name: report[name] for name in same}
 
 
+@pytest.mark.slow
 def test_workers_make_the_same_set(made, tmp_path):
     corpus, _, report = made
     assert prepare(corpus, tmp_path / "out", workers=2)["hash"] == report["hash"]
@@ -249,6 +250,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_set(tmp_path):
     corpus = make_corpus(tmp_path / "corpus", 32, ("tara", "leo"), seconds=1.0)
     (tmp_path / "run.py").write_text(RUN)

@@ -9,6 +9,7 @@ from tests.orpheus.test_data import write_set
 
 
 @pytest.mark.parametrize("method", ["full", pytest.param("lora", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_the_same_command_ends_as_if_nothing_had_happened(method, tmp_path):
     write_set(tmp_path / "set", [3 + n % 8 for n in range(24)])
     common = "--trainer.accelerator cpu --trainer.max_steps 5 --checkpoint.every_n_steps 1 --trainer.logger false"

@@ -196,6 +196,7 @@ def test_the_name_of_the_file_says_its_format(run, tmp_path, capsys):
         assert any(each in told for each in why), "before the codec is looked for"
 
 
+@pytest.mark.slow
 def test_a_run_with_voices_asks_for_one(tmp_path, caplog):
     data = tmp_path / "data"
     data.mkdir()

@@ -36,6 +36,7 @@ def check(results):
         assert wrong == {}, (name, figures)
 
 
+@pytest.mark.slow
 def test_interpreted_it_is_the_plain_head():
     done = subprocess.run(
         [sys.executable, "-m", "tests.core.nn.cross_entropy_cases"],

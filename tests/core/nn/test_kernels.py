@@ -38,6 +38,7 @@ def check(results):
     assert any(max(figures) > 1e-4 for case, figures in results if case.split()[1] == "bfloat16")
 
 
+@pytest.mark.slow
 def test_interpreted_kernels_compute_what_plain_pytorch_does():
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     command = [sys.executable, "-m", "tests.core.nn.kernel_cases"]

@@ -169,6 +169,7 @@ class Slow(Callback):
             self.next.clear()
 
 
+@pytest.mark.slow
 def test_training_goes_on_while_it_is_saved_and_ends_the_same(tmp_path):
     slow = Slow()
     whole = run(tmp_path / "whole", every=1000, max_steps=8, monitor=None)

@@ -97,6 +97,7 @@ def test_continuing_from_every_step_equals_never_stopping(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", [name for name in SETTINGS if name not in QUICK])
+@pytest.mark.slow
 def test_continuing_equals_never_stopping_whatever_the_settings(name, tmp_path):
     check(SETTINGS[name], tmp_path, share=share_of(name))
 

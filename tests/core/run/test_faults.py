@@ -84,6 +84,7 @@ def kill_trials(folder: Path, straight: str, trials: int, *, seed: int) -> None:
     assert survived == trials
 
 
+@pytest.mark.slow
 def test_kill_at_random_times(tmp_path, straight):
     kill_trials(tmp_path, straight, 12, seed=7)
 
@@ -94,6 +95,7 @@ def test_kill_at_random_times_often(tmp_path, straight):
 
 
 @pytest.mark.parametrize("file", range(1, 16))
+@pytest.mark.slow
 def test_kill_inside_a_save(file, tmp_path, straight):
     # Six per checkpoint: weights, optimiser, the rest's tensors, state, manifest, and the renamed directory.
     assert finish(tmp_path, inject=f"kill@save={file}") == -signal.SIGKILL

@@ -16,6 +16,7 @@ from tts_train.run.directory import RunDirectory
 COMMON = "--backend toy --trainer.accelerator cpu --checkpoint.every_n_steps 1 --trainer.logger false"
 
 
+@pytest.mark.slow
 def test_the_same_command_ends_as_if_nothing_had_happened(tmp_path):
     words = ["fit", *COMMON.split(), "--trainer.max_steps", "7"]
     # A checkpoint has six files: the first kill is inside the second save.
