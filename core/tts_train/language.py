@@ -1,4 +1,4 @@
-"""Tells the language of a text, where the extra ``langid`` is installed."""
+"""Tells what is said in a text: its language, where the extra ``langid`` is installed, or nothing at all."""
 
 from __future__ import annotations
 

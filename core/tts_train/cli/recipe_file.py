@@ -15,6 +15,7 @@ MOST_BYTES = 1 << 18
 MOST_VALUES = 10_000
 """Values of a file, with what its aliases repeat counted each time."""
 DEEPEST = 32
+"""How deep sections and lists may lie in each other; those of a recipe lie 4 deep."""
 _WANTED = (
     "A recipe is a text file with lines such as `backend: NAME` and indented settings; `tts-train init` writes one."
 )
@@ -66,7 +67,7 @@ def _node(path: Path) -> yaml.Node:
 
 
 def _deeper(text: str, most: int) -> bool:
-    """Say whether lists and sections lie more than ``most`` deep; composing them would recurse that deep."""
+    """Tell whether lists and sections lie more than ``most`` deep; composing them would recurse that deep."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)

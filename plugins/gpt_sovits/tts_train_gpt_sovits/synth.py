@@ -191,7 +191,9 @@ class GptSovitsSynth(SynthJob):
         if (self.reference is None) != (self.reference_text is None):
             raise ConfigError("--reference and --reference_text belong together: the recording and what is said in it.")
         if self.reference_text is not None and says_nothing(self.reference_text):
-            raise ConfigError("--reference_text takes what is said in the recording, and '' was given.")
+            raise ConfigError(
+                f"--reference_text takes what is said in the recording, and {self.reference_text!r} was given."
+            )
         if self.reference is not None and self.speaker is not None:
             raise ConfigError(
                 f"--reference gives the voice, and --speaker {self.speaker} names one of the training data. "

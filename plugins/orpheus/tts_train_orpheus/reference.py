@@ -30,8 +30,8 @@ def paired(reference: list[str] | str | None, reference_text: list[str] | str | 
     missing = [file for file in files if not Path(file).is_file()]
     if missing:
         raise ConfigError(f"--reference {missing[0]} is no file.")
-    if any(map(says_nothing, texts)):
-        raise ConfigError("--reference_text takes what is said in the recording, and '' was given.")
+    for text in filter(says_nothing, texts):
+        raise ConfigError(f"--reference_text takes what is said in the recording, and {text!r} was given.")
     return [(Path(file), text) for file, text in zip(files, texts, strict=True)]
 
 
