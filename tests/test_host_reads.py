@@ -116,11 +116,6 @@ def is_read(
     assert {read.site.rpartition(":")[0] for read in waits} == set(files), told
 
 
-def cases(settings: dict[str, str], *, quick: str) -> list[object]:
-    """Return the cases by name; all but one are for the slow tier."""
-    return [pytest.param(name, marks=[] if name == quick else [pytest.mark.slow]) for name in settings]
-
-
 ADAFACTOR = {"lightning/pytorch/plugins/precision/precision.py", "tts_train/optim/flags.py"}
 """Where Adafactor waits: torch's, called by Lightning, reads two norms of every parameter, and as it cannot skip a step
 on the device, the host reads whether to call it."""
@@ -140,7 +135,7 @@ ORPHEUS = {
 }
 
 
-@pytest.mark.parametrize("case", cases(ORPHEUS, quick="full"))
+@pytest.mark.parametrize("case", ORPHEUS)
 @pytest.mark.slow
 def test_orpheus(case, tmp_path, monkeypatch):
     data = write_tokens(tmp_path / "set", [3 + n % 8 for n in range(24)])
@@ -157,8 +152,9 @@ TEXT = {
 }
 
 
-@pytest.mark.parametrize("case", cases(TEXT, quick="gpt"))
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case", [pytest.param(name, marks=[] if name == "gpt" else [pytest.mark.slow]) for name in TEXT]
+)
 def test_text_stages(case, tmp_path, monkeypatch):
     data = ["--data.path", write_phonemes(tmp_path / "gpt.parquet", 24), "--data.max_tokens", "300"]
     words = ["--backend", "gpt_sovits", *TEXT[case].split(), *data, "--trainer.accumulate_grad_batches", "2"]
@@ -171,7 +167,7 @@ SOUND = {
 }
 
 
-@pytest.mark.parametrize("case", cases(SOUND, quick="sovits v2"))
+@pytest.mark.parametrize("case", SOUND)
 @pytest.mark.slow
 def test_sound_stages(case, tmp_path, monkeypatch):
     data = ["--data.path", write_rows(tmp_path / "rows", count=5), "--data.batch_size", "2"]

@@ -52,7 +52,7 @@ RUNS: dict[str, tuple[Any, PlannedDataModule, int, dict[str, Any]]] = {
     "cfm": (CfmModule, CLIPS, 2, {}),
 }
 
-QUICK = ("gpt", "dpo", "sovits", "cfm")
+QUICK = ("gpt",)
 """The others are for the slow tier."""
 
 
@@ -90,7 +90,6 @@ def planned(module: lightning.LightningModule, data: PlannedDataModule, size: in
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in RUNS]
 )
-@pytest.mark.slow
 def test_plan_is_what_a_cpu_allocates(name):
     build, data, size, trainer = RUNS[name]
     # The plan first, as in `fit`: nothing of its shapes may be left for the run.
@@ -112,7 +111,7 @@ class Names(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("precision", ["32-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize(
     ("build", "data", "size"),
     [

@@ -23,7 +23,7 @@ def check(stage, words, folder):
     assert not case["left"]
 
 
-@pytest.mark.parametrize("stage", ["gpt", pytest.param("dpo", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stage", ["gpt", "dpo"])
 @pytest.mark.slow
 def test_the_text_stages_end_as_if_nothing_had_happened(stage, tmp_path):
     data = ["--data.path", write_set(tmp_path / "gpt.parquet", 24), "--data.max_tokens", "300"]

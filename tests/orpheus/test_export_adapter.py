@@ -61,6 +61,7 @@ def test_peft_loads_the_folder_on_the_base(run, base, tmp_path):
     assert "PeftModel.from_pretrained" in (out / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_merged_says_what_base_and_adapter_say(run, tmp_path):
     report = MergedExport(source=run[0], out=tmp_path / "voice", dtype="fp32").run()
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "voice", dtype="auto")

@@ -204,6 +204,7 @@ def test_no_checkpoint(tmp_path):
         HfExport(source=tmp_path / "nowhere", out=tmp_path / "voice").run()
 
 
+@pytest.mark.slow
 def test_nothing_is_pushed_offline_and_the_export_of_a_restricted_softmax_stays(tmp_path, monkeypatch):
     from tts_train_orpheus.sources import open_voice
 

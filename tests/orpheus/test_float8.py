@@ -45,6 +45,7 @@ def test_it_learns_as_without_and_its_export_is_a_plain_model(words, tmp_path, c
     assert main(["export", str(tmp_path / "with"), "--format", "hf", "--out", str(tmp_path / "hf")]) == 0
 
 
+@pytest.mark.slow
 def test_a_plan_for_a_card_needs_as_much_as_without():
     found, expected = (
         planned({"float8": Float8Options(recipe)}, {"precision": "bf16-true"}, 640, device="cuda")

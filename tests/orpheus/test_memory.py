@@ -48,9 +48,7 @@ def test_what_backward_needs_may_be_made_again_or_brought_back(expected, share, 
         assert torch.equal(parameter.grad, expected[1][name]), name
 
 
-@pytest.mark.parametrize(
-    "recipe", [pytest.param(name, marks=[pytest.mark.slow] if "8bit" in RECIPES[name].name else []) for name in RECIPES]
-)
+@pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.slow
 def test_the_recipes_ways_train_and_continue(tmp_path, recipe):
     def made():

@@ -48,7 +48,7 @@ RUNS: dict[str, Run] = {
     "lora, longer, checkpointed": ({"method": "lora", "gradient_checkpointing": True}, {}, 640),
     "lora in bfloat16": ({"method": "lora", "tiny": NARROW}, {"precision": "bf16-mixed"}, 192),
 }
-QUICK = ("full", "full, longer", "lora")
+QUICK = ("full",)
 """The others are for the slow tier."""
 RUNS_ON_A_GPU: dict[str, Run] = {
     **RUNS,
@@ -106,7 +106,6 @@ def trained(changes, trainer, tokens, tmp_path, *, accelerator, callbacks=()):
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in RUNS]
 )
-@pytest.mark.slow
 def test_plan_is_what_a_cpu_allocates(name, tmp_path):
     changes, trainer, tokens = RUNS[name]
     heard = Allocated(trainer.get("accumulate_grad_batches", 1))

@@ -8,7 +8,7 @@ from tests.core.run.same_command import run_cases
 from tests.orpheus.test_data import write_set
 
 
-@pytest.mark.parametrize("method", ["full", pytest.param("lora", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.slow
 def test_the_same_command_ends_as_if_nothing_had_happened(method, tmp_path):
     write_set(tmp_path / "set", [3 + n % 8 for n in range(24)])

@@ -37,6 +37,7 @@ def test_text_is_bytes_after_bos():
     assert tokenizer.decode(ids, skip_special_tokens=True) == TEXT
 
 
+@pytest.mark.slow
 def test_it_comes_back_from_a_folder_unchanged(tmp_path):
     tokenizer = load_tokenizer("tiny")
     tokenizer.save_pretrained(tmp_path)
