@@ -62,12 +62,16 @@ def find_recipe(backend: str, name: str) -> Path:
     """
     known = recipes_of(backend)
     if name not in known:
-        near = [one for one in known if name in one] or get_close_matches(name, known)
-        meant = f" Did you mean {' or '.join(near)}?" if name and near else ""
-        raise ConfigError(
-            f"Backend {backend!r} has no recipe {name!r}.{meant} There are: {', '.join(known) or 'none'}."
-        )
+        listed = ", ".join(known) or "none"
+        raise ConfigError(f"Backend {backend!r} has no recipe {name!r}.{meant(name, known)} There are: {listed}.")
     return known[name]
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean …?`` for a recipe's name or file that is not there, or nothing where none is near."""
+    known = sorted(set(known))
+    near = [one for one in known if name and name in one] or get_close_matches(name, known, n=2, cutoff=0.7)
+    return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def summary(path: Path) -> str:

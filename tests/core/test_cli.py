@@ -97,7 +97,8 @@ def test_help_without_a_backend_says_where_the_options_are(verb, capsys):
         ("fit --backend toy --stage nope", "'nope' is not a stage of backend 'toy'. Choose one with --stage: hum."),
         ("fit --backend toy --model.bnis 3", "Did you mean --model.bins"),
         ("fit --backend toy --data.batch_size four", "data.batch_size"),
-        ("fit -c missing.yaml", "There is no configuration file missing.yaml."),
+        ("fit -c missing.yaml", "There is no configuration file missing.yaml. `tts-train init` writes one."),
+        ("fit -c lm-tny", "and no recipe of this name. Did you mean lm-tiny?"),
         ("fit --backend toy --checkpoint.every_n_steps 0", "--checkpoint.every_n_steps must be at least 1"),
         ("fit --backend toy --debug.inject boom", "kill@step=N"),
         ("prepare --backend toy --corpus x --out y", "offers no prepare"),
@@ -272,6 +273,11 @@ def test_paths_of_a_run_from_another_folder_are_found(tmp_path, monkeypatch):
     assert "--model.init_from" not in understood("fit", ["--run_dir", "there/run"])
     monkeypatch.chdir(there)
     assert understood("fit", ["--run_dir", "run"]) == ["-c", "run/config.yaml", "--run_dir", "run"]
+
+
+def test_a_recipe_that_is_nearly_named_is_answered_with_its_file(recipe, capsys):
+    assert main(["fit", "-c", str(recipe.with_suffix(".yml"))]) == 2
+    assert f"Did you mean {recipe.as_posix()}?" in capsys.readouterr().err
 
 
 def test_a_recipe_is_found_by_its_name():

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from tts_train.errors import ConfigError
+from tts_train.recipes import meant
 
 MOST_BYTES = 1 << 18
 """Larger files are no recipes: the longest that comes with tts-train has 2 KB."""
@@ -82,7 +83,9 @@ def _text(path: Path) -> str:
             f"{path} is a folder; -c takes a recipe, which is a file. To continue a run: --run_dir {path}"
         )
     if not path.is_file():
-        raise ConfigError(f"There is no configuration file {path}.")
+        there = [one.as_posix() for one in path.parent.glob("*.y*ml")]
+        advice = meant(path.as_posix(), there) or " `tts-train init` writes one."
+        raise ConfigError(f"There is no configuration file {path}.{advice}")
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ConfigError(f"{path} has {path.stat().st_size / 1e6:.1f} MB. {_WANTED}")

@@ -9,10 +9,9 @@ from typing import Any
 
 from tts_train.cli.arguments import JSON_FLAG, with_underscores
 from tts_train.cli.recipe_file import read_config
-from tts_train.cli.values import nearest
 from tts_train.errors import ConfigError
 from tts_train.provenance import CONFIG_FILE, RUN_FILE
-from tts_train.recipes import every_recipe, named_recipe
+from tts_train.recipes import every_recipe, meant, named_recipe
 from tts_train.run.places import PATHS, located, project_of
 
 CONFIG_FLAGS = ("-c", "--config")
@@ -79,8 +78,11 @@ def _recipe(name: str, backend: str | None) -> str:
         return name
     found = named_recipe(name, backend)
     if found is None:
-        known = ", ".join(sorted({path.stem for path in every_recipe(backend)}))
-        raise ConfigError(f"There is no configuration file {name}, and no recipe of this name. Recipes: {known}.")
+        known = sorted({path.stem for path in every_recipe(backend)})
+        raise ConfigError(
+            f"There is no configuration file {name}, and no recipe of this name.{meant(name, known)} "
+            f"Recipes: {', '.join(known)}."
+        )
     return str(found)
 
 
@@ -98,7 +100,7 @@ def _bare(verb: str, word: str, backend: str | None) -> list[str]:
     found = named_recipe(word, backend)
     if found is not None:
         return ["-c", str(found)]
-    near = nearest(word, [path.stem for path in every_recipe(backend)])
+    near = meant(word, (path.stem for path in every_recipe(backend)))
     raise ConfigError(
         f"{word!r} belongs to no option, and is no recipe and no run.{near} Type: tts-train {verb} -c RECIPE.yaml "
         "--run_dir RUN"
