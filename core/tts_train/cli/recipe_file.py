@@ -16,7 +16,7 @@ MOST_BYTES = 1 << 18
 MOST_VALUES = 10_000
 """Values of a file, with what its aliases repeat counted each time."""
 DEEPEST = 32
-"""How deep sections and lists may lie in each other; those of a recipe lie 4 deep."""
+"""How deep sections and lists may lie in each other; those of our recipes lie 5 deep at most."""
 _WANTED = (
     "A recipe is a text file with lines such as `backend: NAME` and indented settings; `tts-train init` writes one."
 )
