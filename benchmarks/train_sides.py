@@ -171,7 +171,7 @@ def _ours(task: dict[str, Any], rows: list[list[int]], watch: Stopwatch) -> None
 
     class Watch(lightning.Callback):
         def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
-            watch.tokens += int(module.count_work(batch)["tokens"])
+            watch.tokens += int(module.work_in(batch).tokens)
             watch.losses.append(float(trainer.callback_metrics["train/loss"]))
             watch.step()
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from tts_train.contract.module import StageModule
 from tts_train.errors import TTSTrainError
 
 GIB = 1024**3
@@ -95,10 +96,9 @@ class Watch(Callback):
         if now.losses:
             kept = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
             now.kept.append({name: value.detach().clone() for name, value in kept.items()})
-        count = getattr(pl_module, "count_work", None)
-        work = count(batch) if callable(count) else {}
+        work = pl_module.work_in(batch) if isinstance(pl_module, StageModule) else None
         if now.batches > now.warm:
-            now.timed_work = now.timed_work + work.get("tokens", 1)
+            now.timed_work = now.timed_work + (1 if work is None else work.tokens)
             now.documents += len(batch["ids"]) if isinstance(batch, dict) and "ids" in batch else 0
         if now.batches == 1 and cuda:
             torch.cuda.reset_peak_memory_stats()

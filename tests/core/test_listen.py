@@ -22,7 +22,8 @@ from tts_train.callbacks.listen import Listen, ListenOptions
 from tts_train.callbacks.listen_budget import TimeBudget
 from tts_train.callbacks.listen_guards import judge, longest_loop, most_tokens
 from tts_train.callbacks.listen_sample import Scorer
-from tts_train.callbacks.listen_voice import CanBeHeard, Passage, Uttered, take_turns
+from tts_train.callbacks.listen_voice import Passage, Uttered, take_turns
+from tts_train.contract.module import StageModule, speaks
 from tts_train.errors import ConfigError
 from tts_train.eval.sound import Sound
 from tts_train.report.history import History, series
@@ -63,7 +64,7 @@ class Hum:
         return Uttered(sound=tone(seconds), tokens=tokens, ended=True)
 
 
-class Hummer(L.LightningModule):
+class Hummer(StageModule):
     """A layer with dropout, whose training shows every draw that something else made."""
 
     def __init__(self, fault: Exception | None = None) -> None:
@@ -76,7 +77,7 @@ class Hummer(L.LightningModule):
         self.fault = fault
         self.modes: set[bool] = set()
 
-    def sample_voice(self):
+    def voice(self):
         if self.fault:
             raise self.fault
         return Hum(self)
@@ -226,7 +227,7 @@ class Singer(Hummer):
         self.together: list[int] = []
         self.full = full
 
-    def sample_voice(self):
+    def voice(self):
         return Choir(self)
 
 
@@ -259,7 +260,7 @@ def test_no_memory_to_listen_is_told_and_training_goes_on(tmp_path, caplog):
 def test_a_module_that_cannot_be_heard_is_left_alone(tmp_path):
     from tests.core.callbacks.small import Tiny
 
-    assert not isinstance(Tiny(), CanBeHeard)
+    assert not speaks(Tiny)
     trainer = fit(Tiny(), [listen(tmp_path / "samples")], tmp_path, steps=2)
     assert not [name for name in trainer.callback_metrics if name.startswith("listen/")]
     assert not (tmp_path / "samples").exists()

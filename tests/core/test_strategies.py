@@ -13,7 +13,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.testing._internal.distributed.fake_pg
-from lightning.pytorch import LightningModule
 from safetensors.torch import save_file
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -22,6 +21,7 @@ from torch.distributed.tensor import DTensor
 
 from tts_train.backend import ShardingPlan
 from tts_train.cli.accelerate import translate, with_accelerate
+from tts_train.contract.module import StageModule
 from tts_train.errors import ConfigError, DataError, DiskError
 from tts_train.run.loops import share_batches
 from tts_train.run.stored import StoredTensor
@@ -51,13 +51,13 @@ class Network(nn.Module):
         self.head.weight = self.embed.weight
 
 
-class Module(LightningModule):
+class Module(StageModule):
     def __init__(self, network: nn.Module, folder: Path | None = None) -> None:
         super().__init__()
         self.network = network
         self.folder = folder
 
-    def initial_weights(self):
+    def stored_weights(self):
         return {f"network.{name}": tensor for name, tensor in safetensors_folder(self.folder).items()}
 
 

@@ -238,7 +238,7 @@ def test_work_counts_real_tokens():
     documents = rows()
     total = sum(map(len, documents))
     for batch in (packed(documents), padded(documents)):
-        assert module().count_work(batch) == {"tokens": total, "audio_seconds": 2.5}
+        assert module().work_in(batch) == (total, 2.5)
 
 
 _TWO = """

@@ -96,7 +96,7 @@ def test_a_card_is_what_others_leave_of_it(monkeypatch, caplog):
 class Recomputing:
     """Needs 10,000 and 100 a layer that is kept, of 30 layers, and 5 more a layer in the middle of its range."""
 
-    chooses_recomputation = True
+    recompute_auto = True
     share = None
 
     def recompute(self, share: float) -> None:
@@ -178,14 +178,14 @@ def test_a_run_recomputes_as_little_as_its_card_has_room_for_and_keeps_that(tmp_
 
 def test_auto_recomputes_all_where_nothing_was_planned():
     module = build({"gradient_checkpointing": True, "checkpoint_share": "auto"})
-    assert (module.chooses_recomputation, module.checkpoint_share) == (True, 1.0)
-    assert not build({"checkpoint_share": "auto"}).chooses_recomputation, "nothing is recomputed anyway"
+    assert (module.recompute_auto, module.checkpoint_share) == (True, 1.0)
+    assert not build({"checkpoint_share": "auto"}).recompute_auto, "nothing is recomputed anyway"
 
 
 def test_what_is_spoken_to_be_heard_must_fit_too():
     def plan(listened: int, generation: int):
         module = build({})
-        module.listening_bytes = lambda passages: passages * generation
+        module.voice_bytes = lambda passages: passages * generation
         return make_plan(
             module, OrpheusData("nowhere", max_tokens=64), {}, gpu_bytes=GIB, search=False, listened=listened
         )

@@ -18,8 +18,9 @@ from tts_train.callbacks.listen_budget import TimeBudget
 from tts_train.callbacks.listen_guards import GUARDS, judge, most_tokens
 from tts_train.callbacks.listen_recordings import with_recordings
 from tts_train.callbacks.listen_sample import Scorer, keep_known, keep_said, known_figures, mean_figures
-from tts_train.callbacks.listen_voice import CanBeHeard, Passage, SampleVoice, speak_all
+from tts_train.callbacks.listen_voice import Passage, SampleVoice, speak_all
 from tts_train.callbacks.throughput import Throughput
+from tts_train.contract.module import StageModule, speaks
 from tts_train.errors import ConfigError, TTSTrainError
 from tts_train.language import says_nothing
 from tts_train.nn.room import free_memory
@@ -67,7 +68,7 @@ class ListenOptions:
 
 
 class Listen(Callback):
-    """Lets a module that :class:`~tts_train.callbacks.listen_voice.CanBeHeard` speak, and keeps what it said.
+    """Lets a module that has a voice speak while it trains, and keeps what it said.
 
     Each time writes ``step-*/NAME.wav`` with mel picture and facts, shows both in TensorBoard, and logs ``listen/``
     figures: the mean of each score, how many passages each guard found fault with, and ``listen/share``, the share of
@@ -103,8 +104,8 @@ class Listen(Callback):
             ConfigError: if somebody does and there are none of that name, or takes the worst for the best.
         """
         whole = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
-        self._on = bool(self.options.sentences) and isinstance(pl_module, CanBeHeard) and whole
-        if self.options.sentences and isinstance(pl_module, CanBeHeard) and not whole:
+        self._on = bool(self.options.sentences) and speaks(type(pl_module)) and whole
+        if self.options.sentences and speaks(type(pl_module)) and not whole:
             logger.info("No process of this strategy has the whole network, so nothing is spoken while it trains.")
         known = {**known_figures(self._scorer), **dict.fromkeys((*GUARDS, SHARE), "lower")} if self._on else {}
         self._needed = any([_is_needed(each, known) for each in _monitors(trainer)])
@@ -202,9 +203,9 @@ class Listen(Callback):
 
     def _open(self, module: LightningModule) -> None:
         """Load what speaking needs, and keep what is compared with."""
-        assert isinstance(module, CanBeHeard)
-        self._voice = module.sample_voice()
-        self._passages = self._find(self._voice)
+        assert isinstance(module, StageModule)
+        self._voice = module.voice()
+        self._passages = self._find(self._voice) if self._voice is not None else ()
         for passage in self._passages:
             keep_known(self._folder, passage)
 

@@ -94,18 +94,6 @@ def speak_all(
     return [voice.speak(passage, seed=seed, max_tokens=limit) for passage, seed, limit in each]
 
 
-@runtime_checkable
-class CanBeHeard(Protocol):
-    """A ``LightningModule`` that can speak while it trains."""
-
-    def sample_voice(self) -> SampleVoice:
-        """Load what speaking needs besides the network in training, from this machine only.
-
-        Raises:
-            ConfigError: if something of it is not here; the message names it.
-        """
-
-
 def take_turns(languages: Sequence[str | None], count: int) -> list[int]:
     """Return up to ``count`` places in a list of rows: the first of each language, then the second, and so on."""
     seen: dict[str | None, int] = {}

@@ -10,16 +10,18 @@ import lightning as L
 import psutil
 import torch
 
+from tts_train.contract.module import StageModule
+
 WORK = {"tokens": "throughput/tokens_per_s", "audio_seconds": "throughput/audio_s_per_s"}
-"""Keys that a module's ``count_work(batch)`` may return, and the metrics they become."""
+"""Fields of :class:`~tts_train.contract.module.Work`, and the metrics they become."""
 _GIB = 1024**3
 
 
 class Throughput(L.Callback):
     """Log speeds every ``log_every_n_steps`` steps, over the steps since the last time.
 
-    A module says what a batch holds with ``count_work(batch) -> Mapping[str, float]`` (keys ``tokens`` and
-    ``audio_seconds``; numbers or scalar tensors); without it only steps are counted. Validation and whatever runs
+    A module says how much a batch is with :meth:`~tts_train.contract.module.StageModule.work_in`; without an answer
+    only steps are counted. Validation and whatever runs
     from a validation or a checkpoint to the next batch is left out of the time. The device is waited for at log
     points and before those pauses only. Each process counts its own share; figures are for all of them.
 
@@ -132,8 +134,8 @@ class Throughput(L.Callback):
 
 
 def _count(pl_module: L.LightningModule, batch: Any) -> Mapping[str, Any]:  # noqa: ANN401
-    count = getattr(pl_module, "count_work", None)
-    return count(batch) if callable(count) else {}
+    work = pl_module.work_in(batch) if isinstance(pl_module, StageModule) else None
+    return {} if work is None else work._asdict()
 
 
 def _wait_for(device: torch.device) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, UnsupportedOperatorException
 from torch.utils.checkpoint import CheckpointError
 
+from tts_train.contract.module import StageModule
 from tts_train.data.module import PlannedDataModule
 from tts_train.errors import ConfigError, TTSTrainError
 from tts_train.plan.cards import CARDS, GIB, Card
@@ -204,15 +205,14 @@ def make_plan(
 
 
 def _listening_bytes(module: LightningModule, passages: int) -> int:
-    ask = getattr(module, "listening_bytes", None)
-    return int(ask(passages)) if passages and ask is not None else 0
+    return module.voice_bytes(passages) if passages and isinstance(module, StageModule) else 0
 
 
 def _tokens(module: LightningModule, data: PlannedDataModule, size: int) -> float:
-    count = getattr(module, "count_work", None)
-    if size == 0 or count is None:
+    if size == 0 or not isinstance(module, StageModule):
         return float(size)
-    return float(count(data.sample_batch(size)).get("tokens", size))
+    work = module.work_in(data.sample_batch(size))
+    return float(size if work is None else work.tokens)
 
 
 def _batches(data: PlannedDataModule) -> int | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol, cast
 
 from torch import nn
 
+from tts_train.contract.module import StageModule
 from tts_train.plan.search import LargestBatch
 from tts_train.plan.step import Step
 
@@ -20,19 +20,9 @@ _MARGIN = 1
 """Parts by which a share that turned out too small grows."""
 
 
-class Recomputes(Protocol):
-    """A module that leaves to the plan how much it recomputes."""
-
-    chooses_recomputation: bool
-    """Whether it was told to leave that to the plan."""
-
-    def recompute(self, share: float) -> None:
-        """Recompute this share of its layers from now on, 0 to 1."""
-
-
-def recomputes(module: nn.Module) -> Recomputes | None:
+def recomputes(module: nn.Module) -> StageModule | None:
     """Return the module if it leaves to the plan how much it recomputes."""
-    return cast("Recomputes", module) if getattr(module, "chooses_recomputation", False) else None
+    return module if isinstance(module, StageModule) and module.recompute_auto else None
 
 
 class LeastRecomputed:
@@ -49,7 +39,7 @@ class LeastRecomputed:
     """
 
     def __init__(
-        self, module: Recomputes, seeker: LargestBatch, room: int | None, needed: Callable[[Step], int]
+        self, module: StageModule, seeker: LargestBatch, room: int | None, needed: Callable[[Step], int]
     ) -> None:
         self._module, self._seeker, self._room, self._needed = module, seeker, room, needed
         self._tried: list[float] = []

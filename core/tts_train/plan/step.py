@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
 from tts_train.callbacks.gradients import DropGradients
+from tts_train.contract.module import StageModule
 from tts_train.nn.target import planning_for
 from tts_train.plan.fused import fused_kernels
 from tts_train.plan.kernels import eight_bit_without_kernels
@@ -74,7 +75,8 @@ def run_steps(
         device: What the run is for: where the kernels of ``cuda`` differ in memory, they are the ones that count.
     """
     shapes = Shapes()
-    tracker = PeakTracker(shapes, share=share, vocabulary=getattr(module, "vocabulary", None))
+    vocabulary = module.vocabulary if isinstance(module, StageModule) else None
+    tracker = PeakTracker(shapes, share=share, vocabulary=vocabulary)
     settings = {name: trainer[name] for name in SETTINGS if trainer.get(name) is not None}
     # With two batches a step the second finds the first one's gradients; more change nothing.
     settings["accumulate_grad_batches"] = min(int(settings.get("accumulate_grad_batches", 1)), 2)
@@ -183,9 +185,8 @@ class _Phases(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let a module that can build its network without its weights do so, before ``configure_model`` would."""
-        build = getattr(pl_module, "configure_shapes", None)
-        if build is not None:
-            build()
+        if isinstance(pl_module, StageModule):
+            pl_module.configure_shapes()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count, from where a step has left the optimiser's states."""

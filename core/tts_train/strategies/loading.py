@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -14,18 +14,11 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Placement
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
+from tts_train.contract.module import StageModule
 from tts_train.errors import ConfigError, DataError
 from tts_train.run.stored import StoredTensor
 
 INDEX = "model.safetensors.index.json"
-
-
-@runtime_checkable
-class LoadsLate(Protocol):
-    """A module whose ``configure_model`` may leave parameters on ``meta`` where ``device_mesh`` is set."""
-
-    def initial_weights(self) -> Mapping[str, StoredTensor]:
-        """Return where each parameter on ``meta`` is read from, by its name in the module."""
 
 
 def safetensors_folder(folder: Path) -> dict[str, StoredTensor]:
@@ -47,7 +40,7 @@ def safetensors_folder(folder: Path) -> dict[str, StoredTensor]:
 
 
 def materialise(module: nn.Module, device: torch.device) -> None:
-    """Give parameters on ``meta`` memory on ``device``, and fill them from ``module.initial_weights()``.
+    """Give parameters on ``meta`` memory on ``device``, and fill them from ``module.stored_weights()``.
 
     Raises:
         ConfigError: if a parameter on ``meta`` has no source, or one of another shape.
@@ -55,11 +48,11 @@ def materialise(module: nn.Module, device: torch.device) -> None:
     late = {name for name, parameter in module.named_parameters() if parameter.is_meta}
     if not late:
         return
-    sources = module.initial_weights() if isinstance(module, LoadsLate) else {}
+    sources = module.stored_weights() if isinstance(module, StageModule) else {}
     missing = sorted(late - set(sources))
     if missing:
         raise ConfigError(
-            f"{len(missing)} parameters have no memory and initial_weights() of {type(module).__name__} names no "
+            f"{len(missing)} parameters have no memory and stored_weights() of {type(module).__name__} names no "
             f"source for them; the first is {missing[0]}."
         )
     move: Any = module._apply

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from tts_train.contract.module import StageModule, Work
 from tts_train_toy.network import ToyNetwork, tone
 
 
-class ToyModule(LightningModule):
+class ToyModule(StageModule):
     """Learns each letter's spectrum.
 
     Args:
@@ -40,6 +38,6 @@ class ToyModule(LightningModule):
         """AdamW at a constant rate."""
         return torch.optim.AdamW(self.parameters(), lr=self.lr)
 
-    def count_work(self, batch: Tensor) -> Mapping[str, float]:
+    def work_in(self, batch: Tensor) -> Work:
         """How much a batch is, for the throughput figures: letters as tokens, and 0.1 s of sound each."""
-        return {"tokens": batch.numel(), "audio_seconds": batch.numel() * 0.1}
+        return Work(tokens=batch.numel(), audio_seconds=batch.numel() * 0.1)

@@ -6,17 +6,13 @@ import torch
 from torch import Tensor
 
 from tts_train.nn.linear_cross_entropy import HeadOutput
+from tts_train.training.means import wide_type
 from tts_train_orpheus import layout
 
 KINDS = {"text": layout.TEXT_KIND, "control": layout.CONTROL_KIND, "audio": layout.AUDIO_KIND}
 """Kinds of target, by the name that their loss is logged under."""
 
 _LEVELS = len(layout.LEVEL_RATES)
-
-
-def wide_type(device: torch.device) -> torch.dtype:
-    """Return the widest floating type of a device: float64, but float32 on Apple's, which have nothing wider."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 class TokenMetrics:

@@ -8,21 +8,21 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from lightning import LightningModule
 from torch import Tensor
 
+from tts_train.contract.module import StageModule, Work
 from tts_train.data.module import AUTO
 from tts_train.errors import ConfigError
 from tts_train.nn.float8 import Float8Options, use_float8
 from tts_train.nn.kernels.choice import Kernels, choose_fused
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
-from tts_train.run.checkpoint import check_names
+from tts_train.training.means import summed
 from tts_train_orpheus import layout
 from tts_train_orpheus.adapters import LoraOptions, Method, apply_method, trainable_parameters
 from tts_train_orpheus.base import TinyOptions
 from tts_train_orpheus.generation_memory import listening_bytes
 from tts_train_orpheus.late import late_network, late_weights, reads_late
-from tts_train_orpheus.metrics import TokenMetrics, wide_type
+from tts_train_orpheus.metrics import TokenMetrics
 from tts_train_orpheus.network import HeadOptions, NetworkOutput, OrpheusNetwork
 from tts_train_orpheus.refusals import refuse, refuse_longer
 from tts_train_orpheus.restore import DESCRIPTION, PREFIX, TIED_HEAD, initial_config, load_initial
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class OrpheusModule(LightningModule):
+class OrpheusModule(StageModule):
     """Train Orpheus on prepared tokens.
 
     Args:
@@ -67,6 +67,8 @@ class OrpheusModule(LightningModule):
         tiny: Size of the network that ``init_from: tiny`` makes.
     """
 
+    description_key = DESCRIPTION
+
     def __init__(
         self,
         init_from: str = "canopylabs/orpheus-3b-0.1-pretrained",
@@ -92,7 +94,7 @@ class OrpheusModule(LightningModule):
         self.schedule_options = schedule
         self.head = head
         self.gradient_checkpointing = gradient_checkpointing
-        self.chooses_recomputation = gradient_checkpointing and checkpoint_share == AUTO
+        self.recompute_auto = gradient_checkpointing and checkpoint_share == AUTO
         self.checkpoint_share = 1.0 if checkpoint_share == AUTO else float(checkpoint_share)
         self.freeze_embedding = freeze_embedding
         self.offload_activations = offload_activations
@@ -101,9 +103,6 @@ class OrpheusModule(LightningModule):
         self.dtype_name = dtype
         self.tiny = tiny
         self.network: OrpheusNetwork | None = None
-        # A checkpoint of adapters lacks the frozen base and one of tied weights the second name of the embedding;
-        # on_load_checkpoint checks that nothing else is missing.
-        self.strict_loading = False
         self._validation: TokenMetrics | None = None
         refuse(
             method,
@@ -119,10 +118,8 @@ class OrpheusModule(LightningModule):
         longest = getattr(getattr(self.trainer, "datamodule", None), "max_length", None)
         refuse_longer(longest, config.max_position_embeddings, self.init_from)
 
-    def configure_model(self) -> None:
-        """Build the network, once."""
-        if self.network is not None:
-            return
+    def build(self) -> None:
+        """Build the network from :attr:`init_from`."""
         device = self._quantised_on()
         if self.device_mesh is not None and self.method == "full" and reads_late(self.init_from):
             network = late_network(self.init_from, self.head, dtype=self._load_dtype())
@@ -133,12 +130,12 @@ class OrpheusModule(LightningModule):
         logger.info("Orpheus from %s, %s: %s of %s parameters are trained.", self.init_from, self.method, *sizes)
         self.network = network
 
-    def initial_weights(self) -> Mapping[str, StoredTensor]:
+    def stored_weights(self) -> Mapping[str, StoredTensor]:
         """Return where the weights of a base that is sharded are read from."""
         return late_weights(self.init_from)
 
-    def configure_shapes(self) -> None:
-        """Build the network on ``meta`` without reading a weight, for ``tts-train plan``."""
+    def build_shapes(self) -> None:
+        """Build the network on ``meta`` without reading a weight."""
         self.network = shape_network(
             self.init_from,
             method=self.method,
@@ -163,7 +160,7 @@ class OrpheusModule(LightningModule):
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Return the mean loss of a token over all processes' batches together."""
         output = self._forward(batch)
-        total, count = self._over_processes(output)
+        total, count = summed(self.trainer, output.loss_sum, output.count)
         self.log("train/loss", total / count, batch_size=1)
         if self._logs_now():
             metrics = TokenMetrics(output.head.targets.device)
@@ -198,39 +195,35 @@ class OrpheusModule(LightningModule):
         schedule = build_schedule(optimizer, self.schedule_options, self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def count_work(self, batch: TokenBatch) -> dict[str, float | Tensor]:
-        """Return the real tokens and the seconds of audio in a batch, for throughput; nothing waits for the device."""
-        return {"tokens": sum(batch["lengths"]), "audio_seconds": batch["audio_seconds"]}
+    def work_in(self, batch: TokenBatch) -> Work:
+        """Return the real tokens and the seconds of speech in a batch."""
+        return Work(tokens=sum(batch["lengths"]), audio_seconds=batch["audio_seconds"])
 
-    def sample_voice(self) -> OrpheusVoice:
-        """Return what speaks with the weights as they are, to be heard while they are trained."""
+    def voice(self) -> OrpheusVoice:
+        """Return what speaks with the weights as they are."""
         from tts_train_orpheus.listen import OrpheusVoice
 
         assert self.network is not None
         return OrpheusVoice(self, self.network)
 
-    def listening_bytes(self, passages: int) -> int:
-        """Return what speaking so many passages at once needs besides the weights, for a plan."""
+    def voice_bytes(self, passages: int) -> int:
+        """Return the memory in bytes that speaking ``passages`` texts at once takes besides the weights."""
         assert self.network is not None
         return listening_bytes(self.network.config, passages, half="16" in str(self.trainer.precision))
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep only what was trained, tied weights once, and add the Llama's configuration."""
+    def describe(self) -> Mapping[str, Any]:
+        """Return the Llama's configuration."""
         assert self.network is not None
-        kept = self._checkpoint_names()
-        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in kept}
-        checkpoint[DESCRIPTION] = json.loads(self.network.config.to_json_string(use_diff=False))
+        described: dict[str, Any] = json.loads(self.network.config.to_json_string(use_diff=False))
+        return described
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint in which a trained weight is missing or that holds others.
-
-        Raises:
-            ConfigError: naming the first ones; the run's method or adapters are not the checkpoint's.
-        """
-        # A strategy that shards reads the weights itself and hands over the rest.
-        if "state_dict" not in checkpoint or self.network is None:
-            return
-        check_names(self._checkpoint_names(), checkpoint["state_dict"])
+    def stored_names(self) -> set[str]:
+        """Return the names of what is trained, tied weights once."""
+        assert self.network is not None
+        if self.method == "full":
+            names = set(self.network.state_dict(keep_vars=True))
+            return {PREFIX + name for name in names if not (self.network.tied and name == TIED_HEAD)}
+        return {PREFIX + name for name in trainable_parameters(self.network)}
 
     def _loaded(self, device: torch.device | None) -> OrpheusNetwork:
         with torch.device("cpu"):  # in Lightning's context the whole base would lie on the card before it is quantised
@@ -257,13 +250,6 @@ class OrpheusModule(LightningModule):
         output: NetworkOutput = self.network(batch)
         return output
 
-    def _over_processes(self, output: NetworkOutput) -> tuple[Tensor, Tensor]:
-        """Return the sum of the losses and the number of tokens (at least 1) over all processes."""
-        wide = wide_type(output.loss_sum.device)
-        sums = torch.stack([output.loss_sum.detach().to(wide), output.loss_sum.new_full((), output.count, dtype=wide)])
-        sums = self.trainer.strategy.reduce(sums, reduce_op="sum") if self.trainer.world_size > 1 else sums
-        return sums[0].float(), sums[1].clamp(min=1).float()
-
     def _logs_now(self) -> bool:
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return (self.trainer.global_step + 1) % max(every, 1) == 0
@@ -289,10 +275,3 @@ class OrpheusModule(LightningModule):
                 "strategy that gives each process its own copy (--trainer.strategy ddp)."
             )
         return self.trainer.strategy.root_device
-
-    def _checkpoint_names(self) -> set[str]:
-        assert self.network is not None
-        if self.method == "full":
-            names = set(self.network.state_dict(keep_vars=True))
-            return {PREFIX + name for name in names if not (self.network.tied and name == TIED_HEAD)}
-        return {PREFIX + name for name in trainable_parameters(self.network)}

@@ -6,6 +6,8 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from tts_train.contract.module import StageModule, Work
+
 
 class Clock:
     """Seconds that pass only where something is said to take some, so that a busy machine changes no figure."""
@@ -35,7 +37,7 @@ class Numbers(Dataset):
         return torch.full((4,), float(index))
 
 
-class Tiny(L.LightningModule):
+class Tiny(StageModule):
     """A linear layer that logs like a backend's module; a step takes ``step_s`` seconds of ``clock``."""
 
     def __init__(self, step_s: float = 0.0, val_s: float = 0.0) -> None:
@@ -45,8 +47,8 @@ class Tiny(L.LightningModule):
         self.step_s, self.val_s = step_s, val_s
         self.losses: list[float] = []
 
-    def count_work(self, batch: torch.Tensor) -> dict[str, object]:
-        return {"tokens": torch.tensor(batch.numel()), "audio_seconds": 0.5 * len(batch)}
+    def work_in(self, batch: torch.Tensor) -> Work:
+        return Work(tokens=torch.tensor(batch.numel()), audio_seconds=0.5 * len(batch))
 
     def training_step(self, batch: torch.Tensor) -> torch.Tensor:
         self.clock.spend(self.step_s)

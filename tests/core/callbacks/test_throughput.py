@@ -45,9 +45,10 @@ def test_validation_and_checkpoints_are_left_out(tmp_path):
     assert throughput.latest["throughput/data_wait"] == 0
 
 
-def test_without_count_work_only_steps_are_counted():
+def test_without_an_answer_only_steps_are_counted():
     class Plain(Tiny):
-        count_work = None
+        def work_in(self, batch):
+            return None
 
     throughput = Throughput()
     fit(Plain(), [throughput])

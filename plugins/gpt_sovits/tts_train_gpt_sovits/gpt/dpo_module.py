@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tts_train.errors import ConfigError
 from tts_train.strategies.shard import reshard
+from tts_train.training.means import weighted
 from tts_train_gpt_sovits.gpt.adapters import adapters_off
 from tts_train_gpt_sovits.gpt.dpo import UPSTREAM_BETA, Preference, preference
-from tts_train_gpt_sovits.gpt.metrics import over_processes
 from tts_train_gpt_sovits.gpt.module import GptModule
 from tts_train_gpt_sovits.gpt.network import GptNetwork, GptOutput
 from tts_train_gpt_sovits.gpt.packing import PackedBatch
@@ -62,20 +62,14 @@ class DpoModule(GptModule):
         # In a list, so that the frozen copy is neither trained nor saved: it is made again from init_from.
         self._frozen: list[GptNetwork] = []
 
-    def configure_model(self) -> None:
-        """Build the network and its reference, once."""
-        built = self.network is not None
-        super().configure_model()
-        if self._keeps_copy and not built:
-            self._frozen = [_frozen_copy(self._built)]
+    def _begin(self, network: GptNetwork) -> None:
+        super()._begin(network)
+        if self._keeps_copy:
+            self._frozen = [_frozen_copy(network)]
 
-    def configure_shapes(self) -> None:
-        """Build the network as ``GptModule`` does, and its reference, which a plan must see."""
-        super().configure_shapes()
-        if self.network is None:
-            self.configure_model()
-        elif self._keeps_copy:
-            self._frozen = [_frozen_copy(self.network)]
+    def build_shapes(self) -> None:
+        """Build the network as ``GptModule`` does, and its reference, which a memory estimate must see."""
+        super().build_shapes()
         if self._frozen:
             self.planned_reference = self._frozen[0]
 
@@ -87,14 +81,14 @@ class DpoModule(GptModule):
         output = self._forward(batch)
         sft, tokens = output.losses.mean(), len(output.losses)
         if batch["rehearsed"]:
-            own, common = over_processes(self.trainer, [sft, torch.zeros_like(sft)], [tokens, 0])
+            own, common = weighted(self.trainer, [sft, torch.zeros_like(sft)], [tokens, 0])
             self.log("train/loss", common[0], batch_size=1)
             return own[0]
         prefers = self._preference(output, held)
-        own, common = over_processes(self.trainer, [sft, prefers.loss], [tokens, len(prefers.margins)])
+        own, common = weighted(self.trainer, [sft, prefers.loss], [tokens, len(prefers.margins)])
         self._log_pairs(common[0], prefers, common[1])
-        weighted: Tensor = own[1] + self.sft_weight * own[0]
-        return weighted
+        loss: Tensor = own[1] + self.sft_weight * own[0]
+        return loss
 
     def _upstream_step(self, batch: PackedBatch) -> Tensor:
         chosen, rejected = (padded_forward(self._built, of) for of in (unpack(batch), unpack_rejected(batch)))

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-from lightning import LightningModule
 from torch import Tensor
 
+from tts_train.contract.module import StageModule, Work
 from tts_train.errors import ConfigError
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
-from tts_train.run.checkpoint import check_names
+from tts_train.training.means import Means, weighted
 from tts_train_gpt_sovits.files.bases import base_names
 from tts_train_gpt_sovits.gpt.adapters import LoraOptions, Method, add_adapters, trained_names
 from tts_train_gpt_sovits.gpt.base import TINY, TinyOptions, load_training
 from tts_train_gpt_sovits.gpt.data import V1_TABLES, check_phonemes
-from tts_train_gpt_sovits.gpt.metrics import Means, over_processes
 from tts_train_gpt_sovits.gpt.names import config_to_upstream
 from tts_train_gpt_sovits.gpt.network import GptConfig, GptNetwork, GptOutput
 from tts_train_gpt_sovits.gpt.packing import PackedBatch
@@ -53,7 +53,7 @@ class ScaledAdamOptions:
             )
 
 
-class GptModule(LightningModule):
+class GptModule(StageModule):
     """Train the text-to-semantic network.
 
     Args:
@@ -75,6 +75,7 @@ class GptModule(LightningModule):
         tiny: Sizes of the network that ``init_from: tiny`` makes.
     """
 
+    description_key = DESCRIPTION
     FIGURES: ClassVar[tuple[str, ...]] = ("loss", "top3", "utterance_loss")
     """What a validation logs below ``val/``, besides ``loss/<language>``."""
 
@@ -116,27 +117,25 @@ class GptModule(LightningModule):
         self.gradient_checkpointing = gradient_checkpointing
         self.tiny = tiny
         self.network: GptNetwork | None = None
-        # A checkpoint of adapters lacks the frozen base; on_load_checkpoint checks that nothing else is missing.
-        self.strict_loading = False
         self._means: Means | None = None
 
-    def configure_model(self) -> None:
-        """Build the network, once.
+    def build(self) -> None:
+        """Build the network from :attr:`init_from`.
 
         Raises:
             ConfigError: if the strategy shards what must be whole.
         """
-        if self.network is not None:
-            return
         self._refuse_sharding()
         self._begin(load_initial(self.init_from, tiny=self.tiny, dropout=self.dropout))
 
-    def configure_shapes(self) -> None:
-        """Build the network of a released version on ``meta`` without its file, for ``tts-train plan``."""
+    def build_shapes(self) -> None:
+        """Build the network of a released version on ``meta`` without its file; any other as it is."""
         if self.init_from in base_names("s1") and not Path(self.init_from).exists():
             tables = V1_TABLES if self.init_from == "v1" else (GptConfig.phonemes,)
             with torch.device("meta"):
                 self._begin(GptNetwork(GptConfig(tables[-1], dropout=self.dropout)))
+        else:
+            self.build()
 
     @property
     def vocabulary(self) -> int:
@@ -180,7 +179,7 @@ class GptModule(LightningModule):
             loss, mean, top3 = padded.loss_sum, padded.losses.mean(), padded.top3(self._built.config.end)
         else:
             output = self._forward(batch)
-            (loss,), (mean,) = over_processes(self.trainer, [output.losses.mean()], [len(output.losses)])
+            (loss,), (mean,) = weighted(self.trainer, [output.losses.mean()], [len(output.losses)])
             top3 = output.top3(self._built.config.end)
         self.log("train/top3", top3, batch_size=1)
         self.log("train/loss", mean.detach(), batch_size=1)
@@ -230,32 +229,25 @@ class GptModule(LightningModule):
         locked = build_upstream_schedule(scaled, later=options.later_lr, done=done)
         return {"optimizer": scaled, "lr_scheduler": {"scheduler": locked, "interval": "step"}}
 
-    def count_work(self, batch: PackedBatch) -> dict[str, float]:
-        """Return the real tokens and the seconds of audio in a batch, for throughput."""
+    def work_in(self, batch: PackedBatch) -> Work:
+        """Return the codes and phonemes, and the seconds of speech in a batch."""
         codes = sum(batch["counts"]) - len(batch["counts"])
-        return {"tokens": codes + batch["phonemes"].numel(), "audio_seconds": codes / 25}
+        return Work(tokens=codes + batch["phonemes"].numel(), audio_seconds=codes / 25)
 
-    def sample_voice(self) -> GptVoice:
-        """Return what speaks with the weights as they are, to be heard while they are trained."""
+    def voice(self) -> GptVoice:
+        """Return what speaks with the weights as they are."""
         from tts_train_gpt_sovits.gpt.listen import GptVoice
 
         return GptVoice(self, self._built)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep only what was trained, and add the network's sizes."""
-        kept = self._checkpoint_names()
-        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in kept}
-        checkpoint[DESCRIPTION] = config_to_upstream(self._built.config)
+    def describe(self) -> Mapping[str, Any]:
+        """Return the network's sizes, as upstream writes them."""
+        return config_to_upstream(self._built.config)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint in which a trained weight is missing or that holds others.
-
-        Raises:
-            ConfigError: naming the first ones; the run's method or adapters are not the checkpoint's.
-        """
-        # A strategy that shards reads the weights itself and hands over the rest.
-        if "state_dict" in checkpoint and self.network is not None:
-            check_names(self._checkpoint_names(), checkpoint["state_dict"])
+    def stored_names(self) -> set[str]:
+        """Return the names of what is trained."""
+        names = set(self._built.state_dict()) if self.method == "full" else trained_names(self._built)
+        return {PREFIX + name for name in names}
 
     @property
     def _built(self) -> GptNetwork:
@@ -282,10 +274,6 @@ class GptModule(LightningModule):
     def _add(self, name: str, total: Tensor, count: int | Tensor) -> None:
         assert self._means is not None
         self._means.add(name, total, count)
-
-    def _checkpoint_names(self) -> set[str]:
-        names = set(self._built.state_dict()) if self.method == "full" else trained_names(self._built)
-        return {PREFIX + name for name in names}
 
     def _continue(self, optimizer: ScaledAdam) -> int:
         """Give an optimiser the state of upstream's checkpoint and return the steps that were done."""

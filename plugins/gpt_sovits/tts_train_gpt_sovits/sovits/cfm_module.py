@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from lightning import LightningModule
 from torch import Tensor
 
+from tts_train.contract.module import StageModule, Work
 from tts_train.errors import ConfigError
-from tts_train.run.checkpoint import check_names
+from tts_train.training.means import Means
 from tts_train_gpt_sovits.sovits.base import LoadedGenerator
 from tts_train_gpt_sovits.sovits.batch import HOP, SovitsBatch, magnitudes, samples
 from tts_train_gpt_sovits.sovits.cfm import PROMPT_SHARE, SHORTCUT_SHARE, FlowSovitsNetwork
@@ -23,7 +24,6 @@ from tts_train_gpt_sovits.sovits.names import trained_names
 from tts_train_gpt_sovits.sovits.optim import adamw, by_epoch
 from tts_train_gpt_sovits.sovits.planned import generator_shapes
 from tts_train_gpt_sovits.sovits.restore import DESCRIPTION, NETWORK, describe, load_generator
-from tts_train_gpt_sovits.sovits.sums import Sums
 from tts_train_gpt_sovits.sovits.tiny import TINY, TinyOptions
 from tts_train_gpt_sovits.sovits.versions import find_version
 
@@ -34,7 +34,7 @@ TINY_VERSION = "v4"
 _SHORTCUTS = (2, 8)  # steps of 2^-k are doubled, k from the first to below the second
 
 
-class CfmModule(LightningModule):
+class CfmModule(StageModule):
     """Train the flow matching of mel spectrograms: v3 and v4. A vocoder of upstream's makes sound of them.
 
     Args:
@@ -48,6 +48,8 @@ class CfmModule(LightningModule):
         gradient_checkpointing: Recompute the estimator's blocks in backward: more arithmetic, less memory.
         tiny: Sizes of the network that ``init_from: tiny`` makes.
     """
+
+    description_key = DESCRIPTION
 
     def __init__(
         self,
@@ -73,23 +75,21 @@ class CfmModule(LightningModule):
         self.lr_decay = lr_decay
         self.gradient_checkpointing = gradient_checkpointing
         self.tiny = tiny
-        # A checkpoint of adapters lacks the frozen base; on_load_checkpoint checks that nothing else is missing.
-        self.strict_loading = method == "full"
         self.network: FlowSovitsNetwork | None = None
         self._start: LoadedGenerator | None = None
-        self._sums = Sums()
+        self._means: Means | None = None
 
-    def configure_model(self) -> None:
-        """Build the network, once."""
-        if self._start is not None:
-            return
+    def build(self) -> None:
+        """Build the network from :attr:`init_from`."""
         version = self.version or (TINY_VERSION if self.init_from == TINY else None)
         self._begin(load_generator(self.init_from, version=version, tiny=self.tiny))
 
-    def configure_shapes(self) -> None:
-        """Build the network of a released version on ``meta`` without its file, for ``tts-train plan``."""
+    def build_shapes(self) -> None:
+        """Build the network of a released version on ``meta`` without its file; any other as it is."""
         start = generator_shapes(self.init_from, version=self.version)
-        if start is not None:
+        if start is None:
+            self.build()
+        else:
             self._begin(start)
 
     def setup(self, stage: str) -> None:
@@ -124,44 +124,35 @@ class CfmModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Begin new sums."""
         data = getattr(self.trainer, "datamodule", None)
-        self._sums = Sums(f"loss/{language}" for language in getattr(data, "val_languages", ()) if language)
+        languages = [language for language in getattr(data, "val_languages", ()) if language]
+        self._means = Means(["loss", *(f"loss/{language}" for language in languages)], self.device)
 
     def validation_step(self, batch: SovitsBatch, batch_idx: int) -> None:
         """Add a batch to the sums; an utterance always has the same noise, time and prompt."""
+        assert self._means is not None
         losses = self._losses(batch, **self._draws(batch))
         for language, loss in zip(batch["languages"], losses, strict=True):
             for name in ("loss", f"loss/{language}") if language else ("loss",):
-                self._sums.add(name, loss, 1)
+                self._means.add(name, loss, 1)
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over the whole set, whatever batch and process an utterance was in."""
-        for name, mean in self._sums.means(self.trainer).items():
+        assert self._means is not None
+        for name, mean in self._means.over(self.trainer.strategy).items():
             self.log(f"val/{name}", mean, batch_size=1, sync_dist=True)  # equal already, as Lightning is told so
 
-    def count_work(self, batch: SovitsBatch) -> dict[str, Any]:
-        """Return the codes and phonemes, and the seconds of audio in a batch, for throughput."""
+    def work_in(self, batch: SovitsBatch) -> Work:
+        """Return the codes and phonemes, and the seconds of speech in a batch."""
         frames = batch["frames"].sum()
-        return {"tokens": frames / 2 + batch["phoneme_counts"].sum(), "audio_seconds": frames / 50}
+        return Work(tokens=frames / 2 + batch["phoneme_counts"].sum(), audio_seconds=frames / 50)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what the network is; with adapters leave out the frozen base, which ``init_from`` names."""
+    def describe(self) -> Mapping[str, Any]:
+        """Return the network's version, sizes and rank."""
         rank = self.lora_rank if self.method == "lora" else None
-        checkpoint[DESCRIPTION] = describe(self._loaded.version, self._loaded.sizes, lora_rank=rank)
-        if rank is not None:
-            kept, state = self._checkpoint_names(), checkpoint["state_dict"]
-            checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name in kept}
+        return describe(self._loaded.version, self._loaded.sizes, lora_rank=rank)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint in which a weight is missing or that holds others.
-
-        Raises:
-            ConfigError: naming the first ones; the run's method or rank is not the checkpoint's.
-        """
-        # A strategy that shards reads the weights itself and hands over the rest.
-        if "state_dict" in checkpoint and self.network is not None:
-            check_names(self._checkpoint_names(), checkpoint["state_dict"])
-
-    def _checkpoint_names(self) -> set[str]:
+    def stored_names(self) -> set[str]:
+        """Return the names of what is trained; the frozen base of adapters is named by ``init_from``."""
         names = trained_names(self._built) if self.method == "lora" else self._built.state_dict()
         return {f"{NETWORK}{name}" for name in names}
 

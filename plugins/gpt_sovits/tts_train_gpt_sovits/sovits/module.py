@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from lightning import LightningModule
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from tts_train.contract.module import StageModule, Work
 from tts_train.errors import ConfigError
+from tts_train.training.means import Means, unweighted
 from tts_train_gpt_sovits.sovits.base import LoadedCritics, LoadedGenerator, optimizer_state
 from tts_train_gpt_sovits.sovits.batch import SovitsBatch, magnitudes, samples, wave_slices
 from tts_train_gpt_sovits.sovits.discriminators import Critics
@@ -23,7 +25,6 @@ from tts_train_gpt_sovits.sovits.objective import divergence, generator_parts, m
 from tts_train_gpt_sovits.sovits.optim import adamw, by_epoch, parameter_groups
 from tts_train_gpt_sovits.sovits.planned import critics_shapes, generator_shapes
 from tts_train_gpt_sovits.sovits.restore import DESCRIPTION, critics_for, describe, load_critics, load_generator
-from tts_train_gpt_sovits.sovits.sums import Sums, over_processes
 from tts_train_gpt_sovits.sovits.tiny import TINY, TinyOptions
 from tts_train_gpt_sovits.sovits.versions import find_version
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 
-class SovitsModule(LightningModule):
+class SovitsModule(StageModule):
     """Train generator and critics against each other: v1, v2, v2Pro and v2ProPlus.
 
     A step is one of the generator: ``--trainer.max_steps``, checkpoints and logs count those. The critics take theirs
@@ -58,6 +59,8 @@ class SovitsModule(LightningModule):
         samples: Validation utterances that are spoken at each validation, into the run's ``samples``.
         tiny: Sizes of the networks that ``init_from: tiny`` makes.
     """
+
+    description_key = DESCRIPTION
 
     def __init__(
         self,
@@ -102,32 +105,33 @@ class SovitsModule(LightningModule):
         self.network: SovitsNetwork | None = None
         self.critics: Critics | None = None
         self._start: tuple[LoadedGenerator, LoadedCritics] | None = None
-        self._sums = Sums()
+        self._means: Means | None = None
 
-    def configure_model(self) -> None:
-        """Build both networks, once.
+    def build(self) -> None:
+        """Build both networks from their sources.
 
         Raises:
             ConfigError: if a source is not of the version, or its data were made for another.
         """
-        if self._start is None:
-            generator = load_generator(
-                self.init_from,
-                version=self.version,
-                tiny=self.tiny,
-                freeze_quantizer=self.freeze_quantizer,
-                base_for_missing=self.base_for_missing,
-            )
-            if not isinstance(generator.network, SovitsNetwork):
-                raise ConfigError(f"SoVITS {generator.version} is trained by the stage cfm: use --stage cfm.")
-            source = self.critics_from or critics_for(self.init_from, generator.version)
-            self._begin(generator, load_critics(source, version=generator.version, shrink=self._shrink))
+        generator = load_generator(
+            self.init_from,
+            version=self.version,
+            tiny=self.tiny,
+            freeze_quantizer=self.freeze_quantizer,
+            base_for_missing=self.base_for_missing,
+        )
+        if not isinstance(generator.network, SovitsNetwork):
+            raise ConfigError(f"SoVITS {generator.version} is trained by the stage cfm: use --stage cfm.")
+        source = self.critics_from or critics_for(self.init_from, generator.version)
+        self._begin(generator, load_critics(source, version=generator.version, shrink=self._shrink))
 
-    def configure_shapes(self) -> None:
-        """Build the networks of a released version on ``meta`` without their files, for ``tts-train plan``."""
+    def build_shapes(self) -> None:
+        """Build the networks of a released version on ``meta`` without their files; any others as they are."""
         generator = generator_shapes(self.init_from, version=self.version, freeze_quantizer=self.freeze_quantizer)
         if generator is not None and find_version(generator.version).kind == "gan":
             self._begin(generator, critics_shapes(generator.version))
+        else:
+            self.build()
 
     def setup(self, stage: str) -> None:
         """Build the networks before the strategy does, and look at the data.
@@ -172,7 +176,7 @@ class SovitsModule(LightningModule):
         generator.step()
         for schedule in self.lr_schedulers():  # type: ignore[union-attr]
             schedule.step()
-        figures = over_processes(self.trainer, {"loss": total, **parts, "critics": loss_of_critics})
+        figures = unweighted(self.trainer, {"loss": total, **parts, "critics": loss_of_critics})
         figures |= scale_figures(self.trainer)
         self.log_dict({f"train/{name}": figure for name, figure in figures.items()}, batch_size=1)
         return total.detach()
@@ -185,10 +189,12 @@ class SovitsModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Begin new sums."""
         data = getattr(self.trainer, "datamodule", None)
-        self._sums = Sums(f"mel_loss/{language}" for language in getattr(data, "val_languages", ()) if language)
+        languages = [language for language in getattr(data, "val_languages", ()) if language]
+        self._means = Means(["loss", "kl", *(f"mel_loss/{language}" for language in languages)], self.device)
 
     def validation_step(self, batch: SovitsBatch, batch_idx: int) -> None:
         """Add a batch to the sums, its slices and noise always the same; speak the first utterances."""
+        assert self._means is not None
         latent = self._built.posterior_encoder.output.out_channels // 2
         starts, noise = fixed_draws(batch, latent=latent, frames=self.segment_frames, device=self.device)
         made, spectrum, wave = self._generate(batch, starts=starts, noise=noise)
@@ -196,26 +202,26 @@ class SovitsModule(LightningModule):
         for i, language in enumerate(batch["languages"]):
             apart = mel_loss(target[i], spoken[i])
             for name in ("loss", f"mel_loss/{language}") if language else ("loss",):
-                self._sums.add(name, apart, 1)
-        self._sums.add("kl", divergence(made) * len(target), len(target))
+                self._means.add(name, apart, 1)
+        self._means.add("kl", divergence(made) * len(target), len(target))
         whole = self.device_mesh is None  # of a sharded network no process could speak alone
         if batch_idx == 0 and self.samples and whole and self.trainer.is_global_zero and self.trainer.state.fn == "fit":
             self._speak(batch, spectrum, wave)
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over the whole set, whatever batch and process an utterance was in."""
-        for name, mean in self._sums.means(self.trainer).items():
+        assert self._means is not None
+        for name, mean in self._means.over(self.trainer.strategy).items():
             self.log(f"val/{name}", mean, batch_size=1, sync_dist=True)  # equal already, as Lightning is told so
 
-    def count_work(self, batch: SovitsBatch) -> dict[str, Any]:
-        """Return the codes and phonemes, and the seconds of audio in a batch, for throughput."""
+    def work_in(self, batch: SovitsBatch) -> Work:
+        """Return the codes and phonemes, and the seconds of speech in a batch."""
         frames = batch["frames"].sum()
-        return {"tokens": frames / 2 + batch["phoneme_counts"].sum(), "audio_seconds": frames / 50}
+        return Work(tokens=frames / 2 + batch["phoneme_counts"].sum(), audio_seconds=frames / 50)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what the networks are, so that they can be built again."""
-        shrink = self._critics.shrink
-        checkpoint[DESCRIPTION] = describe(self._loaded.version, self._loaded.sizes, shrink=shrink)
+    def describe(self) -> Mapping[str, Any]:
+        """Return what the networks are."""
+        return describe(self._loaded.version, self._loaded.sizes, shrink=self._critics.shrink)
 
     def _begin(self, generator: LoadedGenerator, critics: LoadedCritics) -> None:
         assert isinstance(generator.network, SovitsNetwork)

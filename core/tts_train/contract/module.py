@@ -1,0 +1,138 @@
+"""The module that a stage trains: a LightningModule whose methods are the questions that the core asks."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lightning.pytorch import LightningModule
+
+from tts_train.run.checkpoint import check_names
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tts_train.callbacks.listen_voice import SampleVoice
+    from tts_train.run.stored import StoredTensor
+
+STATE = "state_dict"
+"""Where Lightning's checkpoint keeps the weights."""
+
+
+class Work(NamedTuple):
+    """How much a batch is. Either may be a tensor on the batch's device, so that nothing waits for it."""
+
+    tokens: float | Tensor
+    """Real tokens, without padding."""
+    audio_seconds: float | Tensor
+    """Seconds of speech."""
+
+
+class StageModule(LightningModule, ABC):
+    """Base class of what a stage trains.
+
+    A subclass writes :meth:`build`, :meth:`work_in`, and Lightning's ``training_step`` and ``configure_optimizers``;
+    it logs ``train/loss`` and ``val/loss``. The other methods are questions with an answer for modules that have
+    nothing to say. Constructor arguments become options (``--model.*``), so each needs a type and a line under
+    ``Args:``.
+    """
+
+    description_key: str = ""
+    """Key of :meth:`describe` in a checkpoint; empty where nothing is described."""
+    recompute_auto: bool = False
+    """Whether the memory estimate may choose how much is recomputed in backward; it then calls :meth:`recompute`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Which names a checkpoint must have is said by stored_names, and checked when it is loaded.
+        self.strict_loading = False
+        self._is_built = False
+
+    # --- the network ------------------------------------------------------------------------------------------------
+
+    def build(self) -> None:
+        """Build the network and load its first weights; called once. Not needed if the constructor does it."""
+
+    def build_shapes(self) -> None:
+        """Build the network on ``meta``, reading no weights, for a memory estimate; the default builds it as is."""
+        self.build()
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return, in plain types, what the network must be built with again; kept in every checkpoint."""
+        return {}
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Rows of the output matrix, if there is one: the estimate tells logits from other activations by it."""
+        return None
+
+    def stored_weights(self) -> Mapping[str, StoredTensor]:
+        """Return where parameters that :meth:`build` left on ``meta`` lie on disk, by name; for sharded loading."""
+        return {}
+
+    def recompute(self, share: float) -> None:
+        """Recompute this share of the layers in backward from now on, 0 to 1."""
+        raise NotImplementedError(f"{type(self).__name__} sets recompute_auto and has no recompute().")
+
+    # --- checkpoints ------------------------------------------------------------------------------------------------
+
+    def stored_names(self) -> set[str]:
+        """Return the names in ``state_dict()`` that a checkpoint holds: all of them, unless some are never trained."""
+        return set(self.state_dict(keep_vars=True))
+
+    # --- what a batch is, and how the module is heard -------------------------------------------------------------
+
+    def work_in(self, batch: Any) -> Work | None:  # noqa: ANN401 - a batch is whatever the network takes
+        """Return how much a batch is, for throughput; None if that is not known."""
+        del batch
+        return None
+
+    def voice(self) -> SampleVoice | None:
+        """Return what speaks with the weights as they are; None if this stage makes no sound.
+
+        Raises:
+            ConfigError: if something that speaking needs is not on this machine.
+        """
+        return None
+
+    def voice_bytes(self, passages: int) -> int:
+        """Return the memory in bytes that speaking ``passages`` texts at once takes besides the weights."""
+        del passages
+        return 0
+
+    # --- Lightning's side of it -------------------------------------------------------------------------------------
+
+    def configure_model(self) -> None:
+        """Build the network, once."""
+        if not self._is_built:
+            self.build()
+            self._is_built = True
+
+    def configure_shapes(self) -> None:
+        """Build the network on ``meta``, once."""
+        if not self._is_built:
+            self.build_shapes()
+            self._is_built = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the weights that :meth:`stored_names` names, and what :meth:`describe` says."""
+        names = self.stored_names()
+        checkpoint[STATE] = {name: tensor for name, tensor in checkpoint[STATE].items() if name in names}
+        if self.description_key:
+            checkpoint[self.description_key] = dict(self.describe())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint in which a stored weight is missing, or that holds others.
+
+        Raises:
+            ConfigError: naming the first ones.
+        """
+        # A strategy that shards reads the weights itself and hands over the rest.
+        if STATE in checkpoint and self._is_built:
+            check_names(self.stored_names(), checkpoint[STATE])
+
+
+def speaks(module: type[LightningModule]) -> bool:
+    """Tell whether modules of this class can be heard while they train."""
+    return issubclass(module, StageModule) and module.voice is not StageModule.voice
