@@ -125,7 +125,7 @@ class Returns(nn.Module):
 
 
 def test_a_network_must_show_where_its_gradients_begin(mesh):
-    module = LightningModule()
+    module = StageModule()
     module.shown, module.hidden = Returns(Answer), Returns(lambda x: SimpleNamespace(loss=x))
     shard(module, PLAN, FsdpOptions(wrap="none", blocks=()), mesh)
     assert module.shown(torch.ones(2, 4)).loss.requires_grad
