@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tts_train.training.means import wide_type
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE
-from tts_train_orpheus.metrics import wide_type
 
 STEP = 512
 """Samples in a step of the finest level: a quarter of a frame."""
