@@ -198,14 +198,14 @@ def malformed(folder: Path, temporary: Path) -> Row:
 
 def hostile(folder: Path, temporary: Path) -> Row:
     """Open every hostile file under an audit hook, in a process whose folder holds modules that mark an import."""
-    from tests.core.foreign.hostile import HARMLESS, write_corpus
+    from tests.core.weights.hostile import HARMLESS, write_corpus
 
     marker = folder / "ran"
     write_corpus(folder / "files", marker)
     for module in ("evilmod.py", "evil.py"):
         (folder / module).write_text(f"open({str(marker)!r}, 'w').close()\n", encoding="utf-8")
     seen = {**environment(temporary), "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)])}
-    words = [sys.executable, "-m", "tests.core.foreign.open_all", str(folder / "files")]
+    words = [sys.executable, "-m", "tests.core.weights.open_all", str(folder / "files")]
     done = subprocess.run(words, capture_output=True, text=True, cwd=folder, env=seen, check=True)
     report: dict[str, Any] = json.loads(done.stdout)
     refusals = [row for row in report["files"] if row["file"] != HARMLESS and row["code"] == 3]

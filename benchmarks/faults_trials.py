@@ -177,8 +177,8 @@ def again(side: Side, base: Row, folder: Path, temporary: Path, *, plan: Plan | 
 
 def all_whole(side: Side, folder: Path) -> bool | None:
     """Whether each of our checkpoints is as it was written, right after the fault; peers have nothing to check by."""
+    from tts_train.checkpoints.folder_io import verify
     from tts_train.errors import DataError
-    from tts_train.run.checkpoint_io import verify
 
     if not isinstance(side, Ours):
         return None

@@ -80,7 +80,7 @@ def _memory(task: dict[str, Any]) -> dict[str, Any]:
     """Return how far two optimiser steps, the first of which makes its state, raise the process's peak size in MiB."""
     import torch  # noqa: F401 - libraries count for neither side
 
-    import tts_train_gpt_sovits.gpt.module  # noqa: F401
+    import tts_train_gpt_sovits.stages.gpt.module  # noqa: F401
 
     before = _resident_mib()
     network, steps = _sides(task, (task["side"],))
@@ -96,10 +96,10 @@ def _sides(task: dict[str, Any], sides: tuple[str, ...]) -> tuple[Any, dict[str,
     import torch
     from gpt_sovits_naive import NaiveScaledAdam, naive_loss, top3
 
-    from tts_train_gpt_sovits.gpt.dpo import preference
-    from tts_train_gpt_sovits.gpt.network import GptConfig, GptNetwork
-    from tts_train_gpt_sovits.gpt.packing import pack
-    from tts_train_gpt_sovits.gpt.scaled_adam import ScaledAdam
+    from tts_train_gpt_sovits.networks.gpt.network import GptConfig, GptNetwork
+    from tts_train_gpt_sovits.networks.gpt.packing import pack
+    from tts_train_gpt_sovits.stages.gpt.dpo import preference
+    from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
 
     torch.manual_seed(0)
     network = GptNetwork(GptConfig(layers=task["layers"])).train()
@@ -129,8 +129,8 @@ def _rows(shape: str, *, pairs: bool) -> list[Any]:
     """Return the batch; every rejected sequence is as a coin and two places in the middle say."""
     import torch
 
-    from tts_train_gpt_sovits.gpt.dpo import Corruption, corrupt
-    from tts_train_gpt_sovits.gpt.packing import Utterance
+    from tts_train_gpt_sovits.networks.gpt.packing import Utterance
+    from tts_train_gpt_sovits.stages.gpt.dpo import Corruption, corrupt
 
     chance = torch.Generator().manual_seed(0)
     rows = []
@@ -154,9 +154,9 @@ def _check() -> None:
     import torch
     from gpt_sovits_naive import NaiveScaledAdam, naive_loss, top3
 
-    from tts_train_gpt_sovits.gpt.network import GptConfig, GptNetwork
-    from tts_train_gpt_sovits.gpt.packing import pack
-    from tts_train_gpt_sovits.gpt.scaled_adam import ScaledAdam
+    from tts_train_gpt_sovits.networks.gpt.network import GptConfig, GptNetwork
+    from tts_train_gpt_sovits.networks.gpt.packing import pack
+    from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
 
     networks = []
     for kind in (NaiveScaledAdam, ScaledAdam):

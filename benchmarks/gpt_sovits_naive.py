@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from torchmetrics.classification import MulticlassAccuracy
 
-from tts_train_gpt_sovits.gpt.network import GptNetwork
-from tts_train_gpt_sovits.gpt.packing import Utterance
+from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
+from tts_train_gpt_sovits.networks.gpt.packing import Utterance
 
 
 def naive_loss(network: GptNetwork, rows: Sequence[Utterance], accuracy: MulticlassAccuracy) -> Tensor:

@@ -131,11 +131,11 @@ def _write_networks(folder: Path) -> None:
     from transformers import HubertConfig, HubertModel
 
     from tts_train_gpt_sovits.features.tiny import made_up_speech
-    from tts_train_gpt_sovits.files.configs import s2_config
-    from tts_train_gpt_sovits.files.write import write_s2
-    from tts_train_gpt_sovits.sovits.build import build_network
-    from tts_train_gpt_sovits.sovits.names import to_upstream
-    from tts_train_gpt_sovits.sovits.tiny import with_tiny_semantics
+    from tts_train_gpt_sovits.networks.sovits.build import build_network
+    from tts_train_gpt_sovits.released.configs import s2_config
+    from tts_train_gpt_sovits.released.sovits_names import to_upstream
+    from tts_train_gpt_sovits.released.write import write_s2
+    from tts_train_gpt_sovits.starts.sovits_tiny import with_tiny_semantics
 
     torch.manual_seed(0)
     network = HubertModel(HubertConfig()).eval()
@@ -155,7 +155,7 @@ def _compare(folder: Path, workers_each: list[int]) -> dict[str, float]:
     import numpy as np
     import soundfile
 
-    from tts_train.data.shards import PreparedSet
+    from tts_train.datasets.store.shards import PreparedSet
     from tts_train_gpt_sovits.text.symbols import symbol_table
 
     symbols = symbol_table(VERSION).symbols

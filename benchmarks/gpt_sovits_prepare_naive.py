@@ -58,8 +58,8 @@ def semantic(experiment: Path, folder: Path) -> None:
     """Write the semantic tokens of every file, by the whole network of voices of which a thousandth is used."""
     import torch
 
-    from tts_train_gpt_sovits.sovits.build import build_network
-    from tts_train_gpt_sovits.sovits.names import load_upstream
+    from tts_train_gpt_sovits.networks.sovits.build import build_network
+    from tts_train_gpt_sovits.released.sovits_names import load_upstream
 
     network = build_network("v2").eval()
     weights = torch.load(folder / "s2G.pth", weights_only=True)["weight"]

@@ -85,7 +85,7 @@ def _turn(task: dict[str, Any]) -> dict[str, Any]:
 def _networks(size: str) -> tuple[Any, Any]:
     import torch
 
-    from tts_train_gpt_sovits.sovits.build import build_critics, build_network
+    from tts_train_gpt_sovits.networks.sovits.build import build_critics, build_network
 
     torch.manual_seed(0)
     sizes, shrink = SIZES[size]
@@ -97,7 +97,7 @@ def _networks(size: str) -> tuple[Any, Any]:
 def _batch() -> dict[str, Any]:
     import torch
 
-    from tts_train_gpt_sovits.sovits.batch import Utterance, join
+    from tts_train_gpt_sovits.stages.sovits.batch import Utterance, join
 
     chance = torch.Generator().manual_seed(0)
 
@@ -115,8 +115,8 @@ def _ours(size: str, steps: int, marks: list[tuple[float, float]]) -> float:
     import lightning
     from torch.utils.data import DataLoader
 
-    from tts_train_gpt_sovits.sovits.base import LoadedCritics, LoadedGenerator
-    from tts_train_gpt_sovits.sovits.module import SovitsModule
+    from tts_train_gpt_sovits.stages.sovits.module import SovitsModule
+    from tts_train_gpt_sovits.starts.sovits_base import LoadedCritics, LoadedGenerator
 
     class Marks(lightning.Callback):
         def on_train_batch_end(self, *_: object) -> None:
@@ -139,11 +139,11 @@ def _plain(size: str, steps: int, marks: list[tuple[float, float]]) -> float:
     import torch
     from torch.nn import functional as F
 
-    from tts_train_gpt_sovits.sovits import losses as of
-    from tts_train_gpt_sovits.sovits.batch import HOP, magnitudes, samples, wave_slices
-    from tts_train_gpt_sovits.sovits.generator import slice_frames
-    from tts_train_gpt_sovits.sovits.mel import log_mel, wave_log_mel
-    from tts_train_gpt_sovits.sovits.optim import parameter_groups
+    from tts_train_gpt_sovits.networks.sovits import losses as of
+    from tts_train_gpt_sovits.networks.sovits.generator import slice_frames
+    from tts_train_gpt_sovits.signal.mel import log_mel, wave_log_mel
+    from tts_train_gpt_sovits.stages.sovits.batch import HOP, magnitudes, samples, wave_slices
+    from tts_train_gpt_sovits.stages.sovits.optim import parameter_groups
 
     in_place = F.leaky_relu
     F.leaky_relu = lambda x, slope=0.01, **_: in_place(x, slope)

@@ -4,11 +4,11 @@ One planned step of each recipe is run on shapes, as ``tts-train plan`` runs it,
 bytes read and written, operations, kernels, values that the host waits for. What that takes on a card is arithmetic:
 
 * large products get 65.7 % of the card's stated arithmetic, all else 77.6 % of its stated memory bandwidth (on an H100
-  650 TFLOP/s and 2.6 TB/s); the shares are assumed, the same for every card (``tts_train/plan/cards.py``);
+  650 TFLOP/s and 2.6 TB/s); the shares are assumed, the same for every card (``tts_train/memory/cards.py``);
 * an operator takes its arithmetic or its bytes, whichever is slower, and 2 us at least; a product with a matrix whose
   rows are no multiple of 16 bytes takes 2.5 times as long; views are free; what is changed in place is read, written;
 * the host needs 10 us a kernel and works ahead; each value that it waits for idles the card for 100 us; copies to host
-  memory and back run at 20 GB/s on the computing stream (``tts_train/plan/roofline.py``);
+  memory and back run at 20 GB/s on the computing stream (``tts_train/memory/step/roofline.py``);
 * bitsandbytes' kernels and products of 4 and 8 bits, which cannot run on shapes, count by what they read and write;
 * MFU is of the stated bfloat16 arithmetic, recomputation not counted: 6 operations a trained weight and token, 4 a
   frozen one, attention below the diagonal.
@@ -36,13 +36,13 @@ from typing import Any
 from common import machine
 from roofline_generate import counted_step, generation_figures
 
-from tts_train.cli.parser import TrainingParser
-from tts_train.cli.plan import plan_of
-from tts_train.cli.select import select
+from tts_train.cli.commands.plan import plan_of
+from tts_train.cli.parsing.parser import TrainingParser
+from tts_train.cli.parsing.select import select
 from tts_train.errors import ConfigError, Interrupted
-from tts_train.plan.cards import GIB, Card, card_named, memory_of
-from tts_train.plan.planner import Plan
-from tts_train.plan.roofline import Estimate
+from tts_train.memory.cards import GIB, Card, card_named, memory_of
+from tts_train.memory.planner import Plan
+from tts_train.memory.step.roofline import Estimate
 from tts_train.recipes import recipes_folder
 
 RESULTS = Path(__file__).parent / "results"

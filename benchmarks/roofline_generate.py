@@ -16,10 +16,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tts_train.memory.cards import Card
+from tts_train.memory.step.ledger import Ledger
+from tts_train.memory.step.roofline import Estimate, estimate
 from tts_train.nn.target import planning_for
-from tts_train.plan.cards import Card
-from tts_train.plan.ledger import Ledger
-from tts_train.plan.roofline import Estimate, estimate
 from tts_train_orpheus import layout
 from tts_train_orpheus.base import TINY, TinyOptions, base_config
 from tts_train_orpheus.decode_shapes import decoding_on_shapes

@@ -149,10 +149,10 @@ def _ours(task: dict[str, Any], rows: list[list[int]], watch: Stopwatch) -> None
     import lightning
 
     import tts_train_orpheus.network as network
-    from tts_train.callbacks.continuation import ExactContinuation
-    from tts_train.callbacks.guard import FiniteGuard
-    from tts_train.callbacks.throughput import Throughput
     from tts_train.optim import OptimizerOptions, ScheduleOptions
+    from tts_train.training.survive.continuation import ExactContinuation
+    from tts_train.training.survive.finite import FiniteGuard
+    from tts_train.training.watch.throughput import Throughput
     from tts_train_orpheus.base import TinyOptions
     from tts_train_orpheus.module import OrpheusModule
     from tts_train_orpheus.network import HeadOptions

@@ -25,8 +25,8 @@ _LONGEST = (
     "orpheus/test_real_voice.py",
     "gpt_sovits/test_real_voice.py",
     "core/run/test_faults.py",
-    "core/test_memory_quality.py",
-    "core/test_eval_command.py",
+    "core/memory/test_quality.py",
+    "core/scoring/test_eval_command.py",
 )
 """Modules of more than half a minute, longest first."""
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tts_train.cli.parser import TrainingParser
-from tts_train.cli.select import select
+from tts_train.cli.parsing.parser import TrainingParser
+from tts_train.cli.parsing.select import select
 from tts_train.recipes import recipes_folder
 
 ROOT = Path(__file__).parents[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tts_train import hookspecs
+from tts_train.contract import hooks as hookspecs
 
 ROOT = Path(__file__).parents[1]
 HOOKS = {name: function for name, function in vars(hookspecs).items() if name.startswith("tts_train_")}

@@ -108,7 +108,7 @@ def test_a_card_is_known_by_the_name_that_its_driver_gives(device, peak):
 def test_utterances_whose_memory_is_held_against_a_plan_are_as_long_as_the_plans(tmp_path):
     from gpu_blocks.sets import PLANNED_CODES, sovits_rows
 
-    from tts_train_gpt_sovits.sovits.data import SovitsData
+    from tts_train_gpt_sovits.stages.sovits.data import SovitsData
 
     data = SovitsData(sovits_rows(tmp_path, count=4, tiny=False, length=PLANNED_CODES), batch_size=2, val_share=0)
     data.setup("fit")

@@ -15,12 +15,14 @@ from tests.gpt_sovits.gpt_sets import write_set as write_phonemes
 from tests.gpt_sovits.sovits_rows import write_rows
 from tests.host_reads import HostReads, Read
 from tests.orpheus.test_data import write_set as write_tokens
-from tts_train.callbacks import guard
-from tts_train.callbacks.progress import TrainingProgress
-from tts_train.cli import main, train
-from tts_train.optim import StreamedOptimizer, streamed
+from tts_train.cli import main
+from tts_train.cli.commands import train
+from tts_train.optim import StreamedOptimizer
+from tts_train.optim.streamed import optimizer as streamed
 from tts_train.progress import is_terminal
-from tts_train_gpt_sovits.gpt import scaled_adam
+from tts_train.training.survive import finite as guard
+from tts_train.training.watch.progress import TrainingProgress
+from tts_train_gpt_sovits.stages.gpt import scaled_adam
 
 LOG_EVERY = 3
 COMMON = [
@@ -116,7 +118,7 @@ def is_read(
     assert {read.site.rpartition(":")[0] for read in waits} == set(files), told
 
 
-ADAFACTOR = {"lightning/pytorch/plugins/precision/precision.py", "tts_train/optim/flags.py"}
+ADAFACTOR = {"lightning/pytorch/plugins/precision/precision.py", "tts_train/optim/kernels/flags.py"}
 """Where Adafactor waits: torch's, called by Lightning, reads two norms of every parameter, and as it cannot skip a step
 on the device, the host reads whether to call it."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tts_train.plan.cards import CARDS
+from tts_train.memory.cards import CARDS
 
 SLOWER = {"H100 PCIe": 756, "A10G": 70}
 """Dense bf16 TFLOP/s of cards that a plan does not tell from faster ones of nearly the same name."""

@@ -160,7 +160,7 @@ def _expect(code: int, expected: int, words: list[str]) -> None:
 
 def hashes(run: Path) -> dict[str, str]:
     """Return the hashes of the files of tensors in a run's last checkpoint, as its manifest has them."""
-    from tts_train.run.checkpoint_io import read_manifest
+    from tts_train.checkpoints.folder_io import read_manifest
     from tts_train.run.directory import RunDirectory
 
     directory = RunDirectory(run)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from common import speech_rows
 
-from tts_train_gpt_sovits.chunk import KIND
+from tts_train_gpt_sovits.preparing.chunk import KIND
 
 _GPT_TYPES = {"phonemes": pa.int16(), "codes": pa.int16(), "bert": pa.float16()}
 _SOVITS_PLAIN = {"id": pa.string(), "text": pa.string(), "language": pa.string(), "frames": pa.int64()}
@@ -69,7 +69,7 @@ def sovits_rows(
         speaker: Whether each has a speaker's vector.
         length: Codes of every utterance, 25 a second; by default they vary.
     """
-    from tts_train.data.shard_store import ShardStore
+    from tts_train.datasets.store.shard_store import ShardStore
 
     chance = np.random.default_rng(0)
     low, high = (22, 31) if tiny else (100, 200)

@@ -7,10 +7,10 @@ Importing it sets environment variables of torch's CUDA allocator and of cuBLAS 
 from __future__ import annotations
 
 from tts_train import environment
-from tts_train.backend import Backend, Demo, Format, ShardingPlan, Stage
+from tts_train.contract.backend import Backend, Demo, Format, ShardingPlan, Stage
+from tts_train.contract.hooks import hookimpl
+from tts_train.contract.jobs import ExportJob, PrepareJob, SynthJob
 from tts_train.errors import TTSTrainError
-from tts_train.hookspecs import hookimpl
-from tts_train.jobs import ExportJob, PrepareJob, SynthJob
 
 environment.set_variables()
 

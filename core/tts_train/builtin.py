@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from tts_train.backend import Format, Stage, resolve
-from tts_train.hookspecs import hookimpl
-from tts_train.strategies.options import NAME, FsdpOptions
+from tts_train.contract.backend import Format, Stage, resolve
+from tts_train.contract.hooks import hookimpl
+from tts_train.sharding.options import NAME, FsdpOptions
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
     from lightning.pytorch.strategies import Strategy
 
-    from tts_train.eval.metric import Metric
+    from tts_train.contract.metric import Metric
 
 
 @hookimpl(trylast=True)
@@ -33,7 +33,7 @@ def tts_train_strategy(stage: Stage, name: str, options: Mapping[str, object]) -
     """Build ``fsdp`` from the stage's sharding plan."""
     if name != NAME:
         return None
-    from tts_train.strategies.fsdp import FsdpStrategy
+    from tts_train.sharding.fsdp import FsdpStrategy
 
     given = options.get(NAME)
     return FsdpStrategy(stage.sharding, given if isinstance(given, FsdpOptions) else FsdpOptions())
@@ -48,6 +48,6 @@ def tts_train_export(stage: Stage) -> Mapping[str, Format]:
 @hookimpl(trylast=True)
 def tts_train_metrics(weights: Mapping[str, str]) -> Iterable[Metric]:
     """Answer with the core's metrics."""
-    from tts_train.eval.catalogue import own_metrics
+    from tts_train.scoring.metrics.catalogue import own_metrics
 
     return own_metrics(weights)

@@ -1,7 +1,7 @@
 """What torch is told before it is imported, and which attention kernels it may choose.
 
 The command line and ``import tts_train`` set the variables; importing what computes (``tts_train.nn``,
-``tts_train.session``) switches cuDNN's attention off. Nothing here imports torch unless it is asked to.
+``tts_train.training.session``) switches cuDNN's attention off. Nothing here imports torch unless it is asked to.
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from tts_train import builtin, hookspecs
-from tts_train.backend import Backend, Format, Stage
+from tts_train import builtin
+from tts_train.contract import hooks as hookspecs
+from tts_train.contract.backend import Backend, Format, Stage
 from tts_train.errors import ConfigError, TTSTrainError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.cli import LightningArgumentParser
     from lightning.pytorch.strategies import Strategy
 
-    from tts_train.eval.metric import Metric
+    from tts_train.contract.metric import Metric
 
 BACKENDS = "tts_train.backends"
 EXTENSIONS = "tts_train.plugins"

@@ -1,86 +1,60 @@
-"""Writes sound files, in the format that their name says."""
+"""A sound that metrics look at, and its copies at the rates they need."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
-from tts_train.errors import ConfigError, DiskError
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from tts_train.errors import DataError
 
+Floats: TypeAlias = "NDArray[np.float32]"
 
-@dataclass(frozen=True)
-class _Format:
-    """What libsndfile calls it."""
-
-    container: str
-    coding: str
-    sample_rate: int | None = None
-    """The only rate that it is written at; None takes any."""
+_COPIES = 64
+"""Resampled copies that are kept: several metrics ask for the same one, of a take, its reference and its voice."""
 
 
-_FORMATS = {
-    ".wav": _Format("WAV", "PCM_16"),
-    ".flac": _Format("FLAC", "PCM_16"),
-    ".mp3": _Format("MP3", "MPEG_LAYER_III"),
-    ".ogg": _Format("OGG", "VORBIS"),
-    ".opus": _Format("OGG", "OPUS", 48_000),
-}
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """Mono sound; two sounds are equal only if they are one object."""
+
+    samples: Floats
+    """(time,), full scale is 1."""
+    sample_rate: int
+    """In Hz."""
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return len(self.samples) / self.sample_rate
+
+    def at(self, sample_rate: int) -> Floats:
+        """Return the samples at another rate, (time,); callers must not write into them."""
+        return self.samples if sample_rate == self.sample_rate else _resampled(self, sample_rate)
 
 
-def check_sound_name(path: Path, option: str = "--out") -> None:
-    """Refuse the name of a sound file that cannot be written, before anything is computed for it.
-
-    Raises:
-        ConfigError: if its ending says no format that can be written, or it cannot lie there.
-    """
-    import soundfile
-
-    if path.is_dir():
-        raise ConfigError(f"{option} {path} is a folder. Give the name of a file.")
-    form = _FORMATS.get(path.suffix.lower())
-    if form is None:
-        known = ", ".join(_FORMATS)
-        raise ConfigError(
-            f"{option} {path}: its ending says which format is written, and must be one of {known}. For example: "
-            f"{option} {path.with_suffix('.wav')}."
-        )
-    if form.coding not in soundfile.available_subtypes(form.container):
-        raise ConfigError(
-            f"{option} {path}: the libsndfile {soundfile.__libsndfile_version__} that is installed here does not write "
-            f"{form.coding}. Give {option} {path.with_suffix('.wav')}."
-        )
-    place = next(parent for parent in path.absolute().parents if parent.exists())
-    if not (place.is_dir() and os.access(place, os.W_OK)):
-        raise ConfigError(f"{option} {path}: nothing can be written into {place}. Choose another {option}.")
-
-
-def write_sound(path: Path, sound: Tensor, *, sample_rate: int) -> None:
-    """Write 1-D float sound as 16-bit mono; what is beyond full scale is cut there, never wrapped around.
-
-    Args:
-        path: The file; its ending says the format: .wav, .flac, .mp3, .ogg (Vorbis) or .opus (at 48 kHz).
-        sound: Samples (N,), full scale 1.
-        sample_rate: Samples a second.
+def read_sound(path: Path) -> Sound:
+    """Read an audio file; several channels are averaged.
 
     Raises:
-        ConfigError: see `check_sound_name`.
-        DiskError: if it cannot be written.
+        DataError: if it cannot be read or is empty.
     """
-    import soundfile
-    import soxr
-
-    check_sound_name(path)
-    form = _FORMATS[path.suffix.lower()]
-    samples = (sound.clamp(-1, 1) * 32767).round().short().numpy()
-    if form.sample_rate not in (None, sample_rate):
-        samples, sample_rate = soxr.resample(samples, sample_rate, form.sample_rate), form.sample_rate
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, samples, sample_rate, subtype=form.coding, format=form.container)
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, soundfile.LibsndfileError) as error:
-        raise DiskError(f"--out {path} cannot be written: {error}.") from error
+        raise DataError(f"{path} cannot be read as sound: {error}.") from error
+    if not len(samples):
+        raise DataError(f"{path} holds no sound.")
+    return Sound(samples.mean(axis=1), rate)
+
+
+@lru_cache(maxsize=_COPIES)
+def _resampled(sound: Sound, sample_rate: int) -> Floats:
+    copy: Floats = soxr.resample(sound.samples, sound.sample_rate, sample_rate, quality="HQ").astype(np.float32)
+    return copy

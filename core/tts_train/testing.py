@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from tts_train.backend import Backend, Stage
 from tts_train.cli import main
+from tts_train.contract.backend import Backend, Stage
 from tts_train.plugins import Plugins
 
 STEPS = 4

@@ -8,7 +8,7 @@ from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from tts_train import Backend, Format, Stage, hookimpl
-from tts_train.eval.metric import Figure, Metric
+from tts_train.contract.metric import Figure, Metric
 from tts_train.plugins import PluginError, Plugins
 
 STAGE = Stage(

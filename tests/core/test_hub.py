@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-from tests.core.eval_sounds import VOICE
+from tests.core.scoring.sounds import VOICE
 from tts_train import hub
 from tts_train.cli import main
 from tts_train.errors import ConfigError

@@ -19,17 +19,17 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from tts_train.backend import ShardingPlan
-from tts_train.cli.accelerate import translate, with_accelerate
+from tts_train.checkpoints.stored import StoredTensor
+from tts_train.cli.parsing.accelerate import translate, with_accelerate
+from tts_train.contract.backend import ShardingPlan
 from tts_train.contract.module import StageModule
 from tts_train.errors import ConfigError, DataError, DiskError
+from tts_train.parallel.together import raised_by_all, together
 from tts_train.run.loops import share_batches
-from tts_train.run.stored import StoredTensor
-from tts_train.run.together import raised_by_all, together
-from tts_train.strategies.loading import INDEX, materialise, safetensors_folder
-from tts_train.strategies.options import FsdpOptions
-from tts_train.strategies.precision import checked_precision
-from tts_train.strategies.shard import shard
+from tts_train.sharding.loading import INDEX, materialise, safetensors_folder
+from tts_train.sharding.options import FsdpOptions
+from tts_train.sharding.precision import checked_precision
+from tts_train.sharding.shard import shard
 
 RANK, WORLD = 1, 4
 TWO = ("first", "second")

@@ -17,8 +17,8 @@ import torch
 
 from tts_train.cli import main
 from tts_train.demo.journey import VOICE
+from tts_train.disk.file_names import require_allowed
 from tts_train.errors import ConfigError
-from tts_train.file_names import require_allowed
 from tts_train.recipes import find_recipe
 from tts_train.run.checkpoint import open_checkpoint
 from tts_train.run.directory import RunDirectory
@@ -49,11 +49,11 @@ OPEN_ELSEWHERE = """
 import sys
 from pathlib import Path
 import pyarrow as pa
-from tts_train.data.shard_store import ShardStore
-from tts_train.data.shards import PreparedSet
+from tts_train.datasets.store.shard_store import ShardStore
+from tts_train.datasets.store.shards import PreparedSet
 from tts_train.errors import DiskError
-from tts_train.run import files
-from tts_train.run.place import staged_file
+from tts_train.disk import files
+from tts_train.disk.place import staged_file
 
 files._PAUSES = ()
 folder = Path(sys.argv[1])

@@ -12,9 +12,9 @@ from torch import Tensor
 from tests.figures import Figure, unknown
 from tests.gpt_sovits.filling import wave
 from tests.gpt_sovits.sovits_figures import compare_probe
-from tts_train_gpt_sovits.sovits import mel
-from tts_train_gpt_sovits.sovits.audio import SliceOptions, feature_wave, find_slices, slice_wave, training_wave
-from tts_train_gpt_sovits.sovits.sampler import BucketSampler
+from tts_train_gpt_sovits.signal import mel
+from tts_train_gpt_sovits.signal.audio import SliceOptions, feature_wave, find_slices, slice_wave, training_wave
+from tts_train_gpt_sovits.stages.sovits.sampler import BucketSampler
 
 _RATE = 32000
 

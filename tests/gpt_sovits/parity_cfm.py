@@ -11,9 +11,9 @@ from torch import Tensor
 from tests.figures import Figure, unknown
 from tests.gpt_sovits.filling import hash_u, inputs
 from tests.gpt_sovits.sovits_figures import compare_probe, filled, gradients, named
-from tts_train_gpt_sovits.sovits.cfm import FlowMatching
-from tts_train_gpt_sovits.sovits.dit import Estimator
-from tts_train_gpt_sovits.sovits.layers import length_mask
+from tts_train_gpt_sovits.networks.sovits.cfm import FlowMatching
+from tts_train_gpt_sovits.networks.sovits.dit import Estimator
+from tts_train_gpt_sovits.signal.frames import length_mask
 
 _GIVEN = ("salt", "dit_kwargs", "mel_lens", "prompt_lens", "x_transformers", "draws")
 

@@ -14,14 +14,14 @@ from tests.figures import Figure, unknown
 from tests.gpt_sovits.filling import fill, inputs, integers
 from tests.gpt_sovits.parity_gpt_figures import compared, gradients, probe
 from tests.gpt_sovits.parity_gpt_steps import RATES, rates, samplers, trajectory
-from tts_train_gpt_sovits.gpt.dpo import Corruption, corrupt_padded, preference
-from tts_train_gpt_sovits.gpt.generate import SamplingOptions, generate
-from tts_train_gpt_sovits.gpt.names import config_from_upstream, upstream_name
-from tts_train_gpt_sovits.gpt.network import GptNetwork
-from tts_train_gpt_sovits.gpt.packing import Utterance, pack
-from tts_train_gpt_sovits.gpt.padded import PaddedBatch, PaddedLayout, PaddedOutput, padded_forward
-from tts_train_gpt_sovits.gpt.scaled_adam import ScaledAdam
-from tts_train_gpt_sovits.gpt.schedule import UpstreamSchedule, build_upstream_schedule
+from tts_train_gpt_sovits.networks.gpt.generate import SamplingOptions, generate
+from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
+from tts_train_gpt_sovits.networks.gpt.packing import Utterance, pack
+from tts_train_gpt_sovits.networks.gpt.padded import PaddedBatch, PaddedLayout, PaddedOutput, padded_forward
+from tts_train_gpt_sovits.released.gpt_names import config_from_upstream, upstream_name
+from tts_train_gpt_sovits.stages.gpt.dpo import Corruption, corrupt_padded, preference
+from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
+from tts_train_gpt_sovits.stages.gpt.schedule import UpstreamSchedule, build_upstream_schedule
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _DESCRIPTIVE = {"salt", "name", "kind", "config", "torch", "python", "equal", "ragged", "s2"}

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tests.figures import Figure, unknown
-from tts_train_gpt_sovits.gpt.names import upstream_name
-from tts_train_gpt_sovits.gpt.network import GptNetwork
+from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
+from tts_train_gpt_sovits.released.gpt_names import upstream_name
 
 _LOSS = {torch.float32: 1e-4, torch.float64: 1e-5}
 _GRADIENT = {torch.float32: 1e-3, torch.float64: 1e-4}

@@ -12,9 +12,9 @@ from torch import Tensor
 from tests.figures import Figure, unknown
 from tests.gpt_sovits.filling import hash_u
 from tests.gpt_sovits.parity_gpt_figures import equal
-from tts_train_gpt_sovits.gpt.batches import UpstreamSampler
-from tts_train_gpt_sovits.gpt.scaled_adam import ScaledAdam
-from tts_train_gpt_sovits.gpt.schedule import UpstreamSchedule, build_upstream_schedule
+from tts_train_gpt_sovits.stages.gpt.batches import UpstreamSampler
+from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
+from tts_train_gpt_sovits.stages.gpt.schedule import UpstreamSchedule, build_upstream_schedule
 
 _RATE = 1e-12
 _TRAJECTORY = {"gradient", "lr", "clipping_update_period", "shapes", "trajectory", "state_keys"}

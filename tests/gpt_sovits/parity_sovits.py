@@ -13,7 +13,7 @@ from tests.gpt_sovits import parity_audio, parity_cfm
 from tests.gpt_sovits.filling import inputs
 from tests.gpt_sovits.parity_sovits_case import CaseRun
 from tests.gpt_sovits.sovits_figures import compare_probe, filled, named
-from tts_train_gpt_sovits.sovits.quantizer import Quantizer
+from tts_train_gpt_sovits.networks.sovits.quantizer import Quantizer
 
 
 def check(data: dict[str, Any]) -> Iterator[Figure]:

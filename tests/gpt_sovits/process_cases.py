@@ -16,26 +16,26 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from tests.core.pair import note, ranks
-from tts_train.callbacks.checkpoint import CheckpointOptions
+from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
 from tts_train.errors import ConfigError
 from tts_train.optim import OptimizerOptions, ScheduleOptions
 from tts_train.run.checkpoint import RunCard
-from tts_train.run.checkpoint_io import DirectoryCheckpointIO
 from tts_train.run.directory import RunDirectory
+from tts_train.sharding.fsdp import FsdpStrategy
+from tts_train.sharding.options import FsdpOptions
+from tts_train.training.session import RunSession
+from tts_train.training.survive.checkpoint import CheckpointOptions
 from tts_train.run.leave import leave
-from tts_train.session import RunSession
-from tts_train.strategies.fsdp import FsdpStrategy
-from tts_train.strategies.options import FsdpOptions
-from tts_train_gpt_sovits.gpt.adapters import LoraOptions
-from tts_train_gpt_sovits.gpt.data import GptData
-from tts_train_gpt_sovits.gpt.dpo_module import DpoModule
-from tts_train_gpt_sovits.gpt.module import GptModule
-from tts_train_gpt_sovits.gpt.rehearsal import RehearsalOptions
 from tts_train_gpt_sovits.plugin import tts_train_backend, tts_train_strategy
-from tts_train_gpt_sovits.sovits.cfm_module import CfmModule
-from tts_train_gpt_sovits.sovits.data import SovitsData
-from tts_train_gpt_sovits.sovits.listen import fixed_draws
-from tts_train_gpt_sovits.sovits.module import SovitsModule
+from tts_train_gpt_sovits.stages.gpt.data import GptData
+from tts_train_gpt_sovits.stages.gpt.dpo_module import DpoModule
+from tts_train_gpt_sovits.stages.gpt.module import GptModule
+from tts_train_gpt_sovits.stages.gpt.rehearsal import RehearsalOptions
+from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
+from tts_train_gpt_sovits.stages.sovits.data import SovitsData
+from tts_train_gpt_sovits.stages.sovits.listen import fixed_draws
+from tts_train_gpt_sovits.stages.sovits.module import SovitsModule
+from tts_train_gpt_sovits.starts.gpt_adapters import LoraOptions
 
 TOGETHER = 4
 CODES = 22

@@ -10,7 +10,7 @@ from torch import Tensor, dtype, nn
 
 from tests.figures import Figure
 from tests.gpt_sovits.filling import fill_all
-from tts_train_gpt_sovits.sovits.names import load_upstream, upstream_names
+from tts_train_gpt_sovits.released.sovits_names import load_upstream, upstream_names
 
 
 def compare_probe(name: str, expected: Mapping[str, Any], got: Tensor, share: float = 1e-4) -> Iterator[Figure]:

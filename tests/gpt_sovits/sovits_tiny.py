@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tts_train_gpt_sovits.sovits.network import SovitsNetwork
+from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
 
 HOP = 16
 FRAMES = 8

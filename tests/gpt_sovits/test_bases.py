@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tts_train.errors import ConfigError, DataError
-from tts_train_gpt_sovits.files.bases import REPOSITORY, base_file, base_folder, base_names
+from tts_train_gpt_sovits.released.bases import REPOSITORY, base_file, base_folder, base_names
 
 
 @pytest.fixture

@@ -13,21 +13,21 @@ from torch.utils.data import DataLoader
 
 import tts_train_gpt_sovits
 from tests.gpt_sovits.exact_operators import ExactOperators
-from tts_train.callbacks.continuation import ExactContinuation
 from tts_train.nn.deterministic import deterministic_kernels
 from tts_train.nn.target import planning_for
-from tts_train_gpt_sovits import masked_attention
-from tts_train_gpt_sovits.gpt.attention import PaddedRows, attend_grid, attend_spans
-from tts_train_gpt_sovits.gpt.data import GptData
-from tts_train_gpt_sovits.gpt.dpo_module import DpoModule
-from tts_train_gpt_sovits.gpt.module import GptModule
-from tts_train_gpt_sovits.gpt.packing import Utterance, pack
-from tts_train_gpt_sovits.masked_attention import additive_mask, attend
-from tts_train_gpt_sovits.sovits.cfm_module import CfmModule
-from tts_train_gpt_sovits.sovits.data import SovitsData
-from tts_train_gpt_sovits.sovits.layers import reflect
-from tts_train_gpt_sovits.sovits.mel import spectrogram
-from tts_train_gpt_sovits.sovits.module import SovitsModule
+from tts_train.training.survive.continuation import ExactContinuation
+from tts_train_gpt_sovits.networks import masked_attention
+from tts_train_gpt_sovits.networks.gpt.attention import PaddedRows, attend_grid, attend_spans
+from tts_train_gpt_sovits.networks.gpt.packing import Utterance, pack
+from tts_train_gpt_sovits.networks.masked_attention import additive_mask, attend
+from tts_train_gpt_sovits.signal.frames import reflect
+from tts_train_gpt_sovits.signal.mel import spectrogram
+from tts_train_gpt_sovits.stages.gpt.data import GptData
+from tts_train_gpt_sovits.stages.gpt.dpo_module import DpoModule
+from tts_train_gpt_sovits.stages.gpt.module import GptModule
+from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
+from tts_train_gpt_sovits.stages.sovits.data import SovitsData
+from tts_train_gpt_sovits.stages.sovits.module import SovitsModule
 
 PAIRS = GptData("nowhere", pairs="made")
 CLIPS = SovitsData("nowhere", max_seconds=1.0)

@@ -13,16 +13,16 @@ from tests.gpt_sovits.filling import wave
 from tts_train.corpus import Rejected
 from tts_train.corpus.layouts.experiment import Experiment
 from tts_train.errors import DataError, UnsafeFileError
-from tts_train_gpt_sovits.encode import open_store
-from tts_train_gpt_sovits.experiment import (
+from tts_train_gpt_sovits.features.semantic import SemanticTokens
+from tts_train_gpt_sovits.preparing.encode import open_store
+from tts_train_gpt_sovits.preparing.experiment_face import (
     ExperimentRow,
     read_experiment,
     token_agreement,
     write_experiment,
     write_prepared,
 )
-from tts_train_gpt_sovits.experiment.text import language_of, parse_counts
-from tts_train_gpt_sovits.sovits.semantic import SemanticTokens
+from tts_train_gpt_sovits.released.experiment.text import language_of, parse_counts
 from tts_train_gpt_sovits.text.symbols import symbol_table
 
 CHINESE = ("a.wav", "n i3 h ao3 ,", "[2, 2, 1]", "你好,")

@@ -11,12 +11,12 @@ import torch
 import tts_train.demo
 from tests.gpt_sovits.feature_folders import hubert_folder
 from tests.gpt_sovits.filling import wave
-from tts_train.corpus.audio import read_audio
+from tts_train.corpus.audio.read import read_audio
 from tts_train.errors import ConfigError, DataError, UnsafeFileError
 from tts_train_gpt_sovits.features import HubertFeatures, clip_fault
+from tts_train_gpt_sovits.features.semantic import SemanticTokens
 from tts_train_gpt_sovits.features.weights import fingerprint
-from tts_train_gpt_sovits.sovits.audio import feature_wave
-from tts_train_gpt_sovits.sovits.semantic import SemanticTokens
+from tts_train_gpt_sovits.signal.audio import feature_wave
 
 RATE = 32_000
 

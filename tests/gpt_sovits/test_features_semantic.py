@@ -7,10 +7,10 @@ import torch
 
 from tests.gpt_sovits.file_samples import TOLD_BY_SIZE, save
 from tts_train.errors import ConfigError, DataError
-from tts_train_gpt_sovits.files.shapes import critic_shapes, generator_shapes
-from tts_train_gpt_sovits.sovits.build import build_network
-from tts_train_gpt_sovits.sovits.names import load_upstream
-from tts_train_gpt_sovits.sovits.semantic import PARTS, SemanticTokens, quantizer_fingerprint, tiny_tokenizer
+from tts_train_gpt_sovits.features.semantic import PARTS, SemanticTokens, quantizer_fingerprint, tiny_tokenizer
+from tts_train_gpt_sovits.networks.sovits.build import build_network
+from tts_train_gpt_sovits.released.shapes import critic_shapes, generator_shapes
+from tts_train_gpt_sovits.released.sovits_names import load_upstream
 
 MARKS = {"v1": b"PK", "v2": b"PK", "v2Pro": b"05", "v3": b"02"}
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.gpt_sovits.file_samples import GAN
 from tts_train.errors import DataError
-from tts_train_gpt_sovits.files.shapes import check_shapes, critic_shapes, generator_shapes, gpt_shapes, lora_shapes
-from tts_train_gpt_sovits.gpt.network import GptConfig
+from tts_train_gpt_sovits.networks.gpt.network import GptConfig
+from tts_train_gpt_sovits.released.shapes import check_shapes, critic_shapes, generator_shapes, gpt_shapes, lora_shapes
 
 MANIFESTS = Path(__file__).parent / "golden" / "manifests"
 

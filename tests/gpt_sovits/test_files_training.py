@@ -10,10 +10,10 @@ from torch import nn
 
 from tests.gpt_sovits.file_samples import SMALL_GPT, gpt_config, save, seeded, shrunk
 from tts_train.errors import DataError
-from tts_train_gpt_sovits.files import read_training
-from tts_train_gpt_sovits.files.shapes import critic_shapes, generator_shapes, gpt_shapes, lora_shapes
-from tts_train_gpt_sovits.gpt.network import GptNetwork
-from tts_train_gpt_sovits.gpt.scaled_adam import ScaledAdam
+from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
+from tts_train_gpt_sovits.released import read_training
+from tts_train_gpt_sovits.released.shapes import critic_shapes, generator_shapes, gpt_shapes, lora_shapes
+from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
 
 
 def adamw_state(weights: dict[str, torch.Tensor]) -> dict[str, object]:

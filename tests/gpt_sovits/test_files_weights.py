@@ -11,7 +11,8 @@ import torch
 
 from tests.gpt_sovits.file_samples import GAN, SMALL_GPT, gpt_config, save, seeded, shrunk
 from tts_train.errors import ConfigError, DataError, DiskError, NumericError
-from tts_train_gpt_sovits.files import (
+from tts_train_gpt_sovits.networks.gpt.network import GptConfig
+from tts_train_gpt_sovits.released import (
     read_s1,
     read_s2,
     s1_config,
@@ -21,9 +22,8 @@ from tts_train_gpt_sovits.files import (
     write_s1,
     write_s2,
 )
-from tts_train_gpt_sovits.files.shapes import critic_shapes, generator_shapes, gpt_shapes, lora_shapes
-from tts_train_gpt_sovits.gpt.names import config_to_upstream
-from tts_train_gpt_sovits.gpt.network import GptConfig
+from tts_train_gpt_sovits.released.gpt_names import config_to_upstream
+from tts_train_gpt_sovits.released.shapes import critic_shapes, generator_shapes, gpt_shapes, lora_shapes
 
 MARKS = {"v1": b"PK", "v2": b"PK", "v2Pro": b"05", "v2ProPlus": b"06"}
 INFO = "8epoch_120iteration"

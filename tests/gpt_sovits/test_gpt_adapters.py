@@ -8,21 +8,27 @@ import pytest
 import torch
 
 from tests.gpt_sovits.gpt_sets import trainer_for, write_set
-from tts_train.callbacks.checkpoint import CheckpointOptions, PeriodicCheckpoint
+from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
 from tts_train.errors import ConfigError, DataError
 from tts_train.optim import OptimizerOptions
 from tts_train.run.checkpoint import RunCard, open_checkpoint
-from tts_train.run.checkpoint_io import DirectoryCheckpointIO
 from tts_train.run.directory import RunDirectory
-from tts_train_gpt_sovits.files import read_s1, s1_config, write_s1
-from tts_train_gpt_sovits.gpt.adapters import LoraOptions, adapters_off, add_adapters, merged_state, trained_names
-from tts_train_gpt_sovits.gpt.base import TinyOptions, filled, load_base
-from tts_train_gpt_sovits.gpt.data import GptData
-from tts_train_gpt_sovits.gpt.dpo_module import DpoModule
-from tts_train_gpt_sovits.gpt.module import GptModule
-from tts_train_gpt_sovits.gpt.names import config_to_upstream, to_upstream
-from tts_train_gpt_sovits.gpt.packing import Utterance, pack
-from tts_train_gpt_sovits.gpt.restore import load_initial, load_run
+from tts_train.training.survive.checkpoint import CheckpointOptions, PeriodicCheckpoint
+from tts_train_gpt_sovits.networks.gpt.packing import Utterance, pack
+from tts_train_gpt_sovits.released import read_s1, s1_config, write_s1
+from tts_train_gpt_sovits.released.gpt_names import config_to_upstream, to_upstream
+from tts_train_gpt_sovits.stages.gpt.data import GptData
+from tts_train_gpt_sovits.stages.gpt.dpo_module import DpoModule
+from tts_train_gpt_sovits.stages.gpt.module import GptModule
+from tts_train_gpt_sovits.starts.gpt_adapters import (
+    LoraOptions,
+    adapters_off,
+    add_adapters,
+    merged_state,
+    trained_names,
+)
+from tts_train_gpt_sovits.starts.gpt_base import TinyOptions, filled, load_base
+from tts_train_gpt_sovits.starts.gpt_restore import load_initial, load_run
 
 LORA = LoraOptions(rank=2, alpha=4.0)
 QUICK = OptimizerOptions(lr=1e-2)

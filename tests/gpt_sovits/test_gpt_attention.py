@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tts_train_gpt_sovits.gpt.attention import attend_spans
-from tts_train_gpt_sovits.gpt.dropout import dropout, gates, relu_dropout
-from tts_train_gpt_sovits.gpt.packing import Utterance, pack
+from tts_train_gpt_sovits.networks.gpt.attention import attend_spans
+from tts_train_gpt_sovits.networks.gpt.dropout import dropout, gates, relu_dropout
+from tts_train_gpt_sovits.networks.gpt.packing import Utterance, pack
 
 
 def spans():

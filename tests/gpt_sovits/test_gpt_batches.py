@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tts_train_gpt_sovits.gpt.batches import (
+from tts_train_gpt_sovits.stages.gpt.batches import (
     FilterOptions,
     UpstreamSampler,
     buckets,

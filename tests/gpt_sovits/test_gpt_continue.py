@@ -11,12 +11,12 @@ import torch
 from tests.gpt_sovits.file_samples import save
 from tests.gpt_sovits.gpt_sets import fit, trainer_for, write_set
 from tts_train.errors import ConfigError
-from tts_train_gpt_sovits.files import s1_config, write_s1
-from tts_train_gpt_sovits.gpt.base import TinyOptions, load_base
-from tts_train_gpt_sovits.gpt.data import GptData
-from tts_train_gpt_sovits.gpt.module import GptModule, ScaledAdamOptions
-from tts_train_gpt_sovits.gpt.names import config_to_upstream, to_upstream
-from tts_train_gpt_sovits.gpt.scaled_adam import ScaledAdam
+from tts_train_gpt_sovits.released import s1_config, write_s1
+from tts_train_gpt_sovits.released.gpt_names import config_to_upstream, to_upstream
+from tts_train_gpt_sovits.stages.gpt.data import GptData
+from tts_train_gpt_sovits.stages.gpt.module import GptModule, ScaledAdamOptions
+from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
+from tts_train_gpt_sovits.starts.gpt_base import TinyOptions, load_base
 
 
 def trained(steps, first=0, state=None):

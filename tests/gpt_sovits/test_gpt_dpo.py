@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tts_train_gpt_sovits.gpt.dpo import Corruption, corrupt, corrupt_padded, draw_corruption, preference
-from tts_train_gpt_sovits.gpt.network import GptConfig, GptNetwork
-from tts_train_gpt_sovits.gpt.packing import Utterance, pack
+from tts_train_gpt_sovits.networks.gpt.network import GptConfig, GptNetwork
+from tts_train_gpt_sovits.networks.gpt.packing import Utterance, pack
+from tts_train_gpt_sovits.stages.gpt.dpo import Corruption, corrupt, corrupt_padded, draw_corruption, preference
 
 CODES = torch.arange(6)
 

@@ -8,9 +8,9 @@ import torch
 from tests.host_reads import HostReads
 from tts_train.errors import ConfigError
 from tts_train.nn.target import planning_for
-from tts_train_gpt_sovits.gpt.generate import Line, SamplingOptions, generate, generate_lines, probabilities
-from tts_train_gpt_sovits.gpt.network import GptConfig, GptNetwork
-from tts_train_gpt_sovits.gpt.packing import Utterance, pack
+from tts_train_gpt_sovits.networks.gpt.generate import Line, SamplingOptions, generate, generate_lines, probabilities
+from tts_train_gpt_sovits.networks.gpt.network import GptConfig, GptNetwork
+from tts_train_gpt_sovits.networks.gpt.packing import Utterance, pack
 
 CONFIG = GptConfig(phonemes=20, codes=17, width=16, heads=2, layers=2)
 TEXT = torch.tensor([3, 1, 4, 1, 5])

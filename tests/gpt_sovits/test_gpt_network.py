@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tts_train_gpt_sovits.gpt.network import GptConfig, GptNetwork
-from tts_train_gpt_sovits.gpt.packing import Utterance, pack
-from tts_train_gpt_sovits.gpt.padded import PaddedBatch, padded_forward
+from tts_train_gpt_sovits.networks.gpt.network import GptConfig, GptNetwork
+from tts_train_gpt_sovits.networks.gpt.packing import Utterance, pack
+from tts_train_gpt_sovits.networks.gpt.padded import PaddedBatch, padded_forward
 
 CONFIG = GptConfig(phonemes=20, codes=17, width=16, heads=2, layers=2, dropout=0.0)
 KERNELS = ("spans", "grid")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tts_train.nn.target import planning_for
-from tts_train_gpt_sovits.gpt.scaled_adam import ScaledAdam
-from tts_train_gpt_sovits.gpt.schedule import LOCKED_RATE, UpstreamSchedule, build_upstream_schedule
+from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
+from tts_train_gpt_sovits.stages.gpt.schedule import LOCKED_RATE, UpstreamSchedule, build_upstream_schedule
 
 
 def parameters(seed=0):

@@ -11,9 +11,9 @@ import torch
 
 from tts_train.cli import main
 from tts_train.demo.journey import VOICE
-from tts_train.foreign import read_torch
 from tts_train.recipes import find_recipe
-from tts_train_gpt_sovits.files import read_s1, recognise
+from tts_train.weights import read_torch
+from tts_train_gpt_sovits.released import read_s1, recognise
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -10,13 +10,13 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from tests.core.run.toy import digest, run
 from tests.gpt_sovits.sovits_rows import write_rows
 from tests.host_reads import HostReads
-from tts_train.run.checkpoint_io import load_state
+from tts_train.checkpoints.folder_io import load_state
 from tts_train.run.directory import RunDirectory
-from tts_train_gpt_sovits.sovits.cfm_module import CfmModule
-from tts_train_gpt_sovits.sovits.data import SovitsData
-from tts_train_gpt_sovits.sovits.loss_scale import BatchScaler
-from tts_train_gpt_sovits.sovits.module import SovitsModule
-from tts_train_gpt_sovits.sovits.optim import adamw
+from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
+from tts_train_gpt_sovits.stages.sovits.data import SovitsData
+from tts_train_gpt_sovits.stages.sovits.loss_scale import BatchScaler
+from tts_train_gpt_sovits.stages.sovits.module import SovitsModule
+from tts_train_gpt_sovits.stages.sovits.optim import adamw
 
 
 class Scales(Callback):

@@ -15,8 +15,8 @@ from tests.orpheus.test_data import write_set
 from tts_train.cli import main
 from tts_train.errors import DataError
 from tts_train.run.directory import RunDirectory
-from tts_train_gpt_sovits.gpt.data import GptData
-from tts_train_gpt_sovits.sovits.data import SovitsData
+from tts_train_gpt_sovits.stages.gpt.data import GptData
+from tts_train_gpt_sovits.stages.sovits.data import SovitsData
 from tts_train_orpheus.data import OrpheusData
 
 STAGES = {"gpt_sovits": (GptData, SovitsData), "orpheus": (OrpheusData,)}

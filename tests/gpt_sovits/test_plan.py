@@ -11,20 +11,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 
-from tests.core.allocated import Allocated
-from tts_train.callbacks.gradients import DropGradients
-from tts_train.data.module import PlannedDataModule
-from tts_train.plan.cards import GIB
-from tts_train.plan.step import Step, run_steps
-from tts_train_gpt_sovits.gpt.attention import _triangle
-from tts_train_gpt_sovits.gpt.base import TinyOptions as GptSizes
-from tts_train_gpt_sovits.gpt.data import GptData
-from tts_train_gpt_sovits.gpt.dpo_module import DpoModule
-from tts_train_gpt_sovits.gpt.module import GptModule
-from tts_train_gpt_sovits.gpt.network import Positions
-from tts_train_gpt_sovits.sovits.cfm_module import CfmModule
-from tts_train_gpt_sovits.sovits.data import SovitsData
-from tts_train_gpt_sovits.sovits.module import SovitsModule
+from tests.core.memory.allocated import Allocated
+from tts_train.contract.data import PlannedDataModule
+from tts_train.memory.cards import GIB
+from tts_train.memory.gradients import DropGradients
+from tts_train.memory.step.step import Step, run_steps
+from tts_train_gpt_sovits.networks.gpt.attention import _triangle
+from tts_train_gpt_sovits.networks.gpt.network import Positions
+from tts_train_gpt_sovits.stages.gpt.data import GptData
+from tts_train_gpt_sovits.stages.gpt.dpo_module import DpoModule
+from tts_train_gpt_sovits.stages.gpt.module import GptModule
+from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
+from tts_train_gpt_sovits.stages.sovits.data import SovitsData
+from tts_train_gpt_sovits.stages.sovits.module import SovitsModule
+from tts_train_gpt_sovits.starts.gpt_base import TinyOptions as GptSizes
 
 SIZES = GptSizes(width=128, heads=4, layers=4)
 WITHIN = 0.05

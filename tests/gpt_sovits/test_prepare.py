@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from tts_train.data.shards import PreparedSet, describe_prepared
+from tts_train.datasets.store.shards import PreparedSet, describe_prepared
 from tts_train.demo.journey import VOICE
 from tts_train.errors import DataError
-from tts_train_gpt_sovits.encode import SAMPLE_RATE, SCHEMA
-from tts_train_gpt_sovits.prepare import GptSovitsPrepare
-from tts_train_gpt_sovits.sovits.semantic import SemanticTokens
+from tts_train_gpt_sovits.features.semantic import SemanticTokens
+from tts_train_gpt_sovits.preparing.encode import SAMPLE_RATE, SCHEMA
+from tts_train_gpt_sovits.preparing.prepare import GptSovitsPrepare
 from tts_train_gpt_sovits.text.symbols import symbol_table
 
 ROWS = (

@@ -9,11 +9,11 @@ import torch
 from torchaudio.transforms import Resample
 
 from tests.gpt_sovits.filling import wave
-from tts_train_gpt_sovits.encode import front_end, networks_on
 from tts_train_gpt_sovits.features.speaker import filter_banks
-from tts_train_gpt_sovits.models import find_sources
-from tts_train_gpt_sovits.sovits.audio import training_wave
-from tts_train_gpt_sovits.speech.reference import reference_from_file
+from tts_train_gpt_sovits.preparing.encode import front_end, networks_on
+from tts_train_gpt_sovits.preparing.models import find_sources
+from tts_train_gpt_sovits.signal.audio import training_wave
+from tts_train_gpt_sovits.voice.reference import reference_from_file
 
 
 @pytest.mark.parametrize("loudest", [0.1, 1.25])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tts_train_gpt_sovits.gpt import adapters as gpt_adapters
-from tts_train_gpt_sovits.gpt.adapters import LoraOptions
-from tts_train_gpt_sovits.gpt.base import load_base
-from tts_train_gpt_sovits.gpt.module import GptModule
-from tts_train_gpt_sovits.sovits.base import base_critics, base_generator
-from tts_train_gpt_sovits.sovits.cfm_module import CfmModule
-from tts_train_gpt_sovits.sovits.lora import add_adapters
+from tts_train_gpt_sovits.stages.gpt.module import GptModule
+from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
+from tts_train_gpt_sovits.starts import gpt_adapters as gpt_adapters
+from tts_train_gpt_sovits.starts.gpt_adapters import LoraOptions
+from tts_train_gpt_sovits.starts.gpt_base import load_base
+from tts_train_gpt_sovits.starts.sovits_base import base_critics, base_generator
+from tts_train_gpt_sovits.starts.sovits_lora import add_adapters
 
 
 def gpt_lora():

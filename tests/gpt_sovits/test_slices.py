@@ -8,8 +8,8 @@ import soundfile
 
 from tts_train.demo.journey import VOICE
 from tts_train.errors import ConfigError, DataError
-from tts_train_gpt_sovits.prepare import GptSovitsPrepare
-from tts_train_gpt_sovits.slices import LIST
+from tts_train_gpt_sovits.preparing.prepare import GptSovitsPrepare
+from tts_train_gpt_sovits.preparing.slices import LIST
 
 
 @pytest.fixture

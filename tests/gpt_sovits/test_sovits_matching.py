@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tts_train.errors import ConfigError
-from tts_train_gpt_sovits.sovits.cfm import FlowMatching, FlowSovitsNetwork
-from tts_train_gpt_sovits.sovits.cfm_module import CfmModule
-from tts_train_gpt_sovits.sovits.dit import Estimator, rotate
-from tts_train_gpt_sovits.sovits.tiny import TinyOptions
+from tts_train_gpt_sovits.networks.sovits.cfm import FlowMatching, FlowSovitsNetwork
+from tts_train_gpt_sovits.networks.sovits.dit import Estimator, rotate
+from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
+from tts_train_gpt_sovits.starts.sovits_tiny import TinyOptions
 
 MELS, CONTENT = 100, 512
 

@@ -14,17 +14,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.core.run.toy import digest, run
 from tests.gpt_sovits.sovits_rows import write_rows
-from tts_train.callbacks.continuation import seed_everything, seed_for
-from tts_train.callbacks.guard import FiniteGuard
+from tts_train.checkpoints.folder_io import load_state
 from tts_train.errors import ConfigError, NumericError
-from tts_train.run.checkpoint_io import load_state
 from tts_train.run.directory import RunDirectory
-from tts_train_gpt_sovits.sovits.batch import join, magnitudes, samples, wave_slices
-from tts_train_gpt_sovits.sovits.data import SovitsData
-from tts_train_gpt_sovits.sovits.losses import adversarial_loss, critic_loss, feature_loss, kl_loss, mel_loss
-from tts_train_gpt_sovits.sovits.mel import log_mel, wave_log_mel
-from tts_train_gpt_sovits.sovits.module import SovitsModule
-from tts_train_gpt_sovits.sovits.restore import load_generator, load_run
+from tts_train.training.survive.continuation import seed_everything, seed_for
+from tts_train.training.survive.finite import FiniteGuard
+from tts_train_gpt_sovits.networks.sovits.losses import adversarial_loss, critic_loss, feature_loss, kl_loss, mel_loss
+from tts_train_gpt_sovits.signal.mel import log_mel, wave_log_mel
+from tts_train_gpt_sovits.stages.sovits.batch import join, magnitudes, samples, wave_slices
+from tts_train_gpt_sovits.stages.sovits.data import SovitsData
+from tts_train_gpt_sovits.stages.sovits.module import SovitsModule
+from tts_train_gpt_sovits.starts.sovits_restore import load_generator, load_run
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from torch import nn
 
 from tests.gpt_sovits.sovits_tiny import tiny_network
 from tts_train.errors import ConfigError, DataError
-from tts_train_gpt_sovits.sovits.build import build_critics, build_flow_network, build_network
-from tts_train_gpt_sovits.sovits.names import (
+from tts_train_gpt_sovits.networks.sovits.build import build_critics, build_flow_network, build_network
+from tts_train_gpt_sovits.released.sovits_names import (
     EXPORT_OMITS,
     LORA_TARGETS,
     load_upstream,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tts_train_gpt_sovits.sovits.quantizer import Quantizer
+from tts_train_gpt_sovits.networks.sovits.quantizer import Quantizer
 
 
 def quantizer(**settings):

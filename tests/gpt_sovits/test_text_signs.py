@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tts_train_gpt_sovits.speech.sentences import split_sentences
 from tts_train_gpt_sovits.text import FrontEnd, TextRejected
 from tts_train_gpt_sovits.text.expressions.read import read_signs
 from tts_train_gpt_sovits.text.japanese.normal import normalise as japanese
@@ -17,6 +16,7 @@ from tts_train_gpt_sovits.text.japanese.words import JAPANESE
 from tts_train_gpt_sovits.text.korean.normal import normalise as korean
 from tts_train_gpt_sovits.text.korean.words import KOREAN
 from tts_train_gpt_sovits.text.segments import plain_characters
+from tts_train_gpt_sovits.voice.sentences import split_sentences
 
 READINGS = Path(__file__).parent / "readings"
 SPEAKERS = {"ja": (japanese, JAPANESE, "それは{}です、はい"), "ko": (korean, KOREAN, "그것은 {} 이다, 네")}

@@ -17,18 +17,18 @@ from torch.distributed.tensor import DTensor
 
 from tests.core.pair import WORLD, note, ranks
 from tests.orpheus.batches import packed, rows
-from tts_train.backend import ShardingPlan
-from tts_train.callbacks.checkpoint import CheckpointOptions
-from tts_train.data.module import PlannedDataModule
+from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
+from tts_train.contract.backend import ShardingPlan
+from tts_train.contract.data import PlannedDataModule
 from tts_train.nn.float8 import Float8Options, Recipe
 from tts_train.optim import OptimizerOptions, ScheduleOptions
 from tts_train.run.checkpoint import RunCard
-from tts_train.run.checkpoint_io import DirectoryCheckpointIO
 from tts_train.run.directory import RunDirectory
+from tts_train.sharding.fsdp import FsdpStrategy
+from tts_train.sharding.options import FsdpOptions
+from tts_train.training.session import RunSession
+from tts_train.training.survive.checkpoint import CheckpointOptions
 from tts_train.run.leave import leave
-from tts_train.session import RunSession
-from tts_train.strategies.fsdp import FsdpStrategy
-from tts_train.strategies.options import FsdpOptions
 from tts_train_orpheus.adapters import LoraOptions
 from tts_train_orpheus.base import TinyOptions
 from tts_train_orpheus.module import OrpheusModule

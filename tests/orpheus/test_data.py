@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tts_train.data.shard_store import ShardStore
+from tts_train.datasets.store.shard_store import ShardStore
 from tts_train.errors import ConfigError, DataError
 from tts_train_orpheus import layout
 from tts_train_orpheus.batch import Document, pack_documents, pad_documents

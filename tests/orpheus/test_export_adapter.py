@@ -10,8 +10,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.orpheus.trained_runs import STEP, write_run
+from tts_train.disk.provenance import read_provenance
 from tts_train.errors import ConfigError, TTSTrainError
-from tts_train.provenance import read_provenance
 from tts_train_orpheus.base import load_base
 from tts_train_orpheus.export.adapter import MergedExport, PeftExport
 from tts_train_orpheus.export.check import compare_logits, logits_of, probe_row

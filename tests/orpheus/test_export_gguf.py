@@ -11,8 +11,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tests.orpheus.trained_runs import STEP, write_run
+from tts_train.disk.provenance import read_provenance
 from tts_train.errors import ConfigError, MissingExtraError, TTSTrainError
-from tts_train.provenance import read_provenance
 from tts_train_orpheus.base import load_base
 from tts_train_orpheus.export.gguf import GgufExport
 from tts_train_orpheus.export.gguf_kinds import kind_of, rounded

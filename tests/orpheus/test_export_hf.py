@@ -12,8 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.orpheus.trained_runs import STEP, write_run
+from tts_train.disk.provenance import read_provenance
 from tts_train.errors import ConfigError, DataError, DiskError
-from tts_train.provenance import read_provenance
 from tts_train_orpheus.export.hf import HfExport
 from tts_train_orpheus.export.older_names import add_older_names
 from tts_train_orpheus.prompt import encode_text, inference_prompt

@@ -9,10 +9,10 @@ from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
-from tts_train.backend import ShardingPlan
-from tts_train.strategies.loading import materialise
-from tts_train.strategies.options import FsdpOptions
-from tts_train.strategies.shard import shard
+from tts_train.contract.backend import ShardingPlan
+from tts_train.sharding.loading import materialise
+from tts_train.sharding.options import FsdpOptions
+from tts_train.sharding.shard import shard
 from tts_train_orpheus import layout
 from tts_train_orpheus.base import TinyOptions, load_base
 from tts_train_orpheus.late import reads_late

@@ -14,10 +14,10 @@ from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader
 
 from tests.orpheus.batches import packed, padded, rows
+from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
 from tts_train.errors import ConfigError
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer
 from tts_train.run.checkpoint import CARD_KEY, RunCard
-from tts_train.run.checkpoint_io import DirectoryCheckpointIO
 from tts_train_orpheus.adapters import LoraOptions, merge
 from tts_train_orpheus.base import load_base
 from tts_train_orpheus.module import OrpheusModule

@@ -13,15 +13,15 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from tests.core.allocated import Allocated
-from tts_train.callbacks.gradients import DropGradients
+from tests.core.memory.allocated import Allocated
 from tts_train.cli import main
-from tts_train.cli.before import resolve_auto
-from tts_train.cli.parser import TrainingParser
-from tts_train.cli.select import select
+from tts_train.cli.commands.before import resolve_auto
+from tts_train.cli.parsing.parser import TrainingParser
+from tts_train.cli.parsing.select import select
+from tts_train.memory.gradients import DropGradients
+from tts_train.memory.step.step import run_steps
+from tts_train.memory.step.tracker import KINDS
 from tts_train.optim import OptimizerOptions, ScheduleOptions
-from tts_train.plan.step import run_steps
-from tts_train.plan.tracker import KINDS
 from tts_train.recipes import recipes_folder
 from tts_train.run.directory import RunDirectory
 from tts_train_orpheus.adapters import LoraOptions

@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from tests.orpheus.test_plan import build
-from tts_train.cli import before
-from tts_train.cli.parser import TrainingParser
-from tts_train.cli.select import select
+from tts_train.cli.commands import before
+from tts_train.cli.parsing.parser import TrainingParser
+from tts_train.cli.parsing.select import select
+from tts_train.memory import probe
+from tts_train.memory.cards import GIB
+from tts_train.memory.planner import CONTEXT_BYTES, make_plan, needed
+from tts_train.memory.recompute import LeastRecomputed
+from tts_train.memory.search import LargestBatch
+from tts_train.memory.step.step import Step
+from tts_train.memory.step.tracker import KINDS
 from tts_train.optim import OptimizerOptions
-from tts_train.optim.streamed import StreamedOptimizer
-from tts_train.plan import probe
-from tts_train.plan.cards import GIB
-from tts_train.plan.planner import CONTEXT_BYTES, make_plan, needed
-from tts_train.plan.recompute import LeastRecomputed
-from tts_train.plan.search import LargestBatch
-from tts_train.plan.step import Step
-from tts_train.plan.tracker import KINDS
+from tts_train.optim.streamed.optimizer import StreamedOptimizer
 from tts_train.recipes import recipes_folder
 from tts_train.run.directory import RunDirectory
 from tts_train_orpheus.data import OrpheusData

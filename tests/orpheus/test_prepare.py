@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from tts_train.data.shards import PreparedSet, describe_prepared
+from tts_train.datasets.store.shards import PreparedSet, describe_prepared
 from tts_train.errors import DataError, RunLockedError
 from tts_train.run.lock import RunLock
 from tts_train_orpheus import layout

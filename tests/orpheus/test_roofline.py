@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tts_train.plan.cards import GIB, card_named
+from tts_train.memory.cards import GIB, card_named
 from tts_train.recipes import recipes_folder
 from tts_train_orpheus import layout
 from tts_train_orpheus.base import TinyOptions

@@ -15,10 +15,10 @@ import torch
 import tts_train.demo
 from tests.orpheus.trained_runs import write_run
 from tts_train.cli import main
+from tts_train.contract.jobs import Line
+from tts_train.disk.files import write_json
+from tts_train.disk.sound_files import write_sound
 from tts_train.errors import ConfigError, DataError
-from tts_train.jobs import Line
-from tts_train.run.files import write_json
-from tts_train.sound import write_sound
 from tts_train_orpheus.export.adapter import PeftExport
 from tts_train_orpheus.export.hf import HfExport
 from tts_train_orpheus.generate import Sampling, generate, spoken

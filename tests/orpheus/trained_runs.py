@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
 from tts_train.run.checkpoint import CARD_KEY, RunCard
-from tts_train.run.checkpoint_io import DirectoryCheckpointIO
 from tts_train.run.directory import RunDirectory
 from tts_train_orpheus.adapters import LoraOptions, apply_method, trainable_parameters
 from tts_train_orpheus.base import TinyOptions, load_base

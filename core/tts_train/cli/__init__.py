@@ -17,22 +17,22 @@ from tts_train.cli.stopping import told_when_stopped
 from tts_train.errors import ConfigError, Interrupted, NoTextsError, TTSTrainError, UnsafeFileError
 from tts_train.plugins import installed_backends
 
-TRAIN, JOBS, SHOW = "tts_train.cli.training", "tts_train.cli.jobs", "tts_train.cli.show"
+TRAIN, JOBS, SHOW = "tts_train.cli.commands.training", "tts_train.cli.commands.jobs", "tts_train.cli.commands.show"
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("tts_train.cli.demo", "The whole way on a small voice, offline, on this machine."),
-    "doctor": ("tts_train.cli.doctor", "Is this machine able? Versions, GPU, memory, disk, missing extras."),
-    "init": ("tts_train.cli.init", "Write a commented recipe for a corpus."),
-    "check": ("tts_train.cli.check", "Say what is in a corpus or a prepared folder."),
+    "demo": ("tts_train.cli.commands.demo", "The whole way on a small voice, offline, on this machine."),
+    "doctor": ("tts_train.cli.commands.doctor", "Is this machine able? Versions, GPU, memory, disk, missing extras."),
+    "init": ("tts_train.cli.commands.init", "Write a commented recipe for a corpus."),
+    "check": ("tts_train.cli.commands.check", "Say what is in a corpus or a prepared folder."),
     "prepare": (JOBS, "Recordings and text to training features."),
-    "plan": ("tts_train.cli.plan", "Memory, largest batch and time of a recipe, before a GPU is rented."),
+    "plan": ("tts_train.cli.commands.plan", "Memory, largest batch and time of a recipe, before a GPU is rented."),
     "fit": (TRAIN, "Train; the same command again continues exactly (alias: train)."),
     "validate": (TRAIN, "Score a run on the validation data, without training."),
     "test": (TRAIN, "Score a run on the test data, without training."),
-    "report": ("tts_train.cli.report", "Write the page about a run, also while it trains."),
+    "report": ("tts_train.cli.commands.report", "Write the page about a run, also while it trains."),
     "export": (JOBS, "Write what inference tools load, read back and compared."),
     "synth": (JOBS, "Speak a text with a run, a checkpoint or an export."),
-    "eval": ("tts_train.cli.evaluate", "Score what runs, checkpoints or exports say, side by side."),
+    "eval": ("tts_train.cli.commands.evaluate", "Score what runs, checkpoints or exports say, side by side."),
     "backends": (SHOW, "List the installed backends."),
     "plugins": (SHOW, "List the installed plugins and where they come from."),
     "formats": (SHOW, "List the export formats of a backend."),
@@ -100,7 +100,7 @@ def _more(error: TTSTrainError) -> str:
     """Return the lines below an error that only the command line knows."""
     if not isinstance(error, NoTextsError):
         return ""
-    from tts_train.cli.no_texts import lines_for
+    from tts_train.cli.commands.no_texts import lines_for
 
     return lines_for(error)
 

@@ -55,7 +55,7 @@ def _step(run: Any, asked: str | None) -> int | None:  # noqa: ANN401 - imported
 
 def _looks_whole(path: Path) -> bool:
     """Compare sizes only: whoever opens it reads every byte."""
-    from tts_train.run.checkpoint_io import verify
+    from tts_train.checkpoints.folder_io import verify
 
     try:
         verify(path, hashes=False)

@@ -13,8 +13,8 @@ from tts_train.run.checkpoint import check_names
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tts_train.callbacks.listen_voice import SampleVoice
-    from tts_train.run.stored import StoredTensor
+    from tts_train.checkpoints.stored import StoredTensor
+    from tts_train.contract.voice import SampleVoice
 
 STATE = "state_dict"
 """Where Lightning's checkpoint keeps the weights."""

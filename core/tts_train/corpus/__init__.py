@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tts_train.corpus.audio import Audio, RowReader, check_pace, read_audio, read_row, read_utterance
-from tts_train.corpus.containers import AudioRejected, Limits
+from tts_train.corpus.audio.containers import AudioRejected, Limits
+from tts_train.corpus.audio.read import Audio, RowReader, check_pace, read_audio, read_row, read_utterance
 from tts_train.corpus.ledger import Ledger, no_rows
 from tts_train.corpus.probing import survey
 from tts_train.corpus.read import LAYOUTS, Corpus, kept_utterances, open_corpus
 from tts_train.corpus.reasons import REASONS, WARNINGS, declare_reasons
-from tts_train.corpus.utterance import Rejected, Row, RowRejected, TokenRow, Utterance, utterance_id
+from tts_train.corpus.rows.utterance import Rejected, Row, RowRejected, TokenRow, Utterance, utterance_id
 
 __all__ = [
     "LAYOUTS",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tts_train.corpus.files import AudioFinder, Found, NotFound
 from tts_train.corpus.layouts.base import Layout, RawRow
 from tts_train.corpus.layouts.splits import part_of, part_of_audio
-from tts_train.corpus.names import bare_name, plain_name
-from tts_train.corpus.text import clean_text, has_words
-from tts_train.corpus.utterance import Rejected, TokenRow
+from tts_train.corpus.rows.files import AudioFinder, Found, NotFound
+from tts_train.corpus.rows.names import bare_name, plain_name
+from tts_train.corpus.rows.text import clean_text, has_words
+from tts_train.corpus.rows.utterance import Rejected, TokenRow
 
 
 @dataclass(frozen=True)

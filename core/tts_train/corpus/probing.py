@@ -12,13 +12,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tts_train.corpus.audio import RowReader, read_row
-from tts_train.corpus.containers import Limits
+from tts_train.corpus.audio.containers import Limits
+from tts_train.corpus.audio.read import RowReader, read_row
 from tts_train.corpus.ledger import Ledger
 from tts_train.corpus.read import Corpus, kept_utterances, open_corpus
-from tts_train.corpus.utterance import Rejected, RowRejected, TokenRow, Utterance
-from tts_train.data.chunks import run_chunks
-from tts_train.run.files import disk_errors
+from tts_train.corpus.rows.utterance import Rejected, RowRejected, TokenRow, Utterance
+from tts_train.disk.files import disk_errors
+from tts_train.parallel.chunks import run_chunks
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (rows done, rows in all; 0 if nobody knows)."""

@@ -6,9 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tts_train.corpus.ahead import Ahead, read_ahead
-from tts_train.corpus.builder import RowBuilder
-from tts_train.corpus.columns import parse_format
-from tts_train.corpus.files import AudioFinder, walk
 from tts_train.corpus.layouts.bars import BarList
 from tts_train.corpus.layouts.base import Layout, RawRow
 from tts_train.corpus.layouts.columnar import Arrow, Parquet
@@ -19,10 +16,13 @@ from tts_train.corpus.layouts.pairs import Pairs
 from tts_train.corpus.layouts.splits import part_of, warn_left_out
 from tts_train.corpus.layouts.table import Table
 from tts_train.corpus.ledger import Ledger
-from tts_train.corpus.names import is_audio
 from tts_train.corpus.own_output import refuse_prepared
 from tts_train.corpus.reading import Reading
-from tts_train.corpus.utterance import Rejected, Row, TokenRow, Utterance
+from tts_train.corpus.rows.builder import RowBuilder
+from tts_train.corpus.rows.columns import parse_format
+from tts_train.corpus.rows.files import AudioFinder, walk
+from tts_train.corpus.rows.names import is_audio
+from tts_train.corpus.rows.utterance import Rejected, Row, TokenRow, Utterance
 from tts_train.errors import DataError, NoTextsError
 
 # In the order in which they are tried: the most telling marks first.

@@ -6,9 +6,9 @@ from logging import getLogger
 from os import path as osp
 from pathlib import Path
 
-from tts_train.corpus.files import AUDIO_FOLDERS
 from tts_train.corpus.layouts.base import Layout, RawRow
-from tts_train.corpus.utterance import Rejected, Utterance
+from tts_train.corpus.rows.files import AUDIO_FOLDERS
+from tts_train.corpus.rows.utterance import Rejected, Utterance
 
 _log = getLogger(__name__)
 _TABLES = 3

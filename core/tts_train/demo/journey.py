@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tts_train.backend import Demo, Stage
+from tts_train.contract.backend import Demo, Stage
 from tts_train.demo.commands import run, start
 from tts_train.demo.heard import show_learned, speak_learned
 from tts_train.errors import ConfigError
+from tts_train.parallel.signals import KILLED
 from tts_train.plugins import Plugins
 from tts_train.recipes import find_recipe
-from tts_train.signals import KILLED
 
 VOICE = Path(__file__).parent / "voice"
 SENTENCE = "Good morning, this is the sound of a small model."

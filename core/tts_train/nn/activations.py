@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from tts_train.nn.decoding.streams import side_stream
 from tts_train.nn.kernels.left_out import left_out
-from tts_train.nn.streams import side_stream
 from tts_train.nn.target import planned_device, runs_on
 
 SMALLEST_BYTES = 1 << 20

@@ -13,8 +13,8 @@ from tts_train.errors import ConfigError
 from tts_train.optim.options import STREAMABLE, OptimizerOptions
 from tts_train.optim.paged import paged_adamw8bit
 from tts_train.optim.refusals import refuse_for_parameters, refuse_for_trainer
-from tts_train.optim.rules import AdamWRule, EightBitRule
-from tts_train.optim.streamed import StreamedOptimizer
+from tts_train.optim.streamed.optimizer import StreamedOptimizer
+from tts_train.optim.streamed.rules import AdamWRule, EightBitRule
 
 
 def build_optimizer(module: nn.Module, options: OptimizerOptions) -> Optimizer:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tts_train.optim.options import OptimizerOptions
-from tts_train.optim.rules import import_bitsandbytes
+from tts_train.optim.streamed.rules import import_bitsandbytes
 
 _PAGED = ("state1", "state2")
 

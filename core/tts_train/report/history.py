@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tts_train.run.files import patiently
+from tts_train.disk.files import patiently
 
 METRICS_FILE = "logs/metrics.jsonl"
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import Tensor
 
+from tts_train.checkpoints.folder_io import MANIFEST, load_state, verify
+from tts_train.disk.pointer import followed
 from tts_train.errors import ConfigError, DataError
-from tts_train.run.checkpoint_io import MANIFEST, load_state, verify
 from tts_train.run.directory import RunDirectory
 from tts_train.run.places import located, project_of
-from tts_train.run.pointer import followed
 
 CARD_KEY = "run_card"
 """Where the run card rides in Lightning's checkpoint."""

@@ -9,11 +9,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from tts_train.checkpoints.folder_io import verify
+from tts_train.disk.file_names import require_allowed
+from tts_train.disk.files import TEMPORARY, is_in_use, patiently, remove_directory, write_json
+from tts_train.disk.pointer import link_atomically, target_of
 from tts_train.errors import ConfigError, DataError, DiskError
-from tts_train.file_names import require_allowed
-from tts_train.run.checkpoint_io import verify
-from tts_train.run.files import TEMPORARY, is_in_use, patiently, remove_directory, write_json
-from tts_train.run.pointer import link_atomically, target_of
 
 _STEP = re.compile(r"step-(\d{6,})")
 

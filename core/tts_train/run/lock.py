@@ -14,9 +14,9 @@ from typing import IO, Any
 
 import psutil
 
+from tts_train.disk.record_lock import NO_LOCKS, lock, unlock
 from tts_train.errors import DiskError, RunLockedError
-from tts_train.run.record_lock import NO_LOCKS, lock, unlock
-from tts_train.signals import HOW_TO_STOP
+from tts_train.parallel.signals import HOW_TO_STOP
 
 HEARTBEAT_SECONDS = 10.0
 """How often a holder shows a sign of life where the file system has no locks."""
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 class RunLock:
     """Holds a lock file from ``with`` to the end of the block, or of the process.
 
-    The system's lock is used (:mod:`tts_train.run.record_lock`); it is not inherited by data workers and vanishes with
+    The system's lock is used (:mod:`tts_train.disk.record_lock`); it is not inherited by data workers and vanishes with
     its process, however that ends, so a stale lock is simply taken. On file systems without locks the file's existence
     is the lock, a heartbeat shows that the holder lives, and a holder that shows none is taken over.
 

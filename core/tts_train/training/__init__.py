@@ -1,1 +1,1 @@
-"""What a run does while it trains, and what its modules share."""
+"""Training runs: the session, its callbacks, and means over batches and processes."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tts_train.contract.jobs import ExportJob, Report, SynthJob
+from tts_train.disk.provenance import Provenance
 from tts_train.errors import DataError
-from tts_train.jobs import ExportJob, Report, SynthJob
-from tts_train.provenance import Provenance
 
 if TYPE_CHECKING:
     from tts_train_toy.network import ToyNetwork

@@ -9,8 +9,8 @@ from typing import Literal
 
 from torch.utils.data import ConcatDataset
 
-from tts_train.data.module import AUTO, PlannedDataModule
-from tts_train.data.plan import Plan, batches_for, bucket, fill_share, in_order, pack
+from tts_train.contract.data import AUTO, PlannedDataModule
+from tts_train.datasets.batches import Plan, batches_for, bucket, fill_share, in_order, pack
 from tts_train.errors import ConfigError
 from tts_train.language import languages_of
 from tts_train_orpheus.batch import Document, TokenBatch, pack_documents, pad_documents

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
-from tts_train.nn.decode_attention import decode_attention, reach, row_bounds
+from tts_train.nn.decoding.decode_attention import decode_attention, reach, row_bounds
 from tts_train.nn.kernels import fused
 from tts_train.nn.kernels.rms_norm import add_rms_norm, rms_norm
 from tts_train.nn.kernels.rope import rope

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from tts_train.errors import NumericError
-from tts_train.nn.counter_noise import exponential_noise, seed_keys
-from tts_train.nn.streams import side_stream
+from tts_train.nn.decoding.counter_noise import exponential_noise, seed_keys
+from tts_train.nn.decoding.streams import side_stream
 from tts_train_orpheus import layout
 from tts_train_orpheus.decoder import Decoder, bucket
 from tts_train_orpheus.sampling import Allowed, Sampling, penalise, sample

@@ -12,12 +12,12 @@ import pyarrow as pa
 import torch
 
 from tts_train.corpus import Audio, AudioRejected, Ledger, Limits, RowRejected, TokenRow, Utterance, read_utterance
-from tts_train.corpus.token_lists import NO_LABEL, TokenLists
-from tts_train.data.inputs import input_of, printable
-from tts_train.data.preparation import Done
-from tts_train.data.shard_store import ShardStore, input_key
-from tts_train.devices import own_device
+from tts_train.corpus.rows.token_lists import NO_LABEL, TokenLists
+from tts_train.datasets.store.inputs import input_of, printable
+from tts_train.datasets.store.shard_store import ShardStore, input_key
 from tts_train.errors import DataError
+from tts_train.parallel.devices import own_device
+from tts_train.preparing.prepare import Done
 from tts_train_orpheus.chunk import KIND, EncodeOptions, Row
 from tts_train_orpheus.codec import Codec, load_codec
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, codes_to_tokens, drop_repeated_frames

@@ -50,7 +50,7 @@ def listening_bytes(config: LlamaConfig, passages: int, *, half: bool) -> int:
         passages: How many.
         half: Whether keys and values are computed in 16 bits.
     """
-    from tts_train.callbacks.listen_guards import RUNAWAY
+    from tts_train.training.listen.faults import RUNAWAY
 
     cut_off = round(RUNAWAY * UTTERANCE_TOKENS + TOKENS_PER_SECOND)
     dtype = torch.bfloat16 if half else torch.float32

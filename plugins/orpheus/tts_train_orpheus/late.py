@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tts_train.checkpoints.stored import StoredTensor
 from tts_train.hub import unreachable
 from tts_train.run.checkpoint import is_run
-from tts_train.run.stored import StoredTensor
-from tts_train.strategies.loading import safetensors_folder
+from tts_train.sharding.loading import safetensors_folder
 from tts_train_orpheus import layout
 from tts_train_orpheus.base import TINY, empty_network
 from tts_train_orpheus.network import HeadOptions, OrpheusNetwork

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tts_train.callbacks.listen_voice import Passage, Uttered, precision_of, take_turns
-from tts_train.data.shards import PreparedSet
+from tts_train.contract.voice import Passage, Uttered, precision_of, take_turns
+from tts_train.datasets.store.shards import PreparedSet
 from tts_train.errors import ConfigError
-from tts_train.eval.sound import Sound
+from tts_train.sound import Sound
 from tts_train_orpheus import layout
 from tts_train_orpheus.codec import Codec, load_codec
 from tts_train_orpheus.generate import Constrain, Sampling, Spoken, generate

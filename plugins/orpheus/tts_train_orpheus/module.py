@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from tts_train.contract.data import AUTO
 from tts_train.contract.module import StageModule, Work
-from tts_train.data.module import AUTO
 from tts_train.errors import ConfigError
 from tts_train.nn.float8 import Float8Options, use_float8
 from tts_train.nn.kernels.choice import Kernels, choose_fused
@@ -31,7 +31,7 @@ from tts_train_orpheus.shapes import shape_network
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
-    from tts_train.run.stored import StoredTensor
+    from tts_train.checkpoints.stored import StoredTensor
     from tts_train_orpheus.batch import TokenBatch
     from tts_train_orpheus.listen import OrpheusVoice
 

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tts_train.data.preparation import Census, Done, Encoding, ShardedPrepare, optional_decoders
+from tts_train.contract.jobs import Report
 from tts_train.errors import DataError
-from tts_train.jobs import Report
+from tts_train.preparing.prepare import Census, Done, Encoding, ShardedPrepare, optional_decoders
 from tts_train.run.places import whole_paths
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class OrpheusPrepare(ShardedPrepare):
     def _options(self, census: Census) -> EncodeOptions:
         import xxhash
 
-        from tts_train.devices import choose_device, own_device
+        from tts_train.parallel.devices import choose_device, own_device
         from tts_train_orpheus.chunk import EncodeOptions
         from tts_train_orpheus.encode import codec_on, tokenizer_of
 

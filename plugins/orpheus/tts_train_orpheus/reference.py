@@ -53,8 +53,8 @@ def read_reference(file: Path, codec: Codec) -> Tensor:
     """
     import torch
 
-    from tts_train.corpus.audio import read_audio
-    from tts_train.corpus.containers import AudioRejected
+    from tts_train.corpus.audio.containers import AudioRejected
+    from tts_train.corpus.audio.read import read_audio
 
     try:
         return torch.from_numpy(read_audio(file, sample_rate=codec.sample_rate).samples)

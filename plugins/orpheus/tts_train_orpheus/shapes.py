@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import LlamaConfig
 
-from tts_train.plan.quantised import QuantisedShape
+from tts_train.memory.quantised import QuantisedShape
 from tts_train_orpheus import layout
 from tts_train_orpheus.adapters import LoraOptions, Method, apply_method
 from tts_train_orpheus.base import TINY, TinyOptions, base_config, empty_network

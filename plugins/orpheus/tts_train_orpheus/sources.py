@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tts_train.data.shards import facts_of, is_prepared, read_index
+from tts_train.datasets.store.shards import facts_of, is_prepared, read_index
+from tts_train.disk.provenance import FILE_NAME, read_provenance
 from tts_train.errors import ConfigError
-from tts_train.provenance import FILE_NAME, read_provenance
 from tts_train.run.checkpoint import Checkpoint, is_run
 from tts_train.run.places import reachable
 from tts_train_orpheus.adapters import merge

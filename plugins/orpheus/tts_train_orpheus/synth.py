@@ -10,10 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tts_train.contract.jobs import Line, Report, SynthJob
+from tts_train.disk.sound_files import check_sound_name, write_sound
 from tts_train.errors import ConfigError, DataError
-from tts_train.jobs import Line, Report, SynthJob
 from tts_train.language import other_language
-from tts_train.sound import check_sound_name, write_sound
 from tts_train_orpheus.parts import Part, join, judge, split_text, totals
 from tts_train_orpheus.reference import encode_reference, paired, read_reference
 
@@ -212,7 +212,7 @@ class OrpheusSynth(SynthJob):
     def _device(self) -> torch.device:
         import torch
 
-        from tts_train.devices import choose_device
+        from tts_train.parallel.devices import choose_device
 
         device = torch.device(choose_device(self.device))
         if device.type == "cuda" and device.index is not None:

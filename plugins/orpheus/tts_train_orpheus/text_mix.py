@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from tts_train.data.content import hash_of_arrays, hash_of_files
-from tts_train.data.foreign import foreign_rows
-from tts_train.data.parquet_rows import ParquetRows
-from tts_train.data.plan import Plan, pack
-from tts_train.data.shards import PREPARE
+from tts_train.datasets.batches import Plan, pack
+from tts_train.datasets.store.content import hash_of_arrays, hash_of_files
+from tts_train.datasets.store.foreign import foreign_rows
+from tts_train.datasets.store.parquet_rows import ParquetRows
+from tts_train.datasets.store.shards import PREPARE
 from tts_train.errors import ConfigError, DataError
 from tts_train_orpheus.batch import Document
 from tts_train_orpheus.layout import START_OF_AI, VOCAB_SIZE

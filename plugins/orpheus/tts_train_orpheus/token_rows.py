@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tts_train.corpus.columns import COLUMNS, match_columns
-from tts_train.corpus.token_lists import MEANINGS, TokenLists, read_token_lists
+from tts_train.corpus.rows.columns import COLUMNS, match_columns
+from tts_train.corpus.rows.token_lists import MEANINGS, TokenLists, read_token_lists
 from tts_train_orpheus.layout import (
     AUDIO_BASE,
     BEGIN_OF_TEXT,
@@ -29,7 +29,7 @@ from tts_train_orpheus.layout import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tts_train.data.parquet_rows import ParquetRows
+    from tts_train.datasets.store.parquet_rows import ParquetRows
 
     Table: TypeAlias = "pa.Table | pa.RecordBatch"
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from tts_train.corpus.columns import describe, match_columns
-from tts_train.corpus.token_lists import MEANINGS
-from tts_train.data.shards import PREPARE, SPEAKER_COLUMNS, PreparedSet
-from tts_train.data.usable import UsableRows
+from tts_train.corpus.rows.columns import describe, match_columns
+from tts_train.corpus.rows.token_lists import MEANINGS
+from tts_train.datasets.store.shards import PREPARE, SPEAKER_COLUMNS, PreparedSet
+from tts_train.datasets.usable import UsableRows
 from tts_train.errors import DataError
 from tts_train_orpheus.batch import NO_TARGET, Document
 from tts_train_orpheus.chunk import KIND

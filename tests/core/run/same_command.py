@@ -37,7 +37,7 @@ def main(cases: list[dict[str, Any]], folder: Path) -> dict[str, dict[str, Any]]
 
 def _case(words: list[str], faults: str, folder: Path) -> dict[str, Any]:
     from tests.core.run.test_continuation import last_of, same
-    from tts_train.run.checkpoint_io import load_state, verify
+    from tts_train.checkpoints.folder_io import load_state, verify
     from tts_train.run.directory import RunDirectory
 
     folder.mkdir(parents=True)

@@ -14,10 +14,10 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping
 
 from tests.core.run.toy import Toy, ToyData, digest, run
-from tts_train.callbacks.continuation import seed_everything
+from tts_train.checkpoints.folder_io import load_state
 from tts_train.errors import Interrupted
-from tts_train.run.checkpoint_io import load_state
 from tts_train.run.directory import RunDirectory
+from tts_train.training.survive.continuation import seed_everything
 
 
 def same(a, b) -> bool:

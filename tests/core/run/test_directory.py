@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tts_train.checkpoints.folder_io import MANIFEST, DirectoryCheckpointIO
 from tts_train.errors import DataError, DiskError
 from tts_train.run.checkpoint import RunCard, open_checkpoint
-from tts_train.run.checkpoint_io import MANIFEST, DirectoryCheckpointIO
 from tts_train.run.directory import RunDirectory
 
 CARD = RunCard(backend="toy", stage="only", config={"model": {"lr": 0.1}, "data": {"path": "x"}})

@@ -19,10 +19,10 @@ from lightning.pytorch import Callback, Trainer
 
 from tests.core.run.test_continuation import last_of
 from tests.core.run.toy import Toy, digest, run
+from tts_train.checkpoints.folder_io import MANIFEST, verify
 from tts_train.errors import ConfigError, DiskError, Interrupted, NumericError, RunLockedError
-from tts_train.run.checkpoint_io import MANIFEST, verify
 from tts_train.run.directory import RunDirectory
-from tts_train.session import code
+from tts_train.training.session import code
 
 
 def fork(work: Callable[[], object]) -> int:

@@ -12,13 +12,13 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import Dataset
 
-from tts_train.callbacks.checkpoint import CheckpointOptions
-from tts_train.data.module import PlannedDataModule
-from tts_train.data.plan import shuffled
+from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
+from tts_train.contract.data import PlannedDataModule
+from tts_train.datasets.batches import shuffled
 from tts_train.run.checkpoint import RunCard
-from tts_train.run.checkpoint_io import DirectoryCheckpointIO
 from tts_train.run.directory import RunDirectory
-from tts_train.session import RunSession
+from tts_train.training.session import RunSession
+from tts_train.training.survive.checkpoint import CheckpointOptions
 
 ROWS, BATCH = 15, 3
 """Five batches an epoch."""

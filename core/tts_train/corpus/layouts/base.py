@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from tts_train.corpus.columns import Asked, describe, match_columns
-from tts_train.corpus.utterance import Rejected, TokenRow
+from tts_train.corpus.rows.columns import Asked, describe, match_columns
+from tts_train.corpus.rows.utterance import Rejected, TokenRow
 
 NAME_ONE = (
     "Name the one to read; where its recordings lie beside its folder, leave --corpus as it is and add "

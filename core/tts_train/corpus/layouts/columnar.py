@@ -15,8 +15,8 @@ from tts_train.corpus.layouts.batches import FAULT, rows_of
 from tts_train.corpus.layouts.jsonl import from_mapping
 from tts_train.corpus.layouts.splits import no_training_part, part_of, training_part, warn_left_out
 from tts_train.corpus.own_output import refuse_shard
-from tts_train.corpus.token_lists import MEANINGS, NO_LABEL, TokenLists, of_one_row, read_token_lists
-from tts_train.corpus.utterance import Rejected, TokenRow, utterance_id
+from tts_train.corpus.rows.token_lists import MEANINGS, NO_LABEL, TokenLists, of_one_row, read_token_lists
+from tts_train.corpus.rows.utterance import Rejected, TokenRow, utterance_id
 from tts_train.errors import DataError
 
 _BATCH_ROWS = 64

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tts_train.corpus.layouts.base import Layout, RawRow
-from tts_train.corpus.text import read_lines, require_utf8
-from tts_train.corpus.utterance import Rejected
+from tts_train.corpus.rows.text import read_lines, require_utf8
+from tts_train.corpus.rows.utterance import Rejected
 
 AUDIO = "5-wav32k"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tts_train.corpus.layouts.base import Layout, RawRow
 from tts_train.corpus.layouts.columnar import read_row, require_columns
-from tts_train.corpus.utterance import Rejected, TokenRow
+from tts_train.corpus.rows.utterance import Rejected, TokenRow
 from tts_train.errors import DataError, MissingExtraError
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+(:\w+)?")

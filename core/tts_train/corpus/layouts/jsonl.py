@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tts_train.corpus.columns import describe, match_columns
-from tts_train.corpus.files import first_existing
 from tts_train.corpus.layouts.arrays import encode_array
 from tts_train.corpus.layouts.base import NAME_ONE, Layout, RawRow
 from tts_train.corpus.layouts.splits import part_folders, training_part
-from tts_train.corpus.segments import parse_segment
-from tts_train.corpus.text import read_lines, require_utf8
-from tts_train.corpus.utterance import Rejected
+from tts_train.corpus.rows.columns import describe, match_columns
+from tts_train.corpus.rows.files import first_existing
+from tts_train.corpus.rows.segments import parse_segment
+from tts_train.corpus.rows.text import read_lines, require_utf8
+from tts_train.corpus.rows.utterance import Rejected
 from tts_train.errors import DataError
 
 NAMES = ("metadata.jsonl", "manifest.jsonl", "manifest.json")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
-from tts_train.corpus.files import walk
 from tts_train.corpus.layouts.base import Layout, RawRow
 from tts_train.corpus.layouts.splits import no_training_part, part_of
-from tts_train.corpus.names import is_audio
-from tts_train.corpus.text import guess_encoding
-from tts_train.corpus.utterance import Rejected
+from tts_train.corpus.rows.files import walk
+from tts_train.corpus.rows.names import is_audio
+from tts_train.corpus.rows.text import guess_encoding
+from tts_train.corpus.rows.utterance import Rejected
 
 SUFFIXES = (".normalized.txt", ".txt", ".lab")
 """In order of preference."""

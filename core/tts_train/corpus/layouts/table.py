@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from tts_train.corpus.files import first_existing
 from tts_train.corpus.layouts.base import NAME_ONE, Layout, RawRow
 from tts_train.corpus.layouts.splits import part_folders, training_part
-from tts_train.corpus.names import is_audio
-from tts_train.corpus.segments import parse_segment
+from tts_train.corpus.rows.files import first_existing
+from tts_train.corpus.rows.names import is_audio
+from tts_train.corpus.rows.segments import parse_segment
+from tts_train.corpus.rows.text import read_lines, require_utf8
+from tts_train.corpus.rows.utterance import Rejected
 from tts_train.corpus.tables.records import in_single_quotes, records, swapped
 from tts_train.corpus.tables.shape import Shape, read_shape, split_header
-from tts_train.corpus.text import read_lines, require_utf8
-from tts_train.corpus.utterance import Rejected
 from tts_train.errors import DataError
 
 NAMES = ("metadata.csv", "metadata.tsv", "metadata.txt")

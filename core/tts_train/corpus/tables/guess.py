@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from statistics import fmean, median
 
-from tts_train.corpus.columns import UNUSED
-from tts_train.corpus.names import is_audio
+from tts_train.corpus.rows.columns import UNUSED
+from tts_train.corpus.rows.names import is_audio
 
 _CODES = (
     "af am ar as az be bg bn bs ca cs cy da de el en es et eu fa fi fr ga gl gu he hi hr hu hy id is it ja jp jw ka kk "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tts_train.corpus.text import read_lines
+from tts_train.corpus.rows.text import read_lines
 
 MARKS = "|\t;,"
 """What stands between fields, in order of preference."""

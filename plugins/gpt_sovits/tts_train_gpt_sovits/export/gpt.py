@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tts_train.jobs import ExportJob, Report
+from tts_train.contract.jobs import ExportJob, Report
 
 _COUNTED, _DRAWN = 50, 25
 """Codes a second by which upstream's inference reads ``max_sec``, and those that it draws."""
@@ -32,9 +32,9 @@ class S1Export(ExportJob):
         from tts_train.errors import ConfigError
         from tts_train.run.checkpoint import open_checkpoint
         from tts_train_gpt_sovits.export.target import find_target, voice_name
-        from tts_train_gpt_sovits.files import s1_config, write_s1
-        from tts_train_gpt_sovits.gpt.names import config_to_upstream, to_upstream
-        from tts_train_gpt_sovits.gpt.restore import load_run
+        from tts_train_gpt_sovits.released import s1_config, write_s1
+        from tts_train_gpt_sovits.released.gpt_names import config_to_upstream, to_upstream
+        from tts_train_gpt_sovits.starts.gpt_restore import load_run
 
         if self.max_sec is not None and not 0 < self.max_sec <= _LIMIT:
             raise ConfigError(f"--max_sec must be above 0 and at most {_LIMIT}, and {self.max_sec:g} was given.")

@@ -6,11 +6,11 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tts_train.jobs import ExportJob, Report
+from tts_train.contract.jobs import ExportJob, Report
 
 if TYPE_CHECKING:
     from tts_train.run.checkpoint import Checkpoint
-    from tts_train_gpt_sovits.sovits.restore import TrainedSovits
+    from tts_train_gpt_sovits.starts.sovits_restore import TrainedSovits
 
 _log = logging.getLogger(__name__)
 
@@ -29,10 +29,10 @@ class S2Export(ExportJob):
         """Write the file, read it back and compare."""
         from tts_train.run.checkpoint import open_checkpoint
         from tts_train_gpt_sovits.export.target import find_target, voice_name
-        from tts_train_gpt_sovits.files import write_s2
-        from tts_train_gpt_sovits.files.shapes import shapes_of
-        from tts_train_gpt_sovits.sovits.names import to_upstream, trained_names, upstream_names
-        from tts_train_gpt_sovits.sovits.restore import load_run
+        from tts_train_gpt_sovits.released import write_s2
+        from tts_train_gpt_sovits.released.shapes import shapes_of
+        from tts_train_gpt_sovits.released.sovits_names import to_upstream, trained_names, upstream_names
+        from tts_train_gpt_sovits.starts.sovits_restore import load_run
 
         checkpoint = open_checkpoint(self.source)
         trained = load_run(checkpoint, merged=False)
@@ -69,15 +69,15 @@ class FullExport(ExportJob):
 
     def run(self) -> Report:
         """Write the files, read them back and compare."""
+        from tts_train.disk.place import check_place, staged_folder
         from tts_train.errors import ConfigError
         from tts_train.run.checkpoint import open_checkpoint
-        from tts_train.run.place import check_place, staged_folder
         from tts_train_gpt_sovits.export.target import Target, voice_name
-        from tts_train_gpt_sovits.files import write_critics, write_full
-        from tts_train_gpt_sovits.files.shapes import shapes_of
-        from tts_train_gpt_sovits.sovits.names import to_upstream
-        from tts_train_gpt_sovits.sovits.restore import load_run
-        from tts_train_gpt_sovits.sovits.versions import find_version
+        from tts_train_gpt_sovits.released import write_critics, write_full
+        from tts_train_gpt_sovits.released.shapes import shapes_of
+        from tts_train_gpt_sovits.released.sovits_names import to_upstream
+        from tts_train_gpt_sovits.signal.versions import find_version
+        from tts_train_gpt_sovits.starts.sovits_restore import load_run
 
         if self.out.suffix == ".pth":
             raise ConfigError(f"--out {self.out}: this format is a folder of two files. Give a folder.")
@@ -116,7 +116,7 @@ def _warn_of_size(trained: TrainedSovits) -> None:
 
 
 def _config(trained: TrainedSovits, name: str) -> dict[str, object]:
-    from tts_train_gpt_sovits.files import s2_config
+    from tts_train_gpt_sovits.released import s2_config
 
     config = s2_config(trained.version, name=name)
     return {**config, "model": {**config["model"], **trained.sizes}}

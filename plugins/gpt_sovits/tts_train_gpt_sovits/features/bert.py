@@ -14,7 +14,7 @@ from tts_train.errors import DataError
 from tts_train_gpt_sovits.features.grouping import like_length
 from tts_train_gpt_sovits.features.tiny import tiny_bert
 from tts_train_gpt_sovits.features.weights import TINY, fill, fingerprint, freeze, read_folder
-from tts_train_gpt_sovits.files.bases import base_folder
+from tts_train_gpt_sovits.released.bases import base_folder
 
 if TYPE_CHECKING:
     from transformers import BertModel

@@ -17,9 +17,9 @@ from tts_train_gpt_sovits.features.grouping import like_length, step_mask
 from tts_train_gpt_sovits.features.side_by_side import side_by_side
 from tts_train_gpt_sovits.features.tiny import tiny_hubert
 from tts_train_gpt_sovits.features.weights import TINY, fill, fingerprint, freeze, read_folder
-from tts_train_gpt_sovits.files.bases import base_folder
-from tts_train_gpt_sovits.sovits.audio import feature_wave
-from tts_train_gpt_sovits.sovits.versions import FEATURES
+from tts_train_gpt_sovits.released.bases import base_folder
+from tts_train_gpt_sovits.signal.audio import feature_wave
+from tts_train_gpt_sovits.signal.versions import FEATURES
 
 if TYPE_CHECKING:
     from transformers import HubertModel

@@ -12,8 +12,8 @@ from tts_train_gpt_sovits.features.eres2net import MEL_BINS, ERes2NetV2
 from tts_train_gpt_sovits.features.side_by_side import side_by_side
 from tts_train_gpt_sovits.features.tiny import tiny_speaker
 from tts_train_gpt_sovits.features.weights import TINY, fill, fingerprint, freeze, read_tensors
-from tts_train_gpt_sovits.files.bases import base_file
-from tts_train_gpt_sovits.sovits.audio import FULL_SCALE
+from tts_train_gpt_sovits.released.bases import base_file
+from tts_train_gpt_sovits.signal.audio import FULL_SCALE
 
 _RATE, _NETWORK_RATE = 32_000, 16_000
 _SHORTEST = 0.025

@@ -12,7 +12,7 @@ import xxhash
 from torch import Tensor, nn
 
 from tts_train.errors import DataError
-from tts_train.foreign import read_safetensors, read_torch
+from tts_train.weights import read_safetensors, read_torch
 
 TINY = "tiny"
 """The source that makes a small network of chance."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tts_train.jobs import ExportJob, Report
+from tts_train.contract.jobs import ExportJob, Report
 
 
 @dataclass(kw_only=True)

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tts_train.contract.jobs import Report
+from tts_train.disk.place import check_place, staged_file, staged_folder
+from tts_train.disk.provenance import Provenance
 from tts_train.errors import ConfigError, TTSTrainError
-from tts_train.jobs import Report
-from tts_train.provenance import Provenance
-from tts_train.run.place import check_place, staged_file, staged_folder
 from tts_train_orpheus import layout
 from tts_train_orpheus.export.check import probe_row
 from tts_train_orpheus.export.gguf_kinds import FALLBACKS, FILE_TYPES, differences, kind_of, rounded
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 SUFFIX = ".gguf"
-BACKEND_KEY, STAGE_KEY, STEP_KEY = "tts_train.backend", "tts_train.stage", "tts_train.step"
+BACKEND_KEY, STAGE_KEY, STEP_KEY = "tts_train.contract.backend", "tts_train.stage", "tts_train.step"
 CODEC_KEY = "tts_train.codec"
 
 _LAYER = {

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tts_train.contract.jobs import Report
+from tts_train.disk.place import check_place, files_in, push, staged_folder
+from tts_train.disk.provenance import Provenance
 from tts_train.errors import ConfigError, TTSTrainError
-from tts_train.jobs import Report
-from tts_train.provenance import Provenance
-from tts_train.run.place import check_place, files_in, push, staged_folder
 from tts_train_orpheus import layout
 from tts_train_orpheus.adapters import merge
 from tts_train_orpheus.export.card import model_card

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tts_train.run.files import write_json
+from tts_train.disk.files import write_json
 
 CONFIG, TOKENIZER = "config.json", "tokenizer_config.json"
 

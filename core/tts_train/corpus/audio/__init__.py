@@ -1,0 +1,1 @@
+"""Decoding of recordings: containers, length checks, channels and levels."""

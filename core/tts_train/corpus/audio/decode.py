@@ -1,0 +1,135 @@
+"""Decode audio in blocks with libsndfile, and with PyAV what libsndfile does not know."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Any, BinaryIO
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from tts_train.corpus.audio.claims import PLACEHOLDER, STREAMED, open_container
+from tts_train.corpus.audio.containers import (
+    WAV,
+    AudioRejected,
+    Limits,
+    check_claim,
+    describe,
+    foreign_format,
+    headerless_format,
+    ogg_is_cut,
+)
+from tts_train.corpus.audio.mpeg import with_known_length
+from tts_train.corpus.audio.stretch import Signal, silent_stderr, stretch
+
+_BLOCK_SECONDS = 4
+_NOT_RECOGNISED = 1
+# Codings in WAV that no other decoder is asked about: what libsndfile refuses of these is damaged.
+_PLAIN = {0x0001, 0x0003, 0x0006, 0x0007}
+_COARSE = {"PCM_U8", "PCM_S8", "ALAW", "ULAW"}
+# What libsndfile notes when AIFF, W64, RF64 or AU claim more bytes than there are.
+_SHORT = re.compile(r"(?:FORM|SSND|riff|Riff size|Data Size)\s*:\s*(\d+) \(should be (\d+)\)")
+_SUFFIXES = {
+    "WAV": (".wav", ".wave"), "WAVEX": (".wav", ".wave"), "RF64": (".wav", ".rf64"), "FLAC": (".flac",),
+    "MPEG": (".mp3",), "MP3": (".mp3",), "OGG": (".ogg", ".oga", ".opus"), "AIFF": (".aif", ".aiff", ".aifc"),
+    "W64": (".w64",), "CAF": (".caf",), "AU": (".au", ".snd"),
+}  # fmt: skip
+# Encoders and decoders of MP3 differ in what they trim; a frame has 1152 samples.
+_MP3_SLACK = 2 * 1152
+
+
+def decode(file: BinaryIO, *, name: str, start: float | None, end: float | None, limits: Limits) -> Signal:
+    """Decode a file, or the stretch from ``start`` to ``end`` seconds, whatever its suffix says.
+
+    Raises:
+        AudioRejected: see :func:`tts_train.corpus.audio.read.read_audio`.
+    """
+    held = open_container(file)
+    warnings = held.warnings
+    file = with_known_length(held.file)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    try:
+        with silent_stderr(), _sound_file(file) as sound:
+            signal = _read(sound, size, start, end, limits)
+            warnings += _check_cut(sound, file, warnings)
+            suffix = PurePath(name).suffix.lower()
+            kind = "WAV" if held.tag is not None else sound.format
+            odd = bool(suffix) and suffix not in _SUFFIXES.get(kind, (suffix,))
+    except soundfile.LibsndfileError as error:
+        signal = _decode_other(file, name, held.tag, error, start, end, limits)
+        return replace(signal, warnings=(*warnings, *signal.warnings))
+    except (MemoryError, RuntimeError, ValueError, OSError) as error:
+        raise AudioRejected("decode_error", str(error) or type(error).__name__) from None
+    return Signal(signal.samples, signal.rate, signal.coarse, (*warnings, *(("suffix_mismatch",) if odd else ())))
+
+
+def _sound_file(file: BinaryIO) -> Any:  # noqa: ANN401 - soundfile is not typed
+    """Open by descriptor where there is one: no name reaches the library, and no suffix misleads it."""
+    try:
+        descriptor = file.fileno() if os.name == "posix" else None
+    except OSError:
+        descriptor = None
+    if descriptor is None:
+        return soundfile.SoundFile(file)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return soundfile.SoundFile(descriptor, closefd=False)
+
+
+def _read(sound: Any, size: int, start: float | None, end: float | None, limits: Limits) -> Signal:  # noqa: ANN401
+    rate, frames = int(sound.samplerate), int(sound.frames)
+    check_claim(frames=frames, rate=rate, channels=sound.channels, size=size, limits=limits)
+    first, count = stretch(start, end, frames=frames, rate=rate, limits=limits)
+    if first:
+        sound.seek(first)
+    blocks: list[NDArray[np.float32]] = []
+    missing = count
+    while missing and len(block := sound.read(min(missing, _BLOCK_SECONDS * rate), dtype="float32", always_2d=True)):
+        blocks.append(block)
+        missing -= len(block)
+    if missing > (_MP3_SLACK if sound.subtype.startswith("MPEG") else 0):
+        raise AudioRejected("truncated", f"{count - missing} of {count} samples could be read")
+    if not blocks:
+        raise AudioRejected("empty_audio", "0 samples")
+    return Signal(np.concatenate(blocks), rate, sound.subtype in _COARSE)
+
+
+def _check_cut(sound: Any, file: BinaryIO, warnings: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ANN401
+    """Refuse what ends too early by its own account; return a warning where it does not know its length."""
+    if sound.format == "OGG" and ogg_is_cut(file):
+        raise AudioRejected("truncated", "the last Ogg page is missing or incomplete")
+    if sound.format in {"WAV", "WAVEX"} or warnings:
+        return ()
+    noted = [(int(claimed), int(present)) for claimed, present in _SHORT.findall(sound.extra_info)]
+    for claimed, present in noted:
+        if present < claimed < PLACEHOLDER:
+            raise AudioRejected("truncated", f"{present} of {claimed} bytes are there")
+    return STREAMED if any(claimed == 0 or claimed >= PLACEHOLDER for claimed, _ in noted) else ()
+
+
+def _decode_other(
+    file: BinaryIO,
+    name: str,
+    tag: int | None,
+    error: Any,  # noqa: ANN401 - soundfile is not typed
+    start: float | None,
+    end: float | None,
+    limits: Limits,
+) -> Signal:
+    """Decode what libsndfile refused, or say why not."""
+    foreign = foreign_format(file) or headerless_format(file, name)
+    if tag is not None and tag not in _PLAIN and error.code != _NOT_RECOGNISED:
+        foreign = WAV
+    if foreign:
+        from tts_train.corpus.audio.decode_av import decode_av
+
+        return decode_av(file, kind=foreign, start=start, end=end, limits=limits)
+    if error.code == _NOT_RECOGNISED:
+        raise AudioRejected("not_audio", describe(file)) from None
+    if file.seek(0) == 0 and file.read(4) == b"OggS" and ogg_is_cut(file):
+        raise AudioRejected("truncated", "the last Ogg page is missing or incomplete") from None
+    raise AudioRejected("decode_error", str(error)) from None

@@ -1,0 +1,93 @@
+"""Decode MP4, AAC, WebM and the like with PyAV, an optional dependency that brings FFmpeg along."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tts_train.corpus.audio.containers import WAV, AudioRejected, Limits, check_claim
+from tts_train.corpus.audio.stretch import Signal, silent_stderr, stretch
+
+# Encoders pad the ends; a file that lacks more than this has lost sound.
+_SLACK_SECONDS = 0.25
+_FORMATS = {
+    "MP4/M4A": "mp4",
+    "AAC": "aac",
+    "Matroska/WebM": "matroska",
+    "WMA": "asf",
+    "FLV": "flv",
+    "AMR": "amr",
+    WAV: "wav",
+    "G.722": "g722",  # raw, 16 kHz mono by its standard
+}
+
+
+def decode_av(file: BinaryIO, *, kind: str, start: float | None, end: float | None, limits: Limits) -> Signal:
+    """Decode the first audio stream of a container whose kind is known by its first bytes.
+
+    Raises:
+        AudioRejected: ``needs_av`` if PyAV is not installed, else as :func:`tts_train.corpus.audio.decode.decode`.
+    """
+    try:
+        import av
+    except ImportError:
+        raise AudioRejected("needs_av", f"{kind} needs PyAV: pip install 'tts-train[av]'") from None
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    try:
+        with silent_stderr(), av.open(file, mode="r", format=_FORMATS[kind]) as container:
+            if not container.streams.audio:
+                raise AudioRejected("not_audio", f"{kind} without an audio stream")
+            return _read(container, size, start, end, limits)
+    except (av.FFmpegError, ValueError, MemoryError) as error:
+        raise AudioRejected("decode_error", f"{kind}: {error}") from None
+
+
+def _read(container: Any, size: int, start: float | None, end: float | None, limits: Limits) -> Signal:  # noqa: ANN401
+    stream = container.streams.audio[0]
+    if stream.codec_context is None:
+        raise AudioRejected("decode_error", "an audio stream in a format that FFmpeg does not know")
+    rate, channels = int(stream.rate or 0), int(stream.channels or 0)
+    # WebM has a duration for the whole file only, in microseconds.
+    whole = (container.duration or 0) / 1e6
+    claimed = float(stream.duration * stream.time_base) if stream.duration else whole
+    check_claim(frames=int(claimed * rate), rate=rate, channels=channels, size=size, limits=limits)
+    # Decoding from the front keeps the stretch exact: seeking in these formats lands on key frames.
+    skipped, until = round((start or 0.0) * rate), round((start or 0.0) * rate + (limits.max_seconds + 1) * rate)
+    blocks, frames = _blocks(container, skipped, until)
+    if claimed and end is None and frames < min(claimed * rate, until) - _SLACK_SECONDS * rate:
+        raise AudioRejected("truncated", f"{frames / rate:.2f} of {claimed:.2f} s could be read")
+    first, count = stretch(start, end, frames=frames, rate=rate, limits=limits)
+    samples = np.concatenate(blocks)
+    at = first - (frames - len(samples))
+    return Signal(samples[at : at + count], rate, coarse=False)
+
+
+def _blocks(container: Any, skip: int, until: int) -> tuple[list[NDArray[np.float32]], int]:  # noqa: ANN401
+    """Return the blocks from the one that holds frame ``skip`` to the one that holds ``until``, and where they end."""
+    blocks: list[NDArray[np.float32]] = []
+    done, rate = 0, container.streams.audio[0].rate
+    for frame in container.decode(audio=0):
+        if frame.sample_rate != rate:
+            raise AudioRejected("decode_error", f"the sample rate changes from {rate} to {frame.sample_rate} Hz")
+        done += frame.samples
+        if done > skip:
+            blocks.append(_to_float(frame))
+        if done > until:
+            break
+    return blocks, done
+
+
+def _to_float(frame: Any) -> NDArray[np.float32]:  # noqa: ANN401
+    """(time, channels) of one frame, whatever its sample format."""
+    values = frame.to_ndarray()
+    if not frame.format.is_planar:
+        values = values.reshape(-1, frame.layout.nb_channels).T
+    if np.issubdtype(values.dtype, np.integer):
+        offset = 128 if values.dtype == np.uint8 else 0
+        scale = 128.0 if values.dtype == np.uint8 else float(np.iinfo(values.dtype).max) + 1
+        values = (values.astype(np.float64) - offset) / scale
+    return np.ascontiguousarray(values.T, dtype=np.float32)

@@ -1,0 +1,1 @@
+"""Rows of a corpus: columns, audio paths, segments and texts to utterances."""

@@ -1,0 +1,66 @@
+"""The rules of a row: which text and which path make an utterance, and which make a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import xxhash
+
+from tts_train.corpus.layouts.base import RawRow
+from tts_train.corpus.rows.files import AudioFinder, NotFound
+from tts_train.corpus.rows.text import MAX_TEXT, clean_language, clean_text, has_words
+from tts_train.corpus.rows.utterance import Rejected, Utterance, utterance_id
+
+
+class RowBuilder:
+    """Turns raw rows into utterances, or into the reason why not."""
+
+    def __init__(self, finder: AudioFinder, *, folders: tuple[str, ...] = ()) -> None:
+        self.finder = finder
+        self.folders = folders
+        """What the folders above a recording name, the outermost first."""
+
+    def build(self, raw: RawRow) -> Utterance | Rejected:
+        """Return the utterance, its audio found but not opened."""
+        text, warnings = clean_text(raw.text)
+        if reason := _text_fault(text):
+            return Rejected(raw.origin, reason, f"{len(text)} characters" if reason == "text_too_long" else "")
+        audio: Path | bytes
+        if isinstance(raw.audio, bytes):
+            audio, name = raw.audio, "xxh128:" + xxhash.xxh3_128_hexdigest(raw.audio)
+        else:
+            found = self.finder.find(raw.audio, base=raw.base)
+            if isinstance(found, NotFound):
+                return Rejected(raw.origin, found.reason, found.detail)
+            audio, name = found.path, found.name
+            warnings += found.warnings
+        named = _by_folder(name, self.folders) if isinstance(audio, Path) else {}
+        speaker, speaker_warnings = _label(named.get("speaker", raw.speaker), "speaker_missing")
+        language, language_warnings = _label(named.get("language", raw.language), "language_missing")
+        if language:
+            language, language_warnings = clean_language(language)
+        warnings += speaker_warnings + language_warnings
+        identity = utterance_id(name, raw.start, raw.end)
+        return Utterance(identity, audio, text, speaker, language, raw.start, raw.end, raw.origin, warnings)
+
+
+def _text_fault(text: str) -> str | None:
+    if not text:
+        return "empty_text"
+    if len(text) > MAX_TEXT:
+        return "text_too_long"
+    return None if has_words(text) else "punctuation_only"
+
+
+def _by_folder(name: str, meanings: tuple[str, ...]) -> dict[str, str]:
+    """Return what the folders of a recording name, the nearest first; an empty name where there is no such folder."""
+    above = name.split("/")[-2::-1]
+    return {meaning: above[at] if at < len(above) else "" for at, meaning in enumerate(reversed(meanings))}
+
+
+def _label(value: str | None, warning: str) -> tuple[str | None, tuple[str, ...]]:
+    """Clean a speaker or language; None is a layout without the column, empty a row that left it out."""
+    if value is None:
+        return None, ()
+    cleaned = clean_text(value)[0]
+    return (cleaned, ()) if cleaned else (None, (warning,))

@@ -1,0 +1,178 @@
+"""Writes a prepared set: Parquet shards named by what they were made from, and an index that is written last."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from tts_train.corpus.own_output import FORMAT, INDEX_FILE, SHARD_META
+from tts_train.datasets.store.lengths import describe_lengths
+from tts_train.disk.files import disk_errors, patiently, sync_directory, write_json
+
+VERSION = 1
+DROPPED_FILE = "dropped.jsonl"
+SHARD_FOLDER = "data"
+"""With ``train-`` names in a ``data`` folder, Hugging Face ``datasets`` opens the shards and leaves the JSON files."""
+
+_PREFIX, _SUFFIX, _TEMPORARY = "train-", ".parquet", ".tmp-"
+_ROW_GROUP = 16
+"""Rows that are read and decompressed together: a random row costs little more than its own bytes."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A finished shard."""
+
+    file: str
+    """Path in the prepared folder, ``/`` between."""
+    rows: int
+    size: int
+    """Bytes."""
+    hash: str
+    """Of its rows, whatever the file's encoding: 32 hexadecimal digits."""
+    account: Mapping[str, Any]
+    """What became of the rows that went in, in plain types; kept in the file so that a continued run has it."""
+
+
+class ShardStore:
+    """The shards of one prepared folder; several processes may write into it at once.
+
+    Args:
+        folder: the prepared folder; made with the first shard if it is not there.
+        schema: columns of a row.
+        kind: what the rows are, for readers: ``"<backend>/<what>"``.
+        length_column: an integer column, the length of a row in the unit that batches are planned in.
+    """
+
+    def __init__(self, folder: Path, schema: pa.Schema, *, kind: str, length_column: str) -> None:
+        self.folder = folder
+        self.schema = schema
+        self.kind = kind
+        self.length_column = length_column
+
+    def find(self, key: str) -> Shard | None:
+        """Return the finished shard made from ``key``, or None; a damaged one counts as none."""
+        path = self._path(key)
+        try:
+            return self._read(path, key) if path.exists() else None
+        except (OSError, pa.ArrowException, ValueError, KeyError):
+            return None
+
+    def write(self, key: str, rows: Sequence[Mapping[str, Any]], *, account: Mapping[str, Any]) -> Shard:
+        """Write a shard; it is there whole, under its name, or not at all."""
+        table = pa.Table.from_pylist(list(rows), schema=self.schema)
+        digest = table_hash(table)
+        meta = {"key": key, "hash": digest, "account": account}
+        table = table.replace_schema_metadata({SHARD_META: json.dumps(meta).encode()})
+        path = self._path(key)
+        temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                pq.write_table(table, file, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True)
+                file.flush()
+                os.fsync(file.fileno())
+            patiently(lambda: temporary.replace(path))
+            sync_directory(path.parent)
+        return Shard(self._name(path), table.num_rows, path.stat().st_size, digest, account)
+
+    def finish(
+        self,
+        shards: Sequence[Shard],
+        *,
+        settings: Mapping[str, Any],
+        report: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Write the index of exactly these shards, in this order, then remove every other shard; return the index."""
+        index = {
+            "format": FORMAT,
+            "version": VERSION,
+            "kind": self.kind,
+            "hash": xxhash.xxh3_128_hexdigest("".join(shard.hash for shard in shards).encode()),
+            "rows": sum(shard.rows for shard in shards),
+            "columns": {field.name: str(field.type) for field in self.schema},
+            "length_column": self.length_column,
+            "lengths": describe_lengths(self._lengths(shards)),
+            "settings": dict(settings),
+            "report": dict(report),
+            "shards": [{k: v for k, v in asdict(shard).items() if k != "account"} for shard in shards],
+        }
+        with disk_errors(self.folder):
+            write_json(self.folder / INDEX_FILE, index)
+        self._remove_others({shard.file for shard in shards})
+        return index
+
+    def _read(self, path: Path, key: str) -> Shard:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read()
+        meta = json.loads((table.schema.metadata or {})[SHARD_META])
+        if meta["key"] != key or meta["hash"] != table_hash(table) or table.schema.names != self.schema.names:
+            raise ValueError(f"{path} does not hold what its name says")
+        return Shard(self._name(path), table.num_rows, path.stat().st_size, meta["hash"], meta["account"])
+
+    def _lengths(self, shards: Iterable[Shard]) -> np.ndarray[Any, np.dtype[np.int64]]:
+        sizes = [np.empty(0, np.int64)]
+        for shard in shards:
+            with pq.ParquetFile(self.folder / shard.file, memory_map=True) as file:
+                sizes.append(file.read(columns=[self.length_column]).column(0).to_numpy().astype(np.int64))
+        return np.concatenate(sizes)
+
+    def _remove_others(self, wanted: set[str]) -> None:
+        for path in (self.folder / SHARD_FOLDER).glob("*"):
+            ours = path.name.startswith((_PREFIX, _TEMPORARY)) and path.name.endswith(_SUFFIX)
+            if ours and self._name(path) not in wanted:
+                with suppress(FileNotFoundError, PermissionError):  # Windows keeps what a run reads; no index names it
+                    path.unlink()
+
+    def _path(self, key: str) -> Path:
+        return self.folder / SHARD_FOLDER / f"{_PREFIX}{key}{_SUFFIX}"
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+
+def input_key(settings: Mapping[str, Any], parts: Iterable[bytes | str]) -> str:
+    """Return 32 hexadecimal digits that change when a setting or any part of the input does."""
+    digest = xxhash.xxh3_128(json.dumps(settings, sort_keys=True).encode())
+    for part in parts:
+        raw = part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass")
+        digest.update(len(raw).to_bytes(8, "little"))
+        digest.update(raw)
+    return digest.hexdigest()
+
+
+def table_hash(table: pa.Table) -> str:
+    """Return a hash of a table's values and column names, whatever their chunks and encoding."""
+    digest = xxhash.xxh3_128()
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        digest.update(json.dumps([name, len(column)]).encode())
+        for part in _canonical(column.combine_chunks()):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _canonical(column: pa.Array) -> Iterator[bytes]:
+    if isinstance(column, pa.ChunkedArray):  # an empty column has no chunk to combine
+        column = pa.array([], column.type) if not column.num_chunks else column.chunk(0)
+    if pa.types.is_list(column.type):
+        lengths = column.value_lengths().fill_null(-1)  # a missing list is not an empty one
+        yield np.asarray(lengths, dtype=np.int64).tobytes()
+        column = column.flatten()
+    if column.null_count:
+        yield json.dumps(column.to_pylist()).encode()
+    elif pa.types.is_integer(column.type):
+        yield np.ascontiguousarray(column.to_numpy(), dtype="<i8").tobytes()
+    elif pa.types.is_floating(column.type):
+        yield np.ascontiguousarray(column.to_numpy()).tobytes()
+    else:
+        yield json.dumps(column.to_pylist()).encode()

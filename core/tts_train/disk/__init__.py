@@ -1,0 +1,1 @@
+"""Files on disk: atomic writes, file names, locks, pointers and provenance."""

@@ -1,0 +1,238 @@
+"""A plan: one recipe's step on shapes, the largest batch that fits a card, and how long an epoch takes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from torch import nn
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, UnsupportedOperatorException
+from torch.utils.checkpoint import CheckpointError
+
+from tts_train.contract.data import PlannedDataModule
+from tts_train.contract.module import StageModule
+from tts_train.errors import ConfigError, TTSTrainError
+from tts_train.memory.cards import CARDS, GIB, Card
+from tts_train.memory.quantised import QuantisedShape
+from tts_train.memory.ranks import Division
+from tts_train.memory.recompute import LeastRecomputed, recomputes
+from tts_train.memory.search import LargestBatch
+from tts_train.memory.step.roofline import UNCERTAINTY, Estimate, estimate
+from tts_train.memory.step.step import Step, run_steps
+from tts_train.memory.step.tracker import LASTING
+
+logger = logging.getLogger(__name__)
+
+CONTEXT_BYTES = int(0.6 * GIB)
+"""What CUDA, cuBLAS and cuDNN take on a card before the first tensor; assumed, by kind of card it is 0.4 to 0.8 GiB."""
+FRAGMENTATION = 0.08
+"""Share of the short-lived tensors (all but weights, gradients and states) that the allocator loses; assumed."""
+ONE_PROCESS = Division()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run needs on each of its cards."""
+
+    option: str
+    """What bounds a batch: ``data.max_tokens`` or the like."""
+    step: Step
+    """The step at the recipe's own size, as one process sees it."""
+    recomputed: float | None
+    """The share of the layers that is recomputed, where the module leaves it to the plan; None where it does not."""
+    least_bytes: int
+    """What a card needs with all of these recomputed."""
+    listening_bytes: int
+    """What generation takes where the run is listened to, besides weights and states."""
+    gpu_bytes: int | None
+    """The card's memory, None where none was named."""
+    largest: int | None
+    """The largest value of ``option`` that fits; None where no card was named, 0 where nothing fits."""
+    largest_tokens: float | None
+    """Tokens in a batch of that size."""
+    parameters: int
+    trained: int
+    accumulate: int
+    ranks: int
+    batches: int | None
+    """Batches of an epoch, all ranks together; None where the data are not there."""
+    tokens: float
+    """Tokens of the recipe's own batch; where the stage counts none, its size."""
+    notes: Sequence[str] = field(default=())
+
+    @property
+    def needed_bytes(self) -> int:
+        """The peak, of training or of what is generated to be heard, and what a card needs besides the tensors."""
+        return max(needed(self.step), speaking(self.step, self.listening_bytes))
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the recipe's own batch fits the card; None where no card was named."""
+        return None if self.gpu_bytes is None else self.needed_bytes <= self.gpu_bytes
+
+    @property
+    def step_flops(self) -> int:
+        """Operations of an optimiser step, all ranks together."""
+        return self.step.batch_flops * self.accumulate * self.ranks
+
+    def epoch_hours(self, card: Card) -> tuple[float, float] | None:
+        """Return least and most hours of an epoch with ``ranks`` such cards; None where the data are not there."""
+        if self.batches is None:
+            return None
+        hours = self.batches / self.ranks / self.accumulate * self.on(card).seconds / 3600
+        return hours * (1 - UNCERTAINTY), hours * (1 + UNCERTAINTY)
+
+    def fits_on(self, card: Card) -> bool:
+        """Tell whether a card has room for the step, with all layers recomputed where the module leaves that open."""
+        return min(self.needed_bytes, self.least_bytes) <= card.memory_bytes
+
+    def on(self, card: Card) -> Estimate:
+        """Return how long a step takes on a card, by roofline; what processes send each other is left out."""
+        return estimate(self.step.operations, card, batches=self.accumulate)
+
+    def report(self) -> dict[str, Any]:
+        """Return the plan in plain types, as ``tts-train plan --json`` prints it."""
+        return {
+            "peak_bytes": self.step.peak_bytes,
+            "breakdown": dict(self.step.breakdown),
+            "needed_bytes": self.needed_bytes,
+            "gpu_bytes": self.gpu_bytes,
+            "fits": self.fits,
+            self.option: self.step.size,
+            "checkpoint_share": self.recomputed,
+            "least_bytes": self.least_bytes,
+            "listening_bytes": self.listening_bytes,
+            "largest": None if self.largest is None else {self.option: self.largest},
+            "max_tokens_per_batch": None if self.largest_tokens is None else int(self.largest_tokens),
+            "parameters": self.parameters,
+            "trained_parameters": self.trained,
+            "ranks": self.ranks,
+            "step_flops": self.step_flops,
+            "batches_per_epoch": self.batches,
+            "cards": {card.name: self._on(card) for card in CARDS},
+            "notes": list(self.notes),
+        }
+
+    def _on(self, card: Card) -> dict[str, Any]:
+        hours = self.epoch_hours(card)
+        return {
+            "memory_bytes": card.memory_bytes,
+            "fits": self.fits_on(card),
+            "epoch_hours": None if hours is None else [round(one, 3) for one in hours],
+        }
+
+
+def needed(step: Step) -> int:
+    """Return the memory of a card that a step needs."""
+    passing = sum(size for kind, size in step.breakdown.items() if kind not in LASTING)
+    return step.peak_bytes + CONTEXT_BYTES + int(FRAGMENTATION * passing)
+
+
+def speaking(step: Step, generation: int) -> int:
+    """Return the memory of a card that generation needs beside weights and states, while no gradients are there."""
+    lasting = step.breakdown["weights"] + step.breakdown["optimizer"]
+    return lasting + CONTEXT_BYTES + int((1 + FRAGMENTATION) * generation)
+
+
+def make_plan(
+    module: LightningModule,
+    data: PlannedDataModule,
+    trainer: Mapping[str, Any],
+    *,
+    size: int | None = None,
+    gpu_bytes: int | None = None,
+    division: Division = ONE_PROCESS,
+    search: bool = True,
+    device: str = "cuda",
+    listened: int = 0,
+) -> Plan:
+    """Plan a run.
+
+    Args:
+        module: Freshly built; it is not to be used afterwards.
+        data: Freshly built; it is set up if its data are there.
+        trainer: Values of ``--trainer.*``.
+        size: Size of the batch; None takes the data module's own.
+        gpu_bytes: Memory of the card.
+        division: The processes.
+        search: Whether to look for the largest batch that fits the card.
+        device: What the run is for, ``cuda`` or ``cpu``.
+        listened: Passages that are spoken at once to be heard while the run trains.
+
+    Raises:
+        ConfigError: if the stage cannot be planned.
+    """
+    first = int(getattr(data, data.budget)) if size is None else size
+
+    def needs(step: Step) -> int:
+        step = division.of(step, module)
+        return max(needed(step), speaking(step, _listening_bytes(module, listened)))
+
+    seeker = LargestBatch(first, gpu_bytes if search else None, needs)
+    chooser = recomputes(module)
+    least = None if chooser is None else LeastRecomputed(chooser, seeker, gpu_bytes, needs)
+    try:
+        steps = run_steps(module, data.sample_batch, least or seeker, trainer, share=division.share, device=device)
+    except (DynamicOutputShapeException, UnsupportedOperatorException) as error:
+        raise ConfigError(
+            f"This stage cannot be planned: its training step needs the values of a tensor at {error.func}, and a plan "
+            "has shapes only. Compute it from integers of the batch, which are real in a plan."
+        ) from error
+    except CheckpointError as error:
+        raise ConfigError(f"This stage cannot be planned with recomputed activations: {error}") from error
+    share, step = (None, steps[0]) if least is None else least.chosen(steps)
+    largest = seeker.largest(steps if least is None else least.full(steps))
+    return Plan(
+        option=f"data.{data.budget}",
+        step=division.of(step, module),
+        recomputed=share,
+        least_bytes=needs(steps[0]),
+        listening_bytes=_listening_bytes(module, listened),
+        gpu_bytes=gpu_bytes,
+        largest=largest,
+        largest_tokens=None if largest is None else _tokens(module, data, largest),
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        trained=sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad),
+        accumulate=int(trainer.get("accumulate_grad_batches") or 1),
+        ranks=division.ranks,
+        batches=_batches(data),
+        tokens=_tokens(module, data, first),
+        notes=_notes(module, trainer, division),
+    )
+
+
+def _listening_bytes(module: LightningModule, passages: int) -> int:
+    return module.voice_bytes(passages) if passages and isinstance(module, StageModule) else 0
+
+
+def _tokens(module: LightningModule, data: PlannedDataModule, size: int) -> float:
+    if size == 0 or not isinstance(module, StageModule):
+        return float(size)
+    work = module.work_in(data.sample_batch(size))
+    return float(size if work is None else work.tokens)
+
+
+def _batches(data: PlannedDataModule) -> int | None:
+    try:
+        data.setup("fit")
+    except TTSTrainError as error:
+        logger.info("No time per epoch, since the data cannot be opened: %s", error)
+        return None
+    return len(data.train_plan(0))
+
+
+def _notes(module: nn.Module, trainer: Mapping[str, Any], division: Division) -> list[str]:
+    notes = [
+        f"Assumed: {CONTEXT_BYTES / GIB:.1f} GiB for CUDA itself, and {FRAGMENTATION:.0%} of the short-lived tensors "
+        "for gaps between them."
+    ]
+    if any(isinstance(part, QuantisedShape) for part in module.modules()):
+        notes.append("Quantised layers are by arithmetic: their kernels cannot run on shapes.")
+    if str(trainer.get("precision")).startswith("16"):
+        notes.append("float16 is counted as bfloat16, of the same size.")
+    if division.ranks > 1:
+        notes.append(f"The division over {division.ranks} processes is by arithmetic; NCCL's buffers are left out.")
+    return notes

@@ -1,0 +1,1 @@
+"""One training step on shapes: its memory, operations and time on a card."""

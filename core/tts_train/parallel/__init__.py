@@ -1,0 +1,1 @@
+"""Processes and devices: ranks, worker pools, signals and failing together."""

@@ -1,0 +1,1 @@
+"""The skeleton of ``prepare`` around a backend's encoder."""

@@ -1,0 +1,1 @@
+"""Metrics of synthesised speech, one module each, and the catalogue of them."""

@@ -1,0 +1,57 @@
+"""The metrics that tts-train brings, in the order of its tables, and the choice among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from tts_train.contract.metric import Metric
+from tts_train.errors import ConfigError
+from tts_train.scoring.metrics.alignment import WordsFound
+from tts_train.scoring.metrics.clipping import Clipping
+from tts_train.scoring.metrics.distill_mos import DistillMos
+from tts_train.scoring.metrics.dnsmos import Dnsmos
+from tts_train.scoring.metrics.mel_cepstrum import MelCepstralDistortion
+from tts_train.scoring.metrics.pitch import Pitch
+from tts_train.scoring.metrics.recognition import Recognition
+from tts_train.scoring.metrics.speaker import SpeakerSimilarity
+from tts_train.scoring.metrics.timing import Duration, Silence
+from tts_train.scoring.metrics.wavlm import WavLmSimilarity
+
+
+def own_metrics(weights: Mapping[str, str]) -> list[Metric]:
+    """Return the core's metrics; ``weights`` names models of the user's by metric."""
+    return [
+        Dnsmos(),
+        DistillMos(),
+        WordsFound(),
+        Recognition(weights.get("recognition")),
+        SpeakerSimilarity(),
+        WavLmSimilarity(weights.get("wavlm")),
+        MelCepstralDistortion(),
+        Pitch(),
+        Duration(),
+        Silence(),
+        Clipping(),
+    ]
+
+
+def choose(metrics: Iterable[Metric], names: Sequence[str]) -> tuple[list[Metric], dict[str, str]]:
+    """Return the metrics to measure, and of the others why they cannot be.
+
+    Args:
+        metrics: all there are.
+        names: those to measure; none means all that can be.
+
+    Raises:
+        ConfigError: if a name is unknown, or a metric that was named cannot be measured.
+    """
+    known = {metric.name: metric for metric in metrics}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConfigError(f"--metrics {','.join(unknown)}: there is no such metric. Choose from: {', '.join(known)}.")
+    wanted = [metric for name, metric in known.items() if not names or name in names]
+    missing = {metric.name: why for metric in wanted if (why := metric.missing())}
+    if names and missing:
+        told = "; ".join(f"{name}: {why}" for name, why in missing.items())
+        raise ConfigError(f"--metrics names what cannot be measured yet. {told}.")
+    return [metric for metric in wanted if metric.name not in missing], missing

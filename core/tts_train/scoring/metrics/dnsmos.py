@@ -1,0 +1,67 @@
+"""DNSMOS P.835: what listeners would say of speech, background and the whole, from 1 to 5.
+
+Reddy, Gopal, Cutler 2022 (arXiv 2110.01763). The weights lie in the package ``speechmos`` (MIT); only they are used,
+in a session that is kept, because the package opens one for every clip. Figures equal the package's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from tts_train.contract.metric import Figure, Metric, Take, optional, package_folder
+from tts_train.sound import Floats
+
+SAMPLE_RATE = 16_000
+WINDOW = int(9.01 * SAMPLE_RATE)
+"""Samples that the network hears at once; shorter clips are repeated until they fill it."""
+_WEIGHTS = "dnsmos_models/sig_bak_ovr.onnx"
+# Second-order polynomials by which the authors fit the network's output to listeners' scores.
+_FITS = {
+    "dnsmos_speech": (-0.08397278, 1.22083953, 0.0052439),
+    "dnsmos_background": (-0.13166888, 1.60915514, -0.39604546),
+    "dnsmos": (-0.06766283, 1.11546468, 0.04602535),
+}
+
+
+class Dnsmos(Metric):
+    """Predicted opinion of listeners; made for noisy speech, and so strict with noise and mild with odd rhythm."""
+
+    name = "dnsmos"
+    figures = (
+        Figure(name="dnsmos", unit="1-5", better="higher", summary="overall quality, DNSMOS P.835"),
+        Figure(name="dnsmos_speech", unit="1-5", better="higher", summary="quality of the speech signal"),
+        Figure(name="dnsmos_background", unit="1-5", better="higher", summary="absence of background noise"),
+    )
+    packages = ("speechmos", "onnxruntime")
+
+    def measure(self, take: Take) -> Mapping[str, float]:
+        """Return the three scores, means over windows that begin a second apart."""
+        heard = np.clip(take.sound.at(SAMPLE_RATE), -1.0, 1.0)
+        raw = np.mean([_fitted(_session().run(None, {"input_1": window[None]})[0][0]) for window in _windows(heard)], 0)
+        return dict(zip(_FITS, map(float, raw), strict=True))
+
+
+def _windows(samples: Floats) -> list[Floats]:
+    while len(samples) < WINDOW:
+        samples = np.concatenate([samples, samples])
+    count = int(len(samples) / SAMPLE_RATE - 9.01) + 1
+    starts = [second * SAMPLE_RATE for second in range(count)]
+    return [samples[start : start + WINDOW] for start in starts if start + WINDOW <= len(samples)]
+
+
+def _fitted(outputs: Floats) -> list[float]:
+    return [float(np.polyval(fit, value)) for fit, value in zip(_FITS.values(), outputs, strict=True)]
+
+
+@lru_cache(maxsize=1)
+def _session() -> Any:  # noqa: ANN401 - onnxruntime ships no types
+    runtime = optional("onnxruntime")
+    options = runtime.SessionOptions()
+    # Idle threads would wait in a loop and take the processor from whatever else computes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    file = str(package_folder("speechmos") / _WEIGHTS)
+    return runtime.InferenceSession(file, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,122 @@
+"""Speaker similarity by GE2E embeddings, with the weights of Resemblyzer.
+
+Wan, Wang, Papir, Lopez Moreno 2018 (arXiv 1710.10467). Of the package ``resemblyzer`` (Apache-2.0) only the file of
+weights is used: its code asks for a voice detector that must be compiled. Embeddings equal the package's for the same
+samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tts_train.contract.metric import Figure, Metric, Take, package_folder
+from tts_train.scoring.signal.silence import trimmed
+from tts_train.sound import Floats, Sound
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SAMPLE_RATE = 16_000
+FRAME, HOP, MELS = 400, 160, 40
+WINDOW, STRIDE = 160, 77
+"""Mel frames that are embedded at once (1.6 s), and from one such window to the next (1.3 a second)."""
+MIN_COVERAGE = 0.75
+"""Share of the last window that must be sound; otherwise it is left out."""
+SIZE, LAYERS = 256, 3
+LEVEL_DB = -30.0
+"""Quieter sounds are raised to this level."""
+_INSTALL = "pip install --no-deps resemblyzer"
+
+
+class SpeakerSimilarity(Metric):
+    """Cosine of a take's voice to the same speaker's other recordings; above about 0.75 it is the same voice."""
+
+    name = "speaker"
+    figures = (
+        Figure(name="speaker_similarity", unit="", better="higher", summary="likeness of the voice, GE2E cosine"),
+    )
+    wants = frozenset({"voice"})
+    packages = ("resemblyzer",)
+    # Its declared dependencies include that voice detector, and a copy of typing for old Pythons.
+    install = _INSTALL
+
+    def measure(self, take: Take) -> Mapping[str, float]:
+        """Return the cosine of the take and the mean of the recordings."""
+        return {"speaker_similarity": cosine(embedding(take.sound), mean_embedding(take.voice))}
+
+
+def cosine(one: Floats, other: Floats) -> float:
+    """Return the cosine of two vectors of length 1."""
+    return float(one @ other)
+
+
+def mean_embedding(sounds: Sequence[Sound]) -> Floats:
+    """Return the mean of the embeddings, of length 1."""
+    return _unit(np.mean([embedding(sound) for sound in sounds], axis=0))
+
+
+@lru_cache(maxsize=512)
+def embedding(sound: Sound) -> Floats:
+    """Return a voice's (256,) embedding of length 1, without the silence before and behind."""
+    return embed(_raised(trimmed(sound, SAMPLE_RATE)))
+
+
+def embed(samples: Floats) -> Floats:
+    """Embed samples at 16 kHz as they are: the mean over windows of 1.6 s, of length 1."""
+    import torch
+
+    starts = _starts(len(samples))
+    due = (starts[-1] + WINDOW) * HOP
+    padded = torch.from_numpy(np.pad(samples, (0, max(0, due - len(samples)))).astype(np.float32))
+    lstm, linear = _network()
+    with torch.inference_mode():
+        mel = _mel(padded)
+        _, (hidden, _) = lstm(torch.stack([mel[start : start + WINDOW] for start in starts]))
+        found = torch.nn.functional.normalize(linear(hidden[-1]).relu(), dim=1)
+    return _unit(np.asarray(found.numpy().mean(axis=0), dtype=np.float32))
+
+
+def _starts(samples: int) -> list[int]:
+    """First mel frame of each window."""
+    frames = -(-(samples + 1) // HOP)
+    starts = list(range(0, max(1, frames - WINDOW + STRIDE + 1), STRIDE))
+    covered = (samples - starts[-1] * HOP) / (WINDOW * HOP)
+    return starts[:-1] if covered < MIN_COVERAGE and len(starts) > 1 else starts
+
+
+def _raised(samples: Floats) -> Floats:
+    level = 20 * np.log10(max(float(np.sqrt(np.square(samples).mean())), 1e-8))
+    raised: Floats = samples * np.float32(10 ** (max(0.0, LEVEL_DB - level) / 20))
+    return raised
+
+
+def _unit(vector: Floats) -> Floats:
+    unit: Floats = vector / max(float(np.linalg.norm(vector)), 1e-8)
+    return unit
+
+
+def _mel(samples: Tensor) -> Tensor:
+    """(frames, 40) mel power spectrum of Slaney's filters."""
+    import torchaudio
+
+    transform = torchaudio.transforms.MelSpectrogram(
+        SAMPLE_RATE, n_fft=FRAME, hop_length=HOP, n_mels=MELS, norm="slaney", mel_scale="slaney", pad_mode="constant"
+    )
+    mel: Tensor = transform(samples).T
+    return mel
+
+
+@lru_cache(maxsize=1)
+def _network() -> tuple[nn.LSTM, nn.Linear]:
+    import torch
+
+    file = package_folder("resemblyzer", _INSTALL) / "pretrained.pt"
+    weights = torch.load(file, map_location="cpu", weights_only=True)["model_state"]
+    lstm, linear = torch.nn.LSTM(MELS, SIZE, LAYERS, batch_first=True), torch.nn.Linear(SIZE, SIZE)
+    for name, part in (("lstm.", lstm), ("linear.", linear)):
+        part.load_state_dict({key.removeprefix(name): value for key, value in weights.items() if key.startswith(name)})
+    return lstm.eval(), linear.eval()

@@ -1,0 +1,173 @@
+"""The sentences that sources are compared on: held out, spread over languages and speakers, the same every time."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from tts_train.corpus import AudioRejected, Utterance, open_corpus, read_audio
+from tts_train.datasets.split import place
+from tts_train.datasets.store.shards import PreparedSet, is_prepared
+from tts_train.errors import DataError
+from tts_train.sound import Sound
+
+Split: TypeAlias = "Literal['held_out', 'learned', 'all']"
+
+VOICE_CLIPS = 5
+"""Other recordings of a speaker that stand for the voice."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentence:
+    """A sentence with its recording, as far as there is one."""
+
+    name: str
+    """Of its files: ``s01``, ``s02``, …"""
+    id: str
+    text: str
+    speaker: str | None
+    language: str | None
+    learned: bool | None
+    """Whether a source was trained on it; None if not all of them say."""
+    recording: Sound | None = None
+    voice: tuple[Sound, ...] = ()
+    """Other recordings of the speaker."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    id: str
+    text: str
+    speaker: str | None
+    language: str | None
+    utterance: Utterance | None
+    learned: bool | None
+
+
+def choose_sentences(
+    data: Path,
+    *,
+    count: int,
+    which: Split,
+    learned: Callable[[str], bool | None],
+    language: str | None = None,
+    layout: str = "auto",
+    seed: int = 0,
+) -> list[Sentence]:
+    """Choose sentences from a corpus, or from a prepared folder, which has no recordings.
+
+    Args:
+        data: what ``prepare`` or ``fit`` reads.
+        count: how many, as far as there are.
+        which: ``held_out`` takes only what no source was trained on, as far as that is known; ``learned`` only what
+            one is known to be trained on.
+        learned: tells of an id whether a source was trained on it.
+        language: language of rows that name none.
+        layout: layout of the corpus.
+        seed: another seed chooses others.
+
+    Raises:
+        DataError: if there is no such sentence.
+    """
+    rows = list(_rows(data, learned, language, layout))
+    fresh = rows if which == "all" else [row for row in rows if bool(row.learned) == (which == "learned")]
+    if not fresh and which == "learned":
+        raise DataError(
+            f"{data} has no sentence that a source is known to be trained on, among {len(rows)} with a text. Give the "
+            "corpus or the prepared folder of the run to --data, or --split all."
+        )
+    if not fresh:
+        raise DataError(
+            f"{data} has no sentence to speak: {len(rows)} rows with a text, all of them trained on. Give other "
+            "recordings to --data, or --split all to hear what was learned."
+        )
+    if any(row.learned is None for row in fresh):
+        _log.warning("Not every source says what it was trained on: these sentences may have been learned.")
+    ordered = _spread(sorted(fresh, key=lambda row: place(row.id, seed=seed)))
+    voices = _Voices(rows, seed)
+    found: list[Sentence] = []
+    for row in ordered:
+        if len(found) == count:
+            break
+        recording = _sound(row)
+        if row.utterance is None or recording is not None:
+            found.append(_sentence(len(found) + 1, row, recording, voices))
+    if not found:
+        raise DataError(f"None of the recordings of {data} can be read. See why: tts-train check {data}")
+    return found
+
+
+def _sentence(number: int, row: _Row, recording: Sound | None, voices: _Voices) -> Sentence:
+    return Sentence(
+        name=f"s{number:02d}",
+        id=row.id,
+        text=row.text,
+        speaker=row.speaker,
+        language=row.language,
+        learned=row.learned,
+        recording=recording,
+        voice=voices.of(row),
+    )
+
+
+class _Voices:
+    """Recordings of each speaker, read once."""
+
+    def __init__(self, rows: Sequence[_Row], seed: int) -> None:
+        self._rows: dict[str | None, list[_Row]] = defaultdict(list)
+        self._sounds: dict[str, Sound | None] = {}
+        for row in sorted(rows, key=lambda row: place(row.id, seed=seed + 1)):
+            if row.utterance is not None:
+                self._rows[row.speaker].append(row)
+
+    def of(self, row: _Row) -> tuple[Sound, ...]:
+        """Return recordings of the speaker of ``row``, without its own."""
+        others = [other for other in self._rows[row.speaker] if other.id != row.id][:VOICE_CLIPS]
+        for other in others:
+            if other.id not in self._sounds:
+                self._sounds[other.id] = _sound(other)
+        return tuple(sound for other in others if (sound := self._sounds[other.id]) is not None)
+
+
+def _rows(data: Path, learned: Callable[[str], bool | None], language: str | None, layout: str) -> Iterator[_Row]:
+    if is_prepared(data):
+        prepared = PreparedSet(data, columns=("id", "text", "speaker", "language"))
+        _log.warning("%s holds no recordings, so nothing is compared with them. Give the corpus to --data.", data)
+        for number in range(len(prepared)):
+            row = prepared.row(number)
+            if row.get("text"):
+                own = row.get("language") or language
+                yield _Row(row["id"], row["text"], row.get("speaker"), own, None, learned(row["id"]))
+        return
+    for one in open_corpus(data, layout=layout).rows():
+        if isinstance(one, Utterance):
+            yield _Row(one.id, one.text, one.speaker, one.language or language, one, learned(one.id))
+
+
+def _sound(row: _Row) -> Sound | None:
+    """Read a recording; one that cannot be used is left out, as in training."""
+    if row.utterance is None:
+        return None
+    try:
+        audio = read_audio(row.utterance.audio, start=row.utterance.start, end=row.utterance.end)
+    except AudioRejected:
+        return None
+    return Sound(audio.samples, audio.sample_rate)
+
+
+def _spread(rows: Sequence[_Row]) -> list[_Row]:
+    """Take turns between languages, and between the speakers of each."""
+    languages: dict[str | None, dict[str | None, list[_Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        languages[row.language][row.speaker].append(row)
+    return _in_turns([_in_turns(list(speakers.values())) for speakers in languages.values()])
+
+
+def _in_turns(groups: Sequence[Sequence[_Row]]) -> list[_Row]:
+    return [row for turn in zip_longest(*groups) for row in turn if row is not None]

@@ -1,0 +1,1 @@
+"""Signal analysis that several metrics share: silence, time warping and WORLD features."""

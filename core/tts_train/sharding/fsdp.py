@@ -1,0 +1,170 @@
+"""``--trainer.strategy fsdp``: Lightning's strategy for FSDP2, told by a stage's plan where to cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.optimizer import _optimizers_to_device
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+from typing_extensions import override
+
+from tts_train.checkpoints.by_processes import load_shared, save_shared
+from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
+from tts_train.checkpoints.stored import StoredTensor
+from tts_train.contract.backend import ShardingPlan
+from tts_train.errors import ConfigError
+from tts_train.sharding.loading import load_rows, materialise, own_rows
+from tts_train.sharding.options import FsdpOptions
+from tts_train.sharding.shard import reshard, shard
+
+
+class FsdpStrategy(ModelParallelStrategy):
+    """Weights, gradients and optimiser states divided over processes by rows.
+
+    Works on CPUs (gloo) and CUDA cards (NCCL). Checkpoints are those of one process: Lightning's own sharded ones,
+    which are pickles and not written in one piece, are never made.
+
+    Args:
+        plan: where the networks are cut.
+        options: what ``--fsdp.*`` says.
+    """
+
+    def __init__(self, plan: ShardingPlan, options: FsdpOptions) -> None:
+        super().__init__(tensor_parallel_size=1)
+        self.plan = plan
+        self.options = options
+
+    @override
+    def setup_environment(self) -> None:
+        """Join the processes."""
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+    @override
+    def setup(self, trainer: Trainer) -> None:
+        """Shard the networks that the module has built, fill what was left empty, and make the optimisers."""
+        assert self.model is not None
+        assert self.accelerator is not None
+        self.accelerator.setup(trainer)
+        self.model = self.precision_plugin.convert_module(self.model)
+        shard(self.model, self.plan, self.options, self._mesh())
+        materialise(self.model, torch.device("cpu") if self.options.cpu_offload else self.root_device)
+        vars(self.model)["_device"] = self.root_device  # what Lightning's own strategies do by moving the whole module
+        self.barrier()
+        if trainer.state.fn == TrainerFn.FITTING:
+            self.setup_optimizers(trainer)
+            _refuse_factored(self.optimizers)
+        self.setup_precision_plugin()
+        if trainer.state.fn == TrainerFn.FITTING and not self.options.cpu_offload:
+            _optimizers_to_device(self.optimizers, self.root_device)
+
+    @override
+    def on_validation_end(self) -> None:
+        """Divide again what validation left gathered: made without gradients, training could not use it."""
+        if self.model is not None:
+            reshard(self.model)
+
+    @property
+    @override
+    def lightning_restore_optimizer(self) -> bool:
+        """Lightning hands optimiser states back to :meth:`load_optimizer_state_dict`."""
+        return True
+
+    @override
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """Return the weights as they lie: sharded, nothing gathered."""
+        assert self.lightning_module is not None
+        state: dict[str, Any] = self.lightning_module.state_dict()
+        return state
+
+    @override
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """Return an optimiser's state as it lies, under the numbers that one process gives to parameters."""
+        inner: Any = getattr(optimizer, "optimizer", optimizer)
+        state: dict[str, Any] = inner.state_dict()
+        return state
+
+    @override
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        """Write the checkpoint from all processes."""
+        writer = self.checkpoint_io if isinstance(self.checkpoint_io, DirectoryCheckpointIO) else None
+        save_shared(
+            checkpoint,
+            Path(self.broadcast(filepath)),
+            writer or DirectoryCheckpointIO(),
+            layout=self.options.checkpoint,
+            device=self.root_device,
+        )
+
+    @override
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a checkpoint; tensors follow where they are needed."""
+        return load_shared(Path(checkpoint_path), device=self.root_device)
+
+    @override
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Read this process's rows of every weight in the checkpoint.
+
+        Raises:
+            ConfigError: if the checkpoint's weights are not the module's.
+        """
+        assert self.lightning_module is not None
+        own, stored = self.lightning_module.state_dict(), checkpoint["state_dict"]
+        missing, foreign = sorted(own.keys() - stored.keys()), sorted(stored.keys() - own.keys())
+        if foreign or (strict and missing):
+            raise ConfigError(
+                f"The checkpoint does not fit this run's network: {[*missing, *foreign][0]} is in one only."
+            )
+        with torch.no_grad():
+            for name in stored:
+                load_rows(own[name], stored[name], name)
+
+    @override
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Read this process's rows of the optimisers' states."""
+        for optimizer, stored in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            state = {
+                number: {name: _as_held(value, parameters[number]) for name, value in values.items()}
+                for number, values in stored["state"].items()
+            }
+            optimizer.load_state_dict({**stored, "state": state})
+
+    def _mesh(self) -> DeviceMesh:
+        replicas, world_size = self.options.replicas, self.world_size
+        if replicas == 1:
+            mesh: DeviceMesh = self.device_mesh["data_parallel"]
+            return mesh
+        if world_size % replicas:
+            raise ConfigError(f"--fsdp.replicas {replicas} does not divide the {world_size} processes of this run.")
+        shape = (replicas, world_size // replicas)
+        return init_device_mesh(self.root_device.type, shape, mesh_dim_names=("replicas", "shards"))
+
+
+def _refuse_factored(optimizers: Sequence[Optimizer]) -> None:
+    if any(isinstance(optimizer, torch.optim.Adafactor) for optimizer in optimizers):
+        raise ConfigError(
+            "PyTorch's adafactor cannot step parameters that are sharded over processes (its means over columns "
+            "would have to change in place). Use --model.optimizer.name adamw, or --trainer.strategy ddp."
+        )
+
+
+def _as_held(value: object, parameter: torch.Tensor) -> object:
+    """Return a stored optimiser state as this process holds it for ``parameter``."""
+    if not isinstance(value, StoredTensor):
+        return value
+    shape = torch.Size(value.shape)
+    if not isinstance(parameter, DTensor) or not (shape == parameter.shape or value.by_rows):
+        return value.whole()
+    mesh, placements = parameter.device_mesh, parameter.placements
+    rows = own_rows(value, mesh, placements).contiguous().to(parameter.to_local().device)
+    stride = torch.empty(shape, device="meta").stride()
+    return DTensor.from_local(rows, mesh, placements, run_check=False, shape=shape, stride=stride)

@@ -1,0 +1,1 @@
+"""Callbacks that generate samples during training and score them."""

@@ -1,0 +1,1 @@
+"""Callbacks that keep a run alive: checkpoints, exact continuation, signals and non-finite steps."""

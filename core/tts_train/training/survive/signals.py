@@ -1,0 +1,113 @@
+"""Stopping well: a signal makes the run save itself within the step, or within ten where processes must agree."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from tts_train.errors import Interrupted
+from tts_train.parallel.signals import STOP
+from tts_train.run.loops import disable_sigterm_broadcast
+
+AGREE_EVERY = 10
+"""Optimiser steps, and batches of a validation, between which several processes ask each other whether to stop."""
+
+logger = logging.getLogger(__name__)
+
+
+class GracefulStop(Callback):
+    """Turns the first signal into a request to stop, the second into an exception, the third into an exit.
+
+    Lightning handles SIGTERM by raising SystemExit after the step without saving anything; its handler is replaced
+    while training. As a context manager it covers the time before and after training too, when there is nothing to
+    save and the first signal raises at once.
+    """
+
+    def __init__(self) -> None:
+        self.requested: str | None = None
+        """Name of the signal that asked to stop."""
+        self._count = 0
+        self._training = False
+        self._done = 0
+        self._owner = os.getpid()
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> GracefulStop:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.getsignal(number) for number in STOP}
+            self._install()
+        else:
+            logger.warning("Not in the main thread: signals will not be turned into a checkpoint.")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def agreed(self, trainer: Trainer, *, done: int, anyway: bool = False) -> bool:
+        """Tell whether to stop; all ranks give the same answer, since a checkpoint needs all of them.
+
+        Several processes ask each other every ``AGREE_EVERY`` times only: the answer waits for all that each of them
+        has launched on its card.
+
+        Args:
+            trainer: the trainer.
+            done: optimiser steps, or batches of a validation; the same in all ranks.
+            anyway: ask now, because the ranks wait for each other here in any case.
+        """
+        asked = self.requested is not None
+        if trainer.world_size == 1:
+            return asked
+        due, self._done = done // AGREE_EVERY != self._done // AGREE_EVERY, done
+        if not (due or anyway):
+            return False
+        return bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
+
+    def interrupted(self, trainer: Trainer, *, saved: bool) -> Interrupted:
+        """Make the exception that ends the run."""
+        what = f"saved at step {trainer.global_step}" if saved else "nothing was left to save"
+        return Interrupted(f"Stopped by {self.requested or 'another rank'}; {what}. The same command continues.")
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals back from Lightning."""
+        self._install()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals back from Lightning; from now on there is something to save."""
+        self._install()
+        disable_sigterm_broadcast(trainer)
+        self._training = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """All is saved: a signal may stop at once again."""
+        self._training = False
+
+    def _install(self) -> None:
+        if self._previous:
+            self._owner = os.getpid()
+            for number in STOP:
+                signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._owner:
+            # A data worker inherits this handler, and must die when its parent says so and not from a Ctrl-C.
+            if number == signal.SIGTERM:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            return
+        self._count += 1
+        self.requested = signal.Signals(number).name
+        if self._count > 2:
+            os._exit(Interrupted.exit_code)
+        if self._count == 2 or not self._training:
+            raise Interrupted(
+                f"Stopped at once by {self.requested}. The same command continues from the last checkpoint."
+            )
+        logger.warning("%s: saving at the end of this step. A second signal stops at once.", self.requested)

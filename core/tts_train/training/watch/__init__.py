@@ -1,0 +1,1 @@
+"""Callbacks that measure a run: throughput, history, progress, baseline and live report."""

@@ -1,0 +1,1 @@
+"""The text-to-semantic transformer: packing, attention, losses and generation."""

@@ -1,0 +1,1 @@
+"""The ``prepare`` job: recordings and texts, or an experiment folder, to a prepared set."""

@@ -1,0 +1,1 @@
+"""Upstream's experiment folder (``logs/NAME``): reading and writing."""

@@ -1,0 +1,1 @@
+"""Audio and frames: spectrograms, slicing, masks, and what differs between versions."""

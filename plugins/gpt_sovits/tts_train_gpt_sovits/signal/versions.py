@@ -1,0 +1,77 @@
+"""What differs between the released versions of the stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tts_train.errors import ConfigError
+from tts_train_gpt_sovits.signal.mel import GAN_MEL, V3_MEL, V4_MEL, MelSettings
+
+FEATURES = 768
+"""Channels of the speech features."""
+SPEAKER = 20480
+"""Width of the speaker-verification vector."""
+SPECTROGRAM_BINS = 1025
+_SYMBOLS = 732
+_SHORT_PERIODS = (2, 3, 5, 7, 11)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SovitsVersion:
+    """One row of the table; channel counts that no version changes are the networks' defaults."""
+
+    name: str
+    """As users and files call it."""
+    kind: Literal["gan", "flow"] = "gan"
+    """``gan``: latents, waveform generator and critics; ``flow``: flow matching of a mel spectrogram."""
+    symbols: int = _SYMBOLS
+    """Entries of the phoneme table."""
+    style_bins: int = 704
+    """Spectrogram bins that the style encoder reads."""
+    style: int = 512
+    """Channels of the style vector."""
+    speaker: bool = False
+    """Whether a speaker-verification vector is joined into the style."""
+    wave_channels: int = 512
+    """Channels before the generator's first upsampling."""
+    upsample_kernels: tuple[int, ...] = (16, 16, 8, 2, 2)
+    """Kernel of each upsampling."""
+    periods: tuple[int, ...] = _SHORT_PERIODS
+    """Periods of the critics."""
+    dropout: float = 0.1
+    """Dropout of the content encoder in training."""
+    mel: MelSettings = GAN_MEL
+    """Mel spectrogram of the loss (``gan``) or of the target (``flow``)."""
+    mel_per_feature: float = 1.0
+    """Mel frames for each frame of speech features, 50 a second."""
+
+
+_PRO_PERIODS = (*_SHORT_PERIODS, 17, 23)
+VERSIONS: dict[str, SovitsVersion] = {
+    row.name: row
+    for row in (
+        SovitsVersion(name="v1", symbols=322, style_bins=SPECTROGRAM_BINS),
+        SovitsVersion(name="v2"),
+        SovitsVersion(name="v3", kind="flow", mel=V3_MEL, mel_per_feature=1.875),
+        SovitsVersion(name="v4", kind="flow", mel=V4_MEL, mel_per_feature=2.0),
+        SovitsVersion(name="v2Pro", style=1024, speaker=True, periods=_PRO_PERIODS, dropout=0.0),
+        SovitsVersion(
+            name="v2ProPlus",
+            style=1024,
+            speaker=True,
+            periods=_PRO_PERIODS,
+            dropout=0.0,
+            wave_channels=768,
+            upsample_kernels=(20, 16, 8, 2, 2),
+        ),
+    )
+}
+"""Every version by name."""
+
+
+def find_version(name: str) -> SovitsVersion:
+    """Return the version called ``name``; ConfigError for one that is not known."""
+    if name not in VERSIONS:
+        raise ConfigError(f"The SoVITS version is one of {', '.join(VERSIONS)}, and {name!r} was given.")
+    return VERSIONS[name]

@@ -1,1 +1,0 @@
-"""Stage ``sovits``: semantic tokens to speech, its networks, losses and audio functions."""

@@ -1,1 +1,0 @@
-"""Text and a reference to sound, with any GPT and any SoVITS."""

@@ -1,0 +1,1 @@
+"""The stages that train: modules, data modules and optimizers."""

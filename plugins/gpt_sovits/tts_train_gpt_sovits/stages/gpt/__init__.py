@@ -1,0 +1,1 @@
+"""Stages ``gpt`` and ``dpo``: data, training loops, ScaledAdam and its schedule."""

@@ -1,0 +1,285 @@
+"""The training loop of the stage ``gpt``; each argument is a flag below ``--model``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from tts_train.contract.module import StageModule, Work
+from tts_train.errors import ConfigError
+from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
+from tts_train.training.means import Means, weighted
+from tts_train_gpt_sovits.networks.gpt.network import GptConfig, GptNetwork, GptOutput
+from tts_train_gpt_sovits.networks.gpt.packing import PackedBatch
+from tts_train_gpt_sovits.networks.gpt.padded import padded_forward, unpack
+from tts_train_gpt_sovits.released.bases import base_names
+from tts_train_gpt_sovits.released.gpt_names import config_to_upstream
+from tts_train_gpt_sovits.stages.gpt.data import V1_TABLES, check_phonemes
+from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
+from tts_train_gpt_sovits.stages.gpt.schedule import LOCKED_RATE, build_upstream_schedule
+from tts_train_gpt_sovits.starts.gpt_adapters import LoraOptions, Method, add_adapters, trained_names
+from tts_train_gpt_sovits.starts.gpt_base import TINY, TinyOptions, load_training
+from tts_train_gpt_sovits.starts.gpt_restore import DESCRIPTION, PREFIX, load_initial
+
+if TYPE_CHECKING:
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
+
+    from tts_train_gpt_sovits.stages.gpt.listen import GptVoice
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ScaledAdamOptions:
+    """Upstream's optimiser and its rates as they work: known recipes depend on them."""
+
+    lr: float = 0.01
+    """Rate of the first step, relative to a tensor's root mean square."""
+    later_lr: float = LOCKED_RATE
+    """Rate of every later step. Upstream's configuration writes down a warm-up and a cosine, and this is what runs."""
+    clip_update: bool = False
+    """Clip the main step too, which upstream means to and does not."""
+
+    def __post_init__(self) -> None:
+        if min(self.lr, self.later_lr) <= 0:
+            raise ConfigError(
+                f"--model.scaled_adam.lr and later_lr must be above 0, not {self.lr} and {self.later_lr}."
+            )
+
+
+class GptModule(StageModule):
+    """Train the text-to-semantic network.
+
+    Args:
+        init_from: A GPT file of GPT-SoVITS (a base, one from ``GPT_weights*``, or a checkpoint of ``logs_s1*/ckpt``),
+            a released version such as ``v2``, a run of ours, or ``tiny``.
+        continue_optimizer: Also take up the optimiser and the schedule of a checkpoint of ``logs_s1*/ckpt``.
+        method: ``full`` trains every weight, ``lora`` adapters over the frozen base.
+        lora: The adapters.
+        optimizer_kind: ``scaled_adam`` as upstream, or ``standard``: ``optimizer`` and ``schedule``. ``auto`` is the
+            first for ``full`` and the second for ``lora``: steps relative to a tensor's size would hardly move
+            adapters, which start at zero.
+        scaled_adam: The numbers of the first.
+        optimizer: The second.
+        schedule: Its learning rate over the run.
+        padding: ``none`` computes and trains real tokens only; ``upstream`` mirrors its padded batches, fault included,
+            while validation stays without padding.
+        dropout: Share dropped in training.
+        gradient_checkpointing: Recompute each layer in backward: more arithmetic for a fraction of the memory.
+        tiny: Sizes of the network that ``init_from: tiny`` makes.
+    """
+
+    description_key = DESCRIPTION
+    FIGURES: ClassVar[tuple[str, ...]] = ("loss", "top3", "utterance_loss")
+    """What a validation logs below ``val/``, besides ``loss/<language>``."""
+
+    def __init__(
+        self,
+        init_from: str = TINY,
+        continue_optimizer: bool = False,
+        method: Method = "full",
+        lora: LoraOptions = LoraOptions(),  # noqa: B008 - frozen
+        optimizer_kind: Literal["auto", "scaled_adam", "standard"] = "auto",
+        scaled_adam: ScaledAdamOptions = ScaledAdamOptions(),
+        optimizer: OptimizerOptions = OptimizerOptions(lr=1e-4),
+        schedule: ScheduleOptions = ScheduleOptions(),
+        padding: Literal["none", "upstream"] = "none",
+        dropout: float = 0.1,
+        gradient_checkpointing: bool = False,
+        tiny: TinyOptions = TinyOptions(),  # noqa: B008 - frozen
+    ) -> None:
+        super().__init__()
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"--model.dropout must be from 0 to below 1, and {dropout} was given.")
+        scaled = optimizer_kind == "scaled_adam" or (optimizer_kind == "auto" and method == "full")
+        if method == "lora" and (scaled or continue_optimizer):
+            raise ConfigError(
+                "--model.method lora trains with --model.optimizer_kind standard: scaled_adam's steps are relative to "
+                "a tensor's size and adapters start at zero. Leave out scaled_adam and --model.continue_optimizer."
+            )
+        if continue_optimizer and not scaled:
+            raise ConfigError("--model.continue_optimizer takes up upstream's ScaledAdam; leave out optimizer_kind.")
+        self.init_from = init_from
+        self.continue_optimizer = continue_optimizer
+        self.method = method
+        self.lora = lora
+        self.scaled_adam = scaled_adam if scaled else None
+        self.optimizer_options = optimizer
+        self.schedule_options = schedule
+        self.padding = padding
+        self.dropout = dropout
+        self.gradient_checkpointing = gradient_checkpointing
+        self.tiny = tiny
+        self.network: GptNetwork | None = None
+        self._means: Means | None = None
+
+    def build(self) -> None:
+        """Build the network from :attr:`init_from`.
+
+        Raises:
+            ConfigError: if the strategy shards what must be whole.
+        """
+        self._refuse_sharding()
+        self._begin(load_initial(self.init_from, tiny=self.tiny, dropout=self.dropout))
+
+    def build_shapes(self) -> None:
+        """Build the network of a released version on ``meta`` without its file; any other as it is."""
+        if self.init_from in base_names("s1") and not Path(self.init_from).exists():
+            tables = V1_TABLES if self.init_from == "v1" else (GptConfig.phonemes,)
+            with torch.device("meta"):
+                self._begin(GptNetwork(GptConfig(tables[-1], dropout=self.dropout)))
+        else:
+            self.build()
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the output matrix."""
+        return GptConfig.codes
+
+    def _begin(self, network: GptNetwork) -> None:
+        self.network = network
+        if self.method == "lora":
+            add_adapters(self.network, self.lora)
+        self.network.checkpointing = self.gradient_checkpointing
+
+    def on_fit_start(self) -> None:
+        """Refuse a set with phonemes that the network does not have.
+
+        Raises:
+            ConfigError: naming what to change.
+        """
+        check_phonemes(self._data, self._built.config.phonemes, self.init_from)
+
+    def on_validation_start(self) -> None:
+        """Do the same where nothing was trained before."""
+        if self.trainer.state.fn != "fit":
+            self.on_fit_start()
+
+    def on_train_start(self) -> None:
+        """Warn where gradients are gathered over more batches than an epoch has."""
+        batches, gathered = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
+        if batches <= gathered and gathered > 1:
+            logger.warning(
+                "An epoch has %s batches and --trainer.accumulate_grad_batches is %s, so an epoch is one optimiser "
+                "step. Lower it, or --data.max_tokens, for more.",
+                batches,
+                gathered,
+            )
+
+    def training_step(self, batch: PackedBatch, batch_idx: int) -> Tensor:
+        """Return the mean loss of a token over all processes; with upstream's padding its sum here, as upstream."""
+        if self.padding == "upstream":
+            padded = padded_forward(self._built, unpack(batch))
+            loss, mean, top3 = padded.loss_sum, padded.losses.mean(), padded.top3(self._built.config.end)
+        else:
+            output = self._forward(batch)
+            (loss,), (mean,) = weighted(self.trainer, [output.losses.mean()], [len(output.losses)])
+            top3 = output.top3(self._built.config.end)
+        self.log("train/top3", top3, batch_size=1)
+        self.log("train/loss", mean.detach(), batch_size=1)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin new sums."""
+        languages = getattr(self._data, "val_languages", ())
+        self._means = Means([*self.FIGURES, *(f"loss/{language}" for language in languages)], self.device)
+
+    def validation_step(self, batch: PackedBatch, batch_idx: int) -> None:
+        """Add a batch to the sums."""
+        self.add_figures(self._forward(batch), batch)
+
+    def add_figures(self, output: GptOutput, batch: PackedBatch) -> None:
+        """Add an output to the sums; rehearsal counts in the losses by language alone.
+
+        Each token counts the same, and each utterance for ``val/utterance_loss``.
+        """
+        sums, counts = -output.chosen_logps, output.losses.new_tensor(output.counts)
+        for language in set(batch["languages"]):
+            here = [place for place, name in enumerate(batch["languages"]) if name == language]
+            self._add(f"loss/{language}", sums[here].sum(), counts[here].sum())
+        if batch["rehearsed"]:
+            return
+        spoken = output.targets != self._built.config.end
+        self._add("loss", sums.sum(), counts.sum())
+        self._add("top3", (output.hits & spoken).sum(), spoken.sum())
+        self._add("utterance_loss", (sums / counts).sum(), len(sums))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures over the whole set."""
+        assert self._means is not None
+        figures = {f"val/{name}": mean for name, mean in self._means.over(self.trainer.strategy).items()}
+        self.log_dict(figures, batch_size=1, sync_dist=True)  # equal already, as Lightning is told so
+        self._means = None
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimiser and its schedule, stepped once an optimiser step."""
+        if self.scaled_adam is None:
+            optimizer = build_optimizer(self, self.optimizer_options)
+            schedule = build_schedule(optimizer, self.schedule_options, self.trainer.estimated_stepping_batches)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        options = self.scaled_adam
+        scaled = ScaledAdam(self._built.parameters(), lr=options.lr, clip_update=options.clip_update)
+        done = self._continue(scaled) if self.continue_optimizer else 0
+        locked = build_upstream_schedule(scaled, later=options.later_lr, done=done)
+        return {"optimizer": scaled, "lr_scheduler": {"scheduler": locked, "interval": "step"}}
+
+    def work_in(self, batch: PackedBatch) -> Work:
+        """Return the codes and phonemes, and the seconds of speech in a batch."""
+        codes = sum(batch["counts"]) - len(batch["counts"])
+        return Work(tokens=codes + batch["phonemes"].numel(), audio_seconds=codes / 25)
+
+    def voice(self) -> GptVoice:
+        """Return what speaks with the weights as they are."""
+        from tts_train_gpt_sovits.stages.gpt.listen import GptVoice
+
+        return GptVoice(self, self._built)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return the network's sizes, as upstream writes them."""
+        return config_to_upstream(self._built.config)
+
+    def stored_names(self) -> set[str]:
+        """Return the names of what is trained."""
+        names = set(self._built.state_dict()) if self.method == "full" else trained_names(self._built)
+        return {PREFIX + name for name in names}
+
+    @property
+    def _built(self) -> GptNetwork:
+        assert self.network is not None
+        return self.network
+
+    @property
+    def _data(self) -> object:
+        return getattr(self.trainer, "datamodule", None)
+
+    def _forward(self, batch: PackedBatch) -> GptOutput:
+        output: GptOutput = self._built(batch)
+        return output
+
+    def _refuse_sharding(self) -> None:
+        needed = ["--model.optimizer_kind standard"] if self.scaled_adam is not None else []
+        needed += ["--model.padding none"] if self.padding == "upstream" else []
+        if needed and self.device_mesh is not None:
+            raise ConfigError(
+                "scaled_adam and upstream's padding need whole tensors, of which a process has only rows under "
+                f"--trainer.strategy fsdp. Use {' and '.join(needed)}, or --trainer.strategy ddp."
+            )
+
+    def _add(self, name: str, total: Tensor, count: int | Tensor) -> None:
+        assert self._means is not None
+        self._means.add(name, total, count)
+
+    def _continue(self, optimizer: ScaledAdam) -> int:
+        """Give an optimiser the state of upstream's checkpoint and return the steps that were done."""
+        file = load_training(self.init_from)
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": file.optimizer["state"], "param_groups": groups})
+        done = int(file.schedule.get("_current_step") or file.step or 0)
+        logger.info("ScaledAdam goes on from %s, after %d steps.", self.init_from, done)
+        return done

@@ -1,0 +1,1 @@
+"""Stages ``sovits`` and ``cfm``: data, training loops and schedule."""

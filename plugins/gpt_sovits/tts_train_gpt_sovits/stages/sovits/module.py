@@ -1,0 +1,290 @@
+"""The training loop of the stage ``sovits``; each argument is a flag below ``--model``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from tts_train.contract.module import StageModule, Work
+from tts_train.errors import ConfigError
+from tts_train.training.means import Means, unweighted
+from tts_train_gpt_sovits.networks.sovits.discriminators import Critics
+from tts_train_gpt_sovits.networks.sovits.losses import KL_WEIGHT, MEL_WEIGHT, critic_loss, mel_loss
+from tts_train_gpt_sovits.networks.sovits.network import Generated, SovitsNetwork
+from tts_train_gpt_sovits.networks.sovits.objective import divergence, generator_parts, mels
+from tts_train_gpt_sovits.signal.versions import find_version
+from tts_train_gpt_sovits.stages.sovits.batch import SovitsBatch, magnitudes, samples, wave_slices
+from tts_train_gpt_sovits.stages.sovits.fit import check_data
+from tts_train_gpt_sovits.stages.sovits.listen import Spoken, fixed_draws, write_spoken
+from tts_train_gpt_sovits.stages.sovits.loss_scale import scale_by_batch, scale_figures
+from tts_train_gpt_sovits.stages.sovits.optim import adamw, by_epoch, parameter_groups
+from tts_train_gpt_sovits.starts.sovits_base import LoadedCritics, LoadedGenerator, optimizer_state
+from tts_train_gpt_sovits.starts.sovits_planned import critics_shapes, generator_shapes
+from tts_train_gpt_sovits.starts.sovits_restore import DESCRIPTION, critics_for, describe, load_critics, load_generator
+from tts_train_gpt_sovits.starts.sovits_tiny import TINY, TinyOptions
+
+if TYPE_CHECKING:
+    from lightning.pytorch.core.optimizer import LightningOptimizer
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
+
+
+class SovitsModule(StageModule):
+    """Train generator and critics against each other: v1, v2, v2Pro and v2ProPlus.
+
+    A step is one of the generator: ``--trainer.max_steps``, checkpoints and logs count those. The critics take theirs
+    first, in the same batch.
+
+    Args:
+        init_from: A released version's name (``v2``, ``v2Pro``, ...), a SoVITS file, a ``G_*.pth`` with what its
+            optimiser had gathered, a run of ours, or ``tiny``.
+        critics_from: The same for the critics, or ``fresh`` for untrained ones; None for those that go with
+            ``init_from``: the ``D_*.pth`` beside it, the run's, else the released ones of its version.
+        base_for_missing: Whole file that lends the posterior encoder to an ``init_from`` written for inference.
+        version: v1, v2, v2Pro or v2ProPlus; None takes that of ``init_from``, v2 for ``tiny``.
+        lr: Learning rate of both optimisers.
+        text_lr_factor: Share of it at which phoneme embedding, text encoder and fusion learn.
+        lr_decay: Factor of the rates for each epoch.
+        c_mel: Weight of the mel distance.
+        c_kl: Weight of the divergence between posterior and prior.
+        segment_frames: Frames of 20 ms of the slice that is spoken of each utterance.
+        freeze_quantizer: Keep the codes' meaning; a trained quantizer needs ``--data.features true``, and every GPT
+            that is to work with it must be trained on its codes.
+        gradient_clip: Greatest norm of each network's gradients; None for no limit, as upstream.
+        gradient_checkpointing: Recompute the waveform generator's blocks in backward: more arithmetic, less memory.
+        samples: Validation utterances that are spoken at each validation, into the run's ``samples``.
+        tiny: Sizes of the networks that ``init_from: tiny`` makes.
+    """
+
+    description_key = DESCRIPTION
+
+    def __init__(
+        self,
+        init_from: str = TINY,
+        critics_from: str | None = None,
+        base_for_missing: str | None = None,
+        version: str | None = None,
+        lr: float = 1e-4,
+        text_lr_factor: float = 0.4,
+        lr_decay: float = 0.999875,
+        c_mel: float = MEL_WEIGHT,
+        c_kl: float = KL_WEIGHT,
+        segment_frames: int = 32,
+        freeze_quantizer: bool = True,
+        gradient_clip: float | None = None,
+        gradient_checkpointing: bool = False,
+        samples: int = 2,
+        tiny: TinyOptions = TinyOptions(),  # noqa: B008 - frozen
+    ) -> None:
+        super().__init__()
+        if lr <= 0 or text_lr_factor < 0 or not 0 < lr_decay <= 1 or min(c_mel, c_kl) < 0 or segment_frames < 1:
+            raise ConfigError(
+                "--model.lr and --model.segment_frames must be above 0, --model.text_lr_factor, --model.c_mel and "
+                "--model.c_kl 0 or more, and --model.lr_decay above 0 and at most 1."
+            )
+        self.automatic_optimization = False
+        self.init_from = init_from
+        self.critics_from = critics_from
+        self.base_for_missing = base_for_missing
+        self.version = version
+        self.lr = lr
+        self.text_lr_factor = text_lr_factor
+        self.lr_decay = lr_decay
+        self.c_mel = c_mel
+        self.c_kl = c_kl
+        self.segment_frames = segment_frames
+        self.freeze_quantizer = freeze_quantizer
+        self.gradient_clip = gradient_clip
+        self.gradient_checkpointing = gradient_checkpointing
+        self.samples = samples
+        self.tiny = tiny
+        self.network: SovitsNetwork | None = None
+        self.critics: Critics | None = None
+        self._start: tuple[LoadedGenerator, LoadedCritics] | None = None
+        self._means: Means | None = None
+
+    def build(self) -> None:
+        """Build both networks from their sources.
+
+        Raises:
+            ConfigError: if a source is not of the version, or its data were made for another.
+        """
+        generator = load_generator(
+            self.init_from,
+            version=self.version,
+            tiny=self.tiny,
+            freeze_quantizer=self.freeze_quantizer,
+            base_for_missing=self.base_for_missing,
+        )
+        if not isinstance(generator.network, SovitsNetwork):
+            raise ConfigError(f"SoVITS {generator.version} is trained by the stage cfm: use --stage cfm.")
+        source = self.critics_from or critics_for(self.init_from, generator.version)
+        self._begin(generator, load_critics(source, version=generator.version, shrink=self._shrink))
+
+    def build_shapes(self) -> None:
+        """Build the networks of a released version on ``meta`` without their files; any others as they are."""
+        generator = generator_shapes(self.init_from, version=self.version, freeze_quantizer=self.freeze_quantizer)
+        if generator is not None and find_version(generator.version).kind == "gan":
+            self._begin(generator, critics_shapes(generator.version))
+        else:
+            self.build()
+
+    def setup(self, stage: str) -> None:
+        """Build the networks before the strategy does, and look at the data.
+
+        Raises:
+            ConfigError: if a source is not of the version, or the data were made for another.
+        """
+        scale_by_batch(self.trainer, optimizers=2)
+        self.configure_model()
+        data = getattr(self.trainer, "datamodule", None)
+        check_data(data, self._built, self._loaded.version, features=not self.freeze_quantizer)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimisers, with what upstream's had gathered, and their schedules."""
+        assert self._start is not None
+        groups = parameter_groups(self._built, lr=self.lr, text_lr_factor=self.text_lr_factor)
+        pair = adamw(groups, lr=self.lr), adamw(self._critics.parameters(), lr=self.lr)
+        for optimizer, state in zip(pair, (self._start[0].optimizer, self._start[1].optimizer), strict=True):
+            if state:
+                optimizer_state(optimizer, state, source=self.init_from)
+        self.trainer.fit_loop.setup_data()
+        steps = int(self.trainer.num_training_batches)
+        done = self._loaded.epochs
+        return list(pair), [by_epoch(o, decay=self.lr_decay, steps_per_epoch=steps, done=done) for o in pair]
+
+    def training_step(self, batch: SovitsBatch, batch_idx: int) -> Tensor:
+        """Take a step of the critics and then one of the generator; return the generator's loss."""
+        made, spectrum, wave = self._generate(batch)
+        real = wave_slices(wave, made.starts, self.segment_frames)
+        generator, critics = self._optimizers
+        loss_of_critics = critic_loss(*self._critics.compare(real, made.audio.detach()))
+        critics.zero_grad()
+        self.manual_backward(loss_of_critics)
+        # Lightning counts a step for each of its wrappers' steps; a step of this run is one of the generator.
+        self.trainer.strategy.optimizer_step(critics.optimizer, _nothing)
+        critics.zero_grad()  # their memory is free for the generator's step
+        parts = self._losses(made, spectrum, real)
+        total = torch.stack(list(parts.values())).sum()
+        generator.zero_grad()
+        self.manual_backward(total)
+        self._critics.requires_grad_(True)  # only now: until its end a sharded network may be gathered copies
+        generator.step()
+        for schedule in self.lr_schedulers():  # type: ignore[union-attr]
+            schedule.step()
+        figures = unweighted(self.trainer, {"loss": total, **parts, "critics": loss_of_critics})
+        figures |= scale_figures(self.trainer)
+        self.log_dict({f"train/{name}": figure for name, figure in figures.items()}, batch_size=1)
+        return total.detach()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradients of one network, after the loss scale is undone."""
+        if self.gradient_clip is not None:
+            clip_grad_norm_([each for group in optimizer.param_groups for each in group["params"]], self.gradient_clip)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin new sums."""
+        data = getattr(self.trainer, "datamodule", None)
+        languages = [language for language in getattr(data, "val_languages", ()) if language]
+        self._means = Means(["loss", "kl", *(f"mel_loss/{language}" for language in languages)], self.device)
+
+    def validation_step(self, batch: SovitsBatch, batch_idx: int) -> None:
+        """Add a batch to the sums, its slices and noise always the same; speak the first utterances."""
+        assert self._means is not None
+        latent = self._built.posterior_encoder.output.out_channels // 2
+        starts, noise = fixed_draws(batch, latent=latent, frames=self.segment_frames, device=self.device)
+        made, spectrum, wave = self._generate(batch, starts=starts, noise=noise)
+        target, spoken = mels(made, spectrum, self.segment_frames)
+        for i, language in enumerate(batch["languages"]):
+            apart = mel_loss(target[i], spoken[i])
+            for name in ("loss", f"mel_loss/{language}") if language else ("loss",):
+                self._means.add(name, apart, 1)
+        self._means.add("kl", divergence(made) * len(target), len(target))
+        whole = self.device_mesh is None  # of a sharded network no process could speak alone
+        if batch_idx == 0 and self.samples and whole and self.trainer.is_global_zero and self.trainer.state.fn == "fit":
+            self._speak(batch, spectrum, wave)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over the whole set, whatever batch and process an utterance was in."""
+        assert self._means is not None
+        for name, mean in self._means.over(self.trainer.strategy).items():
+            self.log(f"val/{name}", mean, batch_size=1, sync_dist=True)  # equal already, as Lightning is told so
+
+    def work_in(self, batch: SovitsBatch) -> Work:
+        """Return the codes and phonemes, and the seconds of speech in a batch."""
+        frames = batch["frames"].sum()
+        return Work(tokens=frames / 2 + batch["phoneme_counts"].sum(), audio_seconds=frames / 50)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return what the networks are."""
+        return describe(self._loaded.version, self._loaded.sizes, shrink=self._critics.shrink)
+
+    def _begin(self, generator: LoadedGenerator, critics: LoadedCritics) -> None:
+        assert isinstance(generator.network, SovitsNetwork)
+        self.network, self.critics = generator.network, critics.network
+        self.network.generator.checkpointing = self.gradient_checkpointing
+        self._start = generator, critics
+
+    def _generate(
+        self, batch: SovitsBatch, *, starts: Tensor | None = None, noise: Tensor | None = None
+    ) -> tuple[Generated, Tensor, Tensor]:
+        """Return what the generator made, the spectrogram and the samples of a batch."""
+        wave = samples(batch)
+        spectrum = magnitudes(wave, batch["frames"])
+        made: Generated = self._built(
+            batch["features"] if not self.freeze_quantizer else None,
+            spectrum,
+            batch["frames"],
+            batch["phonemes"],
+            batch["phoneme_counts"],
+            frames=self.segment_frames,
+            codes=batch["codes"] if self.freeze_quantizer else None,
+            speaker=batch["speaker"] if self._built.speaker_style is not None else None,
+            starts=starts,
+            noise=noise,
+        )
+        return made, spectrum, wave
+
+    def _losses(self, made: Generated, spectrum: Tensor, real: Tensor) -> dict[str, Tensor]:
+        parts = generator_parts(
+            self._critics, made, spectrum, real, c_mel=self.c_mel, c_kl=self.c_kl, frames=self.segment_frames
+        )
+        return parts if self.freeze_quantizer else {**parts, "commitment": made.quantized.commitment}
+
+    def _speak(self, batch: SovitsBatch, spectrum: Tensor, wave: Tensor) -> None:
+        folder = Path(self.trainer.default_root_dir) / "samples"
+        spoken = Spoken(self._built, batch, spectrum, wave)
+        step, loggers = self.trainer.global_step, self.trainer.loggers
+        write_spoken(folder, spoken, step=step, count=self.samples, loggers=loggers)
+
+    @property
+    def _shrink(self) -> int:
+        return self.tiny.critic_shrink if self.init_from == TINY else 1
+
+    @property
+    def _loaded(self) -> LoadedGenerator:
+        assert self._start is not None
+        return self._start[0]
+
+    @property
+    def _built(self) -> SovitsNetwork:
+        assert self.network is not None
+        return self.network
+
+    @property
+    def _critics(self) -> Critics:
+        assert self.critics is not None
+        return self.critics
+
+    @property
+    def _optimizers(self) -> tuple[LightningOptimizer, LightningOptimizer]:
+        generator, critics = cast("list[LightningOptimizer]", self.optimizers())
+        return generator, critics
+
+
+def _nothing() -> None:
+    """The closure of a step whose gradients are there already."""

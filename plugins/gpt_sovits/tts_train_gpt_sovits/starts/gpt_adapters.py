@@ -1,0 +1,109 @@
+"""Low-rank adapters over a frozen text-to-semantic network: put in, switched off for a while, and merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from tts_train.errors import ConfigError
+from tts_train.nn.seeded import drawn_on_cpu
+from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
+from tts_train_gpt_sovits.released.gpt_names import to_upstream
+
+Method: TypeAlias = Literal["full", "lora"]
+"""``full`` trains every weight, ``lora`` adapters over the frozen base."""
+
+TARGETS = ("qkv", "out", "up", "down")
+"""The four matrices of a layer: into and out of attention, and up and down in the feed-forward network."""
+
+_ADAPTER = "default"
+_SEED = 0x0A0B
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685)."""
+
+    rank: int = 32
+    """Rank of each adapter."""
+    alpha: float = 32.0
+    """Scale: an adapter's output is multiplied by alpha / rank."""
+    dropout: float = 0.0
+    """Dropout on the adapters' input, 0 to below 1."""
+    targets: tuple[str, ...] = TARGETS
+    """Matrices of a layer that get an adapter: some of ``qkv``, ``out``, ``up`` and ``down``."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
+            raise ConfigError(
+                "--model.lora.rank must be 1 or more, --model.lora.alpha above 0 and --model.lora.dropout in [0, 1); "
+                f"{self.rank}, {self.alpha} and {self.dropout} were given."
+            )
+        if not self.targets or set(self.targets) - set(TARGETS):
+            raise ConfigError(f"--model.lora.targets are some of {', '.join(TARGETS)}, not {list(self.targets)}.")
+
+
+def add_adapters(network: GptNetwork, lora: LoraOptions) -> None:
+    """Freeze a network and put adapters in, in place; they start as nothing."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    network.requires_grad_(False)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=sorted(lora.targets),
+        bias="none",
+    )
+    # All ranks must start from the same adapters, and the run's own random stream is left alone.
+    with drawn_on_cpu(_SEED, like=network.head.weight):
+        inject_adapter_in_model(config, network, adapter_name=_ADAPTER)
+
+
+@contextmanager
+def adapters_off(network: GptNetwork) -> Iterator[None]:
+    """Let a network be its frozen base for a while; nothing that needs a gradient may be computed meanwhile."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [module for module in network.modules() if isinstance(module, BaseTunerLayer)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
+def trained_names(network: GptNetwork) -> set[str]:
+    """Return the names in the state dict of what is trained."""
+    return {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+def merged_state(network: GptNetwork) -> dict[str, Tensor]:
+    """Return a network's tensors under upstream's names, as ``files.write_s1`` takes them; adapters are added in.
+
+    The network is left as it is.
+    """
+    state = network.state_dict()
+    plain = {name.replace(".base_layer.", "."): value for name, value in state.items() if ".lora_" not in name}
+    return to_upstream({name: value + _added(network, name, value) for name, value in plain.items()})
+
+
+def _added(network: GptNetwork, name: str, base: Tensor) -> Tensor | int:
+    """Return what an adapter adds to one of the plain tensors."""
+    from peft.tuners.lora import LoraLayer
+
+    owner, _, leaf = name.rpartition(".")
+    module = network.get_submodule(owner)
+    if leaf != "weight" or not isinstance(module, LoraLayer):
+        return 0
+    wide = torch.promote_types(base.dtype, torch.float32)
+    a, b = (matrices[_ADAPTER].weight.detach().to(wide) for matrices in (module.lora_A, module.lora_B))
+    delta: Tensor = b @ a * module.scaling[_ADAPTER]
+    return delta.to(base.dtype)

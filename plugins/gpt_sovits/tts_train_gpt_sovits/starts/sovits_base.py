@@ -1,0 +1,226 @@
+"""The networks that training starts from: released files, own exports, training files, runs of ours, or chance."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from tts_train.errors import ConfigError, DataError
+from tts_train.nn.seeded import drawn_on_cpu
+from tts_train.weights import TensorClaim, describe_torch
+from tts_train_gpt_sovits.networks.sovits.build import build_critics, build_flow_network, build_network
+from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
+from tts_train_gpt_sovits.networks.sovits.discriminators import CHANNELS, Critics
+from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
+from tts_train_gpt_sovits.released import (
+    Recognised,
+    TrainingFile,
+    WeightsFile,
+    read_s2,
+    read_training,
+    recognise,
+    s2_config,
+)
+from tts_train_gpt_sovits.released.bases import base_file
+from tts_train_gpt_sovits.released.recognise import CONFIG_CLASSES
+from tts_train_gpt_sovits.released.shapes import Shapes, shapes_of
+from tts_train_gpt_sovits.released.sovits_names import EXPORT_OMITS, load_upstream
+from tts_train_gpt_sovits.signal.versions import find_version
+from tts_train_gpt_sovits.starts.sovits_tiny import TINY, TinyOptions, tiny_sizes, with_tiny_semantics
+
+FRESH = "fresh"
+"""The source of critics that have seen nothing."""
+DEFAULT_VERSION = "v2"
+
+Network: TypeAlias = SovitsNetwork | FlowSovitsNetwork
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedGenerator:
+    """What a run starts from."""
+
+    network: Network
+    """In float32, on the CPU."""
+    version: str
+    sizes: Mapping[str, Any]
+    """The ``model`` table of upstream's settings, by which the network can be built again."""
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+    """State of upstream's optimiser, from a ``G_*.pth``; else empty."""
+    epochs: int = 0
+    """Epochs that upstream had done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedCritics:
+    """The critics that a run starts from; fields as in ``LoadedGenerator``."""
+
+    network: Critics
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+
+
+def base_generator(
+    source: str,
+    *,
+    version: str | None = None,
+    tiny: TinyOptions = TinyOptions(),  # noqa: B008 - frozen
+    freeze_quantizer: bool = True,
+    base_for_missing: str | None = None,
+    speaking: bool = False,
+) -> LoadedGenerator:
+    """Return the generator that ``source`` names.
+
+    Args:
+        source: A released version's name, a SoVITS file, ``G_*.pth``, or ``tiny``.
+        version: The version; None takes that of the source. Needed where a file does not tell v3 from v4.
+        tiny: Sizes of ``tiny``.
+        freeze_quantizer: Whether codebook and the projection before it stay as they are.
+        base_for_missing: Whole file of the same version from which the posterior encoder comes where the source has
+            none, as exports for inference.
+        speaking: Whether it is to speak only, so that nothing else need be there.
+
+    Raises:
+        ConfigError: if the source is of another version, or lacks what training needs.
+        DataError: if it is no such file, or its tensors do not fit; they are listed.
+        UnsafeFileError: if it could run code.
+    """
+    if source == TINY:
+        return _tiny_generator(version or DEFAULT_VERSION, tiny, freeze_quantizer)
+    file = base_file(source, "s2G")
+    if speaking:
+        return _to_speak(source, file, version)
+    return _from_file(source, file, version, freeze_quantizer, base_for_missing)
+
+
+def base_critics(source: str, *, version: str, shrink: int = 1) -> LoadedCritics:
+    """Return the critics that ``source`` names.
+
+    Args:
+        source: A released version's name, a critics' file, ``D_*.pth``, ``fresh`` or ``tiny``.
+        version: The generator's version.
+        shrink: How many times fewer channels fresh critics have.
+
+    Raises:
+        See `base_generator`.
+    """
+    if source in (TINY, FRESH):
+        with drawn_on_cpu(0):
+            return LoadedCritics(network=build_critics(version, shrink=shrink))
+    file = base_file(source, "s2D")
+    critics = build_critics(version, shrink=_shrink_of(file))
+    if recognise(file, version=version).kind == "s2D_training":
+        training = read_training(file, version=version, shapes=shapes_of(critics))
+        load_upstream(critics, training.weights)
+        return LoadedCritics(network=critics, optimizer=training.optimizer)
+    load_upstream(critics, read_s2(file, version=version, shapes=shapes_of(critics)).weights)
+    return LoadedCritics(network=critics)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], *, source: str) -> None:
+    """Load what upstream's optimiser had gathered; rates stay as they are configured.
+
+    Raises:
+        DataError: if it was of other parameters.
+    """
+    own = optimizer.state_dict()["param_groups"]
+    counts = [[len(group["params"]) for group in groups] for groups in (own, state["param_groups"])]
+    if counts[0] != counts[1]:
+        raise DataError(f"The optimiser in {source} is of {counts[1]} parameters, and {counts[0]} are trained here.")
+    optimizer.load_state_dict({"state": state["state"], "param_groups": own})
+
+
+def _from_file(
+    source: str, path: Path, version: str | None, freeze_quantizer: bool, base_for_missing: str | None
+) -> LoadedGenerator:
+    found = recognise(path, version=version)
+    check_version(source, found.version, version)
+    if found.kind not in ("s2G", "s2G_training"):
+        raise ConfigError(f"{source} is {found.kind} of {found.version}; --model.init_from needs a generator.")
+    sizes = {**s2_config(found.version)["model"], **_sizes_in(found)}
+    network = _build(found.version, sizes, freeze_quantizer)
+    logger.info("SoVITS %s from %s.", found.version, source)
+    if found.kind == "s2G_training":
+        training = read_training(path, version=version, shapes=shapes_of(network))
+        load_upstream(network, training.weights)
+        state, epochs = training.optimizer, training.epochs
+        return LoadedGenerator(network=network, version=found.version, sizes=sizes, optimizer=state, epochs=epochs)
+    weights = dict(read_s2(path, version=version, shapes=shapes_of(network)).weights)
+    if not found.complete:
+        weights |= _missing(source, found.version, base_for_missing, shapes_of(network))
+    load_upstream(network, weights)
+    return LoadedGenerator(network=network, version=found.version, sizes=sizes)
+
+
+def _shrink_of(file: Path) -> int:
+    """Return how many times fewer channels than the released ones a file's critics have."""
+    content = describe_torch(file, head=recognise(file).head, dict_classes=CONFIG_CLASSES)
+    weights = content.get("weight") or content.get("model") if isinstance(content, dict) else None
+    claim = weights.get("discriminators.0.convs.5.bias") if isinstance(weights, dict) else None
+    channels = claim.shape[0] if isinstance(claim, TensorClaim) and claim.shape else CHANNELS
+    return max(1, CHANNELS // max(channels, 1))
+
+
+def _to_speak(source: str, path: Path, version: str | None) -> LoadedGenerator:
+    """Return a generator whose posterior encoder, which only training uses, may be of chance."""
+    found = recognise(path, version=version)
+    check_version(source, found.version, version)
+    if found.kind not in ("s2G", "s2G_training"):
+        raise ConfigError(f"{source} is {found.kind} of {found.version}, and a generator is wanted to speak.")
+    sizes = {**s2_config(found.version)["model"], **_sizes_in(found)}
+    network = _build(found.version, sizes, freeze_quantizer=True)
+    read = read_training if found.kind == "s2G_training" else read_s2
+    file: TrainingFile | WeightsFile = read(path, version=version, shapes=shapes_of(network))
+    load_upstream(network, file.weights, omitted=EXPORT_OMITS)
+    return LoadedGenerator(network=network, version=found.version, sizes=sizes)
+
+
+def _missing(source: str, version: str, base: str | None, shapes: Shapes) -> dict[str, Tensor]:
+    """Return the posterior encoder of another file, for one that was written for inference."""
+    if base is None:
+        raise ConfigError(
+            f"{source} was written for inference and lacks the posterior encoder, without which training starts half "
+            f"from chance. Give a whole file of the same version: --model.base_for_missing {version}, or start from "
+            "the run or its `full` export."
+        )
+    path = base_file(base, "s2G")
+    found = recognise(path, version=version)
+    if found.version != version or not found.complete:
+        raise ConfigError(f"--model.base_for_missing {base} must be a whole file of {version}; it is {found.version}.")
+    read = read_training if found.kind == "s2G_training" else read_s2
+    file: TrainingFile | WeightsFile = read(path, version=version, shapes=shapes)
+    logger.warning("The posterior encoder comes from %s, since %s has none.", base, source)
+    return {name: tensor for name, tensor in file.weights.items() if name.startswith(EXPORT_OMITS)}
+
+
+def _sizes_in(found: Recognised) -> dict[str, Any]:
+    """Return the sizes that a file says it has, without reading its tensors; empty where it does not say."""
+    content = describe_torch(found.path, head=found.head, dict_classes=CONFIG_CLASSES)
+    config = content.get("config") if isinstance(content, dict) else None
+    model = config.get("model") if isinstance(config, dict) else None
+    return dict(model) if isinstance(model, dict) else {}
+
+
+def _build(version: str, sizes: Mapping[str, Any], freeze_quantizer: bool) -> Network:
+    if find_version(version).kind == "flow":
+        return build_flow_network(version, sizes=sizes)
+    return build_network(version, sizes=sizes, freeze_quantizer=freeze_quantizer)
+
+
+def _tiny_generator(version: str, tiny: TinyOptions, freeze_quantizer: bool) -> LoadedGenerator:
+    sizes = tiny_sizes(version, tiny)
+    with drawn_on_cpu(0):
+        network = with_tiny_semantics(_build(version, sizes, freeze_quantizer))
+    return LoadedGenerator(network=network, version=version, sizes=sizes)
+
+
+def check_version(source: str, found: str, wanted: str | None) -> None:
+    """Refuse a source of another version than the one that is wanted."""
+    if wanted is not None and wanted != found:
+        raise ConfigError(f"{source} is of {found}, and --model.version says {wanted}. Leave --model.version out.")

@@ -1,0 +1,1 @@
+"""Speaking with a GPT and a SoVITS: loading, references and the ``synth`` job."""

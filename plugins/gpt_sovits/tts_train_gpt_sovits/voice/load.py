@@ -1,0 +1,86 @@
+"""Finds the two networks that speak together, and what they were trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tts_train.datasets.store.shards import facts_of, is_prepared, read_index
+from tts_train.disk.provenance import FILE_NAME, read_provenance
+from tts_train.errors import ConfigError
+from tts_train.run.checkpoint import is_run, open_checkpoint
+from tts_train.run.places import reachable
+from tts_train_gpt_sovits.released import recognise
+from tts_train_gpt_sovits.starts.gpt_restore import STAGES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """The sources of both networks."""
+
+    gpt: str
+    sovits: str
+    data: str | None
+    """Prepared set whose utterances can be continued: the one that ``source`` was trained on, or another."""
+    settings: Mapping[str, Any]
+    """What that set was prepared with; empty if it is not here any more."""
+    languages: tuple[str, ...]
+    """Languages of that set, the most frequent first."""
+
+
+def find_pair(
+    source: Path, *, gpt: str | None, sovits: str | None, version: str | None, voice: Path | None = None
+) -> Pair:
+    """Return both sources: ``source`` is one of them, the other is named, or the base that the data were made with.
+
+    Args:
+        source: A run, a checkpoint, an export or a file of upstream's, of either network.
+        gpt: The other, where ``source`` is a SoVITS.
+        sovits: The other, where ``source`` is a GPT.
+        version: Released version that the other is of, where nothing else says.
+        voice: Prepared set in place of the one that ``source`` was trained on.
+
+    Raises:
+        ConfigError: if both or none are the same network, or the other is not known.
+    """
+    own = _file_in(source)
+    is_gpt = _is_gpt(own)
+    card = open_checkpoint(own).card if is_run(own) else None
+    trained_on = card.options("data", "path").get("path") if card else None
+    data = str(voice) if voice else trained_on
+    known = card.data if card and not voice else {}
+    if not known and data and is_prepared(data):  # cards of old say nothing themselves
+        known = facts_of(read_index(Path(data)))
+    settings = reachable(known.get("settings", {}))
+    languages = tuple(known.get("languages", ()))
+    option, given, twice = ("--sovits", sovits, gpt) if is_gpt else ("--gpt", gpt, sovits)
+    if twice is not None:
+        kind = "GPT" if is_gpt else "SoVITS"
+        raise ConfigError(f"{source} is a {kind} already. Name the other network with {option}.")
+    if given is None:
+        given = settings.get("sovits") if is_gpt else version or settings.get("version")
+        if settings.get("models") == "tiny" and not is_gpt:
+            given = None
+    if given is None:
+        raise ConfigError(f"{source} is one of two networks that speak together. Name the other: {option} PATH.")
+    pair = (str(own), given) if is_gpt else (given, str(own))
+    return Pair(gpt=pair[0], sovits=pair[1], data=data, settings=settings, languages=languages)
+
+
+def _file_in(source: Path) -> Path:
+    """Return the exported file in a folder of ours, or what was given."""
+    if not (source / FILE_NAME).is_file():
+        return source
+    names = {"s1": "*.ckpt", "s2": "*.pth", "full": "s2G.pth"}
+    files = sorted(source.glob(names.get(str(read_provenance(source).format), "*")))
+    if not files:
+        raise ConfigError(f"{source} holds no exported weights any more. Export them again.")
+    return max(files, key=lambda file: file.stat().st_mtime_ns)
+
+
+def _is_gpt(source: Path) -> bool:
+    if is_run(source):
+        return open_checkpoint(source).card.stage in STAGES
+    return recognise(source).kind.startswith("s1")

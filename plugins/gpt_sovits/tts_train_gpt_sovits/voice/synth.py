@@ -1,0 +1,254 @@
+"""The synth job: a text and a reference to a sound file."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tts_train.contract.jobs import Line, Report, SynthJob
+from tts_train.errors import ConfigError, DataError
+from tts_train.language import says_nothing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tts_train_gpt_sovits.preparing.encode import Networks
+    from tts_train_gpt_sovits.text import Spoken
+    from tts_train_gpt_sovits.voice.load import Pair
+    from tts_train_gpt_sovits.voice.ready import Ready
+    from tts_train_gpt_sovits.voice.reference import Reference
+    from tts_train_gpt_sovits.voice.voice import Said, Voice
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class GptSovitsSynth(SynthJob):
+    """Speak a text with a GPT and a SoVITS, ours or upstream's, and write 32 kHz 16-bit mono.
+
+    Either network can be the source. Without --reference the voice continues an utterance of its training data.
+    """
+
+    gpt: str | None = None
+    """The GPT, where the source is a SoVITS: a run, a file, or a released version's name."""
+    sovits: str | None = None
+    """The SoVITS, where the source is a GPT; none takes the base that its data were prepared with."""
+    reference: Path | None = None
+    """Recording of 3 to 10 seconds whose voice and manner are continued."""
+    reference_text: str | None = None
+    """What is said in it."""
+    reference_language: str | None = None
+    """Its language; none takes that of the text."""
+    voice: Path | None = None
+    """Prepared set whose utterances are continued, where the source is a file or another voice is wanted."""
+    language: str | None = None
+    """Language of the text: zh, en, ja, ko or yue; none takes that of the reference."""
+    version: str | None = None
+    """Released version for whatever is not named, such as v2; none takes that of the training data."""
+    models: str | None = None
+    """Networks that read references and Chinese text: ``released``, upstream's folder ``pretrained_models``, or
+    ``tiny``; none takes what the training data were prepared with."""
+    top_k: int = 15
+    """Draw from this many likeliest tokens; 0 sets no limit."""
+    top_p: float = 1.0
+    """Draw from the smallest set of tokens that has this much probability, above 0 to 1."""
+    temperature: float = 1.0
+    """Below 1 is steadier, above livelier."""
+    repetition_penalty: float = 1.35
+    """Makes used tokens less likely; 1 for none."""
+    noise_scale: float = 0.5
+    """How much the sound varies around the likeliest, 0 or more."""
+    speed: float = 1.0
+    """How much faster than the voice speaks by itself."""
+    pause: float = 0.3
+    """Seconds of silence after a sentence."""
+    device: str = "auto"
+    """Where to compute: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+
+    def run(self) -> Report:
+        """Speak sentence by sentence, write the file and say how it went.
+
+        Raises:
+            DataError: if nothing was spoken; nothing is written then.
+        """
+        from tts_train.disk.sound_files import check_sound_name
+        from tts_train_gpt_sovits.voice.languages import warn_of_language
+
+        check_sound_name(self.out)
+        ready = self._open()
+        language = self.language or ready.reference_for(self.speaker).language
+        warn_of_language(self.text, language, ready.trained)
+        return self._say(ready)
+
+    def of(self, line: Line) -> GptSovitsSynth:
+        """Return the job that speaks a line, in its language and by its speaker unless they were given."""
+        language, speaker = self.language or line.language, self.speaker or line.speaker
+        return replace(super().of(line), language=language, speaker=speaker)
+
+    def try_open(self, lines: Sequence[Line]) -> None:
+        """Open both networks, what each line continues, and what reads its language, and let go of them."""
+        ready = self._open({line.language for line in lines})
+        for line in lines:
+            job = self.of(line)
+            with contextlib.suppress(DataError):  # what one line lacks is told with that line
+                reference = ready.reference_for(job.speaker)
+                ready.front_end.speak(job.text, job.language or reference.language)
+
+    def speak_all(self, lines: Iterable[Line]) -> Iterator[Report]:
+        """Speak many lines with networks that are loaded once; each speaker continues an utterance of his own."""
+        waiting = list(lines)
+        ready = self._open({line.language for line in waiting})
+        for line in waiting:
+            try:
+                yield self.of(line)._say(ready)
+            except DataError as error:
+                yield {"error": str(error)}
+
+    def round_trip(self, recordings: Iterable[tuple[Path, Line]]) -> bool:
+        """Make semantic tokens of recordings and sound of these, each in its own voice: no GPT can sound better."""
+        from tts_train.disk.sound_files import write_sound
+
+        waiting = list(recordings)
+        ready = self._open({line.language for _, line in waiting}, listens=True)
+        for recording, line in waiting:
+            sound = ready.resound(recording, line.text, line.language or self.language or ready.language)
+            write_sound(line.out, sound, sample_rate=ready.voice.sample_rate)
+        return True
+
+    def _say(self, ready: Ready) -> Report:
+        from tts_train.disk.sound_files import write_sound
+        from tts_train_gpt_sovits.voice.sentences import split_sentences
+
+        sentences = split_sentences(self.text)
+        if not sentences:
+            raise ConfigError("--text is empty; say what to speak.")
+        reference = ready.reference_for(self.speaker)
+        language = self.language or reference.language
+        said = [ready.front_end.speak(sentence, language) for sentence in sentences]
+        spoken = [self._speak(ready.voice, reference, each, number) for number, each in enumerate(said)]
+        self._judge(sentences, spoken)
+        sound = self._join(spoken, ready.voice.sample_rate)
+        write_sound(self.out, sound, sample_rate=ready.voice.sample_rate)
+        return {
+            "path": str(self.out),
+            "seconds": round(len(sound) / ready.voice.sample_rate, 3),
+            "sentences": len(sentences),
+            "tokens": sum(each.codes for each in spoken),
+            "cut_off": sum(not each.ended for each in spoken),
+            "language": language,
+            "reference": reference.about,
+            "seed": self.seed,
+        }
+
+    def _open(self, languages: Collection[str | None] = (), *, listens: bool = False) -> Ready:
+        """Load both networks, and what reads texts in these languages and recordings, once for any number of lines."""
+        import torch
+
+        from tts_train.parallel.devices import choose_device
+        from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
+        from tts_train_gpt_sovits.preparing.encode import front_end
+        from tts_train_gpt_sovits.starts.gpt_restore import load_initial
+        from tts_train_gpt_sovits.starts.sovits_restore import load_generator
+        from tts_train_gpt_sovits.voice.load import find_pair
+        from tts_train_gpt_sovits.voice.ready import Ready
+        from tts_train_gpt_sovits.voice.voice import Voice
+
+        self._check()
+        device = torch.device(choose_device(self.device))
+        pair = find_pair(self.source, gpt=self.gpt, sovits=self.sovits, version=self.version, voice=self.voice)
+        loaded = load_generator(pair.sovits, version=self.version, speaking=True)
+        if not isinstance(loaded.network, SovitsNetwork):
+            raise ConfigError(
+                f"{pair.sovits} is {loaded.version}, whose sound is made by a vocoder of upstream's. Export it with "
+                "--format s2 and speak with upstream's inference."
+            )
+        spoken = {*languages, self.language or self.reference_language, *pair.languages[:1]}
+        networks = self._networks(pair, loaded.version, device.type, spoken, listens=listens)
+        gpt = load_initial(pair.gpt)
+        voice = Voice(
+            gpt=gpt.requires_grad_(False).eval().to(device),
+            sovits=loaded.network.requires_grad_(False).eval().to(device),
+            bert=networks.bert if networks else None,
+        )
+        given = None
+        if self.reference is not None:
+            language = self.reference_language or self.language or ""
+            given = (self.reference, self.reference_text or "", language)
+        return Ready(
+            voice=voice,
+            front_end=front_end(loaded.version),
+            networks=networks,
+            data=pair.data,
+            given=given,
+            trained=pair.languages,
+        )
+
+    def _check(self) -> None:
+        if (self.reference is None) != (self.reference_text is None):
+            raise ConfigError("--reference and --reference_text belong together: the recording and what is said in it.")
+        if self.reference_text is not None and says_nothing(self.reference_text):
+            raise ConfigError(
+                f"--reference_text takes what is said in the recording, and {self.reference_text!r} was given."
+            )
+        if self.reference is not None and self.speaker is not None:
+            raise ConfigError(
+                f"--reference gives the voice, and --speaker {self.speaker} names one of the training data. "
+                "Leave one of them out."
+            )
+        if self.reference is not None and not self.reference.is_file():
+            raise ConfigError(f"--reference {self.reference} is no file.")
+        if self.reference is not None and not (self.reference_language or self.language):
+            raise ConfigError("Say the language of the recording and the text: --language zh, en, ja, ko or yue.")
+
+    def _networks(
+        self, pair: Pair, version: str, device: str, languages: Collection[str | None], *, listens: bool
+    ) -> Networks | None:
+        """Load what reads recordings and Chinese text, as far as it is needed."""
+        from tts_train_gpt_sovits.preparing.encode import networks_on
+        from tts_train_gpt_sovits.preparing.models import find_sources
+        from tts_train_gpt_sovits.signal.versions import find_version
+
+        listens = listens or self.reference is not None
+        chinese = any(language and language.lower().startswith(("zh", "cmn")) for language in languages)
+        if not listens and not chinese:
+            return None
+        models = self.models or pair.settings.get("models") or "released"
+        sources = find_sources(models, version, sovits=pair.settings.get("sovits"))
+        return networks_on(sources, device, chinese, listens and find_version(version).speaker)
+
+    def _speak(self, voice: Voice, reference: Reference, said: Spoken, number: int) -> Said:
+        import torch
+
+        from tts_train_gpt_sovits.networks.gpt.generate import MAX_CODES, SamplingOptions
+        from tts_train_gpt_sovits.voice.voice import Delivery
+
+        sampling = SamplingOptions(
+            top_k=self.top_k,
+            top_p=self.top_p,
+            temperature=self.temperature,
+            repetition_penalty=self.repetition_penalty,
+            max_codes=min(self.max_new_tokens, MAX_CODES),
+        )
+        delivery = Delivery(noise_scale=self.noise_scale, speed=self.speed)
+        chance = torch.Generator(voice.gpt.head.weight.device).manual_seed(self.seed + number)
+        return voice.speak(said, reference, sampling=sampling, delivery=delivery, generator=chance)
+
+    def _judge(self, sentences: Sequence[str], spoken: Sequence[Said]) -> None:
+        if not any(each.codes for each in spoken):
+            raise DataError(f"Nothing was spoken, and {self.out} was not written. Train longer, or try another --seed.")
+        for sentence, each in zip(sentences, spoken, strict=True):
+            if not each.codes:
+                _log.warning("Nothing was spoken of %r. Try another --seed.", sentence)
+            elif not each.ended:
+                _log.warning("%r was cut off at --max_new_tokens %d.", sentence, self.max_new_tokens)
+
+    def _join(self, spoken: Sequence[Said], rate: int) -> Tensor:
+        import torch
+
+        silence = torch.zeros(int(self.pause * rate))
+        parts: list[Any] = [part for each in spoken for part in (each.sound, silence)]
+        return torch.cat(parts[:-1])

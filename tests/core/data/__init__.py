@@ -1,1 +1,0 @@
-"""Tests of prepared data and batch plans."""

@@ -1,0 +1,159 @@
+"""What every backend's prepare does around its own encoding."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+from tests.core.corpus.sounds import TEXT, write_clips
+from tts_train.cli import main
+from tts_train.corpus import Ledger
+from tts_train.disk.files import disk_errors
+from tts_train.errors import DiskError, RunLockedError
+from tts_train.preparing.prepare import ShardedPrepare
+from tts_train.run.lock import RunLock
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Two recordings and their list, which names no language."""
+    write_clips(tmp_path / "recordings", ["a.wav", "b.wav"])
+    (tmp_path / "recordings/x.list").write_text(f"a.wav|ann|en|{TEXT}\nb.wav|ann|en|{TEXT}\n")
+    (tmp_path / "empty.list").write_text("\n")
+    return tmp_path / "recordings"
+
+
+def test_a_refused_prepare_leaves_nothing_behind(recordings, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    orpheus = ("--backend", "orpheus", "--codec", "tiny", "--tokenizer", "tiny")
+    sovits = ("--backend", "gpt_sovits", "--language", "en", "--models")
+    for words in (
+        ("--corpus", "nowhere", *orpheus),
+        ("--corpus", "empty.list", *orpheus),
+        ("--corpus", str(recordings), "--corpus_format", "nope", *orpheus),
+        ("--corpus", str(recordings), "--voice_prefix", "always", *orpheus[:-1], "./nowhere"),
+        ("--corpus", str(recordings), *sovits, "./nowhere"),
+    ):
+        assert main(["prepare", *words, "--out", "deep/new/set"]) == 2, words
+        assert not (tmp_path / "deep").exists(), words
+    (tmp_path / "there").mkdir()
+    assert main(["prepare", "--corpus", "empty.list", *orpheus, "--out", "there"]) == 2
+    assert "no rows" in capsys.readouterr().err
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+@contextmanager
+def no_room():
+    """Let this process write no byte to any file, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_said_with_what_to_do(recordings, tmp_path, capsys):
+    class Toy(ShardedPrepare):
+        def encoding(self, corpus, census):
+            raise NotImplementedError
+
+    out = tmp_path / "deep" / "set"
+    with (
+        pytest.raises(DiskError, match=r"Free some space.*--out"),
+        no_room(),
+        Toy(corpus=recordings, out=out).holding(),
+    ):
+        raise AssertionError("it must not begin")
+    assert not (tmp_path / "deep").exists()
+    ledger = Ledger()
+    ledger.drop("a", "silent")
+    path = tmp_path / "x.jsonl"
+    full = pytest.raises(DiskError, match=r"Free some space.*--dropped")
+    with full, no_room(), disk_errors(path, option="--dropped"):
+        ledger.write_dropped(path)
+    assert not [*tmp_path.glob("x.jsonl*"), *tmp_path.glob(".x*")]
+    for place in ("nowhere/x.jsonl", "."):
+        assert main(["check", str(recordings), "--dropped", str(tmp_path / place)]) == 2
+        assert "--dropped" in capsys.readouterr().err
+    with RunLock(tmp_path / ".prepare.lock"), pytest.raises(RunLockedError, match="another --out"):
+        Toy(corpus=recordings, out=tmp_path).holding().__enter__()
+
+
+DEADLY = """
+import os, signal, sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+
+import tts_train.corpus.audio.decode as decode
+from tts_train.corpus import Ledger, declare_reasons, read_utterance
+from tts_train.datasets.store.inputs import input_of
+from tts_train.preparing.prepare import Done, Encoding, ShardedPrepare
+from tts_train.datasets.store.shard_store import ShardStore, input_key
+
+open_sound = decode._sound_file
+
+def deadly(file):
+    # What a decoder does that crashes; also in the processes of a pool, which import this file anew.
+    file.seek(0)
+    if b"DEADLY" in file.read():
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return open_sound(file)
+
+decode._sound_file = deadly
+declare_reasons({"hummed": "Somebody hums; record the words."})
+SCHEMA = pa.schema([("id", pa.string()), ("samples", pa.int32())])
+
+def store(out):
+    return ShardStore(out, SCHEMA, kind="toy/x", length_column="samples")
+
+def encode(chunk, *, out, root):
+    ledger, rows = Ledger(), []
+    for row in chunk:
+        ledger.begin(row)
+        audio = read_utterance(row, root=root)
+        if row.origin.startswith("00"):
+            ledger.drop(row, "hummed")
+            continue
+        ledger.keep(row, seconds=audio.seconds)
+        rows.append({"id": row.id, "samples": len(audio.samples)})
+    key = input_key({}, (part for row in chunk for part in input_of(row)))
+    shard = store(out).find(key) or store(out).write(key, rows, account={"ledger": ledger.state()})
+    return Done(shard, reused=False, rows=len(chunk))
+
+@dataclass(kw_only=True)
+class ToyPrepare(ShardedPrepare):
+    def encoding(self, corpus, census):
+        work = partial(encode, out=self.out, root=corpus.root)
+        return Encoding(work=work, store=store(self.out), settings={})
+
+if __name__ == "__main__":
+    corpus, out = map(Path, sys.argv[1:])
+    ToyPrepare(corpus=corpus, out=out, workers=2, shard_rows=3, max_dropped=0.1).run()
+"""
+
+
+def test_recordings_that_kill_the_decoder_cost_themselves_alone(tmp_path):
+    """A third party's backend, with a drop reason of its own."""
+    paths = write_clips(tmp_path / "corpus", [f"{number:02}.wav" for number in range(6)])
+    for number, path in enumerate(paths):
+        path.with_suffix(".txt").write_text(TEXT)
+        if number in (4, 5):
+            path.write_bytes(path.read_bytes() + b"LIST\6\0\0\0DEADLY")
+    script = tmp_path / "toy_prepare.py"
+    script.write_text(DEADLY)
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "corpus", tmp_path / "out"], capture_output=True, text=True, timeout=240
+    )
+    assert "3 of 6 rows were dropped" in done.stderr
+    assert "hummed: 1. Somebody hums; record the words. First: 00.wav" in done.stderr
+    dropped = [json.loads(line)["origin"] for line in (tmp_path / "out/dropped.jsonl").read_text().splitlines()]
+    assert sorted(dropped) == ["00.wav", "04.wav", "05.wav"]

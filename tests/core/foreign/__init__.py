@@ -1,1 +1,0 @@
-"""Tests of reading files that somebody else wrote."""

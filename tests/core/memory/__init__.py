@@ -1,0 +1,1 @@
+"""Tests of the memory estimate and the roofline."""

@@ -1,0 +1,1 @@
+"""Tests of training runs and their callbacks."""
