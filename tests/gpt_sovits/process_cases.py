@@ -21,11 +21,11 @@ from tts_train.errors import ConfigError
 from tts_train.optim import OptimizerOptions, ScheduleOptions
 from tts_train.run.checkpoint import RunCard
 from tts_train.run.directory import RunDirectory
+from tts_train.run.leave import leave
 from tts_train.sharding.fsdp import FsdpStrategy
 from tts_train.sharding.options import FsdpOptions
 from tts_train.training.session import RunSession
 from tts_train.training.survive.checkpoint import CheckpointOptions
-from tts_train.run.leave import leave
 from tts_train_gpt_sovits.plugin import tts_train_backend, tts_train_strategy
 from tts_train_gpt_sovits.stages.gpt.data import GptData
 from tts_train_gpt_sovits.stages.gpt.dpo_module import DpoModule

@@ -24,11 +24,11 @@ from tts_train.nn.float8 import Float8Options, Recipe
 from tts_train.optim import OptimizerOptions, ScheduleOptions
 from tts_train.run.checkpoint import RunCard
 from tts_train.run.directory import RunDirectory
+from tts_train.run.leave import leave
 from tts_train.sharding.fsdp import FsdpStrategy
 from tts_train.sharding.options import FsdpOptions
 from tts_train.training.session import RunSession
 from tts_train.training.survive.checkpoint import CheckpointOptions
-from tts_train.run.leave import leave
 from tts_train_orpheus.adapters import LoraOptions
 from tts_train_orpheus.base import TinyOptions
 from tts_train_orpheus.module import OrpheusModule

@@ -119,7 +119,8 @@ def process(rank, folder):
 def test_two_processes_step_their_shards(tmp_path):
     """Blocks of 256 begin with every row, so that even 8-bit states are those of one process."""
     root = Path(__file__).parents[3]
-    settings = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    settings = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-c", _SCRIPT]
     ranks = [subprocess.Popen([*words, str(rank), str(tmp_path)], cwd=root, env=settings) for rank in (0, 1)]
     assert [one.wait(timeout=300) for one in ranks] == [0, 0]
