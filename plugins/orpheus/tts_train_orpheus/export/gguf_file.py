@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 SUFFIX = ".gguf"
-BACKEND_KEY, STAGE_KEY, STEP_KEY = "tts_train.contract.backend", "tts_train.stage", "tts_train.step"
+BACKEND_KEY, STAGE_KEY, STEP_KEY = "tts_train.backend", "tts_train.stage", "tts_train.step"
 CODEC_KEY = "tts_train.codec"
 
 _LAYER = {
