@@ -1,7 +1,7 @@
 """What a token of generation takes on a card, counted without one: one step of a batch on shapes.
 
-The step is the loop's own (``tts_train_orpheus.decoding``): the network over a cache of fixed size, and the draw. It is
-bound by reading weights and cache once. As one CUDA graph the host launches once a step; the eager loop launches each
+The step is the loop's own (``tts_train.families.token_lm.decoding.decoding``): the network over a cache of fixed size,
+and the draw. It is bound by reading weights and cache once. As one CUDA graph the host launches once a step; the eager loop launches each
 kernel. The weights are bfloat16, and all of the cache's 1,024 places count as read. What was drawn is read by the host
 behind the step and idles nothing.
 """
@@ -16,14 +16,14 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tts_train.families.token_lm.decoding.decode_shapes import decoding_on_shapes
+from tts_train.families.token_lm.network.shapes import RELEASED
+from tts_train.families.token_lm.network.start import TINY, TinyOptions, base_config
 from tts_train.memory.cards import Card
 from tts_train.memory.step.ledger import Ledger
 from tts_train.memory.step.roofline import Estimate, estimate
 from tts_train.nn.target import planning_for
 from tts_train_orpheus import layout
-from tts_train_orpheus.base import TINY, TinyOptions, base_config
-from tts_train_orpheus.decode_shapes import decoding_on_shapes
-from tts_train_orpheus.shapes import RELEASED
 
 PROMPT, TOKENS = 40, 984
 """Ids of the prompt and most ids behind it: a cache of 1,024 places."""

@@ -62,9 +62,9 @@ def measure(softmax: str, folder: Path, steps: int) -> dict:
 def generate(run: Path, text: str, seed: int) -> dict:
     import torch
 
-    from tts_train_orpheus import generate as generation
+    from tts_train.families.token_lm.decoding import generate as generation
+    from tts_train.families.token_lm.speaking.sources import open_voice
     from tts_train_orpheus import layout, prompt
-    from tts_train_orpheus.sources import open_voice
 
     voice = open_voice(run, device=torch.device("cpu"), dtype=torch.float32, tokenizer="tiny")
     ids = prompt.inference_prompt(prompt.encode_text(voice.tokenizer, text))

@@ -74,7 +74,7 @@ def write_bases(job: Job, folder: Path) -> None:
     """Write the weights and the data that both sides start from."""
     from safetensors.torch import save_file
 
-    from tts_train_orpheus.base import TinyOptions, load_base
+    from tts_train.families.token_lm.network.start import TinyOptions, load_base
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

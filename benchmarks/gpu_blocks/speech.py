@@ -32,8 +32,8 @@ def run(job: Job) -> None:
 
 
 def _generation(job: Job) -> None:
-    from tts_train_orpheus.base import TinyOptions, base_config
-    from tts_train_orpheus.generate import Sampling, generate
+    from tts_train.families.token_lm.decoding.generate import Sampling, generate
+    from tts_train.families.token_lm.network.start import TinyOptions, base_config
     from tts_train_orpheus.prompt import inference_prompt
 
     def made(sizes: dict[str, int], kind: torch.dtype) -> Any:

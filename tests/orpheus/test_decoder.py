@@ -14,14 +14,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.orpheus.trained_runs import move
 from tts_train.errors import ConfigError
+from tts_train.families.token_lm.decoding.decode_shapes import decoding_on_shapes
+from tts_train.families.token_lm.decoding.decoder import Decoder, bucket
+from tts_train.families.token_lm.decoding.generate import Sampling, generate
+from tts_train.families.token_lm.network.adapters import LoraOptions, apply_method, merge
+from tts_train.families.token_lm.network.network import OrpheusNetwork
+from tts_train.families.token_lm.network.start import TinyOptions, _tiny_config, load_base
 from tts_train.nn.target import planning_for
 from tts_train_orpheus import layout
-from tts_train_orpheus.adapters import LoraOptions, apply_method, merge
-from tts_train_orpheus.base import TinyOptions, _tiny_config, load_base
-from tts_train_orpheus.decode_shapes import decoding_on_shapes
-from tts_train_orpheus.decoder import Decoder, bucket
-from tts_train_orpheus.generate import Sampling, generate
-from tts_train_orpheus.network import OrpheusNetwork
 
 SIZE = TinyOptions(hidden=96, layers=3, heads=6, kv_heads=2, mlp=128)
 LENGTHS = (9, 4, 6)
@@ -110,7 +110,7 @@ def test_a_larger_cache_and_fewer_rows_change_nothing():
 _FUSED = """
 import torch
 from tests.orpheus import test_decoder as cases
-from tts_train_orpheus import decoder
+from tts_train.families.token_lm.decoding import decoder
 seen = []
 step = decoder.Decoder._fused_layers
 decoder.Decoder._fused_layers = lambda *given: seen.append(1) or step(*given)

@@ -15,16 +15,17 @@ from transformers import (
 
 from tests.orpheus.trained_runs import move
 from tts_train.errors import ConfigError, NumericError
-from tts_train_orpheus import decoding, layout, step_graph
-from tts_train_orpheus import generate as generation
-from tts_train_orpheus.base import base_config, load_base
-from tts_train_orpheus.decoder import SMALLEST
-from tts_train_orpheus.generate import Sampling, generate, stream
-from tts_train_orpheus.generation_memory import generation_bytes, rows_that_fit
-from tts_train_orpheus.network import OrpheusNetwork
+from tts_train.families.token_lm.decoding import decoding, step_graph
+from tts_train.families.token_lm.decoding import generate as generation
+from tts_train.families.token_lm.decoding.decoder import SMALLEST
+from tts_train.families.token_lm.decoding.generate import Sampling, generate, stream
+from tts_train.families.token_lm.decoding.memory import generation_bytes, rows_that_fit
+from tts_train.families.token_lm.decoding.sampling import penalise, sample
+from tts_train.families.token_lm.network.network import OrpheusNetwork
+from tts_train.families.token_lm.network.shapes import RELEASED
+from tts_train.families.token_lm.network.start import base_config, load_base
+from tts_train_orpheus import layout
 from tts_train_orpheus.prompt import encode_text, inference_prompt
-from tts_train_orpheus.sampling import penalise, sample
-from tts_train_orpheus.shapes import RELEASED
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 torch.set_num_threads(1)

@@ -11,11 +11,11 @@ from peft.tuners.lora import LoraLayer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.orpheus.batches import packed, rows
-from tts_train_orpheus.adapters import LoraOptions, apply_method, trainable_parameters
-from tts_train_orpheus.base import load_base
-from tts_train_orpheus.module import OrpheusModule
-from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
-from tts_train_orpheus.projections import adapter_copies, project
+from tts_train.families.token_lm.module import OrpheusModule
+from tts_train.families.token_lm.network.adapters import LoraOptions, apply_method, trainable_parameters
+from tts_train.families.token_lm.network.network import HeadOptions, OrpheusNetwork
+from tts_train.families.token_lm.network.projections import adapter_copies, project
+from tts_train.families.token_lm.network.start import load_base
 
 
 class Operators(TorchDispatchMode):

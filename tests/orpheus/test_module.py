@@ -16,13 +16,13 @@ from torch.utils.data import DataLoader
 from tests.orpheus.batches import packed, padded, rows
 from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
 from tts_train.errors import ConfigError
+from tts_train.families.token_lm.module import OrpheusModule
+from tts_train.families.token_lm.network.adapters import LoraOptions, merge
+from tts_train.families.token_lm.network.network import HeadOptions, OrpheusNetwork
+from tts_train.families.token_lm.network.restore import DESCRIPTION, load_trained
+from tts_train.families.token_lm.network.start import load_base
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer
 from tts_train.run.checkpoint import CARD_KEY, RunCard
-from tts_train_orpheus.adapters import LoraOptions, merge
-from tts_train_orpheus.base import load_base
-from tts_train_orpheus.module import OrpheusModule
-from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
-from tts_train_orpheus.restore import DESCRIPTION, load_trained
 
 
 class Data(lightning.LightningDataModule):

@@ -8,9 +8,10 @@ import torch
 
 from tests.orpheus.test_layout import random_levels
 from tts_train.errors import ConfigError
-from tts_train_orpheus import layout, streaming
+from tts_train.families.token_lm.speaking import streaming
+from tts_train.families.token_lm.speaking.streaming import StreamDecoder
+from tts_train_orpheus import layout
 from tts_train_orpheus.codec import load_codec
-from tts_train_orpheus.streaming import StreamDecoder
 
 
 @pytest.fixture(scope="module")

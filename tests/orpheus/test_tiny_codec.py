@@ -14,10 +14,11 @@ from tests.apple import OnApple
 from tests.orpheus.test_layout import random_levels
 from tts_train.demo.journey import VOICE
 from tts_train.errors import DataError
-from tts_train_orpheus import layout, streaming
+from tts_train.families.token_lm.speaking import streaming
+from tts_train.families.token_lm.speaking.streaming import StreamDecoder
+from tts_train_orpheus import layout
 from tts_train_orpheus import tiny_codec_sound as sound
 from tts_train_orpheus.codec import load_codec
-from tts_train_orpheus.streaming import StreamDecoder
 from tts_train_orpheus.tiny_codec import WEIGHTS, TinyCodec
 
 MEL_DB = 1.85

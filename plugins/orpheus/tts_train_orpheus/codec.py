@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from tts_train.families.token_lm.codec import Codec
 from tts_train_orpheus.codec_checks import check_clip, check_levels
 from tts_train_orpheus.layout import Levels
 from tts_train_orpheus.snac_batch import ends_at, exact_float32, pad_clips, plan_batches
@@ -29,28 +30,6 @@ CPU_BATCH_SAMPLES = 1 << 17
 """Samples encoded at once on a CPU (5.5 s); batches of 22 s leave its caches and take twice as long."""
 GPU_BATCH_SAMPLES = 1 << 21
 """Samples encoded at once elsewhere (87 s at 24 kHz)."""
-
-
-class Codec(Protocol):
-    """What the plugin asks of a codec; sound is 1-D float32 at ``sample_rate``, about [-1, 1]."""
-
-    @property
-    def sample_rate(self) -> int:
-        """Samples a second."""
-
-    @property
-    def frame_samples(self) -> int:
-        """Samples in a frame; a clip of T samples becomes ceil(T / frame_samples) frames."""
-
-    @property
-    def fingerprint(self) -> str:
-        """A name that changes whenever the codes could: part of the address of cached codes."""
-
-    def encode(self, clips: Sequence[Tensor]) -> list[Levels]:
-        """Return the codes of each clip, the same whatever clips are encoded with it."""
-
-    def decode(self, levels: Sequence[ArrayLike], *, seed: int | None = 0, first_frame: int = 0) -> Tensor:
-        """Return frames * frame_samples samples; ``seed=None`` decodes without noise."""
 
 
 class SnacCodec:
