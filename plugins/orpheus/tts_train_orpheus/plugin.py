@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from tts_train import Backend, Demo, Format, ShardingPlan, Stage, hookimpl
 
-_HERE = "tts_train_orpheus"
+_FAMILY = "tts_train.families.token_lm"
 
 LM = Stage(
     name="lm",
     summary="Text to SNAC tokens: a Llama that continues a line of text with speech.",
-    model=f"{_HERE}.module:OrpheusModule",
-    data=f"{_HERE}.data:OrpheusData",
-    prepare=f"{_HERE}.prepare:OrpheusPrepare",
-    synth=f"{_HERE}.synth:OrpheusSynth",
+    model=f"{_FAMILY}.module:OrpheusModule",
+    data=f"{_FAMILY}.data.data:OrpheusData",
+    prepare=f"{_FAMILY}.preparing.prepare:OrpheusPrepare",
+    synth=f"{_FAMILY}.speaking.synth:OrpheusSynth",
     formats={
         "hf": Format(
             summary="folder for transformers and vLLM: safetensors, tokenizer, generation settings",
-            job=f"{_HERE}.export.hf:HfExport",
+            job=f"{_FAMILY}.export.hf:HfExport",
         ),
-        "peft": Format(summary="LoRA adapter for peft", job=f"{_HERE}.export.adapter:PeftExport"),
+        "peft": Format(summary="LoRA adapter for peft", job=f"{_FAMILY}.export.adapter:PeftExport"),
         "merged": Format(
-            summary="base and adapter as one model, in the layout of hf", job=f"{_HERE}.export.adapter:MergedExport"
+            summary="base and adapter as one model, in the layout of hf", job=f"{_FAMILY}.export.adapter:MergedExport"
         ),
         "gguf": Format(
-            summary="file for llama.cpp: f16, bf16, q8_0 or q4_k (Q4_K_M)", job=f"{_HERE}.export.gguf:GgufExport"
+            summary="file for llama.cpp: f16, bf16, q8_0 or q4_k (Q4_K_M)", job=f"{_FAMILY}.export.gguf:GgufExport"
         ),
     },
     sharding=ShardingPlan(wrap=("LlamaDecoderLayer",), recompute=("LlamaDecoderLayer",)),
