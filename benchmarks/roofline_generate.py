@@ -1,8 +1,8 @@
 """What a token of generation takes on a card, counted without one: one step of a batch on shapes.
 
 The step is the loop's own (``tts_train.families.token_lm.decoding.decoding``): the network over a cache of fixed size,
-and the draw. It is bound by reading weights and cache once. As one CUDA graph the host launches once a step; the eager loop launches each
-kernel. The weights are bfloat16, and all of the cache's 1,024 places count as read. What was drawn is read by the host
+and the draw. It is bound by reading weights and cache once. As one CUDA graph the host launches once a step; the eager
+loop launches each kernel. The weights are bfloat16, and all of the cache's 1,024 places count as read. What was drawn is read by the host
 behind the step and idles nothing.
 """
 
