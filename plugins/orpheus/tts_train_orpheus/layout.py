@@ -55,6 +55,9 @@ LAYOUT = TokenLayout(
     pad=PAD,
     text_pad=TEXT_PAD,
     end_of_turn=END_OF_TURN,
+    end_of_row=END_OF_AI,
+    start_of_row=START_OF_HUMAN,
+    start_of_answer=START_OF_AI,
 )
 """SNAC's three codebooks have 1, 2 and 4 codes a frame; the released models were trained on this order of them."""
 

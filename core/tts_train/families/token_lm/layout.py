@@ -62,6 +62,12 @@ class TokenLayout:
     """The text model's own padding, also found at the ends of rows that were made elsewhere."""
     end_of_turn: int
     """The text model's own stop token."""
+    end_of_row: int
+    """The last id of a training row: that after the end of speech, or the end of speech itself."""
+    start_of_row: int | None = None
+    """The first id of a row, where it is not :attr:`begin_of_text`."""
+    start_of_answer: int | None = None
+    """In rows of text only, the id after which the answer follows; None where the model has no such rows."""
 
     def __post_init__(self) -> None:
         if self.audio_end > self.vocab_size:

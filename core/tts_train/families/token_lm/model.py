@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from tts_train.families.token_lm.codec import Codec
     from tts_train.families.token_lm.layout import TokenLayout
+    from tts_train.families.token_lm.network.start import TinyOptions
     from tts_train.families.token_lm.rows import PromptFormat
+
+
+def _no_release(init_from: str) -> PretrainedConfig | None:
+    del init_from
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +26,8 @@ class TokenLM:
 
     name: str
     """For messages: ``Orpheus``."""
+    backend: str
+    """Name of the backend that it belongs to: what run cards and exports say, and ``--backend`` takes."""
     kind: str
     """What prepared folders say that they hold: ``orpheus/lm``."""
     layout: TokenLayout
@@ -30,5 +38,22 @@ class TokenLM:
     """The codec of the released models: what speaking takes where nothing else is known."""
     load_tokenizer: Callable[[str], PreTrainedTokenizerBase]
     """Returns the tokenizer of a folder, a hub name or ``tiny``, checked against the layout."""
-    tiny_config: Callable[..., Any]
-    """Returns the transformers configuration of a small network with the real vocabulary, by ``TinyOptions``."""
+    base: str
+    """The released model that training starts from where nothing else is said: a hub name."""
+    tiny_config: Callable[[TinyOptions], PretrainedConfig]
+    """Returns the configuration of a network of some size with the real vocabulary and positions."""
+    released_config: Callable[[str], PretrainedConfig | None] = _no_release
+    """Returns the configuration of a released model by its hub name, for memory estimates without its files."""
+    model_types: tuple[str, ...] = ("llama",)
+    """Kinds of network (``model_type`` of config.json) that a base may be, of those that the family can train."""
+    optional_rows: tuple[str, ...] = ()
+    """Names of the last tokens of the vocabulary, where a released base has no rows for them; each gets the mean of
+    the others, which leaves every other probability nearly as it was (Hewitt 2021). They are never targets."""
+    where_to_get_it: str = ""
+    """Sentences that end the message about a base that cannot be loaded, for example that it is gated."""
+    description_key: str = "network_config"
+    """Key of a checkpoint that holds the network's configuration as plain values."""
+    prompt_tokens: int = 20
+    """Ids of a usual clip's prompt, for memory estimates."""
+    utterance_tokens: int = 350
+    """Ids of a usual clip, prompt included."""
