@@ -35,7 +35,7 @@ def counted_step(batch: int, card: Card, size: TinyOptions = RELEASED) -> Estima
     """Return what one step of ``batch`` utterances takes: all kernels one behind the other, and launching them."""
     ledger = Ledger(layout.VOCAB_SIZE)
     with planning_for("cuda"), FakeTensorMode(), torch.no_grad():
-        decoding = decoding_on_shapes(base_config(TINY, size), rows=batch, prompt=PROMPT, tokens=TOKENS)
+        decoding = decoding_on_shapes(layout.LAYOUT, base_config(TINY, size), rows=batch, prompt=PROMPT, tokens=TOKENS)
         decoding.read()
         with ledger.modules_known(), _counting(ledger):
             decoding.advance(PROMPT + TOKENS)

@@ -69,7 +69,7 @@ def generate(run: Path, text: str, seed: int) -> dict:
     voice = open_voice(run, device=torch.device("cpu"), dtype=torch.float32, tokenizer="tiny")
     ids = prompt.inference_prompt(prompt.encode_text(voice.tokenizer, text))
     sampling = generation.Sampling(constrain="none")
-    (spoken,) = generation.generate(voice.lm, [ids], seeds=[seed], max_new_tokens=140, sampling=sampling)
+    (spoken,) = generation.generate(layout.LAYOUT, voice.lm, [ids], seeds=[seed], max_new_tokens=140, sampling=sampling)
     read = layout.read_generated(spoken.ids)
     return {"generated": len(spoken.ids), "not_audio": read.not_audio, "wrong_slot": read.wrong_slot}
 

@@ -12,11 +12,11 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.orpheus.family import decoding_on_shapes, generate
 from tests.orpheus.trained_runs import move
 from tts_train.errors import ConfigError
-from tts_train.families.token_lm.decoding.decode_shapes import decoding_on_shapes
 from tts_train.families.token_lm.decoding.decoder import Decoder, bucket
-from tts_train.families.token_lm.decoding.generate import Sampling, generate
+from tts_train.families.token_lm.decoding.options import Sampling
 from tts_train.families.token_lm.network.adapters import LoraOptions, apply_method, merge
 from tts_train.families.token_lm.network.network import OrpheusNetwork
 from tts_train.families.token_lm.network.start import TinyOptions, _tiny_config, load_base

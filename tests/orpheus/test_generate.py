@@ -13,13 +13,14 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from tests.orpheus.family import Decoding, generate, generation_bytes, stream
 from tests.orpheus.trained_runs import move
 from tts_train.errors import ConfigError, NumericError
-from tts_train.families.token_lm.decoding import decoding, step_graph
 from tts_train.families.token_lm.decoding import generate as generation
+from tts_train.families.token_lm.decoding import step_graph
 from tts_train.families.token_lm.decoding.decoder import SMALLEST
-from tts_train.families.token_lm.decoding.generate import Sampling, generate, stream
-from tts_train.families.token_lm.decoding.memory import generation_bytes, rows_that_fit
+from tts_train.families.token_lm.decoding.memory import rows_that_fit
+from tts_train.families.token_lm.decoding.options import Sampling
 from tts_train.families.token_lm.decoding.sampling import penalise, sample
 from tts_train.families.token_lm.network.network import OrpheusNetwork
 from tts_train.families.token_lm.network.shapes import RELEASED
@@ -128,10 +129,10 @@ def test_batches_of_any_size_say_the_same(lm, monkeypatch, caplog):
     assert said(sampling=sampling, batch_size=1) == said(sampling=sampling, batch_size=2) == together
     whole = generation._together
 
-    def little_room(lm, prompts, **options):
+    def little_room(ids, lm, prompts, **options):
         if len(prompts) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return whole(lm, prompts, **options)
+        return whole(ids, lm, prompts, **options)
 
     monkeypatch.setattr(generation, "_together", little_room)
     assert said(sampling=sampling) == together
@@ -159,7 +160,7 @@ def test_steps_from_graphs_say_the_same_and_no_graph_is_let_go_while_a_card_may_
     monkeypatch.setattr(step_graph.StepGraph, "_record", lambda self, step: setattr(self, "_graph", Graph()))
     monkeypatch.setattr(step_graph, "side_stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
-    made = decoding.Decoding(lm, [PROMPT], seeds=[3], limits=[count], sampling=asked["sampling"])
+    made = Decoding(lm, [PROMPT], seeds=[3], limits=[count], sampling=asked["sampling"])
     made._graph = step_graph.StepGraph(torch.device("cpu"), enabled=True)
     with torch.inference_mode():
         assert tuple(drawn[0] for drawn in made.tokens()) == expected

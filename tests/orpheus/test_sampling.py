@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tts_train.families.token_lm.decoding.sampling import Allowed, Sampling, by_digits, by_parts, sample
+from tests.orpheus.family import Allowed
+from tts_train.families.token_lm.decoding.options import Sampling
+from tts_train.families.token_lm.decoding.sampling import by_digits, by_parts, sample
 from tts_train_orpheus import layout
 
 

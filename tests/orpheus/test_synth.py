@@ -13,13 +13,14 @@ import soundfile
 import torch
 
 import tts_train.demo
+from tests.orpheus.family import generate, spoken
 from tests.orpheus.trained_runs import write_run
 from tts_train.cli import main
 from tts_train.contract.jobs import Line
 from tts_train.disk.files import write_json
 from tts_train.disk.sound_files import write_sound
 from tts_train.errors import ConfigError, DataError
-from tts_train.families.token_lm.decoding.generate import Sampling, generate, spoken
+from tts_train.families.token_lm.decoding.options import Sampling
 from tts_train.families.token_lm.export.adapter import PeftExport
 from tts_train.families.token_lm.export.hf import HfExport
 from tts_train.families.token_lm.speaking.parts import MOST, Part, judge, length, split_text

@@ -27,6 +27,7 @@ from tts_train.nn.kernels.choice import Kernels, choose_fused
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
 from tts_train.training.means import summed
 from tts_train_orpheus import layout
+from tts_train_orpheus.model import ORPHEUS
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -209,7 +210,7 @@ class OrpheusModule(StageModule):
     def voice_bytes(self, passages: int) -> int:
         """Return the memory in bytes that speaking ``passages`` texts at once takes besides the weights."""
         assert self.network is not None
-        return listening_bytes(self.network.config, passages, half="16" in str(self.trainer.precision))
+        return listening_bytes(ORPHEUS, self.network.config, passages, half="16" in str(self.trainer.precision))
 
     def describe(self) -> Mapping[str, Any]:
         """Return the Llama's configuration."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import LlamaConfig
 
 from tts_train.families.token_lm.decoding.decoding import Decoding
-from tts_train.families.token_lm.decoding.sampling import Sampling
+from tts_train.families.token_lm.decoding.options import Sampling
+from tts_train.families.token_lm.layout import TokenLayout
 from tts_train.families.token_lm.network.start import empty_network
 
 
 def decoding_on_shapes(
+    layout: TokenLayout,
     config: LlamaConfig,
     *,
     rows: int,
@@ -26,7 +30,8 @@ def decoding_on_shapes(
     value, and a shape that depends on values, raise.
 
     Args:
-        config: Of the Llama.
+        layout: Of its ids.
+        config: Of the network.
         rows: Utterances of the batch.
         prompt: Ids of each prompt.
         tokens: Most ids to generate.
@@ -43,4 +48,5 @@ def decoding_on_shapes(
             setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype, device="cuda"))
     prompts = [torch.zeros(prompt, dtype=torch.int64)] * rows
     lm.eval()
-    return Decoding(lm, prompts, seeds=[0] * rows, limits=[tokens] * rows, sampling=sampling)  # type: ignore[arg-type]
+    limits: dict[str, Any] = {"seeds": [0] * rows, "limits": [tokens] * rows}
+    return Decoding(layout, lm, prompts, **limits, sampling=sampling)  # type: ignore[arg-type]

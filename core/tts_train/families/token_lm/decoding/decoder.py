@@ -1,4 +1,4 @@
-"""A Llama's layers over a cache of fixed size: whole prompts at once, then one token a row, without host waits.
+"""The layers of a Llama, or of a network of its shape, over a cache of fixed size: whole prompts at once, then one token a row, without host waits.
 
 ``transformers`` grows its cache by a copy a token and asks the device about its masks; a CUDA graph can hold neither.
 The modules are the model's own, called one by one, so adapters and quantised matrices take part as they are.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
+from tts_train.errors import ConfigError
 from tts_train.families.token_lm.network.layers import angles
 from tts_train.nn.decoding.decode_attention import decode_attention, reach, row_bounds
 from tts_train.nn.kernels import fused
@@ -21,7 +22,10 @@ from tts_train.nn.kernels.swiglu import swiglu
 from tts_train.nn.packed_attention import causal_attention
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+SHAPES = ("llama", "qwen2", "qwen3")
+"""Networks whose layers are computed here, by the ``model_type`` of their configuration."""
 
 SMALLEST, STEP = 256, 64
 """Places of the smallest cache, and the multiple of places that a CPU attends to."""
@@ -41,14 +45,18 @@ class Decoder:
     """Keys and values of a batch, and the forward pass that adds to them.
 
     Args:
-        lm: In evaluation mode.
+        lm: In evaluation mode; one of :data:`SHAPES`.
         rows: Rows of the batch.
         places: Places of each row's cache.
+
+    Raises:
+        ConfigError: if the network is of another shape.
     """
 
     def __init__(self, lm: LlamaForCausalLM, rows: int, places: int) -> None:
         self.lm = lm
         config = lm.config
+        check_shape(config)
         self._heads: int = config.num_attention_heads
         self._key_heads: int = config.num_key_value_heads
         self._width: int = lm.model.layers[0].self_attn.head_dim
@@ -142,9 +150,7 @@ class Decoder:
         for number, layer in enumerate(model.layers):
             part, feed = layer.self_attn, layer.mlp
             total, normed = _added(added, total, layer.input_layernorm)
-            query, key, value = (
-                each(normed).unflatten(-1, (-1, self._width)) for each in (part.q_proj, part.k_proj, part.v_proj)
-            )
+            query, key, value = self._projected(part, normed)
             states = (*rope(query, key, turns.cos, turns.sin), value)
             attended = attend(number, *(each.to(self._type).view(*shape, -1, self._width) for each in states))
             total, normed = _added(
@@ -163,17 +169,40 @@ class Decoder:
         attend: _Attend,
     ) -> Tensor:
         part = layer.self_attn
-        projected = (part.q_proj(hidden), part.k_proj(hidden), part.v_proj(hidden))
-        query, key, value = (each.unflatten(-1, (-1, self._width)) for each in projected)
+        query, key, value = self._projected(part, hidden)
         turned = _turn(torch.cat([query, key], dim=2), *turns).to(self._type)
         attended = attend(number, turned[:, :, : self._heads], turned[:, :, self._heads :], value.to(self._type))
         output: Tensor = part.o_proj(attended.flatten(2))
         return output
 
+    def _projected(self, part: Any, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ANN401 - transformers' layer
+        """Return queries, keys and values (..., heads, width); some networks normalise the first two."""
+        projected = (part.q_proj(hidden), part.k_proj(hidden), part.v_proj(hidden))
+        query, key, value = (each.unflatten(-1, (-1, self._width)) for each in projected)
+        if hasattr(part, "q_norm"):
+            query, key = part.q_norm(query), part.k_norm(key)
+        return query, key, value
+
     def _within(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attend causally within prompts, (B, T, heads, width)."""
         query, key, value = (each.transpose(1, 2) for each in (query, key, value))
         return causal_attention(query, key, value, scale=self._scale).transpose(1, 2)
+
+
+def check_shape(config: LlamaConfig) -> None:
+    """Refuse a network whose layers are computed in another way than here.
+
+    Raises:
+        ConfigError: naming the networks that can be spoken with.
+    """
+    if config.model_type not in SHAPES:
+        known = ", ".join(SHAPES)
+        raise ConfigError(f"This network is a {config.model_type!r}; speech can be generated with {known}.")
+    if set(getattr(config, "layer_types", None) or ()) - {"full_attention"}:
+        raise ConfigError(
+            "This network attends to a sliding window in some layers, which generation does not support. Set "
+            "use_sliding_window to false in its config.json."
+        )
 
 
 def cache_type(lm: LlamaForCausalLM) -> torch.dtype:

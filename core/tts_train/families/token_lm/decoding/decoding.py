@@ -12,16 +12,16 @@ from torch import Tensor
 
 from tts_train.errors import NumericError
 from tts_train.families.token_lm.decoding.decoder import Decoder, bucket
-from tts_train.families.token_lm.decoding.sampling import Allowed, Sampling, penalise, sample
+from tts_train.families.token_lm.decoding.options import Sampling
+from tts_train.families.token_lm.decoding.sampling import Allowed, penalise, sample
 from tts_train.families.token_lm.decoding.step_graph import READING, StepGraph, can_be_recorded
 from tts_train.nn.decoding.counter_noise import exponential_noise, seed_keys
 from tts_train.nn.decoding.streams import side_stream
-from tts_train_orpheus import layout
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
-    from tts_train_orpheus.layout import Ids
+    from tts_train.families.token_lm.layout import Ids, TokenLayout
 
 CLOSED = -1
 """Stands in the log where a row had ended."""
@@ -34,8 +34,9 @@ class Decoding:
     shapes stay. On CUDA a step is captured as one graph for each size of the cache and replayed.
 
     Args:
+        layout: Of its ids.
         lm: In evaluation mode.
-        prompts: Ids that end with START_OF_SPEECH.
+        prompts: Ids that end with the start of speech.
         seeds: One for each prompt.
         limits: Most ids to generate for each prompt.
         sampling: How ids are drawn.
@@ -43,6 +44,7 @@ class Decoding:
 
     def __init__(
         self,
+        layout: TokenLayout,
         lm: LlamaForCausalLM,
         prompts: Sequence[Ids],
         *,
@@ -52,13 +54,13 @@ class Decoding:
     ) -> None:
         weight: Tensor = lm.lm_head.weight
         device = weight.device
-        self._lm, self._sampling = lm, sampling
+        self._layout, self._lm, self._sampling = layout, lm, sampling
         self._longest, self._steps = max(len(prompt) for prompt in prompts), max(limits)
         self._most = self._longest + self._steps
         self._decoder = Decoder(lm, len(prompts), bucket(self._longest + 1, self._most))
-        self._allowed = Allowed(sampling.constrain, len(weight), device)
+        self._allowed = Allowed(layout, sampling.constrain, len(weight), device)
         self._lengths = torch.tensor([len(prompt) for prompt in prompts])
-        ids = torch.full((len(prompts), self._longest), layout.PAD)
+        ids = torch.full((len(prompts), self._longest), layout.pad)
         # Kept for the whole vocabulary, so that the penalty needs no bookkeeping of ids.
         used = torch.zeros(len(prompts), len(weight), dtype=torch.bool)
         for row, prompt in enumerate(prompts):
@@ -69,7 +71,7 @@ class Decoding:
         # (2, B, 1), as the noise wants them.
         self._seeds = seed_keys(torch.tensor(wrapped, dtype=torch.int64, device=device)[:, None])
         self._limits = torch.tensor(limits, device=device)
-        self._tokens = torch.full_like(self._limits, layout.PAD)
+        self._tokens = torch.full_like(self._limits, layout.pad)
         self._positions = self._lengths - 1
         self._ended = torch.zeros_like(self._limits, dtype=torch.bool)
         self._step = torch.zeros((), dtype=torch.int64, device=device)
@@ -113,7 +115,7 @@ class Decoding:
                 if not drawn:
                     return
                 yield drawn
-                open_rows -= {each for each, token in drawn.items() if token == layout.END_OF_SPEECH}
+                open_rows -= {each for each, token in drawn.items() if token == self._layout.end_of_speech}
             if not pending and done == self._steps:
                 return
             if on_cpu and open_rows and 2 * len(open_rows) <= len(rows):
@@ -162,7 +164,7 @@ class Decoding:
         self._tokens.copy_(tokens)
         self._positions += ~self._ended
         self._step += 1
-        self._ended |= (tokens == layout.END_OF_SPEECH) | (self._step >= self._limits)
+        self._ended |= (tokens == self._layout.end_of_speech) | (self._step >= self._limits)
 
     def _keep(self, columns: list[int]) -> None:
         """Go on with these rows only."""

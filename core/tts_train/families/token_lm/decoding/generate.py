@@ -16,12 +16,13 @@ import torch
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.decoding.decoding import Decoding
 from tts_train.families.token_lm.decoding.memory import rows_that_fit
-from tts_train.families.token_lm.decoding.sampling import Constrain, Sampling
+from tts_train.families.token_lm.decoding.options import Constrain, Sampling
 from tts_train.nn.room import in_batches
-from tts_train_orpheus.layout import Generated, Ids, read_generated
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
+
+    from tts_train.families.token_lm.layout import Generated, Ids, TokenLayout
 
 __all__ = ["END", "LIMIT", "Constrain", "Sampling", "Spoken", "generate", "spoken", "stream"]
 
@@ -61,6 +62,7 @@ class Spoken:
 
 
 def generate(
+    layout: TokenLayout,
     lm: LlamaForCausalLM,
     prompts: Sequence[Ids],
     *,
@@ -72,8 +74,9 @@ def generate(
     """Continue each prompt until its end of speech.
 
     Args:
+        layout: Of its ids.
         lm: In evaluation mode.
-        prompts: Ids that end with START_OF_SPEECH, of any lengths.
+        prompts: Ids that end with the start of speech, of any lengths.
         seeds: One for each prompt. Each has its own noise, so that a text sounds the same alone and in a batch.
         max_new_tokens: Most ids to generate for each prompt: one number, or one for each.
         sampling: How ids are drawn.
@@ -93,7 +96,7 @@ def generate(
 
     def together(rows: Sequence[int]) -> list[Spoken]:
         chosen: dict[str, Any] = {"seeds": [seeds[row] for row in rows], "limits": [limits[row] for row in rows]}
-        return _together(lm, [prompts[row] for row in rows], **chosen, sampling=sampling)
+        return _together(layout, lm, [prompts[row] for row in rows], **chosen, sampling=sampling)
 
     most = batch_size or rows_that_fit(lm, max(sizes))
     made = dict(zip(order, in_batches(together, order, most, what="utterances"), strict=True))
@@ -101,6 +104,7 @@ def generate(
 
 
 def _together(
+    layout: TokenLayout,
     lm: LlamaForCausalLM,
     prompts: Sequence[Ids],
     *,
@@ -111,14 +115,15 @@ def _together(
     started = time.perf_counter()
     outputs: list[list[int]] = [[] for _ in prompts]
     seconds = [0.0] * len(prompts)
-    for drawn in _steps(lm, prompts, seeds=seeds, limits=limits, sampling=sampling, chunk=READ_EVERY):
+    for drawn in _steps(layout, lm, prompts, seeds=seeds, limits=limits, sampling=sampling, chunk=READ_EVERY):
         for row, token in drawn.items():
             outputs[row].append(token)
             seconds[row] = time.perf_counter() - started
-    return [spoken(ids, took) for ids, took in zip(outputs, seconds, strict=True)]
+    return [spoken(layout, ids, took) for ids, took in zip(outputs, seconds, strict=True)]
 
 
 def stream(
+    layout: TokenLayout,
     lm: LlamaForCausalLM,
     prompt: Ids,
     *,
@@ -128,18 +133,19 @@ def stream(
 ) -> Iterator[int]:
     """Yield the ids that :func:`generate` gives for one prompt, each as soon as it is there."""
     _check(lm, [prompt], [seed], [max_new_tokens])
-    for drawn in _steps(lm, [prompt], seeds=[seed], limits=[max_new_tokens], sampling=sampling, chunk=1):
+    for drawn in _steps(layout, lm, [prompt], seeds=[seed], limits=[max_new_tokens], sampling=sampling, chunk=1):
         yield drawn[0]
 
 
-def spoken(ids: Sequence[int], seconds: float) -> Spoken:
+def spoken(layout: TokenLayout, ids: Sequence[int], seconds: float) -> Spoken:
     """Read generated ids; ``seconds`` is how long they took."""
-    content = read_generated(ids)
+    content = layout.read_generated(ids)
     return Spoken(ids=tuple(ids), content=content, stopped_by=END if content.ended else LIMIT, seconds=seconds)
 
 
 @torch.inference_mode()
 def _steps(
+    layout: TokenLayout,
     lm: LlamaForCausalLM,
     prompts: Sequence[Ids],
     *,
@@ -149,7 +155,7 @@ def _steps(
     chunk: int,
 ) -> Iterator[dict[int, int]]:
     """Yield, for each step, the id of every row that has not ended before."""
-    yield from Decoding(lm, prompts, seeds=seeds, limits=limits, sampling=sampling).tokens(chunk=chunk)
+    yield from Decoding(layout, lm, prompts, seeds=seeds, limits=limits, sampling=sampling).tokens(chunk=chunk)
 
 
 def _check(lm: LlamaForCausalLM, prompts: Sequence[Ids], seeds: Sequence[int], limits: Sequence[int]) -> None:

@@ -9,10 +9,11 @@ import torch
 from tts_train.families.token_lm.decoding.decoder import bucket, cache_type
 from tts_train.families.token_lm.network.shapes import UTTERANCE_TOKENS
 from tts_train.nn.room import free_bytes
-from tts_train_orpheus.layout import FRAME_SAMPLES, SLOTS, TOKENS_PER_SECOND
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig, LlamaForCausalLM
+
+    from tts_train.families.token_lm.model import TokenLM
 
 MOST_ON_CPU, MOST = 16, 64
 """Most utterances at once: a CPU gains little beyond, and a card's step grows with them."""
@@ -24,37 +25,37 @@ _LOGITS = 24
 probabilities, noise with its hash, and what was used."""
 _SEARCH = 4 * 4
 """More of them in the search for the nucleus: three products in float32 and their masks."""
-_CODEC_CHANNELS, _CODEC_COPIES = 64, 6
-"""SNAC's widest point is its last: 64 channels at the sample rate, in float32, and some of them at a time."""
 
 
-def generation_bytes(config: LlamaConfig, batch: int, tokens: int, dtype: torch.dtype) -> int:
+def generation_bytes(spec: TokenLM, config: LlamaConfig, batch: int, tokens: int, dtype: torch.dtype) -> int:
     """Return what generating needs besides the weights: keys and values, logits, a prompt's states, and the codec.
 
     Args:
-        config: Of the Llama.
+        spec: The model.
+        config: Of the network.
         batch: Utterances at once.
         tokens: Ids of the longest, prompt included.
         dtype: What keys and values are computed in.
     """
     # The codec decodes one utterance at a time, after the batch has gone.
-    codec = tokens // SLOTS * FRAME_SAMPLES * _CODEC_CHANNELS * _CODEC_COPIES * 4
+    codec = tokens // spec.layout.slots * spec.layout.frame_samples * spec.codec_bytes
     return max(batch * _row_bytes(config, tokens, dtype), codec)
 
 
-def listening_bytes(config: LlamaConfig, passages: int, *, half: bool) -> int:
+def listening_bytes(spec: TokenLM, config: LlamaConfig, passages: int, *, half: bool) -> int:
     """Return what speaking so many passages of usual length at once needs while a network is trained, for a plan.
 
     Args:
-        config: Of the Llama.
+        spec: The model.
+        config: Of the network.
         passages: How many.
         half: Whether keys and values are computed in 16 bits.
     """
     from tts_train.training.listen.faults import RUNAWAY
 
-    cut_off = round(RUNAWAY * UTTERANCE_TOKENS + TOKENS_PER_SECOND)
+    cut_off = round(RUNAWAY * UTTERANCE_TOKENS + spec.layout.tokens_per_second)
     dtype = torch.bfloat16 if half else torch.float32
-    return generation_bytes(config, min(passages, MOST), PROMPT + cut_off, dtype)
+    return generation_bytes(spec, config, min(passages, MOST), PROMPT + cut_off, dtype)
 
 
 def _row_bytes(config: LlamaConfig, tokens: int, dtype: torch.dtype) -> int:

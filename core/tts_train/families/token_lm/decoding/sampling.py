@@ -1,23 +1,18 @@
-"""How the next id is drawn: options, the ids that may come, the nucleus, and the draw; nothing waits for the device."""
+"""How the next id is drawn: the ids that may come, the nucleus, and the draw; nothing waits for the device."""
 
 from __future__ import annotations
 
 import math
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tts_train.errors import ConfigError
-from tts_train_orpheus import layout
-
-Constrain: TypeAlias = Literal["none", "audio", "slots"]
-"""``none`` lets every id through; ``audio`` the added ones; ``slots`` the 4,096 codes of the slot that is due, and the
-end of speech between frames."""
+from tts_train.families.token_lm.decoding.options import Constrain, Sampling
+from tts_train.families.token_lm.layout import TokenLayout
 
 Noise: TypeAlias = Callable[["Tensor | None"], Tensor]
 """Takes columns of the logits (B, k), or None for all; gives unit exponential noise of that shape."""
@@ -26,71 +21,43 @@ _DIGITS = 1 << 10
 _FEW = 1 << 18
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How the next id is drawn; the defaults are those that Orpheus is commonly spoken with."""
-
-    temperature: float = 0.6
-    """Below 1 sharpens the distribution; 0 takes the most likely id, which tends to loop."""
-    top_p: float = 0.95
-    """Draw from the smallest set of ids that has this much probability, above 0 to 1."""
-    top_k: int = 0
-    """Draw from this many most likely ids at most; 0 sets no limit."""
-    repetition_penalty: float = 1.1
-    """Makes ids that were used before, in prompt or output, less likely; 1 does nothing. Orpheus needs 1.1 or more."""
-    constrain: Constrain = "none"
-    """Which ids may come."""
-
-    def __post_init__(self) -> None:
-        faults = [
-            f"--temperature must be 0 or more, not {self.temperature}" if not self.temperature >= 0 else "",
-            f"--top_p must be above 0 and at most 1, not {self.top_p}" if not 0 < self.top_p <= 1 else "",
-            f"--top_k must be 0 or more, not {self.top_k}" if self.top_k < 0 else "",
-            f"--repetition_penalty must be above 0, not {self.repetition_penalty}"
-            if not self.repetition_penalty > 0
-            else "",
-            f"--constrain is none, audio or slots, not {self.constrain!r}"
-            if self.constrain not in ("none", "audio", "slots")
-            else "",
-        ]
-        if any(faults):
-            raise ConfigError("; ".join(fault for fault in faults if fault) + ".")
-
-
 class Allowed:
     """The ids that may come, in shapes that are the same at every step, so that a CUDA graph can hold them.
 
     Only their rows of the output matrix are multiplied with.
 
     Args:
+        layout: Which ids are audio.
         constrain: Which ids.
         vocabulary: Rows of the output matrix.
         device: Where it is.
     """
 
-    def __init__(self, constrain: Constrain, vocabulary: int, device: torch.device) -> None:
-        self._by_slot = constrain == "slots"
+    def __init__(self, layout: TokenLayout, constrain: Constrain, vocabulary: int, device: torch.device) -> None:
+        self._layout, self._by_slot = layout, constrain == "slots"
         self._rows = slice(0, vocabulary)
         if constrain == "audio":
-            self._rows = slice(layout.END_OF_SPEECH, layout.AUDIO_END)
+            first, last = min(layout.end_of_speech, layout.audio_base), max(layout.end_of_speech, layout.audio_end - 1)
+            self._rows = slice(first, last + 1)
         self._ids = torch.arange(self._rows.start, self._rows.stop, device=device)
         self._blocked: Tensor | None = None
         if constrain == "audio":
-            self._blocked = (self._ids > layout.END_OF_SPEECH) & (self._ids < layout.AUDIO_BASE)
+            audio = (self._ids >= layout.audio_base) & (self._ids < layout.audio_end)
+            self._blocked = ~audio & (self._ids != layout.end_of_speech)
         if self._by_slot:
-            self._ids = torch.arange(layout.AUDIO_BASE - 1, layout.AUDIO_BASE + layout.CODEBOOK_SIZE, device=device)
-            self._first = self._ids < layout.AUDIO_BASE
+            self._ids = torch.arange(layout.audio_base - 1, layout.audio_base + layout.codebook_size, device=device)
+            self._first = self._ids < layout.audio_base
 
     def ids(self, step: Tensor) -> Tensor:
         """Return the ids (n,) of the columns at a step (0-d) after START_OF_SPEECH."""
         if not self._by_slot:
             return self._ids
-        codes = self._ids + layout.CODEBOOK_SIZE * (step % layout.SLOTS)
-        return torch.where(self._first, layout.END_OF_SPEECH, codes)
+        codes = self._ids + self._layout.codebook_size * (step % self._layout.slots)
+        return torch.where(self._first, self._layout.end_of_speech, codes)
 
     def blocked(self, step: Tensor) -> Tensor | None:
         """Return which columns (n,) are there for the shape only; None if no one is."""
-        return self._first & (step % layout.SLOTS != 0) if self._by_slot else self._blocked
+        return self._first & (step % self._layout.slots != 0) if self._by_slot else self._blocked
 
     def logits(self, hidden: Tensor, head: Tensor, ids: Tensor) -> Tensor:
         """Return the logits (B, n) in float32 of states (B, hidden) and the output matrix ``head``."""

@@ -16,12 +16,14 @@ from tts_train.errors import ConfigError, DataError
 from tts_train.families.token_lm.speaking.parts import Part, join, judge, split_text, totals
 from tts_train.families.token_lm.speaking.reference import encode_reference, paired, read_reference
 from tts_train.language import other_language
+from tts_train_orpheus.layout import LAYOUT
 
 if TYPE_CHECKING:
     import torch
 
     from tts_train.families.token_lm.codec import Codec
-    from tts_train.families.token_lm.decoding.generate import Constrain, Sampling, Spoken
+    from tts_train.families.token_lm.decoding.generate import Spoken
+    from tts_train.families.token_lm.decoding.options import Constrain, Sampling
     from tts_train.families.token_lm.speaking.sources import Voice
     from tts_train_orpheus.layout import Ids
 
@@ -135,7 +137,9 @@ class OrpheusSynth(SynthJob):
         seeds = [job.seed + number for job, each in asked for number in range(len(each))]
         more: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "sampling": ready.sampling}
         made = (
-            generate(ready.voice.lm, prompts, seeds=seeds, batch_size=self.batch_size or None, **more) if asked else []
+            generate(LAYOUT, ready.voice.lm, prompts, seeds=seeds, batch_size=self.batch_size or None, **more)
+            if asked
+            else []
         )
         said = iter(made)
         for job, each in zip(jobs, wanted, strict=True):
@@ -199,7 +203,7 @@ class OrpheusSynth(SynthJob):
         return {"path": str(self.out), "seconds": round(len(sound) / rate, 3), **totals(parts), "seed": self.seed}
 
     def _sampling(self, held_to: Constrain) -> Sampling:
-        from tts_train.families.token_lm.decoding.generate import Sampling
+        from tts_train.families.token_lm.decoding.options import Sampling
 
         return Sampling(
             temperature=self.temperature,
@@ -263,15 +267,15 @@ class OrpheusSynth(SynthJob):
 
         def heard() -> Iterator[int]:
             drawn: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "sampling": ready.sampling}
-            for token in stream(ready.voice.lm, prompt, seed=seed, **drawn):
+            for token in stream(LAYOUT, ready.voice.lm, prompt, seed=seed, **drawn):
                 ids.append(token)
                 yield token
 
         if self.stream:
             chunks = list(StreamDecoder(ready.codec, seed=seed).decode(heard()))
             sound = torch.cat(chunks or [torch.zeros(0)])
-            return Part(text=text, spoken=spoken(ids, time.perf_counter() - started), sound=sound)
-        result = spoken(list(heard()), time.perf_counter() - started)
+            return Part(text=text, spoken=spoken(LAYOUT, ids, time.perf_counter() - started), sound=sound)
+        result = spoken(LAYOUT, list(heard()), time.perf_counter() - started)
         return Part(text=text, spoken=result, sound=ready.codec.decode(result.content.codes, seed=seed))
 
 

@@ -13,7 +13,8 @@ from tts_train.datasets.store.shards import PreparedSet
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.codec import Codec
 from tts_train.families.token_lm.data.token_rows import inspect_rows
-from tts_train.families.token_lm.decoding.generate import Constrain, Sampling, Spoken, generate
+from tts_train.families.token_lm.decoding.generate import Spoken, generate
+from tts_train.families.token_lm.decoding.options import Constrain, Sampling
 from tts_train.sound import Sound
 from tts_train_orpheus import layout
 from tts_train_orpheus.codec import load_codec
@@ -96,7 +97,7 @@ class OrpheusVoice:
         limits = [min(limit, room - len(prompt)) for limit, prompt in zip(max_tokens, prompts, strict=True)]
         sampling = Sampling(constrain=HELD_TO[network.head.softmax])
         with precision_of(self._module.trainer):
-            said = generate(network.lm, prompts, seeds=seeds, max_new_tokens=limits, sampling=sampling)
+            said = generate(layout.LAYOUT, network.lm, prompts, seeds=seeds, max_new_tokens=limits, sampling=sampling)
         return [self._uttered(one) for one in said]
 
     def _uttered(self, said: Spoken) -> Uttered:
