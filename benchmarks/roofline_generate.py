@@ -2,8 +2,8 @@
 
 The step is the loop's own (``tts_train.families.token_lm.decoding.decoding``): the network over a cache of fixed size,
 and the draw. It is bound by reading weights and cache once. As one CUDA graph the host launches once a step; the eager
-loop launches each kernel. The weights are bfloat16, and all of the cache's 1,024 places count as read. What was drawn is read by the host
-behind the step and idles nothing.
+loop launches each kernel. The weights are bfloat16, and all of the cache's 1,024 places count as read. What was drawn
+is read by the host behind the step and idles nothing.
 """
 
 from __future__ import annotations

@@ -64,6 +64,7 @@ def _codec(source: str, **options: Any) -> Codec:  # noqa: ANN401 - those of loa
 ORPHEUS = TokenLM(
     name="Orpheus",
     backend="orpheus",
+    where="tts_train_orpheus.model:ORPHEUS",
     kind="orpheus/lm",
     layout=layout.LAYOUT,
     prompt=prompt,
@@ -79,5 +80,7 @@ ORPHEUS = TokenLM(
         "or use a mirror without a gate such as unsloth/orpheus-3b-0.1-pretrained."
     ),
     description_key="orpheus_config",
+    softmax_key="orpheus_softmax",
+    gguf_pre_tokenizer="llama-bpe",
 )
 """What the family's classes are given."""

@@ -1,4 +1,4 @@
-"""The layers of a Llama, or of a network of its shape, over a cache of fixed size: whole prompts at once, then one token a row, without host waits.
+"""A Llama's layers over a cache of fixed size: whole prompts at once, then one token a row, without host waits.
 
 ``transformers`` grows its cache by a copy a token and asks the device about its masks; a CUDA graph can hold neither.
 The modules are the model's own, called one by one, so adapters and quantised matrices take part as they are.

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from tts_train.families.token_lm.decoding.decoder import bucket, cache_type
-from tts_train.families.token_lm.network.shapes import UTTERANCE_TOKENS
 from tts_train.nn.room import free_bytes
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def listening_bytes(spec: TokenLM, config: LlamaConfig, passages: int, *, half: 
     """
     from tts_train.training.listen.faults import RUNAWAY
 
-    cut_off = round(RUNAWAY * UTTERANCE_TOKENS + spec.layout.tokens_per_second)
+    cut_off = round(RUNAWAY * spec.utterance_tokens + spec.layout.tokens_per_second)
     dtype = torch.bfloat16 if half else torch.float32
     return generation_bytes(spec, config, min(passages, MOST), PROMPT + cut_off, dtype)
 
