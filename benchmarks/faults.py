@@ -36,8 +36,7 @@ from faults_plan import Trial, groups
 from faults_table import report
 from faults_trials import clean, facts, straight
 
-_WARM = ("tts_train.cli.commands.train", "omegaconf", "tts_train.families.token_lm.module",
-         "tts_train.families.token_lm.data.data",
+_WARM = ("tts_train.cli.commands.train", "omegaconf", "tts_train_orpheus.stage",
          "tts_train_gpt_sovits.stages.gpt.dpo_module", "tts_train_gpt_sovits.stages.sovits.module",
          "tts_train_gpt_sovits.stages.sovits.cfm_module", "faults_ours", "faults_peers")  # fmt: skip
 

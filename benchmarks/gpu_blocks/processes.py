@@ -20,10 +20,9 @@ IMPORTS = (
         "transformers",
         "peft",
         "tts_train.cli.commands.train",
-        "tts_train.families.token_lm.module",
+        "tts_train_orpheus.stage",
     ),
     *(
-        "tts_train.families.token_lm.data.data",
         "tts_train_gpt_sovits.stages.gpt.module",
         "tts_train_gpt_sovits.stages.gpt.data",
     ),

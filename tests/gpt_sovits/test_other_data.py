@@ -14,10 +14,10 @@ from tests.gpt_sovits.sovits_rows import write_rows
 from tests.orpheus.test_data import write_set
 from tts_train.cli import main
 from tts_train.errors import DataError
-from tts_train.families.token_lm.data.data import OrpheusData
 from tts_train.run.directory import RunDirectory
 from tts_train_gpt_sovits.stages.gpt.data import GptData
 from tts_train_gpt_sovits.stages.sovits.data import SovitsData
+from tts_train_orpheus.stage import OrpheusData
 
 STAGES = {"gpt_sovits": (GptData, SovitsData), "orpheus": (OrpheusData,)}
 ALL = [(backend, data) for backend, modules in STAGES.items() for data in modules]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tts_train.families.token_lm.data.batch import kept_targets
+from tests.orpheus.family import kept_targets
 from tts_train_orpheus import layout
 
 LENGTHS = (33, 12, 47)

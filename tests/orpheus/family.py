@@ -4,10 +4,32 @@ from __future__ import annotations
 
 from functools import partial
 
+from tts_train.families.token_lm import metrics
+from tts_train.families.token_lm.data import batch, token_rows
 from tts_train.families.token_lm.decoding import decode_shapes, decoding, memory, sampling
 from tts_train.families.token_lm.decoding import generate as generation
+from tts_train.families.token_lm.network import restore, shapes, start
+from tts_train.families.token_lm.network.network import HeadOptions, TokenNetwork
 from tts_train_orpheus.layout import LAYOUT
 from tts_train_orpheus.model import ORPHEUS
+
+base_config = partial(start.base_config, ORPHEUS)
+load_base = partial(start.load_base, ORPHEUS)
+load_trained = partial(restore.load_trained, ORPHEUS)
+sample_documents = partial(shapes.sample_documents, ORPHEUS)
+DESCRIPTION = ORPHEUS.description_key
+RELEASED = start.TinyOptions(hidden=3072, layers=28, heads=24, kv_heads=8, mlp=8192)
+
+pack_documents = partial(batch.pack_documents, layout=LAYOUT)
+pad_documents = partial(batch.pad_documents, layout=LAYOUT)
+kept_targets = partial(batch.kept_targets, layout=LAYOUT)
+inspect_rows = partial(token_rows.inspect_rows, layout=LAYOUT)
+TokenMetrics = partial(metrics.TokenMetrics, LAYOUT)
+
+
+def OrpheusNetwork(lm, head=HeadOptions()):
+    return TokenNetwork(lm, LAYOUT, head)
+
 
 generate = partial(generation.generate, LAYOUT)
 stream = partial(generation.stream, LAYOUT)

@@ -20,7 +20,6 @@ from tests.orpheus.batches import packed, rows
 from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
 from tts_train.contract.backend import ShardingPlan
 from tts_train.contract.data import PlannedDataModule
-from tts_train.families.token_lm.module import OrpheusModule
 from tts_train.families.token_lm.network.adapters import LoraOptions
 from tts_train.families.token_lm.network.network import HeadOptions
 from tts_train.families.token_lm.network.start import TinyOptions
@@ -33,6 +32,7 @@ from tts_train.sharding.fsdp import FsdpStrategy
 from tts_train.sharding.options import FsdpOptions
 from tts_train.training.session import RunSession
 from tts_train.training.survive.checkpoint import CheckpointOptions
+from tts_train_orpheus.stage import OrpheusModule
 
 PLAN = ShardingPlan(wrap=("LlamaDecoderLayer",))
 TINY = TinyOptions(hidden=16, layers=3, heads=2, kv_heads=1, mlp=40)

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.orpheus.trained_runs import write_run
-from tts_train.families.token_lm.network.network import OrpheusNetwork
+from tts_train.families.token_lm.network.network import TokenNetwork
 from tts_train.families.token_lm.rows import IdRow
 from tts_train_orpheus import layout
 from tts_train_orpheus.prompt import encode_text, speech_row
@@ -38,7 +38,7 @@ def learned_rows() -> list[IdRow]:
     return rows
 
 
-def _learn(network: OrpheusNetwork) -> None:
+def _learn(network: TokenNetwork) -> None:
     lm, rows = network.lm, learned_rows()
     lm.set_attn_implementation("sdpa")
     ids = [torch.as_tensor(row.input_ids) for row in rows]

@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from tests.figures import Figure, unknown
-from tts_train.families.token_lm.data.batch import kept_targets
+from tests.orpheus.family import OrpheusNetwork, kept_targets
 from tts_train.families.token_lm.network.adapters import LoraOptions, apply_method, merge, trainable_parameters
-from tts_train.families.token_lm.network.network import HeadOptions, OrpheusNetwork
+from tts_train.families.token_lm.network.network import HeadOptions
 from tts_train.families.token_lm.network.start import empty_network
 from tts_train.optim import OptimizerOptions, build_optimizer
 

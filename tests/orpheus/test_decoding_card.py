@@ -7,13 +7,12 @@ import threading
 import pytest
 import torch
 
-from tests.orpheus.family import generate
+from tests.orpheus.family import OrpheusNetwork, generate, load_base
 from tests.orpheus.trained_runs import move
 from tts_train.families.token_lm.decoding import decoding
 from tts_train.families.token_lm.decoding.decoder import SMALLEST
 from tts_train.families.token_lm.decoding.options import Sampling
-from tts_train.families.token_lm.network.network import OrpheusNetwork
-from tts_train.families.token_lm.network.start import TinyOptions, load_base
+from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train_orpheus.layout import START_OF_SPEECH
 
 pytestmark = pytest.mark.gpu

@@ -9,6 +9,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.orpheus.family import load_base
 from tests.orpheus.trained_runs import STEP, write_run
 from tts_train.disk.provenance import read_provenance
 from tts_train.errors import ConfigError, TTSTrainError
@@ -16,7 +17,6 @@ from tts_train.families.token_lm.export.adapter import MergedExport, PeftExport
 from tts_train.families.token_lm.export.check import compare_logits, logits_of, probe_row
 from tts_train.families.token_lm.export.hf import HfExport
 from tts_train.families.token_lm.export.model_folder import whole_model
-from tts_train.families.token_lm.network.start import load_base
 from tts_train.families.token_lm.speaking.sources import open_run
 from tts_train_orpheus.tokenizer import load_tokenizer
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from tests.orpheus.family import load_base
 from tests.orpheus.trained_runs import STEP, write_run
 from tts_train.disk.provenance import read_provenance
 from tts_train.errors import ConfigError, MissingExtraError, TTSTrainError
 from tts_train.families.token_lm.export.gguf import GgufExport
 from tts_train.families.token_lm.export.gguf_kinds import kind_of, rounded
-from tts_train.families.token_lm.network.start import load_base
 from tts_train_orpheus.prompt import encode_text
 from tts_train_orpheus.tokenizer import load_tokenizer
 

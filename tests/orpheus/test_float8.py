@@ -8,10 +8,10 @@ import torch
 from tests.orpheus.test_data import write_set
 from tests.orpheus.test_plan import planned
 from tts_train.cli import main
-from tts_train.families.token_lm.module import OrpheusModule
 from tts_train.nn.float8 import Float8Options
 from tts_train.report.history import History, series
 from tts_train.run.checkpoint import open_checkpoint
+from tts_train_orpheus.stage import OrpheusModule
 
 FLOAT8 = ("--model.float8.recipe", "rowwise")
 

@@ -13,7 +13,16 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from tests.orpheus.family import Decoding, generate, generation_bytes, stream
+from tests.orpheus.family import (
+    RELEASED,
+    Decoding,
+    OrpheusNetwork,
+    base_config,
+    generate,
+    generation_bytes,
+    load_base,
+    stream,
+)
 from tests.orpheus.trained_runs import move
 from tts_train.errors import ConfigError, NumericError
 from tts_train.families.token_lm.decoding import generate as generation
@@ -22,9 +31,6 @@ from tts_train.families.token_lm.decoding.decoder import SMALLEST
 from tts_train.families.token_lm.decoding.memory import rows_that_fit
 from tts_train.families.token_lm.decoding.options import Sampling
 from tts_train.families.token_lm.decoding.sampling import penalise, sample
-from tts_train.families.token_lm.network.network import OrpheusNetwork
-from tts_train.families.token_lm.network.shapes import RELEASED
-from tts_train.families.token_lm.network.start import base_config, load_base
 from tts_train_orpheus import layout
 from tts_train_orpheus.prompt import encode_text, inference_prompt
 from tts_train_orpheus.tokenizer import load_tokenizer

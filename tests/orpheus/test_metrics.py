@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from tts_train.families.token_lm.metrics import TokenMetrics
+from tests.orpheus.family import TokenMetrics
 from tts_train.nn.linear_cross_entropy import HeadOutput
 from tts_train_orpheus import layout
 

@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.core.nn.largest import LargestTensor
 from tests.orpheus.batches import LENGTHS, packed, padded, rows
+from tests.orpheus.family import OrpheusNetwork, base_config, load_base
 from tests.orpheus.parity_llama import check
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.network.adapters import (
@@ -22,8 +23,8 @@ from tts_train.families.token_lm.network.adapters import (
     merge,
     trainable_parameters,
 )
-from tts_train.families.token_lm.network.network import HeadOptions, OrpheusNetwork
-from tts_train.families.token_lm.network.start import TinyOptions, base_config, empty_network, load_base
+from tts_train.families.token_lm.network.network import HeadOptions
+from tts_train.families.token_lm.network.start import TinyOptions, empty_network
 from tts_train_orpheus import layout
 
 GOLDEN = Path(__file__).parent / "golden"

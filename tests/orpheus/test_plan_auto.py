@@ -13,7 +13,6 @@ from tests.orpheus.test_plan import build
 from tts_train.cli.commands import before
 from tts_train.cli.parsing.parser import TrainingParser
 from tts_train.cli.parsing.select import select
-from tts_train.families.token_lm.data.data import OrpheusData
 from tts_train.memory import probe
 from tts_train.memory.cards import GIB
 from tts_train.memory.planner import CONTEXT_BYTES, make_plan, needed
@@ -25,6 +24,7 @@ from tts_train.optim import OptimizerOptions
 from tts_train.optim.streamed.optimizer import StreamedOptimizer
 from tts_train.recipes import recipes_folder
 from tts_train.run.directory import RunDirectory
+from tts_train_orpheus.stage import OrpheusData
 
 CPU = {"accelerator": "cpu"}
 

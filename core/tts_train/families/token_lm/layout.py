@@ -72,8 +72,16 @@ class TokenLayout:
     def __post_init__(self) -> None:
         if self.audio_end > self.vocab_size:
             raise ValueError(f"Audio ids end at {self.audio_end}, beyond the vocabulary of {self.vocab_size}.")
+        if not self.added_base <= self.end_of_speech < self.vocab_size:
+            raise ValueError(f"end_of_speech {self.end_of_speech} must be one of the ids from {self.added_base} on.")
         if sorted(set(self.slot_levels)) != list(range(len(self.level_rates))):
             raise ValueError(f"slot_levels must name every codebook from 0 on, not {self.slot_levels}.")
+
+    @property
+    def once(self) -> tuple[int, ...]:
+        """Ids that may begin or end a row once; several of them there are a fault and no padding."""
+        starts = (self.begin_of_text, self.start_of_row, self.start_of_speech, self.end_of_speech)
+        return tuple(each for each in starts if each is not None)
 
     @property
     def slots(self) -> int:

@@ -5,33 +5,33 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tts_train.families.token_lm.layout import AUDIO_KIND, CONTROL_KIND, TEXT_KIND
+from tts_train.families.token_lm.layout import AUDIO_KIND, CONTROL_KIND, TEXT_KIND, TokenLayout
 from tts_train.nn.linear_cross_entropy import HeadOutput
 from tts_train.training.means import wide_type
-from tts_train_orpheus import layout
 
 KINDS = {"text": TEXT_KIND, "control": CONTROL_KIND, "audio": AUDIO_KIND}
 """Kinds of target, by the name that their loss is logged under."""
-
-_LEVELS = len(layout.LEVEL_RATES)
 
 
 class TokenMetrics:
     """Sums over any number of batches; what they add up to is a share or a mean over all their tokens.
 
     Args:
+        layout: The ids.
         device: Where the batches are.
     """
 
-    def __init__(self, device: torch.device | str) -> None:
+    def __init__(self, layout: TokenLayout, device: torch.device | str) -> None:
+        self.layout = layout
         self._loss, self._count = _zeros(len(KINDS), device), _zeros(len(KINDS), device)
-        self._correct, self._slots = _zeros(layout.SLOTS, device), _zeros(layout.SLOTS, device)
+        self._correct, self._slots = _zeros(layout.slots, device), _zeros(layout.slots, device)
         self._impossible = _zeros(1, device)
-        self._codes = _zeros(_LEVELS * layout.CODEBOOK_SIZE, device)
-        self._levels = torch.tensor(layout.SLOT_LEVELS, device=device)
+        self._codes = _zeros(len(layout.level_rates) * layout.codebook_size, device)
+        self._levels = torch.tensor(layout.slot_levels, device=device)
 
     def update(self, head: HeadOutput) -> None:
         """Add a batch, without waiting for the device."""
+        layout = self.layout
         kind = layout.kind_of(head.targets)
         self._loss.index_add_(0, kind, head.losses.to(self._loss.dtype))
         self._count.index_add_(0, kind, _ones(kind))
@@ -41,7 +41,7 @@ class TokenMetrics:
         here = slot.clamp(min=0)
         self._slots.index_add_(0, here, is_audio)
         self._correct.index_add_(0, here, is_audio * (head.predictions == head.targets))
-        may_end = (slot == 0) & (head.predictions == layout.END_OF_SPEECH)
+        may_end = (slot == 0) & (head.predictions == layout.end_of_speech)
         self._impossible += (is_audio * (predicted != slot) * ~may_end).sum()
         self._codes.index_add_(0, self._code_of(head.predictions, predicted), is_audio * (predicted == slot))
 
@@ -60,12 +60,12 @@ class TokenMetrics:
 
         ``loss`` and ``loss/KIND`` are in nats a token. ``slot_accuracy/S`` is the share of right codes in slot S.
         ``wrong_slot`` is the share of audio positions whose likeliest token cannot stand there: no code of the slot
-        that is due nor, where a frame may begin, the end of speech. ``code_use/L`` is the share of level L's 4,096
+        that is due nor, where a frame may begin, the end of speech. ``code_use/L`` is the share of level L's
         codes predicted at least once and ``code_perplexity/L`` how many were in even use; both need ``codes``.
         """
         loss, count, correct, slots, impossible = (part.tolist() for part in self._parts()[:5])
         figures = {f"loss/{name}": loss[kind] / count[kind] for name, kind in KINDS.items() if count[kind]}
-        figures |= {f"slot_accuracy/{slot}": correct[slot] / slots[slot] for slot in range(layout.SLOTS) if slots[slot]}
+        figures |= {f"slot_accuracy/{slot}": correct[slot] / seen for slot, seen in enumerate(slots) if seen}
         if sum(count):
             figures["loss"] = sum(loss) / sum(count)
         if sum(slots):
@@ -77,12 +77,13 @@ class TokenMetrics:
 
     def _code_of(self, predictions: Tensor, slot: Tensor) -> Tensor:
         """Return an index of (level, code) for each prediction; for no code it is any."""
-        code = (predictions - layout.AUDIO_BASE) % layout.CODEBOOK_SIZE
-        return self._levels[slot.clamp(min=0)] * layout.CODEBOOK_SIZE + code
+        size = self.layout.codebook_size
+        code = (predictions - self.layout.audio_base) % size
+        return self._levels[slot.clamp(min=0)] * size + code
 
     def _use(self) -> dict[str, float]:
         figures = {}
-        for level, seen in enumerate(self._codes.view(_LEVELS, -1)):
+        for level, seen in enumerate(self._codes.view(-1, self.layout.codebook_size)):
             if total := seen.sum().item():
                 share = seen / total
                 figures[f"code_use/{level}"] = (seen > 0).float().mean().item()

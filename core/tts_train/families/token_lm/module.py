@@ -1,11 +1,11 @@
-"""Orpheus's training loop: which base, what of it is trained and how; each argument is a flag below ``--model``."""
+"""The training module: which base, what of it is trained and how; each argument is a flag below ``--model``."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -17,23 +17,23 @@ from tts_train.families.token_lm.decoding.memory import listening_bytes
 from tts_train.families.token_lm.metrics import TokenMetrics
 from tts_train.families.token_lm.network.adapters import LoraOptions, Method, apply_method, trainable_parameters
 from tts_train.families.token_lm.network.late import late_network, late_weights, reads_late
-from tts_train.families.token_lm.network.network import HeadOptions, NetworkOutput, OrpheusNetwork
+from tts_train.families.token_lm.network.layers import can_fuse
+from tts_train.families.token_lm.network.network import HeadOptions, NetworkOutput, TokenNetwork
 from tts_train.families.token_lm.network.refusals import refuse, refuse_longer
-from tts_train.families.token_lm.network.restore import DESCRIPTION, PREFIX, TIED_HEAD, initial_config, load_initial
+from tts_train.families.token_lm.network.restore import PREFIX, TIED_HEAD, initial_config, load_initial
 from tts_train.families.token_lm.network.shapes import shape_network
 from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.nn.float8 import Float8Options, use_float8
 from tts_train.nn.kernels.choice import Kernels, choose_fused
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
 from tts_train.training.means import summed
-from tts_train_orpheus import layout
-from tts_train_orpheus.model import ORPHEUS
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
     from tts_train.checkpoints.stored import StoredTensor
     from tts_train.families.token_lm.data.batch import TokenBatch
+    from tts_train.families.token_lm.model import TokenLM
     from tts_train.families.token_lm.speaking.voice import OrpheusVoice
 
 logger = logging.getLogger(__name__)
@@ -41,8 +41,8 @@ logger = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class OrpheusModule(StageModule):
-    """Train Orpheus on prepared tokens.
+class TokenModule(StageModule):
+    """Train a causal language model on prepared tokens; a backend's subclass sets :attr:`token_lm`.
 
     Args:
         init_from: Base to start from: a hub name, a local folder, an export of this tool, or ``tiny``.
@@ -68,11 +68,12 @@ class OrpheusModule(StageModule):
         tiny: Size of the network that ``init_from: tiny`` makes.
     """
 
-    description_key = DESCRIPTION
+    token_lm: ClassVar[TokenLM]
+    """The model that is trained."""
 
     def __init__(
         self,
-        init_from: str = "canopylabs/orpheus-3b-0.1-pretrained",
+        init_from: str,
         method: Method = "full",
         lora: LoraOptions = LoraOptions(),
         optimizer: OptimizerOptions = OptimizerOptions(),
@@ -88,6 +89,7 @@ class OrpheusModule(StageModule):
         tiny: TinyOptions = TinyOptions(),
     ) -> None:
         super().__init__()
+        self.description_key = self.token_lm.description_key
         self.init_from = init_from
         self.method = method
         self.lora = lora
@@ -103,7 +105,7 @@ class OrpheusModule(StageModule):
         self.kernels = kernels
         self.dtype_name = dtype
         self.tiny = tiny
-        self.network: OrpheusNetwork | None = None
+        self.network: TokenNetwork | None = None
         self._validation: TokenMetrics | None = None
         refuse(
             method,
@@ -115,7 +117,8 @@ class OrpheusModule(StageModule):
 
     def setup(self, stage: str) -> None:
         """Refuse data that the base cannot take, before any weight is loaded."""
-        config = initial_config(self.init_from, self.tiny) if self.network is None else self.network.config
+        built = self.network
+        config = initial_config(self.token_lm, self.init_from, self.tiny) if built is None else built.config
         longest = getattr(getattr(self.trainer, "datamodule", None), "max_length", None)
         refuse_longer(longest, config.max_position_embeddings, self.init_from)
 
@@ -123,21 +126,23 @@ class OrpheusModule(StageModule):
         """Build the network from :attr:`init_from`."""
         device = self._quantised_on()
         if self.device_mesh is not None and self.method == "full" and reads_late(self.init_from):
-            network = late_network(self.init_from, self.head, dtype=self._load_dtype())
+            network = late_network(self.token_lm, self.init_from, self.head, dtype=self._load_dtype())
         else:
             network = self._loaded(device)
         self._set_up(network)
         sizes = [sum(p.numel() for p in of) for of in (trainable_parameters(network).values(), network.parameters())]
-        logger.info("Orpheus from %s, %s: %s of %s parameters are trained.", self.init_from, self.method, *sizes)
+        about = (self.token_lm.name, self.init_from, self.method, *sizes)
+        logger.info("%s from %s, %s: %s of %s parameters are trained.", *about)
         self.network = network
 
     def stored_weights(self) -> Mapping[str, StoredTensor]:
         """Return where the weights of a base that is sharded are read from."""
-        return late_weights(self.init_from)
+        return late_weights(self.token_lm, self.init_from)
 
     def build_shapes(self) -> None:
         """Build the network on ``meta`` without reading a weight."""
         self.network = shape_network(
+            self.token_lm,
             self.init_from,
             method=self.method,
             lora=self.lora,
@@ -156,7 +161,7 @@ class OrpheusModule(StageModule):
     @property
     def vocabulary(self) -> int:
         """Rows of the output matrix."""
-        return layout.VOCAB_SIZE
+        return self.token_lm.layout.vocab_size
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Return the mean loss of a token over all processes' batches together."""
@@ -164,7 +169,7 @@ class OrpheusModule(StageModule):
         total, count = summed(self.trainer, output.loss_sum, output.count)
         self.log("train/loss", total / count, batch_size=1)
         if self._logs_now():
-            metrics = TokenMetrics(output.head.targets.device)
+            metrics = TokenMetrics(self.token_lm.layout, output.head.targets.device)
             metrics.update(output.head)
             figures = metrics.compute(codes=False)
             self.log_dict({f"train/{name}": figures[name] for name in figures if name != "loss"}, batch_size=1)
@@ -173,7 +178,7 @@ class OrpheusModule(StageModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin new sums."""
-        self._validation = TokenMetrics(self.device)
+        self._validation = TokenMetrics(self.token_lm.layout, self.device)
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
         """Add a batch to the sums."""
@@ -210,10 +215,10 @@ class OrpheusModule(StageModule):
     def voice_bytes(self, passages: int) -> int:
         """Return the memory in bytes that speaking ``passages`` texts at once takes besides the weights."""
         assert self.network is not None
-        return listening_bytes(ORPHEUS, self.network.config, passages, half="16" in str(self.trainer.precision))
+        return listening_bytes(self.token_lm, self.network.config, passages, half="16" in str(self.trainer.precision))
 
     def describe(self) -> Mapping[str, Any]:
-        """Return the Llama's configuration."""
+        """Return the language model's configuration."""
         assert self.network is not None
         described: dict[str, Any] = json.loads(self.network.config.to_json_string(use_diff=False))
         return described
@@ -226,14 +231,14 @@ class OrpheusModule(StageModule):
             return {PREFIX + name for name in names if not (self.network.tied and name == TIED_HEAD)}
         return {PREFIX + name for name in trainable_parameters(self.network)}
 
-    def _loaded(self, device: torch.device | None) -> OrpheusNetwork:
+    def _loaded(self, device: torch.device | None) -> TokenNetwork:
         with torch.device("cpu"):  # in Lightning's context the whole base would lie on the card before it is quantised
-            lm = load_initial(self.init_from, dtype=self._load_dtype(), tiny=self.tiny)
-            network = OrpheusNetwork(lm, self.head)
+            lm = load_initial(self.token_lm, self.init_from, dtype=self._load_dtype(), tiny=self.tiny)
+            network = TokenNetwork(lm, self.token_lm.layout, self.head)
             apply_method(network, self.method, self.lora, device=device)
         return network
 
-    def _set_up(self, network: OrpheusNetwork) -> None:
+    def _set_up(self, network: TokenNetwork) -> None:
         if self.float8.recipe != "off":
             device, precision = self.trainer.strategy.root_device, str(self.trainer.precision)
             use_float8(network.lm.model.layers, self.float8, device=device, precision=precision)
@@ -244,7 +249,7 @@ class OrpheusModule(StageModule):
             network.lm.get_output_embeddings().requires_grad_(False)
         network.offload_activations = self.offload_activations
         if choose_fused(self.kernels, self.trainer.strategy.root_device if self._trainer else self.device):
-            network.use_fused_kernels()
+            network.use_fused_kernels(layers=self.kernels == "fused" or can_fuse(network.lm))
 
     def _forward(self, batch: TokenBatch) -> NetworkOutput:
         assert self.network is not None

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tts_train_orpheus.layout import PAD, PLACES, place_of
+if TYPE_CHECKING:
+    from tts_train.families.token_lm.layout import TokenLayout
 
 NO_TARGET = -100
 """What cross-entropy leaves out."""
@@ -24,7 +25,7 @@ class KeptTargets(TypedDict):
     """(M,) int64, indices of the targets that are not -100 among the flattened ones, ascending."""
     by_place: Tensor
     """(M,) int64, indices into ``kept``: first those whose target is of place 0, then of place 1 and so on, each
-    ascending. ``layout.place_of`` has the places."""
+    ascending. ``TokenLayout.place_of`` has the places."""
     place_sizes: list[int]
     """How many targets each place has."""
 
@@ -77,7 +78,7 @@ class Document:
         return shifted
 
 
-def pack_documents(documents: Sequence[Document]) -> TokenBatch:
+def pack_documents(documents: Sequence[Document], layout: TokenLayout) -> TokenBatch:
     """Put documents one behind the other, with nothing between and nothing after."""
     sizes = [len(document) for document in documents]
     targets = _joined([document.targets for document in documents])
@@ -87,12 +88,12 @@ def pack_documents(documents: Sequence[Document]) -> TokenBatch:
         targets=targets,
         cu_seqlens=torch.tensor([0, *np.cumsum(sizes).tolist()], dtype=torch.int32),
         max_seqlen=max(sizes),
-        **kept_targets(targets),
+        **kept_targets(targets, layout),
         **_about(documents),
     )
 
 
-def pad_documents(documents: Sequence[Document]) -> TokenBatch:
+def pad_documents(documents: Sequence[Document], layout: TokenLayout) -> TokenBatch:
     """Put each document in a row of its own, padded on the right with the pad token.
 
     No mask comes with it: under a causal mask no real position sees the padding after it.
@@ -100,22 +101,22 @@ def pad_documents(documents: Sequence[Document]) -> TokenBatch:
     longest = max(len(document) for document in documents)
     targets = _stacked([document.targets for document in documents], longest, NO_TARGET)
     return TokenBatch(
-        input_ids=_stacked([document.input_ids for document in documents], longest, PAD),
+        input_ids=_stacked([document.input_ids for document in documents], longest, layout.pad),
         position_ids=torch.arange(longest).expand(len(documents), longest).contiguous(),
         targets=targets,
         cu_seqlens=None,
         max_seqlen=longest,
-        **kept_targets(targets),
+        **kept_targets(targets, layout),
         **_about(documents),
     )
 
 
-def kept_targets(targets: Tensor) -> KeptTargets:
+def kept_targets(targets: Tensor, layout: TokenLayout) -> KeptTargets:
     """Find the targets (any shape, on the CPU) that are not -100, and sort them by their place in a frame."""
     flat = targets.flatten()
     kept = (flat != NO_TARGET).nonzero().squeeze(1)
-    places = place_of(flat[kept])
-    sizes = torch.bincount(places, minlength=PLACES).tolist()
+    places = layout.place_of(flat[kept])
+    sizes = torch.bincount(places, minlength=layout.places).tolist()
     return KeptTargets(kept=kept, by_place=torch.argsort(places, stable=True), place_sizes=sizes)
 
 

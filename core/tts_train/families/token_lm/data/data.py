@@ -1,11 +1,11 @@
-"""Orpheus's data module: prepared tokens in packed or padded batches; each argument is a flag below ``--data``."""
+"""The data module: prepared tokens in packed or padded batches; each argument is a flag below ``--data``."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch.utils.data import ConcatDataset
 
@@ -15,8 +15,11 @@ from tts_train.errors import ConfigError
 from tts_train.families.token_lm.data.batch import Document, TokenBatch, pack_documents, pad_documents
 from tts_train.families.token_lm.data.text_mix import TextMix, TextSet, lap_seed, mix_plans, open_text
 from tts_train.families.token_lm.data.token_set import TokenRows, TokenSet, TooLong
-from tts_train.families.token_lm.network.shapes import UTTERANCE_TOKENS, sample_documents
+from tts_train.families.token_lm.network.shapes import sample_documents
 from tts_train.language import languages_of
+
+if TYPE_CHECKING:
+    from tts_train.families.token_lm.model import TokenLM
 
 _log = logging.getLogger(__name__)
 
@@ -26,8 +29,8 @@ UNKNOWN = 2048
 """What stands for ``max_tokens`` while a plan looks for it."""
 
 
-class OrpheusData(PlannedDataModule):
-    """Batches of prepared tokens.
+class TokenData(PlannedDataModule):
+    """Batches of prepared tokens; a backend's subclass sets :attr:`token_lm`.
 
     Args:
         path: Folder that ``tts-train prepare`` wrote, or Parquet files or a ``save_to_disk`` folder with ``input_ids``.
@@ -43,6 +46,9 @@ class OrpheusData(PlannedDataModule):
         seed: Seed of the order of the utterances and of the choice for validation.
         num_workers: Processes that read ahead; 0 reads in this process.
     """
+
+    token_lm: ClassVar[TokenLM]
+    """The model that the tokens are for."""
 
     def __init__(
         self,
@@ -94,7 +100,9 @@ class OrpheusData(PlannedDataModule):
             self._hashes["val_path"] = other.prepared.hash
         if self.text_mix.path:
             named = rows.prepared.settings.get("tokenizer")
-            self._text = open_text(self.text_mix, max_tokens=self.max_tokens, tokenizer=named, answers=only)
+            self._text = open_text(
+                self.token_lm, self.text_mix, max_tokens=self.max_tokens, tokenizer=named, answers=only
+            )
             self._hashes["text_mix.path"] = self._text.hash
         self._rows = rows
         self.train_set = self._speech if self._text is None else ConcatDataset([self._speech, self._text])
@@ -124,12 +132,13 @@ class OrpheusData(PlannedDataModule):
 
     def collate(self, rows: list[Document]) -> TokenBatch:
         """Join documents to a batch."""
-        return pack_documents(rows) if self.batching == "packed" else pad_documents(rows)
+        join = pack_documents if self.batching == "packed" else pad_documents
+        return join(rows, self.token_lm.layout)
 
     def sample_batch(self, size: int) -> TokenBatch:
         """Return made-up utterances of ``size`` tokens in all: of usual length if packed, as long as fit if padded."""
-        length = UTTERANCE_TOKENS if self.batching == "packed" else max(size // self.batch_size, 1)
-        documents = sample_documents(size, length=length, speech_only=self.loss_on == "speech")
+        length = None if self.batching == "packed" else max(size // self.batch_size, 1)
+        documents = sample_documents(self.token_lm, size, length=length, speech_only=self.loss_on == "speech")
         return self.collate(documents if self.batching == "packed" else documents[: self.batch_size])
 
     def describe(self) -> Mapping[str, object]:
@@ -192,7 +201,7 @@ class OrpheusData(PlannedDataModule):
         return pack(lengths, self.max_tokens, seed=seed, epoch=epoch, batches=self._batch_count)
 
     def _open(self, path: str) -> TokenRows:
-        return TokenRows.open(path, max_tokens=self.max_tokens, on_too_long=self.on_too_long)
+        return TokenRows.open(self.token_lm, path, max_tokens=self.max_tokens, on_too_long=self.on_too_long)
 
     def _say(self) -> None:
         about = self.describe()

@@ -21,12 +21,10 @@ from tts_train.datasets.store.shards import PREPARE
 from tts_train.errors import ConfigError, DataError
 from tts_train.families.token_lm.data.batch import Document
 from tts_train.families.token_lm.data.token_rows import TOKEN_COLUMNS, read_blocks, read_rows
-from tts_train_orpheus.layout import START_OF_AI, VOCAB_SIZE
-from tts_train_orpheus.prompt import encode_text, text_row
-from tts_train_orpheus.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from tts_train.families.token_lm.layout import TokenLayout
+    from tts_train.families.token_lm.model import TokenLM
 
 TextRows: TypeAlias = "list[NDArray[np.int64]] | ParquetRows"
 
@@ -63,8 +61,14 @@ class TextSet(Dataset[Document]):
     """Text rows as documents, with their lengths."""
 
     def __init__(
-        self, rows: list[NDArray[np.int64]] | ParquetRows, lengths: NDArray[np.int64], *, answers: bool
+        self,
+        layout: TokenLayout,
+        rows: list[NDArray[np.int64]] | ParquetRows,
+        lengths: NDArray[np.int64],
+        *,
+        answers: bool,
     ) -> None:
+        self.layout = layout
         self.rows = rows
         self.lengths = lengths
         self.answers = answers
@@ -79,19 +83,21 @@ class TextSet(Dataset[Document]):
 
     def __getitem__(self, index: int) -> Document:
         if isinstance(self.rows, ParquetRows):
-            lists, _ = read_rows(self.rows.record(index))
+            lists, _ = read_rows(self.rows.record(index), self.layout)
             ids, learnt = lists.ids, lists.learnt
         else:
             ids, learnt = self.rows[index], None
-        answer = np.flatnonzero(ids == START_OF_AI)
+        start = self.layout.start_of_answer
+        answer = np.flatnonzero(ids == start) if start is not None else np.empty(0, np.int64)
         learn_from = int(answer[0]) + 1 if self.answers and len(answer) else 0
         return Document(f"text:{index}", ids, learn_from, learnt=learnt)
 
 
-def open_text(mix: TextMix, *, max_tokens: int, tokenizer: str | None, answers: bool) -> TextSet:
+def open_text(token_lm: TokenLM, mix: TextMix, *, max_tokens: int, tokenizer: str | None, answers: bool) -> TextSet:
     """Read the text rows.
 
     Args:
+        token_lm: the model that they are for.
         mix: the options; ``mix.path`` is given.
         max_tokens: longest row; longer ones are an error, since text can be cut where it is written.
         tokenizer: the one to use if the options name none.
@@ -105,12 +111,12 @@ def open_text(mix: TextMix, *, max_tokens: int, tokenizer: str | None, answers: 
         raise DataError(f"--data.text_mix.path: there is nothing at {path}.")
     rows: TextRows
     if path.is_dir() or path.suffix == ".parquet":
-        rows, lengths = _tokenised(path)
+        rows, lengths = _tokenised(token_lm.layout, path)
     else:
         source = mix.tokenizer or tokenizer
         if source is None:
             raise ConfigError("Name the tokenizer of the text with --data.text_mix.tokenizer: the speech set does not.")
-        rows = list(_from_jsonl(path, load_tokenizer(source)))
+        rows = list(_from_jsonl(token_lm, path, source))
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
     if not len(lengths) or int(lengths.min()) < 1:
         raise DataError(f"--data.text_mix.path: {path} has no rows, or empty ones.")
@@ -119,7 +125,7 @@ def open_text(mix: TextMix, *, max_tokens: int, tokenizer: str | None, answers: 
             f"Row {int(lengths.argmax()) + 1} of {path} has {int(lengths.max())} tokens and --data.max_tokens is "
             f"{max_tokens}. Shorten the text or raise it."
         )
-    return TextSet(rows, lengths, answers=answers)
+    return TextSet(token_lm.layout, rows, lengths, answers=answers)
 
 
 def mix_plans(
@@ -173,32 +179,32 @@ def lap_seed(seed: int, lap: int) -> int:
     return seed + 1_000_003 * lap
 
 
-def _tokenised(path: Path) -> tuple[ParquetRows, NDArray[np.int64]]:
+def _tokenised(layout: TokenLayout, path: Path) -> tuple[ParquetRows, NDArray[np.int64]]:
     """Open rows of ids, and return how long each is without its padding."""
     rows = foreign_rows(path, columns=TOKEN_COLUMNS, prepare=PREPARE)
     if "input_ids" not in rows.names:
         raise DataError(f"--data.text_mix.path: {path} has no column input_ids.")
     sizes: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-    for lists, _ in read_blocks(rows):
+    for lists, _ in read_blocks(rows, layout):
         fault = next((fault for fault in lists.faults if fault), "")
-        if not fault and len(lists.ids) and (int(lists.ids.min()) < 0 or int(lists.ids.max()) >= VOCAB_SIZE):
-            fault = f"an id is outside of 0..{VOCAB_SIZE - 1}"
+        if not fault and len(lists.ids) and (int(lists.ids.min()) < 0 or int(lists.ids.max()) >= layout.vocab_size):
+            fault = f"an id is outside of 0..{layout.vocab_size - 1}"
         if fault:
             raise DataError(f"--data.text_mix.path: {path} has rows that cannot be used; of the first, {fault}.")
         sizes.append(lists.sizes)
     return rows, np.concatenate(sizes)
 
 
-def _from_jsonl(path: Path, tokenizer: PreTrainedTokenizerBase) -> Iterator[NDArray[np.int64]]:
+def _from_jsonl(token_lm: TokenLM, path: Path, source: str) -> Iterator[NDArray[np.int64]]:
+    tokenizer, prompt = token_lm.load_tokenizer(source), token_lm.prompt
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             row = _parse(line, f"{path}:{number}")
-            system = encode_text(tokenizer, row["system"]) if row.get("system") else None
-            yield text_row(
-                encode_text(tokenizer, row["question"]), encode_text(tokenizer, row["answer"]), system
-            ).input_ids
+            system = prompt.encode_text(tokenizer, row["system"]) if row.get("system") else None
+            question, answer = (prompt.encode_text(tokenizer, row[name]) for name in ("question", "answer"))
+            yield prompt.text_row(question, answer, system).input_ids
 
 
 def _parse(line: str, where: str) -> Mapping[str, Any]:

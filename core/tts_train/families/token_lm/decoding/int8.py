@@ -21,7 +21,7 @@ class Int8Linear(bitsandbytes.nn.Linear8bitLt):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Tensor:
         """Return (..., out_features) in the type of ``x``, in autocast's where that is on."""
         product: Tensor = _Product.apply(x, self)  # type: ignore[no-untyped-call]
-        return product
+        return product if self.bias is None else product + self.bias.to(product.dtype)
 
     def matrix(self, dtype: torch.dtype) -> Tensor:
         """Return the matrix (out_features, in_features) that the 8 bits stand for."""

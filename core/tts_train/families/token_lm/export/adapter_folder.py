@@ -20,7 +20,7 @@ from tts_train.families.token_lm.speaking.sources import TrainedRun, open_run
 from tts_train_orpheus import layout
 
 if TYPE_CHECKING:
-    from tts_train.families.token_lm.network.network import OrpheusNetwork
+    from tts_train.families.token_lm.network.network import TokenNetwork
     from tts_train_orpheus.layout import Ids
 
 WEIGHTS = "adapter_model.safetensors"
@@ -59,7 +59,7 @@ def export_adapter_folder(source: Path, out: Path, *, tokenizer: str | None, pus
     return {**report, "step": run.checkpoint.step, "measured": measured, **push(out, push_to)}
 
 
-def trained_weights(run: TrainedRun, network: OrpheusNetwork) -> dict[str, Tensor]:
+def trained_weights(run: TrainedRun, network: TokenNetwork) -> dict[str, Tensor]:
     """Return the adapters' matrices and the rows trained beside them, under PEFT's names."""
     lora = _lora(run)
     weights = adapter_weights(network)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM
 
 from tts_train.errors import ConfigError
-from tts_train.families.token_lm.network.network import OrpheusNetwork
+from tts_train.families.token_lm.network.network import TokenNetwork
 from tts_train.nn.seeded import drawn_on_cpu
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class LoraOptions:
 
 
 def apply_method(
-    network: OrpheusNetwork, method: Method, lora: LoraOptions, *, device: torch.device | str | None = None
+    network: TokenNetwork, method: Method, lora: LoraOptions, *, device: torch.device | str | None = None
 ) -> None:
     """Set up ``network`` in place for ``method``: quantise, put adapters in, freeze.
 
@@ -96,13 +95,13 @@ def trainable_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
-def adapter_weights(network: OrpheusNetwork) -> dict[str, Tensor]:
+def adapter_weights(network: TokenNetwork) -> dict[str, Tensor]:
     """Return the adapters' matrices under the names of PEFT's adapter files."""
     named = network.lm.named_parameters()
     return {f"base_model.model.{name.replace(f'.{_ADAPTER}', '')}": p.data for name, p in named if ".lora_" in name}
 
 
-def merge(network: OrpheusNetwork) -> None:
+def merge(network: TokenNetwork) -> None:
     """Add the adapters to the matrices they sit on and take them out, in place.
 
     The product is made in float32 and rounded once. Do it on an unquantised base: merged into 4 or 8 bits an adapter
@@ -147,7 +146,7 @@ def lora_config(lora: LoraOptions) -> LoraConfig:
     )
 
 
-def _check_tie(network: OrpheusNetwork, lora: LoraOptions) -> None:
+def _check_tie(network: TokenNetwork, lora: LoraOptions) -> None:
     if network.tied and lora.train_embedding != lora.train_head:
         raise ConfigError(
             "The base has its output matrix tied to the embedding, one copy of both: give "
@@ -156,7 +155,7 @@ def _check_tie(network: OrpheusNetwork, lora: LoraOptions) -> None:
         )
 
 
-def _inject(lm: LlamaForCausalLM, lora: LoraOptions) -> None:
+def _inject(lm: Any, lora: LoraOptions) -> None:  # noqa: ANN401 - a model of transformers
     from peft import inject_adapter_in_model
 
     on_meta = lm.lm_head.weight.device.type == "meta"
@@ -172,7 +171,7 @@ def _inject(lm: LlamaForCausalLM, lora: LoraOptions) -> None:
         _cast_inputs_once(lm)
 
 
-def _cast_inputs_once(lm: LlamaForCausalLM) -> None:
+def _cast_inputs_once(lm: nn.Module) -> None:
     """Leave an adapter's input to autocast where that is on, instead of to float32 and back.
 
     PEFT casts the input to the type of the adapter's weights, which is float32, and autocast casts the copy to half
@@ -190,7 +189,7 @@ def _cast_without_autocast(states: Tensor | None, dtype: torch.dtype) -> Tensor 
     return states if states is None or torch.is_autocast_enabled(states.device.type) else states.to(dtype)
 
 
-def _quantise(lm: LlamaForCausalLM, method: Method, device: torch.device) -> None:
+def _quantise(lm: Any, method: Method, device: torch.device) -> None:  # noqa: ANN401 - a model of transformers
     """Replace the seven projections of every layer by quantised ones, one at a time."""
     bnb = _bitsandbytes(method, device)
     for layer in lm.model.layers:
@@ -230,7 +229,7 @@ def _four_bit(bnb: ModuleType, linear: nn.Linear, device: torch.device) -> nn.Mo
     ).to(device)
     # In evaluation bitsandbytes may repack the weights in place for a CPU kernel, which training then cannot read.
     new.support_avx512bf16_for_cpu = False
-    return _checked(new)
+    return _checked(new, linear)
 
 
 def _eight_bit(bnb: ModuleType, linear: nn.Linear, device: torch.device) -> nn.Module:
@@ -238,11 +237,15 @@ def _eight_bit(bnb: ModuleType, linear: nn.Linear, device: torch.device) -> nn.M
 
     new = Int8Linear(linear.in_features, linear.out_features, bias=False, has_fp16_weights=False, device="meta")
     new.weight = bnb.nn.Int8Params(linear.weight.data, requires_grad=False, has_fp16_weights=False).to(device)
-    return _checked(new)
+    return _checked(new, linear)
 
 
-def _checked(linear: nn.Module) -> nn.Module:
-    stored = linear.get_parameter("weight").dtype
-    if stored not in (torch.uint8, torch.int8):
-        raise ConfigError(f"bitsandbytes left a matrix as {stored} instead of quantising it; use --model.method lora.")
-    return linear
+def _checked(quantised: nn.Module, linear: nn.Linear) -> nn.Module:
+    weight = quantised.get_parameter("weight")
+    if weight.dtype not in (torch.uint8, torch.int8):
+        raise ConfigError(
+            f"bitsandbytes left a matrix as {weight.dtype} instead of quantising it; use --model.method lora."
+        )
+    # A Qwen2 has biases beside its queries, keys and values; they stay as they are.
+    quantised.bias = None if linear.bias is None else nn.Parameter(linear.bias.to(weight.device), requires_grad=False)
+    return quantised

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tts_train.checkpoints.stored import StoredTensor
-from tts_train.families.token_lm.network.network import HeadOptions, OrpheusNetwork
+from tts_train.families.token_lm.network.network import HeadOptions, TokenNetwork
 from tts_train.families.token_lm.network.restore import PREFIX, initial_config
 from tts_train.families.token_lm.network.start import TINY, empty_network
 from tts_train.hub import unreachable
 from tts_train.run.checkpoint import is_run
 from tts_train.sharding.loading import safetensors_folder
-from tts_train_orpheus import layout
+
+if TYPE_CHECKING:
+    from tts_train.families.token_lm.model import TokenLM
 
 _CHUNK = 4096
 _TABLES = ("model.embed_tokens.weight", "lm_head.weight")
@@ -27,42 +30,50 @@ def reads_late(init_from: str) -> bool:
     return folder is not None and any(folder.glob("*.safetensors")) and not is_run(folder)
 
 
-def late_network(init_from: str, head: HeadOptions, *, dtype: torch.dtype) -> OrpheusNetwork:
-    """Build the network of a base on ``meta``, with 156,940 rows."""
-    return OrpheusNetwork(empty_network(initial_config(init_from), dtype=dtype, device="meta"), head)
+def late_network(token_lm: TokenLM, init_from: str, head: HeadOptions, *, dtype: torch.dtype) -> TokenNetwork:
+    """Build the network of a base on ``meta``, with as many rows as the layout has."""
+    lm = empty_network(initial_config(token_lm, init_from), dtype=dtype, device="meta")
+    return TokenNetwork(lm, token_lm.layout, head)
 
 
-def late_weights(init_from: str) -> Mapping[str, StoredTensor]:
+def late_weights(token_lm: TokenLM, init_from: str) -> Mapping[str, StoredTensor]:
     """Return where each weight of a base is read from, by its name in the module."""
     folder = _folder(init_from)
     assert folder is not None, "reads_late() was asked before"
     stored = safetensors_folder(folder)
-    full = {name: _with_audio_row(tensor) if name in _TABLES else tensor for name, tensor in stored.items()}
+    rows = token_lm.layout.vocab_size
+    full = {name: _with_rows(tensor, rows) if name in _TABLES else tensor for name, tensor in stored.items()}
     return {f"{PREFIX}lm.{name}": tensor for name, tensor in full.items()}
 
 
-class WithMeanRow(StoredTensor):
-    """A table with one row more, the mean of the others, as ``load_base`` adds it for ``<|audio|>``."""
+class WithMeanRows(StoredTensor):
+    """A table with rows behind its own, each the mean of those, as ``load_base`` adds them.
 
-    def __init__(self, table: StoredTensor) -> None:
+    Args:
+        table: As it is stored.
+        rows: How many it is to have.
+    """
+
+    def __init__(self, table: StoredTensor, rows: int) -> None:
         self.by_rows = False
         self._table = table
+        self._rows = rows
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The table's, with the row."""
-        rows, width = self._table.shape
-        return rows + 1, width
+        """The table's, with the added rows."""
+        return self._rows, self._table.shape[1]
 
     def whole(self) -> Tensor:
         """Return all of it."""
         return self.rows(0, self.shape[0])
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Return rows ``start`` to below ``stop``; only a process that holds the last row reads the others for it."""
-        last = self.shape[0] - 1
-        read = self._table.rows(start, min(stop, last))
-        return read if stop <= last else torch.cat([read, self._mean().to(read.dtype)])
+        """Return rows ``start`` to below ``stop``; only a process that holds an added row reads all others for it."""
+        stored = self._table.shape[0]
+        read = self._table.rows(min(start, stored), min(stop, stored))
+        added = stop - max(start, stored)
+        return read if added <= 0 else torch.cat([read, self._mean().to(read.dtype).expand(added, -1)])
 
     def _mean(self) -> Tensor:
         count, width = self._table.shape
@@ -87,5 +98,5 @@ def _folder(init_from: str) -> Path | None:
         return None
 
 
-def _with_audio_row(table: StoredTensor) -> StoredTensor:
-    return WithMeanRow(table) if table.shape[0] < layout.VOCAB_SIZE else table
+def _with_rows(table: StoredTensor, rows: int) -> StoredTensor:
+    return WithMeanRows(table, rows) if table.shape[0] < rows else table

@@ -1,4 +1,4 @@
-"""The Llama's layers, one after the other: as transformers computes them, or with fused kernels."""
+"""The network's layers, one after the other: as transformers computes them, or with fused kernels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
@@ -81,12 +80,22 @@ def _inputs(attention: Any) -> tuple[nn.Module, ...]:  # noqa: ANN401 - transfor
 FusedLayer.__name__ = LlamaDecoderLayer.__name__
 
 
-def use_fused_layers(lm: LlamaForCausalLM) -> None:
+def can_fuse(lm: Any) -> bool:  # noqa: ANN401 - a model of transformers
+    """Tell whether the layers are those that :class:`FusedLayer` computes, without norms of queries and keys."""
+    return bool(lm.config.model_type == "llama")
+
+
+def use_fused_layers(lm: Any) -> None:  # noqa: ANN401 - a model of transformers
     """Have ``lm``'s layers computed with fused kernels by :func:`run_layers`; weights and names stay.
 
     Raises:
-        ConfigError: if the network has another activation than SiLU, which is what the kernel computes.
+        ConfigError: if it is no Llama, or has another activation than SiLU, which is what the kernel computes.
     """
+    if not can_fuse(lm):
+        raise ConfigError(
+            f"--model.kernels fused computes the layers of 'llama' models, and this is a {lm.config.model_type!r}. "
+            "Give --model.kernels auto, which fuses only its loss, or eager."
+        )
     if lm.config.hidden_act != "silu":
         raise ConfigError(
             f"--model.kernels fused is for networks with SiLU, and this one has {lm.config.hidden_act}. Give "
@@ -96,7 +105,7 @@ def use_fused_layers(lm: LlamaForCausalLM) -> None:
         layer.__class__ = FusedLayer
 
 
-def run_layers(lm: LlamaForCausalLM, batch: TokenBatch) -> Tensor:
+def run_layers(lm: Any, batch: TokenBatch) -> Tensor:  # noqa: ANN401 - a model of transformers
     """Return the states (B, T, hidden) that the output matrix is applied to.
 
     The layers are called here and not by transformers, which reads the packed positions on the host to make a mask

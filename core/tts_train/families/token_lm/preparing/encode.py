@@ -22,7 +22,7 @@ from tts_train.families.token_lm.preparing.chunk import KIND, EncodeOptions, Row
 from tts_train.parallel.devices import own_device
 from tts_train.preparing.prepare import Done
 from tts_train_orpheus.codec import load_codec
-from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, codes_to_tokens, drop_repeated_frames
+from tts_train_orpheus.layout import FRAME_SAMPLES, LAYOUT, SAMPLE_RATE, codes_to_tokens, drop_repeated_frames
 from tts_train_orpheus.prompt import encode_text, speech_row
 from tts_train_orpheus.tokenizer import load_tokenizer
 
@@ -186,8 +186,8 @@ def _checked(row: TokenRow) -> tuple[TokenLists, Inspected]:
     """Return a row's ids without their padding, and what is wrong with them."""
     learnt = None if row.labels is None else row.labels != NO_LABEL
     count = len(row.input_ids)
-    lists = without_padding(TokenLists(row.input_ids, np.array([count]), learnt, [""], count))
-    return lists, inspect_rows(lists.ids, lists.sizes)
+    lists = without_padding(TokenLists(row.input_ids, np.array([count]), learnt, [""], count), LAYOUT)
+    return lists, inspect_rows(lists.ids, lists.sizes, LAYOUT)
 
 
 def _columns(

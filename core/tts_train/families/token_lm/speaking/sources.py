@@ -13,11 +13,12 @@ from tts_train.datasets.store.shards import facts_of, is_prepared, read_index
 from tts_train.disk.provenance import FILE_NAME, read_provenance
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.network.adapters import merge
-from tts_train.families.token_lm.network.network import OrpheusNetwork
+from tts_train.families.token_lm.network.network import TokenNetwork
 from tts_train.families.token_lm.network.restore import described, load_trained, open_own
 from tts_train.families.token_lm.network.start import TINY, TinyOptions, load_base
 from tts_train.run.checkpoint import Checkpoint, is_run
 from tts_train.run.places import reachable
+from tts_train_orpheus.model import ORPHEUS
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -101,10 +102,10 @@ class TrainedRun:
             return open_run(Path(self.base)).tokenizer()
         return load_tokenizer(source or self.base)
 
-    def network(self, dtype: torch.dtype = torch.float32) -> OrpheusNetwork:
+    def network(self, dtype: torch.dtype = torch.float32) -> TokenNetwork:
         """Rebuild the trained network on the CPU; adapters are in place and not merged."""
-        description = described(self.checkpoint)
-        network = load_trained(self.model, self.checkpoint.weights(), description=description, dtype=dtype)
+        description = described(ORPHEUS, self.checkpoint)
+        network = load_trained(ORPHEUS, self.model, self.checkpoint.weights(), description=description, dtype=dtype)
         network.lm.set_attn_implementation("sdpa")
         return network
 
@@ -121,7 +122,7 @@ class TrainedRun:
                 f"The base of this adapter is a run, {self.base}, which peft cannot load. Use --format hf."
             )
         if self.base == TINY:
-            tiny = load_base(TINY, tiny=TinyOptions(**dict(self.model.get("tiny") or {})))
+            tiny = load_base(ORPHEUS, TINY, tiny=TinyOptions(**dict(self.model.get("tiny") or {})))
             tiny.set_attn_implementation("sdpa")
             return tiny
         loaded: LlamaForCausalLM = AutoModelForCausalLM.from_pretrained(self.base, dtype=torch.float32)
@@ -150,7 +151,7 @@ def open_run(path: Path) -> TrainedRun:
     Raises:
         DataError: if there is none, it is damaged, or it belongs to another backend.
     """
-    return TrainedRun(checkpoint=open_own(path))
+    return TrainedRun(checkpoint=open_own(ORPHEUS, path))
 
 
 def open_voice(source: Path, *, device: torch.device, dtype: torch.dtype, tokenizer: str | None = None) -> Voice:
@@ -192,7 +193,7 @@ def _from_adapter(folder: Path, dtype: torch.dtype, tokenizer: str | None) -> Vo
 
     base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
     words = load_tokenizer(tokenizer or str(folder))
-    lm = load_base(base, dtype=dtype)
+    lm = load_base(ORPHEUS, base, dtype=dtype)
     lm.set_attn_implementation("sdpa")
     merged = PeftModel.from_pretrained(lm, str(folder), autocast_adapter_dtype=True).merge_and_unload(safe_merge=True)
     return Voice(lm=merged, tokenizer=words, **_remembered(folder))
@@ -201,7 +202,7 @@ def _from_adapter(folder: Path, dtype: torch.dtype, tokenizer: str | None) -> Vo
 def _from_model(source: Path, dtype: torch.dtype, tokenizer: str | None) -> Voice:
     name = source.as_posix()  # a hub name has no backslash under Windows either
     words = load_tokenizer(tokenizer or name)
-    lm = load_base(name, dtype=dtype)
+    lm = load_base(ORPHEUS, name, dtype=dtype)
     lm.set_attn_implementation("sdpa")
     return Voice(lm=lm, tokenizer=words, softmax=getattr(lm.config, SOFTMAX_KEY, "full"), **_remembered(source))
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lightning import LightningModule
 
     from tts_train.families.token_lm.data.token_set import TokenSet
-    from tts_train.families.token_lm.network.network import OrpheusNetwork
+    from tts_train.families.token_lm.network.network import TokenNetwork
 
 HELD_TO: dict[str, Constrain] = {"full": "none", "audio": "audio", "slot": "slots"}
 """Which ids may come, by what a model is trained against."""
@@ -50,7 +50,7 @@ class OrpheusVoice:
 
     tokens_per_second = SLOTS * SAMPLE_RATE / FRAME_SAMPLES
 
-    def __init__(self, module: LightningModule, network: OrpheusNetwork) -> None:
+    def __init__(self, module: LightningModule, network: TokenNetwork) -> None:
         self._module = module
         self._network = network
         rows: TokenSet | None = getattr(getattr(module.trainer, "datamodule", None), "val_set", None)
@@ -134,7 +134,11 @@ class OrpheusVoice:
 def _parts(row: dict[str, Any]) -> tuple[Ids, Ids]:
     """Return the prompt of a training row, and the audio ids behind it."""
     ids: Ids = row["input_ids"].astype(np.int64)
-    prompt = int(row["prompt_tokens"]) if "prompt_tokens" in row else int(inspect_rows(ids, [len(ids)]).prompts[0])
+    prompt = (
+        int(row["prompt_tokens"])
+        if "prompt_tokens" in row
+        else int(inspect_rows(ids, [len(ids)], layout.LAYOUT).prompts[0])
+    )
     said = ids[prompt:]
     return ids[:prompt], said[(said >= layout.AUDIO_BASE) & (said < layout.AUDIO_END)]
 
