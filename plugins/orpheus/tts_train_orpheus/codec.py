@@ -32,6 +32,10 @@ GPU_BATCH_SAMPLES = 1 << 21
 """Samples encoded at once elsewhere (87 s at 24 kHz)."""
 
 
+CONTEXT = 3
+"""Frames that SNAC's decoder reaches on either side: a code changes samples up to 2.3 frames away."""
+
+
 class SnacCodec:
     """A ``Codec`` around a network of the ``snac`` package, which it takes over: evaluation mode, weights baked.
 
@@ -40,6 +44,8 @@ class SnacCodec:
         batch_samples: how many samples are encoded at once, padding included; a longer clip goes alone. None picks
             what is fastest on the device.
     """
+
+    context_frames: int = CONTEXT
 
     def __init__(self, network: SNAC, *, batch_samples: int | None = None) -> None:
         self.fingerprint = snac_fingerprint(network)

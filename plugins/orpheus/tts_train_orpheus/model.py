@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tts_train.families.token_lm.model import TokenLM
 from tts_train_orpheus import layout, prompt
+from tts_train_orpheus.card import CARD
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from tts_train.families.token_lm.codec import Codec
     from tts_train.families.token_lm.network.start import TinyOptions
 
+_CHAT_TEMPLATE = (
+    "{{- '<custom_token_3>' + bos_token + messages[-1]['content'] + '<|eot_id|><custom_token_4>' -}}"
+    "{%- if add_generation_prompt -%}{{- '<custom_token_5><custom_token_1>' -}}{%- endif -%}"
+)
+"""The prompt of training, so that chat interfaces make it too."""
 _RELEASES = ("canopylabs/", "unsloth/orpheus-3b")
 
 
@@ -81,6 +87,8 @@ ORPHEUS = TokenLM(
     ),
     description_key="orpheus_config",
     softmax_key="orpheus_softmax",
+    chat_template=_CHAT_TEMPLATE,
     gguf_pre_tokenizer="llama-bpe",
+    card=CARD,
 )
 """What the family's classes are given."""

@@ -24,6 +24,10 @@ class Codec(Protocol):
         """Samples in a frame; a clip of T samples becomes ceil(T / frame_samples) frames."""
 
     @property
+    def context_frames(self) -> int:
+        """Frames on either side that the sound of a frame depends on: what is decoded with it in a window."""
+
+    @property
     def fingerprint(self) -> str:
         """A name that changes whenever the codes could: part of the address of cached codes."""
 

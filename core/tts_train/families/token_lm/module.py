@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tts_train.checkpoints.stored import StoredTensor
     from tts_train.families.token_lm.data.batch import TokenBatch
     from tts_train.families.token_lm.model import TokenLM
-    from tts_train.families.token_lm.speaking.voice import OrpheusVoice
+    from tts_train.families.token_lm.speaking.listening import TrainingVoice
 
 logger = logging.getLogger(__name__)
 
@@ -205,12 +205,12 @@ class TokenModule(StageModule):
         """Return the real tokens and the seconds of speech in a batch."""
         return Work(tokens=sum(batch["lengths"]), audio_seconds=batch["audio_seconds"])
 
-    def voice(self) -> OrpheusVoice:
+    def voice(self) -> TrainingVoice:
         """Return what speaks with the weights as they are."""
-        from tts_train.families.token_lm.speaking.voice import OrpheusVoice
+        from tts_train.families.token_lm.speaking.listening import TrainingVoice
 
         assert self.network is not None
-        return OrpheusVoice(self, self.network)
+        return TrainingVoice(self.token_lm, self, self.network)
 
     def voice_bytes(self, passages: int) -> int:
         """Return the memory in bytes that speaking ``passages`` texts at once takes besides the weights."""

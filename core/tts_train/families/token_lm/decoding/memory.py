@@ -26,35 +26,35 @@ _SEARCH = 4 * 4
 """More of them in the search for the nucleus: three products in float32 and their masks."""
 
 
-def generation_bytes(spec: TokenLM, config: LlamaConfig, batch: int, tokens: int, dtype: torch.dtype) -> int:
+def generation_bytes(token_lm: TokenLM, config: LlamaConfig, batch: int, tokens: int, dtype: torch.dtype) -> int:
     """Return what generating needs besides the weights: keys and values, logits, a prompt's states, and the codec.
 
     Args:
-        spec: The model.
+        token_lm: The model.
         config: Of the network.
         batch: Utterances at once.
         tokens: Ids of the longest, prompt included.
         dtype: What keys and values are computed in.
     """
     # The codec decodes one utterance at a time, after the batch has gone.
-    codec = tokens // spec.layout.slots * spec.layout.frame_samples * spec.codec_bytes
+    codec = tokens // token_lm.layout.slots * token_lm.layout.frame_samples * token_lm.codec_bytes
     return max(batch * _row_bytes(config, tokens, dtype), codec)
 
 
-def listening_bytes(spec: TokenLM, config: LlamaConfig, passages: int, *, half: bool) -> int:
+def listening_bytes(token_lm: TokenLM, config: LlamaConfig, passages: int, *, half: bool) -> int:
     """Return what speaking so many passages of usual length at once needs while a network is trained, for a plan.
 
     Args:
-        spec: The model.
+        token_lm: The model.
         config: Of the network.
         passages: How many.
         half: Whether keys and values are computed in 16 bits.
     """
     from tts_train.training.listen.faults import RUNAWAY
 
-    cut_off = round(RUNAWAY * spec.utterance_tokens + spec.layout.tokens_per_second)
+    cut_off = round(RUNAWAY * token_lm.utterance_tokens + token_lm.layout.tokens_per_second)
     dtype = torch.bfloat16 if half else torch.float32
-    return generation_bytes(spec, config, min(passages, MOST), PROMPT + cut_off, dtype)
+    return generation_bytes(token_lm, config, min(passages, MOST), PROMPT + cut_off, dtype)
 
 
 def _row_bytes(config: LlamaConfig, tokens: int, dtype: torch.dtype) -> int:

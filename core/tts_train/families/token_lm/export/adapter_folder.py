@@ -17,18 +17,20 @@ from tts_train.families.token_lm.export.check import logits_of, probe_row, requi
 from tts_train.families.token_lm.export.model_folder import check_tokenizer_folder, write_tokenizer
 from tts_train.families.token_lm.network.adapters import LoraOptions, adapter_weights, lora_config
 from tts_train.families.token_lm.speaking.sources import TrainedRun, open_run
-from tts_train_orpheus import layout
 
 if TYPE_CHECKING:
+    from tts_train.families.token_lm.layout import Ids
+    from tts_train.families.token_lm.model import TokenLM
     from tts_train.families.token_lm.network.network import TokenNetwork
-    from tts_train_orpheus.layout import Ids
 
 WEIGHTS = "adapter_model.safetensors"
 EMBEDDING, HEAD = "base_model.model.model.embed_tokens.weight", "base_model.model.lm_head.weight"
 """Names under which PEFT loads rows that were trained in full, straight into the base: one copy where they are tied."""
 
 
-def export_adapter_folder(source: Path, out: Path, *, tokenizer: str | None, push_to: str | None) -> Report:
+def export_adapter_folder(
+    token_lm: TokenLM, source: Path, out: Path, *, tokenizer: str | None, push_to: str | None
+) -> Report:
     """Write the adapter of a run.
 
     Raises:
@@ -37,24 +39,24 @@ def export_adapter_folder(source: Path, out: Path, *, tokenizer: str | None, pus
         TTSTrainError: if what was written does not read back as what was trained.
     """
     check_place(out)
-    run = open_run(source)
+    run = open_run(token_lm, source)
     if not run.adapted:
         raise ConfigError(f"{source} trained every weight, so it has no adapter. Use --format hf.")
     words = run.tokenizer(tokenizer)
-    row = probe_row(words)
+    row = probe_row(token_lm, words)
     network = run.network(torch.float32)
     weights = trained_weights(run, network)
     expected = logits_of(network.lm, row)
     del network  # the base is loaded a second time below
     with staged_folder(out) as folder:
         write_adapter(run, weights, folder)
-        write_tokenizer(words, folder)
-        check_tokenizer_folder(folder)
+        write_tokenizer(token_lm, words, folder)
+        check_tokenizer_folder(token_lm, folder)
         measured = _read_back(run, folder, weights, expected, row)
         title = push_to or out.resolve().name
         card = model_card(run, title=title, kind="adapter", dtype="float32", rows_trained=EMBEDDING in weights)
         (folder / "README.md").write_text(card, encoding="utf-8")
-        Provenance("orpheus", run.checkpoint.card.stage, "peft", run.checkpoint.step, run.facts).write(folder)
+        Provenance(token_lm.backend, run.checkpoint.card.stage, "peft", run.checkpoint.step, run.facts).write(folder)
     report = {"format": "peft", "path": str(out), "files": files_in(out), "verified": True, "base": run.base}
     return {**report, "step": run.checkpoint.step, "measured": measured, **push(out, push_to)}
 
@@ -89,7 +91,7 @@ def _read_back(run: TrainedRun, folder: Path, weights: dict[str, Tensor], expect
     tensors = require_equal_weights(weights, load_file(folder / WEIGHTS), "Reading the adapter back")
     base = run.base_network()
     if EMBEDDING in weights or HEAD in weights:
-        base.resize_token_embeddings(layout.VOCAB_SIZE, mean_resizing=False)
+        base.resize_token_embeddings(run.token_lm.layout.vocab_size, mean_resizing=False)
     rows = base.get_input_embeddings().num_embeddings
     found = logits_of(PeftModel.from_pretrained(base, str(folder)).eval(), row)
     measured = require_equal_logits(expected[:, :rows], found[:, :rows], "Reading the adapter back")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from tts_train.families.token_lm.speaking.sources import TrainedRun
-from tts_train.families.token_lm.speaking.synth import CODEC
-from tts_train_orpheus import layout
+if TYPE_CHECKING:
+    from tts_train.families.token_lm.model import TokenLM
+    from tts_train.families.token_lm.speaking.sources import TrainedRun
 
 Kind = Literal["model", "adapter"]
-_OWN_CODECS = ("tiny", "random")
-
-_LICENCE = """Orpheus is published under Apache-2.0 and derives from Llama 3.2, whose community licence applies as well:
-read both before you pass this model on, and follow the terms under which you hold the recordings and the voice."""
 
 _HEAD = """---
 {fields}
@@ -22,7 +20,7 @@ _HEAD = """---
 
 # {title}
 
-An Orpheus text-to-speech {what}, trained with tts-train {version}.
+{article} text-to-speech {kind}, trained with tts-train {version}.
 
 | | |
 | --- | --- |
@@ -32,47 +30,14 @@ An Orpheus text-to-speech {what}, trained with tts-train {version}.
 | data | {data} |
 | weights | {dtype} |
 
-It continues a line of text with tokens of the codec `{codec}`, laid out as
-[SNAC](https://github.com/hubertsiuzdak/snac)'s, {rate:.1f} a second of speech, and stops with token {stop}.
-Sampling: temperature 0.6, top_p 0.95, repetition_penalty 1.1.
+{about}
+Sampling: temperature {temperature}, top_p {top_p}, repetition_penalty {penalty}.
 {notes}
 """
 
-_TRANSFORMERS = """## With transformers
+_USE = """## To sound
 
-```python
-import torch
-{load}
-
-text = "{example}"
-human, turn = [{soh}, *tokenizer(text).input_ids, {eot}, {eoh}], [{soa}, {sos}]  # tokenizer() puts {bos} in front
-prompt = torch.tensor([human + turn], device=model.device)
-output = model.generate(prompt, max_new_tokens=1200)  # stops at {stop}; 1200 tokens are 14.6 s
-audio = [t for t in output[0, prompt.shape[1]:].tolist() if {first} <= t < {end}]
-```
-
-{sound}
-or, with a count of every token that does not fit: `tts-train synth FOLDER --text "..." --out speech.wav`.
-"""
-
-_SOUND = """## To sound
-
-```python
-import soundfile
-from snac import SNAC
-
-frames = torch.tensor(audio[: len(audio) // 7 * 7]).view(-1, 7) - {first} - 4096 * torch.arange(7)
-levels = [frames[:, [0]], frames[:, [1, 4]], frames[:, [2, 3, 5, 6]]]
-snac = SNAC.from_pretrained("{codec}").eval()
-with torch.inference_mode():
-    sound = snac.decode([level.reshape(1, -1) for level in levels])
-soundfile.write("speech.wav", sound[0, 0].numpy(), 24000)
-```
-"""
-
-_OWN_SOUND = """## To sound
-
-Its codec is tts-train's own, `{codec}`, and no released one: only `tts-train synth` decodes it,
+`tts-train synth FOLDER --text "..." --out speech.wav` speaks with it.
 """
 
 _TRIED = """
@@ -81,62 +46,39 @@ _TRIED = """
 Folders and files of this kind, not this very model: {clients}. Greedy tokens were the same in each. vLLM was not tried.
 """
 
-_CLIENTS = {
-    "model": "transformers 4.57.6 and 5.23.0",
-    "adapter": "PEFT 0.17.1 with transformers 4.57.6, PEFT 0.21.2 with transformers 5.23.0",
-}
 
-_VLLM = """
-## With vLLM
+@dataclass(frozen=True, kw_only=True)
+class CardFacts:
+    """What the sections of a card are written from."""
 
-Pass token ids, not a string: a prompt that is tokenised again may get a second {bos} in front. Give `max_model_len`, or
-memory is set aside for 131,072 tokens.
+    title: str
+    """The folder's name, without characters that would end a string."""
+    kind: Kind
+    base: str
+    codec: str
+    example: str
+    """A text, with a voice that the model knows."""
+    rows_trained: bool
+    """Whether an adapter brings an embedding of its own."""
 
-```python
-from transformers import AutoTokenizer
-from vllm import LLM, SamplingParams
 
-name = "{title}"
-tokenizer = AutoTokenizer.from_pretrained(name)
-model = LLM(model=name, max_model_len=4096)
-ids = [{soh}, *tokenizer("{example}").input_ids, {eot}, {eoh}, {soa}, {sos}]
-sampling = SamplingParams(
-    temperature=0.6, top_p=0.95, repetition_penalty=1.1, max_tokens=1200, stop_token_ids=[{stop}]
-)
-audio = model.generate([{{"prompt_token_ids": ids}}], sampling)[0].outputs[0].token_ids
-```
-"""
+@dataclass(frozen=True, kw_only=True)
+class CardText:
+    """What a card says of one kind of model."""
 
-_LLAMA = """
-## With llama.cpp
-
-`tts-train export RUN --format gguf --dtype bf16 --out voice.gguf` writes its file from the training run; `q8_0` and
-`q4_k` (Q4_K_M) make it smaller, and Orpheus is known to lose frames below 8 bits. To sample as above, tell
-`llama-server` the order of its filters too: by itself it cuts by top_p before it applies the temperature, and looks
-back over 64 tokens only.
-
-```json
-{{"prompt": [{soh}, {bos}, "... ids of the text ...", {eot}, {eoh}, {soa}, {sos}], "n_predict": 1200,
-  "samplers": ["penalties", "temperature", "top_p"], "temperature": 0.6, "top_p": 0.95,
-  "repeat_penalty": 1.1, "repeat_last_n": 4096}}
-```
-"""
-
-_LOAD_MODEL = """from transformers import AutoModelForCausalLM, AutoTokenizer
-
-name = "{title}"
-tokenizer = AutoTokenizer.from_pretrained(name)
-model = AutoModelForCausalLM.from_pretrained(name, dtype="auto")"""
-
-_LOAD_ADAPTER = """from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-name = "{title}"
-tokenizer = AutoTokenizer.from_pretrained(name)
-base = AutoModelForCausalLM.from_pretrained("{base}", dtype=torch.bfloat16){resize}
-model = PeftModel.from_pretrained(base, name)"""
-
-_RESIZE = "\nbase.resize_token_embeddings(156940)  # the adapter brings rows for all tokens"
+    article: str
+    """The beginning of the first sentence, before "text-to-speech model": ``A Llasa``."""
+    licence: str
+    """Paragraph on the licence of the released model."""
+    licence_name: str = "other"
+    tags: tuple[str, ...] = ()
+    """Tags of the model's page on the hub."""
+    about: str
+    """Paragraph on the tokens; ``{codec}`` stands for the codec's name."""
+    use: Callable[[CardFacts], str] | None = None
+    """Returns the sections that show how to speak with it; None for the command of this tool."""
+    tried: Mapping[Kind, str] = field(default_factory=dict)
+    """Versions of other programs that exports were tried with."""
 
 
 def model_card(run: TrainedRun, *, title: str, kind: Kind, dtype: str, rows_trained: bool = False) -> str:
@@ -149,43 +91,55 @@ def model_card(run: TrainedRun, *, title: str, kind: Kind, dtype: str, rows_trai
         dtype: Type of the weights, for the reader.
         rows_trained: Whether an adapter brings an embedding of its own.
     """
-    title = re.sub(r'[\\"{}\n]', "_", title)
-    ids = {
-        **{
-            "soh": layout.START_OF_HUMAN,
-            "eoh": layout.END_OF_HUMAN,
-            "soa": layout.START_OF_AI,
-            "bos": layout.BEGIN_OF_TEXT,
-        },
-        **{"sos": layout.START_OF_SPEECH, "stop": layout.END_OF_SPEECH, "eot": layout.END_OF_TURN},
-        **{"first": layout.AUDIO_BASE, "end": layout.AUDIO_END, "rate": layout.TOKENS_PER_SECOND},
-    }
-    facts = {
-        "title": title,
-        "base": run.base,
-        "method": run.method,
-        "step": run.checkpoint.step,
-        "version": version("tts-train"),
-    }
-    resize = _RESIZE if rows_trained else ""
-    load = (_LOAD_MODEL if kind == "model" else _LOAD_ADAPTER).format(**facts, resize=resize)
-    example = f"{run.speakers[0]}: Hello there." if run.speakers else "Hello there."
-    what = {"fields": _fields(run, kind), "what": kind, "data": _data(run), "dtype": dtype, "notes": _notes(run)}
-    codec = re.sub(r'[\\"`\n]', "_", run.codec or CODEC)
-    sound = (_OWN_SOUND if codec in _OWN_CODECS else _SOUND).format(codec=codec, **ids)
-    text = _HEAD.format(**facts, **ids, **what, codec=codec)
-    text += "\n" + _TRANSFORMERS.format(load=load, example=example, sound=sound, **ids)
-    if kind == "model":
-        text += _VLLM.format(title=title, example=example, **ids) + _LLAMA.format(**ids)
-    return f"{text}{_TRIED.format(clients=_CLIENTS[kind])}\n## Licence\n\n{_LICENCE}\n"
+    token_lm = run.token_lm
+    text, sampling = token_lm.card or _plain(token_lm), token_lm.sampling
+    facts = CardFacts(
+        title=re.sub(r'[\\"{}\n]', "_", title),
+        kind=kind,
+        base=run.base,
+        codec=re.sub(r'[\\"`\n]', "_", run.codec or token_lm.codec),
+        example=f"{run.speakers[0]}: Hello there." if run.speakers else "Hello there.",
+        rows_trained=rows_trained,
+    )
+    head = _HEAD.format(
+        fields=_fields(run, kind, text),
+        title=facts.title,
+        article=text.article,
+        kind=kind,
+        version=version("tts-train"),
+        base=run.base,
+        method=run.method,
+        step=run.checkpoint.step,
+        data=_data(run),
+        dtype=dtype,
+        about=text.about.format(codec=facts.codec),
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        penalty=sampling.repetition_penalty,
+        notes=_notes(run),
+    )
+    use = text.use(facts) if text.use is not None else _USE
+    tried = _TRIED.format(clients=text.tried[kind]) if kind in text.tried else ""
+    return f"{head}\n{use}{tried}\n## Licence\n\n{text.licence}\n"
 
 
-def _fields(run: TrainedRun, kind: Kind) -> str:
-    lines = ["license: other", "license_name: apache-2.0-and-llama3.2", "pipeline_tag: text-to-speech"]
+def _plain(token_lm: TokenLM) -> CardText:
+    """Return what can be said of a model whose backend says nothing."""
+    layout = token_lm.layout
+    about = (
+        f"It continues a line of text with tokens of the codec `{{codec}}`, {layout.tokens_per_second:.1f} a second of speech, and "
+        f"stops with token {layout.end_of_speech}."
+    )
+    licence = "The licence of the released model applies, and the terms under which you hold the recordings."
+    return CardText(article=f"A {token_lm.name}", licence=licence, about=about)
+
+
+def _fields(run: TrainedRun, kind: Kind, text: CardText) -> str:
+    lines = ["license: other", f"license_name: {text.licence_name}", "pipeline_tag: text-to-speech"]
     lines += [f"library_name: {'transformers' if kind == 'model' else 'peft'}"]
     if re.fullmatch(r"[\w.-]+/[\w.-]+", run.base):
         lines += [f"base_model: {run.base}", f"base_model_relation: {'finetune' if kind == 'model' else 'adapter'}"]
-    return "\n".join([*lines, "tags:", *(f"- {tag}" for tag in ("orpheus", "snac", "text-to-speech", "tts-train"))])
+    return "\n".join([*lines, "tags:", *(f"- {tag}" for tag in (*text.tags, "text-to-speech", "tts-train"))])
 
 
 def _data(run: TrainedRun) -> str:
@@ -206,7 +160,7 @@ def _notes(run: TrainedRun) -> str:
         held = (
             "the added tokens"
             if run.softmax == "audio"
-            else "the 4,096 codes of the slot that is due, or the stop token"
+            else f"the {run.token_lm.layout.codebook_size:,} codes of the slot that is due, or the stop token"
         )
         notes += (
             f"\nIt was trained with its output held to {held}: hold generation to them too (`allowed_token_ids` in "

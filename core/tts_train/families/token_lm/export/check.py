@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from tts_train.errors import TTSTrainError
-from tts_train_orpheus import layout
-from tts_train_orpheus.layout import Ids
-from tts_train_orpheus.prompt import encode_text, speech_row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from tts_train.families.token_lm.layout import Ids
+    from tts_train.families.token_lm.model import TokenLM
 
 TOLERANCE = 1e-3
 """Largest difference of two sets of logits that count as equal in float32, relative to the largest logit. Rounding
@@ -25,12 +25,13 @@ _TEXT = "The quick brown fox jumps over the lazy dog."
 _FRAMES = 4
 
 
-def probe_row(tokenizer: PreTrainedTokenizerBase) -> Ids:
+def probe_row(token_lm: TokenLM, tokenizer: PreTrainedTokenizerBase) -> Ids:
     """Return a training row with text and four frames of sound, on which networks are compared."""
-    places = np.arange(_FRAMES * layout.SLOTS)
-    codes = (37 * places + 11 * places**2) % layout.CODEBOOK_SIZE
-    audio = layout.AUDIO_BASE + layout.CODEBOOK_SIZE * (places % layout.SLOTS) + codes
-    return speech_row(encode_text(tokenizer, _TEXT), audio).input_ids
+    layout = token_lm.layout
+    places = np.arange(_FRAMES * layout.slots)
+    codes = (37 * places + 11 * places**2) % layout.codebook_size
+    audio = layout.audio_base + layout.codebook_size * (places % layout.slots) + codes
+    return token_lm.prompt.speech_row(token_lm.prompt.encode_text(tokenizer, _TEXT), audio).input_ids
 
 
 @torch.inference_mode()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tts_train.contract.jobs import ExportJob, Report
 from tts_train.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from tts_train.families.token_lm.model import TokenLM
 
 
 @dataclass(kw_only=True)
@@ -16,11 +19,11 @@ class GgufExport(ExportJob):
     A run with adapters is merged first. Pass token ids to llama.cpp rather than a string.
     """
 
-    dtype: Literal["f16", "bf16", "q8_0", "q4_k"] = "bf16"
-    """Type of the matrices; ``q4_k`` is the mixture of 4 and 6 bits that llama.cpp calls Q4_K_M.
+    token_lm: ClassVar[TokenLM]
+    """What kind of model it is; a backend's subclass says it."""
 
-    Orpheus is known to lose frames below 8 bits: listen to what ``q4_k`` says.
-    """
+    dtype: Literal["f16", "bf16", "q8_0", "q4_k"] = "bf16"
+    """Type of the matrices; ``q4_k`` is the mixture of 4 and 6 bits that llama.cpp calls Q4_K_M."""
     tokenizer: str | None = None
     """Tokenizer: a folder, a hub name or ``tiny``; none takes the one that the run's data was made with."""
 
@@ -32,4 +35,4 @@ class GgufExport(ExportJob):
             raise MissingExtraError("Export to GGUF", "gguf") from error
         from tts_train.families.token_lm.export.gguf_file import export_gguf
 
-        return export_gguf(self.source, self.out, dtype=self.dtype, tokenizer=self.tokenizer)
+        return export_gguf(self.token_lm, self.source, self.out, dtype=self.dtype, tokenizer=self.tokenizer)

@@ -23,14 +23,16 @@ from tts_train.families.token_lm.export.gguf_kinds import FALLBACKS, FILE_TYPES,
 from tts_train.families.token_lm.export.gguf_tokens import GgufTokens, read_tokens
 from tts_train.families.token_lm.export.model_folder import whole_model
 from tts_train.families.token_lm.speaking.sources import TrainedRun, open_run
-from tts_train_orpheus import layout
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from tts_train.families.token_lm.model import TokenLM
+
 _log = logging.getLogger(__name__)
 
 SUFFIX = ".gguf"
+_ARCHITECTURE = "llama"
 BACKEND_KEY, STAGE_KEY, STEP_KEY = "tts_train.backend", "tts_train.stage", "tts_train.step"
 CODEC_KEY = "tts_train.codec"
 
@@ -47,7 +49,7 @@ _LAYER = {
 }
 
 
-def export_gguf(source: Path, out: Path, *, dtype: str, tokenizer: str | None) -> Report:
+def export_gguf(token_lm: TokenLM, source: Path, out: Path, *, dtype: str, tokenizer: str | None) -> Report:
     """Write a run as a GGUF file.
 
     Raises:
@@ -56,10 +58,16 @@ def export_gguf(source: Path, out: Path, *, dtype: str, tokenizer: str | None) -
         TTSTrainError: if a tensor does not read back as it was written.
     """
     _check_place(out)
-    run = open_run(source)
+    if token_lm.gguf_pre_tokenizer is None:
+        raise ConfigError(f"llama.cpp does not know the tokenizer of {token_lm.name}. Use --format hf.")
+    run = open_run(token_lm, source)
     words = run.tokenizer(tokenizer)
-    lm, measured = whole_model(run, probe_row(words), torch.float32)
-    tokens = read_tokens(words, rows=lm.config.vocab_size)
+    lm, measured = whole_model(run, probe_row(token_lm, words), torch.float32)
+    if lm.config.model_type != _ARCHITECTURE:
+        raise ConfigError(
+            f"GGUF files are written of {_ARCHITECTURE}, and this is {lm.config.model_type}. Use --format hf."
+        )
+    tokens = read_tokens(token_lm.layout, words, rows=lm.config.vocab_size)
     file = out if out.suffix == SUFFIX else out / f"{out.resolve().name}-{dtype}{SUFFIX}"
     if file is out:
         with staged_file(out) as path:
@@ -67,7 +75,9 @@ def export_gguf(source: Path, out: Path, *, dtype: str, tokenizer: str | None) -
     else:
         with staged_folder(out) as folder:
             measured |= _write_and_check(folder / file.name, lm, tokens, run, dtype)
-            Provenance("orpheus", run.checkpoint.card.stage, "gguf", run.checkpoint.step, run.facts).write(folder)
+            Provenance(token_lm.backend, run.checkpoint.card.stage, "gguf", run.checkpoint.step, run.facts).write(
+                folder
+            )
     report = {"format": "gguf", "path": str(out), "files": [file.name], "verified": True, "dtype": dtype}
     return {**report, "step": run.checkpoint.step, "measured": measured}
 
@@ -119,8 +129,8 @@ def rope_factors(lm: LlamaForCausalLM) -> Tensor | None:
 def _write_and_check(
     path: Path, lm: LlamaForCausalLM, tokens: GgufTokens, run: TrainedRun, dtype: str
 ) -> dict[str, Any]:
-    write_gguf(path, lm, tokens, dtype=dtype, provenance=_provenance(run))
-    measured = read_back(path, lm, tokens, dtype=dtype)
+    write_gguf(run.token_lm, path, lm, tokens, dtype=dtype, provenance=_provenance(run))
+    measured = read_back(run.token_lm, path, lm, tokens, dtype=dtype)
     wider = {name: count for name, count in measured["types"].items() if dtype == "q4_k" and name in FALLBACKS}
     if wider:
         _log.warning(
@@ -131,13 +141,19 @@ def _write_and_check(
 
 
 def write_gguf(
-    path: Path, lm: LlamaForCausalLM, tokens: GgufTokens, *, dtype: str, provenance: dict[str, str | int]
+    token_lm: TokenLM,
+    path: Path,
+    lm: LlamaForCausalLM,
+    tokens: GgufTokens,
+    *,
+    dtype: str,
+    provenance: dict[str, str | int],
 ) -> None:
     """Write the file; no more than one tensor is converted at a time."""
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, _ARCHITECTURE)
     for key, value in provenance.items():
         (writer.add_string if isinstance(value, str) else writer.add_uint32)(key, value)
-    _describe(writer, lm.config, tokens, dtype)
+    _describe(writer, token_lm, lm.config, tokens, dtype)
     kind_for = _kinds(lm, dtype)
     for name, tensor in tensors_of(lm):
         kind, shape = kind_for(name, tensor), tuple(tensor.shape)
@@ -151,7 +167,7 @@ def write_gguf(
     writer.close()
 
 
-def read_back(path: Path, lm: LlamaForCausalLM, tokens: GgufTokens, *, dtype: str) -> dict[str, Any]:
+def read_back(token_lm: TokenLM, path: Path, lm: LlamaForCausalLM, tokens: GgufTokens, *, dtype: str) -> dict[str, Any]:
     """Read the file and compare every tensor, and the tokenizer's table, with what should be in it.
 
     Raises:
@@ -171,7 +187,7 @@ def read_back(path: Path, lm: LlamaForCausalLM, tokens: GgufTokens, *, dtype: st
                 raise _damaged(f"tensor {name} differs by more than {kind.name} rounds")
             largest = max(largest, float(np.abs(wanted - values).max()))
         kinds[kind.name] += 1
-    _check_table(reader, tokens, kinds.total())
+    _check_table(reader, tokens, kinds.total(), stop=token_lm.layout.end_of_speech)
     counts = {"tensors": kinds.total(), "types": dict(kinds), "vocabulary": len(tokens.names)}
     return {**counts, "max_weight_difference": largest}
 
@@ -188,15 +204,15 @@ class _Reader(gguf.GGUFReader):  # type: ignore[misc] # a package without types
         self._data = np.asarray(mapped)
 
 
-def _check_table(reader: gguf.GGUFReader, tokens: GgufTokens, count: int) -> None:
-    stop = reader.get_field("tokenizer.ggml.eos_token_id")
+def _check_table(reader: gguf.GGUFReader, tokens: GgufTokens, count: int, *, stop: int) -> None:
+    found = reader.get_field("tokenizer.ggml.eos_token_id")
     names = reader.get_field("tokenizer.ggml.tokens")
     if len(reader.tensors) != count:
         raise _damaged(f"it has {len(reader.tensors)} tensors and should have {count}")
     if names is None or names.contents() != tokens.names:
         raise _damaged("its list of tokens is not the one written")
-    if stop is None or stop.contents() != layout.END_OF_SPEECH:
-        raise _damaged(f"its stop token is not {layout.END_OF_SPEECH}")
+    if found is None or found.contents() != stop:
+        raise _damaged(f"its stop token is not {stop}")
 
 
 def _kinds(lm: LlamaForCausalLM, dtype: str) -> Callable[[str, Tensor], gguf.GGMLQuantizationType]:
@@ -205,9 +221,9 @@ def _kinds(lm: LlamaForCausalLM, dtype: str) -> Callable[[str, Tensor], gguf.GGM
     return lambda name, tensor: kind_of(name, tuple(tensor.shape), dtype, layers=layers, tied=tied)
 
 
-def _describe(writer: gguf.GGUFWriter, config: LlamaConfig, tokens: GgufTokens, dtype: str) -> None:
+def _describe(writer: gguf.GGUFWriter, token_lm: TokenLM, config: LlamaConfig, tokens: GgufTokens, dtype: str) -> None:
     head = config.head_dim or config.hidden_size // config.num_attention_heads
-    writer.add_name("Orpheus")
+    writer.add_name(token_lm.name)
     writer.add_file_type(FILE_TYPES[dtype])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_vocab_size(config.vocab_size)
@@ -222,7 +238,7 @@ def _describe(writer: gguf.GGUFWriter, config: LlamaConfig, tokens: GgufTokens, 
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(_theta(config))
     writer.add_rope_dimension_count(head)
-    tokens.describe(writer)
+    tokens.describe(writer, token_lm)
 
 
 def _theta(config: LlamaConfig) -> float:
@@ -231,7 +247,7 @@ def _theta(config: LlamaConfig) -> float:
 
 def _provenance(run: TrainedRun) -> dict[str, str | int]:
     card: dict[str, str | int] = {
-        BACKEND_KEY: "orpheus",
+        BACKEND_KEY: run.token_lm.backend,
         STAGE_KEY: run.checkpoint.card.stage,
         STEP_KEY: run.checkpoint.step,
     }

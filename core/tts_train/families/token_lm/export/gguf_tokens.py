@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import gguf
 
 from tts_train.errors import ConfigError
-from tts_train_orpheus import layout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_PRE_TOKENIZER = "llama-bpe"
-"""llama.cpp's name for the way Llama 3 cuts text before merging."""
+    from tts_train.families.token_lm.layout import TokenLayout
+    from tts_train.families.token_lm.model import TokenLM
 
 _NUL = "\u0100"
 """The name of the byte 0, which no text has."""
@@ -29,21 +28,22 @@ class GgufTokens:
     types: list[int]
     merges: list[str]
 
-    def describe(self, writer: gguf.GGUFWriter) -> None:
+    def describe(self, writer: gguf.GGUFWriter, token_lm: TokenLM) -> None:
         """Write the table and the special ids."""
+        layout = token_lm.layout
         writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre(_PRE_TOKENIZER)
+        writer.add_tokenizer_pre(token_lm.gguf_pre_tokenizer)
         writer.add_token_list(self.names)
         writer.add_token_types(self.types)
         writer.add_token_merges(self.merges)
-        writer.add_bos_token_id(layout.BEGIN_OF_TEXT)
-        # 128009, which other converters take over, never comes after speech: generation would not stop.
-        writer.add_eos_token_id(layout.END_OF_SPEECH)
-        writer.add_pad_token_id(layout.TEXT_PAD)
+        writer.add_bos_token_id(layout.begin_of_text)
+        # The text model's end, which other converters take over, never comes after speech: generation would not stop.
+        writer.add_eos_token_id(layout.end_of_speech)
+        writer.add_pad_token_id(layout.text_pad)
         writer.add_add_bos_token(True)
 
 
-def read_tokens(tokenizer: PreTrainedTokenizerBase, *, rows: int) -> GgufTokens:
+def read_tokens(layout: TokenLayout, tokenizer: PreTrainedTokenizerBase, *, rows: int) -> GgufTokens:
     """Read a fast byte-level tokenizer into a table of exactly ``rows`` tokens; ids that it lacks get a name.
 
     Raises:
@@ -68,11 +68,11 @@ def read_tokens(tokenizer: PreTrainedTokenizerBase, *, rows: int) -> GgufTokens:
         # nothing is made of, as nothing is merged.
         names[next(index for index, name in enumerate(names) if len(name) > 1)] = _NUL * 2
         merges = [f"{_NUL} {_NUL}"]
-    types = [int(_type(index, index in by_id, added)) for index in range(rows)]
+    types = [int(_type(layout, index, index in by_id, added)) for index in range(rows)]
     return GgufTokens(names=names, types=types, merges=merges)
 
 
-def _type(index: int, known: bool, added: dict[int, bool]) -> gguf.TokenType:
+def _type(layout: TokenLayout, index: int, known: bool, added: dict[int, bool]) -> gguf.TokenType:
     if not known:
         return gguf.TokenType.UNUSED
     if layout.slot_of(index) >= 0:

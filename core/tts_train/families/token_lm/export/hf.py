@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tts_train.contract.jobs import ExportJob, Report
+
+if TYPE_CHECKING:
+    from tts_train.families.token_lm.model import TokenLM
 
 
 @dataclass(kw_only=True)
@@ -14,6 +17,9 @@ class HfExport(ExportJob):
 
     A run with adapters is merged first, so that its ``hf`` is the same model as its ``merged``.
     """
+
+    token_lm: ClassVar[TokenLM]
+    """What kind of model it is; a backend's subclass says it."""
 
     dtype: Literal["bf16", "fp32"] = "bf16"
     """Type of the weights; served models are bf16."""
@@ -27,5 +33,11 @@ class HfExport(ExportJob):
         from tts_train.families.token_lm.export.model_folder import export_model_folder
 
         return export_model_folder(
-            self.source, self.out, name="hf", dtype=self.dtype, tokenizer=self.tokenizer, push_to=self.push_to
+            self.token_lm,
+            self.source,
+            self.out,
+            name="hf",
+            dtype=self.dtype,
+            tokenizer=self.tokenizer,
+            push_to=self.push_to,
         )

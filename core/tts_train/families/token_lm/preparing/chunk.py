@@ -7,8 +7,6 @@ from typing import Any, TypeAlias
 
 from tts_train.corpus import TokenRow, Utterance
 
-KIND = "orpheus/lm"
-"""What prepared folders of this backend hold."""
 CODE_VERSION = 2
 """Part of every shard's address: raise it when the same input would give other rows."""
 

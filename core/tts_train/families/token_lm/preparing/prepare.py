@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tts_train.contract.jobs import Report
 from tts_train.errors import DataError
@@ -16,21 +16,25 @@ from tts_train.run.places import whole_paths
 
 if TYPE_CHECKING:
     from tts_train.corpus import Corpus, RowReader
+    from tts_train.families.token_lm.model import TokenLM
     from tts_train.families.token_lm.preparing.chunk import EncodeOptions
 
-BUILT_IN = ("tiny", "random")
-"""Codecs and tokenizers that no file is needed for."""
+TINY = "tiny"
+"""The tokenizer of every model that needs no file."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class OrpheusPrepare(ShardedPrepare):
-    """Turn recordings with text into Orpheus's tokens; the same command again continues, or reuses what is there."""
+class TokenPrepare(ShardedPrepare):
+    """Turn recordings with text into tokens; the same command again continues, or reuses what is there."""
 
-    codec: str = "hubertsiuzdak/snac_24khz"
-    """SNAC codec: a hub name or a local folder; or ``tiny``, which is in the package and knows the sample voice."""
-    tokenizer: str = "canopylabs/orpheus-3b-0.1-pretrained"
+    token_lm: ClassVar[TokenLM]
+    """What kind of model the data are for; a backend's subclass says it."""
+
+    codec: str
+    """Codec: a hub name or a local folder."""
+    tokenizer: str
     """Tokenizer of the model to train: a hub name, a local folder, or ``tiny``."""
     dedup: bool = True
     """Drop frames that repeat the coarse code of the one before, as the released models were trained."""
@@ -50,22 +54,24 @@ class OrpheusPrepare(ShardedPrepare):
         options = self._options(census)
         if census.labelled:
             _log.info("%d rows have labels: fit takes a loss where they are not -100.", census.labelled)
-        work = partial(encode_chunk, options=options, out=self.out, root=corpus.root)
+        work = partial(encode_chunk, token_lm=self.token_lm, options=options, out=self.out, root=corpus.root)
         sources = {"codec": self.codec, "tokenizer": self.tokenizer}
-        settings = {**options.address(), **sources, **whole_paths(sources, names=BUILT_IN)}
-        return Encoding(work=work, store=open_store(self.out, labelled=options.labelled), settings=settings)
+        settings = {**options.address(), **sources, **whole_paths(sources, names=self.token_lm.built_in)}
+        return Encoding(
+            work=work, store=open_store(self.token_lm, self.out, labelled=options.labelled), settings=settings
+        )
 
     def reader(self, corpus: Corpus) -> RowReader | None:
         """Return what reads a row as the processes of this job do; nothing is downloaded for it."""
         from tts_train.corpus import Limits
         from tts_train.families.token_lm.preparing.encode import check_row
-        from tts_train_orpheus.tokenizer import TINY
 
         # The built-in tokenizer knows the same control tokens as the one that would be downloaded.
         tokenizer = self.tokenizer if Path(self.tokenizer).is_dir() else TINY
         limits = Limits(min_seconds=self.min_seconds, max_seconds=self.max_seconds)
+        named = self.voice_prefix != "never"
         return partial(
-            check_row, tokenizer=tokenizer, named=self.voice_prefix != "never", limits=limits, root=corpus.root
+            check_row, token_lm=self.token_lm, tokenizer=tokenizer, named=named, limits=limits, root=corpus.root
         )
 
     def facts(self, done: Sequence[Done]) -> Mapping[str, Any]:
@@ -84,8 +90,8 @@ class OrpheusPrepare(ShardedPrepare):
         from tts_train.parallel.devices import choose_device, own_device
 
         device = choose_device(self.device)
-        vocabulary = tokenizer_of(self.tokenizer).backend_tokenizer.to_str()
-        codec = codec_on(self.codec, own_device(device) if self.computes_here else "cpu")
+        vocabulary = tokenizer_of(self.token_lm, self.tokenizer).backend_tokenizer.to_str()
+        codec = codec_on(self.token_lm, self.codec, own_device(device) if self.computes_here else "cpu")
         return EncodeOptions(
             codec=self.codec,
             codec_fingerprint=codec.fingerprint,

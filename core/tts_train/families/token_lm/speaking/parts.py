@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tts_train.errors import DataError
-from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from tts_train.families.token_lm.decoding.generate import Spoken
+    from tts_train.families.token_lm.layout import TokenLayout
 
 MOST = 180
-"""Letters of a part: about 12 seconds. The model was trained on utterances of up to about 15, and ends anywhere in
-longer texts."""
+"""Letters of a part: about 12 seconds. Models are trained on utterances of up to about 15, and end anywhere in longer
+texts."""
 _FASTEST = 40
 """Letters a second beyond which nobody speaks: something was left out."""
 _WIDE = 3
@@ -81,10 +81,11 @@ def join(parts: Sequence[Part], *, pause: float, sample_rate: int) -> Tensor:
     return torch.cat(sounds[1:]) if sounds else torch.zeros(0)
 
 
-def judge(parts: Sequence[Part], *, max_new_tokens: int, unwritten: str) -> None:
+def judge(layout: TokenLayout, parts: Sequence[Part], *, max_new_tokens: int, unwritten: str) -> None:
     """Say what went wrong.
 
     Args:
+        layout: Of the ids.
         parts: What was generated.
         max_new_tokens: Most tokens of a part.
         unwritten: The file that is not written if nothing was spoken.
@@ -101,7 +102,8 @@ def judge(parts: Sequence[Part], *, max_new_tokens: int, unwritten: str) -> None
             "longer, hold the model to the layout with --constrain slots, or try another --seed."
         )
     for part in parts:
-        content, seconds = part.spoken.content, part.spoken.content.frames * FRAME_SAMPLES / SAMPLE_RATE
+        content = part.spoken.content
+        seconds = content.frames * layout.frame_samples / layout.sample_rate
         where = "" if len(parts) == 1 else f" in {_shown(part.text)}"
         if part.spoken.stopped_by == LIMIT:
             _log.warning(

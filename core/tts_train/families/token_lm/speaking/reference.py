@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from tts_train.errors import ConfigError, DataError
 from tts_train.language import says_nothing
-from tts_train_orpheus.layout import codes_to_tokens, drop_repeated_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from tts_train.families.token_lm.codec import Codec
-    from tts_train_orpheus.layout import Ids
+    from tts_train.families.token_lm.layout import Ids, TokenLayout
 
 
 def paired(reference: list[str] | str | None, reference_text: list[str] | str | None) -> list[tuple[Path, str]]:
@@ -35,13 +34,14 @@ def paired(reference: list[str] | str | None, reference_text: list[str] | str | 
     return [(Path(file), text) for file, text in zip(files, texts, strict=True)]
 
 
-def encode_reference(file: Path, codec: Codec) -> Ids:
+def encode_reference(layout: TokenLayout, file: Path, codec: Codec) -> Ids:
     """Read a recording at the codec's rate and return its ids, without repeated frames as in training.
 
     Raises:
         DataError: if it cannot be read or used.
     """
-    ids, _ = drop_repeated_frames(codes_to_tokens(codec.encode([read_reference(file, codec)])[0]))
+    codes = codec.encode([read_reference(file, codec)])[0]
+    ids, _ = layout.drop_repeated_frames(layout.codes_to_tokens(codes))
     return ids
 
 

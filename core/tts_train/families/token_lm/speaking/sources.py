@@ -1,4 +1,4 @@
-"""What can be exported or spoken with: runs of ours, exports, adapters, and upstream models."""
+"""What can be exported or spoken with: runs, exports, adapters, and upstream models."""
 
 from __future__ import annotations
 
@@ -18,25 +18,21 @@ from tts_train.families.token_lm.network.restore import described, load_trained,
 from tts_train.families.token_lm.network.start import TINY, TinyOptions, load_base
 from tts_train.run.checkpoint import Checkpoint, is_run
 from tts_train.run.places import reachable
-from tts_train_orpheus.model import ORPHEUS
-from tts_train_orpheus.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-SOFTMAX_KEY = "orpheus_softmax"
-"""Entry of an exported config.json that keeps ``--model.head.softmax``, where it is not ``full``."""
+    from tts_train.families.token_lm.model import TokenLM
 
 CODEC, SPEAKERS, LANGUAGES = "codec", "speakers", "languages"
 """Facts that an export remembers."""
 
-_BASE = "canopylabs/orpheus-3b-0.1-pretrained"
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun:
-    """A checkpoint of an Orpheus run, with what its configuration says."""
+    """A checkpoint of a run, with what its configuration says."""
 
+    token_lm: TokenLM
     checkpoint: Checkpoint
 
     @property
@@ -47,7 +43,7 @@ class TrainedRun:
     @property
     def base(self) -> str:
         """What ``--model.init_from`` named."""
-        return str(self.model.get("init_from", _BASE))
+        return str(self.model.get("init_from", self.token_lm.base))
 
     @property
     def method(self) -> str:
@@ -99,13 +95,15 @@ class TrainedRun:
         """Load the tokenizer that ``source`` names, else the one the data was made with, else the base's."""
         source = source or self.data.get("settings", {}).get("tokenizer")
         if source is None and is_run(Path(self.base)):
-            return open_run(Path(self.base)).tokenizer()
-        return load_tokenizer(source or self.base)
+            return open_run(self.token_lm, Path(self.base)).tokenizer()
+        return self.token_lm.load_tokenizer(source or self.base)
 
     def network(self, dtype: torch.dtype = torch.float32) -> TokenNetwork:
         """Rebuild the trained network on the CPU; adapters are in place and not merged."""
-        description = described(ORPHEUS, self.checkpoint)
-        network = load_trained(ORPHEUS, self.model, self.checkpoint.weights(), description=description, dtype=dtype)
+        description = described(self.token_lm, self.checkpoint)
+        network = load_trained(
+            self.token_lm, self.model, self.checkpoint.weights(), description=description, dtype=dtype
+        )
         network.lm.set_attn_implementation("sdpa")
         return network
 
@@ -122,7 +120,7 @@ class TrainedRun:
                 f"The base of this adapter is a run, {self.base}, which peft cannot load. Use --format hf."
             )
         if self.base == TINY:
-            tiny = load_base(ORPHEUS, TINY, tiny=TinyOptions(**dict(self.model.get("tiny") or {})))
+            tiny = load_base(self.token_lm, TINY, tiny=TinyOptions(**dict(self.model.get("tiny") or {})))
             tiny.set_attn_implementation("sdpa")
             return tiny
         loaded: LlamaForCausalLM = AutoModelForCausalLM.from_pretrained(self.base, dtype=torch.float32)
@@ -130,7 +128,7 @@ class TrainedRun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Voice:
+class OpenedModel:
     """A model ready to speak: no adapters left, in evaluation mode."""
 
     lm: LlamaForCausalLM
@@ -145,20 +143,23 @@ class Voice:
     """Languages of the training data, as far as they are known."""
 
 
-def open_run(path: Path) -> TrainedRun:
+def open_run(token_lm: TokenLM, path: Path) -> TrainedRun:
     """Open a run directory or a checkpoint for export.
 
     Raises:
         DataError: if there is none, it is damaged, or it belongs to another backend.
     """
-    return TrainedRun(checkpoint=open_own(ORPHEUS, path))
+    return TrainedRun(token_lm=token_lm, checkpoint=open_own(token_lm, path))
 
 
-def open_voice(source: Path, *, device: torch.device, dtype: torch.dtype, tokenizer: str | None = None) -> Voice:
+def open_model(
+    token_lm: TokenLM, source: Path, *, device: torch.device, dtype: torch.dtype, tokenizer: str | None = None
+) -> OpenedModel:
     """Open anything that can speak: a run, a checkpoint, an hf, merged or peft folder, or a hub name.
 
     Args:
-        source: A path, or a hub name such as ``unsloth/orpheus-3b-0.1-ft``.
+        token_lm: What kind of model it is.
+        source: A path, or a hub name.
         device: Where it will compute.
         dtype: Type of its weights. Adapters are added in float32 and rounded to it once.
         tokenizer: Folder or hub name of the tokenizer, where it is not beside the model.
@@ -170,46 +171,48 @@ def open_voice(source: Path, *, device: torch.device, dtype: torch.dtype, tokeni
     if source.suffix == ".gguf":
         raise ConfigError(f"{source} is for llama.cpp. To speak here, give the run, or export it with --format hf.")
     if is_run(source):
-        voice = _from_run(open_run(source), dtype, tokenizer)
+        model = _from_run(open_run(token_lm, source), dtype, tokenizer)
     elif (source / "adapter_config.json").is_file():
-        voice = _from_adapter(source, dtype, tokenizer)
+        model = _from_adapter(token_lm, source, dtype, tokenizer)
     else:
-        voice = _from_model(source, dtype, tokenizer)
-    voice.lm.requires_grad_(False).eval().to(device)
-    return voice
+        model = _from_model(token_lm, source, dtype, tokenizer)
+    model.lm.requires_grad_(False).eval().to(device)
+    return model
 
 
-def _from_run(run: TrainedRun, dtype: torch.dtype, tokenizer: str | None) -> Voice:
+def _from_run(run: TrainedRun, dtype: torch.dtype, tokenizer: str | None) -> OpenedModel:
     words = run.tokenizer(tokenizer)
     network = run.network(dtype)
     if run.adapted:
         merge(network)
     known: dict[str, Any] = {CODEC: run.codec, SPEAKERS: run.speakers, LANGUAGES: run.languages}
-    return Voice(lm=network.lm, tokenizer=words, softmax=run.softmax, **known)
+    return OpenedModel(lm=network.lm, tokenizer=words, softmax=run.softmax, **known)
 
 
-def _from_adapter(folder: Path, dtype: torch.dtype, tokenizer: str | None) -> Voice:
+def _from_adapter(token_lm: TokenLM, folder: Path, dtype: torch.dtype, tokenizer: str | None) -> OpenedModel:
     from peft import PeftConfig, PeftModel
 
     base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
-    words = load_tokenizer(tokenizer or str(folder))
-    lm = load_base(ORPHEUS, base, dtype=dtype)
+    words = token_lm.load_tokenizer(tokenizer or str(folder))
+    lm = load_base(token_lm, base, dtype=dtype)
     lm.set_attn_implementation("sdpa")
     merged = PeftModel.from_pretrained(lm, str(folder), autocast_adapter_dtype=True).merge_and_unload(safe_merge=True)
-    return Voice(lm=merged, tokenizer=words, **_remembered(folder))
+    return OpenedModel(lm=merged, tokenizer=words, **_remembered(folder))
 
 
-def _from_model(source: Path, dtype: torch.dtype, tokenizer: str | None) -> Voice:
+def _from_model(token_lm: TokenLM, source: Path, dtype: torch.dtype, tokenizer: str | None) -> OpenedModel:
     name = source.as_posix()  # a hub name has no backslash under Windows either
-    words = load_tokenizer(tokenizer or name)
-    lm = load_base(ORPHEUS, name, dtype=dtype)
+    words = token_lm.load_tokenizer(tokenizer or name)
+    lm = load_base(token_lm, name, dtype=dtype)
     lm.set_attn_implementation("sdpa")
-    return Voice(lm=lm, tokenizer=words, softmax=getattr(lm.config, SOFTMAX_KEY, "full"), **_remembered(source))
+    return OpenedModel(
+        lm=lm, tokenizer=words, softmax=getattr(lm.config, token_lm.softmax_key, "full"), **_remembered(source)
+    )
 
 
-def codec_of(source: Path) -> str | None:
+def codec_of(token_lm: TokenLM, source: Path) -> str | None:
     """Return the codec of a run's or an export's training data, as far as it is known."""
-    return open_run(source).codec if is_run(source) else _remembered(source).get(CODEC)
+    return open_run(token_lm, source).codec if is_run(source) else _remembered(source).get(CODEC)
 
 
 def _remembered(folder: Path) -> dict[str, Any]:

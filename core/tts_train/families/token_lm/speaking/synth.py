@@ -8,50 +8,37 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tts_train.contract.jobs import Line, Report, SynthJob
 from tts_train.disk.sound_files import check_sound_name, write_sound
 from tts_train.errors import ConfigError, DataError
+from tts_train.families.token_lm.decoding.options import Sampling
 from tts_train.families.token_lm.speaking.parts import Part, join, judge, split_text, totals
-from tts_train.families.token_lm.speaking.reference import encode_reference, paired, read_reference
+from tts_train.families.token_lm.speaking.reference import paired, read_reference
 from tts_train.language import other_language
-from tts_train_orpheus.layout import LAYOUT
 
 if TYPE_CHECKING:
     import torch
 
-    from tts_train.families.token_lm.codec import Codec
     from tts_train.families.token_lm.decoding.generate import Spoken
-    from tts_train.families.token_lm.decoding.options import Constrain, Sampling
-    from tts_train.families.token_lm.speaking.sources import Voice
-    from tts_train_orpheus.layout import Ids
+    from tts_train.families.token_lm.layout import Ids
+    from tts_train.families.token_lm.model import TokenLM
+    from tts_train.families.token_lm.speaking.voice import TokenVoice
 
-CODEC = "hubertsiuzdak/snac_24khz"
-"""The codec of every released Orpheus."""
-
-_HELD_TO: dict[str, Constrain] = {"full": "none", "audio": "audio", "slot": "slots"}
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Ready:
-    """What is loaded once for any number of texts."""
-
-    voice: Voice
-    codec: Codec
-    sampling: Sampling
-    references: list[tuple[str, Ids]]
-    """Text and ids of each recording that is continued with."""
-
-
 @dataclass(kw_only=True)
-class OrpheusSynth(SynthJob):
-    """Speak a text with a run, a checkpoint, an export, or an upstream model, and write 24 kHz 16-bit mono."""
+class TokenSynth(SynthJob):
+    """Speak a text with a run, a checkpoint, an export, or an upstream model, and write 16-bit mono."""
+
+    token_lm: ClassVar[TokenLM]
+    """What kind of model it is; a backend's subclass says it."""
 
     codec: str | None = None
-    """SNAC codec: a hub name, a local folder, or ``tiny``; none takes the one that made the run's data, as far as that
-    is known, else hubertsiuzdak/snac_24khz."""
+    """Codec: a hub name or a local folder; none takes the one that made the run's data, as far as that is known, else
+    that of the released models."""
     temperature: float = 0.6
     """Below 1 is steadier, above livelier; 0 takes the most likely token, which tends to loop."""
     top_p: float = 0.95
@@ -59,7 +46,7 @@ class OrpheusSynth(SynthJob):
     top_k: int = 0
     """Draw from this many most likely tokens at most; 0 sets no limit."""
     repetition_penalty: float = 1.1
-    """Makes used tokens less likely; Orpheus needs 1.1 or more, and a higher value speaks faster."""
+    """Makes used tokens less likely; 1 does nothing."""
     constrain: Literal["auto", "none", "audio", "slots"] = "auto"
     """Tokens that may come: ``none`` all, ``audio`` only sound, ``slots`` only what can stand at the position;
     ``auto`` what the model was trained with."""
@@ -87,7 +74,7 @@ class OrpheusSynth(SynthJob):
             raise ConfigError(f"--batch_size must be 0 (as many as fit) or more, and {self.batch_size} was given.")
         if not 0 <= self.pause <= 10:
             raise ConfigError(f"--pause must be from 0 to 10 seconds, and {self.pause:g} was given.")
-        self._sampling("none")
+        self._sampling()
 
     def run(self) -> Report:
         """Generate, decode, write the file and say how it went.
@@ -96,11 +83,11 @@ class OrpheusSynth(SynthJob):
             DataError: if what was generated holds no whole frame; nothing is written then.
         """
         check_sound_name(self.out)
-        ready = self._open()
-        _warn_of_language(self.text, ready.voice.languages)
-        return self._say(ready)
+        voice = self._open()
+        _warn_of_language(self.text, voice.languages)
+        return self._say(voice)
 
-    def of(self, line: Line) -> OrpheusSynth:
+    def of(self, line: Line) -> TokenSynth:
         """Return the job that speaks a line, by its speaker unless --speaker was given."""
         return replace(super().of(line), speaker=self.speaker or line.speaker)
 
@@ -113,104 +100,116 @@ class OrpheusSynth(SynthJob):
         """Speak many lines with a model that is loaded once; a speaker whom it does not know is not named to it."""
         from tts_train.families.token_lm.decoding.memory import MOST, MOST_ON_CPU
 
-        ready = self._open()
-        jobs = [self._for(line, ready) for line in lines]
+        voice = self._open()
+        jobs = [self._for(line, voice) for line in lines]
         size = self.batch_size or (MOST_ON_CPU if self._device().type == "cpu" else MOST)
         for first in range(0, len(jobs), size):
-            yield from self._say_together(jobs[first : first + size], ready)
-
-    def _for(self, line: Line, ready: _Ready) -> OrpheusSynth:
-        job = self.of(line)
-        unknown = self.speaker is None and job.speaker not in ready.voice.speakers
-        return replace(job, speaker=None) if unknown else job
-
-    def _say_together(self, jobs: Sequence[OrpheusSynth], ready: _Ready) -> Iterator[Report]:
-        """Generate what several jobs say in one batch; each is decoded and written by itself."""
-        from tts_train.families.token_lm.decoding.generate import generate
-
-        if self.stream:
-            yield from (_told(partial(job._say, ready)) for job in jobs)
-            return
-        wanted = [job._prompts_or_error(ready) for job in jobs]
-        asked = [(job, each) for job, each in zip(jobs, wanted, strict=True) if not isinstance(each, DataError)]
-        prompts = [prompt for _, each in asked for prompt in each]
-        seeds = [job.seed + number for job, each in asked for number in range(len(each))]
-        more: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "sampling": ready.sampling}
-        made = (
-            generate(LAYOUT, ready.voice.lm, prompts, seeds=seeds, batch_size=self.batch_size or None, **more)
-            if asked
-            else []
-        )
-        said = iter(made)
-        for job, each in zip(jobs, wanted, strict=True):
-            if isinstance(each, DataError):
-                yield {"error": str(each)}
-            else:
-                yield _told(partial(job._written, list(islice(said, len(each))), ready))
+            yield from self._say_together(jobs[first : first + size], voice)
 
     def round_trip(self, recordings: Iterable[tuple[Path, Line]]) -> bool:
         """Encode and decode recordings with the codec that this source speaks through, repeated frames kept."""
         from tts_train.families.token_lm.speaking.sources import codec_of
-        from tts_train_orpheus.codec import load_codec
 
-        codec = load_codec(self.codec or codec_of(self.source) or CODEC, device=self._device())
-        for source, line in recordings:
-            samples = read_reference(source, codec)
+        source = self.codec or codec_of(self.token_lm, self.source) or self.token_lm.codec
+        codec = self.token_lm.load_codec(source, device=self._device())
+        for recording, line in recordings:
+            samples = read_reference(recording, codec)
             sound = codec.decode(codec.encode([samples])[0], seed=self.seed)
             write_sound(line.out, sound[: len(samples)], sample_rate=codec.sample_rate)
         return True
 
-    def _open(self) -> _Ready:
+    def _open(self) -> TokenVoice:
         """Load what speaking needs, and can be used for many texts."""
-        from tts_train_orpheus.codec import load_codec
+        import torch
 
-        sampling = self._sampling("none")
+        from tts_train.families.token_lm.speaking.voice import open_voice
+
         references = paired(self.reference, self.reference_text)
         device = self._device()
-        voice = self._voice(device)
-        if self.constrain == "auto":
-            sampling = self._sampling(_HELD_TO[voice.softmax])
-        codec = load_codec(self.codec or voice.codec or CODEC, device=device)
-        heard = [(text, encode_reference(file, codec)) for file, text in references]
-        return _Ready(voice=voice, codec=codec, sampling=sampling, references=heard)
-
-    def _say(self, ready: _Ready) -> Report:
-        self._name_voice(ready.voice)
-        prompts = self._prompts(ready)
-        texts = split_text(self.text)
-        each = zip(texts, prompts, strict=True)
-        return self._report(
-            [self._speak(ready, text, prompt, number) for number, (text, prompt) in enumerate(each)], ready
+        half = self.dtype == "bf16" or (self.dtype == "auto" and device.type == "cuda")
+        return open_voice(
+            self.token_lm,
+            self.source,
+            device=device,
+            dtype=torch.bfloat16 if half else torch.float32,
+            sampling=self._sampling(),
+            as_trained=self.constrain == "auto",
+            codec=self.codec,
+            tokenizer=self.tokenizer,
+            references=references,
         )
 
-    def _prompts_or_error(self, ready: _Ready) -> list[Ids] | DataError:
-        self._name_voice(ready.voice)
-        try:
-            return self._prompts(ready)
-        except DataError as error:
-            return error
+    def _for(self, line: Line, voice: TokenVoice) -> TokenSynth:
+        job = self.of(line)
+        unknown = self.speaker is None and job.speaker not in voice.speakers
+        return replace(job, speaker=None) if unknown else job
 
-    def _written(self, said: Sequence[Spoken], ready: _Ready) -> Report:
-        sounds = [ready.codec.decode(each.content.codes, seed=self.seed + n) for n, each in enumerate(said)]
+    def _say_together(self, jobs: Sequence[TokenSynth], voice: TokenVoice) -> Iterator[Report]:
+        """Generate what several jobs say in one batch; each is decoded and written by itself."""
+        if self.stream:
+            yield from (_told(partial(job._say, voice)) for job in jobs)
+            return
+        wanted = [job._prompts_or_error(voice) for job in jobs]
+        asked = [(job, each) for job, each in zip(jobs, wanted, strict=True) if not isinstance(each, DataError)]
+        prompts = [prompt for _, each in asked for prompt in each]
+        seeds = [job.seed + number for job, each in asked for number in range(len(each))]
+        given: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size or None}
+        said = iter(voice.say(prompts, seeds=seeds, **given) if asked else [])
+        for job, each in zip(jobs, wanted, strict=True):
+            if isinstance(each, DataError):
+                yield {"error": str(each)}
+            else:
+                yield _told(partial(job._written, list(islice(said, len(each))), voice))
+
+    def _say(self, voice: TokenVoice) -> Report:
+        """Speak the parts of the text one after the other."""
+        prompts = self._prompts(voice)
+        if not self.stream:
+            seeds = [self.seed + number for number in range(len(prompts))]
+            said = voice.say(prompts, seeds=seeds, max_new_tokens=self.max_new_tokens, batch_size=1)
+            return self._written(said, voice)
+        each = zip(split_text(self.text), prompts, strict=True)
+        return self._report([self._streamed(voice, *part, self.seed + n) for n, part in enumerate(each)], voice)
+
+    def _written(self, said: Sequence[Spoken], voice: TokenVoice) -> Report:
+        sounds = [voice.sound(each.content.codes, seed=self.seed + n) for n, each in enumerate(said)]
         each = zip(split_text(self.text), said, sounds, strict=True)
-        return self._report([Part(text=text, spoken=spoken, sound=sound) for text, spoken, sound in each], ready)
+        return self._report([Part(text=text, spoken=spoken, sound=sound) for text, spoken, sound in each], voice)
 
-    def _report(self, parts: Sequence[Part], ready: _Ready) -> Report:
-        judge(parts, max_new_tokens=self.max_new_tokens, unwritten=str(self.out))
-        rate = ready.codec.sample_rate
+    def _streamed(self, voice: TokenVoice, text: str, prompt: Ids, seed: int) -> Part:
+        """Return what was said of a part of the text, decoded while it was generated."""
+        import time
+
+        import torch
+
+        from tts_train.families.token_lm.speaking.streaming import StreamDecoder
+
+        ids: list[int] = []
+        started = time.perf_counter()
+
+        def heard() -> Iterator[int]:
+            for token in voice.stream(prompt, seed=seed, max_new_tokens=self.max_new_tokens):
+                ids.append(token)
+                yield token
+
+        chunks = list(StreamDecoder(self.token_lm.layout, voice.codec, seed=seed).decode(heard()))
+        sound = torch.cat(chunks or [torch.zeros(0)])
+        return Part(text=text, spoken=voice.read(ids, time.perf_counter() - started), sound=sound)
+
+    def _report(self, parts: Sequence[Part], voice: TokenVoice) -> Report:
+        judge(self.token_lm.layout, parts, max_new_tokens=self.max_new_tokens, unwritten=str(self.out))
+        rate = voice.codec.sample_rate
         sound = join(parts, pause=self.pause, sample_rate=rate)
         write_sound(self.out, sound, sample_rate=rate)
         return {"path": str(self.out), "seconds": round(len(sound) / rate, 3), **totals(parts), "seed": self.seed}
 
-    def _sampling(self, held_to: Constrain) -> Sampling:
-        from tts_train.families.token_lm.decoding.options import Sampling
-
+    def _sampling(self) -> Sampling:
         return Sampling(
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,
             repetition_penalty=self.repetition_penalty,
-            constrain=held_to if self.constrain == "auto" else self.constrain,
+            constrain="none" if self.constrain == "auto" else self.constrain,
         )
 
     def _device(self) -> torch.device:
@@ -223,16 +222,20 @@ class OrpheusSynth(SynthJob):
             torch.cuda.set_device(device)  # Triton launches on the present one, wherever tensors lie
         return device
 
-    def _voice(self, device: torch.device) -> Voice:
-        import torch
+    def _prompts_or_error(self, voice: TokenVoice) -> list[Ids] | DataError:
+        try:
+            return self._prompts(voice)
+        except DataError as error:
+            return error
 
-        from tts_train.families.token_lm.speaking.sources import open_voice
+    def _prompts(self, voice: TokenVoice) -> list[Ids]:
+        """Return the prompt of each part of the text."""
+        self._name_voice(voice)
+        if not self.text.strip():
+            raise ConfigError("--text is empty; say what to speak.")
+        return voice.prompts(split_text(self.text), self.speaker)
 
-        half = self.dtype == "bf16" or (self.dtype == "auto" and device.type == "cuda")
-        dtype = torch.bfloat16 if half else torch.float32
-        return open_voice(self.source, device=device, dtype=dtype, tokenizer=self.tokenizer)
-
-    def _name_voice(self, voice: Voice) -> None:
+    def _name_voice(self, voice: TokenVoice) -> None:
         """Refuse a name that the model was not trained with, and say so where it has names and none is given."""
         if not voice.speakers or self.speaker in voice.speakers:
             return
@@ -242,41 +245,6 @@ class OrpheusSynth(SynthJob):
                 f"--speaker {self.speaker}: this model was trained with the voices {names}. Give one of them."
             )
         _log.warning("This model was trained with voice names, and no --speaker was given. It knows: %s.", names)
-
-    def _prompts(self, ready: _Ready) -> list[Ids]:
-        """Return the prompt of each part of the text."""
-        from tts_train_orpheus.prompt import encode_text, zero_shot_prompt
-
-        if not self.text.strip():
-            raise ConfigError("--text is empty; say what to speak.")
-        words = ready.voice.tokenizer
-        pairs = [(encode_text(words, text, self.speaker), heard) for text, heard in ready.references]
-        return [zero_shot_prompt(pairs, encode_text(words, text, self.speaker)) for text in split_text(self.text)]
-
-    def _speak(self, ready: _Ready, text: str, prompt: Ids, number: int) -> Part:
-        """Return what was generated of a part of the text."""
-        import time
-
-        import torch
-
-        from tts_train.families.token_lm.decoding.generate import spoken, stream
-        from tts_train.families.token_lm.speaking.streaming import StreamDecoder
-
-        ids: list[int] = []
-        started, seed = time.perf_counter(), self.seed + number
-
-        def heard() -> Iterator[int]:
-            drawn: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "sampling": ready.sampling}
-            for token in stream(LAYOUT, ready.voice.lm, prompt, seed=seed, **drawn):
-                ids.append(token)
-                yield token
-
-        if self.stream:
-            chunks = list(StreamDecoder(ready.codec, seed=seed).decode(heard()))
-            sound = torch.cat(chunks or [torch.zeros(0)])
-            return Part(text=text, spoken=spoken(LAYOUT, ids, time.perf_counter() - started), sound=sound)
-        result = spoken(LAYOUT, list(heard()), time.perf_counter() - started)
-        return Part(text=text, spoken=result, sound=ready.codec.decode(result.content.codes, seed=seed))
 
 
 def _warn_of_language(text: str, trained: Sequence[str]) -> None:

@@ -1,163 +1,122 @@
-"""What an Orpheus in training says: held-out texts, through the codec that made its data."""
+"""A network that speaks, with its codec: the one way from prompts to sound, for commands and for runs in training."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from tts_train.contract.voice import Passage, Uttered, precision_of, take_turns
-from tts_train.datasets.store.shards import PreparedSet
-from tts_train.errors import ConfigError
-from tts_train.families.token_lm.codec import Codec
-from tts_train.families.token_lm.data.token_rows import inspect_rows
-from tts_train.families.token_lm.decoding.generate import Spoken, generate
-from tts_train.families.token_lm.decoding.options import Constrain, Sampling
-from tts_train.sound import Sound
-from tts_train_orpheus import layout
-from tts_train_orpheus.codec import load_codec
-from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, SLOTS, Ids, read_generated
-from tts_train_orpheus.prompt import encode_text, inference_prompt
-from tts_train_orpheus.snac_load import CONFIG
-from tts_train_orpheus.tokenizer import load_tokenizer
+from tts_train.families.token_lm.decoding.generate import Spoken, generate, spoken, stream
+from tts_train.families.token_lm.decoding.options import HELD_TO, Sampling
+from tts_train.families.token_lm.speaking.reference import encode_reference
+from tts_train.families.token_lm.speaking.sources import open_model
 
 if TYPE_CHECKING:
-    from lightning import LightningModule
+    import torch
+    from numpy.typing import ArrayLike
+    from torch import Tensor
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-    from tts_train.families.token_lm.data.token_set import TokenSet
-    from tts_train.families.token_lm.network.network import TokenNetwork
-
-HELD_TO: dict[str, Constrain] = {"full": "none", "audio": "audio", "slot": "slots"}
-"""Which ids may come, by what a model is trained against."""
-USUAL_ROWS = 200
-"""Rows from which the usual length of a text is learned."""
-
-_COLUMNS = ("id", "input_ids", "prompt_tokens", "text", "speaker", "language")
+    from tts_train.families.token_lm.codec import Codec
+    from tts_train.families.token_lm.layout import Ids
+    from tts_train.families.token_lm.model import TokenLM
 
 
-class OrpheusVoice:
-    """Speaks with a module's network as it stands.
+@dataclass(frozen=True, kw_only=True)
+class TokenVoice:
+    """Continues prompts with audio ids, and makes sound of them."""
 
-    Args:
-        module: The module in training, attached to its trainer and data.
-        network: What of it speaks.
+    token_lm: TokenLM
+    lm: LlamaForCausalLM
+    """In evaluation mode."""
+    codec: Codec
+    sampling: Sampling
+    tokenizer: PreTrainedTokenizerBase | None = None
+    """What reads texts; None where prompts come from elsewhere."""
+    speakers: tuple[str, ...] = ()
+    """Names that stand before the texts of the training data, as far as they are known."""
+    languages: tuple[str, ...] = ()
+    """Languages of the training data, as far as they are known."""
+    references: tuple[tuple[str, Ids], ...] = ()
+    """Text and ids of each recording whose voice is continued."""
 
-    Raises:
-        ConfigError: if the run has no prepared data, or their codec is not on this machine.
-    """
-
-    tokens_per_second = SLOTS * SAMPLE_RATE / FRAME_SAMPLES
-
-    def __init__(self, module: LightningModule, network: TokenNetwork) -> None:
-        self._module = module
-        self._network = network
-        rows: TokenSet | None = getattr(getattr(module.trainer, "datamodule", None), "val_set", None)
-        if rows is None:
-            raise ConfigError("This run has no validation set, so there is nothing to speak (--data.val_share).")
-        self._rows = rows.rows
-        self._data = PreparedSet(rows.prepared.path, columns=_COLUMNS)
-        self._codec = _local_codec(self._data.settings.get("codec"), module.device)
-        self._prompts: dict[str, Ids] = {}
-
-    def held_out(self, count: int) -> Sequence[Passage]:
-        """Return validation rows, languages in turn, with what their codec leaves of them."""
-        rows = [int(row) for row in self._rows]
-        known = self._data.rows.column("language").to_pylist() if "language" in self._data.rows.names else []
-        places = take_turns([known[row] if known else None for row in rows], count)
-        return [self._held(number + 1, rows[place]) for number, place in enumerate(places)]
-
-    def passage(self, name: str, text: str) -> Passage:
-        """Return a text, in the voice that the data have most of where they name voices.
+    def prompts(self, texts: Sequence[str], speaker: str | None = None) -> list[Ids]:
+        """Return the prompt of each text.
 
         Raises:
-            ConfigError: if the data do not say which tokenizer made them.
-            DataError: if the text names control tokens.
+            DataError: if a text names control tokens.
         """
-        tokenizer = self._data.settings.get("tokenizer")
-        if tokenizer is None:
-            raise ConfigError(f"{self._data.path} does not name its tokenizer: let --listen.sentences be a number.")
-        named = self._data.settings.get("voice_prefix")
-        speaker = next(iter(self._data.speaker_counts), None) if named else None
-        self._prompts[name] = inference_prompt(encode_text(load_tokenizer(tokenizer), text, speaker))
-        return Passage(name=name, text=text, speaker=speaker, tokens=self._usual_pace() * len(text))
+        form, words = self.token_lm.prompt, self.tokenizer
+        assert words is not None
+        pairs = [(form.encode_text(words, text, speaker), heard) for text, heard in self.references]
+        said = [form.encode_text(words, text, speaker) for text in texts]
+        return [form.zero_shot_prompt(pairs, ids) if pairs else form.inference_prompt(ids) for ids in said]
 
-    def speak(self, passage: Passage, *, seed: int, max_tokens: int) -> Uttered:
-        """Continue a passage's prompt with the weights as they are."""
-        (uttered,) = self.speak_many([passage], seeds=[seed], max_tokens=[max_tokens])
-        return uttered
+    def say(
+        self,
+        prompts: Sequence[Ids],
+        *,
+        seeds: Sequence[int],
+        max_new_tokens: int | Sequence[int],
+        batch_size: int | None = None,
+    ) -> list[Spoken]:
+        """Continue prompts; see :func:`~tts_train.families.token_lm.decoding.generate.generate`."""
+        given = {"seeds": seeds, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
+        return generate(self.token_lm.layout, self.lm, prompts, sampling=self.sampling, **given)  # type: ignore[arg-type]
 
-    def speak_many(
-        self, passages: Sequence[Passage], *, seeds: Sequence[int], max_tokens: Sequence[int]
-    ) -> Sequence[Uttered]:
-        """Continue passages' prompts in as few batches as the card has room for."""
-        network, prompts = self._network, [self._prompts[passage.name] for passage in passages]
-        room = network.config.max_position_embeddings
-        limits = [min(limit, room - len(prompt)) for limit, prompt in zip(max_tokens, prompts, strict=True)]
-        sampling = Sampling(constrain=HELD_TO[network.head.softmax])
-        with precision_of(self._module.trainer):
-            said = generate(layout.LAYOUT, network.lm, prompts, seeds=seeds, max_new_tokens=limits, sampling=sampling)
-        return [self._uttered(one) for one in said]
+    def stream(self, prompt: Ids, *, seed: int, max_new_tokens: int) -> Iterator[int]:
+        """Yield the ids that :meth:`say` gives for one prompt, each as soon as it is there."""
+        given = {"seed": seed, "max_new_tokens": max_new_tokens}
+        return stream(self.token_lm.layout, self.lm, prompt, sampling=self.sampling, **given)  # type: ignore[arg-type]
 
-    def _uttered(self, said: Spoken) -> Uttered:
-        tokens = [token for token in said.ids if layout.AUDIO_BASE <= token < layout.AUDIO_END]
-        return Uttered(sound=self._sound(said.content.codes), tokens=tokens, ended=said.content.ended)
+    def read(self, ids: Sequence[int], seconds: float) -> Spoken:
+        """Read generated ids; ``seconds`` is how long they took."""
+        return spoken(self.token_lm.layout, ids, seconds)
 
-    def _held(self, number: int, row: int) -> Passage:
-        columns = self._data.row(row)
-        prompt, audio = _parts(columns)
-        name = f"utterance-{number}"
-        self._prompts[name] = prompt
-        return Passage(
-            name=name,
-            text=str(columns.get("text") or columns.get("id") or name),
-            id=columns.get("id"),
-            speaker=columns.get("speaker"),
-            language=columns.get("language"),
-            tokens=len(audio),
-            ceiling=self._sound(read_generated(audio).codes),
-        )
-
-    def _sound(self, codes: Any) -> Sound:  # noqa: ANN401 - levels of codes
-        return Sound(self._codec.decode(codes, seed=0).numpy(), self._codec.sample_rate)
-
-    def _usual_pace(self) -> float:
-        """Return the tokens of a character, the median over some rows that have their text."""
-        rows = [self._data.row(number) for number in range(min(len(self._data), USUAL_ROWS))]
-        paces = [len(_parts(row)[1]) / len(row["text"]) for row in rows if row.get("text")]
-        if not paces:
-            raise ConfigError(f"{self._data.path} has no texts: let --listen.sentences be a number.")
-        return float(np.median(paces))
+    def sound(self, codes: Sequence[ArrayLike], *, seed: int) -> Tensor:
+        """Return the sound of codes as float32 (samples,)."""
+        return self.codec.decode(codes, seed=seed)
 
 
-def _parts(row: dict[str, Any]) -> tuple[Ids, Ids]:
-    """Return the prompt of a training row, and the audio ids behind it."""
-    ids: Ids = row["input_ids"].astype(np.int64)
-    prompt = (
-        int(row["prompt_tokens"])
-        if "prompt_tokens" in row
-        else int(inspect_rows(ids, [len(ids)], layout.LAYOUT).prompts[0])
-    )
-    said = ids[prompt:]
-    return ids[:prompt], said[(said >= layout.AUDIO_BASE) & (said < layout.AUDIO_END)]
+def open_voice(
+    token_lm: TokenLM,
+    source: Path,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    sampling: Sampling,
+    as_trained: bool = False,
+    codec: str | None = None,
+    tokenizer: str | None = None,
+    references: Sequence[tuple[Path, str]] = (),
+) -> TokenVoice:
+    """Open a run, a checkpoint, an export or an upstream model so that it can speak.
 
-
-def _local_codec(source: str | None, device: Any) -> Codec:  # noqa: ANN401 - Lightning's device
-    """Load a codec from this machine.
+    Args:
+        token_lm: What kind of model it is.
+        source: A path or a hub name.
+        device: Where it will compute.
+        dtype: Type of its weights.
+        sampling: How ids are drawn.
+        as_trained: Let only ids come that the model was trained against, whatever ``sampling`` says.
+        codec: Codec; None takes that of the training data as far as it is known, else that of the released models.
+        tokenizer: Tokenizer, where it is not beside the model.
+        references: Recordings of a voice to continue with, each with what is said in it.
 
     Raises:
-        ConfigError: if it would have to be downloaded, or nothing says which one it is.
+        ConfigError: if something cannot be loaded; the message says what can.
+        DataError: if a checkpoint is damaged or a recording cannot be used.
     """
-    from huggingface_hub import try_to_load_from_cache
-
-    from tts_train.families.token_lm.speaking.synth import CODEC
-
-    name = source or CODEC
-    named = "/" in name and not Path(name).exists()
-    if named and not isinstance(try_to_load_from_cache(name, CONFIG), str):
-        raise ConfigError(
-            f"The codec {name} is not on this machine, and training downloads nothing to be heard. Run any command "
-            f"that uses it once (tts-train synth), or set --listen.sentences 0."
-        )
-    return load_codec(name, device=device)
+    model = open_model(token_lm, source, device=device, dtype=dtype, tokenizer=tokenizer)
+    decoder = token_lm.load_codec(codec or model.codec or token_lm.codec, device=device)
+    return TokenVoice(
+        token_lm=token_lm,
+        lm=model.lm,
+        codec=decoder,
+        sampling=replace(sampling, constrain=HELD_TO[model.softmax]) if as_trained else sampling,
+        tokenizer=model.tokenizer,
+        speakers=model.speakers,
+        languages=model.languages,
+        references=tuple((text, encode_reference(token_lm.layout, file, decoder)) for file, text in references),
+    )
