@@ -127,8 +127,8 @@ def _plain(token_lm: TokenLM) -> CardText:
     """Return what can be said of a model whose backend says nothing."""
     layout = token_lm.layout
     about = (
-        f"It continues a line of text with tokens of the codec `{{codec}}`, {layout.tokens_per_second:.1f} a second of speech, and "
-        f"stops with token {layout.end_of_speech}."
+        f"It continues a line of text with tokens of the codec `{{codec}}`, {layout.tokens_per_second:.1f} a second "
+        f"of speech, and stops with token {layout.end_of_speech}."
     )
     licence = "The licence of the released model applies, and the terms under which you hold the recordings."
     return CardText(article=f"A {token_lm.name}", licence=licence, about=about)

@@ -65,7 +65,7 @@ def export_gguf(token_lm: TokenLM, source: Path, out: Path, *, dtype: str, token
     lm, measured = whole_model(run, probe_row(token_lm, words), torch.float32)
     if lm.config.model_type != _ARCHITECTURE:
         raise ConfigError(
-            f"GGUF files are written of {_ARCHITECTURE}, and this is {lm.config.model_type}. Use --format hf."
+            f"GGUF files are written of a {_ARCHITECTURE!r}, and this is a {lm.config.model_type!r}. Use --format hf."
         )
     tokens = read_tokens(token_lm.layout, words, rows=lm.config.vocab_size)
     file = out if out.suffix == SUFFIX else out / f"{out.resolve().name}-{dtype}{SUFFIX}"

@@ -135,9 +135,8 @@ class TrainingVoice:
 def _parts(layout: TokenLayout, row: dict[str, Any]) -> tuple[Ids, Ids]:
     """Return the prompt of a training row, and the audio ids behind it."""
     ids: Ids = row["input_ids"].astype(np.int64)
-    prompt = (
-        int(row["prompt_tokens"]) if "prompt_tokens" in row else int(inspect_rows(ids, [len(ids)], layout).prompts[0])
-    )
+    told = row.get("prompt_tokens")
+    prompt = int(inspect_rows(ids, [len(ids)], layout).prompts[0] if told is None else told)
     said = ids[prompt:]
     return ids[:prompt], said[layout.slot_of(said) >= 0]
 

@@ -15,7 +15,8 @@ class StreamDecoder:
     """Turns one utterance's ids into chunks of sound as they come.
 
     Every frame is emitted once, the first and the last included, and equals the same frame of a whole decode with the
-    same seed to rounding. The sound of a frame can begin when as many more frames are there as the codec needs of context.
+    same seed to rounding. The sound of a frame can begin when the frames that the codec needs
+    after it are there.
 
     Args:
         layout: of the ids.
