@@ -62,13 +62,20 @@ class TokenVoice:
         batch_size: int | None = None,
     ) -> list[Spoken]:
         """Continue prompts; see :func:`~tts_train.families.token_lm.decoding.generate.generate`."""
-        given = {"seeds": seeds, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
-        return generate(self.token_lm.layout, self.lm, prompts, sampling=self.sampling, **given)  # type: ignore[arg-type]
+        return generate(
+            self.token_lm.layout,
+            self.lm,
+            prompts,
+            seeds=seeds,
+            max_new_tokens=max_new_tokens,
+            sampling=self.sampling,
+            batch_size=batch_size,
+        )
 
     def stream(self, prompt: Ids, *, seed: int, max_new_tokens: int) -> Iterator[int]:
         """Yield the ids that :meth:`say` gives for one prompt, each as soon as it is there."""
-        given = {"seed": seed, "max_new_tokens": max_new_tokens}
-        return stream(self.token_lm.layout, self.lm, prompt, sampling=self.sampling, **given)  # type: ignore[arg-type]
+        layout = self.token_lm.layout
+        return stream(layout, self.lm, prompt, seed=seed, max_new_tokens=max_new_tokens, sampling=self.sampling)
 
     def read(self, ids: Sequence[int], seconds: float) -> Spoken:
         """Read generated ids; ``seconds`` is how long they took."""
