@@ -156,7 +156,7 @@ def _ours(task: dict[str, Any]) -> dict[str, Any]:
     """Run the prepare job as the command does, its workers' start included."""
     import logging
 
-    from tts_train.families.token_lm.preparing.prepare import OrpheusPrepare
+    from tts_train_orpheus.jobs import OrpheusPrepare
 
     logging.disable(logging.WARNING)
     folder = Path(task["folder"])

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.orpheus.family import open_run
 from tests.orpheus.test_prepare import make_corpus
 from tests.orpheus.trained_runs import write_run
 from tts_train.cli import main
-from tts_train.families.token_lm.speaking.sources import open_run
 from tts_train.recipes import recipes_folder
 from tts_train.report.source import DATASET_FILE, read_run
 from tts_train.run.checkpoint import RunCard

@@ -14,8 +14,8 @@ from tests.orpheus.family import load_base
 from tests.orpheus.trained_runs import STEP, write_run
 from tts_train.disk.provenance import read_provenance
 from tts_train.errors import ConfigError, MissingExtraError, TTSTrainError
-from tts_train.families.token_lm.export.gguf import GgufExport
 from tts_train.families.token_lm.export.gguf_kinds import kind_of, rounded
+from tts_train_orpheus.jobs import OrpheusGguf as GgufExport
 from tts_train_orpheus.prompt import encode_text
 from tts_train_orpheus.tokenizer import load_tokenizer
 
@@ -205,8 +205,8 @@ def test_damage_is_found_and_nothing_is_left(run, tmp_path, monkeypatch):
 
     write = gguf_file.write_gguf
 
-    def damaged(path, *args, **options):
-        write(path, *args, **options)
+    def damaged(model, path, *args, **options):
+        write(model, path, *args, **options)
         data = bytearray(path.read_bytes())
         data[-5000] ^= 0x40
         path.write_bytes(data)
