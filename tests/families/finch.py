@@ -69,6 +69,7 @@ class LoudnessCodec:
     sample_rate = LAYOUT.sample_rate
     frame_samples = LAYOUT.frame_samples
     fingerprint = "loudness-1"
+    context_frames = 0
 
     def encode(self, clips):
         made = []
