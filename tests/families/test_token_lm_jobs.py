@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ def run(prepared, tmp_path_factory) -> Path:
 
 def test_recordings_become_rows(prepared):
     folder, report = prepared
-    assert pickle.loads(pickle.dumps(FINCH)) is FINCH, "processes that encode are sent its name"
+    assert deepcopy(FINCH) is FINCH, "processes that encode are sent its name"
     index = read_index(folder)
     assert index["kind"] == "finch/lm"
     assert (report["kept"], report["rows"]) == (4, 4)
