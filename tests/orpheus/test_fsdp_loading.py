@@ -9,7 +9,7 @@ from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
-from tts_train.contract.backend import ShardingPlan
+from tts_train.contract.backend import Sharding
 from tts_train.sharding.loading import materialise
 from tts_train.sharding.options import FsdpOptions
 from tts_train.sharding.shard import shard
@@ -46,7 +46,7 @@ def test_each_process_reads_its_rows(base, mesh):
     module._device_mesh = mesh
     module.configure_model()
     assert all(parameter.is_meta for parameter in module.parameters())
-    shard(module, ShardingPlan(wrap=("LlamaDecoderLayer",)), FsdpOptions(), mesh)
+    shard(module, Sharding(wrap=("LlamaDecoderLayer",)), FsdpOptions(), mesh)
     materialise(module, torch.device("cpu"))
     whole = dict(load_base(str(base)).named_parameters())
     assert module.network.tied

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from tests.orpheus.batches import packed, padded, rows
 from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
+from tts_train.contract.data import StageData
 from tts_train.errors import ConfigError
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer
 from tts_train.run.checkpoint import CARD_KEY, RunCard
@@ -25,8 +26,14 @@ from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
 from tts_train_orpheus.restore import DESCRIPTION, load_trained
 
 
-class Data(lightning.LightningDataModule):
+class Data(StageData):
     max_length = 2048
+
+    def train_plan(self, epoch):
+        return [[0], [1]]
+
+    def collate(self, rows):
+        return rows
 
     def train_dataloader(self):
         return DataLoader([packed(rows(seed)) for seed in range(2)], batch_size=None)

@@ -27,13 +27,11 @@ def resolve(reference: type[T] | str) -> type[T]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardingPlan:
+class Sharding:
     """How FSDP cuts a network, as plain data; the shared strategy applies it."""
 
     wrap: tuple[str, ...] = ()
     """Class names of the blocks that are sharded and gathered one at a time, for example ``LlamaDecoderLayer``."""
-    recompute: tuple[str, ...] = ()
-    """Class names of the blocks whose activations may be recomputed in backward."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +90,7 @@ class Stage:
     """Text to sound with a trained model."""
     formats: Mapping[str, Format] = field(default_factory=dict)
     """Export formats by name."""
-    sharding: ShardingPlan = ShardingPlan()
+    sharding: Sharding = Sharding()
     """How FSDP cuts the network."""
     links: Mapping[str, str] = field(default_factory=dict)
     """Configuration keys that always follow another: ``{"model.max_tokens": "data.max_tokens"}`` (source: target)."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lightning.pytorch import LightningModule
 
+from tts_train.contract.data import StageData, stage_data
 from tts_train.run.checkpoint import check_names
 
 if TYPE_CHECKING:
@@ -80,6 +81,13 @@ class StageModule(LightningModule, ABC):
     def stored_names(self) -> set[str]:
         """Return the names in ``state_dict()`` that a checkpoint holds: all of them, unless some are never trained."""
         return set(self.state_dict(keep_vars=True))
+
+    # --- its data ---------------------------------------------------------------------------------------------------
+
+    @property
+    def stage_data(self) -> StageData | None:
+        """The data of the run that this module is in; None where there are only loaders, as in a memory estimate."""
+        return stage_data(self.trainer)
 
     # --- what a batch is, and how the module is heard -------------------------------------------------------------
 

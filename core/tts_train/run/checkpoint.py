@@ -49,7 +49,7 @@ class RunCard:
     folder: str | None = None
     """Folder that the command ran in, to which relative paths in ``config`` belong; None in cards of old."""
     data: Mapping[str, Any] = field(default_factory=dict)
-    """What later steps must know of the data, as ``PlannedDataModule.remember`` says it."""
+    """What later steps must know of the data, as ``StageData.remember`` says it."""
     project: Path | None = field(default=None, compare=False)
     """Folder of the run's project, or of a copy of it, as it was found when the card was read; not written."""
 
@@ -69,10 +69,9 @@ class RunCard:
             if isinstance(values.get(name), str)
         }
 
-    def knowing(self, datamodule: object) -> RunCard:
-        """Return the card with what a data module says that must be remembered."""
-        remember = getattr(datamodule, "remember", None)
-        return self if remember is None else replace(self, data=dict(remember()))
+    def knowing(self, remembered: Mapping[str, object]) -> RunCard:
+        """Return the card with what later steps must know of the data."""
+        return replace(self, data=dict(remembered))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the card in plain types."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tts_train import Backend, Demo, Format, ShardingPlan, Stage, hookimpl
+from tts_train import Backend, Demo, Format, Sharding, Stage, hookimpl
 
 if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
@@ -20,8 +20,8 @@ _FULL = Format(
     summary="generator and critics, laid out as the released bases, to train on from",
     job=f"{_HERE}.export.sovits:FullExport",
 )
-_GPT_SHARDING = ShardingPlan(wrap=("Layer",), recompute=("Layer",))
-_SOVITS_SHARDING = ShardingPlan(wrap=("ResidualBlock", "ScaleCritic", "PeriodCritic"), recompute=("ResidualBlock",))
+_GPT_SHARDING = Sharding(wrap=("Layer",))
+_SOVITS_SHARDING = Sharding(wrap=("ResidualBlock", "ScaleCritic", "PeriodCritic"))
 _GPT_IDENTITY = ("model.init_from", "model.method", "model.lora", "model.optimizer_kind", "data.path")
 
 GPT = Stage(

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch.utils.data import ConcatDataset
 
-from tts_train.contract.data import AUTO, PlannedDataModule
+from tts_train.contract.data import AUTO, StageData
 from tts_train.datasets.batches import Plan, batches_for, bucket, fill_share, in_order, pack
 from tts_train.errors import ConfigError
 from tts_train.language import languages_of
@@ -26,7 +26,7 @@ UNKNOWN = 2048
 """What stands for ``max_tokens`` while a plan looks for it."""
 
 
-class OrpheusData(PlannedDataModule):
+class OrpheusData(StageData):
     """Batches of prepared tokens.
 
     Args:

@@ -19,13 +19,12 @@ from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE, SLOTS, Ids, rea
 from tts_train_orpheus.prompt import encode_text, inference_prompt
 from tts_train_orpheus.snac_load import CONFIG
 from tts_train_orpheus.token_rows import inspect_rows
+from tts_train_orpheus.token_set import TokenSet
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
-    from lightning import LightningModule
-
+    from tts_train.contract.module import StageModule
     from tts_train_orpheus.network import OrpheusNetwork
-    from tts_train_orpheus.token_set import TokenSet
 
 HELD_TO: dict[str, Constrain] = {"full": "none", "audio": "audio", "slot": "slots"}
 """Which ids may come, by what a model is trained against."""
@@ -48,11 +47,11 @@ class OrpheusVoice:
 
     tokens_per_second = SLOTS * SAMPLE_RATE / FRAME_SAMPLES
 
-    def __init__(self, module: LightningModule, network: OrpheusNetwork) -> None:
+    def __init__(self, module: StageModule, network: OrpheusNetwork) -> None:
         self._module = module
         self._network = network
-        rows: TokenSet | None = getattr(getattr(module.trainer, "datamodule", None), "val_set", None)
-        if rows is None:
+        rows = None if module.stage_data is None else module.stage_data.val_set
+        if not isinstance(rows, TokenSet):
             raise ConfigError("This run has no validation set, so there is nothing to speak (--data.val_share).")
         self._rows = rows.rows
         self._data = PreparedSet(rows.prepared.path, columns=_COLUMNS)

@@ -115,8 +115,8 @@ class OrpheusModule(StageModule):
     def setup(self, stage: str) -> None:
         """Refuse data that the base cannot take, before any weight is loaded."""
         config = initial_config(self.init_from, self.tiny) if self.network is None else self.network.config
-        longest = getattr(getattr(self.trainer, "datamodule", None), "max_length", None)
-        refuse_longer(longest, config.max_position_embeddings, self.init_from)
+        data = self.stage_data
+        refuse_longer(None if data is None else data.max_length, config.max_position_embeddings, self.init_from)
 
     def build(self) -> None:
         """Build the network from :attr:`init_from`."""

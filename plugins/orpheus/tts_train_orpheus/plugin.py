@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tts_train import Backend, Demo, Format, ShardingPlan, Stage, hookimpl
+from tts_train import Backend, Demo, Format, Sharding, Stage, hookimpl
 
 _HERE = "tts_train_orpheus"
 
@@ -26,7 +26,7 @@ LM = Stage(
             summary="file for llama.cpp: f16, bf16, q8_0 or q4_k (Q4_K_M)", job=f"{_HERE}.export.gguf:GgufExport"
         ),
     },
-    sharding=ShardingPlan(wrap=("LlamaDecoderLayer",), recompute=("LlamaDecoderLayer",)),
+    sharding=Sharding(wrap=("LlamaDecoderLayer",)),
     defaults={"trainer.gradient_clip_val": 1.0},
     demo=Demo(
         recipe="lm-demo",
