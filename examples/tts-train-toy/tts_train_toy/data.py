@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tts_train.contract.data import StageData
+from tts_train.contract import StageData
 from tts_train_toy.network import letters
 
 LINE = 16

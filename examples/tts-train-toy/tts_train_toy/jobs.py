@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tts_train.contract.jobs import ExportJob, Report, SynthJob
-from tts_train.disk.provenance import Provenance
-from tts_train.errors import DataError
+from tts_train.contract import DataError, ExportJob, Provenance, Report, SynthJob
 
 if TYPE_CHECKING:
     from tts_train_toy.network import ToyNetwork
@@ -23,7 +21,7 @@ class TonesExport(ExportJob):
         import torch
         from safetensors.torch import load_file, save_file
 
-        from tts_train.run.checkpoint import open_checkpoint
+        from tts_train.contract import open_checkpoint
 
         checkpoint = open_checkpoint(self.source)
         network = _network(checkpoint.card.config["model"], checkpoint.weights())
@@ -46,7 +44,7 @@ class ToySynth(SynthJob):
         """Write a wave file."""
         import soundfile
 
-        from tts_train.run.checkpoint import open_checkpoint
+        from tts_train.contract import open_checkpoint
         from tts_train_toy.network import SAMPLE_RATE
 
         checkpoint = open_checkpoint(self.source)
