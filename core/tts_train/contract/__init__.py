@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tts_train.contract.backend import Backend, Demo, Format, Sharding, Stage
+    from tts_train.contract.backend import Backend, Curve, Demo, Format, Package, Sharding, Stage
     from tts_train.contract.data import AUTO, StageData
     from tts_train.contract.hooks import hookimpl
     from tts_train.contract.jobs import ExportJob, Job, Line, PrepareJob, Report, SynthJob
@@ -46,6 +46,7 @@ __all__ = [
     "Backend",
     "Checkpoint",
     "ConfigError",
+    "Curve",
     "DataError",
     "Demo",
     "DiskError",
@@ -59,6 +60,7 @@ __all__ = [
     "MissingExtraError",
     "NoTextsError",
     "NumericError",
+    "Package",
     "Passage",
     "PrepareJob",
     "Provenance",
@@ -86,7 +88,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "tts_train.contract.backend": "Backend Demo Format Sharding Stage",
+    "tts_train.contract.backend": "Backend Curve Demo Format Package Sharding Stage",
     "tts_train.contract.data": "AUTO StageData",
     "tts_train.contract.hooks": "hookimpl",
     "tts_train.contract.jobs": "ExportJob Job Line PrepareJob Report SynthJob",

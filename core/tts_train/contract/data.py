@@ -149,6 +149,12 @@ def stage_data(trainer: Trainer) -> StageData | None:
     return data if isinstance(data, StageData) else None
 
 
+def remembered(trainer: Trainer) -> Mapping[str, object]:
+    """Return what the data of a run say that later steps must know; nothing where there is no data module."""
+    data = stage_data(trainer)
+    return {} if data is None else data.remember()
+
+
 def _begin_worker(_: int) -> None:
     """Outlive a Ctrl-C, after which the run takes its batches to the end of the step and saves itself."""
     ignore_interruptions()

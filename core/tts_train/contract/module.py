@@ -41,6 +41,9 @@ class StageModule(LightningModule, ABC):
 
     description_key: str = ""
     """Key of :meth:`describe` in a checkpoint; empty where nothing is described."""
+    names_decided_by: tuple[str, ...] = ()
+    """Options that decide which weights a checkpoint holds, as in ``model.lora``: what to put back where one does not
+    fit."""
     recompute_auto: bool = False
     """Whether the memory estimate may choose how much is recomputed in backward; it then calls :meth:`recompute`."""
 
@@ -138,7 +141,7 @@ class StageModule(LightningModule, ABC):
         """
         # A strategy that shards reads the weights itself and hands over the rest.
         if STATE in checkpoint and self._is_built:
-            check_names(self.stored_names(), checkpoint[STATE])
+            check_names(self.stored_names(), checkpoint[STATE], decided_by=self.names_decided_by)
 
 
 def speaks(module: type[LightningModule]) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from tts_train.contract.jobs import PrepareJob, Report
 from tts_train.errors import DiskError
+from tts_train.reasons import REASONS, WARNINGS, with_reasons
 
 if TYPE_CHECKING:
     from tts_train.corpus import Corpus, Ledger, RowReader, TokenRow, Utterance
@@ -180,6 +181,8 @@ class ShardedPrepare(PrepareJob):
         from tts_train.parallel.chunks import run_chunks, run_chunks_on_ray
         from tts_train.parallel.devices import set_worker
 
+        # Processes start afresh and import the work, not the plugin that named the backend's reasons.
+        work = partial(with_reasons, work, dict(REASONS), dict(WARNINGS))
         if self.engine == "ray":
             return run_chunks_on_ray(work, chunks, workers=self.workers)
         return run_chunks(work, chunks, workers=self.workers, setup=set_worker, lost=ledger.drop_deadly)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tts_train import Backend, Demo, Format, Sharding, Stage, hookimpl
+from tts_train.contract import Backend, Demo, Format, Package, Sharding, Stage, hookimpl
 
 if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
@@ -20,9 +20,14 @@ _FULL = Format(
     summary="generator and critics, laid out as the released bases, to train on from",
     job=f"{_HERE}.export.sovits:FullExport",
 )
+_REASONS = {
+    "language_not_enabled": "A part of the text is in a language that was left out; enable it or remove the row.",
+    "language_not_in_v1": "The phoneme table of this version lacks the language; prepare for a later version.",
+    "unknown_phone": "A phone is not in the phoneme table; correct it or remove the row.",
+}
 _GPT_SHARDING = Sharding(wrap=("Layer",))
 _SOVITS_SHARDING = Sharding(wrap=("ResidualBlock", "ScaleCritic", "PeriodCritic"))
-_GPT_IDENTITY = ("model.init_from", "model.method", "model.lora", "model.optimizer_kind", "data.path")
+_GPT_IDENTITY = ("model.init_from", "model.tiny", "model.method", "model.lora", "model.optimizer_kind", "data.path")
 
 GPT = Stage(
     name="gpt",
@@ -81,7 +86,7 @@ SOVITS = Stage(
     formats={"s2": _S2, "full": _FULL},
     sharding=_SOVITS_SHARDING,
     links={"model.segment_frames": "data.segment_frames"},
-    identity=("model.init_from", "model.version", "model.freeze_quantizer", "data.path"),
+    identity=("model.init_from", "model.tiny", "model.version", "model.freeze_quantizer", "data.path"),
     demo=Demo(
         recipe="sovits-tiny",
         kill_at=12,
@@ -102,8 +107,12 @@ CFM = Stage(
     prepare=_PREPARE,
     formats={"s2": _S2, "full": _FULL},
     defaults={"data.max_seconds": 20.0},
-    identity=("model.init_from", "model.version", "model.method", "model.lora_rank", "data.path"),
+    identity=("model.init_from", "model.tiny", "model.version", "model.method", "model.lora_rank", "data.path"),
 )
+
+
+def _language(name: str, extra: str, *, reads: str, module: str = "") -> Package:
+    return Package(name=name, module=module, purpose=f"reads {reads} text", needed=False, extra=extra)
 
 
 @hookimpl
@@ -114,6 +123,14 @@ def tts_train_backend() -> Backend:
         summary="GPT-SoVITS: phonemes to semantic tokens to sound, in the manner of a short reference.",
         stages=(GPT, DPO, SOVITS, CFM),
         start=("gpt-v2", "sovits-v2"),
+        reasons=_REASONS,
+        packages=(
+            Package(name="peft"),
+            _language("pypinyin", "zh", reads="Chinese"),
+            _language("pyopenjtalk-plus", "ja", reads="Japanese", module="pyopenjtalk"),
+            _language("mecab-python3", "ko", reads="Korean", module="MeCab"),
+            _language("ToJyutping", "yue", reads="Cantonese"),
+        ),
     )
 
 

@@ -68,6 +68,7 @@ class OrpheusModule(StageModule):
     """
 
     description_key = DESCRIPTION
+    names_decided_by = ("model.method", "model.lora", "model.init_from")
 
     def __init__(
         self,

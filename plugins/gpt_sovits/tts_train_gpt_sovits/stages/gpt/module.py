@@ -76,6 +76,7 @@ class GptModule(StageModule):
     """
 
     description_key = DESCRIPTION
+    names_decided_by = ("model.method", "model.lora", "model.init_from")
     FIGURES: ClassVar[tuple[str, ...]] = ("loss", "top3", "utterance_loss")
     """What a validation logs below ``val/``, besides ``loss/<language>``."""
 

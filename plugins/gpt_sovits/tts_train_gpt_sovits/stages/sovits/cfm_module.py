@@ -51,6 +51,7 @@ class CfmModule(StageModule):
     """
 
     description_key = DESCRIPTION
+    names_decided_by = ("model.method", "model.lora_rank", "model.init_from")
 
     def __init__(
         self,

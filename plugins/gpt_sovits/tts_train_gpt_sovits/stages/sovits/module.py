@@ -62,6 +62,7 @@ class SovitsModule(StageModule):
     """
 
     description_key = DESCRIPTION
+    names_decided_by = ("model.version", "model.init_from")
 
     def __init__(
         self,
