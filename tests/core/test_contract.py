@@ -23,7 +23,7 @@ from tts_train.contract import Backend, Curve, Package, Stage, hookimpl
 HUM = Stage(
     name="hum",
     summary="Letters to tones.",
-    model="tts_train_toy.module:ToyModule",
+    model="tts_train_mine.module:Silent",
     data="tts_train_toy.data:ToyData",
 )
 
@@ -42,6 +42,15 @@ def tts_train_backend():
         ),
         titles={"loss": Curve(title="Error of the spectra", unit=" dB")},
     )
+"""
+SILENT = """
+from tts_train.contract import StageModule
+from tts_train_toy.module import ToyModule
+
+
+class Silent(ToyModule):
+    __doc__ = ToyModule.__doc__
+    voice = StageModule.voice
 """
 RECIPE = "# Mine.\nbackend: mine\nstage: hum\ntrainer:\n  accelerator: cpu\n  max_steps: 2\n"
 
@@ -89,6 +98,7 @@ def mine(tmp_path, monkeypatch):
     (info / "entry_points.txt").write_text("[tts_train.backends]\nmine = tts_train_mine.plugin\n")
     (package / "__init__.py").write_text("")
     (package / "plugin.py").write_text(MINE)
+    (package / "module.py").write_text(SILENT)
     (package / "recipes" / "mine-small.yaml").write_text(RECIPE)
     monkeypatch.syspath_prepend(site)
     yield package
@@ -126,3 +136,20 @@ def test_a_reason_that_means_something_else_is_refused_by_the_backends_name(mine
     (mine / "plugin.py").write_text(text)
     with pytest.raises(PluginError, match=r"Backend 'mine' gives a reason .*'silent' means already"):
         Plugins(selected=()).load("mine")
+
+
+def test_a_stage_without_a_voice_is_not_asked_to_speak(mine, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fit = shlex.split("fit -c mine-small --run_dir run")
+    assert main([*fit, "--help"]) == 0
+    assert "--listen" not in capsys.readouterr().out
+    assert main([*fit, "--listen.sentences", "5", "--listen.max_share", "0.2"]) == 2
+    told = capsys.readouterr().err
+    assert "--listen.sentences, --listen.max_share cannot be answered: stage 'hum' of backend 'mine'" in told
+    assert "No stage of mine is heard." in told
+    assert not (tmp_path / "run").exists()
+    # What an earlier run wrote down, the defaults, and what asks for silence are taken.
+    assert main([*fit, "--print_config"]) == 0
+    (tmp_path / "old.yaml").write_text(capsys.readouterr().out)
+    assert "listen:" in (tmp_path / "old.yaml").read_text()
+    assert main(shlex.split("fit -c old.yaml --run_dir run --listen.sentences 0 --listen.max_share 0.2")) == 0
