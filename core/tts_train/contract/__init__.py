@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from tts_train.contract.backend import Backend, Curve, Demo, Format, Package, Sharding, Stage
     from tts_train.contract.data import AUTO, StageData
     from tts_train.contract.hooks import hookimpl
-    from tts_train.contract.jobs import ExportJob, Job, Line, PrepareJob, Report, SynthJob
+    from tts_train.contract.jobs import ExportJob, Job, Line, PrepareJob, SynthJob
     from tts_train.contract.metric import Figure, Metric, Take
     from tts_train.contract.module import StageModule, Work
+    from tts_train.contract.reports import ExportReport, PrepareReport, Report, SynthReport
     from tts_train.contract.voice import (
         Passage,
         SampleVoice,
@@ -51,6 +52,7 @@ __all__ = [
     "Demo",
     "DiskError",
     "ExportJob",
+    "ExportReport",
     "Figure",
     "Format",
     "Interrupted",
@@ -63,6 +65,7 @@ __all__ = [
     "Package",
     "Passage",
     "PrepareJob",
+    "PrepareReport",
     "Provenance",
     "Report",
     "RunCard",
@@ -75,6 +78,7 @@ __all__ = [
     "StageData",
     "StageModule",
     "SynthJob",
+    "SynthReport",
     "TTSTrainError",
     "Take",
     "UnsafeFileError",
@@ -91,9 +95,10 @@ _HOMES = {
     "tts_train.contract.backend": "Backend Curve Demo Format Package Sharding Stage",
     "tts_train.contract.data": "AUTO StageData",
     "tts_train.contract.hooks": "hookimpl",
-    "tts_train.contract.jobs": "ExportJob Job Line PrepareJob Report SynthJob",
+    "tts_train.contract.jobs": "ExportJob Job Line PrepareJob SynthJob",
     "tts_train.contract.metric": "Figure Metric Take",
     "tts_train.contract.module": "StageModule Work",
+    "tts_train.contract.reports": "ExportReport PrepareReport Report SynthReport",
     "tts_train.contract.voice": "Passage SampleVoice SpeaksTogether Uttered precision_of speak_all take_turns",
     "tts_train.disk.provenance": "Provenance",
     "tts_train.errors": "ConfigError DataError DiskError Interrupted MissingExtraError NoTextsError NumericError "

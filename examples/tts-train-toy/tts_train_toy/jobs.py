@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tts_train.contract import DataError, ExportJob, Provenance, Report, SynthJob
+from tts_train.contract import DataError, ExportJob, ExportReport, Provenance, SynthJob, SynthReport
 
 if TYPE_CHECKING:
     from tts_train_toy.network import ToyNetwork
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class TonesExport(ExportJob):
     """Write the spectrum of each letter as a table of safetensors."""
 
-    def run(self) -> Report:
+    def run(self) -> ExportReport:
         """Write, read back, compare."""
         import torch
         from safetensors.torch import load_file, save_file
@@ -33,14 +33,14 @@ class TonesExport(ExportJob):
         if not torch.equal(load_file(path)["tones"], table):
             raise DataError(f"{path} does not read back as it was written. Is the disk sound?")
         Provenance("toy", "hum", "tones", checkpoint.step).write(self.out)
-        return {"format": "tones", "path": str(self.out), "files": [path.name], "verified": True}
+        return ExportReport(format="tones", path=str(self.out), files=[path.name], verified=True)
 
 
 @dataclass(kw_only=True)
 class ToySynth(SynthJob):
     """Hum a text."""
 
-    def run(self) -> Report:
+    def run(self) -> SynthReport:
         """Write a wave file."""
         import soundfile
 
@@ -51,7 +51,7 @@ class ToySynth(SynthJob):
         wave = _network(checkpoint.card.config["model"], checkpoint.weights()).hum(self.text).numpy()
         self.out.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(self.out, wave, SAMPLE_RATE)
-        return {"path": str(self.out), "seconds": len(wave) / SAMPLE_RATE}
+        return SynthReport(path=str(self.out), seconds=len(wave) / SAMPLE_RATE)
 
 
 def _network(config: Mapping[str, Any], weights: Mapping[str, Any]) -> ToyNetwork:

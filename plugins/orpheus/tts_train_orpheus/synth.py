@@ -10,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tts_train.contract.jobs import Line, Report, SynthJob
+from tts_train.contract.jobs import Line, SynthJob
+from tts_train.contract.reports import SynthReport
 from tts_train.disk.sound_files import check_sound_name, write_sound
 from tts_train.errors import ConfigError, DataError
 from tts_train.language import other_language
@@ -87,7 +88,7 @@ class OrpheusSynth(SynthJob):
             raise ConfigError(f"--pause must be from 0 to 10 seconds, and {self.pause:g} was given.")
         self._sampling("none")
 
-    def run(self) -> Report:
+    def run(self) -> SynthReport:
         """Generate, decode, write the file and say how it went.
 
         Raises:
@@ -107,7 +108,7 @@ class OrpheusSynth(SynthJob):
         del lines
         self._open()
 
-    def speak_all(self, lines: Iterable[Line]) -> Iterator[Report]:
+    def speak_all(self, lines: Iterable[Line]) -> Iterator[SynthReport]:
         """Speak many lines with a model that is loaded once; a speaker whom it does not know is not named to it."""
         from tts_train_orpheus.generation_memory import MOST, MOST_ON_CPU
 
@@ -122,7 +123,7 @@ class OrpheusSynth(SynthJob):
         unknown = self.speaker is None and job.speaker not in ready.voice.speakers
         return replace(job, speaker=None) if unknown else job
 
-    def _say_together(self, jobs: Sequence[OrpheusSynth], ready: _Ready) -> Iterator[Report]:
+    def _say_together(self, jobs: Sequence[OrpheusSynth], ready: _Ready) -> Iterator[SynthReport]:
         """Generate what several jobs say in one batch; each is decoded and written by itself."""
         from tts_train_orpheus.generate import generate
 
@@ -140,7 +141,7 @@ class OrpheusSynth(SynthJob):
         said = iter(made)
         for job, each in zip(jobs, wanted, strict=True):
             if isinstance(each, DataError):
-                yield {"error": str(each)}
+                yield SynthReport(error=str(each))
             else:
                 yield _told(partial(job._written, list(islice(said, len(each))), ready))
 
@@ -170,7 +171,7 @@ class OrpheusSynth(SynthJob):
         heard = [(text, encode_reference(file, codec)) for file, text in references]
         return _Ready(voice=voice, codec=codec, sampling=sampling, references=heard)
 
-    def _say(self, ready: _Ready) -> Report:
+    def _say(self, ready: _Ready) -> SynthReport:
         self._name_voice(ready.voice)
         prompts = self._prompts(ready)
         texts = split_text(self.text)
@@ -186,17 +187,18 @@ class OrpheusSynth(SynthJob):
         except DataError as error:
             return error
 
-    def _written(self, said: Sequence[Spoken], ready: _Ready) -> Report:
+    def _written(self, said: Sequence[Spoken], ready: _Ready) -> SynthReport:
         sounds = [ready.codec.decode(each.content.codes, seed=self.seed + n) for n, each in enumerate(said)]
         each = zip(split_text(self.text), said, sounds, strict=True)
         return self._report([Part(text=text, spoken=spoken, sound=sound) for text, spoken, sound in each], ready)
 
-    def _report(self, parts: Sequence[Part], ready: _Ready) -> Report:
+    def _report(self, parts: Sequence[Part], ready: _Ready) -> SynthReport:
         judge(parts, max_new_tokens=self.max_new_tokens, unwritten=str(self.out))
         rate = ready.codec.sample_rate
         sound = join(parts, pause=self.pause, sample_rate=rate)
         write_sound(self.out, sound, sample_rate=rate)
-        return {"path": str(self.out), "seconds": round(len(sound) / rate, 3), **totals(parts), "seed": self.seed}
+        figures = {**totals(parts), "seed": self.seed}
+        return SynthReport(path=str(self.out), seconds=round(len(sound) / rate, 3), more=figures)
 
     def _sampling(self, held_to: Constrain) -> Sampling:
         from tts_train_orpheus.generate import Sampling
@@ -287,9 +289,9 @@ def _warn_of_language(text: str, trained: Sequence[str]) -> None:
         )
 
 
-def _told(say: Callable[[], Report]) -> Report:
+def _told(say: Callable[[], SynthReport]) -> SynthReport:
     """Return what a job reports, or why it gave no sound."""
     try:
         return say()
     except DataError as error:
-        return {"error": str(error)}
+        return SynthReport(error=str(error))

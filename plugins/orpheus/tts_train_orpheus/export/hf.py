@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tts_train.contract.jobs import ExportJob, Report
+from tts_train.contract.jobs import ExportJob
+from tts_train.contract.reports import ExportReport
 
 
 @dataclass(kw_only=True)
@@ -22,7 +23,7 @@ class HfExport(ExportJob):
     push_to: str | None = None
     """Hub repository (``name/voice``) to upload to afterwards, private if it is new; nothing is uploaded without it."""
 
-    def run(self) -> Report:
+    def run(self) -> ExportReport:
         """Write, load back, compare, and then give the folder its name."""
         from tts_train_orpheus.export.model_folder import export_model_folder
 
