@@ -7,7 +7,7 @@ Importing it sets environment variables of torch's CUDA allocator and of cuBLAS 
 from __future__ import annotations
 
 from tts_train import environment
-from tts_train.contract.backend import Backend, Demo, Format, ShardingPlan, Stage
+from tts_train.contract.backend import Backend, Curve, Demo, Format, Package, Sharding, Stage
 from tts_train.contract.hooks import hookimpl
 from tts_train.contract.jobs import ExportJob, PrepareJob, SynthJob
 from tts_train.errors import TTSTrainError
@@ -16,11 +16,13 @@ environment.set_variables()
 
 __all__ = [
     "Backend",
+    "Curve",
     "Demo",
     "ExportJob",
     "Format",
+    "Package",
     "PrepareJob",
-    "ShardingPlan",
+    "Sharding",
     "Stage",
     "SynthJob",
     "TTSTrainError",

@@ -30,7 +30,7 @@ def tts_train_model(stage: Stage) -> type[LightningModule]:
 
 @hookimpl(trylast=True)
 def tts_train_strategy(stage: Stage, name: str, options: Mapping[str, object]) -> Strategy | None:
-    """Build ``fsdp`` from the stage's sharding plan."""
+    """Build ``fsdp`` from the stage's ``Sharding``."""
     if name != NAME:
         return None
     from tts_train.sharding.fsdp import FsdpStrategy

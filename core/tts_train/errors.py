@@ -72,7 +72,19 @@ class Interrupted(TTSTrainError):
 
 
 class MissingExtraError(ConfigError):
-    """A feature whose optional dependency is not installed."""
+    """A feature whose optional dependency is not installed (exit 2).
 
-    def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs an optional dependency. Install it with: pip install 'tts-train[{extra}]'")
+    Args:
+        feature: What needs it, as the subject of a sentence.
+        extra: The extra of tts-train that brings it.
+        install: What to type instead, where no extra of tts-train does.
+    """
+
+    def __init__(self, feature: str, extra: str = "", *, install: str = "") -> None:
+        command = install or f"pip install {extra_words(extra)}"
+        super().__init__(f"{feature} needs an optional dependency. Install it with: {command}")
+
+
+def extra_words(extra: str) -> str:
+    """Return an extra of tts-train as ``pip install`` takes it."""
+    return f"'tts-train[{extra}]'"

@@ -17,6 +17,7 @@ from tts_train import builtin
 from tts_train.contract import hooks as hookspecs
 from tts_train.contract.backend import Backend, Format, Stage
 from tts_train.errors import ConfigError, TTSTrainError
+from tts_train.reasons import declare_reasons
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningDataModule, LightningModule
@@ -148,6 +149,10 @@ class Plugins:
         if answer is None or answer.name != expected:
             described = "describes no backend" if answer is None else f"describes a backend called {answer.name!r}"
             raise PluginError(f"The plugin that is installed as backend {expected!r} {described}.")
+        try:
+            declare_reasons(answer.reasons)
+        except ValueError as error:
+            raise PluginError(f"Backend {expected!r} gives a reason that cannot be used: {error}") from error
         return answer
 
     def leaves_to_stage(self, hook: str) -> bool:

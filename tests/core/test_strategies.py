@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor
 
 from tts_train.checkpoints.stored import StoredTensor
 from tts_train.cli.parsing.accelerate import translate, with_accelerate
-from tts_train.contract.backend import ShardingPlan
+from tts_train.contract.backend import Sharding
 from tts_train.contract.module import StageModule
 from tts_train.errors import ConfigError, DataError, DiskError
 from tts_train.parallel.together import raised_by_all, together
@@ -33,7 +33,7 @@ from tts_train.sharding.shard import shard
 
 RANK, WORLD = 1, 4
 TWO = ("first", "second")
-PLAN = ShardingPlan(wrap=("Block",))
+PLAN = Sharding(wrap=("Block",))
 
 
 class Block(nn.Module):
@@ -95,7 +95,7 @@ def test_where_a_network_is_cut(mesh, options, expected):
 
 def test_what_cannot_be_cut_is_refused(mesh):
     with pytest.raises(ConfigError, match=r"No module is of class Layer.*There are: Block, Embedding.*--fsdp\.blocks"):
-        shard(Module(Network()), ShardingPlan(wrap=("Layer",)), FsdpOptions(), mesh)
+        shard(Module(Network()), Sharding(wrap=("Layer",)), FsdpOptions(), mesh)
     with pytest.raises(ConfigError, match=r"Embedding share parameters"):
         shard(Module(Network()), PLAN, FsdpOptions(blocks=("Embedding",)), mesh)
     loose = Module(Network())

@@ -217,9 +217,9 @@ def test_only_gradient_free_or_masked_attention_is_asked_for():
     }
     # Spans are a CPU's, generation has no gradients, and feature networks are run without.
     assert {name for name, count in asked.items() if count} <= {
-        "masked_attention.py",
-        "gpt/attention.py",
-        "gpt/cache.py",
+        "networks/masked_attention.py",
+        "networks/gpt/attention.py",
+        "networks/gpt/cache.py",
     }
     by_name = [file for file in folder.rglob("*.py") if "import scaled_dot_product" in file.read_text()]
     assert not by_name

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 
 from tests.core.memory.allocated import Allocated
-from tts_train.contract.data import PlannedDataModule
+from tts_train.contract.data import StageData
 from tts_train.memory.cards import GIB
 from tts_train.memory.gradients import DropGradients
 from tts_train.memory.step.step import Step, run_steps
@@ -41,7 +41,7 @@ def dpo(**options: Any) -> DpoModule:
     return DpoModule(tiny=SIZES, **({"reference": "start", "optimizer_kind": "standard"} | options))
 
 
-RUNS: dict[str, tuple[Any, PlannedDataModule, int, dict[str, Any]]] = {
+RUNS: dict[str, tuple[Any, StageData, int, dict[str, Any]]] = {
     "gpt": (gpt, GptData("nowhere"), 960, {}),
     "gpt, accumulated": (gpt, GptData("nowhere"), 480, {"accumulate_grad_batches": 2}),
     "gpt, standard": (lambda: gpt(optimizer_kind="standard"), GptData("nowhere"), 960, {"gradient_clip_val": 1.0}),
@@ -82,7 +82,7 @@ def trained(module: lightning.LightningModule, batch: Any, trainer: dict[str, An
     return heard.peak_bytes + sum(each.nbytes for each in beside)
 
 
-def planned(module: lightning.LightningModule, data: PlannedDataModule, size: int, **trainer: Any) -> Step:
+def planned(module: lightning.LightningModule, data: StageData, size: int, **trainer: Any) -> Step:
     device = trainer.pop("device", "cpu")
     return run_steps(module, data.sample_batch, lambda done: None if done else size, trainer, device=device)[0]
 

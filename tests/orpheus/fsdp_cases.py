@@ -18,8 +18,8 @@ from torch.distributed.tensor import DTensor
 from tests.core.pair import WORLD, note, ranks
 from tests.orpheus.batches import packed, rows
 from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
-from tts_train.contract.backend import ShardingPlan
-from tts_train.contract.data import PlannedDataModule
+from tts_train.contract.backend import Sharding
+from tts_train.contract.data import StageData
 from tts_train.families.token_lm.network.adapters import LoraOptions
 from tts_train.families.token_lm.network.network import HeadOptions
 from tts_train.families.token_lm.network.start import TinyOptions
@@ -34,7 +34,7 @@ from tts_train.training.session import RunSession
 from tts_train.training.survive.checkpoint import CheckpointOptions
 from tts_train_orpheus.stage import OrpheusModule
 
-PLAN = ShardingPlan(wrap=("LlamaDecoderLayer",))
+PLAN = Sharding(wrap=("LlamaDecoderLayer",))
 TINY = TinyOptions(hidden=16, layers=3, heads=2, kv_heads=1, mlp=40)
 BATCHES = 16
 VALIDATION = 4
@@ -59,7 +59,7 @@ class Case:
     fsdp: dict[str, Any] = field(default_factory=dict)
 
 
-class Data(PlannedDataModule):
+class Data(StageData):
     """Batches of equal size, so that a mean over tokens is one over batches too."""
 
     max_length = 256

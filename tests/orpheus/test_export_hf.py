@@ -52,7 +52,7 @@ def test_report(exported):
     )
     assert all((out / name).is_file() for name in report["files"])
     assert report["measured"]["read_back"]["max_difference"] == 0
-    json.dumps(report)
+    json.dumps(dict(report))
 
 
 def test_plain_transformers_generates_as_the_trained_network_does(run, exported, tokenizer):

@@ -10,7 +10,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from tests.orpheus.family import load_base
-from tts_train.contract.backend import ShardingPlan
+from tts_train.contract.backend import Sharding
 from tts_train.families.token_lm.network.late import reads_late
 from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.sharding.loading import materialise
@@ -47,7 +47,7 @@ def test_each_process_reads_its_rows(base, mesh):
     module._device_mesh = mesh
     module.configure_model()
     assert all(parameter.is_meta for parameter in module.parameters())
-    shard(module, ShardingPlan(wrap=("LlamaDecoderLayer",)), FsdpOptions(), mesh)
+    shard(module, Sharding(wrap=("LlamaDecoderLayer",)), FsdpOptions(), mesh)
     materialise(module, torch.device("cpu"))
     whole = dict(load_base(str(base)).named_parameters())
     assert module.network.tied

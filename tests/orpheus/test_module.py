@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from tests.orpheus.batches import packed, padded, rows
 from tests.orpheus.family import DESCRIPTION, OrpheusNetwork, load_base, load_trained
 from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
+from tts_train.contract.data import StageData
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.network.adapters import LoraOptions, merge
 from tts_train.families.token_lm.network.network import HeadOptions
@@ -24,8 +25,14 @@ from tts_train.run.checkpoint import CARD_KEY, RunCard
 from tts_train_orpheus.stage import OrpheusModule
 
 
-class Data(lightning.LightningDataModule):
+class Data(StageData):
     max_length = 2048
+
+    def train_plan(self, epoch):
+        return [[0], [1]]
+
+    def collate(self, rows):
+        return rows
 
     def train_dataloader(self):
         return DataLoader([packed(rows(seed)) for seed in range(2)], batch_size=None)

@@ -56,7 +56,7 @@ def test_report_and_file(run, tmp_path):
     assert (report["tokens"], report["stopped_by"], report["seed"]) == (28, "max_new_tokens", 3)
     assert report["errors"] == {"wrong_slot": 0, "not_audio": 0, "incomplete_frame": 0}
     assert report["tokens_per_second"] > 0
-    json.dumps(report)
+    json.dumps(dict(report))
 
 
 def test_the_seed_decides_and_streaming_changes_nothing(run, tmp_path):

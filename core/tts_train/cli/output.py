@@ -20,7 +20,7 @@ def print_report(report: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         # Under Windows what goes into a pipe or a file has a code page, where JSON has escapes of its own.
         unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-        print(json.dumps(report, ensure_ascii=not unicode, default=str))
+        print(json.dumps(dict(report), ensure_ascii=not unicode, default=str))
         return
     width = max((len(name) for name in report), default=0)
     for name, value in report.items():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
-from tts_train.errors import ConfigError
+from tts_train.errors import ConfigError, extra_words
 
 if TYPE_CHECKING:
     from tts_train.contract.jobs import ExportJob, PrepareJob, SynthJob
@@ -27,13 +27,11 @@ def resolve(reference: type[T] | str) -> type[T]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardingPlan:
+class Sharding:
     """How FSDP cuts a network, as plain data; the shared strategy applies it."""
 
     wrap: tuple[str, ...] = ()
     """Class names of the blocks that are sharded and gathered one at a time, for example ``LlamaDecoderLayer``."""
-    recompute: tuple[str, ...] = ()
-    """Class names of the blocks whose activations may be recomputed in backward."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +73,49 @@ class Demo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Package:
+    """A package that a backend imports; ``tts-train doctor`` looks for it."""
+
+    name: str
+    """As ``pip install`` knows it."""
+    module: str = ""
+    """As it is imported, where that is another name."""
+    purpose: str = ""
+    """What it is for, as in ``reads Chinese text``; said where an optional one is missing."""
+    needed: bool = True
+    """Whether the backend does nothing without it: ``doctor`` fails where it is missing."""
+    extra: str = ""
+    """The extra of tts-train that brings it, if one does."""
+    install: str = ""
+    """What to type where it is missing; empty for ``pip install`` of its extra or name."""
+
+    @property
+    def imported_as(self) -> str:
+        """The module to look for."""
+        return self.module or self.name.replace("-", "_")
+
+    @property
+    def command(self) -> str:
+        """What to type where it is missing."""
+        return self.install or f"pip install {extra_words(self.extra) if self.extra else self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """How ``report.html`` writes about a logged figure, of which the part after the split is the key.
+
+    ``val/slot_accuracy/0`` is a part, ``0``, of the figure ``slot_accuracy``.
+    """
+
+    title: str
+    """Of its chart."""
+    part: str = ""
+    """What a part is, where parts are numbers: ``slot`` makes ``slot 0`` of ``0``."""
+    unit: str = ""
+    """Behind its values, with a space where one belongs."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One training job of a backend: what it trains, on which data, and what comes before and after."""
 
@@ -92,7 +133,7 @@ class Stage:
     """Text to sound with a trained model."""
     formats: Mapping[str, Format] = field(default_factory=dict)
     """Export formats by name."""
-    sharding: ShardingPlan = ShardingPlan()
+    sharding: Sharding = Sharding()
     """How FSDP cuts the network."""
     links: Mapping[str, str] = field(default_factory=dict)
     """Configuration keys that always follow another: ``{"model.max_tokens": "data.max_tokens"}`` (source: target)."""
@@ -121,7 +162,14 @@ class Backend:
     stages: tuple[Stage, ...]
     """Training jobs, in the order in which a user runs them."""
     start: tuple[str, ...] = ()
-    """Recipes that ``tts-train init`` copies for a beginner, one for each stage that a voice needs."""
+    """Recipes that ``tts-train init`` copies for a beginner, one for each stage that a voice needs. Recipes themselves
+    are the YAML files in the folder ``recipes`` of the backend's package."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Its own reasons to drop a row in ``prepare``, each with a sentence that says what to do about it."""
+    packages: tuple[Package, ...] = ()
+    """Packages that it imports besides those of tts-train."""
+    titles: Mapping[str, Curve] = field(default_factory=dict)
+    """How the report writes about its figures, by the name between split and part."""
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():

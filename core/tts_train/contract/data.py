@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset
 
 from tts_train.datasets.sampler import PlannedBatchSampler
@@ -20,7 +20,7 @@ AUTO = "auto"
 argument's type."""
 
 
-class PlannedDataModule(LightningDataModule, ABC):
+class StageData(LightningDataModule, ABC):
     """Loaders whose batches are fixed by (seed, epoch, position), so that a continued run sees what it would have seen.
 
     A subclass sets :attr:`train_set` and :attr:`val_set` in ``setup`` and gives the plans. Nothing in a data set or in
@@ -38,6 +38,8 @@ class PlannedDataModule(LightningDataModule, ABC):
     """Rows by index; there after ``setup``."""
     val_set: Dataset[Any] | None = None
     """Rows by index, or None where there is no validation."""
+    max_length: int | None = None
+    """Length of the longest row, in what :attr:`budget` counts, for a module with a limit; there after ``setup``."""
 
     def __init__(self, *, seed: int = 0, num_workers: int = 0) -> None:
         super().__init__()
@@ -49,6 +51,12 @@ class PlannedDataModule(LightningDataModule, ABC):
         """What a data worker that is spawned gets: it collates, and needs neither the trainer nor the rows again."""
         left = ("trainer", "_train_sampler", "train_set", "val_set")
         return {**self.__dict__, **{name: None for name in left if name in self.__dict__}}
+
+    @property
+    def bound(self) -> int | None:
+        """The value of the argument that bounds a batch; None where it is not known yet, or has another name."""
+        value = getattr(self, self.budget, None)
+        return value if isinstance(value, int) else None
 
     @abstractmethod
     def train_plan(self, epoch: int) -> Sequence[Sequence[int]]:
@@ -91,6 +99,10 @@ class PlannedDataModule(LightningDataModule, ABC):
         """
         return {}
 
+    def rows_in(self, epoch: int, batch: int) -> list[int]:
+        """Return the rows of this process's batch number ``batch`` of an epoch, to name them when a step fails."""
+        return [int(row) for row in self.train_sampler.batches(epoch)[batch]]
+
     @property
     def train_sampler(self) -> PlannedBatchSampler:
         """This rank's plan of training batches."""
@@ -129,6 +141,18 @@ class PlannedDataModule(LightningDataModule, ABC):
         if self.trainer is None:
             raise RuntimeError("Iterating over training data needs a trainer, which says where training stands.")
         return self.trainer
+
+
+def stage_data(trainer: Trainer) -> StageData | None:
+    """Return the data of a run; None where a trainer was given plain loaders, as to try a batch on a card."""
+    data = getattr(trainer, "datamodule", None)  # Lightning sets it only where a data module was given
+    return data if isinstance(data, StageData) else None
+
+
+def remembered(trainer: Trainer) -> Mapping[str, object]:
+    """Return what the data of a run say that later steps must know; nothing where there is no data module."""
+    data = stage_data(trainer)
+    return {} if data is None else data.remember()
 
 
 def _begin_worker(_: int) -> None:

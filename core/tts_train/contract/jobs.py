@@ -7,19 +7,17 @@ A job is a dataclass: its fields become command-line options (the string under a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from tts_train.contract.reports import ExportReport, Report, SynthReport
 from tts_train.disk.apart import require_apart, require_not_read
 from tts_train.errors import DataError
 
 if TYPE_CHECKING:
     from tts_train.corpus import Corpus, RowReader
-
-Report = Mapping[str, Any]
-"""What a job did, in plain types; ``--json`` prints it."""
 
 
 @dataclass(kw_only=True)
@@ -81,6 +79,14 @@ class ExportJob(Job):
     out: Path
     """Where the files go."""
 
+    @abstractmethod
+    def run(self) -> ExportReport:
+        """Write the files, read them back, compare, and report it.
+
+        Raises:
+            TTSTrainError: with a message for the user and an exit code.
+        """
+
     def check_places(self) -> None:
         """Refuse to write over the source, or among the checkpoints that it is read from."""
         require_not_read(self, self.out)
@@ -123,6 +129,14 @@ class SynthJob(Job):
     max_new_tokens: int = 1200
     """Most tokens to generate."""
 
+    @abstractmethod
+    def run(self) -> SynthReport:
+        """Speak the text, write the file, and report it.
+
+        Raises:
+            DataError: if the text gives no sound; nothing is written then.
+        """
+
     def check_places(self) -> None:
         """Refuse to write over the model or the recording that is read."""
         require_not_read(self, self.out)
@@ -140,8 +154,8 @@ class SynthJob(Job):
             TTSTrainError: if something cannot be opened.
         """
 
-    def speak_all(self, lines: Iterable[Line]) -> Iterator[Report]:
-        """Speak many lines and report each as :meth:`run` does; ``{"error": why}`` for one that gave no sound.
+    def speak_all(self, lines: Iterable[Line]) -> Iterator[SynthReport]:
+        """Speak many lines and report each as :meth:`run` does; with ``error`` for one that gave no sound.
 
         Here every line loads the model anew; a job that can keep it overrides this.
         """
@@ -149,7 +163,7 @@ class SynthJob(Job):
             try:
                 yield self.of(line).run()
             except DataError as error:
-                yield {"error": str(error)}
+                yield SynthReport(error=str(error))
 
     def round_trip(self, recordings: Iterable[tuple[Path, Line]]) -> bool:
         """Encode each recording as for training, decode it, and write it as WAV where its line says.

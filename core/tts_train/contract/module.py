@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lightning.pytorch import LightningModule
 
+from tts_train.contract.data import StageData, stage_data
 from tts_train.run.checkpoint import check_names
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class StageModule(LightningModule, ABC):
 
     description_key: str = ""
     """Key of :meth:`describe` in a checkpoint; empty where nothing is described."""
+    names_decided_by: tuple[str, ...] = ()
+    """Options that decide which weights a checkpoint holds, as in ``model.lora``: what to put back where one does not
+    fit."""
     recompute_auto: bool = False
     """Whether the memory estimate may choose how much is recomputed in backward; it then calls :meth:`recompute`."""
 
@@ -80,6 +84,13 @@ class StageModule(LightningModule, ABC):
     def stored_names(self) -> set[str]:
         """Return the names in ``state_dict()`` that a checkpoint holds: all of them, unless some are never trained."""
         return set(self.state_dict(keep_vars=True))
+
+    # --- its data ---------------------------------------------------------------------------------------------------
+
+    @property
+    def stage_data(self) -> StageData | None:
+        """The data of the run that this module is in; None where there are only loaders, as in a memory estimate."""
+        return stage_data(self.trainer)
 
     # --- what a batch is, and how the module is heard -------------------------------------------------------------
 
@@ -130,7 +141,7 @@ class StageModule(LightningModule, ABC):
         """
         # A strategy that shards reads the weights itself and hands over the rest.
         if STATE in checkpoint and self._is_built:
-            check_names(self.stored_names(), checkpoint[STATE])
+            check_names(self.stored_names(), checkpoint[STATE], decided_by=self.names_decided_by)
 
 
 def speaks(module: type[LightningModule]) -> bool:

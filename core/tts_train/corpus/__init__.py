@@ -7,8 +7,8 @@ from tts_train.corpus.audio.read import Audio, RowReader, check_pace, read_audio
 from tts_train.corpus.ledger import Ledger, no_rows
 from tts_train.corpus.probing import survey
 from tts_train.corpus.read import LAYOUTS, Corpus, kept_utterances, open_corpus
-from tts_train.corpus.reasons import REASONS, WARNINGS, declare_reasons
 from tts_train.corpus.rows.utterance import Rejected, Row, RowRejected, TokenRow, Utterance, utterance_id
+from tts_train.reasons import REASONS, WARNINGS, declare_reasons
 
 __all__ = [
     "LAYOUTS",

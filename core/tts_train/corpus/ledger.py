@@ -11,13 +11,13 @@ from typing import Any
 
 import xxhash
 
-from tts_train.corpus.reasons import REASONS, WARNINGS
 from tts_train.corpus.rows.utterance import Rejected, Row, Utterance
 from tts_train.disk.files import patiently
 from tts_train.errors import DataError
+from tts_train.reasons import REASONS, WARNINGS
 
 EXAMPLES_PER_REASON = 3
-_DECLARE = "declare it where it is used, with tts_train.corpus.declare_reasons (corpus/reasons.py)"
+_DECLARE = "a backend names its own in Backend(reasons=...), an extension with tts_train.corpus.declare_reasons"
 
 
 class Ledger:

@@ -12,7 +12,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, UnsupportedOperatorException
 from torch.utils.checkpoint import CheckpointError
 
-from tts_train.contract.data import PlannedDataModule
+from tts_train.contract.data import StageData
 from tts_train.contract.module import StageModule
 from tts_train.errors import ConfigError, TTSTrainError
 from tts_train.memory.cards import CARDS, GIB, Card
@@ -139,7 +139,7 @@ def speaking(step: Step, generation: int) -> int:
 
 def make_plan(
     module: LightningModule,
-    data: PlannedDataModule,
+    data: StageData,
     trainer: Mapping[str, Any],
     *,
     size: int | None = None,
@@ -165,7 +165,9 @@ def make_plan(
     Raises:
         ConfigError: if the stage cannot be planned.
     """
-    first = int(getattr(data, data.budget)) if size is None else size
+    first = data.bound if size is None else size
+    if first is None:
+        raise ConfigError(f"This stage cannot be planned without a number: give --data.{data.budget}.")
 
     def needs(step: Step) -> int:
         step = division.of(step, module)
@@ -208,14 +210,14 @@ def _listening_bytes(module: LightningModule, passages: int) -> int:
     return module.voice_bytes(passages) if passages and isinstance(module, StageModule) else 0
 
 
-def _tokens(module: LightningModule, data: PlannedDataModule, size: int) -> float:
+def _tokens(module: LightningModule, data: StageData, size: int) -> float:
     if size == 0 or not isinstance(module, StageModule):
         return float(size)
     work = module.work_in(data.sample_batch(size))
     return float(size if work is None else work.tokens)
 
 
-def _batches(data: PlannedDataModule) -> int | None:
+def _batches(data: StageData) -> int | None:
     try:
         data.setup("fit")
     except TTSTrainError as error:

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from tts_train.contract.data import PlannedDataModule
+from tts_train.contract.data import StageData
 from tts_train.memory.gradients import DropGradients
 from tts_train.memory.step.step import SETTINGS, itself
 from tts_train.run.loops import leave_signals_alone
@@ -19,7 +19,7 @@ from tts_train.run.loops import leave_signals_alone
 _STEPS = 2
 
 
-def takes_a_step(module: LightningModule, data: PlannedDataModule, trainer: Mapping[str, Any], size: int) -> bool:
+def takes_a_step(module: LightningModule, data: StageData, trainer: Mapping[str, Any], size: int) -> bool:
     """Take two optimiser steps on a made-up batch of ``size`` on this machine's accelerator.
 
     Nothing of it is left on the accelerator: weights, gradients and the optimisers' states are let go of before the

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from tts_train.contract.jobs import PrepareJob, Report
+from tts_train.contract.jobs import PrepareJob
+from tts_train.contract.reports import PrepareReport, Report
 from tts_train.errors import DiskError
+from tts_train.reasons import REASONS, WARNINGS, with_reasons
 
 if TYPE_CHECKING:
     from tts_train.corpus import Corpus, Ledger, RowReader, TokenRow, Utterance
@@ -101,7 +103,11 @@ class ShardedPrepare(PrepareJob):
         report = self._prepare()
         _log.info(
             "%d of %d rows, %.2f h; %d shards written, %d reused.",
-            *(report[name] for name in ("kept", "rows", "hours", "shards_written", "shards_reused")),
+            report.kept,
+            report.rows,
+            report.hours,
+            report.shards_written,
+            report.shards_reused,
         )
         return report
 
@@ -135,7 +141,7 @@ class ShardedPrepare(PrepareJob):
         """Whether this process encodes; with workers it need not take a part of the GPU."""
         return not self.workers and self.engine == "local"
 
-    def _prepare(self) -> dict[str, Any]:
+    def _prepare(self) -> PrepareReport:
         from tts_train.corpus import Ledger, kept_utterances, no_rows, open_corpus
         from tts_train.parallel.chunks import cut
 
@@ -161,7 +167,7 @@ class ShardedPrepare(PrepareJob):
         *,
         started: float,
         began: float,
-    ) -> dict[str, Any]:
+    ) -> PrepareReport:
         from tts_train.datasets.store.shard_store import DROPPED_FILE
         from tts_train.disk.files import disk_errors
 
@@ -169,10 +175,17 @@ class ShardedPrepare(PrepareJob):
         with disk_errors(self.out):
             ledger.write_dropped(self.out / DROPPED_FILE)
         ledger.enforce(self.max_dropped)
-        report = {**ledger.report(), **self.facts(done)}
-        index = store.finish([one.shard for one in done], settings=settings, report=report)
-        tokens = {"tokens": index["lengths"]["total"], "hash": index["hash"], "out": str(self.out)}
-        return {**report, **tokens, **_work_done(done, ended - began), "seconds": round(ended - started, 2)}
+        account, facts = ledger.report(), self.facts(done)
+        index = store.finish([one.shard for one in done], settings=settings, report={**account, **facts})
+        return PrepareReport(
+            **account,
+            facts=facts,
+            tokens=index["lengths"]["total"],
+            hash=index["hash"],
+            out=str(self.out),
+            **_work_done(done, ended - began),
+            seconds=round(ended - started, 2),
+        )
 
     def _results(
         self, work: Callable[[list[Input]], Done], chunks: Iterator[list[Input]], ledger: Ledger
@@ -180,6 +193,8 @@ class ShardedPrepare(PrepareJob):
         from tts_train.parallel.chunks import run_chunks, run_chunks_on_ray
         from tts_train.parallel.devices import set_worker
 
+        # Processes start afresh and import the work, not the plugin that named the backend's reasons.
+        work = partial(with_reasons, work, dict(REASONS), dict(WARNINGS))
         if self.engine == "ray":
             return run_chunks_on_ray(work, chunks, workers=self.workers)
         return run_chunks(work, chunks, workers=self.workers, setup=set_worker, lost=ledger.drop_deadly)

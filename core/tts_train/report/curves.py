@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
+from tts_train.contract.backend import Curve
 from tts_train.report.chart import Line, line_chart
 from tts_train.report.history import Entry
 
@@ -21,15 +23,10 @@ SPEED = {
 HEARD = "listen/"
 """What listening while training logs begins with this."""
 FAULTS = ("repetition", "swallowed", "runaway")
-SPELT = {
-    "slot_accuracy": ("Accuracy by slot of a frame", "slot"),
-    "code_use": ("Share of each codebook in use", "level"),
-    "code_perplexity": ("Codes that each codebook uses evenly", "level"),
-}
-"""Titles of quantities whose parts are numbers, and what a part is."""
 _RATE = re.compile(r"^(lr|learning_rate)([-_/]|$)")
 _FORK = re.compile(r"^(.*)_(step|epoch)$")
 
+_NO_TITLES: Mapping[str, Curve] = MappingProxyType({})
 Metrics = Mapping[str, Sequence[Entry]]
 
 
@@ -43,21 +40,25 @@ def is_speed(name: str) -> bool:
     return name in SPEED
 
 
-def quality_charts(metrics: Metrics, *, languages: Collection[str] = ()) -> list[str]:
+def quality_charts(
+    metrics: Metrics, *, languages: Collection[str] = (), titles: Mapping[str, Curve] = _NO_TITLES
+) -> list[str]:
     """Charts of everything that is neither speed, nor learning rate, nor heard; losses first.
 
     ``train/loss`` and ``val/loss`` share a chart. Parts share one for each split: ``train/loss/text`` and
-    ``train/loss/audio``, or ``val/accuracy/slot0`` to ``slot6``. Parts that are ``languages`` have their own.
+    ``train/loss/audio``, or ``val/accuracy/slot0`` to ``slot6``. Parts that are ``languages`` have their own. What
+    ``titles`` holds, by quantity, is named as its backend names it.
     """
     groups: dict[tuple[str, str], dict[str, Sequence[Entry]]] = {}
     for name, entries in metrics.items():
         if not is_rate(name) and not is_speed(name) and not name.startswith(HEARD):
-            key, label = _place(name)
+            key, label = _place(name, titles)
             if key[1] and label in languages:
                 key = (f"{key[0]} by language", key[1])
             groups.setdefault(key, {})[label] = entries
     ordered = sorted(groups, key=lambda key: (not key[0].startswith("loss"), bool(key[1]), key))
-    return [_chart(_title(key), groups[key], metrics) for key in ordered]
+    units = {key: titles[key[0]].unit if key[0] in titles else "" for key in ordered}
+    return [_chart(_title(key, titles), groups[key], metrics, unit=units[key]) for key in ordered]
 
 
 def heard_charts(metrics: Metrics) -> list[str]:
@@ -95,21 +96,21 @@ def last_step(metrics: Metrics) -> int:
     return max((entries[-1].step for entries in metrics.values() if entries), default=0)
 
 
-def _place(name: str) -> tuple[tuple[str, str], str]:
+def _place(name: str, titles: Mapping[str, Curve]) -> tuple[tuple[str, str], str]:
     """Return the chart's key (quantity, split or nothing) and the line's label in it."""
     head, _, rest = name.partition("/")
     split, rest = (head, rest) if head in SPLITS and rest else ("", name)
     if "/" in rest:
         quantity, _, part = rest.partition("/")
-        return (quantity, split or "parts"), f"{SPELT[quantity][1]} {part}" if quantity in SPELT else part
+        return (quantity, split or "parts"), f"{titles[quantity].part} {part}".strip() if quantity in titles else part
     fork = _FORK.match(rest)
     quantity, suffix = (fork[1], f" ({fork[2]})") if fork else (rest, "")
     return (quantity, ""), (SPLITS.get(split, rest) + suffix)
 
 
-def _title(key: tuple[str, str]) -> str:
+def _title(key: tuple[str, str], titles: Mapping[str, Curve]) -> str:
     quantity, split = key
-    words = SPELT[quantity][0] if quantity in SPELT else _words(quantity)
+    words = titles[quantity].title if quantity in titles else _words(quantity)
     if not split:
         return words
     return words + (f", {SPLITS[split]}" if split in SPLITS else "")
@@ -120,11 +121,11 @@ def _words(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _chart(title: str, lines: Mapping[str, Sequence[Entry]], metrics: Metrics) -> str:
+def _chart(title: str, lines: Mapping[str, Sequence[Entry]], metrics: Metrics, *, unit: str = "") -> str:
     # The same colour for a split in every chart, and in part charts the order of the names.
     fixed = {label: index for index, label in enumerate(SPLITS.values())}
     drawn = [
         Line(label, [(entry.step, entry.value) for entry in lines[label]], fixed.get(label, index))
         for index, label in enumerate(sorted(lines, key=lambda label: (fixed.get(label, 9), label)))
     ]
-    return line_chart(title, drawn, last_step=last_step(metrics))
+    return line_chart(title, drawn, last_step=last_step(metrics), unit=unit)

@@ -46,7 +46,8 @@ def render(run: Run) -> str:
         notes=sections.notes(run),
         headline=sections.headline(run),
         quality=sections.charts(
-            curves.quality_charts(run.metrics, languages=sections.languages(run)), "No loss was logged."
+            curves.quality_charts(run.metrics, languages=sections.languages(run), titles=sections.titles(run)),
+            "No loss was logged.",
         ),
         samples=sound.utterances(run) + sections.heard(run),
         rates=sections.charts(

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from html import escape
 from typing import Any
 
+from tts_train.contract.backend import Curve
 from tts_train.report import curves
 from tts_train.report.chart import bars, number
 from tts_train.report.history import Entry
 from tts_train.report.source import Run
 
+TITLES = "titles"
+"""Where ``run.json`` keeps what ``Backend.titles`` said."""
 _PRIVATE = ("host", "pid")
 """Entries of the run card that a page handed to others need not tell."""
 FEW, MAX_NAMES = 3, 20
@@ -62,6 +66,18 @@ def languages(run: Run) -> set[str]:
     """Return the languages of the training data, as far as they are known."""
     known = _counts(run).get("languages")
     return set(known) if isinstance(known, Mapping) else set()
+
+
+def titles(run: Run) -> dict[str, Curve]:
+    """Return how the run's backend wants its figures named; runs from before this was written have none."""
+    found = run.card.get(TITLES)
+    given = found if isinstance(found, Mapping) else {}
+    known = {each.name for each in fields(Curve)}
+    return {
+        name: Curve(**{key: str(value) for key, value in words.items() if key in known})
+        for name, words in given.items()
+        if isinstance(words, Mapping) and "title" in words
+    }
 
 
 def files(run: Run) -> str:

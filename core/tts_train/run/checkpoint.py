@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -49,7 +49,7 @@ class RunCard:
     folder: str | None = None
     """Folder that the command ran in, to which relative paths in ``config`` belong; None in cards of old."""
     data: Mapping[str, Any] = field(default_factory=dict)
-    """What later steps must know of the data, as ``PlannedDataModule.remember`` says it."""
+    """What later steps must know of the data, as ``StageData.remember`` says it."""
     project: Path | None = field(default=None, compare=False)
     """Folder of the run's project, or of a copy of it, as it was found when the card was read; not written."""
 
@@ -69,10 +69,9 @@ class RunCard:
             if isinstance(values.get(name), str)
         }
 
-    def knowing(self, datamodule: object) -> RunCard:
-        """Return the card with what a data module says that must be remembered."""
-        remember = getattr(datamodule, "remember", None)
-        return self if remember is None else replace(self, data=dict(remember()))
+    def knowing(self, remembered: Mapping[str, object]) -> RunCard:
+        """Return the card with what later steps must know of the data."""
+        return replace(self, data=dict(remembered))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the card in plain types."""
@@ -135,8 +134,13 @@ def is_run(path: Path) -> bool:
     return (followed(path) / MANIFEST).is_file() or (path / "checkpoints").is_dir()
 
 
-def check_names(expected: set[str], given: Mapping[str, Any]) -> None:
+def check_names(expected: set[str], given: Mapping[str, Any], *, decided_by: Sequence[str] = ()) -> None:
     """Refuse weights whose names are not those ``expected``.
+
+    Args:
+        expected: Names of the network's weights.
+        given: Weights by name.
+        decided_by: Options that decide which names there are, as in ``model.lora``.
 
     Raises:
         ConfigError: naming how many are missing or too many, and the first.
@@ -144,9 +148,11 @@ def check_names(expected: set[str], given: Mapping[str, Any]) -> None:
     missing, foreign = sorted(expected - set(given)), sorted(set(given) - expected)
     faults = [f"{len(n)} {what} (the first is {n[0]})" for what, n in (("missing", missing), ("unknown", foreign)) if n]
     if faults:
+        options = [f"--{option}" for option in decided_by]
+        listed = f"{', '.join(options[:-1])} and {options[-1]}" if len(options) > 1 else "".join(options) or "settings"
         raise ConfigError(
-            f"The checkpoint does not fit this run's network: {' and '.join(faults)}. Continue with the "
-            "--model.method, --model.lora and --model.init_from that it was made with."
+            f"The checkpoint does not fit this run's network: {' and '.join(faults)}. Continue with the {listed} that "
+            "it was made with."
         )
 
 

@@ -9,16 +9,11 @@ from typing import Any
 
 from tts_train.errors import ConfigError
 
-DEFAULT_IDENTITY = (
-    "backend",
-    "stage",
-    "model.init_from",
-    "model.tiny",
-    "model.optimizer.name",
-    "model.optimizer.decay",
-    "data.path",
-)
-"""Keys that no run may change: with them it would be another run, or the states of its optimiser would not fit."""
+DEFAULT_IDENTITY = ("backend", "stage", "model.optimizer.name", "model.optimizer.decay")
+"""Keys that no run may change: with them it would be another run, or the states of its optimiser would not fit. Those
+of ``model.optimizer`` are fields of :class:`tts_train.optim.OptimizerOptions`; what else makes a run another, a stage
+names itself (``Stage.identity``)."""
+_STARTS_FROM = "model.init_from"
 
 PRECISION = "trainer.precision"
 _OTHER_WEIGHTS = ("bf16-true", "16-true", "64", "64-true")
@@ -63,10 +58,14 @@ def refuse_identity_changes(changes: Sequence[Change], identity: Sequence[str], 
     refused = [change for change in changes if any(_covers(key, change.key) for key in identity) or _retyped(change)]
     if refused:
         listed = "\n".join(f"  --{change}" for change in refused)
+        # A stage that starts from weights says so by making them part of a run's identity.
+        from_here = (
+            f"\nWith --{_STARTS_FROM} {run_dir} besides, a new run of the same stage begins from this one's weights."
+        )
         raise ConfigError(
             f"{run_dir} holds a run that was started with other settings:\n{listed}\n"
-            f"Set them back to continue it, or begin a new run with another directory: --run_dir {run_dir}-2\n"
-            f"With --model.init_from {run_dir} besides, a new run of the same stage begins from this one's weights."
+            f"Set them back to continue it, or begin a new run with another directory: --run_dir {run_dir}-2"
+            f"{from_here if _STARTS_FROM in identity else ''}"
         )
 
 

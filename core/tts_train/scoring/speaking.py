@@ -146,7 +146,7 @@ def _said(
     spoken: list[Spoken] = []
     try:
         for sentence, line, report in zip(sentences, lines, job.speak_all(lines), strict=True):
-            error = report.get("error")
+            error = report.error
             path = line.out if error is None else None
             spoken.append(Spoken(source=label, sentence=sentence, path=path, error=error))
             progress.advance(note=label)

@@ -1,4 +1,4 @@
-"""``--trainer.strategy fsdp``: Lightning's strategy for FSDP2, told by a stage's plan where to cut."""
+"""``--trainer.strategy fsdp``: Lightning's strategy for FSDP2, told by a stage where to cut."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing_extensions import override
 from tts_train.checkpoints.by_processes import load_shared, save_shared
 from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
 from tts_train.checkpoints.stored import StoredTensor
-from tts_train.contract.backend import ShardingPlan
+from tts_train.contract.backend import Sharding
 from tts_train.errors import ConfigError
 from tts_train.sharding.loading import load_rows, materialise, own_rows
 from tts_train.sharding.options import FsdpOptions
@@ -33,13 +33,13 @@ class FsdpStrategy(ModelParallelStrategy):
     which are pickles and not written in one piece, are never made.
 
     Args:
-        plan: where the networks are cut.
+        sharding: where the networks are cut.
         options: what ``--fsdp.*`` says.
     """
 
-    def __init__(self, plan: ShardingPlan, options: FsdpOptions) -> None:
+    def __init__(self, sharding: Sharding, options: FsdpOptions) -> None:
         super().__init__(tensor_parallel_size=1)
-        self.plan = plan
+        self.sharding = sharding
         self.options = options
 
     @override
@@ -55,7 +55,7 @@ class FsdpStrategy(ModelParallelStrategy):
         assert self.accelerator is not None
         self.accelerator.setup(trainer)
         self.model = self.precision_plugin.convert_module(self.model)
-        shard(self.model, self.plan, self.options, self._mesh())
+        shard(self.model, self.sharding, self.options, self._mesh())
         materialise(self.model, torch.device("cpu") if self.options.cpu_offload else self.root_device)
         vars(self.model)["_device"] = self.root_device  # what Lightning's own strategies do by moving the whole module
         self.barrier()

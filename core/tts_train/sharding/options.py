@@ -24,7 +24,7 @@ class FsdpOptions:
     """Groups of processes that each hold the whole network; a divisor of the processes. With as many as there are
     machines only gradients travel between machines (hybrid sharding)."""
     wrap: Literal["blocks", "size", "none"] = "blocks"
-    """What is gathered at a time: the ``blocks`` of the stage's sharding plan, whatever members of lists of modules
+    """What is gathered at a time: the ``blocks`` of the stage's ``sharding``, whatever members of lists of modules
     reach ``min_parameters`` (``size``), or the whole network (``none``)."""
     blocks: tuple[str, ...] = ()
     """Class names of blocks, instead of the stage's own."""

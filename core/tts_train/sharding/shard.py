@@ -1,4 +1,4 @@
-"""Cutting networks with PyTorch's ``fully_shard`` (FSDP2) as a stage's sharding plan says."""
+"""Cutting networks with PyTorch's ``fully_shard`` (FSDP2) as a stage's ``Sharding`` says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
 
-from tts_train.contract.backend import ShardingPlan
+from tts_train.contract.backend import Sharding
 from tts_train.errors import ConfigError
 from tts_train.sharding.options import FsdpOptions, HalfType
 
@@ -28,7 +28,7 @@ _TYPES: dict[HalfType, torch.dtype | None] = {
 }
 
 
-def shard(module: nn.Module, plan: ShardingPlan, options: FsdpOptions, mesh: DeviceMesh) -> None:
+def shard(module: nn.Module, sharding: Sharding, options: FsdpOptions, mesh: DeviceMesh) -> None:
     """Divide every network below ``module`` over the processes of ``mesh``, in place.
 
     Each direct child with parameters is a network of its own and must be called through its ``forward``, which is
@@ -36,7 +36,7 @@ def shard(module: nn.Module, plan: ShardingPlan, options: FsdpOptions, mesh: Dev
 
     Args:
         module: holds the networks.
-        plan: the stage's.
+        sharding: the stage's.
         options: what ``--fsdp.*`` says.
         mesh: the processes; two-dimensional (replicas, shards) for hybrid sharding.
 
@@ -54,7 +54,7 @@ def shard(module: nn.Module, plan: ShardingPlan, options: FsdpOptions, mesh: Dev
         settings["offload_policy"] = CPUOffloadPolicy(pin_memory=mesh.device_type != "cpu")
     found = 0
     for network in networks(module):
-        blocks = list(_blocks(network, plan, options))
+        blocks = list(_blocks(network, sharding, options))
         found += len(blocks)
         for block in blocks:
             _fully_shard(block, reshard_after_forward=options.shard == "full", **settings)
@@ -62,7 +62,7 @@ def shard(module: nn.Module, plan: ShardingPlan, options: FsdpOptions, mesh: Dev
         # The outermost weights are needed first in backward: None keeps them gathered until then.
         _fully_shard(network, reshard_after_forward=None if options.shard == "full" else False, **settings)
         _prefetch(blocks, options.prefetch)
-    _refuse_nothing_found(module, found, plan, options)
+    _refuse_nothing_found(module, found, sharding, options)
     logger.info("Sharded over %s processes, %d blocks gathered one at a time.", "x".join(map(str, mesh.shape)), found)
 
 
@@ -78,10 +78,10 @@ def reshard(module: nn.Module) -> None:
             part.reshard()
 
 
-def _blocks(network: nn.Module, plan: ShardingPlan, options: FsdpOptions) -> Iterator[nn.Module]:
+def _blocks(network: nn.Module, sharding: Sharding, options: FsdpOptions) -> Iterator[nn.Module]:
     if options.wrap == "none":
         return
-    names = options.blocks or plan.wrap
+    names = options.blocks or sharding.wrap
     if options.wrap == "size":
         chosen = _by_size(network, options.min_parameters)
     else:
@@ -174,8 +174,8 @@ def _refuse_loose_parameters(module: nn.Module) -> None:
         )
 
 
-def _refuse_nothing_found(module: nn.Module, found: int, plan: ShardingPlan, options: FsdpOptions) -> None:
-    names = options.blocks or plan.wrap
+def _refuse_nothing_found(module: nn.Module, found: int, sharding: Sharding, options: FsdpOptions) -> None:
+    names = options.blocks or sharding.wrap
     if options.wrap == "blocks" and names and not found:
         known = sorted({type(part).__name__ for network in networks(module) for part in network.modules()})
         raise ConfigError(

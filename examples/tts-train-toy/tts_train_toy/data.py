@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tts_train.contract.data import PlannedDataModule
+from tts_train.contract import StageData
 from tts_train_toy.network import letters
 
 LINE = 16
 
 
-class ToyData(PlannedDataModule):
+class ToyData(StageData):
     """Cuts a text into lines of 16 letters.
 
     Args:

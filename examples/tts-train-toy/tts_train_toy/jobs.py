@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tts_train.contract.jobs import ExportJob, Report, SynthJob
-from tts_train.disk.provenance import Provenance
-from tts_train.errors import DataError
+from tts_train.contract import DataError, ExportJob, ExportReport, Provenance, SynthJob, SynthReport
 
 if TYPE_CHECKING:
     from tts_train_toy.network import ToyNetwork
@@ -18,12 +16,12 @@ if TYPE_CHECKING:
 class TonesExport(ExportJob):
     """Write the spectrum of each letter as a table of safetensors."""
 
-    def run(self) -> Report:
+    def run(self) -> ExportReport:
         """Write, read back, compare."""
         import torch
         from safetensors.torch import load_file, save_file
 
-        from tts_train.run.checkpoint import open_checkpoint
+        from tts_train.contract import open_checkpoint
 
         checkpoint = open_checkpoint(self.source)
         network = _network(checkpoint.card.config["model"], checkpoint.weights())
@@ -35,25 +33,25 @@ class TonesExport(ExportJob):
         if not torch.equal(load_file(path)["tones"], table):
             raise DataError(f"{path} does not read back as it was written. Is the disk sound?")
         Provenance("toy", "hum", "tones", checkpoint.step).write(self.out)
-        return {"format": "tones", "path": str(self.out), "files": [path.name], "verified": True}
+        return ExportReport(format="tones", path=str(self.out), files=[path.name], verified=True)
 
 
 @dataclass(kw_only=True)
 class ToySynth(SynthJob):
     """Hum a text."""
 
-    def run(self) -> Report:
+    def run(self) -> SynthReport:
         """Write a wave file."""
         import soundfile
 
-        from tts_train.run.checkpoint import open_checkpoint
+        from tts_train.contract import open_checkpoint
         from tts_train_toy.network import SAMPLE_RATE
 
         checkpoint = open_checkpoint(self.source)
         wave = _network(checkpoint.card.config["model"], checkpoint.weights()).hum(self.text).numpy()
         self.out.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(self.out, wave, SAMPLE_RATE)
-        return {"path": str(self.out), "seconds": len(wave) / SAMPLE_RATE}
+        return SynthReport(path=str(self.out), seconds=len(wave) / SAMPLE_RATE)
 
 
 def _network(config: Mapping[str, Any], weights: Mapping[str, Any]) -> ToyNetwork:

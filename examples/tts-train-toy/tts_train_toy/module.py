@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from tts_train.contract.module import StageModule, Work
+from tts_train.contract import StageModule, Work
 from tts_train_toy.network import ToyNetwork, tone
 
 

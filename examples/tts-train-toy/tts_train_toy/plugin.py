@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tts_train import Backend, Format, Stage, hookimpl
+from tts_train.contract import Backend, Format, Stage, hookimpl
 
 HUM = Stage(
     name="hum",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tts_train import Backend, Demo, Format, ShardingPlan, Stage, hookimpl
+from tts_train.contract import Backend, Demo, Format, Package, Sharding, Stage, hookimpl
 
 if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
 
 _HERE = "tts_train_gpt_sovits"
-_PREPARE = f"{_HERE}.prepare:GptSovitsPrepare"
-_SYNTH = f"{_HERE}.synth:GptSovitsSynth"
+_PREPARE = f"{_HERE}.preparing.prepare:GptSovitsPrepare"
+_SYNTH = f"{_HERE}.voice.synth:GptSovitsSynth"
 _TINY = ("--models", "tiny", "--language", "en")
 _REMARK = "Every network is small and starts from seeded random weights: this proves the way, it is not speech."
 _S1 = Format(summary="GPT file for upstream's GPT_weights folders", job=f"{_HERE}.export.gpt:S1Export")
@@ -20,15 +20,20 @@ _FULL = Format(
     summary="generator and critics, laid out as the released bases, to train on from",
     job=f"{_HERE}.export.sovits:FullExport",
 )
-_GPT_SHARDING = ShardingPlan(wrap=("Layer",), recompute=("Layer",))
-_SOVITS_SHARDING = ShardingPlan(wrap=("ResidualBlock", "ScaleCritic", "PeriodCritic"), recompute=("ResidualBlock",))
-_GPT_IDENTITY = ("model.init_from", "model.method", "model.lora", "model.optimizer_kind", "data.path")
+_REASONS = {
+    "language_not_enabled": "A part of the text is in a language that was left out; enable it or remove the row.",
+    "language_not_in_v1": "The phoneme table of this version lacks the language; prepare for a later version.",
+    "unknown_phone": "A phone is not in the phoneme table; correct it or remove the row.",
+}
+_GPT_SHARDING = Sharding(wrap=("Layer",))
+_SOVITS_SHARDING = Sharding(wrap=("ResidualBlock", "ScaleCritic", "PeriodCritic"))
+_GPT_IDENTITY = ("model.init_from", "model.tiny", "model.method", "model.lora", "model.optimizer_kind", "data.path")
 
 GPT = Stage(
     name="gpt",
     summary="Text to semantic tokens: how a voice says things.",
-    model=f"{_HERE}.gpt.module:GptModule",
-    data=f"{_HERE}.gpt.data:GptData",
+    model=f"{_HERE}.stages.gpt.module:GptModule",
+    data=f"{_HERE}.stages.gpt.data:GptData",
     prepare=_PREPARE,
     synth=_SYNTH,
     formats={"s1": _S1},
@@ -50,8 +55,8 @@ GPT = Stage(
 DPO = Stage(
     name="dpo",
     summary="Direct Preference Optimization of the stage gpt: fewer repeated and swallowed words.",
-    model=f"{_HERE}.gpt.dpo_module:DpoModule",
-    data=f"{_HERE}.gpt.data:GptData",
+    model=f"{_HERE}.stages.gpt.dpo_module:DpoModule",
+    data=f"{_HERE}.stages.gpt.data:GptData",
     prepare=_PREPARE,
     synth=_SYNTH,
     formats={"s1": _S1},
@@ -74,14 +79,14 @@ DPO = Stage(
 SOVITS = Stage(
     name="sovits",
     summary="Semantic tokens to sound, adversarial: how a voice sounds (v1, v2, v2Pro, v2ProPlus).",
-    model=f"{_HERE}.sovits.module:SovitsModule",
-    data=f"{_HERE}.sovits.data:SovitsData",
+    model=f"{_HERE}.stages.sovits.module:SovitsModule",
+    data=f"{_HERE}.stages.sovits.data:SovitsData",
     prepare=_PREPARE,
     synth=_SYNTH,
     formats={"s2": _S2, "full": _FULL},
     sharding=_SOVITS_SHARDING,
     links={"model.segment_frames": "data.segment_frames"},
-    identity=("model.init_from", "model.version", "model.freeze_quantizer", "data.path"),
+    identity=("model.init_from", "model.tiny", "model.version", "model.freeze_quantizer", "data.path"),
     demo=Demo(
         recipe="sovits-tiny",
         kill_at=12,
@@ -97,13 +102,17 @@ SOVITS = Stage(
 CFM = Stage(
     name="cfm",
     summary="Semantic tokens to mel spectrograms by flow matching, LoRA or whole (v3, v4).",
-    model=f"{_HERE}.sovits.cfm_module:CfmModule",
-    data=f"{_HERE}.sovits.data:SovitsData",
+    model=f"{_HERE}.stages.sovits.cfm_module:CfmModule",
+    data=f"{_HERE}.stages.sovits.data:SovitsData",
     prepare=_PREPARE,
     formats={"s2": _S2, "full": _FULL},
     defaults={"data.max_seconds": 20.0},
-    identity=("model.init_from", "model.version", "model.method", "model.lora_rank", "data.path"),
+    identity=("model.init_from", "model.tiny", "model.version", "model.method", "model.lora_rank", "data.path"),
 )
+
+
+def _language(name: str, extra: str, *, reads: str, module: str = "") -> Package:
+    return Package(name=name, module=module, purpose=f"reads {reads} text", needed=False, extra=extra)
 
 
 @hookimpl
@@ -114,6 +123,14 @@ def tts_train_backend() -> Backend:
         summary="GPT-SoVITS: phonemes to semantic tokens to sound, in the manner of a short reference.",
         stages=(GPT, DPO, SOVITS, CFM),
         start=("gpt-v2", "sovits-v2"),
+        reasons=_REASONS,
+        packages=(
+            Package(name="peft"),
+            _language("pypinyin", "zh", reads="Chinese"),
+            _language("pyopenjtalk-plus", "ja", reads="Japanese", module="pyopenjtalk"),
+            _language("mecab-python3", "ko", reads="Korean", module="MeCab"),
+            _language("ToJyutping", "yue", reads="Cantonese"),
+        ),
     )
 
 

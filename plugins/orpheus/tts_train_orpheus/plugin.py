@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tts_train import Backend, Demo, Format, ShardingPlan, Stage, hookimpl
+from tts_train.contract import Backend, Curve, Demo, Format, Package, Sharding, Stage, hookimpl
 
 _PACKAGE = "tts_train_orpheus"
 
@@ -26,7 +26,7 @@ LM = Stage(
             summary="file for llama.cpp: f16, bf16, q8_0 or q4_k (Q4_K_M)", job=f"{_PACKAGE}.jobs:OrpheusGguf"
         ),
     },
-    sharding=ShardingPlan(wrap=("LlamaDecoderLayer",), recompute=("LlamaDecoderLayer",)),
+    sharding=Sharding(wrap=("LlamaDecoderLayer",)),
     defaults={"trainer.gradient_clip_val": 1.0},
     demo=Demo(
         recipe="lm-demo",
@@ -39,7 +39,7 @@ LM = Stage(
         remark="not in the training data: this small model knows its sentences by heart, not words",
         learned=("--temperature", "0", "--repetition_penalty", "1", "--max_new_tokens", "400"),
     ),
-    identity=("model.init_from", "model.method", "model.lora", "model.freeze_embedding", "data.path"),
+    identity=("model.init_from", "model.tiny", "model.method", "model.lora", "model.freeze_embedding", "data.path"),
 )
 
 
@@ -47,5 +47,18 @@ LM = Stage(
 def tts_train_backend() -> Backend:
     """Describe the backend."""
     return Backend(
-        name="orpheus", summary="Orpheus: a Llama that speaks SNAC tokens.", stages=(LM,), start=("lm-lora",)
+        name="orpheus",
+        summary="Orpheus: a Llama that speaks SNAC tokens.",
+        stages=(LM,),
+        start=("lm-lora",),
+        packages=(
+            Package(name="peft"),
+            Package(name="snac"),
+            Package(name="gguf", purpose="exports for llama.cpp", needed=False, extra="gguf"),
+        ),
+        titles={
+            "slot_accuracy": Curve(title="Accuracy by slot of a frame", part="slot"),
+            "code_use": Curve(title="Share of each codebook in use", part="level"),
+            "code_perplexity": Curve(title="Codes that each codebook uses evenly", part="level"),
+        },
     )

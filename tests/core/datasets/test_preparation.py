@@ -109,7 +109,6 @@ def deadly(file):
     return open_sound(file)
 
 decode._sound_file = deadly
-declare_reasons({"hummed": "Somebody hums; record the words."})
 SCHEMA = pa.schema([("id", pa.string()), ("samples", pa.int32())])
 
 def store(out):
@@ -137,6 +136,7 @@ class ToyPrepare(ShardedPrepare):
 
 if __name__ == "__main__":
     corpus, out = map(Path, sys.argv[1:])
+    declare_reasons({"hummed": "Somebody hums; record the words."})  # as loading a backend does, here alone
     ToyPrepare(corpus=corpus, out=out, workers=2, shard_rows=3, max_dropped=0.1).run()
 """
 

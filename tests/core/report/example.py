@@ -66,6 +66,10 @@ def make_run(folder: Path, *, steps: int = 400) -> Path:
     )
     card = {"backend": "example", "stage": "lm", "versions": {"torch": "2.11.0"}, "seed": 7, "exit_reason": "finished"}
     card["formats"] = {"hf": "folder for transformers", "gguf": "file for llama.cpp"}
+    card["titles"] = {
+        "slot_accuracy": {"title": "Accuracy by slot of a frame", "part": "slot", "unit": ""},
+        "code_use": {"title": "Share of each codebook in use", "part": "level", "unit": ""},
+    }
     card["plan"] = {
         "peak_bytes": int(16.4 * GIB),
         "needed_bytes": int(17.6 * GIB),

@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import Dataset
 
 from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
-from tts_train.contract.data import PlannedDataModule
+from tts_train.contract.data import StageData
 from tts_train.datasets.batches import shuffled
 from tts_train.run.checkpoint import RunCard
 from tts_train.run.directory import RunDirectory
@@ -38,7 +38,7 @@ class Rows(Dataset):
         return {"id": int(index), "x": self.x[index]}
 
 
-class ToyData(PlannedDataModule):
+class ToyData(StageData):
     def __init__(self, *, seed: int = 3, num_workers: int = 0, uneven: bool = False) -> None:
         super().__init__(seed=seed, num_workers=num_workers)
         self.uneven = uneven

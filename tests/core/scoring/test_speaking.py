@@ -11,6 +11,7 @@ import soundfile
 
 from tests.core.scoring.sounds import clip
 from tts_train.contract.jobs import Line, SynthJob
+from tts_train.contract.reports import SynthReport
 from tts_train.errors import ConfigError, DataError
 from tts_train.scoring.evaluation import evaluate
 from tts_train.scoring.metrics.clipping import Clipping
@@ -31,7 +32,7 @@ class Hum(SynthJob):
         time = np.arange(1600 * len(self.text)) / 16_000
         self.out.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(self.out, 0.3 * np.sin(2 * np.pi * self.pitch * time + self.seed), 16_000)
-        return {"path": str(self.out)}
+        return SynthReport(path=str(self.out))
 
 
 def sentence(number: int, text: str, language: str = "en") -> Sentence:

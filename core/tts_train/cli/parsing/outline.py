@@ -201,7 +201,7 @@ def _names(module: str) -> Mapping[str, ast.AST | tuple[str, str]]:
     if path is None:
         return {}
     names: dict[str, ast.AST | tuple[str, str]] = {}
-    for node in ast.parse(path.read_bytes()).body:
+    for node in _statements(ast.parse(path.read_bytes())):
         if isinstance(node, ast.ClassDef):
             names[node.name] = node
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -211,6 +211,15 @@ def _names(module: str) -> Mapping[str, ast.AST | tuple[str, str]]:
         elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             names[node.targets[0].id] = node.value
     return names
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
+    """The statements at the top of a module, and its imports for type checkers: names that load when they are used."""
+    for node in tree.body:
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            yield from node.body
+        else:
+            yield node
 
 
 def _source(module: str) -> Path | None:

@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,12 +24,15 @@ from tts_train.cli.parsing.arguments import PlainErrors, read_help_texts
 from tts_train.cli.parsing.references import unresolved
 from tts_train.cli.parsing.select import Chosen
 from tts_train.cli.parsing.values import admits_null, check_numbers, in_words, refused
+from tts_train.contract.module import speaks
 from tts_train.datasets.split import DEFAULT_SEED, run_seed
 from tts_train.errors import ConfigError, MissingExtraError
 from tts_train.sharding.options import NAME as FSDP
 from tts_train.sharding.options import FsdpOptions
 from tts_train.sharding.precision import checked_precision
 from tts_train.training.listen.callback import ListenOptions
+from tts_train.training.listen.offered import SECTION as LISTEN
+from tts_train.training.listen.offered import left_out_of_help, refuse_unheard
 from tts_train.training.survive.checkpoint import CheckpointOptions
 
 _MISSING_LOGGER = re.compile(r"(?:Requirement|No module named) '(wandb|mlflow|trackio)")
@@ -58,7 +62,17 @@ def _check(parser: LightningArgumentParser, config: Namespace) -> None:
 
 
 class _Parser(PlainErrors, LightningArgumentParser):  # type: ignore[misc]
-    """LightningCLI's parser, with errors of one line."""
+    """LightningCLI's parser, with errors of one line, and help on what the stage can answer."""
+
+    unanswered: tuple[str, ...] = ()
+    """Sections that the stage cannot answer."""
+
+    def format_help(self, *given: Any, **named: Any) -> str:  # noqa: ANN401 - as jsonargparse's, of any version
+        """Return the help without what the stage cannot answer."""
+        with ExitStack() as stack:
+            for section in self.unanswered:
+                stack.enter_context(left_out_of_help(self, section))
+            return str(super().format_help(*given, **named))
 
 
 class TrainingParser(LightningCLI):
@@ -118,6 +132,8 @@ class TrainingParser(LightningCLI):
         )
         parser.add_argument("--checkpoint", type=CheckpointOptions, default=CheckpointOptions())
         parser.add_argument("--listen", type=ListenOptions, default=ListenOptions())
+        assert isinstance(parser, _Parser)
+        parser.unanswered = () if speaks(self._chosen.plugins.model(stage)) else (LISTEN,)
         parser.add_argument(f"--{FSDP}", type=FsdpOptions, default=FsdpOptions())
         parser.add_argument(
             "--plan",
@@ -141,6 +157,7 @@ class TrainingParser(LightningCLI):
 
         Raises:
             MissingExtraError: if a logger's package is not installed.
+            ConfigError: if the stage is to be heard and has no voice.
         """
         try:
             self.config_init = self.parser.instantiate(self.config)
@@ -149,8 +166,19 @@ class TrainingParser(LightningCLI):
             if missing is None:
                 raise
             raise MissingExtraError(f"--trainer.logger with {missing[1]}", missing[1]) from error
+        self._refuse_unheard()
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
+
+    def _refuse_unheard(self) -> None:
+        backend, plugins = self._chosen.backend, self._chosen.plugins
+        refuse_unheard(
+            self.options("listen"),
+            plugins.model(self._chosen.stage),
+            stage=self._chosen.stage.name,
+            backend=backend.name,
+            heard=[stage.name for stage in backend.stages if speaks(plugins.model(stage))],
+        )
 
     def build_again(self) -> tuple[Any, Any]:
         """Return another module and another data module, as they were asked for."""

@@ -70,6 +70,7 @@ class TokenModule(StageModule):
 
     token_lm: ClassVar[TokenLM]
     """The model that is trained."""
+    names_decided_by = ("model.method", "model.lora", "model.init_from")
 
     def __init__(
         self,
@@ -119,8 +120,8 @@ class TokenModule(StageModule):
         """Refuse data that the base cannot take, before any weight is loaded."""
         built = self.network
         config = initial_config(self.token_lm, self.init_from, self.tiny) if built is None else built.config
-        longest = getattr(getattr(self.trainer, "datamodule", None), "max_length", None)
-        refuse_longer(longest, config.max_position_embeddings, self.init_from)
+        data = self.stage_data
+        refuse_longer(None if data is None else data.max_length, config.max_position_embeddings, self.init_from)
 
     def build(self) -> None:
         """Build the network from :attr:`init_from`."""

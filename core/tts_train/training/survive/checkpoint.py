@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from tts_train.checkpoints.folder_io import LATER, DirectoryCheckpointIO, read_manifest
+from tts_train.contract.data import remembered
 from tts_train.errors import ConfigError
 from tts_train.parallel.together import save_together, together
 from tts_train.run.checkpoint import CARD_KEY, RunCard
@@ -177,7 +178,7 @@ class PeriodicCheckpoint(Checkpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put in the run card, and say at which boundary the loops stand."""
-        checkpoint[CARD_KEY] = self.card.knowing(getattr(trainer, "datamodule", None)).as_dict()
+        checkpoint[CARD_KEY] = self.card.knowing(remembered(trainer)).as_dict()
         checkpoint[_RANKS] = trainer.world_size
         if self._validation is not None:
             describe_boundary(checkpoint, trainer, self._validation, ended=self._ended)

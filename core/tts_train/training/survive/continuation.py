@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tts_train.checkpoints.stored import own_states
-from tts_train.contract.data import PlannedDataModule
+from tts_train.contract.data import stage_data
 from tts_train.run.hyperparameters import apply_changes, configured, refuse_other_optimizers
 from tts_train.run.loops import count_restart_as_done, position, refetch
 
@@ -74,8 +74,8 @@ class ExactContinuation(Callback):
             schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
             for change in apply_changes(trainer.optimizers, schedulers, before=self._before, now=self._now):
                 logger.info("Changed since the run was started: %s.", change)
-        data = getattr(trainer, "datamodule", None)
-        if isinstance(data, PlannedDataModule) and data.train_sampler.started_at not in (None, position(trainer)):
+        data = stage_data(trainer)
+        if data is not None and data.train_sampler.started_at not in (None, position(trainer)):
             # Data workers were fed before the checkpoint's position was known (by estimated_stepping_batches).
             refetch(trainer)
 

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
+from tts_train.contract.data import stage_data
 from tts_train.disk.files import write_json
 from tts_train.errors import NumericError
 from tts_train.optim import StreamedOptimizer
@@ -200,8 +201,8 @@ def _ids(trainer: Trainer, batch: object, batch_idx: int) -> list[Any]:
     """Return the utterances' ids where the batch has them, else the rows of the plan."""
     if isinstance(batch, Mapping) and "ids" in batch:
         return [value if isinstance(value, (int, str)) else str(value) for value in batch["ids"]]
-    sampler = getattr(getattr(trainer, "datamodule", None), "train_sampler", None)
-    return [int(row) for row in sampler.batches(trainer.current_epoch)[batch_idx]] if sampler is not None else []
+    data = stage_data(trainer)
+    return [] if data is None else list(data.rows_in(trainer.current_epoch, batch_idx))
 
 
 def _named(step: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from tts_train.contract.data import PlannedDataModule
+from tts_train.contract.data import stage_data
 from tts_train.run.directory import RunDirectory
 
 HASH, HASHES = "hash", "hashes"
@@ -31,8 +31,8 @@ class SameData(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Compare, and write; the data are open and no network is built yet."""
-        data = getattr(trainer, "datamodule", None)
-        if stage != "fit" or not isinstance(data, PlannedDataModule) or not trainer.is_global_zero:
+        data = stage_data(trainer)
+        if stage != "fit" or data is None or not trainer.is_global_zero:
             return
         about = dict(data.describe())
         before = self.run.read_record().get("data")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tts_train.contract.jobs import ExportJob, Report
+from tts_train.contract.jobs import ExportJob
+from tts_train.contract.reports import ExportReport
 
 _COUNTED, _DRAWN = 50, 25
 """Codes a second by which upstream's inference reads ``max_sec``, and those that it draws."""
@@ -23,7 +24,7 @@ class S1Export(ExportJob):
     """Seconds after which upstream's inference cuts a sentence off; none says what upstream's own files say, with which
     it goes on to its limit of 60."""
 
-    def run(self) -> Report:
+    def run(self) -> ExportReport:
         """Write the file, read it back and compare.
 
         Raises:
@@ -47,4 +48,4 @@ class S1Export(ExportJob):
         write_s1(target.path, to_upstream(network.state_dict()), config=config, info=f"GPT-e{epoch}")
         target.sign(checkpoint, "s1")
         files = [target.path.name]
-        return {"format": "s1", "path": str(target.path), "files": files, "verified": True, "step": checkpoint.step}
+        return ExportReport(format="s1", path=str(target.path), files=files, verified=True, step=checkpoint.step)

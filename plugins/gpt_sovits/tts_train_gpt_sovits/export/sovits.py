@@ -6,7 +6,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tts_train.contract.jobs import ExportJob, Report
+from tts_train.contract.jobs import ExportJob
+from tts_train.contract.reports import ExportReport
 
 if TYPE_CHECKING:
     from tts_train.run.checkpoint import Checkpoint
@@ -25,7 +26,7 @@ class S2Export(ExportJob):
     Adapters of v3 and v4 are written as upstream's LoRA file. Upstream can not train on from this; see ``full``.
     """
 
-    def run(self) -> Report:
+    def run(self) -> ExportReport:
         """Write the file, read it back and compare."""
         from tts_train.run.checkpoint import open_checkpoint
         from tts_train_gpt_sovits.export.target import find_target, voice_name
@@ -57,7 +58,7 @@ class S2Export(ExportJob):
         )
         target.sign(checkpoint, "s2")
         files = [target.path.name]
-        return {"format": "s2", "path": str(target.path), "files": files, "verified": True, "step": trained.step}
+        return ExportReport(format="s2", path=str(target.path), files=files, verified=True, step=trained.step)
 
 
 @dataclass(kw_only=True)
@@ -67,7 +68,7 @@ class FullExport(ExportJob):
     Ours takes them by ``--model.init_from``, upstream's as its pretrained files.
     """
 
-    def run(self) -> Report:
+    def run(self) -> ExportReport:
         """Write the files, read them back and compare."""
         from tts_train.disk.place import check_place, staged_folder
         from tts_train.errors import ConfigError
@@ -96,7 +97,7 @@ class FullExport(ExportJob):
                 write_critics(folder / "s2D.pth", to_upstream(critics), version=version, info=info, shapes=shapes)
             Target(path=folder, folder=folder).sign(checkpoint, "full")
         files = sorted(path.name for path in self.out.iterdir())
-        return {"format": "full", "path": str(self.out), "files": files, "verified": True, "step": trained.step}
+        return ExportReport(format="full", path=str(self.out), files=files, verified=True, step=trained.step)
 
 
 def _epoch(checkpoint: Checkpoint) -> int:

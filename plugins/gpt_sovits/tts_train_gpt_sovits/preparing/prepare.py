@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tts_train.contract.jobs import Report
+from tts_train.contract.reports import PrepareReport, Report
 from tts_train.disk.apart import require_apart
 from tts_train.errors import ConfigError
 from tts_train.preparing.prepare import Census, Encoding, ShardedPrepare, optional_decoders
@@ -74,7 +74,8 @@ class GptSovitsPrepare(ShardedPrepare):
             return report
         from tts_train_gpt_sovits.preparing.experiment_face import write_prepared
 
-        return {**report, "experiment": str(self.experiment), "clips": write_prepared(self.experiment, self.out)}
+        clips = write_prepared(self.experiment, self.out)
+        return replace(report, more={**report.more, "experiment": str(self.experiment), "clips": clips})
 
     def check_places(self) -> None:
         """Refuse outputs, the experiment folder included, that are the corpus, lie in it or hold it."""
@@ -92,14 +93,15 @@ class GptSovitsPrepare(ShardedPrepare):
         from tts_train_gpt_sovits.signal.audio import SliceOptions
 
         transcribe = whisper(self.transcribe) if self.transcribe else None
-        return slice_recordings(
+        figures = slice_recordings(
             self.corpus, self.out, language=self.language, transcribe=transcribe, options=SliceOptions()
         )
+        return Report(more=figures)
 
-    def _prepare(self) -> dict[str, Any]:
+    def _prepare(self) -> PrepareReport:
         return self._take_over() if self._takes_over() else super()._prepare()
 
-    def _take_over(self) -> dict[str, Any]:
+    def _take_over(self) -> PrepareReport:
         """Use every feature of an experiment folder as it is."""
         from tts_train.corpus import Ledger
         from tts_train_gpt_sovits.features.semantic import SemanticTokens

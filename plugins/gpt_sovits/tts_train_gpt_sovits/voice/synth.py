@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tts_train.contract.jobs import Line, Report, SynthJob
+from tts_train.contract.jobs import Line, SynthJob
+from tts_train.contract.reports import SynthReport
 from tts_train.errors import ConfigError, DataError
 from tts_train.language import says_nothing
 
@@ -69,7 +70,7 @@ class GptSovitsSynth(SynthJob):
     device: str = "auto"
     """Where to compute: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
 
-    def run(self) -> Report:
+    def run(self) -> SynthReport:
         """Speak sentence by sentence, write the file and say how it went.
 
         Raises:
@@ -98,7 +99,7 @@ class GptSovitsSynth(SynthJob):
                 reference = ready.reference_for(job.speaker)
                 ready.front_end.speak(job.text, job.language or reference.language)
 
-    def speak_all(self, lines: Iterable[Line]) -> Iterator[Report]:
+    def speak_all(self, lines: Iterable[Line]) -> Iterator[SynthReport]:
         """Speak many lines with networks that are loaded once; each speaker continues an utterance of his own."""
         waiting = list(lines)
         ready = self._open({line.language for line in waiting})
@@ -106,7 +107,7 @@ class GptSovitsSynth(SynthJob):
             try:
                 yield self.of(line)._say(ready)
             except DataError as error:
-                yield {"error": str(error)}
+                yield SynthReport(error=str(error))
 
     def round_trip(self, recordings: Iterable[tuple[Path, Line]]) -> bool:
         """Make semantic tokens of recordings and sound of these, each in its own voice: no GPT can sound better."""
@@ -119,7 +120,7 @@ class GptSovitsSynth(SynthJob):
             write_sound(line.out, sound, sample_rate=ready.voice.sample_rate)
         return True
 
-    def _say(self, ready: Ready) -> Report:
+    def _say(self, ready: Ready) -> SynthReport:
         from tts_train.disk.sound_files import write_sound
         from tts_train_gpt_sovits.voice.sentences import split_sentences
 
@@ -133,9 +134,7 @@ class GptSovitsSynth(SynthJob):
         self._judge(sentences, spoken)
         sound = self._join(spoken, ready.voice.sample_rate)
         write_sound(self.out, sound, sample_rate=ready.voice.sample_rate)
-        return {
-            "path": str(self.out),
-            "seconds": round(len(sound) / ready.voice.sample_rate, 3),
+        figures = {
             "sentences": len(sentences),
             "tokens": sum(each.codes for each in spoken),
             "cut_off": sum(not each.ended for each in spoken),
@@ -143,6 +142,7 @@ class GptSovitsSynth(SynthJob):
             "reference": reference.about,
             "seed": self.seed,
         }
+        return SynthReport(path=str(self.out), seconds=round(len(sound) / ready.voice.sample_rate, 3), more=figures)
 
     def _open(self, languages: Collection[str | None] = (), *, listens: bool = False) -> Ready:
         """Load both networks, and what reads texts in these languages and recordings, once for any number of lines."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch.utils.data import ConcatDataset
 
-from tts_train.contract.data import AUTO, PlannedDataModule
+from tts_train.contract.data import AUTO, StageData
 from tts_train.datasets.batches import Plan, batches_for, bucket, fill_share, in_order, pack
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.data.batch import Document, TokenBatch, pack_documents, pad_documents
@@ -29,7 +29,7 @@ UNKNOWN = 2048
 """What stands for ``max_tokens`` while a plan looks for it."""
 
 
-class TokenData(PlannedDataModule):
+class TokenData(StageData):
     """Batches of prepared tokens; a backend's subclass sets :attr:`token_lm`.
 
     Args:

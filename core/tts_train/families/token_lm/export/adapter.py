@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from tts_train.contract.jobs import ExportJob, Report
+from tts_train.contract.jobs import ExportJob
+from tts_train.contract.reports import ExportReport
 
 if TYPE_CHECKING:
     from tts_train.families.token_lm.model import TokenLM
@@ -23,7 +24,7 @@ class PeftExport(ExportJob):
     push_to: str | None = None
     """Hub repository (``name/voice``) to upload to afterwards, private if it is new; nothing is uploaded without it."""
 
-    def run(self) -> Report:
+    def run(self) -> ExportReport:
         """Write, load back on the base, compare, and then give the folder its name."""
         from tts_train.families.token_lm.export.adapter_folder import export_adapter_folder
 
@@ -49,7 +50,7 @@ class MergedExport(ExportJob):
     push_to: str | None = None
     """Hub repository (``name/voice``) to upload to afterwards, private if it is new; nothing is uploaded without it."""
 
-    def run(self) -> Report:
+    def run(self) -> ExportReport:
         """Merge, compare, write, load back, compare, and then give the folder its name."""
         from tts_train.families.token_lm.export.model_folder import export_model_folder
 

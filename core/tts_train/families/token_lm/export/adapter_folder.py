@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from tts_train.contract.jobs import Report
+from tts_train.contract.reports import ExportReport
 from tts_train.disk.place import check_place, files_in, push, staged_folder
 from tts_train.disk.provenance import Provenance
 from tts_train.errors import ConfigError
@@ -30,7 +30,7 @@ EMBEDDING, HEAD = "base_model.model.model.embed_tokens.weight", "base_model.mode
 
 def export_adapter_folder(
     token_lm: TokenLM, source: Path, out: Path, *, tokenizer: str | None, push_to: str | None
-) -> Report:
+) -> ExportReport:
     """Write the adapter of a run.
 
     Raises:
@@ -57,8 +57,16 @@ def export_adapter_folder(
         card = model_card(run, title=title, kind="adapter", dtype="float32", rows_trained=EMBEDDING in weights)
         (folder / "README.md").write_text(card, encoding="utf-8")
         Provenance(token_lm.backend, run.checkpoint.card.stage, "peft", run.checkpoint.step, run.facts).write(folder)
-    report = {"format": "peft", "path": str(out), "files": files_in(out), "verified": True, "base": run.base}
-    return {**report, "step": run.checkpoint.step, "measured": measured, **push(out, push_to)}
+    return ExportReport(
+        format="peft",
+        path=str(out),
+        files=files_in(out),
+        verified=True,
+        base=run.base,
+        step=run.checkpoint.step,
+        measured=measured,
+        more=push(out, push_to),
+    )
 
 
 def trained_weights(run: TrainedRun, network: TokenNetwork) -> dict[str, Tensor]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from tts_train.contract.jobs import ExportJob, Report
+from tts_train.contract.jobs import ExportJob
+from tts_train.contract.reports import ExportReport
 from tts_train.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class GgufExport(ExportJob):
     tokenizer: str | None = None
     """Tokenizer: a folder, a hub name or ``tiny``; none takes the one that the run's data was made with."""
 
-    def run(self) -> Report:
+    def run(self) -> ExportReport:
         """Write, read every tensor back, compare, and then give the file its name."""
         try:
             import gguf  # noqa: F401 - asked for before anything is loaded

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tts_train.contract.jobs import Report
+from tts_train.contract.reports import ExportReport
 from tts_train.disk.place import check_place, staged_file, staged_folder
 from tts_train.disk.provenance import Provenance
 from tts_train.errors import ConfigError, TTSTrainError
@@ -49,7 +49,7 @@ _LAYER = {
 }
 
 
-def export_gguf(token_lm: TokenLM, source: Path, out: Path, *, dtype: str, tokenizer: str | None) -> Report:
+def export_gguf(token_lm: TokenLM, source: Path, out: Path, *, dtype: str, tokenizer: str | None) -> ExportReport:
     """Write a run as a GGUF file.
 
     Raises:
@@ -78,8 +78,15 @@ def export_gguf(token_lm: TokenLM, source: Path, out: Path, *, dtype: str, token
             Provenance(token_lm.backend, run.checkpoint.card.stage, "gguf", run.checkpoint.step, run.facts).write(
                 folder
             )
-    report = {"format": "gguf", "path": str(out), "files": [file.name], "verified": True, "dtype": dtype}
-    return {**report, "step": run.checkpoint.step, "measured": measured}
+    return ExportReport(
+        format="gguf",
+        path=str(out),
+        files=[file.name],
+        verified=True,
+        dtype=dtype,
+        step=run.checkpoint.step,
+        measured=measured,
+    )
 
 
 def tensors_of(lm: LlamaForCausalLM) -> Iterator[tuple[str, Tensor]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tts_train.contract.jobs import Report
+from tts_train.contract.reports import ExportReport
 from tts_train.disk.place import check_place, files_in, push, staged_folder
 from tts_train.disk.provenance import Provenance
 from tts_train.errors import ConfigError, TTSTrainError
@@ -37,7 +37,7 @@ _TEXT = "Hello, it's a test."
 
 def export_model_folder(
     token_lm: TokenLM, source: Path, out: Path, *, name: str, dtype: str, tokenizer: str | None, push_to: str | None
-) -> Report:
+) -> ExportReport:
     """Write a run as a whole model; ``name`` is ``hf`` or ``merged``.
 
     Raises:
@@ -58,8 +58,16 @@ def export_model_folder(
         card = model_card(run, title=push_to or out.resolve().name, kind="model", dtype=dtype)
         (folder / "README.md").write_text(card, encoding="utf-8")
         Provenance(token_lm.backend, run.checkpoint.card.stage, name, run.checkpoint.step, run.facts).write(folder)
-    report = {"format": name, "path": str(out), "files": files_in(out), "verified": True, "dtype": dtype}
-    return {**report, "step": run.checkpoint.step, "measured": measured, **push(out, push_to)}
+    return ExportReport(
+        format=name,
+        path=str(out),
+        files=files_in(out),
+        verified=True,
+        dtype=dtype,
+        step=run.checkpoint.step,
+        measured=measured,
+        more=push(out, push_to),
+    )
 
 
 def whole_model(run: TrainedRun, row: Ids, dtype: torch.dtype) -> tuple[LlamaForCausalLM, dict[str, Any]]:

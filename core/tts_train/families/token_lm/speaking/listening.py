@@ -13,16 +13,15 @@ from tts_train.contract.voice import Passage, Uttered, precision_of, take_turns
 from tts_train.datasets.store.shards import PreparedSet
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.data.token_rows import inspect_rows
+from tts_train.families.token_lm.data.token_set import TokenSet
 from tts_train.families.token_lm.decoding.generate import Spoken
 from tts_train.families.token_lm.decoding.options import HELD_TO
 from tts_train.families.token_lm.speaking.voice import TokenVoice
 from tts_train.sound import Sound
 
 if TYPE_CHECKING:
-    from lightning import LightningModule
-
+    from tts_train.contract.module import StageModule
     from tts_train.families.token_lm.codec import Codec
-    from tts_train.families.token_lm.data.token_set import TokenSet
     from tts_train.families.token_lm.layout import Ids, TokenLayout
     from tts_train.families.token_lm.model import TokenLM
     from tts_train.families.token_lm.network.network import TokenNetwork
@@ -45,12 +44,12 @@ class TrainingVoice:
         ConfigError: if the run has no prepared data, or their codec is not on this machine.
     """
 
-    def __init__(self, token_lm: TokenLM, module: LightningModule, network: TokenNetwork) -> None:
+    def __init__(self, token_lm: TokenLM, module: StageModule, network: TokenNetwork) -> None:
         self._layout, self._module = token_lm.layout, module
         self.tokens_per_second = token_lm.layout.tokens_per_second
         """Audio ids of a second of sound."""
-        rows: TokenSet | None = getattr(getattr(module.trainer, "datamodule", None), "val_set", None)
-        if rows is None:
+        rows = None if module.stage_data is None else module.stage_data.val_set
+        if not isinstance(rows, TokenSet):
             raise ConfigError("This run has no validation set, so there is nothing to speak (--data.val_share).")
         self._rows = rows.rows
         self._data = PreparedSet(rows.prepared.path, columns=_COLUMNS)

@@ -10,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from tts_train.contract.jobs import Line, Report, SynthJob
+from tts_train.contract.jobs import Line, SynthJob
+from tts_train.contract.reports import SynthReport
 from tts_train.disk.sound_files import check_sound_name, write_sound
 from tts_train.errors import ConfigError, DataError
 from tts_train.families.token_lm.decoding.options import Sampling
@@ -76,7 +77,7 @@ class TokenSynth(SynthJob):
             raise ConfigError(f"--pause must be from 0 to 10 seconds, and {self.pause:g} was given.")
         self._sampling()
 
-    def run(self) -> Report:
+    def run(self) -> SynthReport:
         """Generate, decode, write the file and say how it went.
 
         Raises:
@@ -96,7 +97,7 @@ class TokenSynth(SynthJob):
         del lines
         self._open()
 
-    def speak_all(self, lines: Iterable[Line]) -> Iterator[Report]:
+    def speak_all(self, lines: Iterable[Line]) -> Iterator[SynthReport]:
         """Speak many lines with a model that is loaded once; a speaker whom it does not know is not named to it."""
         from tts_train.families.token_lm.decoding.memory import MOST, MOST_ON_CPU
 
@@ -144,7 +145,7 @@ class TokenSynth(SynthJob):
         unknown = self.speaker is None and job.speaker not in voice.speakers
         return replace(job, speaker=None) if unknown else job
 
-    def _say_together(self, jobs: Sequence[TokenSynth], voice: TokenVoice) -> Iterator[Report]:
+    def _say_together(self, jobs: Sequence[TokenSynth], voice: TokenVoice) -> Iterator[SynthReport]:
         """Generate what several jobs say in one batch; each is decoded and written by itself."""
         if self.stream:
             yield from (_told(partial(job._say, voice)) for job in jobs)
@@ -157,11 +158,11 @@ class TokenSynth(SynthJob):
         said = iter(voice.say(prompts, seeds=seeds, **given) if asked else [])
         for job, each in zip(jobs, wanted, strict=True):
             if isinstance(each, DataError):
-                yield {"error": str(each)}
+                yield SynthReport(error=str(each))
             else:
                 yield _told(partial(job._written, list(islice(said, len(each))), voice))
 
-    def _say(self, voice: TokenVoice) -> Report:
+    def _say(self, voice: TokenVoice) -> SynthReport:
         """Speak the parts of the text one after the other."""
         prompts = self._prompts(voice)
         if not self.stream:
@@ -171,7 +172,7 @@ class TokenSynth(SynthJob):
         each = zip(split_text(self.text), prompts, strict=True)
         return self._report([self._streamed(voice, *part, self.seed + n) for n, part in enumerate(each)], voice)
 
-    def _written(self, said: Sequence[Spoken], voice: TokenVoice) -> Report:
+    def _written(self, said: Sequence[Spoken], voice: TokenVoice) -> SynthReport:
         sounds = [voice.sound(each.content.codes, seed=self.seed + n) for n, each in enumerate(said)]
         each = zip(split_text(self.text), said, sounds, strict=True)
         return self._report([Part(text=text, spoken=spoken, sound=sound) for text, spoken, sound in each], voice)
@@ -196,12 +197,13 @@ class TokenSynth(SynthJob):
         sound = torch.cat(chunks or [torch.zeros(0)])
         return Part(text=text, spoken=voice.read(ids, time.perf_counter() - started), sound=sound)
 
-    def _report(self, parts: Sequence[Part], voice: TokenVoice) -> Report:
+    def _report(self, parts: Sequence[Part], voice: TokenVoice) -> SynthReport:
         judge(self.token_lm.layout, parts, max_new_tokens=self.max_new_tokens, unwritten=str(self.out))
         rate = voice.codec.sample_rate
         sound = join(parts, pause=self.pause, sample_rate=rate)
         write_sound(self.out, sound, sample_rate=rate)
-        return {"path": str(self.out), "seconds": round(len(sound) / rate, 3), **totals(parts), "seed": self.seed}
+        figures = {**totals(parts), "seed": self.seed}
+        return SynthReport(path=str(self.out), seconds=round(len(sound) / rate, 3), more=figures)
 
     def _sampling(self) -> Sampling:
         return Sampling(
@@ -259,9 +261,9 @@ def _warn_of_language(text: str, trained: Sequence[str]) -> None:
         )
 
 
-def _told(say: Callable[[], Report]) -> Report:
+def _told(say: Callable[[], SynthReport]) -> SynthReport:
     """Return what a job reports, or why it gave no sound."""
     try:
         return say()
     except DataError as error:
-        return {"error": str(error)}
+        return SynthReport(error=str(error))

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from tts_train.contract.data import PlannedDataModule
+from tts_train.contract.data import StageData
 from tts_train.datasets import batches as plan
 from tts_train.datasets.batches import Plan
 from tts_train.datasets.store.shards import PreparedSet
@@ -31,7 +31,7 @@ V1_TABLES = (322, 512)
 _log = logging.getLogger(__name__)
 
 
-class GptData(PlannedDataModule):
+class GptData(StageData):
     """Batches of phonemes and semantic codes.
 
     Args:

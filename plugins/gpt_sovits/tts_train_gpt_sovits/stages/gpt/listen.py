@@ -22,15 +22,14 @@ from tts_train_gpt_sovits.preparing.models import TINY
 from tts_train_gpt_sovits.released.bases import REPOSITORY, place_in_models
 from tts_train_gpt_sovits.signal.audio import FULL_SCALE
 from tts_train_gpt_sovits.stages.gpt.batches import CODES_PER_SECOND
+from tts_train_gpt_sovits.stages.gpt.data import GptData
 from tts_train_gpt_sovits.starts.sovits_restore import load_generator
 from tts_train_gpt_sovits.voice.reference import Reference, reference_from_data
 from tts_train_gpt_sovits.voice.voice import Voice
 
 if TYPE_CHECKING:
-    from lightning import LightningModule
-
+    from tts_train.contract.module import StageModule
     from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
-    from tts_train_gpt_sovits.stages.gpt.rows import Laps
 
 USUAL_ROWS = 200
 """Rows from which the usual length of a text is learned."""
@@ -50,9 +49,10 @@ class GptVoice:
 
     tokens_per_second = float(CODES_PER_SECOND)
 
-    def __init__(self, module: LightningModule, network: GptNetwork) -> None:
+    def __init__(self, module: StageModule, network: GptNetwork) -> None:
         self._module = module
-        rows: Laps | None = getattr(getattr(module.trainer, "datamodule", None), "val_set", None)
+        data = module.stage_data
+        rows = data.val_set if isinstance(data, GptData) else None
         if rows is None or not len(rows.parts[0]):
             raise ConfigError("This run has no validation set, so there is nothing to speak (--data.val_share).")
         self._rows = rows.parts[0].rows

@@ -20,7 +20,7 @@ from tts_train_gpt_sovits.networks.gpt.packing import PackedBatch
 from tts_train_gpt_sovits.networks.gpt.padded import padded_forward, unpack
 from tts_train_gpt_sovits.released.bases import base_names
 from tts_train_gpt_sovits.released.gpt_names import config_to_upstream
-from tts_train_gpt_sovits.stages.gpt.data import V1_TABLES, check_phonemes
+from tts_train_gpt_sovits.stages.gpt.data import V1_TABLES, GptData, check_phonemes
 from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
 from tts_train_gpt_sovits.stages.gpt.schedule import LOCKED_RATE, build_upstream_schedule
 from tts_train_gpt_sovits.starts.gpt_adapters import LoraOptions, Method, add_adapters, trained_names
@@ -76,6 +76,7 @@ class GptModule(StageModule):
     """
 
     description_key = DESCRIPTION
+    names_decided_by = ("model.method", "model.lora", "model.init_from")
     FIGURES: ClassVar[tuple[str, ...]] = ("loss", "top3", "utterance_loss")
     """What a validation logs below ``val/``, besides ``loss/<language>``."""
 
@@ -154,7 +155,7 @@ class GptModule(StageModule):
         Raises:
             ConfigError: naming what to change.
         """
-        check_phonemes(self._data, self._built.config.phonemes, self.init_from)
+        check_phonemes(self.stage_data, self._built.config.phonemes, self.init_from)
 
     def on_validation_start(self) -> None:
         """Do the same where nothing was trained before."""
@@ -187,7 +188,8 @@ class GptModule(StageModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin new sums."""
-        languages = getattr(self._data, "val_languages", ())
+        data = self.stage_data
+        languages = data.val_languages if isinstance(data, GptData) else ()
         self._means = Means([*self.FIGURES, *(f"loss/{language}" for language in languages)], self.device)
 
     def validation_step(self, batch: PackedBatch, batch_idx: int) -> None:
@@ -253,10 +255,6 @@ class GptModule(StageModule):
     def _built(self) -> GptNetwork:
         assert self.network is not None
         return self.network
-
-    @property
-    def _data(self) -> object:
-        return getattr(self.trainer, "datamodule", None)
 
     def _forward(self, batch: PackedBatch) -> GptOutput:
         output: GptOutput = self._built(batch)

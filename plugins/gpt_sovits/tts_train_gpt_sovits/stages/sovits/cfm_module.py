@@ -17,6 +17,7 @@ from tts_train_gpt_sovits.signal.frames import length_mask
 from tts_train_gpt_sovits.signal.mel import GAN_MEL, MelSettings, batch_spectrogram, log_mel, normalise
 from tts_train_gpt_sovits.signal.versions import find_version
 from tts_train_gpt_sovits.stages.sovits.batch import HOP, SovitsBatch, magnitudes, samples
+from tts_train_gpt_sovits.stages.sovits.data import SovitsData
 from tts_train_gpt_sovits.stages.sovits.fit import check_data
 from tts_train_gpt_sovits.stages.sovits.listen import seed_of
 from tts_train_gpt_sovits.stages.sovits.loss_scale import scale_by_batch, scale_figures
@@ -50,6 +51,7 @@ class CfmModule(StageModule):
     """
 
     description_key = DESCRIPTION
+    names_decided_by = ("model.method", "model.lora_rank", "model.init_from")
 
     def __init__(
         self,
@@ -100,7 +102,7 @@ class CfmModule(StageModule):
         """
         scale_by_batch(self.trainer, optimizers=1)
         self.configure_model()
-        check_data(getattr(self.trainer, "datamodule", None), self._built, self._loaded.version)
+        check_data(self.stage_data, self._built, self._loaded.version)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser and its schedule, a function of the step."""
@@ -123,8 +125,8 @@ class CfmModule(StageModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin new sums."""
-        data = getattr(self.trainer, "datamodule", None)
-        languages = [language for language in getattr(data, "val_languages", ()) if language]
+        data = self.stage_data
+        languages = [language for language in data.val_languages if language] if isinstance(data, SovitsData) else []
         self._means = Means(["loss", *(f"loss/{language}" for language in languages)], self.device)
 
     def validation_step(self, batch: SovitsBatch, batch_idx: int) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tts_train.contract.data import PlannedDataModule
+from tts_train.contract.data import StageData
 from tts_train.datasets.batches import Plan
 from tts_train.datasets.split import split
 from tts_train.datasets.store.shards import PreparedSet
@@ -95,7 +95,7 @@ class SovitsRows(Dataset[Utterance]):
         return DataError(f"{self.prepared.path}: {row.get('id')!r} has {what}. Prepare it again.")
 
 
-class SovitsData(PlannedDataModule):
+class SovitsData(StageData):
     """Batches of audio, phonemes and semantic codes, each of utterances of like length.
 
     Args:

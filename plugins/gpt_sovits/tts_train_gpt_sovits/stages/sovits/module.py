@@ -19,6 +19,7 @@ from tts_train_gpt_sovits.networks.sovits.network import Generated, SovitsNetwor
 from tts_train_gpt_sovits.networks.sovits.objective import divergence, generator_parts, mels
 from tts_train_gpt_sovits.signal.versions import find_version
 from tts_train_gpt_sovits.stages.sovits.batch import SovitsBatch, magnitudes, samples, wave_slices
+from tts_train_gpt_sovits.stages.sovits.data import SovitsData
 from tts_train_gpt_sovits.stages.sovits.fit import check_data
 from tts_train_gpt_sovits.stages.sovits.listen import Spoken, fixed_draws, write_spoken
 from tts_train_gpt_sovits.stages.sovits.loss_scale import scale_by_batch, scale_figures
@@ -61,6 +62,7 @@ class SovitsModule(StageModule):
     """
 
     description_key = DESCRIPTION
+    names_decided_by = ("model.version", "model.init_from")
 
     def __init__(
         self,
@@ -141,8 +143,7 @@ class SovitsModule(StageModule):
         """
         scale_by_batch(self.trainer, optimizers=2)
         self.configure_model()
-        data = getattr(self.trainer, "datamodule", None)
-        check_data(data, self._built, self._loaded.version, features=not self.freeze_quantizer)
+        check_data(self.stage_data, self._built, self._loaded.version, features=not self.freeze_quantizer)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimisers, with what upstream's had gathered, and their schedules."""
@@ -188,8 +189,8 @@ class SovitsModule(StageModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin new sums."""
-        data = getattr(self.trainer, "datamodule", None)
-        languages = [language for language in getattr(data, "val_languages", ()) if language]
+        data = self.stage_data
+        languages = [language for language in data.val_languages if language] if isinstance(data, SovitsData) else []
         self._means = Means(["loss", "kl", *(f"mel_loss/{language}" for language in languages)], self.device)
 
     def validation_step(self, batch: SovitsBatch, batch_idx: int) -> None:

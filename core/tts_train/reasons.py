@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import TypeVar
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 _reasons: dict[str, str] = {
@@ -15,8 +18,6 @@ _reasons: dict[str, str] = {
     "conflict": "Other rows give the same audio another text; keep the row whose text is right.",
     "duplicate": "An earlier row has the same audio and text; nothing is lost, remove this one.",
     "empty_text": "The row has no text; transcribe the recording or remove the row.",
-    "language_not_enabled": "A part of the text is in a language that was left out; enable it or remove the row.",
-    "language_not_in_v1": "The phoneme table of this version lacks the language; prepare for a later version.",
     "missing": "There is no such audio file; check the path and the download, or name the folder that holds it.",
     "missing_text": "The recording has no transcript beside it; add NAME.txt or move the recording away.",
     "no_language": "The row names no language; add a column, or say it for all with --language.",
@@ -27,7 +28,6 @@ _reasons: dict[str, str] = {
     "text_encoding": "The transcript is not UTF-8; convert it, for example with iconv.",
     "text_too_long": "The text is longer than any utterance; look for a missing line break.",
     "unknown_language": "The language is none that the backend speaks; remove the row, or correct its code.",
-    "unknown_phone": "A phone is not in the phoneme table; correct it or remove the row.",
     "unreadable_text": "A character has no reading in the row's language; spell it out or correct the language.",
     "unsupported_script": "The text is in a script that the backend does not speak; remove the row.",
     # Features that another tool made
@@ -76,9 +76,10 @@ WARNINGS: Mapping[str, str] = MappingProxyType(_warnings)
 
 
 def declare_reasons(reasons: Mapping[str, str], *, warnings: Mapping[str, str] = _NONE) -> None:
-    """Add a backend's own reasons to drop a row, and its warnings.
+    """Add reasons to drop a row, and warnings, to those of the core.
 
-    Call it where the module that uses them is imported: the processes of ``prepare`` import that module, too.
+    A backend names its reasons in ``Backend(reasons=...)``, which are added when it is loaded; ``prepare`` hands all of
+    them to its processes.
 
     Args:
         reasons: what to do about a dropped row, a sentence by name; names are identifiers.
@@ -93,3 +94,11 @@ def declare_reasons(reasons: Mapping[str, str], *, warnings: Mapping[str, str] =
                 raise ValueError(f"A reason is an identifier with a sentence that ends in a full stop: {name!r}.")
             if known.setdefault(name, sentence) != sentence:
                 raise ValueError(f"{name!r} means already: {known[name]} Choose another name.")
+
+
+def with_reasons(
+    work: Callable[[Item], Result], reasons: Mapping[str, str], warnings: Mapping[str, str], item: Item
+) -> Result:
+    """Work on an item in a process that may have started without the backend's reasons."""
+    declare_reasons(reasons, warnings=warnings)
+    return work(item)

@@ -1,0 +1,155 @@
+"""What a backend imports from tts-train: the names are there, light where they can be, and documented."""
+
+from __future__ import annotations
+
+import ast
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tts_train import contract
+from tts_train.cli import main
+from tts_train.corpus import Ledger, Utterance
+from tts_train.errors import DataError
+from tts_train.plugins import PluginError, Plugins
+
+ROOT = Path(__file__).parents[2]
+MINE = """
+from tts_train.contract import Backend, Curve, Package, Stage, hookimpl
+
+HUM = Stage(
+    name="hum",
+    summary="Letters to tones.",
+    model="tts_train_mine.module:Silent",
+    data="tts_train_toy.data:ToyData",
+)
+
+
+@hookimpl
+def tts_train_backend():
+    return Backend(
+        name="mine",
+        summary="Hums as the toy does.",
+        stages=(HUM,),
+        start=("mine-small",),
+        reasons={"mumbled": "Nobody understands this recording; record it again."},
+        packages=(
+            Package(name="no-such-codec", purpose="speaks frames", install="pip install ./codec"),
+            Package(name="no-such-reader", purpose="reads Breton", needed=False),
+        ),
+        titles={"loss": Curve(title="Error of the spectra", unit=" dB")},
+    )
+"""
+SILENT = """
+from tts_train.contract import StageModule
+from tts_train_toy.module import ToyModule
+
+
+class Silent(ToyModule):
+    __doc__ = ToyModule.__doc__
+    voice = StageModule.voice
+"""
+RECIPE = "# Mine.\nbackend: mine\nstage: hum\ntrainer:\n  accelerator: cpu\n  max_steps: 2\n"
+
+
+def test_every_public_name_is_there_and_known_to_type_checkers():
+    tree = ast.parse(Path(contract.__file__).read_text(encoding="utf-8"))
+    found = {
+        name.name: node.module
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+    assert sorted(found) == sorted(contract.__all__) == sorted(contract._HOME)
+    assert found == contract._HOME
+    for name in contract.__all__:
+        assert getattr(contract, name) is not None
+
+
+def test_describing_a_backend_loads_no_torch():
+    script = (
+        "import sys; from tts_train.contract import Backend, Demo, ExportJob, Format, Metric, PrepareJob, Stage,"
+        "SynthJob, TTSTrainError, hookimpl; heavy = {'torch', 'lightning', 'transformers'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_every_public_name_is_documented():
+    guide = (ROOT / "docs" / "writing-a-backend.md").read_text(encoding="utf-8")
+    listed = {word for line in guide.split("## The contract")[1].splitlines() for word in line.split("`")[1::2]}
+    missing = sorted(set(contract.__all__) - listed)
+    assert not missing, f"docs/writing-a-backend.md does not say what these are for: {missing}"
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A third party's distribution, as pip would leave it: no file of tts-train knows it."""
+    site = tmp_path / "site"
+    info, package = site / "mine-1.0.dist-info", site / "tts_train_mine"
+    for folder in (info, package / "recipes"):
+        folder.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tts-train-mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[tts_train.backends]\nmine = tts_train_mine.plugin\n")
+    (package / "__init__.py").write_text("")
+    (package / "plugin.py").write_text(MINE)
+    (package / "module.py").write_text(SILENT)
+    (package / "recipes" / "mine-small.yaml").write_text(RECIPE)
+    monkeypatch.syspath_prepend(site)
+    yield package
+    for name in [name for name in sys.modules if name.startswith("tts_train_mine")]:
+        del sys.modules[name]
+
+
+def test_a_third_partys_reasons_recipes_packages_and_titles_work_like_ours(mine, tmp_path, capsys, monkeypatch):
+    row = Utterance(id="x", origin="x.list:1", audio=Path("x.wav"), text="x")
+    Plugins(selected=()).load("mine")
+    ledger = Ledger()
+    ledger.drop(row, "mumbled")
+    with pytest.raises(DataError, match=r"mumbled: 1\. Nobody understands this recording; record it again\."):
+        ledger.enforce(0.0)
+
+    recordings = tmp_path / "recordings"
+    recordings.mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "new", "--backend", "mine", "--data", str(recordings)]) == 0
+    assert "recipe.yaml" in capsys.readouterr().out
+    assert (tmp_path / "new" / "recipe.yaml").read_text() == RECIPE
+    for recipe in ("mine-small", "new/recipe.yaml"):
+        assert main(shlex.split(f"fit -c {recipe} --run_dir run")) == 0
+    assert "Error of the spectra" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+    capsys.readouterr()
+    assert main(["doctor"]) == 2
+    told = capsys.readouterr().out
+    assert "FAIL  no-such-codec  is missing (speaks frames). Install it with: pip install ./codec" in told
+    assert "INFO  no-such-reader reads Breton: pip install no-such-reader" in told
+
+
+def test_a_reason_that_means_something_else_is_refused_by_the_backends_name(mine):
+    text = MINE.replace("mumbled", "silent")
+    (mine / "plugin.py").write_text(text)
+    with pytest.raises(PluginError, match=r"Backend 'mine' gives a reason .*'silent' means already"):
+        Plugins(selected=()).load("mine")
+
+
+def test_a_stage_without_a_voice_is_not_asked_to_speak(mine, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fit = shlex.split("fit -c mine-small --run_dir run")
+    assert main([*fit, "--help"]) == 0
+    assert "--listen" not in capsys.readouterr().out
+    assert main([*fit, "--listen.sentences", "5", "--listen.max_share", "0.2"]) == 2
+    told = capsys.readouterr().err
+    assert "--listen.sentences, --listen.max_share cannot be answered: stage 'hum' of backend 'mine'" in told
+    assert "No stage of mine is heard." in told
+    assert not (tmp_path / "run").exists()
+    # What an earlier run wrote down, the defaults, and what asks for silence are taken.
+    assert main([*fit, "--print_config"]) == 0
+    (tmp_path / "old.yaml").write_text(capsys.readouterr().out)
+    assert "listen:" in (tmp_path / "old.yaml").read_text()
+    assert main(shlex.split("fit -c old.yaml --run_dir run --listen.sentences 0 --listen.max_share 0.2")) == 0
