@@ -60,6 +60,12 @@ def test_plugins_know_neither_the_command_line_nor_each_other(package):
         assert not [name for name in names if name.startswith("tts_train.cli")], path
 
 
+@pytest.mark.parametrize("path", files(CORE), ids=lambda path: str(path.relative_to(CORE)))
+def test_only_backends_build_on_families(path):
+    if path.parts[len(CORE.parts)] != "families":
+        assert not [name for name in imports(path) if name.startswith("tts_train.families")]
+
+
 def test_corpus_reading_needs_no_torch():
     for path in files(CORE / "corpus"):
         assert not {name.split(".")[0] for name in imports(path)} & HEAVY, path

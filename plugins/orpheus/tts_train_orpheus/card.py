@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tts_train.families.token_lm.export.card import CardFacts, CardText, Kind
+from tts_train.families.token_lm import CardFacts, CardText
 from tts_train_orpheus import layout
 
 _OWN_CODECS = ("tiny", "random")
@@ -102,7 +102,7 @@ model = PeftModel.from_pretrained(base, name)"""
 
 _RESIZE = "\nbase.resize_token_embeddings({rows})  # the adapter brings rows for all tokens"
 
-_CLIENTS: dict[Kind, str] = {
+_CLIENTS = {
     "model": "transformers 4.57.6 and 5.23.0",
     "adapter": "PEFT 0.17.1 with transformers 4.57.6, PEFT 0.21.2 with transformers 5.23.0",
 }

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from tts_train.families.token_lm.codec import Codec
+from tts_train.families.token_lm import Codec
 from tts_train_orpheus.codec_checks import check_clip, check_levels
 from tts_train_orpheus.layout import Levels
 from tts_train_orpheus.snac_batch import ends_at, exact_float32, pad_clips, plan_batches

@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tts_train.families.token_lm.export.adapter import MergedExport, PeftExport
-from tts_train.families.token_lm.export.gguf import GgufExport
-from tts_train.families.token_lm.export.hf import HfExport
-from tts_train.families.token_lm.preparing.prepare import TokenPrepare
-from tts_train.families.token_lm.speaking.synth import TokenSynth
+from tts_train.families.token_lm import GgufExport, HfExport, MergedExport, PeftExport, TokenPrepare, TokenSynth
 from tts_train_orpheus.model import ORPHEUS
 
 

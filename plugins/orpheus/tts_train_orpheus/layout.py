@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from tts_train.families.token_lm.layout import FrameReader as AnyFrameReader
-from tts_train.families.token_lm.layout import Generated, Ids, Levels, TokenLayout
+from tts_train.families.token_lm import FrameReader as AnyFrameReader
+from tts_train.families.token_lm import Generated, Ids, Levels, TokenLayout
 
 __all__ = ["LAYOUT", "Generated", "Ids", "Levels"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tts_train.families.token_lm.model import TokenLM
+from tts_train.families.token_lm import TokenLM
 from tts_train_orpheus import layout, prompt
 from tts_train_orpheus.card import CARD
 from tts_train_orpheus.tokenizer import load_tokenizer
@@ -12,8 +12,7 @@ from tts_train_orpheus.tokenizer import load_tokenizer
 if TYPE_CHECKING:
     from transformers import LlamaConfig
 
-    from tts_train.families.token_lm.codec import Codec
-    from tts_train.families.token_lm.network.start import TinyOptions
+    from tts_train.families.token_lm import Codec, TinyOptions
 
 _CHAT_TEMPLATE = (
     "{{- '<custom_token_3>' + bos_token + messages[-1]['content'] + '<|eot_id|><custom_token_4>' -}}"
@@ -54,7 +53,7 @@ def tiny_config(tiny: TinyOptions) -> LlamaConfig:
 
 def released_config(init_from: str) -> LlamaConfig | None:
     """Return the configuration of a released model, all of which have 3.3 billion parameters; None for another name."""
-    from tts_train.families.token_lm.network.start import TinyOptions
+    from tts_train.families.token_lm import TinyOptions
 
     if not init_from.startswith(_RELEASES):
         return None

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tts_train.errors import DataError
-from tts_train.families.token_lm.rows import IdRow
+from tts_train.contract import DataError
+from tts_train.families.token_lm import IdRow
 from tts_train_orpheus.layout import (
     BEGIN_OF_TEXT,
     END_OF_AI,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tts_train.families.token_lm.data.data import TokenData
-from tts_train.families.token_lm.module import TokenModule
+from tts_train.families.token_lm import TokenData, TokenModule
 from tts_train_orpheus.model import ORPHEUS
 
 

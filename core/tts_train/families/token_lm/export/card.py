@@ -77,8 +77,8 @@ class CardText:
     """Paragraph on the tokens; ``{codec}`` stands for the codec's name."""
     use: Callable[[CardFacts], str] | None = None
     """Returns the sections that show how to speak with it; None for the command of this tool."""
-    tried: Mapping[Kind, str] = field(default_factory=dict)
-    """Versions of other programs that exports were tried with."""
+    tried: Mapping[str, str] = field(default_factory=dict)
+    """Versions of other programs that exports were tried with, by ``kind``."""
 
 
 def model_card(run: TrainedRun, *, title: str, kind: Kind, dtype: str, rows_trained: bool = False) -> str:
