@@ -92,6 +92,10 @@ def _code(command: str) -> Iterator[tuple[str, bytes]]:
     yield "spaced.pth", archive(run("collections OrderedDict", "", "x"))
     yield "sparse.pth", archive(run("torch._utils", "_rebuild_sparse_tensor", "x"))
     yield "bare.pth", payload(command)
+    yield "bytearray.pth", archive(name("builtins", "bytearray") + tuple_of(number(10**12)) + b"R")
+    yield "tensor-class.pth", archive(name("torch", "Tensor") + tuple_of(number(10**12)) + b"R")
+    yield "rebuild-type.pth", archive(name("torch._tensor", "_rebuild_from_type_v2") + tuple_of(system) + b"R")
+    yield "object-called.pth", archive(name("evilmod", "Config") + tuple_of(b"}" + text("a") + b"Ns") + b"R")
     yield "script.pth", zipped({"m/data.pkl": PROTO + GOOD + STOP, "m/constants.pkl": b"N.", "m/code/a.py": b"1"})
 
 
@@ -117,6 +121,13 @@ def _numbers(_command: str) -> Iterator[tuple[str, bytes]]:
     yield "repeated-bytes.pth", archive(long + repeat * 5_000 + b"e")
     path = name("pathlib", "PosixPath") + b"(" + b"h\x01" * 100 + b"tR"
     yield "repeated-path.pth", archive(long + path * 5_000 + b"e")
+    copied = name("collections", "OrderedDict") + b"h\x01\x85R"
+    yield (
+        "copied-dict.pth",
+        archive(
+            b"](](" + b"".join(text(f"k{i}") + b"N\x86" for i in range(20_000)) + b"eq\x01" + copied * 2_000 + b"e"
+        ),
+    )
     state = b"q\x02](" + (name("evilmod", "Config") + b")\x81h\x02b") * 2_000 + b"e"
     keys = b"}(" + b"".join(text(f"k{i}") + b"N" for i in range(20_000)) + b"u"
     yield "repeated-state-class-path.pth", archive(b"](" + keys + state + b"e")
