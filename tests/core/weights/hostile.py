@@ -114,6 +114,7 @@ def _numbers(_command: str) -> Iterator[tuple[str, bytes]]:
     doubling = b"](Nq\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(60)) + b"e"
     yield "laughs.pth", archive(doubling)
     yield "tuple-key.pth", archive(b"}(" + text("a") + doubling + b"h\x3cNu")
+    yield "tuple-as-a-numpy-type.pth", archive(b"](" + doubling + name("numpy", "dtype") + b"(h\x3c\x89\x88tRe")
     yield "itself.pth", archive(b"]q\x01h\x01a")
     yield "deep.pth", archive(b"](" * 50_000 + b"e" * 50_000)
     long = b"](" + text("a" * 100_000) + b"q\x01"
@@ -172,6 +173,10 @@ def _older(command: str) -> Iterator[tuple[str, bytes]]:
     yield "older-lie.pth", legacy(good, ["0"], struct.pack("<q", 10**12) + bytes(16))
     yield "older-system.pth", pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2) + payload(command)
     yield "older-module.pth", legacy(tuple_of(text("module"), name("evilmod", "X"), text("a"), text("b")) + b"Q")
+    nested: object = "a"
+    for _ in range(60):
+        nested = (nested, nested)
+    yield "older-tuple-as-a-key.pth", legacy(good, [nested], struct.pack("<q", 4) + bytes(16))
     for part in range(1, 20, 3):
         yield f"older-cut-{part:02}.pth", whole[: len(whole) * part // 20]
     stream = io.BytesIO()
