@@ -20,12 +20,12 @@ def read_safetensors(path: Path, *, limits: Limits = LIMITS) -> tuple[dict[str, 
         UnsafeFileError: if the header is not one that a writer of this format makes.
     """
     check_regular(path)
-    _check_header(path, limits)
-    from safetensors import SafetensorError, safe_open
+    header = _header(path, limits)
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        return load_file(path), header.get("__metadata__", {})
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         why = str(error).replace("\n", " ")[:200]
         overlaps = (
@@ -34,17 +34,20 @@ def read_safetensors(path: Path, *, limits: Limits = LIMITS) -> tuple[dict[str, 
         raise refuse(path, f"{overlaps} ({why})") from None
 
 
-def _check_header(path: Path, limits: Limits) -> None:
-    """Refuse a header that the library would take: one of up to 100 MB, and one with a name twice."""
+def _header(path: Path, limits: Limits) -> dict[str, Any]:
+    """Return the header, and refuse one that the library would take: of up to 100 MB, or with a name twice."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or not 2 <= length <= min(size - 8, limits.header_bytes):
             raise refuse(path, f"it is no safetensors file: its header claims {length} of {size} bytes")
         try:
-            json.loads(file.read(length), object_pairs_hook=_unique)
+            header = json.loads(file.read(length), object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
             raise refuse(path, f"its header is not JSON ({str(error)[:80]})") from None
+    if not isinstance(header, dict):
+        raise refuse(path, "its header is not a table of tensors")
+    return header
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
