@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from tts_train.weights.claims import StorageClaim
-from tts_train.weights.limits import Limits, refuse
+from tts_train.weights.limits import WeightsLimits, refuse
 
 SIGNATURE = b"PK\x03\x04"
 """First bytes of an archive."""
@@ -81,7 +81,7 @@ class Archive:
     repeated entries, so both are looked at first.
     """
 
-    def __init__(self, file: RestoredFile, path: Path, limits: Limits) -> None:
+    def __init__(self, file: RestoredFile, path: Path, limits: WeightsLimits) -> None:
         self._path = path
         file.ration = limits.directory_bytes
         try:
@@ -108,7 +108,7 @@ class Archive:
             if member.file_size != claim.nbytes:
                 raise refuse(self._path, f"storage {key} claims {claim.nbytes} bytes and there are {member.file_size}")
 
-    def _checked(self, members: list[zipfile.ZipInfo], size: int, limits: Limits) -> dict[str, zipfile.ZipInfo]:
+    def _checked(self, members: list[zipfile.ZipInfo], size: int, limits: WeightsLimits) -> dict[str, zipfile.ZipInfo]:
         if len(members) > limits.members:
             raise refuse(self._path, f"it has {len(members)} members")
         if self._zip.comment or not members or min(member.header_offset for member in members):

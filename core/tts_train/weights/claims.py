@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeAlias
 
-from tts_train.weights.limits import Limits
+from tts_train.weights.limits import WeightsLimits
 
 ITEM_BYTES = {
     "float64": 8,
@@ -112,7 +112,7 @@ def claim_tensor(storage: object, offset: object, shape: object, stride: object)
     return tensor
 
 
-def check_tree(value: Tree, limits: Limits) -> None:
+def check_tree(value: Tree, limits: WeightsLimits) -> None:
     """Refuse a tree that contains itself, is too deep, is huge once its shared parts are written out, or holds more
     than values.
 
@@ -122,7 +122,7 @@ def check_tree(value: Tree, limits: Limits) -> None:
     _weigh(value, limits.depth, limits, {})
 
 
-def _weigh(value: Tree, depth: int, limits: Limits, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+def _weigh(value: Tree, depth: int, limits: WeightsLimits, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
     """Return how many nodes ``value`` has when written out, and how many levels."""
     if not isinstance(value, (dict, list, tuple)):
         if not isinstance(value, (str, bytes, int, float, TensorClaim, type(None))):

@@ -11,7 +11,7 @@ _ADVICE = "Nothing in it was run. Get the file again from whoever made it, or us
 
 
 @dataclass(frozen=True)
-class Limits:
+class WeightsLimits:
     """Bounds on what is believed before tensors are read; training files of a few thousand tensors stay far below."""
 
     pickle_bytes: int = 16 * 2**20
@@ -32,7 +32,7 @@ class Limits:
     """Largest JSON header of a safetensors file, in bytes."""
 
 
-LIMITS = Limits()
+LIMITS = WeightsLimits()
 """Generous for weights, tight for everything else."""
 
 

@@ -31,7 +31,7 @@ from tts_train.weights.claims import (
     claim_storage,
     claim_tensor,
 )
-from tts_train.weights.limits import Limits
+from tts_train.weights.limits import WeightsLimits
 
 _USED = {
     "MARK", "STOP", "NONE", "NEWTRUE", "NEWFALSE", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "TUPLE", "TUPLE1",
@@ -90,7 +90,7 @@ class PickleReader(pickle._Unpickler):
     metastack: list[list[Any]]
     proto: int
 
-    def __init__(self, stream: BytesIO, classes: Collection[str], limits: Limits) -> None:
+    def __init__(self, stream: BytesIO, classes: Collection[str], limits: WeightsLimits) -> None:
         super().__init__(stream)
         self.storages: dict[str, StorageClaim] = {}
         """The storages met, by key."""

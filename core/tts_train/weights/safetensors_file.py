@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tts_train.weights.limits import LIMITS, Limits, check_regular, refuse
+from tts_train.weights.limits import LIMITS, WeightsLimits, check_regular, refuse
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def read_safetensors(path: Path, *, limits: Limits = LIMITS) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_safetensors(path: Path, *, limits: WeightsLimits = LIMITS) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a safetensors file, on the CPU, and its metadata.
 
     Raises:
@@ -34,7 +34,7 @@ def read_safetensors(path: Path, *, limits: Limits = LIMITS) -> tuple[dict[str, 
         raise refuse(path, f"{overlaps} ({why})") from None
 
 
-def _header(path: Path, limits: Limits) -> dict[str, Any]:
+def _header(path: Path, limits: WeightsLimits) -> dict[str, Any]:
     """Return the header, and refuse one that the library would take: of up to 100 MB, or with a name twice."""
     size = path.stat().st_size
     with path.open("rb") as file:

@@ -14,7 +14,7 @@ from tts_train.errors import UnsafeFileError
 from tts_train.weights import archive
 from tts_train.weights.archive import Archive, RestoredFile
 from tts_train.weights.claims import ClaimError, TensorClaim, Tree, check_tree
-from tts_train.weights.limits import LIMITS, Limits, check_regular, refuse
+from tts_train.weights.limits import LIMITS, WeightsLimits, check_regular, refuse
 from tts_train.weights.pickles import PATHS, SCALARS, PickleReader
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _LOAD_ERRORS = (
 
 
 def describe_torch(
-    path: Path, *, head: bytes = b"", dict_classes: Collection[str] = (), limits: Limits = LIMITS
+    path: Path, *, head: bytes = b"", dict_classes: Collection[str] = (), limits: WeightsLimits = LIMITS
 ) -> Tree:
     """Return what a torch file holds without reading a tensor: dicts, lists, numbers, text and `TensorClaim`s.
 
@@ -50,7 +50,9 @@ def describe_torch(
         return _describe(file, path, dict_classes, limits)
 
 
-def read_torch(path: Path, *, head: bytes = b"", dict_classes: Collection[str] = (), limits: Limits = LIMITS) -> Tree:
+def read_torch(
+    path: Path, *, head: bytes = b"", dict_classes: Collection[str] = (), limits: WeightsLimits = LIMITS
+) -> Tree:
     """Return what a torch file holds: plain Python values and tensors on the CPU. Paths become text.
 
     The file is first described as by `describe_torch`; torch then loads it with ``weights_only=True``, and only its
@@ -71,7 +73,7 @@ def read_torch(path: Path, *, head: bytes = b"", dict_classes: Collection[str] =
             raise refuse(path, f"torch does not read it ({lines[0][:200]})") from None
 
 
-def _describe(file: RestoredFile, path: Path, classes: Collection[str], limits: Limits) -> Tree:
+def _describe(file: RestoredFile, path: Path, classes: Collection[str], limits: WeightsLimits) -> Tree:
     first = file.read(len(_OLDER))
     try:
         if first.startswith(archive.SIGNATURE):
@@ -89,7 +91,7 @@ def _describe(file: RestoredFile, path: Path, classes: Collection[str], limits: 
     return described
 
 
-def _describe_older(file: RestoredFile, path: Path, classes: Collection[str], limits: Limits) -> Tree:
+def _describe_older(file: RestoredFile, path: Path, classes: Collection[str], limits: WeightsLimits) -> Tree:
     """Describe five pickles one after another; each storage behind them must have the claimed number of elements."""
     # One opcode can ask for a whole line or string, so it gets no more of the file than a pickle may take.
     stream = BytesIO(file.read(limits.pickle_bytes))
