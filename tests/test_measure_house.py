@@ -51,7 +51,7 @@ def test_a_small_tree_is_counted(house, tmp_path, capsys):
         "tts_train.corpus.rows:Row",
     ):
         assert line in printed
-    assert "| comment lines | 4.3 % |" in printed
+    assert "| lines with a comment | 8.7 % |" in printed
 
 
 def test_a_circle_costs_as_few_arrows_as_it_must(house):
