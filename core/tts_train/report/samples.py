@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import soundfile as sf
 
-from tts_train.report.mel import Floats, mel_picture, mono
+from tts_train.mel import Floats
+from tts_train.report.mel import mel_picture, mono
 
 if TYPE_CHECKING:
     from tts_train.report.mel import Waveform

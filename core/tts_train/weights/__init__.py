@@ -1,17 +1,16 @@
 """Weights files that somebody else wrote: read without running anything in them."""
 
 from tts_train.weights.claims import StorageClaim, TensorClaim
-from tts_train.weights.limits import LIMITS, Limits
-from tts_train.weights.safetensors_file import check_safetensors, read_safetensors
-from tts_train.weights.torchfile import check_environment, describe_torch, read_torch
+from tts_train.weights.limits import LIMITS, WeightsLimits, check_regular
+from tts_train.weights.safetensors_file import read_safetensors
+from tts_train.weights.torch_file import describe_torch, read_torch
 
 __all__ = [
     "LIMITS",
-    "Limits",
     "StorageClaim",
     "TensorClaim",
-    "check_environment",
-    "check_safetensors",
+    "WeightsLimits",
+    "check_regular",
     "describe_torch",
     "read_safetensors",
     "read_torch",

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeAlias
 
+from tts_train.weights.limits import WeightsLimits
+
 ITEM_BYTES = {
     "float64": 8,
     "float32": 4,
@@ -32,6 +34,13 @@ _DEVICE = re.compile(r"(cpu|cuda|mps|xpu|npu|hpu|privateuseone)(:\d{1,3})?")
 
 class ClaimError(ValueError):
     """A claim that cannot be true or that no weights file makes."""
+
+
+@dataclass(frozen=True)
+class ElementType:
+    """What stands for a class of storages; no value of its own."""
+
+    dtype: str
 
 
 @dataclass(frozen=True)
@@ -63,22 +72,24 @@ class TensorClaim:
         return self.storage.dtype
 
 
-def claim_storage(identity: object, dtype: str | None) -> StorageClaim:
+def claim_storage(identity: object) -> StorageClaim:
     """Check the persistent id ``("storage", type, key, device, numel[, None])`` of a storage.
 
     Raises:
         ClaimError: with what is wrong.
     """
-    if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage" or dtype is None:
+    if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage":
         raise ClaimError("a persistent id that is not a tensor's storage")
-    key, device, numel = identity[2:5]
+    kind, key, device, numel = identity[1:5]
+    if not isinstance(kind, ElementType):
+        raise ClaimError("a persistent id that is not a tensor's storage")
     if identity[5:] not in ((), (None,)):
         raise ClaimError("a storage that is a view of another")
     if not isinstance(key, str) or not _KEY.fullmatch(key):
         raise ClaimError(f"a storage named {_short(key)}")
     if not isinstance(device, str) or not _DEVICE.fullmatch(device):
         raise ClaimError(f"a storage on the device {_short(device)}")
-    return StorageClaim(key, dtype, _count(numel))
+    return StorageClaim(key, kind.dtype, _count(numel))
 
 
 def claim_tensor(storage: object, offset: object, shape: object, stride: object) -> TensorClaim:
@@ -99,6 +110,39 @@ def claim_tensor(storage: object, offset: object, shape: object, stride: object)
     if elements > storage.numel or (elements and last >= storage.numel):
         raise ClaimError(f"a tensor of {elements} elements that reaches beyond its storage of {storage.numel}")
     return tensor
+
+
+def check_tree(value: Tree, limits: WeightsLimits) -> None:
+    """Refuse a tree that contains itself, is too deep, is huge once its shared parts are written out, or holds more
+    than values.
+
+    Raises:
+        ClaimError: with which of them it is.
+    """
+    _weigh(value, limits.depth, limits, {})
+
+
+def _weigh(value: Tree, depth: int, limits: WeightsLimits, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """Return how many nodes ``value`` has when written out, and how many levels."""
+    if not isinstance(value, (dict, list, tuple)):
+        if not isinstance(value, (str, bytes, int, float, TensorClaim, type(None))):
+            raise ClaimError("a function or a type where a value should be")
+        return 1, 0
+    weight, height = known.get(id(value), (0, 0))
+    if not weight:
+        if depth == 0:
+            raise ClaimError(f"values more than {limits.depth} levels deep")
+        known[id(value)] = (-1, -1)
+        inside = value.values() if isinstance(value, dict) else value
+        parts = [_weigh(part, depth - 1, limits, known) for part in inside]
+        weight = 1 + sum(part for part, _ in parts)
+        height = 1 + max((part for _, part in parts), default=0)
+        known[id(value)] = (weight, height)
+    if weight < 0:
+        raise ClaimError("a value that contains itself")
+    if height > depth or weight > limits.nodes:
+        raise ClaimError(f"values more than {limits.depth} levels deep or more than {limits.nodes} in all")
+    return weight, height
 
 
 def _count(value: object) -> int:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tts_train.mel import mel_edges, mel_triangles
 from tts_train.training.means import wide_type
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE
 
@@ -133,11 +135,8 @@ def anchored_cycles(pitch: Tensor, voice: Tensor, first_frame: int) -> Tensor:
 @lru_cache(maxsize=8)
 def mel_filters(count: int, size: int) -> Tensor:
     """Return [size // 2 + 1, count] triangles on the mel scale (O'Shaughnessy 1987) from 0 Hz to half the rate."""
-    edges = _from_mel(torch.linspace(0, _to_mel(SAMPLE_RATE / 2), count + 2, dtype=torch.float64))
-    bins = torch.linspace(0, SAMPLE_RATE / 2, size // 2 + 1, dtype=torch.float64)[:, None]
-    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    triangles = torch.minimum(rising, falling).clamp(min=0)
+    edges = mel_edges(SAMPLE_RATE, count, "htk")
+    triangles = torch.from_numpy(mel_triangles(edges, np.linspace(0, SAMPLE_RATE / 2, size // 2 + 1))).T
     return (triangles / triangles.sum(0).clamp(min=1e-9)).float()
 
 
@@ -151,7 +150,3 @@ def band_curves(count: int) -> Tensor:
 
 def _to_mel(hertz: Tensor | float) -> Tensor:
     return 2595 * torch.log10(1 + torch.as_tensor(hertz, dtype=torch.float64) / 700)
-
-
-def _from_mel(mel: Tensor) -> Tensor:
-    return 700 * (10 ** (mel / 2595) - 1)

@@ -92,6 +92,10 @@ def _code(command: str) -> Iterator[tuple[str, bytes]]:
     yield "spaced.pth", archive(run("collections OrderedDict", "", "x"))
     yield "sparse.pth", archive(run("torch._utils", "_rebuild_sparse_tensor", "x"))
     yield "bare.pth", payload(command)
+    yield "bytearray.pth", archive(name("builtins", "bytearray") + tuple_of(number(10**12)) + b"R")
+    yield "tensor-class.pth", archive(name("torch", "Tensor") + tuple_of(number(10**12)) + b"R")
+    yield "rebuild-type.pth", archive(name("torch._tensor", "_rebuild_from_type_v2") + tuple_of(system) + b"R")
+    yield "object-called.pth", archive(name("evilmod", "Config") + tuple_of(b"}" + text("a") + b"Ns") + b"R")
     yield "script.pth", zipped({"m/data.pkl": PROTO + GOOD + STOP, "m/constants.pkl": b"N.", "m/code/a.py": b"1"})
 
 
@@ -110,6 +114,7 @@ def _numbers(_command: str) -> Iterator[tuple[str, bytes]]:
     doubling = b"](Nq\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(60)) + b"e"
     yield "laughs.pth", archive(doubling)
     yield "tuple-key.pth", archive(b"}(" + text("a") + doubling + b"h\x3cNu")
+    yield "tuple-as-a-numpy-type.pth", archive(b"](" + doubling + name("numpy", "dtype") + b"(h\x3c\x89\x88tRe")
     yield "itself.pth", archive(b"]q\x01h\x01a")
     yield "deep.pth", archive(b"](" * 50_000 + b"e" * 50_000)
     long = b"](" + text("a" * 100_000) + b"q\x01"
@@ -117,6 +122,13 @@ def _numbers(_command: str) -> Iterator[tuple[str, bytes]]:
     yield "repeated-bytes.pth", archive(long + repeat * 5_000 + b"e")
     path = name("pathlib", "PosixPath") + b"(" + b"h\x01" * 100 + b"tR"
     yield "repeated-path.pth", archive(long + path * 5_000 + b"e")
+    copied = name("collections", "OrderedDict") + b"h\x01\x85R"
+    yield (
+        "copied-dict.pth",
+        archive(
+            b"](](" + b"".join(text(f"k{i}") + b"N\x86" for i in range(20_000)) + b"eq\x01" + copied * 2_000 + b"e"
+        ),
+    )
     state = b"q\x02](" + (name("evilmod", "Config") + b")\x81h\x02b") * 2_000 + b"e"
     keys = b"}(" + b"".join(text(f"k{i}") + b"N" for i in range(20_000)) + b"u"
     yield "repeated-state-class-path.pth", archive(b"](" + keys + state + b"e")
@@ -161,6 +173,10 @@ def _older(command: str) -> Iterator[tuple[str, bytes]]:
     yield "older-lie.pth", legacy(good, ["0"], struct.pack("<q", 10**12) + bytes(16))
     yield "older-system.pth", pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2) + payload(command)
     yield "older-module.pth", legacy(tuple_of(text("module"), name("evilmod", "X"), text("a"), text("b")) + b"Q")
+    nested: object = "a"
+    for _ in range(60):
+        nested = (nested, nested)
+    yield "older-tuple-as-a-key.pth", legacy(good, [nested], struct.pack("<q", 4) + bytes(16))
     for part in range(1, 20, 3):
         yield f"older-cut-{part:02}.pth", whole[: len(whole) * part // 20]
     stream = io.BytesIO()

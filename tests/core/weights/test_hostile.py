@@ -30,7 +30,11 @@ def report(tmp_path_factory, marker) -> dict[str, Any]:
     for module in ("evilmod.py", "evil.py"):
         (place / module).write_text(f"open({str(marker)!r}, 'w').close()\n", encoding="utf-8")
     write_corpus(place / "files", marker)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(place)]), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "core"), str(place)]),
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(
         [sys.executable, "-m", "tests.core.weights.open_all", str(place / "files")],
         capture_output=True, text=True, cwd=place, env=environment, timeout=200, check=True,

@@ -6,6 +6,7 @@ import os
 import pathlib
 import random
 import sys
+import tracemalloc
 import types
 from collections import Counter, OrderedDict
 from pathlib import Path
@@ -95,6 +96,20 @@ def test_a_description_has_shapes_and_no_data(tmp_path):
     claim = described["weight"]["a"]
     assert isinstance(claim, TensorClaim)
     assert (claim.shape, claim.dtype, described["info"]) == ((2, 3), "float16", "x")
+
+
+@pytest.mark.parametrize("present", [True, False], ids=["archive", "older layout"])
+def test_a_description_of_a_large_file_reads_no_tensor(tmp_path, present):
+    torch.save({"weight": torch.zeros(2**24), "info": "x"}, tmp_path / "a.pth", _use_new_zipfile_serialization=present)
+    tracemalloc.start()
+    try:
+        described = describe_torch(tmp_path / "a.pth")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert described["weight"].shape == (2**24,)
+    # Of the older layout as much is read as a pickle may take, since nothing says where it ends.
+    assert peak < (2**20 if present else 2.5 * 16 * 2**20)
 
 
 def test_a_restored_signature(tmp_path):

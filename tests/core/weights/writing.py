@@ -70,7 +70,7 @@ def zipped(members: dict[str, bytes], *, compression: int = zipfile.ZIP_STORED, 
     return stream.getvalue()
 
 
-def legacy(program: bytes, keys: list[str] | None = None, tail: bytes = b"") -> bytes:
+def legacy(program: bytes, keys: list[object] | None = None, tail: bytes = b"") -> bytes:
     """The older layout around a pickle program."""
     parts = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
     start = b"".join(pickle.dumps(part, protocol=2) for part in parts)

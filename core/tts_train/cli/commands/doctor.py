@@ -38,7 +38,6 @@ OPTIONAL = (
     _extra("ray", "ray", "prepares on several machines"),
     _extra("wandb", "wandb", "logs to Weights & Biases"),
     _extra("mlflow", "mlflow", "logs to MLflow"),
-    _extra("trackio", "trackio", "logs to trackio"),
 )
 
 

@@ -35,7 +35,7 @@ from tts_train.training.listen.offered import SECTION as LISTEN
 from tts_train.training.listen.offered import left_out_of_help, refuse_unheard
 from tts_train.training.survive.checkpoint import CheckpointOptions
 
-_MISSING_LOGGER = re.compile(r"(?:Requirement|No module named) '(wandb|mlflow|trackio)")
+_MISSING_LOGGER = re.compile(r"(?:Requirement|No module named) '(wandb|mlflow)")
 TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # the plan of batches knows the ranks
     "log_every_n_steps": 10,

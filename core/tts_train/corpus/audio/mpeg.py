@@ -1,4 +1,9 @@
-"""MP3 files say how long they are only in an optional first frame; count the frames where it is missing."""
+"""MP3 files say how long they are only in an optional first frame; count the frames where it is missing.
+
+Why not a library: mutagen (GPL-2.0-or-later, which does not fit beside Apache-2.0) estimates the length from one bit
+rate where the frame is missing, and FFmpeg, by PyAV, decodes to other samples than libsndfile, so sets prepared before
+would change; it stays an extra for formats that libsndfile does not know.
+"""
 
 from __future__ import annotations
 

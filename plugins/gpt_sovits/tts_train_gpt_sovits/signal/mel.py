@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tts_train.mel import mel_edges, mel_triangles
 from tts_train.nn.tables import kept_table
 from tts_train_gpt_sovits.signal.frames import full_precision, reflect
 
@@ -80,16 +82,12 @@ def denormalise(mel: Tensor) -> Tensor:
 def mel_bands(settings: MelSettings) -> Tensor:
     """Return the triangular bands (n_mels, n_fft / 2 + 1), float32, each of area 2 / its width in Hz.
 
-    The scale is Slaney's (Auditory Toolbox, 1998): linear to 1,000 Hz, logarithmic above.
+    The scale is Slaney's.
     """
-    top = _hz_to_mel(torch.tensor(settings.sample_rate / 2, dtype=torch.float64))
-    edges = _mel_to_hz(torch.linspace(0.0, float(top), settings.n_mels + 2, dtype=torch.float64))
-    frequencies = torch.linspace(0.0, settings.sample_rate / 2, settings.n_fft // 2 + 1, dtype=torch.float64)
-    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    rising = (frequencies - low) / (centre - low)
-    falling = (high - frequencies) / (high - centre)
-    triangles = torch.minimum(rising, falling).clamp(min=0.0)
-    return (triangles * 2.0 / (high - low)).float()
+    edges = mel_edges(settings.sample_rate, settings.n_mels, "slaney")
+    frequencies = np.linspace(0.0, settings.sample_rate / 2, settings.n_fft // 2 + 1)
+    bands = mel_triangles(edges, frequencies) * 2.0 / (edges[2:, None] - edges[:-2, None])
+    return torch.from_numpy(bands).float()
 
 
 @kept_table
@@ -105,22 +103,6 @@ def _magnitudes(wave: Tensor, settings: MelSettings) -> Tensor:
     bins = torch.fft.rfft(frames).transpose(-2, -1)
     made: Tensor = (bins.real.square() + bins.imag.square() + 1e-8).sqrt()
     return made
-
-
-_LINEAR_HZ = 200.0 / 3.0  # Hz of a mel below 1,000 Hz
-_KNEE_HZ = 1000.0
-_KNEE_MEL = _KNEE_HZ / _LINEAR_HZ
-_LOG_STEP = torch.log(torch.tensor(6.4, dtype=torch.float64)) / 27.0
-
-
-def _hz_to_mel(hz: Tensor) -> Tensor:
-    above = _KNEE_MEL + torch.log((hz / _KNEE_HZ).clamp(min=1.0)) / _LOG_STEP
-    return torch.where(hz < _KNEE_HZ, hz / _LINEAR_HZ, above)
-
-
-def _mel_to_hz(mel: Tensor) -> Tensor:
-    above = _KNEE_HZ * torch.exp((mel - _KNEE_MEL).clamp(min=0.0) * _LOG_STEP)
-    return torch.where(mel < _KNEE_MEL, mel * _LINEAR_HZ, above)
 
 
 @kept_table
