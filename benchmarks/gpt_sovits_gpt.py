@@ -96,8 +96,9 @@ def _sides(task: dict[str, Any], sides: tuple[str, ...]) -> tuple[Any, dict[str,
     import torch
     from gpt_sovits_naive import NaiveScaledAdam, naive_loss, top3
 
-    from tts_train_gpt_sovits.networks.gpt.network import GptConfig, GptNetwork
+    from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
     from tts_train_gpt_sovits.networks.gpt.packing import pack
+    from tts_train_gpt_sovits.signal.sizes import GptConfig
     from tts_train_gpt_sovits.stages.gpt.dpo import preference
     from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
 
@@ -129,7 +130,7 @@ def _rows(shape: str, *, pairs: bool) -> list[Any]:
     """Return the batch; every rejected sequence is as a coin and two places in the middle say."""
     import torch
 
-    from tts_train_gpt_sovits.networks.gpt.packing import Utterance
+    from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance
     from tts_train_gpt_sovits.stages.gpt.dpo import Corruption, corrupt
 
     chance = torch.Generator().manual_seed(0)
@@ -139,7 +140,7 @@ def _rows(shape: str, *, pairs: bool) -> list[Any]:
         # Two places drawn evenly lie at a third and at two thirds on average.
         cut = Corruption("repeat" if number % 2 else "lost", y // 3, 2 * y // 3)
         rows.append(
-            Utterance(
+            GptUtterance(
                 phonemes=torch.randint(0, 700, (x,), generator=chance),
                 codes=codes,
                 bert=torch.randn(x, 1024, generator=chance),
@@ -154,8 +155,9 @@ def _check() -> None:
     import torch
     from gpt_sovits_naive import NaiveScaledAdam, naive_loss, top3
 
-    from tts_train_gpt_sovits.networks.gpt.network import GptConfig, GptNetwork
+    from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
     from tts_train_gpt_sovits.networks.gpt.packing import pack
+    from tts_train_gpt_sovits.signal.sizes import GptConfig
     from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
 
     networks = []

@@ -12,10 +12,10 @@ from torch.nn.utils.rnn import pad_sequence
 from torchmetrics.classification import MulticlassAccuracy
 
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
-from tts_train_gpt_sovits.networks.gpt.packing import Utterance
+from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance
 
 
-def naive_loss(network: GptNetwork, rows: Sequence[Utterance], accuracy: MulticlassAccuracy) -> Tensor:
+def naive_loss(network: GptNetwork, rows: Sequence[GptUtterance], accuracy: MulticlassAccuracy) -> Tensor:
     """Return the summed loss over padded rows: one mask a step, boolean, then a float for every head and pair.
 
     The arithmetic is the network's own layers; dropout is torch's. The text is masked on the right, as it is padded.
@@ -112,7 +112,7 @@ class NaiveScaledAdam:
         state["delta"].add_(values * move, alpha=0.1)
 
 
-def _columns(rows: Sequence[Utterance]) -> tuple[list[Tensor], list[Tensor]]:
+def _columns(rows: Sequence[GptUtterance]) -> tuple[list[Tensor], list[Tensor]]:
     return [row.phonemes for row in rows], [row.codes for row in rows]
 
 

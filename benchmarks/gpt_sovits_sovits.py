@@ -97,15 +97,15 @@ def _networks(size: str) -> tuple[Any, Any]:
 def _batch() -> dict[str, Any]:
     import torch
 
-    from tts_train_gpt_sovits.stages.sovits.batch import Utterance, join
+    from tts_train_gpt_sovits.stages.sovits.batch import SovitsUtterance, join
 
     chance = torch.Generator().manual_seed(0)
 
-    def utterance(i: int) -> Utterance:
+    def utterance(i: int) -> SovitsUtterance:
         wave = (torch.randn(FRAMES * 640, generator=chance) * 3000).to(torch.int16)
         codes = torch.randint(1024, (FRAMES // 2,), generator=chance)
         phonemes = torch.randint(1, 300, (60,), generator=chance)
-        return Utterance(id=f"u{i}", text="", language="", codes=codes, phonemes=phonemes, wave=wave)
+        return SovitsUtterance(id=f"u{i}", text="", language="", codes=codes, phonemes=phonemes, wave=wave)
 
     return dict(join([utterance(i) for i in range(BATCH)]))
 

@@ -60,10 +60,46 @@ def test_plugins_know_neither_the_command_line_nor_each_other(package):
         assert not [name for name in names if name.startswith("tts_train.cli")], path
 
 
-@pytest.mark.parametrize("path", files(CORE), ids=lambda path: str(path.relative_to(CORE)))
-def test_only_backends_build_on_families(path):
-    if path.parts[len(CORE.parts)] != "families":
-        assert not [name for name in imports(path) if name.startswith("tts_train.families")]
+def folder_of(module: str, package: str) -> str | None:
+    """Return the folder or module right below a package that a dotted name lies in."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == package and len(parts) > 1 else None
+
+
+def folder_imports(package: Path) -> dict[str, set[str]]:
+    """Return which folders (and modules) right below a package import which others."""
+    found: dict[str, set[str]] = {}
+    for path in files(package):
+        relative = path.relative_to(package)
+        own = relative.parts[0].removesuffix(".py")
+        named = {folder_of(module, package.name) for module in imports(path)} - {None, own}
+        found.setdefault(own, set()).update(each for each in named if each)
+    return found
+
+
+@pytest.mark.parametrize("package", [CORE, *PLUGINS.values()], ids=lambda path: path.name)
+def test_no_import_runs_back_up_between_folders(package):
+    graph = folder_imports(package)
+    while True:  # what imports nothing that is left cannot be part of a circle
+        lowest = [name for name, below in graph.items() if not below & graph.keys()]
+        if not lowest:
+            break
+        graph = {name: below for name, below in graph.items() if name not in lowest}
+    assert not graph, {name: sorted(below & graph.keys()) for name, below in graph.items()}
+
+
+GPT_SOVITS_FLOORS = ("signal", "text", "networks", "released", "features", "starts", "preparing", "voice", "stages")
+"""Each folder of GPT-SoVITS may import those before it."""
+
+
+def test_the_floors_of_gpt_sovits():
+    graph = folder_imports(PLUGINS["tts_train_gpt_sovits"])
+    for number, name in enumerate(GPT_SOVITS_FLOORS):
+        above = graph[name] - set(GPT_SOVITS_FLOORS[:number])
+        assert not above, f"{name} imports {', '.join(sorted(above))}"
+    # A weight file is read by its names and sizes: no network is needed for it.
+    assert "networks" not in graph["released"]
+    assert not graph["signal"]
 
 
 def test_corpus_reading_needs_no_torch():
@@ -75,7 +111,7 @@ def test_no_module_is_a_drawer():
     for folder in (CORE, *PLUGINS.values()):
         for path in files(folder):
             assert path.stem not in {"utils", "helpers", "common", "misc"}, path
-            assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, f"{path} has grown two jobs"
+            assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, f"{path} has grown two jobs"
 
 
 @pytest.mark.parametrize(

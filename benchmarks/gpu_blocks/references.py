@@ -154,8 +154,8 @@ def drawn_alike(*, exact: bool = False) -> Iterator[None]:
     Args:
         exact: Whether float32 is multiplied in full: by default a card's convolutions round it to 10 bits (TF32).
     """
+    from tts_train_gpt_sovits.stages.sovits.batch import fixed_draws
     from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
-    from tts_train_gpt_sovits.stages.sovits.listen import fixed_draws
     from tts_train_gpt_sovits.stages.sovits.module import SovitsModule
 
     generate, losses = SovitsModule._generate, CfmModule._losses

@@ -14,14 +14,15 @@ from tests.figures import Figure, unknown
 from tests.gpt_sovits.filling import fill, inputs, integers
 from tests.gpt_sovits.parity_gpt_figures import compared, gradients, probe
 from tests.gpt_sovits.parity_gpt_steps import RATES, rates, samplers, trajectory
+from tests.gpt_sovits.upstream import UpstreamSchedule, corrupt_padded
 from tts_train_gpt_sovits.networks.gpt.generate import SamplingOptions, generate
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
-from tts_train_gpt_sovits.networks.gpt.packing import Utterance, pack
+from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, pack
 from tts_train_gpt_sovits.networks.gpt.padded import PaddedBatch, PaddedLayout, PaddedOutput, padded_forward
 from tts_train_gpt_sovits.released.gpt_names import config_from_upstream, upstream_name
-from tts_train_gpt_sovits.stages.gpt.dpo import Corruption, corrupt_padded, preference
+from tts_train_gpt_sovits.stages.gpt.dpo import Corruption, preference
 from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
-from tts_train_gpt_sovits.stages.gpt.schedule import UpstreamSchedule, build_upstream_schedule
+from tts_train_gpt_sovits.stages.gpt.schedule import build_upstream_schedule
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _DESCRIPTIVE = {"salt", "name", "kind", "config", "torch", "python", "equal", "ragged", "s2"}
@@ -71,19 +72,19 @@ class _Reference:
         self.network.load_state_dict(filled)
         self.end = self.network.config.end
 
-    def utterances(self, which: str, tag: str) -> list[Utterance]:
+    def utterances(self, which: str, tag: str) -> list[GptUtterance]:
         lengths = zip(self.data[which]["x_lens"], self.data[which]["y_lens"], strict=True)
         return [self._utterance(f"{tag}.{i}", i, x, y) for i, (x, y) in enumerate(lengths)]
 
-    def _utterance(self, tag: str, row: int, x: int, y: int) -> Utterance:
+    def _utterance(self, tag: str, row: int, x: int, y: int) -> GptUtterance:
         bert = inputs(f"bert{tag}", (1024, x), salt=self.salt, dtype=self.dtype).T
-        return Utterance(
+        return GptUtterance(
             phonemes=integers(f"phoneme{tag}", (x,), self.network.config.phonemes, salt=self.salt),
             codes=integers(f"semantic{tag}", (y,), self.end, salt=self.salt),
             bert=bert if row % 2 == 0 else torch.zeros_like(bert),
         )
 
-    def padded(self, utterances: list[Utterance]) -> PaddedBatch:
+    def padded(self, utterances: list[GptUtterance]) -> PaddedBatch:
         berts = [each.bert for each in utterances if each.bert is not None]
         return PaddedBatch(
             phonemes=pad_sequence([each.phonemes for each in utterances], batch_first=True),

@@ -12,9 +12,10 @@ from torch import Tensor
 from tests.figures import Figure, unknown
 from tests.gpt_sovits.filling import hash_u
 from tests.gpt_sovits.parity_gpt_figures import equal
+from tests.gpt_sovits.upstream import UpstreamSchedule, share
 from tts_train_gpt_sovits.stages.gpt.batches import UpstreamSampler
 from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
-from tts_train_gpt_sovits.stages.gpt.schedule import UpstreamSchedule, build_upstream_schedule
+from tts_train_gpt_sovits.stages.gpt.schedule import build_upstream_schedule
 
 _RATE = 1e-12
 _TRAJECTORY = {"gradient", "lr", "clipping_update_period", "shapes", "trajectory", "state_keys"}
@@ -71,8 +72,8 @@ def samplers(expected: dict[str, Any]) -> Iterator[Figure]:
     seconds, size = expected["lengths_sec"], expected["batch_size"]
     yield Figure("s1.buckets", expected["buckets"], UpstreamSampler(seconds, size).buckets)
     for number, case in enumerate(expected["cases"]):
-        sampler = UpstreamSampler(seconds, size, replicas=case["replicas"], rank=case["rank"])
-        yield Figure(f"s1.cases[{number}].indices", case["indices"], sampler.indices(case["epoch"]))
+        rows = share(seconds, size, replicas=case["replicas"], rank=case["rank"], epoch=case["epoch"])
+        yield Figure(f"s1.cases[{number}].indices", case["indices"], rows)
         for name in set(case) - {"replicas", "rank", "epoch", "indices"}:
             yield unknown(f"s1.cases[{number}].{name}", case[name])
     for name in set(expected) - {"lengths_sec", "batch_size", "buckets", "cases"}:

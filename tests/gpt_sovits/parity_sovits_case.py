@@ -23,7 +23,7 @@ from tts_train_gpt_sovits.networks.sovits.losses import (
     mean_square,
     mel_loss,
 )
-from tts_train_gpt_sovits.networks.sovits.network import Generated, SovitsNetwork
+from tts_train_gpt_sovits.networks.sovits.network import GeneratedSlice, SovitsNetwork
 from tts_train_gpt_sovits.released.sovits_names import upstream_names
 from tts_train_gpt_sovits.signal.mel import log_mel, spectrogram, wave_log_mel
 from tts_train_gpt_sovits.signal.versions import find_version
@@ -122,7 +122,7 @@ class CaseRun:
             batch.speaker[row] = self._input(f"sv{tag}.{i}", (20480,))
         return batch
 
-    def forward(self, network: SovitsNetwork, batch: Batch, expected: dict[str, Any]) -> Generated:
+    def forward(self, network: SovitsNetwork, batch: Batch, expected: dict[str, Any]) -> GeneratedSlice:
         shape = (len(batch.lengths), self.kwargs["inter_channels"], batch.spectrogram.shape[-1])
         return network(
             batch.features,
@@ -136,7 +136,7 @@ class CaseRun:
             starts=torch.tensor(expected["slice_ids"]),
         )
 
-    def losses(self, critics: Critics, batch: Batch, made: Generated, *, critic: bool) -> dict[str, Tensor]:
+    def losses(self, critics: Critics, batch: Batch, made: GeneratedSlice, *, critic: bool) -> dict[str, Tensor]:
         frames = made.audio.shape[-1] // HOP
         real = slice_frames(batch.wave, made.starts * HOP, frames * HOP)
         if critic:
@@ -180,7 +180,7 @@ class CaseRun:
             elif field not in ("noise", "slice_ids", "segment_size"):
                 yield unknown(field, value)
 
-    def _observed(self, network: SovitsNetwork, critics: Critics, batch: Batch, made: Generated) -> dict[str, Any]:
+    def _observed(self, network: SovitsNetwork, critics: Critics, batch: Batch, made: GeneratedSlice) -> dict[str, Any]:
         names = upstream_names(network)
         samples = made.audio.shape[-1]
         judged = critics.compare(slice_frames(batch.wave, made.starts * HOP, samples), made.audio)
@@ -268,7 +268,7 @@ def _gap(network: SovitsNetwork, features: Tensor) -> float:
     return float((nearest[:, 1] - nearest[:, 0]).min())
 
 
-def _probes(batch: Batch, made: Generated) -> dict[str, Tensor]:
+def _probes(batch: Batch, made: GeneratedSlice) -> dict[str, Tensor]:
     return {
         "y_hat": made.audio,
         "z": made.latents,

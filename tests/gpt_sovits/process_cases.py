@@ -31,11 +31,11 @@ from tts_train_gpt_sovits.stages.gpt.data import GptData
 from tts_train_gpt_sovits.stages.gpt.dpo_module import DpoModule
 from tts_train_gpt_sovits.stages.gpt.module import GptModule
 from tts_train_gpt_sovits.stages.gpt.rehearsal import RehearsalOptions
+from tts_train_gpt_sovits.stages.sovits.batch import fixed_draws
 from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
 from tts_train_gpt_sovits.stages.sovits.data import SovitsData
-from tts_train_gpt_sovits.stages.sovits.listen import fixed_draws
 from tts_train_gpt_sovits.stages.sovits.module import SovitsModule
-from tts_train_gpt_sovits.starts.gpt_adapters import LoraOptions
+from tts_train_gpt_sovits.starts.adapters import GptLoraOptions
 
 TOGETHER = 4
 CODES = 22
@@ -176,7 +176,7 @@ def _module(case: Case) -> Any:
     made = {
         "optimizer": lambda given: OptimizerOptions(**given),
         "schedule": lambda given: ScheduleOptions(**given),
-        "lora": lambda given: LoraOptions(**given),
+        "lora": lambda given: GptLoraOptions(**given),
     }
     options = {name: made[name](value) if name in made else value for name, value in case.model.items()}
     kind = {"gpt": GptModule, "dpo": DpoModule, "sovits": FixedSovits, "cfm": FixedCfm}[case.stage]

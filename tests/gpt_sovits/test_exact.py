@@ -18,7 +18,7 @@ from tts_train.nn.target import planning_for
 from tts_train.training.survive.continuation import ExactContinuation
 from tts_train_gpt_sovits.networks import masked_attention
 from tts_train_gpt_sovits.networks.gpt.attention import PaddedRows, attend_grid, attend_spans
-from tts_train_gpt_sovits.networks.gpt.packing import Utterance, pack
+from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, pack
 from tts_train_gpt_sovits.networks.masked_attention import additive_mask, attend
 from tts_train_gpt_sovits.signal.frames import reflect
 from tts_train_gpt_sovits.signal.mel import spectrogram
@@ -169,7 +169,7 @@ def pairs():
     rows = []
     for x, y, z in ((2, 5, 3), (3, 4, 6), (7, 2, 2)):
         start = codes(y)
-        rows.append(Utterance(phonemes=codes(x), codes=start, rejected=torch.cat([start[:2], codes(z)])))
+        rows.append(GptUtterance(phonemes=codes(x), codes=start, rejected=torch.cat([start[:2], codes(z)])))
     return pack(rows)
 
 

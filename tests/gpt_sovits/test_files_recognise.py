@@ -9,10 +9,10 @@ import torch
 
 from tests.gpt_sovits.file_samples import GAN, gpt_config, save, seeded, shrunk
 from tts_train.errors import DataError, UnsafeFileError
-from tts_train_gpt_sovits.networks.gpt.network import GptConfig
 from tts_train_gpt_sovits.released import recognise, signatures
 from tts_train_gpt_sovits.released.shapes import critic_shapes, generator_shapes, gpt_shapes, lora_shapes
 from tts_train_gpt_sovits.released.signatures import version_by_bytes
+from tts_train_gpt_sovits.signal.sizes import GptConfig
 
 KIB, MIB = 1024, 1024 * 1024
 

@@ -6,11 +6,22 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.gpt_sovits.file_samples import GAN
+from tests.gpt_sovits.file_samples import GAN, SMALL_GPT, gpt_config, seeded
 from tts_train.errors import DataError
-from tts_train_gpt_sovits.networks.gpt.network import GptConfig
-from tts_train_gpt_sovits.released.shapes import check_shapes, critic_shapes, generator_shapes, gpt_shapes, lora_shapes
+from tts_train_gpt_sovits.networks.sovits.build import build_critics, build_flow_network, build_network
+from tts_train_gpt_sovits.released import read_s1, read_s2, s2_config, write_critics, write_full, write_s1
+from tts_train_gpt_sovits.released.shapes import (
+    check_shapes,
+    critic_shapes,
+    generator_shapes,
+    gpt_shapes,
+    lora_shapes,
+    shapes_of,
+)
+from tts_train_gpt_sovits.signal.sizes import GptConfig
+from tts_train_gpt_sovits.starts.sovits_tiny import TinySovitsOptions, tiny_sizes
 
 MANIFESTS = Path(__file__).parent / "golden" / "manifests"
 
@@ -49,6 +60,44 @@ def test_a_lora_checkpoint_has_the_frozen_parts_too():
     block = "cfm.base_model.model.estimator.transformer_blocks.21.attn"
     assert shapes[f"{block}.to_q.base_layer.weight"] == (1024, 1024)
     assert shapes[f"{block}.to_out.0.lora_B.default.weight"] == (1024, 32)
+
+
+@pytest.mark.parametrize("version", ["v2", "v2ProPlus", "v3"])
+def test_other_sizes_have_the_tensors_of_their_network(version):
+    sizes = tiny_sizes(version, TinySovitsOptions(channels=12, layers=4))
+    network = build_flow_network(version, sizes=sizes) if version == "v3" else build_network(version, sizes=sizes)
+    assert list(generator_shapes(version, sizes).items()) == list(shapes_of(network).items())
+
+
+@pytest.mark.parametrize("shrink", [4, 16])
+def test_small_critics_have_the_tensors_of_their_network(shrink):
+    expected = shapes_of(build_critics("v2Pro", shrink=shrink))
+    assert list(critic_shapes("v2Pro", shrink=shrink).items()) == list(expected.items())
+
+
+def test_files_are_read_and_written_without_a_network(tmp_path, monkeypatch):
+    config = gpt_config(SMALL_GPT)
+    sizes = tiny_sizes("v2", TinySovitsOptions())
+    shapes = generator_shapes("v2", sizes)
+    settings = {**s2_config("v2"), "model": sizes}
+    generator, critics, gpt = tmp_path / "G.pth", tmp_path / "D.pth", tmp_path / "gpt.ckpt"
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a network was built")
+
+    monkeypatch.setattr(torch.nn.Module, "__init__", refuse)
+    write_s1(gpt, seeded(gpt_shapes(SMALL_GPT)), config=config, info="test")
+    write_full(generator, seeded(shapes), version="v2", config=settings, info="test", shapes=shapes)
+    write_critics(
+        critics, seeded(critic_shapes("v2", shrink=16)), version="v2", info="", shapes=critic_shapes("v2", shrink=16)
+    )
+    assert read_s1(gpt).recognised.kind == "s1"
+    assert read_s2(generator, shapes=shapes).recognised.version == "v2"
+    assert read_s2(critics, shapes=critic_shapes("v2", shrink=16)).recognised.kind == "s2D"
+    with pytest.raises(DataError, match="does not hold the tensors it should"):
+        read_s2(generator)
+    with pytest.raises(AssertionError, match="was built"):
+        build_network("v2", sizes=sizes)
 
 
 def test_faults_are_listed_by_name():

@@ -11,7 +11,6 @@ import torch
 
 from tests.gpt_sovits.file_samples import GAN, SMALL_GPT, gpt_config, save, seeded, shrunk
 from tts_train.errors import ConfigError, DataError, DiskError, NumericError
-from tts_train_gpt_sovits.networks.gpt.network import GptConfig
 from tts_train_gpt_sovits.released import (
     read_s1,
     read_s2,
@@ -24,6 +23,7 @@ from tts_train_gpt_sovits.released import (
 )
 from tts_train_gpt_sovits.released.gpt_names import config_to_upstream
 from tts_train_gpt_sovits.released.shapes import critic_shapes, generator_shapes, gpt_shapes, lora_shapes
+from tts_train_gpt_sovits.signal.sizes import GptConfig
 
 MARKS = {"v1": b"PK", "v2": b"PK", "v2Pro": b"05", "v2ProPlus": b"06"}
 INFO = "8epoch_120iteration"

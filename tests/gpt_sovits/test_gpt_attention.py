@@ -7,13 +7,13 @@ import torch
 
 from tts_train_gpt_sovits.networks.gpt.attention import attend_spans
 from tts_train_gpt_sovits.networks.gpt.dropout import dropout, gates, relu_dropout
-from tts_train_gpt_sovits.networks.gpt.packing import Utterance, pack
+from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, pack
 
 
 def spans():
     sizes = ((2, 5, 3), (3, 4, 6), (1, 2, 2))
     rows = [
-        Utterance(
+        GptUtterance(
             phonemes=torch.arange(x), codes=torch.arange(y), rejected=torch.cat([torch.arange(2), torch.arange(z)])
         )
         for x, y, z in sizes

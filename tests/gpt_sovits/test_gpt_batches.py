@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.gpt_sovits.upstream import share
 from tts_train_gpt_sovits.stages.gpt.batches import (
     FilterOptions,
     UpstreamSampler,
@@ -53,7 +54,7 @@ def test_the_batch_size_fits_the_set(given, rows, pairs, size):
 
 def test_processes_share_the_rows_and_epochs_differ():
     seconds = [(7 * i % 23) / 2 + 0.3 for i in range(41)]
-    shares = [UpstreamSampler(seconds, 4, replicas=3, rank=rank).indices(2) for rank in range(3)]
+    shares = [share(seconds, 4, replicas=3, rank=rank, epoch=2) for rank in range(3)]
     assert {len(share) for share in shares} == {14}
     assert sorted({row for share in shares for row in share}) == list(range(41))
     one = UpstreamSampler(seconds, 4)

@@ -16,7 +16,7 @@ from tts_train_gpt_sovits.released.gpt_names import config_to_upstream, to_upstr
 from tts_train_gpt_sovits.stages.gpt.data import GptData
 from tts_train_gpt_sovits.stages.gpt.module import GptModule, ScaledAdamOptions
 from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
-from tts_train_gpt_sovits.starts.gpt_base import TinyOptions, load_base
+from tts_train_gpt_sovits.starts.gpt_base import TinyGptOptions, load_base
 
 
 def trained(steps, first=0, state=None):
@@ -110,7 +110,7 @@ def test_data_of_another_phoneme_table_are_refused(tmp_path, version, rows, good
     data = GptData(write_set(tmp_path / "rows.parquet"), max_tokens=300)
     data.setup("fit")
     data.version = version
-    module = GptModule(tiny=TinyOptions(phonemes=rows))
+    module = GptModule(tiny=TinyGptOptions(phonemes=rows))
     if good:
         trainer_for(tmp_path, 1).fit(module, data)
         return

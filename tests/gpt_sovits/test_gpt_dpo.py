@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tts_train_gpt_sovits.networks.gpt.network import GptConfig, GptNetwork
-from tts_train_gpt_sovits.networks.gpt.packing import Utterance, pack
-from tts_train_gpt_sovits.stages.gpt.dpo import Corruption, corrupt, corrupt_padded, draw_corruption, preference
+from tests.gpt_sovits.upstream import corrupt_padded
+from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
+from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, pack
+from tts_train_gpt_sovits.signal.sizes import GptConfig
+from tts_train_gpt_sovits.stages.gpt.dpo import Corruption, corrupt, draw_corruption, preference
 
 CODES = torch.arange(6)
 
@@ -64,7 +66,7 @@ def test_training_on_it_widens_the_margin(beta):
     torch.manual_seed(0)
     network = GptNetwork(GptConfig(phonemes=20, codes=17, width=16, heads=2, layers=2, dropout=0.0))
     codes = torch.randint(0, 16, (12,))
-    pair = Utterance(
+    pair = GptUtterance(
         phonemes=torch.randint(0, 20, (5,)), codes=codes, rejected=corrupt(codes, Corruption("repeat", 3, 6))
     )
     batch = pack([pair], end=16)

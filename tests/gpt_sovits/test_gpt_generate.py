@@ -8,9 +8,10 @@ import torch
 from tests.host_reads import HostReads
 from tts_train.errors import ConfigError
 from tts_train.nn.target import planning_for
-from tts_train_gpt_sovits.networks.gpt.generate import Line, SamplingOptions, generate, generate_lines, probabilities
-from tts_train_gpt_sovits.networks.gpt.network import GptConfig, GptNetwork
-from tts_train_gpt_sovits.networks.gpt.packing import Utterance, pack
+from tts_train_gpt_sovits.networks.gpt.generate import GptLine, SamplingOptions, generate, generate_lines, probabilities
+from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
+from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, pack
+from tts_train_gpt_sovits.signal.sizes import GptConfig
 
 CONFIG = GptConfig(phonemes=20, codes=17, width=16, heads=2, layers=2)
 TEXT = torch.tensor([3, 1, 4, 1, 5])
@@ -28,7 +29,7 @@ def anew(network, prompt, bert, steps):
     """Extend a prompt greedily, computing everything at each step."""
     codes = prompt
     for step in range(steps):
-        batch = pack([Utterance(phonemes=TEXT, codes=codes, bert=bert)], end=16)
+        batch = pack([GptUtterance(phonemes=TEXT, codes=codes, bert=bert)], end=16)
         with torch.no_grad():
             logits = network.head(network.packed_states(batch)[batch["rows"][-1]])
         if step < 11:
@@ -82,10 +83,10 @@ def test_a_seed_repeats_the_speech(network):
 
 
 LINES = [
-    Line(phonemes=TEXT, prompt=PROMPT, seed=1),
-    Line(phonemes=TEXT[:2], prompt=PROMPT[:0], seed=2, max_codes=17),
-    Line(phonemes=torch.cat([TEXT, TEXT]), prompt=PROMPT, bert=torch.ones(10, 1024, dtype=torch.float64), seed=3),
-    Line(phonemes=TEXT, prompt=PROMPT, seed=4),
+    GptLine(phonemes=TEXT, prompt=PROMPT, seed=1),
+    GptLine(phonemes=TEXT[:2], prompt=PROMPT[:0], seed=2, max_codes=17),
+    GptLine(phonemes=torch.cat([TEXT, TEXT]), prompt=PROMPT, bert=torch.ones(10, 1024, dtype=torch.float64), seed=3),
+    GptLine(phonemes=TEXT, prompt=PROMPT, seed=4),
 ]
 
 

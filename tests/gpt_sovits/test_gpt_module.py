@@ -9,17 +9,18 @@ from jsonargparse import ArgumentParser
 from tests.gpt_sovits.gpt_sets import fit, trainer_for, write_set
 from tts_train.errors import ConfigError, DataError
 from tts_train.optim import OptimizerOptions, ScheduleOptions
-from tts_train_gpt_sovits.networks.gpt.network import GptConfig, GptNetwork
+from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.networks.gpt.packing import pack
 from tts_train_gpt_sovits.networks.gpt.padded import unpack, unpack_rejected
 from tts_train_gpt_sovits.released import s1_config, write_s1
 from tts_train_gpt_sovits.released.gpt_names import config_to_upstream, to_upstream
+from tts_train_gpt_sovits.signal.sizes import GptConfig
 from tts_train_gpt_sovits.stages.gpt.data import GptData
 from tts_train_gpt_sovits.stages.gpt.dpo_module import DpoModule
 from tts_train_gpt_sovits.stages.gpt.module import DESCRIPTION, GptModule
-from tts_train_gpt_sovits.starts.gpt_base import TinyOptions, load_base
+from tts_train_gpt_sovits.starts.gpt_base import TinyGptOptions, load_base
 
-TINY = TinyOptions()
+TINY = TinyGptOptions()
 
 
 @pytest.fixture
@@ -178,4 +179,4 @@ def test_every_option_is_a_flag():
 @pytest.mark.parametrize("sizes", [{"layers": 0}, {"width": 30, "heads": 4}], ids=str)
 def test_a_tiny_network_of_no_size_is_refused(sizes):
     with pytest.raises(ConfigError, match=r"--model\.tiny"):
-        TinyOptions(**sizes)
+        TinyGptOptions(**sizes)

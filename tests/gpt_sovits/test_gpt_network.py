@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tts_train_gpt_sovits.networks.gpt.network import GptConfig, GptNetwork
-from tts_train_gpt_sovits.networks.gpt.packing import Utterance, pack
+from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
+from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, pack
 from tts_train_gpt_sovits.networks.gpt.padded import PaddedBatch, padded_forward
+from tts_train_gpt_sovits.signal.sizes import GptConfig
 
 CONFIG = GptConfig(phonemes=20, codes=17, width=16, heads=2, layers=2, dropout=0.0)
 KERNELS = ("spans", "grid")
@@ -21,7 +22,7 @@ def network():
 
 def utterance(x, y, *, bert=False, rejected=None, seed=0):
     chance = torch.Generator().manual_seed(1000 * x + y + seed)
-    return Utterance(
+    return GptUtterance(
         phonemes=torch.randint(0, 20, (x,), generator=chance),
         codes=torch.randint(0, 16, (y,), generator=chance),
         bert=torch.randn(x, 1024, generator=chance, dtype=torch.float64) if bert else None,
@@ -80,10 +81,10 @@ def test_one_utterance_is_upstreams_loss(network, layout):
 def test_a_pair_is_worth_what_its_sequences_are_on_their_own(network, kernel, rejections):
     plain = [utterance(5, 12, bert=True), utterance(8, 9)]
     rows = [
-        Utterance(phonemes=each.phonemes, codes=each.codes, bert=each.bert, rejected=change(each.codes))
+        GptUtterance(phonemes=each.phonemes, codes=each.codes, bert=each.bert, rejected=change(each.codes))
         for each, change in zip(plain, rejections, strict=True)
     ]
-    rejected = [Utterance(phonemes=each.phonemes, codes=each.rejected, bert=each.bert) for each in rows]
+    rejected = [GptUtterance(phonemes=each.phonemes, codes=each.rejected, bert=each.bert) for each in rows]
     chosen_logps = torch.stack([-alone(network, each).sum() for each in plain])
     rejected_logps = torch.stack([-alone(network, each).sum() for each in rejected])
     weights = torch.tensor([1.0, -0.5], dtype=torch.float64)
@@ -99,7 +100,7 @@ def test_a_pair_is_worth_what_its_sequences_are_on_their_own(network, kernel, re
 
 def test_a_pair_computes_its_shared_start_once():
     each = utterance(5, 12)
-    pair = Utterance(phonemes=each.phonemes, codes=each.codes, rejected=torch.cat([each.codes[:8], each.codes[4:]]))
+    pair = GptUtterance(phonemes=each.phonemes, codes=each.codes, rejected=torch.cat([each.codes[:8], each.codes[4:]]))
     assert pack([pair], end=16)["codes"].numel() <= 12 + 8
 
 
@@ -144,7 +145,7 @@ def test_it_runs_in_bfloat16_under_autocast(network, kernel):
 
 def test_half_precision_features_may_stand_beside_none(network):
     each = utterance(4, 3)
-    half = Utterance(phonemes=each.phonemes, codes=each.codes, bert=torch.ones(4, 1024, dtype=torch.float16))
+    half = GptUtterance(phonemes=each.phonemes, codes=each.codes, bert=torch.ones(4, 1024, dtype=torch.float16))
     assert pack([half, each], end=16)["bert"].dtype == torch.float32
     assert network.float()(pack([half, each], end=16)).losses.isfinite().all()
 

@@ -24,9 +24,9 @@ from tts_train_gpt_sovits.stages.gpt.module import GptModule
 from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
 from tts_train_gpt_sovits.stages.sovits.data import SovitsData
 from tts_train_gpt_sovits.stages.sovits.module import SovitsModule
-from tts_train_gpt_sovits.starts.gpt_base import TinyOptions as GptSizes
+from tts_train_gpt_sovits.starts.gpt_base import TinyGptOptions
 
-SIZES = GptSizes(width=128, heads=4, layers=4)
+SIZES = TinyGptOptions(width=128, heads=4, layers=4)
 WITHIN = 0.05
 STEPS = 3
 PAIRS = GptData("nowhere", pairs="made")

@@ -7,22 +7,20 @@ import torch
 
 from tts_train_gpt_sovits.stages.gpt.module import GptModule
 from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
-from tts_train_gpt_sovits.starts import gpt_adapters as gpt_adapters
-from tts_train_gpt_sovits.starts.gpt_adapters import LoraOptions
+from tts_train_gpt_sovits.starts.adapters import GptLoraOptions, adapt_estimator, adapt_gpt
 from tts_train_gpt_sovits.starts.gpt_base import load_base
 from tts_train_gpt_sovits.starts.sovits_base import base_critics, base_generator
-from tts_train_gpt_sovits.starts.sovits_lora import add_adapters
 
 
 def gpt_lora():
     network = load_base("tiny")
-    gpt_adapters.add_adapters(network, LoraOptions())
+    adapt_gpt(network, GptLoraOptions())
     return network
 
 
 def cfm_lora():
     network = base_generator("tiny", version="v4").network
-    add_adapters(network, 4)
+    adapt_estimator(network, 4)
     return network
 
 

@@ -8,9 +8,8 @@ import torch
 from tests.gpt_sovits.sovits_rows import write_rows
 from tts_train.errors import ConfigError, DataError
 from tts_train_gpt_sovits.signal.mel import batch_spectrogram, spectrogram
-from tts_train_gpt_sovits.stages.sovits.batch import HOP, magnitudes, samples
+from tts_train_gpt_sovits.stages.sovits.batch import HOP, fixed_draws, magnitudes, samples
 from tts_train_gpt_sovits.stages.sovits.data import SovitsData
-from tts_train_gpt_sovits.stages.sovits.listen import fixed_draws
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from tts_train.errors import ConfigError
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowMatching, FlowSovitsNetwork
 from tts_train_gpt_sovits.networks.sovits.dit import Estimator, rotate
 from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
-from tts_train_gpt_sovits.starts.sovits_tiny import TinyOptions
+from tts_train_gpt_sovits.starts.sovits_tiny import TinySovitsOptions
 
 MELS, CONTENT = 100, 512
 
@@ -148,7 +148,7 @@ def test_content_has_the_frames_of_the_mel(network):
 
 @pytest.mark.parametrize(("method", "kept"), [("lora", "lora_A"), ("full", "bridge")])
 def test_a_checkpoint_that_lacks_a_weight_is_refused_by_name(method, kept):
-    module = CfmModule(method=method, tiny=TinyOptions())
+    module = CfmModule(method=method, tiny=TinySovitsOptions())
     module.configure_model()
     checkpoint = {"state_dict": dict(module.state_dict())}
     module.on_save_checkpoint(checkpoint)

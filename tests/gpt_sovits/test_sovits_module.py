@@ -8,9 +8,7 @@ import pytest
 import torch
 from jsonargparse import ArgumentParser
 from lightning import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.precision import MixedPrecision
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.core.run.toy import digest, run
 from tests.gpt_sovits.sovits_rows import write_rows
@@ -32,14 +30,13 @@ def rows(tmp_path_factory):
     return write_rows(tmp_path_factory.mktemp("rows"))
 
 
-def fit(path, rows, steps, *, every=1, inject=None, val_share=0.0, logger=False, **model):
+def fit(path, rows, steps, *, every=1, inject=None, val_share=0.0, **model):
     return run(
         path,
         module=SovitsModule(**model),
         data=SovitsData(rows, batch_size=2, val_share=val_share, seed=3),
         every=every,
         inject=inject,
-        logger=logger,
         max_epochs=-1,
         max_steps=steps,
         gradient_clip_val=None,
@@ -51,7 +48,7 @@ def fit(path, rows, steps, *, every=1, inject=None, val_share=0.0, logger=False,
 def whole(rows, tmp_path_factory):
     """A run of 4 steps, 3 in its first epoch."""
     path = tmp_path_factory.mktemp("whole")
-    module = fit(path, rows, 4, every=2, val_share=0.2, logger=TensorBoardLogger(path, name="", version="board"))
+    module = fit(path, rows, 4, every=2, val_share=0.2)
     return path, module
 
 
@@ -81,21 +78,12 @@ def test_rates_fall_by_the_epoch_and_the_text_learns_slower(whole):
         assert critics == pytest.approx([rate], rel=1e-12)
 
 
-def test_validation_is_logged_and_spoken(whole):
-    path, module = whole
+def test_validation_is_logged(whole):
+    _, module = whole
     figures = module.trainer.callback_metrics
     assert figures["val/loss"] > 0
     spoken = [figures[f"val/mel_loss/{language}"] for language in module.trainer.datamodule.val_languages]
     assert min(spoken) <= figures["val/loss"] <= max(spoken)
-    held = [f"{row.id}.wav" for row in module.trainer.datamodule.val_set]
-    assert {file.name for file in (path / "samples").iterdir()} == {"reference", "step-000003"}
-    for folder in ("reference", "step-000003"):
-        assert sorted(file.name for file in (path / "samples" / folder).glob("*.wav")) == sorted(held)[:2]
-    facts = json.loads((path / "samples/step-000003" / held[0]).with_suffix(".json").read_text())
-    assert (facts["text"], facts["sample_rate"]) == (f"Text {held[0][1:-4]}.", 32000)
-    board = EventAccumulator(str(path / "board"), size_guidance={"images": 0, "audio": 0}).Reload()
-    shown = {f"listen/{name.removesuffix('.wav')}" for name in sorted(held)[:2]}
-    assert set(board.Tags()["audio"]) == set(board.Tags()["images"]) == shown
     parts = {name for name in figures if name.startswith("train/")}
     assert parts == {f"train/{name}" for name in ("loss", "adversarial", "features", "mel", "kl", "critics")}
 

@@ -17,9 +17,9 @@ from tts_train_gpt_sovits.released.sovits_names import (
     LORA_TARGETS,
     load_upstream,
     to_upstream,
-    trained_names,
     upstream_name,
 )
+from tts_train_gpt_sovits.starts.adapters import trained_names
 
 MANIFESTS = Path(__file__).parent / "golden" / "manifests"
 CASES = [

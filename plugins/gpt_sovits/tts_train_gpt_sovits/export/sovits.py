@@ -32,7 +32,8 @@ class S2Export(ExportJob):
         from tts_train_gpt_sovits.export.target import find_target, voice_name
         from tts_train_gpt_sovits.released import write_s2
         from tts_train_gpt_sovits.released.shapes import shapes_of
-        from tts_train_gpt_sovits.released.sovits_names import to_upstream, trained_names, upstream_names
+        from tts_train_gpt_sovits.released.sovits_names import to_upstream, upstream_names
+        from tts_train_gpt_sovits.starts.adapters import trained_names
         from tts_train_gpt_sovits.starts.sovits_restore import load_run
 
         checkpoint = open_checkpoint(self.source)

@@ -45,7 +45,7 @@ class ERes2NetV2(nn.Module):
             width = planes[number - 1] * base_width // 64
             return nn.Sequential(
                 *(
-                    Block(
+                    Res2Block(
                         channels,
                         wide[number],
                         width=width,
@@ -69,7 +69,7 @@ class ERes2NetV2(nn.Module):
         return fused.flatten(1, 2).mean(dim=-1)
 
 
-class Block(nn.Module):
+class Res2Block(nn.Module):
     """A residual block whose branches feed one another (Res2Net), by sum or by a learned fusion.
 
     Args:

@@ -22,7 +22,7 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class EncodeOptions:
+class GptSovitsEncodeOptions:
     """What decides the rows made from an utterance, and how they are computed."""
 
     version: str

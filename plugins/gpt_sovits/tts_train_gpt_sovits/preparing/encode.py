@@ -31,9 +31,9 @@ from tts_train_gpt_sovits.features.bert import BertFeatures
 from tts_train_gpt_sovits.features.hubert import HubertFeatures, clip_fault
 from tts_train_gpt_sovits.features.semantic import SemanticTokens
 from tts_train_gpt_sovits.features.speaker import SpeakerVectors
-from tts_train_gpt_sovits.preparing.chunk import KIND, EncodeOptions, Sources
+from tts_train_gpt_sovits.preparing.chunk import KIND, GptSovitsEncodeOptions, Sources
 from tts_train_gpt_sovits.signal.audio import training_wave
-from tts_train_gpt_sovits.text import FrontEnd, Spoken, TextRejected
+from tts_train_gpt_sovits.text import FrontEnd, SpokenText, TextRejected
 
 SAMPLE_RATE = 32_000
 
@@ -69,7 +69,7 @@ class Heard:
     """An utterance whose text is phonemes and whose recording is read."""
 
     row: Utterance
-    said: Spoken
+    said: SpokenText
     language: str
     wave: Tensor
     """float32 (samples,) at 32 kHz."""
@@ -90,7 +90,7 @@ class Networks:
 
 
 def encode_chunk(
-    chunk: Sequence[Utterance | TokenRow], *, options: EncodeOptions, out: Path, root: Path | None
+    chunk: Sequence[Utterance | TokenRow], *, options: GptSovitsEncodeOptions, out: Path, root: Path | None
 ) -> Done:
     """Return the shard of a chunk: the one that is there, if it was made from the same input, or a new one."""
     store = open_store(out)
@@ -108,7 +108,7 @@ def open_store(out: Path) -> ShardStore:
 
 
 def _read(
-    chunk: Iterable[Utterance | TokenRow], ledger: Ledger, options: EncodeOptions, root: Path | None
+    chunk: Iterable[Utterance | TokenRow], ledger: Ledger, options: GptSovitsEncodeOptions, root: Path | None
 ) -> Iterator[list[Heard]]:
     """Yield utterances that can be used, in order, a few minutes of sound at a time."""
     limits = Limits(min_seconds=options.min_seconds, max_seconds=options.max_seconds)
@@ -140,7 +140,7 @@ def check_row(
         raise RowRejected(rejected.reason, rejected.detail) from None
 
 
-def _hear(row: Utterance | TokenRow, limits: Limits, options: EncodeOptions, root: Path | None) -> Heard:
+def _hear(row: Utterance | TokenRow, limits: Limits, options: GptSovitsEncodeOptions, root: Path | None) -> Heard:
     said, audio = _read_row(row, options.version, options.language, limits, root)
     assert isinstance(row, Utterance)
     wave = torch.from_numpy(audio.samples)
@@ -149,7 +149,7 @@ def _hear(row: Utterance | TokenRow, limits: Limits, options: EncodeOptions, roo
 
 def _read_row(
     row: Utterance | TokenRow, version: str, language: str | None, limits: Limits, root: Path | None
-) -> tuple[Spoken, Audio]:
+) -> tuple[SpokenText, Audio]:
     if isinstance(row, TokenRow):
         raise TextRejected("bad_row", "it holds token ids, and this backend needs a recording and its text")
     # The text is the cheaper of the two, and as likely to be refused.
@@ -162,7 +162,7 @@ def _read_row(
     return said, audio
 
 
-def _to_rows(batch: Sequence[Heard], ledger: Ledger, options: EncodeOptions) -> Iterator[dict[str, Any]]:
+def _to_rows(batch: Sequence[Heard], ledger: Ledger, options: GptSovitsEncodeOptions) -> Iterator[dict[str, Any]]:
     device = own_device(options.device)
     networks = networks_on(options.sources, device, options.bert is not None, options.speaker is not None)
     features = networks.hubert.encode([heard.wave for heard in batch])
@@ -176,7 +176,7 @@ def _to_rows(batch: Sequence[Heard], ledger: Ledger, options: EncodeOptions) -> 
         yield _columns(heard, tokens, bert, voice, ssl if options.keep_ssl else None)
 
 
-def text_features(said: Sequence[Spoken], bert: BertFeatures | None) -> list[Tensor | None]:
+def text_features(said: Sequence[SpokenText], bert: BertFeatures | None) -> list[Tensor | None]:
     """Return features (phonemes, 1024) of each text, zero outside its Chinese parts, or None where it has none."""
     parts = [(part.norm_text, part.word2ph or ()) for each in said for part in each.parts if _has_features(part)]
     found = iter(bert.encode(parts)) if bert is not None and parts else iter(())
@@ -187,7 +187,7 @@ def _has_features(part: Any) -> bool:  # noqa: ANN401 - a part of a text
     return part.language == "zh" and bool(part.phones)
 
 
-def _join(said: Spoken, found: Iterator[Tensor]) -> Tensor:
+def _join(said: SpokenText, found: Iterator[Tensor]) -> Tensor:
     return torch.cat(
         [next(found) if _has_features(part) else torch.zeros(len(part.phones), 1024) for part in said.parts]
     )

@@ -18,7 +18,7 @@ from tts_train_gpt_sovits.released.bases import RELEASED
 
 if TYPE_CHECKING:
     from tts_train.corpus import Corpus, RowReader
-    from tts_train_gpt_sovits.preparing.chunk import EncodeOptions, Sources
+    from tts_train_gpt_sovits.preparing.chunk import GptSovitsEncodeOptions, Sources
 
 Version = Literal["v1", "v2", "v3", "v4", "v2Pro", "v2ProPlus"]
 
@@ -150,9 +150,9 @@ class GptSovitsPrepare(ShardedPrepare):
 
         return not self.remake and self.corpus_format in ("auto", "experiment") and is_experiment(self.corpus)
 
-    def _options(self, census: Census) -> EncodeOptions:
+    def _options(self, census: Census) -> GptSovitsEncodeOptions:
         from tts_train.parallel.devices import choose_device, own_device
-        from tts_train_gpt_sovits.preparing.chunk import EncodeOptions
+        from tts_train_gpt_sovits.preparing.chunk import GptSovitsEncodeOptions
         from tts_train_gpt_sovits.preparing.encode import front_end, networks_on
         from tts_train_gpt_sovits.signal.versions import find_version
 
@@ -164,7 +164,7 @@ class GptSovitsPrepare(ShardedPrepare):
             _speaks_chinese(census, self.language),
             find_version(self.version).speaker,
         )
-        return EncodeOptions(
+        return GptSovitsEncodeOptions(
             version=self.version,
             language=self.language,
             sources=sources,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from tts_train.datasets.store.parquet_rows import is_number_list
 from tts_train.datasets.store.shards import PREPARE, PreparedSet
@@ -18,6 +21,17 @@ _LIMITS = {"phonemes": PHONEMES, "codes": CODES, "rejected": CODES}
 _WHOLE = (*_LIMITS, "wave")
 _LISTS = (*_WHOLE, "bert", "speaker_vector", "ssl")
 _TEXTS = ("id", "text", "language", "speaker")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The validation rows of a run."""
+
+    data: PreparedSet
+    rows: NDArray[np.int64]
+    """Which rows of it."""
+    languages: Sequence[str | None]
+    """Language of each of them."""
 
 
 def open_prepared(path: str, *, needed: Sequence[str], columns: Sequence[str]) -> PreparedSet:

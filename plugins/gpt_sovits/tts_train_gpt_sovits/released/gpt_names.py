@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from tts_train.errors import ConfigError
-from tts_train_gpt_sovits.networks.gpt.network import GptConfig
+from tts_train_gpt_sovits.signal.sizes import GptConfig
 
 PREFIX = "model."
 """What every upstream name begins with."""

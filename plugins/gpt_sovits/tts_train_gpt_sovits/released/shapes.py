@@ -1,75 +1,97 @@
-"""The names and shapes of the tensors of every released file, asked of the networks themselves."""
+"""The names and shapes of the tensors of every released file, computed from sizes: no network is built."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-import torch
 from torch import nn
 
 from tts_train.errors import DataError
-from tts_train_gpt_sovits.networks.gpt.network import GptConfig, GptNetwork
-from tts_train_gpt_sovits.networks.sovits.build import build_critics, build_flow_network, build_network
-from tts_train_gpt_sovits.released.gpt_names import upstream_name as gpt_name
-from tts_train_gpt_sovits.released.sovits_names import LORA_TARGETS, upstream_name, upstream_names
-from tts_train_gpt_sovits.signal.versions import find_version
+from tts_train_gpt_sovits.released.sovits_names import upstream_names
+from tts_train_gpt_sovits.released.sovits_shapes import critic_table, generator_table
+from tts_train_gpt_sovits.signal.sizes import BERT_WIDTH, GptConfig
+from tts_train_gpt_sovits.signal.versions import find_kind
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 """Shape of each tensor by its released name, in the released order."""
 
-_INSIDE = "matching."
-_ADAPTED = "matching.base_model.model."
-_FROZEN = ("content_encoder.", "feature_projection.")
+_INSIDE = "cfm."
+_ADAPTED = "cfm.base_model.model."
+_FROZEN = ("cfm.", "enc_p.", "ssl_proj.")
+"""Beginnings of what a LoRA leaves as it is."""
+_BUFFERS = ("cfm.estimator.rotary_embed.inv_freq",)
+"""What of it a LoRA's file holds all the same."""
+_TARGETS = r"cfm\.base_model\.model\..*\.attn\.to_(q|k|v|out\.0)"
 _LISTED = 20
 
 
 def gpt_shapes(config: GptConfig) -> Shapes:
     """Return what a text-to-semantic file of these sizes holds."""
-    with torch.device("meta"):
-        network = GptNetwork(config)
-    return {gpt_name(name): tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    width = config.width
+    table: dict[str, tuple[int, ...]] = {
+        "model.bert_proj.weight": (width, BERT_WIDTH),
+        "model.bert_proj.bias": (width,),
+        "model.ar_text_embedding.word_embeddings.weight": (config.phonemes, width),
+        "model.ar_text_position.alpha": (1,),
+        "model.ar_audio_embedding.word_embeddings.weight": (config.codes, width),
+        "model.ar_audio_position.alpha": (1,),
+    }
+    layer = {
+        "self_attn.in_proj_weight": (3 * width, width),
+        "self_attn.in_proj_bias": (3 * width,),
+        "self_attn.out_proj.weight": (width, width),
+        "self_attn.out_proj.bias": (width,),
+        "linear1.weight": (4 * width, width),
+        "linear1.bias": (4 * width,),
+        "linear2.weight": (width, 4 * width),
+        "linear2.bias": (width,),
+        **{f"norm{i}.{part}": (width,) for i in (1, 2) for part in ("weight", "bias")},
+    }
+    for number in range(config.layers):
+        table |= {f"model.h.layers.{number}.{name}": shape for name, shape in layer.items()}
+    table["model.ar_predict_layer.weight"] = (config.codes, width)
+    return table
 
 
-@lru_cache
-def generator_shapes(version: str) -> Shapes:
-    """Return what a whole generator file of a version holds."""
-    if find_version(version).kind == "flow":
-        with torch.device("meta"):
-            return shapes_of(build_flow_network(version))
-    # On the meta device, weight normalisation makes torch import its compiler, which takes longer than this.
-    return shapes_of(build_network(version))
+def generator_shapes(version: str, sizes: Mapping[str, Any] | None = None) -> Shapes:
+    """Return what a whole generator file holds.
+
+    Args:
+        version: Its version.
+        sizes: The ``model`` table of its settings; the released sizes of the version if None.
+    """
+    return generator_table(version, sizes)
 
 
-@lru_cache
-def critic_shapes(version: str) -> Shapes:
-    """Return what a discriminator file of a version holds."""
-    return shapes_of(build_critics(version))
+def critic_shapes(version: str, *, shrink: int = 1) -> Shapes:
+    """Return what a discriminator file of a version holds, with ``shrink`` times fewer channels.
+
+    Raises:
+        ConfigError: if that version has none.
+    """
+    return critic_table(find_kind(version, "gan").periods, shrink=shrink)
 
 
-@lru_cache
 def lora_shapes(version: str, rank: int, *, exported: bool = True) -> Shapes:
     """Return what a LoRA file of v3 or v4 holds: adapters, the parts trained whole, and the buffers.
 
     With ``exported`` False, the training checkpoint is meant, which has the frozen parts too.
+
+    Raises:
+        ConfigError: if that version has no such files.
     """
-    with torch.device("meta"):
-        network = build_flow_network(version)
-    buffers = {name for name, _ in network.named_buffers()}
     shapes: dict[str, tuple[int, ...]] = {}
-    for name, tensor in network.state_dict().items():
-        inside = name.startswith(_INSIDE)
-        frozen = name not in buffers and (inside or name.startswith(_FROZEN))
-        target = name.rpartition(".")[0] if inside and re.fullmatch(LORA_TARGETS, name.rpartition(".")[0]) else ""
+    for name, shape in generator_table(find_kind(version, "flow").name).items():
+        frozen = name.startswith(_FROZEN) and name not in _BUFFERS
+        target, _, leaf = name.replace(_INSIDE, _ADAPTED, 1).rpartition(".")
+        adapted = re.fullmatch(_TARGETS, target) is not None
         if not (exported and frozen):
-            middle = f"{target}.base_layer.{name.rpartition('.')[2]}" if target else name
-            shapes[upstream_name(middle.replace(_INSIDE, _ADAPTED, 1))] = tuple(tensor.shape)
-        if target and name.endswith(".weight"):
-            outer = target.replace(_INSIDE, _ADAPTED, 1)
-            shapes[upstream_name(f"{outer}.lora_A.default.weight")] = (rank, tensor.shape[1])
-            shapes[upstream_name(f"{outer}.lora_B.default.weight")] = (tensor.shape[0], rank)
+            shapes[f"{target}.base_layer.{leaf}" if adapted else f"{target}.{leaf}"] = shape
+        if adapted and leaf == "weight":
+            shapes[f"{target}.lora_A.default.weight"] = (rank, shape[1])
+            shapes[f"{target}.lora_B.default.weight"] = (shape[0], rank)
     return shapes
 
 

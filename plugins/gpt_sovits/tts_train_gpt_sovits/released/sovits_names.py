@@ -9,7 +9,6 @@ from typing import TypeAlias
 from torch import Tensor, nn
 
 from tts_train.errors import DataError
-from tts_train_gpt_sovits.networks.sovits.dit import Estimator
 
 _Rules: TypeAlias = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 
@@ -107,6 +106,7 @@ _ESTIMATOR: _Rules = (
     (r"^modulation\.", "norm_out.linear."),
     (r"^output\.", "proj_out."),
 )
+_ESTIMATOR_ALONE = "rotation.rates"
 # Inside a network it comes after this; adapters put their own words between.
 _INSIDE = re.compile(r"^matching\.((?:base_model\.model\.)?estimator\.)(.*)$")
 
@@ -126,8 +126,9 @@ def estimator_name(name: str) -> str:
 
 def upstream_names(network: nn.Module) -> dict[str, str]:
     """Return the released name of each entry of a network's state dict, in its order, which is the released one."""
-    rename = estimator_name if isinstance(network, Estimator) else upstream_name
-    return {name: rename(name) for name in network.state_dict()}
+    names = list(network.state_dict())
+    rename = estimator_name if _ESTIMATOR_ALONE in names else upstream_name
+    return {name: rename(name) for name in names}
 
 
 def to_upstream(network: nn.Module, *, omit: Collection[str] = ()) -> dict[str, Tensor]:
@@ -164,12 +165,6 @@ def load_upstream(network: nn.Module, weights: Mapping[str, Tensor], *, omitted:
     )
     network.load_state_dict({ours[name]: tensor for name, tensor in weights.items()}, strict=False)
     return missing
-
-
-def trained_names(network: nn.Module) -> list[str]:
-    """Return the names of all entries of a network's state dict but frozen parameters, as LoRA files hold them."""
-    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
-    return [name for name in network.state_dict() if name not in frozen]
 
 
 def _rename(name: str, rules: _Rules) -> str:

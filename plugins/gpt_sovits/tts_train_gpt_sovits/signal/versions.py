@@ -13,6 +13,8 @@ FEATURES = 768
 SPEAKER = 20480
 """Width of the speaker-verification vector."""
 SPECTROGRAM_BINS = 1025
+ESTIMATOR = "estimator"
+"""Sizes of the flow-matching estimator in settings, by our arguments; released files have none, and one size."""
 _SYMBOLS = 732
 _SHORT_PERIODS = (2, 3, 5, 7, 11)
 
@@ -75,3 +77,12 @@ def find_version(name: str) -> SovitsVersion:
     if name not in VERSIONS:
         raise ConfigError(f"The SoVITS version is one of {', '.join(VERSIONS)}, and {name!r} was given.")
     return VERSIONS[name]
+
+
+def find_kind(name: str, kind: Literal["gan", "flow"]) -> SovitsVersion:
+    """Return the version called ``name``; ConfigError for one that is not known or of the other kind."""
+    version = find_version(name)
+    if version.kind != kind:
+        said = "is trained by flow matching and has no critics" if version.kind == "flow" else "is adversarial"
+        raise ConfigError(f"SoVITS {name} {said}; ask for one of the other kind.")
+    return version

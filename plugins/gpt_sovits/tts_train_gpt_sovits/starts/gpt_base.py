@@ -13,9 +13,10 @@ from torch import Tensor
 
 from tts_train.errors import ConfigError
 from tts_train.nn.seeded import drawn_on_cpu
-from tts_train_gpt_sovits.networks.gpt.network import GptConfig, GptNetwork
+from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.released import TrainingFile, read_s1, read_training, recognise
 from tts_train_gpt_sovits.released.gpt_names import config_from_upstream, from_upstream
+from tts_train_gpt_sovits.signal.sizes import GptConfig
 
 TINY = "tiny"
 """The source that makes a small network of chance."""
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class TinyOptions:
+class TinyGptOptions:
     """Sizes of the network that ``init_from: tiny`` makes; the same numbers give the same network."""
 
     phonemes: int = 732
@@ -43,7 +44,7 @@ class TinyOptions:
             raise ConfigError(f"--model.tiny needs sizes of 1 or more, width a multiple of twice heads; it is {self}.")
 
 
-def load_base(source: str, *, tiny: TinyOptions = TinyOptions(), dropout: float = 0.0) -> GptNetwork:
+def load_base(source: str, *, tiny: TinyGptOptions = TinyGptOptions(), dropout: float = 0.0) -> GptNetwork:
     """Return the network of a source in float32.
 
     Args:

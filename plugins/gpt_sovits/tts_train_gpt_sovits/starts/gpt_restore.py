@@ -10,8 +10,8 @@ from tts_train.errors import DataError
 from tts_train.run.checkpoint import Checkpoint, check_names, is_run, open_checkpoint
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.released.gpt_names import to_upstream
-from tts_train_gpt_sovits.starts.gpt_adapters import LoraOptions, add_adapters, merged_state, trained_names
-from tts_train_gpt_sovits.starts.gpt_base import TINY, TinyOptions, filled, load_base
+from tts_train_gpt_sovits.starts.adapters import GptLoraOptions, adapt_gpt, merged_state, trained_names
+from tts_train_gpt_sovits.starts.gpt_base import TINY, TinyGptOptions, filled, load_base
 
 DESCRIPTION = "gpt_config"
 """The key of a checkpoint that holds the network's sizes, as upstream writes them."""
@@ -24,7 +24,7 @@ STAGES = ("gpt", "dpo")
 def load_initial(
     source: str,
     *,
-    tiny: TinyOptions = TinyOptions(),  # noqa: B008 - frozen
+    tiny: TinyGptOptions = TinyGptOptions(),  # noqa: B008 - frozen
     dropout: float = 0.0,
 ) -> GptNetwork:
     """Load what ``--model.init_from`` names, a run of ours included: its adapters become part of the network."""
@@ -54,13 +54,13 @@ def load_run(source: Path | Checkpoint, *, dropout: float = 0.0) -> GptNetwork:
     options = checkpoint.card.options("model", "init_from", names=(TINY,))
     if options.get("method", "full") == "full":
         return filled(sizes, to_upstream(given), dropout=dropout)
-    network = load_initial(options.get("init_from", TINY), tiny=TinyOptions(**(options.get("tiny") or {})))
-    add_adapters(network, _lora(options.get("lora") or {}))
-    check_names(trained_names(network), given)
+    network = load_initial(options.get("init_from", TINY), tiny=TinyGptOptions(**(options.get("tiny") or {})))
+    adapt_gpt(network, _lora(options.get("lora") or {}))
+    check_names(set(trained_names(network)), given)
     network.load_state_dict(given, strict=False)
     return filled(sizes, merged_state(network), dropout=dropout)
 
 
-def _lora(given: Mapping[str, Any]) -> LoraOptions:
-    values: dict[str, Any] = {**given, "targets": tuple(given.get("targets", LoraOptions.targets))}
-    return LoraOptions(**values)
+def _lora(given: Mapping[str, Any]) -> GptLoraOptions:
+    values: dict[str, Any] = {**given, "targets": tuple(given.get("targets", GptLoraOptions.targets))}
+    return GptLoraOptions(**values)

@@ -16,7 +16,7 @@ from tts_train.nn.seeded import drawn_on_cpu
 from tts_train.weights import TensorClaim, describe_torch
 from tts_train_gpt_sovits.networks.sovits.build import build_critics, build_flow_network, build_network
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
-from tts_train_gpt_sovits.networks.sovits.discriminators import CHANNELS, Critics
+from tts_train_gpt_sovits.networks.sovits.discriminators import Critics
 from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
 from tts_train_gpt_sovits.released import (
     Recognised,
@@ -27,12 +27,13 @@ from tts_train_gpt_sovits.released import (
     recognise,
     s2_config,
 )
-from tts_train_gpt_sovits.released.bases import base_file
+from tts_train_gpt_sovits.released.bases import base_file, base_names
 from tts_train_gpt_sovits.released.recognise import CONFIG_CLASSES
-from tts_train_gpt_sovits.released.shapes import Shapes, shapes_of
+from tts_train_gpt_sovits.released.shapes import Shapes, critic_shapes, generator_shapes
 from tts_train_gpt_sovits.released.sovits_names import EXPORT_OMITS, load_upstream
+from tts_train_gpt_sovits.released.sovits_shapes import CRITIC_CHANNELS
 from tts_train_gpt_sovits.signal.versions import find_version
-from tts_train_gpt_sovits.starts.sovits_tiny import TINY, TinyOptions, tiny_sizes, with_tiny_semantics
+from tts_train_gpt_sovits.starts.sovits_tiny import TINY, TinySovitsOptions, tiny_sizes, with_tiny_semantics
 
 FRESH = "fresh"
 """The source of critics that have seen nothing."""
@@ -70,7 +71,7 @@ def base_generator(
     source: str,
     *,
     version: str | None = None,
-    tiny: TinyOptions = TinyOptions(),  # noqa: B008 - frozen
+    tiny: TinySovitsOptions = TinySovitsOptions(),  # noqa: B008 - frozen
     freeze_quantizer: bool = True,
     base_for_missing: str | None = None,
     speaking: bool = False,
@@ -114,13 +115,38 @@ def base_critics(source: str, *, version: str, shrink: int = 1) -> LoadedCritics
         with drawn_on_cpu(0):
             return LoadedCritics(network=build_critics(version, shrink=shrink))
     file = base_file(source, "s2D")
-    critics = build_critics(version, shrink=_shrink_of(file))
+    shrink = _shrink_of(file)
+    critics, shapes = build_critics(version, shrink=shrink), critic_shapes(version, shrink=shrink)
     if recognise(file, version=version).kind == "s2D_training":
-        training = read_training(file, version=version, shapes=shapes_of(critics))
+        training = read_training(file, version=version, shapes=shapes)
         load_upstream(critics, training.weights)
         return LoadedCritics(network=critics, optimizer=training.optimizer)
-    load_upstream(critics, read_s2(file, version=version, shapes=shapes_of(critics)).weights)
+    load_upstream(critics, read_s2(file, version=version, shapes=shapes).weights)
     return LoadedCritics(network=critics)
+
+
+def planned_generator(source: str, *, version: str | None, freeze_quantizer: bool = True) -> LoadedGenerator | None:
+    """Return on ``meta`` what ``load_generator`` reads of a released version; None where ``source`` is no such name.
+
+    Raises:
+        ConfigError: if ``version`` is another.
+    """
+    if source not in base_names("s2G") or Path(source).exists():
+        return None
+    if version not in (None, source):
+        raise ConfigError(f"{source} is of {source}, and --model.version says {version}. Leave --model.version out.")
+    sizes = s2_config(source)["model"]
+    with torch.device("meta"):
+        if find_version(source).kind == "flow":
+            return LoadedGenerator(network=build_flow_network(source, sizes=sizes), version=source, sizes=sizes)
+        network = build_network(source, sizes=sizes, freeze_quantizer=freeze_quantizer)
+    return LoadedGenerator(network=network, version=source, sizes=sizes)
+
+
+def planned_critics(version: str) -> LoadedCritics:
+    """Return the critics of an adversarial version on ``meta``."""
+    with torch.device("meta"):
+        return LoadedCritics(network=build_critics(version))
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], *, source: str) -> None:
@@ -144,16 +170,16 @@ def _from_file(
     if found.kind not in ("s2G", "s2G_training"):
         raise ConfigError(f"{source} is {found.kind} of {found.version}; --model.init_from needs a generator.")
     sizes = {**s2_config(found.version)["model"], **_sizes_in(found)}
-    network = _build(found.version, sizes, freeze_quantizer)
+    network, shapes = _build(found.version, sizes, freeze_quantizer), generator_shapes(found.version, sizes)
     logger.info("SoVITS %s from %s.", found.version, source)
     if found.kind == "s2G_training":
-        training = read_training(path, version=version, shapes=shapes_of(network))
+        training = read_training(path, version=version, shapes=shapes)
         load_upstream(network, training.weights)
         state, epochs = training.optimizer, training.epochs
         return LoadedGenerator(network=network, version=found.version, sizes=sizes, optimizer=state, epochs=epochs)
-    weights = dict(read_s2(path, version=version, shapes=shapes_of(network)).weights)
+    weights = dict(read_s2(path, version=version, shapes=shapes).weights)
     if not found.complete:
-        weights |= _missing(source, found.version, base_for_missing, shapes_of(network))
+        weights |= _missing(source, found.version, base_for_missing, shapes)
     load_upstream(network, weights)
     return LoadedGenerator(network=network, version=found.version, sizes=sizes)
 
@@ -163,8 +189,8 @@ def _shrink_of(file: Path) -> int:
     content = describe_torch(file, head=recognise(file).head, dict_classes=CONFIG_CLASSES)
     weights = content.get("weight") or content.get("model") if isinstance(content, dict) else None
     claim = weights.get("discriminators.0.convs.5.bias") if isinstance(weights, dict) else None
-    channels = claim.shape[0] if isinstance(claim, TensorClaim) and claim.shape else CHANNELS
-    return max(1, CHANNELS // max(channels, 1))
+    channels = claim.shape[0] if isinstance(claim, TensorClaim) and claim.shape else CRITIC_CHANNELS
+    return max(1, CRITIC_CHANNELS // max(channels, 1))
 
 
 def _to_speak(source: str, path: Path, version: str | None) -> LoadedGenerator:
@@ -174,9 +200,9 @@ def _to_speak(source: str, path: Path, version: str | None) -> LoadedGenerator:
     if found.kind not in ("s2G", "s2G_training"):
         raise ConfigError(f"{source} is {found.kind} of {found.version}, and a generator is wanted to speak.")
     sizes = {**s2_config(found.version)["model"], **_sizes_in(found)}
-    network = _build(found.version, sizes, freeze_quantizer=True)
+    network, shapes = _build(found.version, sizes, freeze_quantizer=True), generator_shapes(found.version, sizes)
     read = read_training if found.kind == "s2G_training" else read_s2
-    file: TrainingFile | WeightsFile = read(path, version=version, shapes=shapes_of(network))
+    file: TrainingFile | WeightsFile = read(path, version=version, shapes=shapes)
     load_upstream(network, file.weights, omitted=EXPORT_OMITS)
     return LoadedGenerator(network=network, version=found.version, sizes=sizes)
 
@@ -213,7 +239,7 @@ def _build(version: str, sizes: Mapping[str, Any], freeze_quantizer: bool) -> Ne
     return build_network(version, sizes=sizes, freeze_quantizer=freeze_quantizer)
 
 
-def _tiny_generator(version: str, tiny: TinyOptions, freeze_quantizer: bool) -> LoadedGenerator:
+def _tiny_generator(version: str, tiny: TinySovitsOptions, freeze_quantizer: bool) -> LoadedGenerator:
     sizes = tiny_sizes(version, tiny)
     with drawn_on_cpu(0):
         network = with_tiny_semantics(_build(version, sizes, freeze_quantizer))

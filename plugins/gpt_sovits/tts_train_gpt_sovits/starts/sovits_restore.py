@@ -15,8 +15,8 @@ from tts_train_gpt_sovits.networks.sovits.build import build_critics, build_flow
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.networks.sovits.discriminators import Critics
 from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
-from tts_train_gpt_sovits.released.sovits_names import trained_names
 from tts_train_gpt_sovits.signal.versions import find_version
+from tts_train_gpt_sovits.starts.adapters import adapt_estimator, merge_estimator, trained_names
 from tts_train_gpt_sovits.starts.sovits_base import (
     LoadedCritics,
     LoadedGenerator,
@@ -24,8 +24,7 @@ from tts_train_gpt_sovits.starts.sovits_base import (
     base_generator,
     check_version,
 )
-from tts_train_gpt_sovits.starts.sovits_lora import add_adapters, merge
-from tts_train_gpt_sovits.starts.sovits_tiny import TINY, TinyOptions
+from tts_train_gpt_sovits.starts.sovits_tiny import TINY, TinySovitsOptions
 
 DESCRIPTION = "sovits_config"
 """The key of a checkpoint that says what its networks are, in plain values."""
@@ -89,7 +88,7 @@ def load_run(source: Path | Checkpoint, *, freeze_quantizer: bool = True, merged
         network = _adapted(checkpoint, version, rank)
         _fill(network, weights, NETWORK, names=trained_names(network))
         if merged:
-            merge(network)
+            merge_estimator(network)
             rank = None
     else:
         if find_version(version).kind == "flow":
@@ -112,7 +111,7 @@ def load_generator(
     source: str,
     *,
     version: str | None = None,
-    tiny: TinyOptions = TinyOptions(),  # noqa: B008 - frozen
+    tiny: TinySovitsOptions = TinySovitsOptions(),  # noqa: B008 - frozen
     freeze_quantizer: bool = True,
     base_for_missing: str | None = None,
     speaking: bool = False,
@@ -160,11 +159,11 @@ def critics_for(init_from: str, version: str) -> str:
 def _adapted(checkpoint: Checkpoint, version: str, rank: int) -> FlowSovitsNetwork:
     """Return the base that a run's adapters sit on, with fresh ones."""
     options = checkpoint.card.options("model", "init_from", names=(TINY,))
-    source, tiny = options.get("init_from", TINY), TinyOptions(**(options.get("tiny") or {}))
+    source, tiny = options.get("init_from", TINY), TinySovitsOptions(**(options.get("tiny") or {}))
     network = load_generator(source, version=version, tiny=tiny).network
     if not isinstance(network, FlowSovitsNetwork):
         raise DataError(f"{checkpoint.path} has adapters, and its base {source} is of another kind.")
-    add_adapters(network, rank)
+    adapt_estimator(network, rank)
     return network
 
 

@@ -7,11 +7,10 @@ from typing import Any, TypeVar
 
 from tts_train.errors import ConfigError
 from tts_train_gpt_sovits.features.semantic import tiny_tokenizer
-from tts_train_gpt_sovits.networks.sovits.build import ESTIMATOR
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
 from tts_train_gpt_sovits.released.configs import s2_config
-from tts_train_gpt_sovits.signal.versions import find_version
+from tts_train_gpt_sovits.signal.versions import ESTIMATOR, find_version
 
 TINY = "tiny"
 """The source that makes a small network of chance."""
@@ -21,7 +20,7 @@ N = TypeVar("N", bound=SovitsNetwork | FlowSovitsNetwork)
 
 
 @dataclass(frozen=True)
-class TinyOptions:
+class TinySovitsOptions:
     """Sizes of the networks that ``init_from: tiny`` makes."""
 
     channels: int = 16
@@ -38,7 +37,7 @@ class TinyOptions:
             raise ConfigError(f"--model.tiny.critic_shrink is 1, 2, 4, 8 or 16, not {self.critic_shrink}.")
 
 
-def tiny_sizes(version: str, tiny: TinyOptions) -> dict[str, Any]:
+def tiny_sizes(version: str, tiny: TinySovitsOptions) -> dict[str, Any]:
     """Return the ``model`` table of settings of a tiny network."""
     row = find_version(version)
     sizes: dict[str, Any] = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tts_train_gpt_sovits.text.front_end import FrontEnd, Part, Spoken
+from tts_train_gpt_sovits.text.front_end import FrontEnd, SpokenText, TextPart
 from tts_train_gpt_sovits.text.languages import LANGUAGES, detect_language, normalise_language
 from tts_train_gpt_sovits.text.rejected import TextRejected
 
-__all__ = ["LANGUAGES", "FrontEnd", "Part", "Spoken", "TextRejected", "detect_language", "normalise_language"]
+__all__ = ["LANGUAGES", "FrontEnd", "SpokenText", "TextPart", "TextRejected", "detect_language", "normalise_language"]

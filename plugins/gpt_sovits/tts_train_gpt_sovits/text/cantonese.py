@@ -6,7 +6,7 @@ import re
 
 from tts_train_gpt_sovits.text.chinese.normal import normalise_cantonese
 from tts_train_gpt_sovits.text.libraries import library
-from tts_train_gpt_sovits.text.reading import Reading
+from tts_train_gpt_sovits.text.reading import TextReading
 from tts_train_gpt_sovits.text.rejected import TextRejected
 from tts_train_gpt_sovits.text.symbols import PUNCTUATION
 
@@ -23,12 +23,12 @@ class CantoneseReader:
     def __init__(self) -> None:
         self._jyutping = library("ToJyutping", purpose="Reading Cantonese", extra="yue").get_jyutping_list
 
-    def read(self, text: str) -> Reading:
+    def read(self, text: str) -> TextReading:
         """Read `text`; raises TextRejected `unreadable_text` for a character without a reading."""
         norm_text = normalise_cantonese(text)
         groups = [self._group(character, jyutping) for character, jyutping in self._jyutping(norm_text)]
         phones = tuple(phone for group in groups for phone in group)
-        return Reading(norm_text, phones, tuple(map(len, groups)))
+        return TextReading(norm_text, phones, tuple(map(len, groups)))
 
     def _group(self, character: str, jyutping: str | None) -> tuple[str, ...]:
         if character in PUNCTUATION:

@@ -29,7 +29,7 @@ _SILENT = frozenset({*PUNCTUATION, "_", "SP", "SP2", "SP3", "UNK", "空", "停"}
 
 
 @dataclass(frozen=True)
-class Part:
+class TextPart:
     """A piece of one language: `norm_text` and, for zh and yue, the phones of each of its characters."""
 
     language: str
@@ -39,7 +39,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Spoken:
+class SpokenText:
     """A row read aloud, of `language` (pieces of it may be of others).
 
     `ids` are the phones' places in the version's table. `word2ph` covers the whole of `norm_text`, or is None where
@@ -50,7 +50,7 @@ class Spoken:
     phones: tuple[str, ...]
     ids: tuple[int, ...]
     word2ph: tuple[int, ...] | None
-    parts: tuple[Part, ...]
+    parts: tuple[TextPart, ...]
     language: str
 
 
@@ -90,7 +90,7 @@ class FrontEnd:
             parts += [f"{language} {library} {_installed(library)}" for library in libraries]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
-    def speak(self, text: str, language: str | None, *, phones: Sequence[str] | None = None) -> Spoken:
+    def speak(self, text: str, language: str | None, *, phones: Sequence[str] | None = None) -> SpokenText:
         """Read `text` of a row whose language is `language` (any code; empty, None or `auto`: see the constructor).
 
         `phones` given by the user are checked against the table and used as they are; the text is then kept unread.
@@ -103,12 +103,12 @@ class FrontEnd:
         if phones is not None:
             given = tuple(phones)
             self._require_sound(given, text)
-            return Spoken(text, given, self.table.ids_of(given), None, (Part(name, text, given),), name)
+            return SpokenText(text, given, self.table.ids_of(given), None, (TextPart(name, text, given),), name)
         parts = self._parts(text, name)
         spoken = tuple(phone for part in parts for phone in part.phones)
         self._require_sound(spoken, text)
         norm_text = "".join(part.norm_text for part in parts)
-        return Spoken(norm_text, spoken, self.table.ids_of(spoken), _joined_word2ph(parts), parts, name)
+        return SpokenText(norm_text, spoken, self.table.ids_of(spoken), _joined_word2ph(parts), parts, name)
 
     def _row_language(self, text: str, language: str | None) -> str:
         named = (language or "").strip()
@@ -122,13 +122,13 @@ class FrontEnd:
         self._require_enabled(name, text)
         return name
 
-    def _parts(self, text: str, language: str) -> tuple[Part, ...]:
-        parts: list[Part] = []
+    def _parts(self, text: str, language: str) -> tuple[TextPart, ...]:
+        parts: list[TextPart] = []
         for segment in segments(_whole_row(plain_characters(text), language), language):
             self._require_enabled(segment.language, segment.text)
             reading = self._reader(segment.language).read(segment.text)
             if reading.phones:
-                parts.append(Part(segment.language, reading.norm_text, reading.phones, reading.word2ph))
+                parts.append(TextPart(segment.language, reading.norm_text, reading.phones, reading.word2ph))
         return tuple(parts)
 
     def _reader(self, language: str) -> Reader:
@@ -172,7 +172,7 @@ def _whole_row(text: str, language: str) -> str:
     return text
 
 
-def _joined_word2ph(parts: Sequence[Part]) -> tuple[int, ...] | None:
+def _joined_word2ph(parts: Sequence[TextPart]) -> tuple[int, ...] | None:
     counts = [part.word2ph for part in parts]
     return None if None in counts else tuple(n for group in counts if group for n in group)
 

@@ -13,7 +13,7 @@ _REPEATED_MARKS = re.compile(f"([{_MARKS}])[{_MARKS}]+")
 
 
 @dataclass(frozen=True)
-class Reading:
+class TextReading:
     """One piece of text in one language, read.
 
     `word2ph` holds the phones of each character of `norm_text` (zh and yue only).
@@ -27,7 +27,7 @@ class Reading:
 class Reader(Protocol):
     """Reads text of one language; made once, it may hold a dictionary of many megabytes."""
 
-    def read(self, text: str) -> Reading:
+    def read(self, text: str) -> TextReading:
         """Normalise and pronounce `text`; raises TextRejected where a character cannot be read."""
 
 

@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from tts_train.datasets.store.shards import facts_of, is_prepared, read_index
+import torch
+from torch import nn
+
+from tts_train.datasets.store.shards import PreparedSet, facts_of, is_prepared, read_index
 from tts_train.disk.provenance import FILE_NAME, read_provenance
 from tts_train.errors import ConfigError
 from tts_train.run.checkpoint import is_run, open_checkpoint
 from tts_train.run.places import reachable
+from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
+from tts_train_gpt_sovits.preparing.models import TINY
 from tts_train_gpt_sovits.released import recognise
+from tts_train_gpt_sovits.released.bases import REPOSITORY, place_in_models
 from tts_train_gpt_sovits.starts.gpt_restore import STAGES
+from tts_train_gpt_sovits.starts.sovits_restore import load_generator
+
+N = TypeVar("N", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +76,35 @@ def find_pair(
         raise ConfigError(f"{source} is one of two networks that speak together. Name the other: {option} PATH.")
     pair = (str(own), given) if is_gpt else (given, str(own))
     return Pair(gpt=pair[0], sovits=pair[1], data=data, settings=settings, languages=languages)
+
+
+def still(network: N, device: torch.device) -> N:
+    """Return a network that only speaks: in evaluation mode, without gradients, on a device."""
+    return network.requires_grad_(False).eval().to(device)
+
+
+def local_sovits(data: PreparedSet, device: torch.device) -> tuple[SovitsNetwork, str]:
+    """Load the SoVITS that a set was prepared with, from this machine, and return it with its version.
+
+    Raises:
+        ConfigError: if it is not known, would have to be downloaded, or makes no sound by itself.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    source, version = data.settings.get("sovits"), data.settings.get("version")
+    if source is None or version is None or "wave" not in data.rows.names:
+        raise ConfigError(f"{data.path} does not say which SoVITS made it; `tts-train prepare` writes sets that do.")
+    if source != TINY and not Path(source).expanduser().exists():
+        cached = try_to_load_from_cache(REPOSITORY, place_in_models("s2G", version))
+        if not isinstance(cached, str):
+            raise ConfigError(
+                f"The SoVITS {source} is not on this machine, and training downloads nothing to be heard. Run any "
+                "command that uses it once (tts-train synth), or set --listen.sentences 0."
+            )
+    loaded = load_generator(source, version=version, speaking=True)
+    if not isinstance(loaded.network, SovitsNetwork):
+        raise ConfigError(f"SoVITS {version} is sounded by a vocoder of upstream's, which is not here.")
+    return still(loaded.network, device), loaded.version
 
 
 def _file_in(source: Path) -> Path:

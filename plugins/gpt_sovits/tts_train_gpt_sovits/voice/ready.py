@@ -5,21 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from tts_train.errors import ConfigError
 from tts_train_gpt_sovits.preparing.encode import Networks
 from tts_train_gpt_sovits.text import FrontEnd
 from tts_train_gpt_sovits.voice.reference import Reference, reference_from_data, reference_from_file
-from tts_train_gpt_sovits.voice.voice import Voice
+from tts_train_gpt_sovits.voice.voice import GptSovitsVoice
 
 
 @dataclass(kw_only=True)
 class Ready:
     """What speaking needs."""
 
-    voice: Voice
+    voice: GptSovitsVoice
     front_end: FrontEnd
     networks: Networks | None
     """What reads recordings and Chinese text; None where neither is needed."""
@@ -53,7 +52,7 @@ class Ready:
         reference = reference_from_file(
             recording, text, language, front_end=self.front_end, networks=self.networks, any_length=True
         )
-        return self.voice.sound(reference.codes, reference.phonemes, reference, generator=_chance(self.voice))
+        return self.voice.sound(reference.codes, reference.phonemes, reference, generator=self.voice.chance(0))
 
     def _find(self, speaker: str | None) -> Reference:
         if self.given is not None and self.networks is not None:
@@ -65,7 +64,3 @@ class Ready:
                 "--reference_text '...' --language L, or --voice with a folder that prepare wrote."
             )
         return reference_from_data(self.data, speaker=speaker)
-
-
-def _chance(voice: Voice) -> torch.Generator:
-    return torch.Generator(voice.gpt.head.weight.device).manual_seed(0)

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from tts_train.corpus import AudioRejected, Limits, read_audio
 from tts_train.datasets.store.shards import PreparedSet, is_prepared
 from tts_train.errors import ConfigError, DataError
-from tts_train_gpt_sovits.networks.gpt.packing import BERT_WIDTH
 from tts_train_gpt_sovits.preparing.encode import SAMPLE_RATE, Networks, text_features
 from tts_train_gpt_sovits.signal.audio import FULL_SCALE, to_int16
 from tts_train_gpt_sovits.signal.mel import spectrogram
+from tts_train_gpt_sovits.signal.sizes import BERT_WIDTH
 from tts_train_gpt_sovits.text import FrontEnd
 
 SHORTEST, LONGEST, BEST = 3.0, 10.0, 5.0
@@ -98,10 +98,11 @@ def reference_from_data(path: str, *, speaker: str | None = None) -> Reference:
     fits = right & (seconds >= SHORTEST) & (seconds <= LONGEST)
     places = np.flatnonzero(fits if fits.any() else right)
     best = int(places[np.argmin(np.abs(seconds[places] - BEST))])
-    return _from_row(data.row(best), f"{path}, {data.ids[best]}")
+    return reference_from_row(data.row(best), f"{path}, {data.ids[best]}")
 
 
-def _from_row(row: Mapping[str, Any], about: str) -> Reference:
+def reference_from_row(row: Mapping[str, Any], about: str) -> Reference:
+    """Return a row of a prepared set as a reference; ``about`` says for people where it is from."""
     phonemes = torch.from_numpy(row["phonemes"].astype(np.int64))
     bert, voice = row.get("bert"), row.get("speaker_vector")
     features = torch.zeros(len(phonemes), BERT_WIDTH)
@@ -113,7 +114,7 @@ def _from_row(row: Mapping[str, Any], about: str) -> Reference:
         codes=torch.from_numpy(row["codes"].astype(np.int64)),
         spectrogram=_spectrogram(torch.from_numpy(row["wave"].astype(np.float32)) / FULL_SCALE),
         speaker=None if voice is None else torch.from_numpy(np.array(voice, dtype=np.float32))[None],
-        language=str(row["language"]),
+        language=str(row.get("language") or ""),
         about=about,
     )
 

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tts_train_gpt_sovits.preparing.encode import Networks
-    from tts_train_gpt_sovits.text import Spoken
+    from tts_train_gpt_sovits.text import SpokenText
     from tts_train_gpt_sovits.voice.load import Pair
     from tts_train_gpt_sovits.voice.ready import Ready
     from tts_train_gpt_sovits.voice.reference import Reference
-    from tts_train_gpt_sovits.voice.voice import Said, Voice
+    from tts_train_gpt_sovits.voice.voice import GptSovitsVoice, SpokenSentence
 
 _log = logging.getLogger(__name__)
 
@@ -153,9 +153,9 @@ class GptSovitsSynth(SynthJob):
         from tts_train_gpt_sovits.preparing.encode import front_end
         from tts_train_gpt_sovits.starts.gpt_restore import load_initial
         from tts_train_gpt_sovits.starts.sovits_restore import load_generator
-        from tts_train_gpt_sovits.voice.load import find_pair
+        from tts_train_gpt_sovits.voice.load import find_pair, still
         from tts_train_gpt_sovits.voice.ready import Ready
-        from tts_train_gpt_sovits.voice.voice import Voice
+        from tts_train_gpt_sovits.voice.voice import GptSovitsVoice
 
         self._check()
         device = torch.device(choose_device(self.device))
@@ -168,10 +168,10 @@ class GptSovitsSynth(SynthJob):
             )
         spoken = {*languages, self.language or self.reference_language, *pair.languages[:1]}
         networks = self._networks(pair, loaded.version, device.type, spoken, listens=listens)
-        gpt = load_initial(pair.gpt)
-        voice = Voice(
-            gpt=gpt.requires_grad_(False).eval().to(device),
-            sovits=loaded.network.requires_grad_(False).eval().to(device),
+        voice = GptSovitsVoice(
+            gpt=still(load_initial(pair.gpt), device),
+            sovits=still(loaded.network, device),
+            version=loaded.version,
             bert=networks.bert if networks else None,
         )
         given = None
@@ -220,9 +220,7 @@ class GptSovitsSynth(SynthJob):
         sources = find_sources(models, version, sovits=pair.settings.get("sovits"))
         return networks_on(sources, device, chinese, listens and find_version(version).speaker)
 
-    def _speak(self, voice: Voice, reference: Reference, said: Spoken, number: int) -> Said:
-        import torch
-
+    def _speak(self, voice: GptSovitsVoice, reference: Reference, said: SpokenText, number: int) -> SpokenSentence:
         from tts_train_gpt_sovits.networks.gpt.generate import MAX_CODES, SamplingOptions
         from tts_train_gpt_sovits.voice.voice import Delivery
 
@@ -234,10 +232,10 @@ class GptSovitsSynth(SynthJob):
             max_codes=min(self.max_new_tokens, MAX_CODES),
         )
         delivery = Delivery(noise_scale=self.noise_scale, speed=self.speed)
-        chance = torch.Generator(voice.gpt.head.weight.device).manual_seed(self.seed + number)
+        chance = voice.chance(self.seed + number)
         return voice.speak(said, reference, sampling=sampling, delivery=delivery, generator=chance)
 
-    def _judge(self, sentences: Sequence[str], spoken: Sequence[Said]) -> None:
+    def _judge(self, sentences: Sequence[str], spoken: Sequence[SpokenSentence]) -> None:
         if not any(each.codes for each in spoken):
             raise DataError(f"Nothing was spoken, and {self.out} was not written. Train longer, or try another --seed.")
         for sentence, each in zip(sentences, spoken, strict=True):
@@ -246,7 +244,7 @@ class GptSovitsSynth(SynthJob):
             elif not each.ended:
                 _log.warning("%r was cut off at --max_new_tokens %d.", sentence, self.max_new_tokens)
 
-    def _join(self, spoken: Sequence[Said], rate: int) -> Tensor:
+    def _join(self, spoken: Sequence[SpokenSentence], rate: int) -> Tensor:
         import torch
 
         silence = torch.zeros(int(self.pause * rate))

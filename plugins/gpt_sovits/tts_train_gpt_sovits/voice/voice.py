@@ -9,13 +9,20 @@ from torch import Tensor
 
 from tts_train.errors import ConfigError
 from tts_train_gpt_sovits.features.bert import BertFeatures
-from tts_train_gpt_sovits.networks.gpt.generate import SamplingOptions, generate
+from tts_train_gpt_sovits.networks.gpt.generate import SamplingOptions, Speech, generate
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
-from tts_train_gpt_sovits.networks.gpt.packing import BERT_WIDTH
+from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
 from tts_train_gpt_sovits.preparing.encode import SAMPLE_RATE, text_features
-from tts_train_gpt_sovits.text import Spoken
+from tts_train_gpt_sovits.signal.mel import denormalise, wave_log_mel
+from tts_train_gpt_sovits.signal.phase import mel_to_wave
+from tts_train_gpt_sovits.signal.sizes import BERT_WIDTH
+from tts_train_gpt_sovits.signal.versions import find_version
+from tts_train_gpt_sovits.text import SpokenText
 from tts_train_gpt_sovits.voice.reference import Reference
+
+FLOW_STEPS = 32
+"""Steps from noise to a mel spectrogram, as many as upstream's inference takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +43,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
+class SpokenSentence:
     """A spoken sentence."""
 
     sound: Tensor
@@ -48,29 +55,42 @@ class Said:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Voice:
+class GptSovitsVoice:
     """Both networks in evaluation mode on one device."""
 
-    gpt: GptNetwork
-    sovits: SovitsNetwork
-    bert: BertFeatures | None
+    gpt: GptNetwork | None
+    """Makes semantic tokens of text; None where they are given."""
+    sovits: SovitsNetwork | FlowSovitsNetwork
+    """Makes sound of them; of a flow-matching version by way of a mel spectrogram, whose phases are estimated."""
+    version: str
+    """Version of ``sovits``."""
+    bert: BertFeatures | None = None
     """Features of Chinese text; None where none is spoken."""
 
     @property
     def sample_rate(self) -> int:
         """Samples a second of what is spoken."""
-        return SAMPLE_RATE
+        return find_version(self.version).mel.sample_rate
 
-    @torch.inference_mode()
+    @property
+    def device(self) -> torch.device:
+        """Where both networks are."""
+        return self.sovits.feature_projection.weight.device
+
+    def chance(self, seed: int) -> torch.Generator:
+        """Return a source of chance for `speak`, `draw` and `sound`."""
+        return torch.Generator(self.device).manual_seed(seed)
+
+    @torch.no_grad()
     def speak(
         self,
-        said: Spoken,
+        said: SpokenText,
         reference: Reference,
         *,
         sampling: SamplingOptions = SamplingOptions(),
         delivery: Delivery = Delivery(),
         generator: torch.Generator | None = None,
-    ) -> Said:
+    ) -> SpokenSentence:
         """Speak one sentence in the voice of the reference.
 
         Args:
@@ -80,24 +100,39 @@ class Voice:
             delivery: How they become sound.
             generator: Source of chance, on the networks' device; torch's own when None.
         """
-        device = self.gpt.head.weight.device
         target = torch.tensor(said.ids)
         bert = text_features([said], self.bert)[0]
-        features = torch.zeros(len(target), BERT_WIDTH) if bert is None else bert.cpu().float()
-        drawn = generate(
+        features = None if bert is None else bert.cpu().float()
+        drawn = self.draw(target, features, reference, sampling=sampling, generator=generator)
+        if not len(drawn.codes):
+            return SpokenSentence(sound=torch.zeros(0), codes=0, ended=drawn.ended)
+        sound = self.sound(drawn.codes, target, reference, delivery=delivery, generator=generator)
+        return SpokenSentence(sound=sound, codes=len(drawn.codes), ended=drawn.ended)
+
+    def draw(
+        self,
+        phonemes: Tensor,
+        features: Tensor | None,
+        reference: Reference,
+        *,
+        sampling: SamplingOptions = SamplingOptions(),
+        generator: torch.Generator | None = None,
+    ) -> Speech:
+        """Return the semantic tokens with which phonemes (X,) and text features (X, 1024) continue a reference."""
+        assert self.gpt is not None
+        device = self.gpt.head.weight.device
+        if features is None:
+            features = torch.zeros(len(phonemes), BERT_WIDTH)
+        return generate(
             self.gpt,
-            torch.cat([reference.phonemes, target]).to(device),
+            torch.cat([reference.phonemes, phonemes]).to(device),
             reference.codes.to(device),
             bert=torch.cat([reference.bert, features]).to(device),
             options=sampling,
             generator=generator,
         )
-        if not len(drawn.codes):
-            return Said(sound=torch.zeros(0), codes=0, ended=drawn.ended)
-        sound = self.sound(drawn.codes, target, reference, delivery=delivery, generator=generator)
-        return Said(sound=sound, codes=len(drawn.codes), ended=drawn.ended)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def sound(
         self,
         codes: Tensor,
@@ -108,14 +143,49 @@ class Voice:
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Return semantic tokens (N,) of phonemes (X,) as sound, float32 (samples,) on the CPU."""
-        device = self.gpt.head.weight.device
+        device = self.device
+        given = codes[None].to(device), phonemes[None].to(device)
+        spectrogram = reference.spectrogram.to(device)
+        if isinstance(self.sovits, FlowSovitsNetwork):
+            return self._from_mel(self._flow(self.sovits, *given, spectrogram, delivery.speed, generator))
         sound = self.sovits.decode(
-            codes[None].to(device),
-            phonemes[None].to(device),
-            [reference.spectrogram.to(device)],
+            *given,
+            [spectrogram],
             speakers=[] if reference.speaker is None else [reference.speaker.to(device)],
             noise_scale=delivery.noise_scale,
             speed=delivery.speed,
             generator=generator,
         )
         return sound[0, 0].float().cpu()
+
+    @torch.no_grad()
+    def ceiling(self, recording: Tensor) -> Tensor | None:
+        """Return what a flow-matching version's mel spectrogram leaves of samples (N,) at 32 kHz; else None."""
+        if not isinstance(self.sovits, FlowSovitsNetwork):
+            return None
+        wave = recording[None].to(self.device)
+        if self.sample_rate != SAMPLE_RATE:
+            from torchaudio.functional import resample
+
+            wave = resample(wave, SAMPLE_RATE, self.sample_rate)
+        return self._from_mel(wave_log_mel(wave, find_version(self.version).mel))
+
+    def _flow(
+        self,
+        network: FlowSovitsNetwork,
+        codes: Tensor,
+        phonemes: Tensor,
+        spectrogram: Tensor,
+        speed: float,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Return the log mel spectrogram (1, mels, T) of semantic tokens, in the style of a reference."""
+        style = network.style_encoder(spectrogram, torch.ones_like(spectrogram[:, :1]))
+        content = network.content(codes, phonemes, style, speed=speed)
+        lengths = torch.tensor([content.shape[-1]], device=content.device)
+        known = content.new_zeros(1, find_version(self.version).mel.n_mels, 0)
+        mel = network.matching.sample(content, lengths, known, steps=FLOW_STEPS, generator=generator)
+        return denormalise(mel)
+
+    def _from_mel(self, log_mel: Tensor) -> Tensor:
+        return mel_to_wave(log_mel, find_version(self.version).mel)[0].float().cpu()

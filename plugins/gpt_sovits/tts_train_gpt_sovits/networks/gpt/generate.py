@@ -17,7 +17,7 @@ from tts_train.nn.decoding.counter_noise import exponential_noise
 from tts_train.nn.target import runs_on
 from tts_train_gpt_sovits.networks.gpt.cache import Cache
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
-from tts_train_gpt_sovits.networks.gpt.packing import BERT_WIDTH
+from tts_train_gpt_sovits.signal.sizes import BERT_WIDTH
 
 MAX_CODES = 1500
 """Upstream's limit, whatever is asked for: a minute of speech."""
@@ -71,7 +71,7 @@ class Speech:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class GptLine:
     """One utterance to speak."""
 
     phonemes: Tensor
@@ -107,13 +107,15 @@ def generate(
     """
     where = "cpu" if generator is None else generator.device
     seed = int(torch.randint(2**62, (), generator=generator, device=where))
-    (speech,) = generate_lines(network, [Line(phonemes=phonemes, prompt=prompt, bert=bert, seed=seed)], options=options)
+    (speech,) = generate_lines(
+        network, [GptLine(phonemes=phonemes, prompt=prompt, bert=bert, seed=seed)], options=options
+    )
     return speech
 
 
 @torch.inference_mode()
 def generate_lines(
-    network: GptNetwork, lines: Sequence[Line], *, options: SamplingOptions = SamplingOptions()
+    network: GptNetwork, lines: Sequence[GptLine], *, options: SamplingOptions = SamplingOptions()
 ) -> list[Speech]:
     """Speak several utterances side by side, each until its text is said.
 
@@ -179,7 +181,7 @@ def _running_sums(chances: Tensor) -> Tensor:
     return (chances * _WHOLE).long().cumsum(-1) / _WHOLE
 
 
-def _begin(network: GptNetwork, cache: Cache, line: Line, row: int, positions: Tensor) -> Tensor:
+def _begin(network: GptNetwork, cache: Cache, line: GptLine, row: int, positions: Tensor) -> Tensor:
     """Put a line's text and prompt into a row of the cache, and return the last state (1, width)."""
     texts, device = len(line.phonemes), positions.device
     bert = torch.zeros(texts, BERT_WIDTH, device=device) if line.bert is None else _moved(line.bert, device)

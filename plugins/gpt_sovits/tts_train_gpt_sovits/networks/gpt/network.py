@@ -15,33 +15,14 @@ from torch.utils.checkpoint import checkpoint
 from tts_train.nn.target import runs_on
 from tts_train_gpt_sovits.networks.gpt.attention import PaddedRows, attend_grid, attend_spans
 from tts_train_gpt_sovits.networks.gpt.dropout import dropout, relu_dropout
-from tts_train_gpt_sovits.networks.gpt.packing import BERT_WIDTH, PackedBatch
+from tts_train_gpt_sovits.networks.gpt.packing import PackedBatch
+from tts_train_gpt_sovits.signal.sizes import BERT_WIDTH, GptConfig
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Attention of a layer (its number, then queries, keys and values (..., heads, channels)) to (..., width)."""
 
 Kernel = Literal["auto", "spans", "grid"]
 """How packed tokens attend: ``spans`` one call a span, ``grid`` one call a layer; ``auto`` takes the faster."""
-
-
-@dataclass(frozen=True)
-class GptConfig:
-    """Sizes of the network."""
-
-    phonemes: int = 732
-    """Rows of the phoneme table: 732, or 512 for v1."""
-    codes: int = 1025
-    """Semantic codes and the end token, which is the last."""
-    width: int = 512
-    heads: int = 16
-    layers: int = 24
-    dropout: float = 0.1
-    """Dropped after each position sum, on attention weights and on both branches of a layer; upstream's is 0.1."""
-
-    @property
-    def end(self) -> int:
-        """The id of the end token."""
-        return self.codes - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +128,11 @@ class GptNetwork(nn.Module):
     """
 
     def __init__(
-        self, config: GptConfig = GptConfig(), *, checkpointing: bool = False, kernel: Kernel = "auto"
+        self,
+        config: GptConfig = GptConfig(),  # noqa: B008 - frozen
+        *,
+        checkpointing: bool = False,
+        kernel: Kernel = "auto",
     ) -> None:
         super().__init__()
         self.config = config

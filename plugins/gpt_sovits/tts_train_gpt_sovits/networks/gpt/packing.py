@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 from typing_extensions import NotRequired, TypedDict
 
-BERT_WIDTH = 1024
-"""Channels of a phoneme's BERT feature."""
+from tts_train_gpt_sovits.signal.sizes import BERT_WIDTH
 
 
 @dataclass(frozen=True, kw_only=True)
-class Utterance:
+class GptUtterance:
     """One training example."""
 
     phonemes: Tensor
@@ -100,7 +99,7 @@ class PackedBatch(TypedDict):
     """Codes that the two sequences of each pair begin with."""
 
 
-def pack(utterances: Sequence[Utterance], *, end: int = 1024) -> PackedBatch:
+def pack(utterances: Sequence[GptUtterance], *, end: int = 1024) -> PackedBatch:
     """Join utterances to a batch; ``end`` is the id of the end token.
 
     Raises:
@@ -194,7 +193,7 @@ def _runs(ys: list[int], zs: list[int], shared: list[int]) -> list[tuple[int, in
     return [*((n, 0) for n in ys), *zip(zs, shared[: len(zs)], strict=True)]
 
 
-def _bert(utterance: Utterance) -> Tensor:
+def _bert(utterance: GptUtterance) -> Tensor:
     if utterance.bert is None:
         return torch.zeros(len(utterance.phonemes), BERT_WIDTH)
     return utterance.bert.to(torch.promote_types(utterance.bert.dtype, torch.float32))

@@ -10,7 +10,7 @@ from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.networks.sovits.discriminators import Critics
 from tts_train_gpt_sovits.networks.sovits.dit import Estimator
 from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
-from tts_train_gpt_sovits.signal.versions import SovitsVersion, find_version
+from tts_train_gpt_sovits.signal.versions import ESTIMATOR, find_kind
 
 # Our arguments beside the released files' settings.
 _SHARED = {
@@ -31,8 +31,6 @@ _GAN = {
     "block_kernels": "resblock_kernel_sizes",
     "dilations": "resblock_dilation_sizes",
 }
-ESTIMATOR = "estimator"
-"""Sizes of the flow-matching estimator in settings, by our arguments; released files have none, and one size."""
 
 
 def build_network(name: str, *, freeze_quantizer: bool = True, sizes: Mapping[str, Any] | None = None) -> SovitsNetwork:
@@ -46,7 +44,7 @@ def build_network(name: str, *, freeze_quantizer: bool = True, sizes: Mapping[st
     Raises:
         ConfigError: if there is no such version, or no network of these sizes.
     """
-    version = _of_kind(name, "gan")
+    version = find_kind(name, "gan")
     arguments: dict[str, Any] = {
         "style": version.style,
         "wave_channels": version.wave_channels,
@@ -68,12 +66,12 @@ def build_network(name: str, *, freeze_quantizer: bool = True, sizes: Mapping[st
 
 def build_critics(name: str, *, shrink: int = 1) -> Critics:
     """Return fresh critics of an adversarial version, with ``shrink`` times fewer channels."""
-    return Critics(_of_kind(name, "gan").periods, shrink=shrink)
+    return Critics(find_kind(name, "gan").periods, shrink=shrink)
 
 
 def build_flow_network(name: str, *, sizes: Mapping[str, Any] | None = None) -> FlowSovitsNetwork:
     """Return a fresh network of a flow-matching version: v3 or v4; ``sizes`` as for ``build_network``."""
-    version = _of_kind(name, "flow")
+    version = find_kind(name, "flow")
     arguments: dict[str, Any] = {"dropout": version.dropout, **_arguments(sizes, _SHARED)}
     estimator = (sizes or {}).get(ESTIMATOR)
     try:
@@ -90,11 +88,3 @@ def build_flow_network(name: str, *, sizes: Mapping[str, Any] | None = None) -> 
 
 def _arguments(sizes: Mapping[str, Any] | None, names: Mapping[str, str]) -> dict[str, Any]:
     return {ours: sizes[theirs] for ours, theirs in names.items() if theirs in sizes} if sizes else {}
-
-
-def _of_kind(name: str, kind: str) -> SovitsVersion:
-    version = find_version(name)
-    if version.kind != kind:
-        said = "is trained by flow matching and has no critics" if version.kind == "flow" else "is adversarial"
-        raise ConfigError(f"SoVITS {name} {said}; ask for one of the other kind.")
-    return version

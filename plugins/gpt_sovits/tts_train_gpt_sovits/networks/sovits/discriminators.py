@@ -13,8 +13,6 @@ from tts_train_gpt_sovits.networks.sovits.layers import weight_norm
 from tts_train_gpt_sovits.signal.frames import reflect
 
 SLOPE = 0.1
-CHANNELS = 1024
-"""Widest layer of the released critics."""
 # Channels out, kernel, stride and groups of the waveform critic.
 _SCALE = (
     (16, 15, 1, 1),

@@ -112,7 +112,7 @@ class Attention(nn.Module):
         return output.masked_fill(~mask[:, :, None], 0.0)
 
 
-class Block(nn.Module):
+class EstimatorBlock(nn.Module):
     """Attention and a feed-forward layer, both scaled, shifted and gated by the time."""
 
     def __init__(self, width: int, *, heads: int, head_width: int, hidden: int, dropout: float) -> None:
@@ -183,7 +183,7 @@ class Estimator(nn.Module):
         self.position = PositionConvolution(width)
         self.rotation = Rotation(head_width)
         self.blocks = nn.ModuleList(
-            Block(width, heads=heads, head_width=head_width, hidden=widening * width, dropout=dropout)
+            EstimatorBlock(width, heads=heads, head_width=head_width, hidden=widening * width, dropout=dropout)
             for _ in range(depth)
         )
         self.modulation = nn.Linear(width, 2 * width)

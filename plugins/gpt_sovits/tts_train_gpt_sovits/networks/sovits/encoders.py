@@ -9,8 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tts_train_gpt_sovits.networks.masked_attention import additive_mask, attend
-from tts_train_gpt_sovits.networks.sovits.attention import CrossAttention, RelativeEncoder, join_heads, split_heads
-from tts_train_gpt_sovits.networks.sovits.layers import GatedStack
+from tts_train_gpt_sovits.networks.sovits.layers import (
+    CrossAttention,
+    GatedStack,
+    RelativeEncoder,
+    join_heads,
+    split_heads,
+)
 
 TEXT_STYLE = 512  # width at which text, content and style meet, the same in every version
 STYLE_WIDTH = 128

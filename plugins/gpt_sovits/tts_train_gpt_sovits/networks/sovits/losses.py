@@ -7,8 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
-from tts_train_gpt_sovits.networks.sovits.discriminators import Judgement
+from tts_train_gpt_sovits.networks.sovits.discriminators import Critics, Judgement
+from tts_train_gpt_sovits.networks.sovits.generator import slice_frames
+from tts_train_gpt_sovits.networks.sovits.network import GeneratedSlice
+from tts_train_gpt_sovits.signal.mel import log_mel, wave_log_mel
 
 MEL_WEIGHT = 45.0
 KL_WEIGHT = 1.0
@@ -61,3 +65,41 @@ def kl_loss(latents: Tensor, log_q: Tensor, mean_p: Tensor, log_p: Tensor, mask:
 
 def _wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
+
+
+def generator_parts(
+    critics: Critics, made: GeneratedSlice, spectrum: Tensor, real: Tensor, *, c_mel: float, c_kl: float, frames: int
+) -> dict[str, Tensor]:
+    """Return the weighted parts of the generator's loss; the critics' weights take no gradients from here on.
+
+    Args:
+        critics: After their own step.
+        made: What the generator made.
+        spectrum: Magnitudes (B, 1025, T) of the recordings.
+        real: Slices of the recordings, (B, 1, frames * hop).
+        c_mel: Weight of the mel distance.
+        c_kl: Weight of the divergence.
+        frames: Frames of a slice.
+    """
+    critics.requires_grad_(False)
+    with parametrize.cached():
+        with torch.no_grad():
+            of_real = critics(real)
+        of_made = critics(made.audio)
+    return {
+        "adversarial": adversarial_loss(of_made),
+        "features": feature_loss(of_real, of_made),
+        "mel": c_mel * mel_loss(*mels(made, spectrum, frames)),
+        "kl": c_kl * divergence(made),
+    }
+
+
+def mels(made: GeneratedSlice, spectrum: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """Return log mel spectrograms (B, 128, frames) of the recordings' slices and of what was made of them."""
+    target = log_mel(slice_frames(spectrum, made.starts, frames))
+    return target, wave_log_mel(made.audio[:, 0])
+
+
+def divergence(made: GeneratedSlice) -> Tensor:
+    """Return the divergence between posterior and prior."""
+    return kl_loss(made.prior_latents, made.log_q, made.mean_p, made.log_p, made.mask)

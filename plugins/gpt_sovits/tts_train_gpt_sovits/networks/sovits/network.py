@@ -25,7 +25,7 @@ from tts_train_gpt_sovits.signal.frames import full_precision, length_mask, upsa
 from tts_train_gpt_sovits.signal.versions import FEATURES, SPECTROGRAM_BINS
 
 
-class Generated(NamedTuple):
+class GeneratedSlice(NamedTuple):
     """What a training forward gives; ``frames`` are the frames of a slice."""
 
     audio: Tensor
@@ -146,7 +146,7 @@ class SovitsNetwork(nn.Module):
         speaker: Tensor | None = None,
         noise: Tensor | None = None,
         starts: Tensor | None = None,
-    ) -> Generated:
+    ) -> GeneratedSlice:
         """Speak one slice of each utterance through the posterior of its own spectrogram.
 
         Args:
@@ -174,7 +174,7 @@ class SovitsNetwork(nn.Module):
         prior_latents = self.flow(latents, mask, style)
         starts = random_starts(lengths, frames) if starts is None else starts
         audio = self.generator(slice_frames(latents, starts, frames), style)
-        return Generated(audio, starts, mask, latents, prior_latents, mean_p, log_p, mean_q, log_q, quantized)
+        return GeneratedSlice(audio, starts, mask, latents, prior_latents, mean_p, log_p, mean_q, log_q, quantized)
 
     def style(self, spectrogram: Tensor, mask: Tensor, speaker: Tensor | None = None) -> Tensor:
         """Return the style (B, style, 1) of reference spectrograms (B, 1025, T) and speaker vectors (B, 20480)."""

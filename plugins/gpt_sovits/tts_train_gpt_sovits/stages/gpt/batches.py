@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, cycle, islice
+from itertools import chain
 
-CODES_PER_SECOND = 25
+from tts_train_gpt_sovits.signal.sizes import CODES_PER_SECOND
+
 BUCKET_SECONDS = 2.0
 
 
@@ -56,35 +57,26 @@ class UpstreamSampler:
 
     Args:
         seconds: Length of each row.
-        batch_size: Rows of a batch on one process.
-        replicas: Processes.
-        rank: This process.
+        batch_size: Rows of a batch.
         seed: Added to the epoch.
     """
 
-    def __init__(
-        self, seconds: Sequence[float], batch_size: int, *, replicas: int = 1, rank: int = 0, seed: int = 0
-    ) -> None:
+    def __init__(self, seconds: Sequence[float], batch_size: int, *, seed: int = 0) -> None:
         self.buckets = buckets(seconds)
         self._batch = batch_size
-        self._replicas = replicas
-        self._rank = rank
         self._seed = seed
 
     def indices(self, epoch: int) -> list[int]:
-        """Return this process's rows of an epoch in order; the last ones repeat the first until all have as many."""
+        """Return the rows of an epoch in order."""
         # The figures depend on this very generator.
         draw = random.Random(epoch + self._seed)
         shuffled = [list(bucket) for bucket in self.buckets]
         for bucket in shuffled:
             draw.shuffle(bucket)
         order = list(chain.from_iterable(shuffled))
-        size = self._batch * self._replicas
-        grouped = [order[start : start + size] for start in range(0, len(order), size)]
+        grouped = [order[start : start + self._batch] for start in range(0, len(order), self._batch)]
         draw.shuffle(grouped)
-        flat = list(chain.from_iterable(grouped))
-        whole = -(-len(flat) // self._replicas) * self._replicas
-        return list(islice(cycle(flat), whole))[self._rank :: self._replicas]
+        return list(chain.from_iterable(grouped))
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Return the batches of an epoch: upstream cuts the order anew, so after a short group all of them shift."""

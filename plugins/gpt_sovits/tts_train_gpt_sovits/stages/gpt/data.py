@@ -13,10 +13,10 @@ from tts_train.datasets import batches as plan
 from tts_train.datasets.batches import Plan
 from tts_train.datasets.store.shards import PreparedSet
 from tts_train.errors import ConfigError
-from tts_train_gpt_sovits.networks.gpt.packing import PackedBatch, Utterance, pack
-from tts_train_gpt_sovits.preparing.prepared import PHONEMES, largest_phoneme
+from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, PackedBatch, pack
+from tts_train_gpt_sovits.preparing.prepared import PHONEMES, HeldOut, largest_phoneme
+from tts_train_gpt_sovits.signal.sizes import CODES_PER_SECOND
 from tts_train_gpt_sovits.stages.gpt.batches import (
-    CODES_PER_SECOND,
     FilterOptions,
     UpstreamSampler,
     repeats,
@@ -147,7 +147,7 @@ class GptData(StageData):
             offset += len(part)
         return plans
 
-    def collate(self, rows: list[Utterance]) -> PackedBatch:
+    def collate(self, rows: list[GptUtterance]) -> PackedBatch:
         """Join utterances to a batch."""
         return pack(rows)
 
@@ -162,6 +162,13 @@ class GptData(StageData):
     def remember(self) -> Mapping[str, object]:
         """Return how the set was made and which languages are in it."""
         return self.train_set.parts[0].prepared.facts
+
+    def held_out(self) -> HeldOut | None:
+        """Return the validation rows of the set itself, which are spoken while a run trains."""
+        if self.val_set is None:
+            return None
+        own = self.val_set.parts[0]
+        return HeldOut(PreparedSet(own.prepared.path, length_of="codes"), own.rows, own.languages)
 
     def _open(self, path: str) -> GptSource:
         return GptSource.open(path, self.filter, max_tokens=self.max_tokens)

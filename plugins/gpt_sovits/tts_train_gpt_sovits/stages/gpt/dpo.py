@@ -54,16 +54,6 @@ def corrupt(codes: Tensor, corruption: Corruption) -> Tensor:
     return torch.cat([codes[:end], codes[start:]]) if kind == "repeat" else torch.cat([codes[:start], codes[end:]])
 
 
-def corrupt_padded(codes: Tensor, corruptions: list[Corruption]) -> tuple[Tensor, Tensor]:
-    """Corrupt padded rows (B, Y) as upstream does, padding included.
-
-    Returns:
-        The rows padded with 0 to the longest, and their lengths (B,), in which the old padding counts.
-    """
-    rows = [corrupt(row, each) for row, each in zip(codes, corruptions, strict=True)]
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])
-
-
 def preference(
     chosen: Tensor,
     rejected: Tensor,

@@ -18,7 +18,7 @@ from tts_train_gpt_sovits.networks.gpt.packing import PackedBatch
 from tts_train_gpt_sovits.networks.gpt.padded import padded_forward, unpack, unpack_rejected
 from tts_train_gpt_sovits.stages.gpt.dpo import UPSTREAM_BETA, Preference, preference
 from tts_train_gpt_sovits.stages.gpt.module import GptModule
-from tts_train_gpt_sovits.starts.gpt_adapters import adapters_off
+from tts_train_gpt_sovits.starts.adapters import adapters_off
 
 
 class DpoModule(GptModule):

@@ -15,22 +15,23 @@ from tts_train.contract.module import StageModule, Work
 from tts_train.errors import ConfigError
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
 from tts_train.training.means import Means, weighted
-from tts_train_gpt_sovits.networks.gpt.network import GptConfig, GptNetwork, GptOutput
+from tts_train_gpt_sovits.networks.gpt.network import GptNetwork, GptOutput
 from tts_train_gpt_sovits.networks.gpt.packing import PackedBatch
 from tts_train_gpt_sovits.networks.gpt.padded import padded_forward, unpack
 from tts_train_gpt_sovits.released.bases import base_names
 from tts_train_gpt_sovits.released.gpt_names import config_to_upstream
+from tts_train_gpt_sovits.signal.sizes import GptConfig
 from tts_train_gpt_sovits.stages.gpt.data import V1_TABLES, GptData, check_phonemes
 from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
 from tts_train_gpt_sovits.stages.gpt.schedule import LOCKED_RATE, build_upstream_schedule
-from tts_train_gpt_sovits.starts.gpt_adapters import LoraOptions, Method, add_adapters, trained_names
-from tts_train_gpt_sovits.starts.gpt_base import TINY, TinyOptions, load_training
+from tts_train_gpt_sovits.starts.adapters import GptLoraOptions, Method, adapt_gpt, trained_names
+from tts_train_gpt_sovits.starts.gpt_base import TINY, TinyGptOptions, load_training
 from tts_train_gpt_sovits.starts.gpt_restore import DESCRIPTION, PREFIX, load_initial
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
-    from tts_train_gpt_sovits.stages.gpt.listen import GptVoice
+    from tts_train_gpt_sovits.voice.listen import GptVoice
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class GptModule(StageModule):
         init_from: str = TINY,
         continue_optimizer: bool = False,
         method: Method = "full",
-        lora: LoraOptions = LoraOptions(),  # noqa: B008 - frozen
+        lora: GptLoraOptions = GptLoraOptions(),  # noqa: B008 - frozen
         optimizer_kind: Literal["auto", "scaled_adam", "standard"] = "auto",
         scaled_adam: ScaledAdamOptions = ScaledAdamOptions(),
         optimizer: OptimizerOptions = OptimizerOptions(lr=1e-4),
@@ -93,7 +94,7 @@ class GptModule(StageModule):
         padding: Literal["none", "upstream"] = "none",
         dropout: float = 0.1,
         gradient_checkpointing: bool = False,
-        tiny: TinyOptions = TinyOptions(),  # noqa: B008 - frozen
+        tiny: TinyGptOptions = TinyGptOptions(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
         if not 0 <= dropout < 1:
@@ -146,7 +147,7 @@ class GptModule(StageModule):
     def _begin(self, network: GptNetwork) -> None:
         self.network = network
         if self.method == "lora":
-            add_adapters(self.network, self.lora)
+            adapt_gpt(self.network, self.lora)
         self.network.checkpointing = self.gradient_checkpointing
 
     def on_fit_start(self) -> None:
@@ -237,10 +238,18 @@ class GptModule(StageModule):
         return Work(tokens=codes + batch["phonemes"].numel(), audio_seconds=codes / 25)
 
     def voice(self) -> GptVoice:
-        """Return what speaks with the weights as they are."""
-        from tts_train_gpt_sovits.stages.gpt.listen import GptVoice
+        """Return what speaks with the weights as they are.
 
-        return GptVoice(self, self._built)
+        Raises:
+            ConfigError: if the data do not say which SoVITS made them, or it is not on this machine.
+        """
+        from tts_train_gpt_sovits.voice.listen import GptVoice, required
+        from tts_train_gpt_sovits.voice.load import local_sovits
+        from tts_train_gpt_sovits.voice.voice import GptSovitsVoice
+
+        held = required(self.stage_data.held_out() if isinstance(self.stage_data, GptData) else None)
+        sovits, version = local_sovits(held.data, self.device)
+        return GptVoice(self.trainer, GptSovitsVoice(gpt=self._built, sovits=sovits, version=version), held)
 
     def describe(self) -> Mapping[str, Any]:
         """Return the network's sizes, as upstream writes them."""
@@ -248,7 +257,7 @@ class GptModule(StageModule):
 
     def stored_names(self) -> set[str]:
         """Return the names of what is trained."""
-        names = set(self._built.state_dict()) if self.method == "full" else trained_names(self._built)
+        names = set(self._built.state_dict()) if self.method == "full" else set(trained_names(self._built))
         return {PREFIX + name for name in names}
 
     @property

@@ -18,8 +18,9 @@ from torch.utils.data import Dataset
 from tts_train.datasets.store.shards import PreparedSet
 from tts_train.datasets.usable import UsableRows
 from tts_train.errors import DataError
-from tts_train_gpt_sovits.networks.gpt.packing import BERT_WIDTH, Utterance
+from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance
 from tts_train_gpt_sovits.preparing.prepared import open_prepared
+from tts_train_gpt_sovits.signal.sizes import BERT_WIDTH
 from tts_train_gpt_sovits.stages.gpt.batches import FilterOptions, refusal
 from tts_train_gpt_sovits.stages.gpt.dpo import Corruption, corrupt, draw_corruption
 
@@ -120,12 +121,12 @@ class GptRows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def read(self, place: int, lap: int) -> Utterance:
+    def read(self, place: int, lap: int) -> GptUtterance:
         """Return an utterance; in each lap it has a made corruption of its own."""
         number = int(self.rows[place])
         row = self.prepared.row(number)
         codes = torch.from_numpy(row["codes"].astype(np.int64))
-        return Utterance(
+        return GptUtterance(
             phonemes=torch.from_numpy(row["phonemes"].astype(np.int64)),
             codes=codes,
             bert=_bert(row, self.prepared),
@@ -148,7 +149,7 @@ class GptRows:
         return torch.from_numpy(row["rejected"].astype(np.int64))
 
 
-class Laps(Dataset[Utterance]):
+class Laps(Dataset[GptUtterance]):
     """Utterances of several parts by index; index ``row + n * len`` is the row in its n-th lap."""
 
     def __init__(self, *parts: GptRows) -> None:
@@ -158,13 +159,13 @@ class Laps(Dataset[Utterance]):
     def __len__(self) -> int:
         return self._starts[-1]
 
-    def __getitem__(self, index: int) -> Utterance:
+    def __getitem__(self, index: int) -> GptUtterance:
         lap, row = divmod(index, len(self))
         part = bisect_right(self._starts, row) - 1
         return self.parts[part].read(row - self._starts[part], lap)
 
 
-def sample_utterances(tokens: int, *, pairs: bool) -> list[Utterance]:
+def sample_utterances(tokens: int, *, pairs: bool) -> list[GptUtterance]:
     """Return made-up utterances, a quarter of their tokens phonemes, ``tokens`` (2 or more) in all.
 
     Rejected codes say a third twice or leave it out, in turns, so that they differ in half as made ones do on average.
@@ -178,7 +179,7 @@ def sample_utterances(tokens: int, *, pairs: bool) -> list[Utterance]:
         kind: Literal["lost", "repeat"] = "repeat" if place % 2 == 0 else "lost"
         rejected = corrupt(codes, Corruption(kind, len(codes) // 3, 2 * len(codes) // 3)) if pairs else None
         bert = torch.zeros(len(phonemes), BERT_WIDTH)
-        found.append(Utterance(phonemes=phonemes, codes=codes, bert=bert, rejected=rejected))
+        found.append(GptUtterance(phonemes=phonemes, codes=codes, bert=bert, rejected=rejected))
     return found
 
 

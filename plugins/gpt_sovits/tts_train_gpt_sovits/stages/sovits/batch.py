@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from tts_train.datasets.split import place
 from tts_train_gpt_sovits.networks.sovits.generator import slice_frames
 from tts_train_gpt_sovits.signal.audio import FULL_SCALE
 from tts_train_gpt_sovits.signal.frames import length_mask
@@ -21,7 +22,7 @@ FRAMES_PER_CODE = 2
 
 
 @dataclass(frozen=True)
-class Utterance:
+class SovitsUtterance:
     """One row."""
 
     id: str
@@ -61,7 +62,7 @@ class SovitsBatch(TypedDict):
     """float32 (B, 768, F)."""
 
 
-def join(utterances: Sequence[Utterance]) -> SovitsBatch:
+def join(utterances: Sequence[SovitsUtterance]) -> SovitsBatch:
     """Pad utterances to the longest and join them."""
     codes = _pad([each.codes for each in utterances])
     frames = FRAMES_PER_CODE * codes.shape[1]
@@ -96,6 +97,26 @@ def magnitudes(wave: Tensor, frames: Tensor) -> Tensor:
 def wave_slices(wave: Tensor, starts: Tensor, frames: int) -> Tensor:
     """Return the samples (B, 1, frames * 640) of each utterance's slice."""
     return slice_frames(wave[:, None], starts * HOP, frames * HOP)
+
+
+def fixed_draws(batch: SovitsBatch, *, latent: int, frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the slices' starts (B,) and the posterior's noise (B, latent, F) that utterances always have.
+
+    They depend on an utterance's id alone, not on its batch or the device.
+    """
+    counts = batch["frames"].tolist()
+    noise = torch.zeros(len(counts), latent, FRAMES_PER_CODE * batch["codes"].shape[1])
+    starts = torch.zeros(len(counts), dtype=torch.int64)
+    for i, (name, count) in enumerate(zip(batch["ids"], counts, strict=True)):
+        chance = torch.Generator().manual_seed(seed_of(name))
+        starts[i] = torch.randint(count - frames + 1, (), generator=chance)
+        noise[i, :, :count] = torch.randn(latent, count, generator=chance)
+    return starts.to(device), noise.to(device)
+
+
+def seed_of(name: str) -> int:
+    """Return the seed that an utterance's id gives, the same on every machine."""
+    return int(place(name) * 2**52)
 
 
 def _pad(rows: list[Tensor]) -> Tensor:

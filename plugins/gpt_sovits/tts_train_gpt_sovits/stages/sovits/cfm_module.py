@@ -8,25 +8,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from tts_train.contract.module import StageModule, Work
 from tts_train.errors import ConfigError
-from tts_train.training.means import Means
 from tts_train_gpt_sovits.networks.sovits.cfm import PROMPT_SHARE, SHORTCUT_SHARE, FlowSovitsNetwork
-from tts_train_gpt_sovits.released.sovits_names import trained_names
 from tts_train_gpt_sovits.signal.frames import length_mask
 from tts_train_gpt_sovits.signal.mel import GAN_MEL, MelSettings, batch_spectrogram, log_mel, normalise
 from tts_train_gpt_sovits.signal.versions import find_version
-from tts_train_gpt_sovits.stages.sovits.batch import HOP, SovitsBatch, magnitudes, samples
-from tts_train_gpt_sovits.stages.sovits.data import SovitsData
-from tts_train_gpt_sovits.stages.sovits.fit import check_data
-from tts_train_gpt_sovits.stages.sovits.listen import seed_of
+from tts_train_gpt_sovits.stages.sovits.batch import HOP, SovitsBatch, magnitudes, samples, seed_of
+from tts_train_gpt_sovits.stages.sovits.data import check_data
 from tts_train_gpt_sovits.stages.sovits.loss_scale import scale_by_batch, scale_figures
 from tts_train_gpt_sovits.stages.sovits.optim import adamw, by_epoch
-from tts_train_gpt_sovits.starts.sovits_base import LoadedGenerator
-from tts_train_gpt_sovits.starts.sovits_lora import add_adapters
-from tts_train_gpt_sovits.starts.sovits_planned import generator_shapes
-from tts_train_gpt_sovits.starts.sovits_restore import DESCRIPTION, NETWORK, describe, load_generator
-from tts_train_gpt_sovits.starts.sovits_tiny import TINY, TinyOptions
+from tts_train_gpt_sovits.stages.sovits.stage import SovitsStage
+from tts_train_gpt_sovits.starts.adapters import adapt_estimator, trained_names
+from tts_train_gpt_sovits.starts.sovits_base import LoadedGenerator, planned_generator
+from tts_train_gpt_sovits.starts.sovits_restore import NETWORK, describe, load_generator
+from tts_train_gpt_sovits.starts.sovits_tiny import TINY, TinySovitsOptions
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -35,7 +30,7 @@ TINY_VERSION = "v4"
 _SHORTCUTS = (2, 8)  # steps of 2^-k are doubled, k from the first to below the second
 
 
-class CfmModule(StageModule):
+class CfmModule(SovitsStage[FlowSovitsNetwork]):
     """Train the flow matching of mel spectrograms: v3 and v4. A vocoder of upstream's makes sound of them.
 
     Args:
@@ -47,10 +42,10 @@ class CfmModule(StageModule):
         lr: Learning rate.
         lr_decay: Factor of the rate for each epoch.
         gradient_checkpointing: Recompute the estimator's blocks in backward: more arithmetic, less memory.
+        gpt: GPT that makes tokens of the texts in ``--listen.sentences``: a run, a file, or a released version's name.
         tiny: Sizes of the network that ``init_from: tiny`` makes.
     """
 
-    description_key = DESCRIPTION
     names_decided_by = ("model.method", "model.lora_rank", "model.init_from")
 
     def __init__(
@@ -62,9 +57,10 @@ class CfmModule(StageModule):
         lr: float = 1e-4,
         lr_decay: float = 0.999875,
         gradient_checkpointing: bool = False,
-        tiny: TinyOptions = TinyOptions(),  # noqa: B008 - frozen
+        gpt: str | None = None,
+        tiny: TinySovitsOptions = TinySovitsOptions(),  # noqa: B008 - frozen
     ) -> None:
-        super().__init__()
+        super().__init__(gpt)
         if lr <= 0 or not 0 < lr_decay <= 1 or lora_rank < 1:
             raise ConfigError(
                 "--model.lr and --model.lora_rank must be above 0 and --model.lr_decay above 0 and at most 1."
@@ -77,9 +73,7 @@ class CfmModule(StageModule):
         self.lr_decay = lr_decay
         self.gradient_checkpointing = gradient_checkpointing
         self.tiny = tiny
-        self.network: FlowSovitsNetwork | None = None
         self._start: LoadedGenerator | None = None
-        self._means: Means | None = None
 
     def build(self) -> None:
         """Build the network from :attr:`init_from`."""
@@ -88,7 +82,7 @@ class CfmModule(StageModule):
 
     def build_shapes(self) -> None:
         """Build the network of a released version on ``meta`` without its file; any other as it is."""
-        start = generator_shapes(self.init_from, version=self.version)
+        start = planned_generator(self.init_from, version=self.version)
         if start is None:
             self.build()
         else:
@@ -125,9 +119,7 @@ class CfmModule(StageModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin new sums."""
-        data = self.stage_data
-        languages = [language for language in data.val_languages if language] if isinstance(data, SovitsData) else []
-        self._means = Means(["loss", *(f"loss/{language}" for language in languages)], self.device)
+        self._begin_means("loss", by_language="loss")
 
     def validation_step(self, batch: SovitsBatch, batch_idx: int) -> None:
         """Add a batch to the sums; an utterance always has the same noise, time and prompt."""
@@ -136,17 +128,6 @@ class CfmModule(StageModule):
         for language, loss in zip(batch["languages"], losses, strict=True):
             for name in ("loss", f"loss/{language}") if language else ("loss",):
                 self._means.add(name, loss, 1)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the means over the whole set, whatever batch and process an utterance was in."""
-        assert self._means is not None
-        for name, mean in self._means.over(self.trainer.strategy).items():
-            self.log(f"val/{name}", mean, batch_size=1, sync_dist=True)  # equal already, as Lightning is told so
-
-    def work_in(self, batch: SovitsBatch) -> Work:
-        """Return the codes and phonemes, and the seconds of speech in a batch."""
-        frames = batch["frames"].sum()
-        return Work(tokens=frames / 2 + batch["phoneme_counts"].sum(), audio_seconds=frames / 50)
 
     def describe(self) -> Mapping[str, Any]:
         """Return the network's version, sizes and rank."""
@@ -164,7 +145,7 @@ class CfmModule(StageModule):
         self.network, self._start = start.network, start
         self.network.matching.estimator.checkpointing = self.gradient_checkpointing
         if self.method == "lora":
-            add_adapters(self.network, self.lora_rank)
+            adapt_estimator(self.network, self.lora_rank)
 
     def _losses(self, batch: SovitsBatch, **draws: Tensor | None) -> Tensor:
         wave, frames = samples(batch), batch["frames"]
@@ -198,11 +179,6 @@ class CfmModule(StageModule):
     def _loaded(self) -> LoadedGenerator:
         assert self._start is not None
         return self._start
-
-    @property
-    def _built(self) -> FlowSovitsNetwork:
-        assert self.network is not None
-        return self.network
 
 
 def target_mel(wave: Tensor, frames: Tensor, settings: MelSettings) -> tuple[Tensor, Tensor]:

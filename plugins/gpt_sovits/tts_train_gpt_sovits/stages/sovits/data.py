@@ -10,89 +10,24 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from tts_train.contract.data import StageData
 from tts_train.datasets.batches import Plan
-from tts_train.datasets.split import split
 from tts_train.datasets.store.shards import PreparedSet
-from tts_train.errors import ConfigError, DataError
-from tts_train_gpt_sovits.preparing.prepared import open_prepared
-from tts_train_gpt_sovits.signal.versions import FEATURES, SPEAKER
-from tts_train_gpt_sovits.stages.sovits.batch import FRAMES_PER_CODE, HOP, SovitsBatch, Utterance, join
+from tts_train.errors import ConfigError
+from tts_train_gpt_sovits.features.semantic import quantizer_fingerprint
+from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
+from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
+from tts_train_gpt_sovits.preparing.prepared import PHONEMES, HeldOut, largest_phoneme
+from tts_train_gpt_sovits.released.sovits_names import to_upstream
+from tts_train_gpt_sovits.signal.versions import FEATURES, SPEAKER, find_version
+from tts_train_gpt_sovits.stages.sovits.batch import FRAMES_PER_CODE, HOP, SovitsBatch, SovitsUtterance, join
+from tts_train_gpt_sovits.stages.sovits.rows import FRAMES_PER_SECOND, SovitsRows, SovitsSource
 from tts_train_gpt_sovits.stages.sovits.sampler import GAN_BOUNDARIES, BucketSampler
 
-COLUMNS = ("id", "text", "language", "phonemes", "codes", "wave", "speaker_vector", "ssl")
-"""What is read of a row; ``speaker_vector`` and ``ssl`` only where they are needed."""
-FRAMES_PER_SECOND = 50
-_NEEDED = ("phonemes", "codes", "wave")
 _USUAL_SECONDS, _PHONEMES_PER_SECOND = 10, 8
-_MISSING_FRAMES = 4  # speech features may end this many frames before or after the audio
 
 logger = logging.getLogger(__name__)
-
-
-class SovitsRows(Dataset[Utterance]):
-    """Utterances by index.
-
-    Args:
-        prepared: The set.
-        rows: Which of its rows.
-        features: Whether stored speech features are read, which a trained quantizer needs.
-    """
-
-    def __init__(self, prepared: PreparedSet, rows: NDArray[np.int64], *, features: bool) -> None:
-        self.prepared = prepared
-        self.rows = rows
-        self.features = features
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Utterance:
-        row = self.prepared.row(int(self.rows[index]))
-        for name in _NEEDED:
-            if row[name] is None or not len(row[name]):
-                raise self._odd(row, f"no {name}")
-        codes = torch.from_numpy(row["codes"].astype(np.int64))
-        frames = min(FRAMES_PER_CODE * len(codes), len(row["wave"]) // HOP)
-        if frames < FRAMES_PER_CODE * len(codes) - _MISSING_FRAMES:
-            raise self._odd(row, f"{len(codes)} codes for {frames / FRAMES_PER_SECOND:g} s of audio")
-        return Utterance(
-            id=str(row.get("id", index)),
-            text=str(row.get("text") or ""),
-            language=str(row.get("language") or ""),
-            codes=codes,
-            phonemes=torch.from_numpy(row["phonemes"].astype(np.int64)),
-            wave=torch.from_numpy(row["wave"][: frames * HOP].astype(np.int16)),
-            speaker=self._list(row, "speaker_vector", SPEAKER),
-            features=self._ssl(row, FRAMES_PER_CODE * len(codes)) if self.features else None,
-        )
-
-    def _list(self, row: Mapping[str, Any], name: str, width: int) -> Tensor | None:
-        values = row.get(name)
-        if values is None or not len(values):
-            return None
-        if len(values) % width:
-            raise self._odd(row, f"a {name} of {len(values)} numbers, which is no multiple of {width}")
-        return torch.from_numpy(values.astype(np.float32))
-
-    def _ssl(self, row: Mapping[str, Any], frames: int) -> Tensor:
-        flat = self._list(row, "ssl", FEATURES)
-        if flat is None:
-            raise DataError(
-                f"{self.prepared.path} holds no speech features for {row.get('id')!r}, which --data.features needs. "
-                "Prepare it with --keep_ssl."
-            )
-        found = flat.view(-1, FEATURES).T
-        missing = frames - found.shape[1]
-        if missing > _MISSING_FRAMES:
-            raise self._odd(row, f"{found.shape[1]} frames of features for {frames // FRAMES_PER_CODE} codes")
-        return found[:, :frames] if missing <= 0 else torch.cat([found, found[:, -1:].expand(-1, missing)], dim=1)
-
-    def _odd(self, row: Mapping[str, Any], what: str) -> DataError:
-        return DataError(f"{self.prepared.path}: {row.get('id')!r} has {what}. Prepare it again.")
 
 
 class SovitsData(StageData):
@@ -146,25 +81,25 @@ class SovitsData(StageData):
         """Open the data once, divide them, and say what is used and what is left out, before any step."""
         if self._lengths is not None:
             return
-        left_out: Counter[str] = Counter()
-        prepared, rows, frames = self._open(self.path, left_out)
-        ids, speakers = ([of[row] for row in rows.tolist()] for of in (prepared.ids, prepared.speakers))
-        train, held = split(ids, 0.0 if self.val_path else self.val_share, speakers=speakers, seed=self.seed)
-        other, other_rows, other_frames = prepared, rows[held], frames[held]
+        source = self._open(self.path)
+        train, held = source.divide(0.0 if self.val_path else self.val_share, seed=self.seed)
+        other = self._open(self.val_path) if self.val_path else source
+        places = np.arange(len(other.rows)) if self.val_path else np.array(held, np.int64)
+        left_out = Counter(source.left_out)
         if self.val_path:
-            other, other_rows, other_frames = self._open(self.val_path, left_out)
-        self.prepared = [prepared, other]
-        self._lengths = frames[train], other_frames
-        self.train_set = SovitsRows(prepared, rows[train], features=self.features)
-        self.val_set = SovitsRows(other, other_rows, features=self.features) if len(other_rows) else None
+            left_out.update(other.left_out)
+        self.prepared = [source.prepared, other.prepared]
+        self._lengths = source.frames[train], other.frames[places]
+        self.train_set = SovitsRows(source.prepared, source.rows[train], features=self.features)
+        self.val_set = SovitsRows(other.prepared, other.rows[places], features=self.features) if len(places) else None
         self._about = {
-            "hash": prepared.hash,
-            "hashes": {"val_path": other.hash} if self.val_path else {},
-            "rows": len(prepared),
+            "hash": source.prepared.hash,
+            "hashes": {"val_path": other.prepared.hash} if self.val_path else {},
+            "rows": len(source.prepared),
             "left_out": dict(left_out),
             "train_rows": len(train),
-            "val_rows": len(other_rows),
-            "train_hours": round(float(frames[train].sum()) / FRAMES_PER_SECOND / 3600, 3),
+            "val_rows": len(places),
+            "train_hours": round(float(source.frames[train].sum()) / FRAMES_PER_SECOND / 3600, 3),
             "batches_per_epoch": len(self.train_plan(0)),
         }
         self._say()
@@ -190,6 +125,14 @@ class SovitsData(StageData):
         named = source.rows.column("language").to_pylist()
         return sorted({str(named[row] or "") for row in self.val_set.rows.tolist()})
 
+    def held_out(self) -> HeldOut | None:
+        """Return the validation rows, which are spoken while a run trains."""
+        if not isinstance(self.val_set, SovitsRows):
+            return None
+        data, rows = PreparedSet(self.val_set.prepared.path, length_of="codes"), self.val_set.rows
+        named = data.rows.column("language").to_pylist() if "language" in data.rows.names else [None] * len(data)
+        return HeldOut(data, rows, [named[row] for row in rows.tolist()])
+
     def train_plan(self, epoch: int) -> Plan:
         """Return the batches of an epoch; batches that lie beside each other for the ranks are of one bucket."""
         assert self._lengths is not None
@@ -214,7 +157,7 @@ class SovitsData(StageData):
         count = len(self._lengths[1])
         return [list(range(at, min(at + self.batch_size, count))) for at in range(0, count, self.batch_size)]
 
-    def collate(self, rows: list[Utterance]) -> SovitsBatch:
+    def collate(self, rows: list[SovitsUtterance]) -> SovitsBatch:
         """Join utterances to a batch."""
         return join(rows)
 
@@ -225,7 +168,7 @@ class SovitsData(StageData):
         """
         codes = round(min(_USUAL_SECONDS, self.max_seconds) * FRAMES_PER_SECOND) // FRAMES_PER_CODE
         frames = FRAMES_PER_CODE * codes
-        row = Utterance(
+        row = SovitsUtterance(
             id="planned",
             text="",
             language="",
@@ -252,29 +195,8 @@ class SovitsData(StageData):
         least = max(GAN_BOUNDARIES[0], self.segment_frames - 1)
         return (least, *(edge for edge in GAN_BOUNDARIES if least < edge < most), most)
 
-    def _open(self, path: str, left_out: Counter[str]) -> tuple[PreparedSet, NDArray[np.int64], NDArray[np.int64]]:
-        """Return a set, its rows of usable length and their frames; count the others.
-
-        Raises:
-            DataError: if columns are missing or no row is left.
-        """
-        prepared = open_prepared(path, needed=_NEEDED, columns=self._columns())
-        frames = FRAMES_PER_CODE * prepared.rows.list_lengths("codes")
-        least, most = self._boundaries[0], self._boundaries[-1]
-        short, long = frames <= least, frames > most
-        for which, what in ((short, f"at most {least / FRAMES_PER_SECOND:g} s"), (long, f"above {most / 50:g} s")):
-            if which.any():
-                left_out[what] += int(which.sum())
-        rows = np.flatnonzero(~(short | long))
-        if not len(rows):
-            raise DataError(
-                f"None of {len(prepared)} utterances of {path} is longer than {least / FRAMES_PER_SECOND:g} s and at "
-                f"most {most / FRAMES_PER_SECOND:g} s long. Slice long recordings and leave out very short ones."
-            )
-        return prepared, rows, frames[rows]
-
-    def _columns(self) -> tuple[str, ...]:
-        return tuple(name for name in COLUMNS if name != "ssl" or self.features)
+    def _open(self, path: str) -> SovitsSource:
+        return SovitsSource.open(path, self._boundaries[0], self._boundaries[-1], features=self.features)
 
     def _say(self) -> None:
         about = self._about
@@ -288,3 +210,46 @@ class SovitsData(StageData):
         )
         if self.val_set is None:
             logger.warning("No utterance is kept for validation, so nothing will show when the voice over-fits.")
+
+
+def check_data(
+    data: object, network: SovitsNetwork | FlowSovitsNetwork, version: str, *, features: bool = False
+) -> None:
+    """Refuse rows that another version or quantizer was meant for.
+
+    Args:
+        data: The trainer's data module; one of another kind is not looked at.
+        network: What is trained.
+        version: Its version.
+        features: Whether it needs stored speech features.
+
+    Raises:
+        ConfigError: with what to prepare or to choose instead.
+    """
+    if not isinstance(data, SovitsData) or not data.prepared:
+        return
+    made_for = data.settings.get("version")
+    again = f"Prepare the recordings with --version {version}, or train the version they were prepared for."
+    if isinstance(made_for, str) and find_version(made_for).symbols != find_version(version).symbols:
+        raise ConfigError(f"{data.path} was prepared for {made_for}, whose phonemes {version} does not have. {again}")
+    rows = find_version(version).symbols
+    for prepared in data.prepared if made_for is None and rows < PHONEMES else ():
+        largest = largest_phoneme(prepared)
+        if largest >= rows:
+            raise ConfigError(
+                f"{prepared.path} has the phoneme {largest}, and {version} has {rows} (0 to {rows - 1}). {again}"
+            )
+    if find_version(version).speaker and "speaker_vector" not in data.columns:
+        raise ConfigError(f"{data.path} has no speaker vectors, which {version} needs. {again}")
+    if features and not data.features:
+        raise ConfigError("--model.freeze_quantizer false trains on speech features: add --data.features true.")
+    tokens, own = data.settings.get("quantizer"), _fingerprint(network)
+    if isinstance(tokens, str) and not features and tokens != own:
+        raise ConfigError(
+            f"The codes in {data.path} are of another quantizer ({tokens[:8]}) than the network's ({own[:8]}), so they "
+            "would mean other sounds. Start from the base that prepare used, or prepare with this one."
+        )
+
+
+def _fingerprint(network: SovitsNetwork | FlowSovitsNetwork) -> str:
+    return quantizer_fingerprint(to_upstream(network))

@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from tts_train.contract.module import StageModule, Work
 from tts_train.errors import ConfigError
-from tts_train.training.means import Means, unweighted
+from tts_train.training.means import unweighted
 from tts_train_gpt_sovits.networks.sovits.discriminators import Critics
-from tts_train_gpt_sovits.networks.sovits.losses import KL_WEIGHT, MEL_WEIGHT, critic_loss, mel_loss
-from tts_train_gpt_sovits.networks.sovits.network import Generated, SovitsNetwork
-from tts_train_gpt_sovits.networks.sovits.objective import divergence, generator_parts, mels
+from tts_train_gpt_sovits.networks.sovits.losses import (
+    KL_WEIGHT,
+    MEL_WEIGHT,
+    critic_loss,
+    divergence,
+    generator_parts,
+    mel_loss,
+    mels,
+)
+from tts_train_gpt_sovits.networks.sovits.network import GeneratedSlice, SovitsNetwork
 from tts_train_gpt_sovits.signal.versions import find_version
-from tts_train_gpt_sovits.stages.sovits.batch import SovitsBatch, magnitudes, samples, wave_slices
-from tts_train_gpt_sovits.stages.sovits.data import SovitsData
-from tts_train_gpt_sovits.stages.sovits.fit import check_data
-from tts_train_gpt_sovits.stages.sovits.listen import Spoken, fixed_draws, write_spoken
+from tts_train_gpt_sovits.stages.sovits.batch import SovitsBatch, fixed_draws, magnitudes, samples, wave_slices
+from tts_train_gpt_sovits.stages.sovits.data import check_data
 from tts_train_gpt_sovits.stages.sovits.loss_scale import scale_by_batch, scale_figures
 from tts_train_gpt_sovits.stages.sovits.optim import adamw, by_epoch, parameter_groups
-from tts_train_gpt_sovits.starts.sovits_base import LoadedCritics, LoadedGenerator, optimizer_state
-from tts_train_gpt_sovits.starts.sovits_planned import critics_shapes, generator_shapes
-from tts_train_gpt_sovits.starts.sovits_restore import DESCRIPTION, critics_for, describe, load_critics, load_generator
-from tts_train_gpt_sovits.starts.sovits_tiny import TINY, TinyOptions
+from tts_train_gpt_sovits.stages.sovits.stage import SovitsStage
+from tts_train_gpt_sovits.starts.sovits_base import (
+    LoadedCritics,
+    LoadedGenerator,
+    optimizer_state,
+    planned_critics,
+    planned_generator,
+)
+from tts_train_gpt_sovits.starts.sovits_restore import critics_for, describe, load_critics, load_generator
+from tts_train_gpt_sovits.starts.sovits_tiny import TINY, TinySovitsOptions
 
 if TYPE_CHECKING:
     from lightning.pytorch.core.optimizer import LightningOptimizer
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
+    from tts_train_gpt_sovits.voice.listen import SovitsVoice
 
-class SovitsModule(StageModule):
+logger = logging.getLogger(__name__)
+
+
+class SovitsModule(SovitsStage[SovitsNetwork]):
     """Train generator and critics against each other: v1, v2, v2Pro and v2ProPlus.
 
     A step is one of the generator: ``--trainer.max_steps``, checkpoints and logs count those. The critics take theirs
@@ -57,11 +71,11 @@ class SovitsModule(StageModule):
             that is to work with it must be trained on its codes.
         gradient_clip: Greatest norm of each network's gradients; None for no limit, as upstream.
         gradient_checkpointing: Recompute the waveform generator's blocks in backward: more arithmetic, less memory.
-        samples: Validation utterances that are spoken at each validation, into the run's ``samples``.
+        gpt: GPT that makes tokens of the texts in ``--listen.sentences``: a run, a file, or a released version's name.
+        samples: Of older recipes; write ``--listen.sentences`` instead.
         tiny: Sizes of the networks that ``init_from: tiny`` makes.
     """
 
-    description_key = DESCRIPTION
     names_decided_by = ("model.version", "model.init_from")
 
     def __init__(
@@ -79,10 +93,11 @@ class SovitsModule(StageModule):
         freeze_quantizer: bool = True,
         gradient_clip: float | None = None,
         gradient_checkpointing: bool = False,
-        samples: int = 2,
-        tiny: TinyOptions = TinyOptions(),  # noqa: B008 - frozen
+        gpt: str | None = None,
+        samples: int | None = None,
+        tiny: TinySovitsOptions = TinySovitsOptions(),  # noqa: B008 - frozen
     ) -> None:
-        super().__init__()
+        super().__init__(gpt)
         if lr <= 0 or text_lr_factor < 0 or not 0 < lr_decay <= 1 or min(c_mel, c_kl) < 0 or segment_frames < 1:
             raise ConfigError(
                 "--model.lr and --model.segment_frames must be above 0, --model.text_lr_factor, --model.c_mel and "
@@ -104,10 +119,12 @@ class SovitsModule(StageModule):
         self.gradient_checkpointing = gradient_checkpointing
         self.samples = samples
         self.tiny = tiny
-        self.network: SovitsNetwork | None = None
         self.critics: Critics | None = None
         self._start: tuple[LoadedGenerator, LoadedCritics] | None = None
-        self._means: Means | None = None
+
+    def voice(self) -> SovitsVoice | None:
+        """Return what speaks with the weights as they are; None where an older recipe asks for silence."""
+        return None if self.samples == 0 else super().voice()
 
     def build(self) -> None:
         """Build both networks from their sources.
@@ -129,9 +146,9 @@ class SovitsModule(StageModule):
 
     def build_shapes(self) -> None:
         """Build the networks of a released version on ``meta`` without their files; any others as they are."""
-        generator = generator_shapes(self.init_from, version=self.version, freeze_quantizer=self.freeze_quantizer)
+        generator = planned_generator(self.init_from, version=self.version, freeze_quantizer=self.freeze_quantizer)
         if generator is not None and find_version(generator.version).kind == "gan":
-            self._begin(generator, critics_shapes(generator.version))
+            self._begin(generator, planned_critics(generator.version))
         else:
             self.build()
 
@@ -142,6 +159,12 @@ class SovitsModule(StageModule):
             ConfigError: if a source is not of the version, or the data were made for another.
         """
         scale_by_batch(self.trainer, optimizers=2)
+        if self.samples is not None:
+            logger.warning(
+                "--model.samples is no longer used%s. Write --listen.sentences %d instead.",
+                "" if self.samples else ", but for 0, which keeps this run silent",
+                self.samples,
+            )
         self.configure_model()
         check_data(self.stage_data, self._built, self._loaded.version, features=not self.freeze_quantizer)
 
@@ -189,36 +212,20 @@ class SovitsModule(StageModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin new sums."""
-        data = self.stage_data
-        languages = [language for language in data.val_languages if language] if isinstance(data, SovitsData) else []
-        self._means = Means(["loss", "kl", *(f"mel_loss/{language}" for language in languages)], self.device)
+        self._begin_means("loss", "kl", by_language="mel_loss")
 
     def validation_step(self, batch: SovitsBatch, batch_idx: int) -> None:
-        """Add a batch to the sums, its slices and noise always the same; speak the first utterances."""
+        """Add a batch to the sums, its slices and noise always the same."""
         assert self._means is not None
         latent = self._built.posterior_encoder.output.out_channels // 2
         starts, noise = fixed_draws(batch, latent=latent, frames=self.segment_frames, device=self.device)
-        made, spectrum, wave = self._generate(batch, starts=starts, noise=noise)
+        made, spectrum, _ = self._generate(batch, starts=starts, noise=noise)
         target, spoken = mels(made, spectrum, self.segment_frames)
         for i, language in enumerate(batch["languages"]):
             apart = mel_loss(target[i], spoken[i])
             for name in ("loss", f"mel_loss/{language}") if language else ("loss",):
                 self._means.add(name, apart, 1)
         self._means.add("kl", divergence(made) * len(target), len(target))
-        whole = self.device_mesh is None  # of a sharded network no process could speak alone
-        if batch_idx == 0 and self.samples and whole and self.trainer.is_global_zero and self.trainer.state.fn == "fit":
-            self._speak(batch, spectrum, wave)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the means over the whole set, whatever batch and process an utterance was in."""
-        assert self._means is not None
-        for name, mean in self._means.over(self.trainer.strategy).items():
-            self.log(f"val/{name}", mean, batch_size=1, sync_dist=True)  # equal already, as Lightning is told so
-
-    def work_in(self, batch: SovitsBatch) -> Work:
-        """Return the codes and phonemes, and the seconds of speech in a batch."""
-        frames = batch["frames"].sum()
-        return Work(tokens=frames / 2 + batch["phoneme_counts"].sum(), audio_seconds=frames / 50)
 
     def describe(self) -> Mapping[str, Any]:
         """Return what the networks are."""
@@ -232,11 +239,11 @@ class SovitsModule(StageModule):
 
     def _generate(
         self, batch: SovitsBatch, *, starts: Tensor | None = None, noise: Tensor | None = None
-    ) -> tuple[Generated, Tensor, Tensor]:
+    ) -> tuple[GeneratedSlice, Tensor, Tensor]:
         """Return what the generator made, the spectrogram and the samples of a batch."""
         wave = samples(batch)
         spectrum = magnitudes(wave, batch["frames"])
-        made: Generated = self._built(
+        made: GeneratedSlice = self._built(
             batch["features"] if not self.freeze_quantizer else None,
             spectrum,
             batch["frames"],
@@ -250,17 +257,11 @@ class SovitsModule(StageModule):
         )
         return made, spectrum, wave
 
-    def _losses(self, made: Generated, spectrum: Tensor, real: Tensor) -> dict[str, Tensor]:
+    def _losses(self, made: GeneratedSlice, spectrum: Tensor, real: Tensor) -> dict[str, Tensor]:
         parts = generator_parts(
             self._critics, made, spectrum, real, c_mel=self.c_mel, c_kl=self.c_kl, frames=self.segment_frames
         )
         return parts if self.freeze_quantizer else {**parts, "commitment": made.quantized.commitment}
-
-    def _speak(self, batch: SovitsBatch, spectrum: Tensor, wave: Tensor) -> None:
-        folder = Path(self.trainer.default_root_dir) / "samples"
-        spoken = Spoken(self._built, batch, spectrum, wave)
-        step, loggers = self.trainer.global_step, self.trainer.loggers
-        write_spoken(folder, spoken, step=step, count=self.samples, loggers=loggers)
 
     @property
     def _shrink(self) -> int:
@@ -270,11 +271,6 @@ class SovitsModule(StageModule):
     def _loaded(self) -> LoadedGenerator:
         assert self._start is not None
         return self._start[0]
-
-    @property
-    def _built(self) -> SovitsNetwork:
-        assert self.network is not None
-        return self.network
 
     @property
     def _critics(self) -> Critics:

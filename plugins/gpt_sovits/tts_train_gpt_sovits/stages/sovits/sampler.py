@@ -11,8 +11,10 @@ from torch.utils.data import Sampler
 from tts_train.errors import DataError
 
 GAN_BOUNDARIES = (32, *range(300, 2000, 100))
-"""Frames of 20 ms between the buckets; utterances outside are left out."""
-FLOW_BOUNDARIES = (32, *range(300, 1100, 100))
+"""Frames of 20 ms between the buckets; utterances outside are left out.
+
+Upstream ends at 1000 for v3 and v4: that is the 20 seconds of ``--data.max_seconds`` in the stage ``cfm``.
+"""
 
 
 class BucketSampler(Sampler[list[int]]):

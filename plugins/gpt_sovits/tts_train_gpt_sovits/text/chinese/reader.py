@@ -11,7 +11,7 @@ from tts_train_gpt_sovits.text.chinese.normal import LONG_PAUSE, normalise_manda
 from tts_train_gpt_sovits.text.chinese.sandhi import Word, change_tones, colour_final, join_words
 from tts_train_gpt_sovits.text.chinese.syllables import syllable_phones
 from tts_train_gpt_sovits.text.libraries import library
-from tts_train_gpt_sovits.text.reading import Reading
+from tts_train_gpt_sovits.text.reading import TextReading
 from tts_train_gpt_sovits.text.rejected import TextRejected
 
 LIBRARIES = ("pypinyin", "jieba", "cn2an", "opencc")
@@ -42,7 +42,7 @@ class ChineseReader:
         self._simplify = _load("opencc").OpenCC("t2s").convert
         self._pinyin, self._style = pypinyin.lazy_pinyin, pypinyin.Style.TONE3
 
-    def read(self, text: str) -> Reading:
+    def read(self, text: str) -> TextReading:
         """Read `text`; two phones a character, one a mark."""
         norm_text = normalise_mandarin(self._simplify(text))
         phones: list[str] = []
@@ -51,7 +51,7 @@ class ChineseReader:
             found = [("SP3" if run == LONG_PAUSE else run,)] if len(run) == 1 and not run.isalpha() else self._han(run)
             phones += [phone for group in found for phone in group]
             word2ph += [len(group) for group in found]
-        return Reading(norm_text.replace(LONG_PAUSE, ","), tuple(phones), tuple(word2ph))
+        return TextReading(norm_text.replace(LONG_PAUSE, ","), tuple(phones), tuple(word2ph))
 
     def _han(self, run: str) -> list[tuple[str, ...]]:
         words = [self._word(pair.word, pair.flag) for pair in self._tagger.lcut(run)]

@@ -9,7 +9,7 @@ from tts_train_gpt_sovits.text.english.letters import LetterNetwork
 from tts_train_gpt_sovits.text.english.normal import EnglishNormaliser
 from tts_train_gpt_sovits.text.english.tagger import Tagger
 from tts_train_gpt_sovits.text.package_data import read_text
-from tts_train_gpt_sovits.text.reading import Reading
+from tts_train_gpt_sovits.text.reading import TextReading
 
 LIBRARIES = ("inflect",)
 _TOKEN = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*|[.,?!'\-]")
@@ -39,7 +39,7 @@ class EnglishReader:
         self._tagger = Tagger()
         self._network = LetterNetwork()
 
-    def read(self, text: str) -> Reading:
+    def read(self, text: str) -> TextReading:
         """Read `text`; fewer than four phones get a comma in front, as in upstream's training and inference."""
         norm_text = self._normaliser.normalise(text)
         tokens = _TOKEN.findall(norm_text)
@@ -48,7 +48,7 @@ class EnglishReader:
         ]
         if phones and len(phones) < _SHORTEST:
             phones.insert(0, ",")
-        return Reading(norm_text, tuple(phones))
+        return TextReading(norm_text, tuple(phones))
 
     def _token(self, token: str, tag: str) -> list[str]:
         word = token.lower()

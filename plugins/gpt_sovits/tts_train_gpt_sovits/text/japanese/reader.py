@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from tts_train_gpt_sovits.text.japanese.normal import normalise
 from tts_train_gpt_sovits.text.libraries import library
-from tts_train_gpt_sovits.text.reading import Reading
+from tts_train_gpt_sovits.text.reading import TextReading
 from tts_train_gpt_sovits.text.rejected import TextRejected
 from tts_train_gpt_sovits.text.scripts import Script, script_of
 from tts_train_gpt_sovits.text.symbols import PUNCTUATION
@@ -35,13 +35,13 @@ class JapaneseReader:
         self._open_jtalk = library("pyopenjtalk", purpose="Reading Japanese", extra="ja")
         self._prosody = prosody
 
-    def read(self, text: str) -> Reading:
+    def read(self, text: str) -> TextReading:
         """Read `text`; marks stand where they were written, and no accent phrase goes over a space."""
         norm_text = normalise(text)
         phones: list[str] = []
         for run in re.findall(r"[!?…,.\-]|[^!?…,.\- ]+", norm_text):
             phones += [run] if run in PUNCTUATION else self._phones(run)
-        return Reading(norm_text, tuple(phones))
+        return TextReading(norm_text, tuple(phones))
 
     def _phones(self, text: str) -> Iterator[str]:
         open_jtalk = self._open_jtalk

@@ -12,7 +12,7 @@ from tts_train_gpt_sovits.text.korean.normal import normalise
 from tts_train_gpt_sovits.text.korean.rules import pronounce
 from tts_train_gpt_sovits.text.libraries import library
 from tts_train_gpt_sovits.text.package_data import read_text
-from tts_train_gpt_sovits.text.reading import Reading
+from tts_train_gpt_sovits.text.reading import TextReading
 from tts_train_gpt_sovits.text.scripts import Script, script_of
 from tts_train_gpt_sovits.text.symbols import PUNCTUATION
 
@@ -34,7 +34,7 @@ class KoreanReader:
         self._irregular = {written: spoken for written, spoken in pairs}
         self._irregular_word = re.compile("|".join(sorted(self._irregular, key=len, reverse=True)))
 
-    def read(self, text: str) -> Reading:
+    def read(self, text: str) -> TextReading:
         """Read `text`; spaces are the phone 空, unknown marks 停, and a syllable at the end gets a full stop."""
         norm_text = normalise(text)
         spoken = self._irregular_word.sub(lambda match: self._irregular[match[0]], norm_text)
@@ -44,7 +44,7 @@ class KoreanReader:
         phones = [phone for item in syllables for phone in _phones(item)]
         if phones and script_of(phones[-1]) is Script.HANGUL:
             phones.append(".")
-        return Reading(norm_text, tuple(phones))
+        return TextReading(norm_text, tuple(phones))
 
     def _mark_grammar(self, text: str, syllables: list[Syllable | str]) -> None:
         lines = [line.split("\t") for line in self._tagger.parse(text).splitlines() if "\t" in line]

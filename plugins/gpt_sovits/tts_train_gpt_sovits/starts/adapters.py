@@ -1,4 +1,7 @@
-"""Low-rank adapters over a frozen text-to-semantic network: put in, switched off for a while, and merged."""
+"""Low-rank adapters over frozen networks (arXiv 2106.09685): put in, switched off for a while, and merged.
+
+Those of the GPT carry our names; those of the flow-matching estimator are named as in upstream's LoRA files.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tts_train.errors import ConfigError
 from tts_train.nn.seeded import drawn_on_cpu
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
+from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.released.gpt_names import to_upstream
+from tts_train_gpt_sovits.released.sovits_names import LORA_TARGETS
 
 Method: TypeAlias = Literal["full", "lora"]
 """``full`` trains every weight, ``lora`` adapters over the frozen base."""
@@ -22,11 +27,12 @@ TARGETS = ("qkv", "out", "up", "down")
 """The four matrices of a layer: into and out of attention, and up and down in the feed-forward network."""
 
 _ADAPTER = "default"
-_SEED = 0x0A0B
+# All processes must start from the same adapters, and the run's own random stream is left alone.
+_GPT_SEED, _ESTIMATOR_SEED = 0x0A0B, 0x50A1
 
 
 @dataclass(frozen=True)
-class LoraOptions:
+class GptLoraOptions:
     """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685)."""
 
     rank: int = 32
@@ -48,7 +54,7 @@ class LoraOptions:
             raise ConfigError(f"--model.lora.targets are some of {', '.join(TARGETS)}, not {list(self.targets)}.")
 
 
-def add_adapters(network: GptNetwork, lora: LoraOptions) -> None:
+def adapt_gpt(network: GptNetwork, lora: GptLoraOptions) -> None:
     """Freeze a network and put adapters in, in place; they start as nothing."""
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -60,9 +66,21 @@ def add_adapters(network: GptNetwork, lora: LoraOptions) -> None:
         target_modules=sorted(lora.targets),
         bias="none",
     )
-    # All ranks must start from the same adapters, and the run's own random stream is left alone.
-    with drawn_on_cpu(_SEED, like=network.head.weight):
+    with drawn_on_cpu(_GPT_SEED, like=network.head.weight):
         inject_adapter_in_model(config, network, adapter_name=_ADAPTER)
+
+
+def adapt_estimator(network: FlowSovitsNetwork, rank: int) -> None:
+    """Put adapters of a rank on the attention of the estimator, and freeze the rest of it, in place.
+
+    The style encoder, bridge, refinement and mel projection stay trainable whole, as upstream trains them. Scale is 1.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=LORA_TARGETS, init_lora_weights=True)
+    with drawn_on_cpu(_ESTIMATOR_SEED, like=network.bridge.weight):
+        adapted = get_peft_model(network.matching, config)
+    network.matching = adapted
 
 
 @contextmanager
@@ -80,9 +98,17 @@ def adapters_off(network: GptNetwork) -> Iterator[None]:
             layer.enable_adapters(True)
 
 
-def trained_names(network: GptNetwork) -> set[str]:
-    """Return the names in the state dict of what is trained."""
-    return {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+def trained_names(network: nn.Module) -> list[str]:
+    """Return the names of all entries of a network's state dict but frozen parameters, as LoRA files hold them."""
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    return [name for name in network.state_dict() if name not in frozen]
+
+
+def merge_estimator(network: FlowSovitsNetwork) -> None:
+    """Add the adapters to the matrices they sit on and take them out, in place."""
+    matching: nn.Module = network.matching.merge_and_unload()  # type: ignore[operator]
+    network.matching = matching  # type: ignore[assignment]
+    network.matching.requires_grad_(True)
 
 
 def merged_state(network: GptNetwork) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""A GPT heard while it trains: through the SoVITS of its data, without a trace in what it learns."""
+"""Stages heard while they train: a GPT through the SoVITS of its data, a SoVITS by the tokens of recordings."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 
 from tts_train.cli import main
@@ -17,6 +18,8 @@ from tts_train.report.history import History, series
 from tts_train.run.checkpoint import open_checkpoint
 
 LISTENS = ("--listen.max_share", "1", "--listen.sentences", "1", "--listen.metrics", "[clipping,silence,duration]")
+
+PLAIN = ("--trainer.accelerator", "cpu", "--trainer.precision", "32-true")
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,54 @@ def test_own_texts_are_spoken(prepared, tmp_path):
     fit("gpt", prepared, tmp_path, *LISTENS, "--listen.sentences", '["Good morning."]')
     facts = json.loads((tmp_path / "samples" / "step-000002" / "text-1.json").read_text())
     assert facts["text"] == "Good morning."
+
+
+def fit_cfm(prepared: Path, run: Path, *words: str) -> None:
+    small = ("--model.init_from", "tiny", "--model.lora_rank", "2", "--data.batch_size", "2", "--data.val_share", "0.1")
+    steps = ("--trainer.max_steps", "1", "--trainer.val_check_interval", "1", "--trainer.num_sanity_val_steps", "0")
+    recipe = ("-c", str(find_recipe("gpt_sovits", "cfm-v4")), "--run_dir", str(run), "--data.path", str(prepared))
+    assert main(["fit", *recipe, *small, *steps, *PLAIN, *words]) == 0
+
+
+def test_sovits_sounds_recordings_by_their_own_tokens(prepared, tmp_path, caplog):
+    heard, deaf = tmp_path / "heard", tmp_path / "deaf"
+    board = ("--listen.sentences", "2")
+    fit("sovits", prepared, heard, *LISTENS, *board)
+    # An older recipe that asks for no samples stays silent, and is told what to write.
+    fit("sovits", prepared, deaf, "--model.samples", "0")
+    assert "Write --listen.sentences 0 instead" in caplog.text
+    one, other = open_checkpoint(heard).weights(), open_checkpoint(deaf).weights()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not list(deaf.glob("samples/step-*"))
+    samples = heard / "samples"
+    assert {path.name for path in samples.iterdir()} == {"reference", "step-000002"}
+    for folder in samples.iterdir():
+        assert {path.stem for path in folder.iterdir()} == {"utterance-1", "utterance-2"}
+    facts = json.loads((samples / "step-000002" / "utterance-1.json").read_text())
+    known = json.loads((samples / "reference" / "utterance-1.json").read_text())
+    assert (facts["sample_rate"], facts["language"], facts["text"]) == (32_000, "en", known["text"])
+    assert facts["duration_ratio"] == pytest.approx(1.0, abs=0.35)
+    assert [entry.step for entry in series(History(heard).entries())["listen/duration_ratio"]] == [2]
+
+
+def test_cfm_sounds_mel_spectrograms_beside_what_these_leave(prepared, tmp_path):
+    fit_cfm(prepared, tmp_path, *LISTENS)
+    samples = tmp_path / "samples"
+    assert {path.name for path in samples.iterdir()} == {"reference", "codec", "step-000001"}
+    sounds = [soundfile.read(samples / kind / "utterance-1.wav") for kind in ("reference", "codec", "step-000001")]
+    assert {rate for _, rate in sounds} == {32_000}
+    lengths = [len(sound) for sound, _ in sounds]
+    assert max(lengths) - min(lengths) < 2_000
+
+
+def test_a_text_needs_a_gpt_for_sovits(prepared, tmp_path, caplog):
+    text = ("--listen.sentences", '["Good morning."]')
+    fit("sovits", prepared, tmp_path / "alone", *LISTENS, *text)
+    assert "name one with --model.gpt" in caplog.text
+    fit("sovits", prepared, tmp_path / "both", *LISTENS, *text, "--model.gpt", "tiny")
+    facts = json.loads((tmp_path / "both" / "samples" / "step-000002" / "text-1.json").read_text())
+    assert facts["text"] == "Good morning."
+    assert facts["tokens"] > 0
 
 
 @pytest.mark.slow

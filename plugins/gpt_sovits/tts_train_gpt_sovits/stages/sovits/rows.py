@@ -1,0 +1,127 @@
+"""Utterances of a prepared set for the stages ``sovits`` and ``cfm``: which can be used, and each by its index."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tts_train.datasets.store.shards import PreparedSet
+from tts_train.datasets.usable import UsableRows
+from tts_train.errors import DataError
+from tts_train_gpt_sovits.preparing.prepared import open_prepared
+from tts_train_gpt_sovits.signal.versions import FEATURES, SPEAKER
+from tts_train_gpt_sovits.stages.sovits.batch import FRAMES_PER_CODE, HOP, SovitsUtterance
+
+COLUMNS = ("id", "text", "language", "phonemes", "codes", "wave", "speaker_vector", "ssl")
+"""What is read of a row; ``speaker_vector`` and ``ssl`` only where they are needed."""
+FRAMES_PER_SECOND = 50
+_NEEDED = ("phonemes", "codes", "wave")
+_MISSING_FRAMES = 4  # speech features may end this many frames before or after the audio
+
+
+@dataclass(frozen=True)
+class SovitsSource(UsableRows):
+    """The rows of a prepared set of usable length, and how long each is."""
+
+    frames: NDArray[np.int64]
+    """Frames of 20 ms of each."""
+
+    @classmethod
+    def open(cls, path: str, least: int, most: int, *, features: bool) -> SovitsSource:
+        """Open a set and leave out rows of at most ``least`` frames and above ``most``.
+
+        Args:
+            path: Folder that ``tts-train prepare`` wrote, or Parquet files.
+            least: Frames that a row must exceed.
+            most: Frames of the longest row.
+            features: Whether stored speech features are read.
+
+        Raises:
+            DataError: if columns are missing or no row is left.
+        """
+        columns = tuple(name for name in COLUMNS if name != "ssl" or features)
+        prepared = open_prepared(path, needed=_NEEDED, columns=columns)
+        frames = FRAMES_PER_CODE * prepared.rows.list_lengths("codes")
+        short, long = frames <= least, frames > most
+        left_out: Counter[str] = Counter()
+        lengths = least / FRAMES_PER_SECOND, most / FRAMES_PER_SECOND
+        for which, what in ((short, f"at most {lengths[0]:g} s"), (long, f"above {lengths[1]:g} s")):
+            if which.any():
+                left_out[what] += int(which.sum())
+        rows = np.flatnonzero(~(short | long))
+        if not len(rows):
+            raise DataError(
+                f"None of {len(prepared)} utterances of {path} is longer than {lengths[0]:g} s and at most "
+                f"{lengths[1]:g} s long. Slice long recordings and leave out very short ones."
+            )
+        return cls(prepared, rows, left_out, frames[rows])
+
+
+class SovitsRows(Dataset[SovitsUtterance]):
+    """Utterances by index.
+
+    Args:
+        prepared: The set.
+        rows: Which of its rows.
+        features: Whether stored speech features are read, which a trained quantizer needs.
+    """
+
+    def __init__(self, prepared: PreparedSet, rows: NDArray[np.int64], *, features: bool) -> None:
+        self.prepared = prepared
+        self.rows = rows
+        self.features = features
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> SovitsUtterance:
+        row = self.prepared.row(int(self.rows[index]))
+        for name in _NEEDED:
+            if row[name] is None or not len(row[name]):
+                raise self._odd(row, f"no {name}")
+        codes = torch.from_numpy(row["codes"].astype(np.int64))
+        frames = min(FRAMES_PER_CODE * len(codes), len(row["wave"]) // HOP)
+        if frames < FRAMES_PER_CODE * len(codes) - _MISSING_FRAMES:
+            raise self._odd(row, f"{len(codes)} codes for {frames / FRAMES_PER_SECOND:g} s of audio")
+        return SovitsUtterance(
+            id=str(row.get("id", index)),
+            text=str(row.get("text") or ""),
+            language=str(row.get("language") or ""),
+            codes=codes,
+            phonemes=torch.from_numpy(row["phonemes"].astype(np.int64)),
+            wave=torch.from_numpy(row["wave"][: frames * HOP].astype(np.int16)),
+            speaker=self._list(row, "speaker_vector", SPEAKER),
+            features=self._ssl(row, FRAMES_PER_CODE * len(codes)) if self.features else None,
+        )
+
+    def _list(self, row: Mapping[str, Any], name: str, width: int) -> Tensor | None:
+        values = row.get(name)
+        if values is None or not len(values):
+            return None
+        if len(values) % width:
+            raise self._odd(row, f"a {name} of {len(values)} numbers, which is no multiple of {width}")
+        return torch.from_numpy(values.astype(np.float32))
+
+    def _ssl(self, row: Mapping[str, Any], frames: int) -> Tensor:
+        flat = self._list(row, "ssl", FEATURES)
+        if flat is None:
+            raise DataError(
+                f"{self.prepared.path} holds no speech features for {row.get('id')!r}, which --data.features needs. "
+                "Prepare it with --keep_ssl."
+            )
+        found = flat.view(-1, FEATURES).T
+        missing = frames - found.shape[1]
+        if missing > _MISSING_FRAMES:
+            raise self._odd(row, f"{found.shape[1]} frames of features for {frames // FRAMES_PER_CODE} codes")
+        return found[:, :frames] if missing <= 0 else torch.cat([found, found[:, -1:].expand(-1, missing)], dim=1)
+
+    def _odd(self, row: Mapping[str, Any], what: str) -> DataError:
+        return DataError(f"{self.prepared.path}: {row.get('id')!r} has {what}. Prepare it again.")

@@ -1,0 +1,77 @@
+"""What the stages ``sovits`` and ``cfm`` share: means over the validation set, the work in a batch, and a voice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from tts_train.contract.module import StageModule, Work
+from tts_train.training.means import Means
+from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
+from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
+from tts_train_gpt_sovits.signal.sizes import CODES_PER_SECOND
+from tts_train_gpt_sovits.stages.sovits.batch import FRAMES_PER_CODE, SovitsBatch
+from tts_train_gpt_sovits.stages.sovits.data import SovitsData
+from tts_train_gpt_sovits.starts.sovits_base import LoadedGenerator
+from tts_train_gpt_sovits.starts.sovits_restore import DESCRIPTION
+
+if TYPE_CHECKING:
+    from tts_train_gpt_sovits.voice.listen import SovitsVoice
+
+N = TypeVar("N", SovitsNetwork, FlowSovitsNetwork)
+
+
+class SovitsStage(StageModule, Generic[N]):
+    """A network that makes sound of semantic tokens.
+
+    Args:
+        gpt: GPT that makes tokens of the texts in ``--listen.sentences``.
+    """
+
+    description_key = DESCRIPTION
+
+    def __init__(self, gpt: str | None = None) -> None:
+        super().__init__()
+        self.gpt = gpt
+        self.network: N | None = None
+        self._means: Means | None = None
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over the whole set, whatever batch and process an utterance was in."""
+        assert self._means is not None
+        for name, mean in self._means.over(self.trainer.strategy).items():
+            self.log(f"val/{name}", mean, batch_size=1, sync_dist=True)  # equal already, as Lightning is told so
+
+    def work_in(self, batch: SovitsBatch) -> Work:
+        """Return the codes and phonemes, and the seconds of speech in a batch."""
+        codes = batch["frames"].sum() / FRAMES_PER_CODE
+        return Work(tokens=codes + batch["phoneme_counts"].sum(), audio_seconds=codes / CODES_PER_SECOND)
+
+    def voice(self) -> SovitsVoice | None:
+        """Return what speaks with the weights as they are: validation recordings from their own tokens, or texts."""
+        from tts_train_gpt_sovits.starts.gpt_restore import load_initial
+        from tts_train_gpt_sovits.voice.listen import SovitsVoice, required
+        from tts_train_gpt_sovits.voice.load import still
+        from tts_train_gpt_sovits.voice.voice import GptSovitsVoice
+
+        data = self.stage_data
+        held = required(data.held_out() if isinstance(data, SovitsData) else None)
+        gpt = None if self.gpt is None else still(load_initial(self.gpt), self.device)
+        return SovitsVoice(
+            self.trainer, GptSovitsVoice(gpt=gpt, sovits=self._built, version=self._loaded.version), held
+        )
+
+    def _begin_means(self, *names: str, by_language: str) -> None:
+        """Begin new sums, one of a figure for each language of the validation set among them."""
+        data = self.stage_data
+        languages: Sequence[str] = data.val_languages if isinstance(data, SovitsData) else ()
+        self._means = Means([*names, *(f"{by_language}/{each}" for each in languages if each)], self.device)
+
+    @property
+    def _loaded(self) -> LoadedGenerator:
+        raise NotImplementedError
+
+    @property
+    def _built(self) -> N:
+        assert self.network is not None
+        return self.network
