@@ -46,7 +46,7 @@ def test_report_and_provenance(exported):
     assert report["measured"]["vocabulary"] == 156940
     card = read_provenance(out)
     assert (card.backend, card.format, card.step) == ("orpheus", "gguf", STEP)
-    json.dumps(report)
+    json.dumps(dict(report))
 
 
 def test_what_llama_cpp_asks_for(exported):
