@@ -156,3 +156,19 @@ def test_a_stage_without_a_voice_is_not_asked_to_speak(mine, tmp_path, capsys, m
     (tmp_path / "old.yaml").write_text(capsys.readouterr().out)
     assert "listen:" in (tmp_path / "old.yaml").read_text()
     assert main(shlex.split("fit -c old.yaml --run_dir run --listen.sentences 0 --listen.max_share 0.2")) == 0
+
+
+def test_the_core_asks_modules_and_data_by_methods():
+    """A question is a method with a default; only contract/data.py looks for what Lightning may not set."""
+    core = Path(contract.__file__).parents[1]
+    for path in core.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in ("getattr", "hasattr")
+            ):
+                of, name = node.args[0], node.args[1]
+                probed = isinstance(of, ast.Name) and of.id in ("pl_module", "data", "datamodule", "data_module")
+                probed |= isinstance(name, ast.Constant) and name.value == "datamodule"
+                assert not probed or path == core / "contract" / "data.py", f"{path}:{node.lineno}"

@@ -137,6 +137,7 @@ def _dataset(path: str | None, card: Mapping[str, Any], notes: list[str]) -> dic
 
 
 def _data_path(config: Mapping[str, Any], card: Mapping[str, Any], run_dir: Path) -> str | None:
+    """The folder that ``prepare`` wrote; None for a backend whose data have no ``--data.path``."""
     options = config.get("data")
     options = options if isinstance(options, dict) else {}
     inner = options.get("init_args")

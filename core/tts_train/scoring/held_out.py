@@ -23,7 +23,8 @@ def learned_by(source: Path) -> Learned | None:
     """Return what a run or a checkpoint of ours was trained on; None if nothing tells.
 
     Exports and models of others do not say, nor does a run whose prepared data are not here any more, or that is
-    damaged.
+    damaged. A run tells by the options of data that ``prepare`` wrote, ``--data.path``, ``val_share`` and ``val_path``:
+    a stage whose data have other options does not say.
     """
     try:
         return _learned_by(source) if is_run(source) else None
@@ -34,6 +35,7 @@ def learned_by(source: Path) -> Learned | None:
 def _learned_by(source: Path) -> Learned | None:
     card = open_checkpoint(source).card
     data = card.options("data", "path")
+    # Only data that come from prepare have these; which rows are held out then follows from them and the seed alone.
     path, share = data.get("path"), data.get("val_share")
     if not path or share is None or not is_prepared(path):
         return None
