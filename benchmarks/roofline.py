@@ -36,14 +36,14 @@ from typing import Any
 from common import machine
 from roofline_generate import counted_step, generation_figures
 
-from tts_train.cli.commands.plan import plan_of
-from tts_train.cli.parsing.parser import TrainingParser
-from tts_train.cli.parsing.select import select
+from tts_train.configuration.select import select
 from tts_train.errors import ConfigError, Interrupted
 from tts_train.memory.cards import GIB, Card, card_named, memory_of
 from tts_train.memory.planner import Plan
 from tts_train.memory.step.roofline import Estimate
 from tts_train.recipes import recipes_folder
+from tts_train.training.parser import TrainingParser
+from tts_train.training.planning import plan_of
 
 RESULTS = Path(__file__).parent / "results"
 _ORPHEUS = recipes_folder() / "orpheus"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tts_train.cli.parsing.parser import TrainingParser
-from tts_train.cli.parsing.select import select
+from tts_train.configuration.select import select
 from tts_train.recipes import recipes_folder
+from tts_train.training.parser import TrainingParser
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(recipes_folder().rglob("*.yaml"))

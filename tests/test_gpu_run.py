@@ -261,8 +261,8 @@ def commands(tmp_path: Path) -> list[list[str]]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
 def test_the_parser_understands_every_command(tmp_path, monkeypatch):
-    from tts_train.cli.parsing.parser import TrainingParser
-    from tts_train.cli.parsing.select import select
+    from tts_train.configuration.select import select
+    from tts_train.training.parser import TrainingParser
 
     # Modules and data are not built: bases and data sets are made on the machine with the card.
     monkeypatch.setattr(TrainingParser, "instantiate_classes", lambda self: None)

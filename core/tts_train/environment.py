@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+
+from tts_train.errors import UnsafeFileError
 
 ALLOCATOR_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 """Where a user may have given settings of the CUDA allocator; torch 2.11 reads the first of them that is set."""
 
 EXPANDABLE = "expandable_segments:True"
 """Batches differ in length, so blocks of memory would otherwise be left that fit no later batch."""
+
+UNSAFE_VARIABLE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 _DEFAULTS = {
     # cuBLAS gives equal bits from run to run only with a workspace of a fixed size; this one is its size on Hopper.
@@ -35,6 +39,21 @@ def set_variables(environment: MutableMapping[str, str] = os.environ, *, platfor
         environment["PYTORCH_ALLOC_CONF"] = EXPANDABLE
     for name, value in _DEFAULTS.items():
         environment.setdefault(name, value)
+
+
+def refuse_unsafe(environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse to work where torch is told to run code that it finds in files.
+
+    Args:
+        environment: where it is told.
+
+    Raises:
+        UnsafeFileError: naming the variable.
+    """
+    if environment.get(UNSAFE_VARIABLE):
+        raise UnsafeFileError(
+            f"{UNSAFE_VARIABLE} is set, with which reading a file can run code. Unset it and try again."
+        )
 
 
 def without_cudnn_attention() -> None:

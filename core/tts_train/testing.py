@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from tts_train.cli import main
 from tts_train.contract.backend import Backend, Stage
+from tts_train.errors import TTSTrainError
+from tts_train.jobs.run import export, speak
 from tts_train.plugins import Plugins
 
 STEPS = 4
@@ -22,7 +24,9 @@ class BackendPlugin(Protocol):
         """Describe the backend."""
 
 
-def check_backend(name: str, *, folder: Path, settings: Sequence[str] = (), synth: Sequence[str] = ()) -> None:
+def check_backend(
+    name: str, *, folder: Path, settings: Mapping[str, Any] | None = None, synth: Mapping[str, Any] | None = None
+) -> None:
     """Assert that an installed backend keeps every stage's promises.
 
     Every stage is trained for four steps on the CPU with its tiny settings, stopped after two and continued, and the
@@ -32,8 +36,8 @@ def check_backend(name: str, *, folder: Path, settings: Sequence[str] = (), synt
     Args:
         name: the backend's name.
         folder: an empty folder for the runs.
-        settings: further words for ``fit``, for example ``["--data.path", "prepared"]``.
-        synth: further words for ``synth``, for example ``["--codec", "tiny"]``.
+        settings: further settings of the runs, for example ``{"data.path": "prepared"}``.
+        synth: further options for speaking, for example ``{"codec": "tiny"}``.
 
     Raises:
         AssertionError: naming the promise that is broken.
@@ -42,19 +46,30 @@ def check_backend(name: str, *, folder: Path, settings: Sequence[str] = (), synt
     backend = plugins.load(name)
     for stage in backend.stages:
         _check_options(plugins, stage)
-        _check_continuation(backend, stage, folder, settings)
+        _check_continuation(backend, stage, folder, settings or {})
         for format_name in plugins.formats(stage):
-            out = folder / f"{stage.name}-{format_name}"
-            code = main(["export", str(folder / f"{stage.name}-whole"), "--format", format_name, "--out", str(out)])
-            assert code == 0, f"exporting {stage.name} as {format_name} ended with exit code {code}"
+            with _works(f"exporting {stage.name} as {format_name}"):
+                out = folder / f"{stage.name}-{format_name}"
+                export(folder / f"{stage.name}-whole", format=format_name, out=out)
         if stage.synth is not None:
-            _check_speech(stage, folder, synth)
+            _check_speech(stage, folder, synth or {})
+
+
+@contextmanager
+def _works(what: str) -> Iterator[None]:
+    """Fail with the exit code that the command would end with, and what it would print."""
+    try:
+        yield
+    except Exception as error:  # whatever it is, the promise is broken
+        code = getattr(error, "exit_code", TTSTrainError.exit_code)
+        told = str(error) if isinstance(error, TTSTrainError) else f"{type(error).__name__}: {error}"
+        raise AssertionError(f"{what} ended with exit code {code}: {told}") from error
 
 
 def _check_options(plugins: Plugins, stage: Stage) -> None:
     for what, owner in (("model", plugins.model(stage)), ("data", plugins.data(stage))):
-        documented = "\n".join(inspect.getdoc(base) or "" for base in owner.__mro__)
-        for parameter in _parameters(owner):
+        documented = inspect.getdoc(owner) or ""
+        for parameter in list(inspect.signature(owner).parameters.values()):
             option = f"--{what}.{parameter.name} of stage {stage.name!r}"
             assert parameter.annotation is not inspect.Parameter.empty, f"{option} has no type"
             assert f"{parameter.name}:" in documented, (
@@ -62,37 +77,24 @@ def _check_options(plugins: Plugins, stage: Stage) -> None:
             )
 
 
-def _parameters(owner: type) -> list[inspect.Parameter]:
-    """Return what a class's constructor takes, and what it hands on to the base class's as ``**options``."""
-    taken: dict[str, inspect.Parameter] = {}
-    for base in owner.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        _, *given = inspect.signature(vars(base)["__init__"]).parameters.values()
-        handed_on = [each for each in given if each.kind is inspect.Parameter.VAR_KEYWORD]
-        taken = {each.name: each for each in given if each not in handed_on} | taken
-        if not handed_on:
-            break
-    return list(taken.values())
+def _check_continuation(backend: Backend, stage: Stage, folder: Path, settings: Mapping[str, Any]) -> None:
+    from tts_train.training.run import Training
 
-
-def _check_continuation(backend: Backend, stage: Stage, folder: Path, settings: Sequence[str]) -> None:
-    tiny = [word for key, value in stage.tiny.items() for word in (f"--{key}", str(value))]
-    base = ["fit", "--backend", backend.name, "--stage", stage.name, *tiny, *settings, "--trainer.accelerator", "cpu"]
+    recipe = {"backend": backend.name, "stage": stage.name, **stage.tiny, **settings, "trainer.accelerator": "cpu"}
     whole, parts = folder / f"{stage.name}-whole", folder / f"{stage.name}-parts"
     for steps, run in ((STEPS, whole), (STEPS // 2, parts), (STEPS, parts)):
-        code = main([*base, "--run_dir", str(run), "--trainer.max_steps", str(steps)])
-        assert code == 0, f"training stage {stage.name!r} to step {steps} ended with exit code {code}"
+        with _works(f"training stage {stage.name!r} to step {steps}"):
+            Training(recipe, {"run_dir": run, "trainer.max_steps": steps}).fit()
     different = _different_weights(whole, parts)
     assert not different, f"stage {stage.name!r} does not continue exactly: {different[:5]} differ"
 
 
-def _check_speech(stage: Stage, folder: Path, words: Sequence[str]) -> None:
+def _check_speech(stage: Stage, folder: Path, options: Mapping[str, Any]) -> None:
     import soundfile
 
     out = folder / f"{stage.name}.wav"
-    code = main(["synth", str(folder / f"{stage.name}-whole"), "--text", SENTENCE, "--out", str(out), *words])
-    assert code == 0, f"speaking with stage {stage.name!r} ended with exit code {code}"
+    with _works(f"speaking with stage {stage.name!r}"):
+        speak(folder / f"{stage.name}-whole", text=SENTENCE, out=out, **options)
     assert out.is_file(), f"speaking with stage {stage.name!r} ended with exit code 0 and wrote no {out}"
     assert soundfile.info(out).frames, f"what stage {stage.name!r} spoke is empty: {out}"
 

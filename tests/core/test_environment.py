@@ -71,7 +71,7 @@ def test_no_module_that_attends_leaves_cudnn_on():
     roots = [ROOT / "core", *ROOT.glob("plugins/*")]
     named = [path.with_suffix("").relative_to(root) for path in attends for root in roots if root in path.parents]
     modules = [".".join(name.parts) for name in named]
-    assert python(FORKS, "tts_train.training.session", "tts_train.cli.commands.train", *modules) == ""
+    assert python(FORKS, "tts_train.training.session", "tts_train.training.run", *modules) == ""
 
 
 def test_segments_expand_where_torch_has_them():

@@ -20,7 +20,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from tts_train.checkpoints.stored import StoredTensor
-from tts_train.cli.parsing.accelerate import translate, with_accelerate
+from tts_train.configuration.accelerate import translate, with_accelerate
 from tts_train.contract.backend import Sharding
 from tts_train.contract.module import StageModule
 from tts_train.errors import ConfigError, DataError, DiskError

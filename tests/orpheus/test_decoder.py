@@ -12,16 +12,16 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.orpheus.family import OrpheusNetwork, decoding_on_shapes, generate, load_base
 from tests.orpheus.trained_runs import move
 from tts_train.errors import ConfigError
-from tts_train.families.token_lm.decoding.decoder import Decoder, bucket
-from tts_train.families.token_lm.decoding.options import Sampling
-from tts_train.families.token_lm.network.adapters import LoraOptions, apply_method, merge
-from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.nn.target import planning_for
 from tts_train_orpheus import layout
-from tts_train_orpheus.model import tiny_config
+from tts_train_orpheus.adapters import LoraOptions, apply_method, merge
+from tts_train_orpheus.base import TinyOptions, _tiny_config, load_base
+from tts_train_orpheus.decode_shapes import decoding_on_shapes
+from tts_train_orpheus.decoder import Decoder, bucket
+from tts_train_orpheus.generate import Sampling, generate
+from tts_train_orpheus.network import OrpheusNetwork
 
 SIZE = TinyOptions(hidden=96, layers=3, heads=6, kv_heads=2, mlp=128)
 LENGTHS = (9, 4, 6)
@@ -110,7 +110,7 @@ def test_a_larger_cache_and_fewer_rows_change_nothing():
 _FUSED = """
 import torch
 from tests.orpheus import test_decoder as cases
-from tts_train.families.token_lm.decoding import decoder
+from tts_train_orpheus import decoder
 seen = []
 step = decoder.Decoder._fused_layers
 decoder.Decoder._fused_layers = lambda *given: seen.append(1) or step(*given)
@@ -153,7 +153,7 @@ def test_a_step_on_a_card_reads_nothing_and_sums_nothing_up(constrain, dtype):
     """On shapes of a card: reading a value, or a shape that depends on values, raises there."""
     with FakeTensorMode(), planning_for("cuda"), torch.no_grad():
         decoding = decoding_on_shapes(
-            tiny_config(SIZE), rows=2, prompt=9, tokens=20, dtype=dtype, sampling=Sampling(constrain=constrain)
+            _tiny_config(SIZE), rows=2, prompt=9, tokens=20, dtype=dtype, sampling=Sampling(constrain=constrain)
         )
         decoding.read()
         with Operators() as operators:

@@ -7,13 +7,13 @@ import threading
 import pytest
 import torch
 
-from tests.orpheus.family import OrpheusNetwork, generate, load_base
 from tests.orpheus.trained_runs import move
-from tts_train.families.token_lm.decoding import decoding
-from tts_train.families.token_lm.decoding.decoder import SMALLEST
-from tts_train.families.token_lm.decoding.options import Sampling
-from tts_train.families.token_lm.network.start import TinyOptions
+from tts_train_orpheus import decoding
+from tts_train_orpheus.base import TinyOptions, load_base
+from tts_train_orpheus.decoder import SMALLEST
+from tts_train_orpheus.generate import Sampling, generate
 from tts_train_orpheus.layout import START_OF_SPEECH
+from tts_train_orpheus.network import OrpheusNetwork
 
 pytestmark = pytest.mark.gpu
 

@@ -10,9 +10,7 @@ import pytest
 import torch
 
 from tests.orpheus.test_plan import build
-from tts_train.cli.commands import before
-from tts_train.cli.parsing.parser import TrainingParser
-from tts_train.cli.parsing.select import select
+from tts_train.configuration.select import select
 from tts_train.memory import probe
 from tts_train.memory.cards import GIB
 from tts_train.memory.planner import CONTEXT_BYTES, make_plan, needed
@@ -24,7 +22,9 @@ from tts_train.optim import OptimizerOptions
 from tts_train.optim.streamed.optimizer import StreamedOptimizer
 from tts_train.recipes import recipes_folder
 from tts_train.run.directory import RunDirectory
-from tts_train_orpheus.stage import OrpheusData
+from tts_train.training import planning
+from tts_train.training.parser import TrainingParser
+from tts_train_orpheus.data import OrpheusData
 
 CPU = {"accelerator": "cpu"}
 
@@ -82,7 +82,7 @@ def test_a_card_is_what_others_leave_of_it(monkeypatch, caplog):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free * GIB), 24 * GIB))
         monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: int(reserved * GIB))
         with caplog.at_level("INFO", "tts_train"):
-            return before.card_of({"accelerator": "gpu", "devices": 1})
+            return planning.card_of({"accelerator": "gpu", "devices": 1})
 
     assert card(24 - CONTEXT_BYTES / GIB, 0) == 24 * GIB
     assert card(23.5, 0) == 24 * GIB, "never more than there is"
@@ -90,7 +90,7 @@ def test_a_card_is_what_others_leave_of_it(monkeypatch, caplog):
     assert card(20.0, 1.0) == pytest.approx(21 * GIB + CONTEXT_BYTES)
     told = "Other programs use 2.4 of the card's 24.0 GiB; the plan counts on the 21.6 GiB that are left."
     assert caplog.messages == [told]
-    assert before.card_of({"accelerator": "cpu"}) is None
+    assert planning.card_of({"accelerator": "cpu"}) is None
 
 
 class Recomputing:
@@ -146,7 +146,7 @@ def told(words, run) -> tuple[list[str], object]:
     selection = select(["-c", str(recipes_folder() / "orpheus" / "lm-tiny.yaml"), *words])
     chosen = selection.load()
     parser = TrainingParser("fit", chosen, selection.rest)
-    found, plan = before.resolve_share("fit", parser, chosen, [], run)
+    found, plan = planning.resolve_share("fit", parser, chosen, [], run)
     return list(found), plan
 
 
@@ -156,13 +156,13 @@ def test_a_run_recomputes_as_little_as_its_card_has_room_for_and_keeps_that(tmp_
     words += ["--listen.sentences", "0"]  # speaking takes more memory than training a network as small as this
     run = RunDirectory(tmp_path / "run")
     assert told(words, run) == ([], None), "without a card all is recomputed"
-    monkeypatch.setattr(before, "card_of", lambda trainer: 80 * GIB)
+    monkeypatch.setattr(planning, "card_of", lambda trainer: 80 * GIB)
     found, plan = told(words, run)
     assert found == ["--model.gradient_checkpointing", "false", "--model.checkpoint_share", "1.0"]
     assert plan.recomputed == 0.0
     between = (plan.needed_bytes + plan.least_bytes) // 2
     assert plan.least_bytes < between
-    monkeypatch.setattr(before, "card_of", lambda trainer: between)
+    monkeypatch.setattr(planning, "card_of", lambda trainer: between)
     found, plan = told(words, run)
     assert found == ["--model.gradient_checkpointing", "true", "--model.checkpoint_share", str(plan.recomputed)]
     assert 0 < plan.recomputed < 1

@@ -13,20 +13,19 @@ import soundfile
 import torch
 
 import tts_train.demo
-from tests.orpheus.family import generate, judge, spoken
 from tests.orpheus.trained_runs import write_run
 from tts_train.cli import main
 from tts_train.contract.jobs import Line
 from tts_train.disk.files import write_json
 from tts_train.disk.sound_files import write_sound
 from tts_train.errors import ConfigError, DataError
-from tts_train.families.token_lm.decoding.options import Sampling
-from tts_train.families.token_lm.speaking.parts import MOST, Part, length, split_text
-from tts_train_orpheus.jobs import OrpheusHf as HfExport
-from tts_train_orpheus.jobs import OrpheusPeft as PeftExport
-from tts_train_orpheus.jobs import OrpheusSynth
+from tts_train_orpheus.export.adapter import PeftExport
+from tts_train_orpheus.export.hf import HfExport
+from tts_train_orpheus.generate import Sampling, generate, spoken
 from tts_train_orpheus.layout import AUDIO_BASE, CODEBOOK_SIZE, END_OF_SPEECH
+from tts_train_orpheus.parts import MOST, Part, judge, length, split_text
 from tts_train_orpheus.prompt import encode_text, inference_prompt
+from tts_train_orpheus.synth import OrpheusSynth
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 torch.set_num_threads(1)

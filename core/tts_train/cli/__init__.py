@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from tts_train.cli.output import never_refuse_a_letter
-from tts_train.cli.quiet import quieten
 from tts_train.cli.stopping import told_when_stopped
-from tts_train.errors import ConfigError, Interrupted, NoTextsError, TTSTrainError, UnsafeFileError
+from tts_train.environment import refuse_unsafe
+from tts_train.errors import ConfigError, Interrupted, NoTextsError, TTSTrainError
 from tts_train.plugins import installed_backends
+from tts_train.quiet import quiet
 
 TRAIN, JOBS, SHOW = "tts_train.cli.commands.training", "tts_train.cli.commands.jobs", "tts_train.cli.commands.show"
 
@@ -45,7 +46,6 @@ _NO_MEMORY = "can't allocate memory"
 _UNUSABLE = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EROFS, errno.EINVAL)
 """What the system says about a path that the user has to change."""
 _SHOWN = 100
-UNSAFE_VARIABLE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,10 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb, rest = ("fit", words) if words[0].startswith("-") else (words[0], words[1:])
     _log_to_stderr()
-    quieten()
     try:
         verb = ALIASES.get(verb, verb)
-        with told_when_stopped(verb):
+        with quiet(), told_when_stopped(verb):
             return _run(verb, rest)
     except TTSTrainError as error:
         print(f"tts-train: {error}{_more(error)}", file=sys.stderr)
@@ -82,8 +81,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's trainers turn it into an exit with 1
-            return _interrupted()
         return stop.code if isinstance(stop.code, int) else ConfigError.exit_code
     except OSError as error:
         if error.errno not in _UNUSABLE or error.filename is None:
@@ -117,10 +114,7 @@ def _interrupted() -> int:
 
 
 def _run(verb: str, words: list[str]) -> int:
-    if os.environ.get(UNSAFE_VARIABLE):
-        raise UnsafeFileError(
-            f"{UNSAFE_VARIABLE} is set, with which reading a file can run code. Unset it and try again."
-        )
+    refuse_unsafe()
     if verb not in COMMANDS:
         raise ConfigError(f"There is no command {verb!r}. The commands are: {', '.join(COMMANDS)}.")
     module = importlib.import_module(COMMANDS[verb][0])

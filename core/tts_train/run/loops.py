@@ -13,6 +13,8 @@ hooks it was really written:
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
@@ -76,6 +78,17 @@ def count_restart_as_done(trainer: Trainer) -> None:
     Lightning leaves that step out, because it does not restore metrics; the checkpoint callback does.
     """
     trainer.fit_loop._restarting = False
+
+
+@contextmanager
+def keyboard_interrupts() -> Iterator[None]:
+    """Let a KeyboardInterrupt of the block out of it, of which Lightning's trainers make an exit with code 1."""
+    try:
+        yield
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise stop.__context__ from None
+        raise
 
 
 def leave_signals_alone(trainer: Trainer) -> None:

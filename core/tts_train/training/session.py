@@ -8,7 +8,6 @@ import logging
 import os
 import socket
 import subprocess
-import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -58,6 +57,7 @@ class RunSession:
         seed: the run's seed.
         identity: configuration keys that may not change, besides ``DEFAULT_IDENTITY``; prefixes cover what is below.
         record: more entries for ``run.json``, in plain types (git revision, rows in and out, data hash).
+        exits: whether a third signal may end the process, which is there for this run alone.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class RunSession:
         seed: int,
         identity: Sequence[str] = (),
         record: Mapping[str, object] | None = None,
+        exits: bool = False,
     ) -> None:
         self.run = run
         self.card = card
@@ -80,7 +81,7 @@ class RunSession:
         self._record = dict(record or {})
         self.leads = leads()
         """Whether this process is the one that writes into the run directory."""
-        self._stop = GracefulStop()
+        self._stop = GracefulStop(exits=exits)
         self._stack = contextlib.ExitStack()
         self._traces: Traces | None = None
         self._ended: dict[str, object] = {}
@@ -169,8 +170,6 @@ class RunSession:
         self._begin(datamodule)
         path = None if self.checkpoint is None else self.checkpoint.path
         limits = _limits(trainer)  # Lightning changes what was not given when it starts
-        # Lightning cannot know that the plan restores the position.
-        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
         try:
             trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
         except SIGTERMException as error:  # Lightning's own, should it ever come first

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
-from tts_train.cli.checkpoints import choose_checkpoint
 from tts_train.errors import ConfigError
+from tts_train.jobs.checkpoints import choose_checkpoint
 from tts_train.report.history import History
 from tts_train.run.checkpoint import CARD_KEY, RunCard
 from tts_train.run.directory import RunDirectory

@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from tts_train.cli import main
-from tts_train.cli.parsing.parser import TrainingParser
-from tts_train.cli.parsing.select import select
-from tts_train.cli.parsing.words import understood
+from tts_train.configuration.select import select
+from tts_train.configuration.words import understood
 from tts_train.errors import ConfigError
 from tts_train.recipes import find_recipe
+from tts_train.training.parser import TrainingParser
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from tts_train.cli import main
-from tts_train.cli.parsing.early import _all_keys, check_early, outline_of
-from tts_train.cli.parsing.parser import TrainingParser
-from tts_train.cli.parsing.select import select
+from tts_train.configuration.early import _all_keys, check_early, outline_of
+from tts_train.configuration.select import select
 from tts_train.errors import ConfigError
 from tts_train.recipes import every_recipe
+from tts_train.training.parser import TrainingParser
 
 WRONG = [
     *("abc", "", -1, 0, 1, 0.5, True, None, [], {}, ["a"], {"a": 1}, -0.5, 10**6),

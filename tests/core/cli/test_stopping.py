@@ -9,7 +9,7 @@ import sys
 STOPPED = """
 import os, signal, sys
 from tts_train.cli import main
-import tts_train.cli.commands.train
+import tts_train.training.run
 
 def building(*_, **__):
     try:
@@ -17,7 +17,7 @@ def building(*_, **__):
     except Exception:
         pass  # as the imports of libraries do
 
-tts_train.cli.commands.train.TrainingParser.instantiate_classes = building
+tts_train.training.run.TrainingParser.instantiate_classes = building
 sys.exit(main(["fit", "--backend", "toy", "--run_dir", sys.argv[2]]))
 """
 

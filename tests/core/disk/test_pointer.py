@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.core.run.test_directory import make_run
-from tts_train.cli.checkpoints import choose_checkpoint
 from tts_train.disk.files import move_directory, remove_directory, write_json
 from tts_train.disk.pointer import followed, link_atomically, target_of
 from tts_train.disk.provenance import read_provenance
+from tts_train.jobs.checkpoints import choose_checkpoint
 from tts_train.run.checkpoint import is_run, open_checkpoint
 from tts_train.run.directory import RunDirectory
 

@@ -17,9 +17,7 @@ from tts_train_toy.module import ToyModule
 
 from tests.core.memory.allocated import Allocated
 from tts_train.cli import main
-from tts_train.cli.commands.before import check_fits
-from tts_train.cli.parsing.parser import TrainingParser
-from tts_train.cli.parsing.select import select
+from tts_train.configuration.select import select
 from tts_train.errors import ConfigError
 from tts_train.memory.cards import CARDS, GIB, Card, memory_of
 from tts_train.memory.planner import Plan
@@ -32,6 +30,8 @@ from tts_train.memory.step.tracker import KINDS, PeakTracker
 from tts_train.nn.target import planned_device, planning_for
 from tts_train.run.directory import RunDirectory
 from tts_train.sharding.options import FsdpOptions
+from tts_train.training.parser import TrainingParser
+from tts_train.training.planning import check_fits
 
 MIB = 2**20
 

@@ -12,6 +12,7 @@ import torch
 
 from tests.core.scoring.sounds import TEXTS, VOICE
 from tests.orpheus.trained_runs import write_run
+from tts_train import evaluate
 from tts_train.cli import main
 from tts_train.datasets.split import DEFAULT_SEED, split
 from tts_train.datasets.store.shards import PreparedSet
@@ -95,9 +96,10 @@ def test_sources_are_compared_on_sentences_that_none_was_trained_on(runs, corpus
     assert json.loads((out / "scores.json").read_text())["scores"] == report["scores"]
     assert "| duration_ratio → 1" in (out / "scores.md").read_text()
 
-    alone = ran(
-        capsys, "eval", runs[0], "--data", corpus, "--out", tmp_path / "alone", "--sentences", 2, *LIGHT, *SPOKEN
-    )
+    options = {LIGHT[0]: LIGHT[1], **dict(zip(SPOKEN[::2], SPOKEN[1::2], strict=True))}
+    named = {name.removeprefix("--"): value for name, value in options.items()}
+    alone = evaluate(runs[0], data=corpus, out=tmp_path / "alone", sentences=2, **named)
+    assert alone == json.loads((tmp_path / "alone" / "scores.json").read_text())
     assert alone["scores"]["near"] == report["scores"]["near"], "the same seeds, the same sounds, whoever is beside"
 
 

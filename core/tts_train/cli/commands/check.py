@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tts_train.cli import COMMANDS
+from tts_train.cli.helping import load
 from tts_train.cli.output import print_report
-from tts_train.cli.parsing.arguments import WordsParser, with_underscores
-from tts_train.cli.parsing.select import Chosen, select
+from tts_train.configuration.arguments import WordsParser, with_underscores
+from tts_train.configuration.select import Chosen, select
 from tts_train.contract.backend import resolve
 from tts_train.corpus.own_output import is_finished
 from tts_train.disk.apart import require_apart
@@ -36,7 +37,7 @@ def run(verb: str, words: list[str]) -> int:
     if selection.backend is None:
         options = _parse(verb, words)
     else:
-        chosen = selection.load(for_job="prepare")
+        chosen = load(selection, verb, "prepare")
         options, job = _parse_job(verb, selection.rest, chosen)
     path = Path(options["path"])
     if options["dropped"] is not None and path.exists():
@@ -73,7 +74,7 @@ def _parse(verb: str, words: list[str]) -> dict[str, Any]:
 
 def _parse_job(verb: str, words: Sequence[str], chosen: Chosen) -> tuple[dict[str, Any], PrepareJob]:
     """Take the options of the backend's ``prepare``, so that it refuses here what it would refuse there."""
-    from tts_train.cli.parsing.arguments import JobParser, read_help_texts
+    from tts_train.configuration.arguments import JobParser, read_help_texts
 
     if chosen.stage.prepare is None:
         which = f"Stage {chosen.stage.name!r} of backend {chosen.backend.name!r}"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tts_train.cli import COMMANDS
 from tts_train.cli.output import print_report
-from tts_train.cli.parsing.arguments import WordsParser
-from tts_train.cli.parsing.select import select
+from tts_train.configuration.arguments import WordsParser
+from tts_train.configuration.select import select
 from tts_train.progress import write_line
 
 DEFAULT_FOLDER = Path("runs") / "demo"

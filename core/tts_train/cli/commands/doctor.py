@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tts_train.cli import COMMANDS
 from tts_train.cli.output import print_report
-from tts_train.cli.parsing.arguments import WordsParser
+from tts_train.configuration.arguments import WordsParser
 from tts_train.contract.backend import Backend, Package
 from tts_train.errors import TTSTrainError
 from tts_train.plugins import Plugins, installed_backends, installed_extensions

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tts_train.cli import COMMANDS
 from tts_train.cli.output import print_report
-from tts_train.cli.parsing.arguments import WordsParser
-from tts_train.cli.parsing.outline import group_of
-from tts_train.cli.parsing.recipe_file import read_config
+from tts_train.configuration.arguments import WordsParser
+from tts_train.configuration.outline import group_of
+from tts_train.configuration.recipe_file import read_config
 from tts_train.contract.backend import Backend
 from tts_train.disk.apart import require_apart
 from tts_train.errors import ConfigError, DataError, NoTextsError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tts_train.cli.parsing.outline import group_of
+from tts_train.configuration.outline import group_of
 from tts_train.errors import NoTextsError
 from tts_train.plugins import Plugins, installed_backends
 from tts_train.shell import quoted

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tts_train.cli import COMMANDS
+from tts_train.cli.helping import load
 from tts_train.cli.output import print_report
-from tts_train.cli.parsing.arguments import WordsParser
-from tts_train.errors import ConfigError
+from tts_train.configuration.arguments import WordsParser
+from tts_train.configuration.early import check_early
+from tts_train.configuration.select import select
+from tts_train.configuration.words import understood
 
 if TYPE_CHECKING:
-    from tts_train.cli.parsing.parser import TrainingParser
-    from tts_train.cli.parsing.select import Chosen
     from tts_train.memory.planner import Plan
 
 _EPILOG = (
@@ -28,83 +28,19 @@ def run(verb: str, words: list[str]) -> int:
     own.add_argument("--ranks", type=int, help="processes, one a card; otherwise --trainer.devices x num_nodes")
     own.add_argument("--json", action="store_true", help="print one JSON object, last on stdout")
     options, rest = own.parse_known_args(words)
-    from tts_train.cli.parsing.early import check_early
-    from tts_train.cli.parsing.select import select
-    from tts_train.cli.parsing.words import understood
-
     selection = select(understood(verb, rest))
-    chosen = selection.load(verb=verb)
+    chosen = load(selection, verb)
     check_early(verb, chosen, selection)
-    from tts_train.cli.parsing.parser import TrainingParser
-    from tts_train.memory.cards import memory_of
+    from tts_train.training.planning import plan_selected
 
-    parser = TrainingParser(verb, chosen, selection.rest)
-    gpu = None if options.gpu is None else memory_of(options.gpu)
-    plan = plan_of(parser, chosen, gpu_bytes=gpu, ranks=options.ranks, search=True)
+    plan = plan_selected(chosen, selection, gpu=options.gpu, ranks=options.ranks)
     print_report(plan.report() if options.json else _readable(plan), as_json=options.json)
     return 2 if plan.fits is False else 0
 
 
-def plan_of(
-    parser: TrainingParser, chosen: Chosen, *, gpu_bytes: int | None, ranks: int | None = None, search: bool
-) -> Plan:
-    """Plan what a parsed command line would train; nothing that ``parser`` built is touched.
-
-    Raises:
-        ConfigError: if the stage cannot be planned, or the number of processes makes no sense.
-    """
-    from tts_train.memory.planner import make_plan
-
-    module, data = parser.build_again()
-    trainer = parser.options("trainer")
-    return make_plan(
-        module,
-        data,
-        trainer,
-        size=data.bound,
-        gpu_bytes=gpu_bytes,
-        division=_division(parser, chosen, trainer, ranks),
-        search=search,
-        device="cpu" if trainer.get("accelerator") == "cpu" else "cuda",
-        listened=_listened(parser),
-    )
-
-
-def _listened(parser: TrainingParser) -> int:
-    sentences = parser.options("listen").sentences
-    return sentences if isinstance(sentences, int) else len(sentences)
-
-
-def _division(parser: TrainingParser, chosen: Chosen, trainer: Mapping[str, Any], ranks: int | None) -> Any:  # noqa: ANN401
-    from tts_train.memory.ranks import Division
-    from tts_train.sharding.options import NAME
-
-    devices, nodes = trainer.get("devices"), int(trainer.get("num_nodes") or 1)
-    found = int(str(devices)) * nodes if str(devices).isdigit() else nodes
-    count = found if ranks is None else ranks
-    if count < 1:
-        raise ConfigError(f"--ranks must be at least 1, and {count} was given.")
-    sharded = trainer.get("strategy") == NAME
-    fsdp = parser.options(NAME) if sharded else None
-    precision = str(trainer.get("precision"))
-    half = fsdp is not None and (fsdp.gather_dtype in ("bfloat16", "float16") or precision in ("bf16-true", "16-true"))
-    return Division(count, fsdp, chosen.stage.sharding.wrap, half)
-
-
-def verdict(plan: Plan) -> str:
-    """Return the plan's verdict in one sentence."""
-    from tts_train.memory.cards import GIB
-
-    peak, needed = plan.step.peak_bytes / GIB, plan.needed_bytes / GIB
-    text = f"Plan: {peak:.1f} GiB of tensors at the peak, {needed:.1f} GiB with what a card needs besides"
-    if plan.gpu_bytes is None:
-        return f"{text}."
-    word = "fits" if plan.fits else "does not fit"
-    return f"{text}: {word} {plan.gpu_bytes / GIB:.1f} GiB."
-
-
 def _readable(plan: Plan) -> dict[str, Any]:
     from tts_train.memory.cards import CARDS, GIB
+    from tts_train.training.planning import verdict
 
     lines: dict[str, Any] = {"verdict": verdict(plan), plan.option: plan.step.size}
     if plan.largest is not None:

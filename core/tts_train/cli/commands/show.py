@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from tts_train.cli.output import print_report
-from tts_train.cli.parsing.arguments import WordsParser
+from tts_train.configuration.arguments import WordsParser
 from tts_train.plugins import EXTENSIONS, Plugins, installed_backends, installed_extensions
 
 

@@ -1,25 +1,31 @@
-"""The front of ``fit``, ``validate`` and ``test``: understands the words and says no, before torch is imported."""
+"""``fit``, ``validate`` and ``test``: understands the words and says no, before torch is imported."""
 
 from __future__ import annotations
 
+from tts_train.cli.helping import load
 from tts_train.cli.importing import first_imports
-from tts_train.cli.parsing.arguments import JSON_FLAG
-from tts_train.cli.parsing.early import check_early
-from tts_train.cli.parsing.select import select
-from tts_train.cli.parsing.words import understood
+from tts_train.cli.output import print_report
+from tts_train.configuration.arguments import JSON_FLAG
+from tts_train.configuration.early import check_early
+from tts_train.configuration.select import select
+from tts_train.configuration.words import understood
 
 
 def run(verb: str, words: list[str]) -> int:
-    """Check the words, then hand them to what trains."""
+    """Check the words, train or score what they name, and print how it went."""
     as_json = JSON_FLAG in words
-    words = understood(verb, [word for word in words if word != JSON_FLAG])
-    selection = select(words)
-    chosen = selection.load(verb=verb)
+    selection = select(understood(verb, [word for word in words if word != JSON_FLAG]))
+    chosen = load(selection, verb)
     if not set(words) & {"-h", "--help"}:
         check_early(verb, chosen, selection)
     with first_imports():
-        from tts_train.cli.commands import train
+        from tts_train.parallel.ranks import leads
+        from tts_train.training.run import Training
 
         chosen.plugins.model(chosen.stage)
         chosen.plugins.data(chosen.stage)
-    return train.run(verb, chosen, selection, as_json=as_json)
+    training = Training.of(chosen, selection)
+    result = training.fit() if verb == "fit" else training.score(verb)
+    if leads():
+        print_report(result.as_dict(), as_json=as_json)
+    return 0

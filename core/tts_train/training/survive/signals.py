@@ -22,14 +22,18 @@ logger = logging.getLogger(__name__)
 
 
 class GracefulStop(Callback):
-    """Turns the first signal into a request to stop, the second into an exception, the third into an exit.
+    """Turns the first signal into a request to stop, the second into an exception.
 
     Lightning handles SIGTERM by raising SystemExit after the step without saving anything; its handler is replaced
     while training. As a context manager it covers the time before and after training too, when there is nothing to
     save and the first signal raises at once.
+
+    Args:
+        exits: whether the third signal ends the process at once; else it is an exception, as the second is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, exits: bool = False) -> None:
+        self._exits = exits
         self.requested: str | None = None
         """Name of the signal that asked to stop."""
         self._count = 0
@@ -104,9 +108,9 @@ class GracefulStop(Callback):
             return
         self._count += 1
         self.requested = signal.Signals(number).name
-        if self._count > 2:
+        if self._count > 2 and self._exits:
             os._exit(Interrupted.exit_code)
-        if self._count == 2 or not self._training:
+        if self._count > 1 or not self._training:
             raise Interrupted(
                 f"Stopped at once by {self.requested}. The same command continues from the last checkpoint."
             )

@@ -1,1 +1,0 @@
-"""What a kind of model needs, for backends to build on; the core itself imports none of it."""

@@ -1,1 +1,0 @@
-"""Prepared rows of ids, and batches of them."""

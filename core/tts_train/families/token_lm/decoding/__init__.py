@@ -1,1 +1,0 @@
-"""Generation: sampling, a static cache, batches, and what they take of memory."""

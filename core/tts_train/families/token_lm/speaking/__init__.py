@@ -1,1 +1,0 @@
-"""From a text to sound with a run, a checkpoint or an export."""

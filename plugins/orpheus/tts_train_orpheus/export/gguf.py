@@ -1,0 +1,36 @@
+"""Export ``gguf``: one file for llama.cpp."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tts_train.contract.jobs import ExportJob
+from tts_train.contract.reports import ExportReport
+from tts_train.errors import MissingExtraError
+
+
+@dataclass(kw_only=True)
+class GgufExport(ExportJob):
+    """Write a file for llama.cpp; ``--out`` is its name, or a folder for it.
+
+    A run with adapters is merged first. Pass token ids to llama.cpp rather than a string.
+    """
+
+    dtype: Literal["f16", "bf16", "q8_0", "q4_k"] = "bf16"
+    """Type of the matrices; ``q4_k`` is the mixture of 4 and 6 bits that llama.cpp calls Q4_K_M.
+
+    Orpheus is known to lose frames below 8 bits: listen to what ``q4_k`` says.
+    """
+    tokenizer: str | None = None
+    """Tokenizer: a folder, a hub name or ``tiny``; none takes the one that the run's data was made with."""
+
+    def run(self) -> ExportReport:
+        """Write, read every tensor back, compare, and then give the file its name."""
+        try:
+            import gguf  # noqa: F401 - asked for before anything is loaded
+        except ImportError as error:
+            raise MissingExtraError("Export to GGUF", "gguf") from error
+        from tts_train_orpheus.export.gguf_file import export_gguf
+
+        return export_gguf(self.source, self.out, dtype=self.dtype, tokenizer=self.tokenizer)

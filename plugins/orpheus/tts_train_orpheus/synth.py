@@ -1,0 +1,297 @@
+"""The synth job: a text to a sound file, with a count of everything that was no sound."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tts_train.contract.jobs import Line, SynthJob
+from tts_train.contract.reports import SynthReport
+from tts_train.disk.sound_files import check_sound_name, write_sound
+from tts_train.errors import ConfigError, DataError
+from tts_train.language import other_language
+from tts_train_orpheus.parts import Part, join, judge, split_text, totals
+from tts_train_orpheus.reference import encode_reference, paired, read_reference
+
+if TYPE_CHECKING:
+    import torch
+
+    from tts_train_orpheus.codec import Codec
+    from tts_train_orpheus.generate import Constrain, Sampling, Spoken
+    from tts_train_orpheus.layout import Ids
+    from tts_train_orpheus.sources import Voice
+
+CODEC = "hubertsiuzdak/snac_24khz"
+"""The codec of every released Orpheus."""
+
+_HELD_TO: dict[str, Constrain] = {"full": "none", "audio": "audio", "slot": "slots"}
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ready:
+    """What is loaded once for any number of texts."""
+
+    voice: Voice
+    codec: Codec
+    sampling: Sampling
+    references: list[tuple[str, Ids]]
+    """Text and ids of each recording that is continued with."""
+
+
+@dataclass(kw_only=True)
+class OrpheusSynth(SynthJob):
+    """Speak a text with a run, a checkpoint, an export, or an upstream model, and write 24 kHz 16-bit mono."""
+
+    codec: str | None = None
+    """SNAC codec: a hub name, a local folder, or ``tiny``; none takes the one that made the run's data, as far as that
+    is known, else hubertsiuzdak/snac_24khz."""
+    temperature: float = 0.6
+    """Below 1 is steadier, above livelier; 0 takes the most likely token, which tends to loop."""
+    top_p: float = 0.95
+    """Draw from the smallest set of tokens that has this much probability, above 0 to 1."""
+    top_k: int = 0
+    """Draw from this many most likely tokens at most; 0 sets no limit."""
+    repetition_penalty: float = 1.1
+    """Makes used tokens less likely; Orpheus needs 1.1 or more, and a higher value speaks faster."""
+    constrain: Literal["auto", "none", "audio", "slots"] = "auto"
+    """Tokens that may come: ``none`` all, ``audio`` only sound, ``slots`` only what can stand at the position;
+    ``auto`` what the model was trained with."""
+    reference: list[str] | str | None = None
+    """Recordings of an unseen voice to continue with (zero-shot): one file or a list ``[a.wav,b.wav]``."""
+    reference_text: list[str] | str | None = None
+    """What is said in each reference, in the same order."""
+    pause: float = 0.15
+    """Seconds of silence between the parts in which a text of more than 180 letters is spoken."""
+    stream: bool = False
+    """Decode while the model still speaks, as a player would; the sound is the same up to rounding."""
+    device: str = "auto"
+    """Where to compute: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    """Type of the weights; ``auto`` is bf16 on a GPU and fp32 on a CPU."""
+    tokenizer: str | None = None
+    """Tokenizer: a folder, a hub name or ``tiny``; none takes the model's own."""
+    batch_size: int = 0
+    """Most sentences spoken at once where there are many; 0 takes what the memory has room for. The sound is the
+    same."""
+
+    def __post_init__(self) -> None:
+        """Name wrong values before anything is loaded or spoken."""
+        if self.batch_size < 0:
+            raise ConfigError(f"--batch_size must be 0 (as many as fit) or more, and {self.batch_size} was given.")
+        if not 0 <= self.pause <= 10:
+            raise ConfigError(f"--pause must be from 0 to 10 seconds, and {self.pause:g} was given.")
+        self._sampling("none")
+
+    def run(self) -> SynthReport:
+        """Generate, decode, write the file and say how it went.
+
+        Raises:
+            DataError: if what was generated holds no whole frame; nothing is written then.
+        """
+        check_sound_name(self.out)
+        ready = self._open()
+        _warn_of_language(self.text, ready.voice.languages)
+        return self._say(ready)
+
+    def of(self, line: Line) -> OrpheusSynth:
+        """Return the job that speaks a line, by its speaker unless --speaker was given."""
+        return replace(super().of(line), speaker=self.speaker or line.speaker)
+
+    def try_open(self, lines: Sequence[Line]) -> None:
+        """Open the model, its tokenizer and the codec, and let go of them."""
+        del lines
+        self._open()
+
+    def speak_all(self, lines: Iterable[Line]) -> Iterator[SynthReport]:
+        """Speak many lines with a model that is loaded once; a speaker whom it does not know is not named to it."""
+        from tts_train_orpheus.generation_memory import MOST, MOST_ON_CPU
+
+        ready = self._open()
+        jobs = [self._for(line, ready) for line in lines]
+        size = self.batch_size or (MOST_ON_CPU if self._device().type == "cpu" else MOST)
+        for first in range(0, len(jobs), size):
+            yield from self._say_together(jobs[first : first + size], ready)
+
+    def _for(self, line: Line, ready: _Ready) -> OrpheusSynth:
+        job = self.of(line)
+        unknown = self.speaker is None and job.speaker not in ready.voice.speakers
+        return replace(job, speaker=None) if unknown else job
+
+    def _say_together(self, jobs: Sequence[OrpheusSynth], ready: _Ready) -> Iterator[SynthReport]:
+        """Generate what several jobs say in one batch; each is decoded and written by itself."""
+        from tts_train_orpheus.generate import generate
+
+        if self.stream:
+            yield from (_told(partial(job._say, ready)) for job in jobs)
+            return
+        wanted = [job._prompts_or_error(ready) for job in jobs]
+        asked = [(job, each) for job, each in zip(jobs, wanted, strict=True) if not isinstance(each, DataError)]
+        prompts = [prompt for _, each in asked for prompt in each]
+        seeds = [job.seed + number for job, each in asked for number in range(len(each))]
+        more: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "sampling": ready.sampling}
+        made = (
+            generate(ready.voice.lm, prompts, seeds=seeds, batch_size=self.batch_size or None, **more) if asked else []
+        )
+        said = iter(made)
+        for job, each in zip(jobs, wanted, strict=True):
+            if isinstance(each, DataError):
+                yield SynthReport(error=str(each))
+            else:
+                yield _told(partial(job._written, list(islice(said, len(each))), ready))
+
+    def round_trip(self, recordings: Iterable[tuple[Path, Line]]) -> bool:
+        """Encode and decode recordings with the codec that this source speaks through, repeated frames kept."""
+        from tts_train_orpheus.codec import load_codec
+        from tts_train_orpheus.sources import codec_of
+
+        codec = load_codec(self.codec or codec_of(self.source) or CODEC, device=self._device())
+        for source, line in recordings:
+            samples = read_reference(source, codec)
+            sound = codec.decode(codec.encode([samples])[0], seed=self.seed)
+            write_sound(line.out, sound[: len(samples)], sample_rate=codec.sample_rate)
+        return True
+
+    def _open(self) -> _Ready:
+        """Load what speaking needs, and can be used for many texts."""
+        from tts_train_orpheus.codec import load_codec
+
+        sampling = self._sampling("none")
+        references = paired(self.reference, self.reference_text)
+        device = self._device()
+        voice = self._voice(device)
+        if self.constrain == "auto":
+            sampling = self._sampling(_HELD_TO[voice.softmax])
+        codec = load_codec(self.codec or voice.codec or CODEC, device=device)
+        heard = [(text, encode_reference(file, codec)) for file, text in references]
+        return _Ready(voice=voice, codec=codec, sampling=sampling, references=heard)
+
+    def _say(self, ready: _Ready) -> SynthReport:
+        self._name_voice(ready.voice)
+        prompts = self._prompts(ready)
+        texts = split_text(self.text)
+        each = zip(texts, prompts, strict=True)
+        return self._report(
+            [self._speak(ready, text, prompt, number) for number, (text, prompt) in enumerate(each)], ready
+        )
+
+    def _prompts_or_error(self, ready: _Ready) -> list[Ids] | DataError:
+        self._name_voice(ready.voice)
+        try:
+            return self._prompts(ready)
+        except DataError as error:
+            return error
+
+    def _written(self, said: Sequence[Spoken], ready: _Ready) -> SynthReport:
+        sounds = [ready.codec.decode(each.content.codes, seed=self.seed + n) for n, each in enumerate(said)]
+        each = zip(split_text(self.text), said, sounds, strict=True)
+        return self._report([Part(text=text, spoken=spoken, sound=sound) for text, spoken, sound in each], ready)
+
+    def _report(self, parts: Sequence[Part], ready: _Ready) -> SynthReport:
+        judge(parts, max_new_tokens=self.max_new_tokens, unwritten=str(self.out))
+        rate = ready.codec.sample_rate
+        sound = join(parts, pause=self.pause, sample_rate=rate)
+        write_sound(self.out, sound, sample_rate=rate)
+        figures = {**totals(parts), "seed": self.seed}
+        return SynthReport(path=str(self.out), seconds=round(len(sound) / rate, 3), more=figures)
+
+    def _sampling(self, held_to: Constrain) -> Sampling:
+        from tts_train_orpheus.generate import Sampling
+
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            repetition_penalty=self.repetition_penalty,
+            constrain=held_to if self.constrain == "auto" else self.constrain,
+        )
+
+    def _device(self) -> torch.device:
+        import torch
+
+        from tts_train.parallel.devices import choose_device
+
+        device = torch.device(choose_device(self.device))
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # Triton launches on the present one, wherever tensors lie
+        return device
+
+    def _voice(self, device: torch.device) -> Voice:
+        import torch
+
+        from tts_train_orpheus.sources import open_voice
+
+        half = self.dtype == "bf16" or (self.dtype == "auto" and device.type == "cuda")
+        dtype = torch.bfloat16 if half else torch.float32
+        return open_voice(self.source, device=device, dtype=dtype, tokenizer=self.tokenizer)
+
+    def _name_voice(self, voice: Voice) -> None:
+        """Refuse a name that the model was not trained with, and say so where it has names and none is given."""
+        if not voice.speakers or self.speaker in voice.speakers:
+            return
+        names = ", ".join(voice.speakers[:10]) + (", …" if len(voice.speakers) > 10 else "")
+        if self.speaker is not None:
+            raise ConfigError(
+                f"--speaker {self.speaker}: this model was trained with the voices {names}. Give one of them."
+            )
+        _log.warning("This model was trained with voice names, and no --speaker was given. It knows: %s.", names)
+
+    def _prompts(self, ready: _Ready) -> list[Ids]:
+        """Return the prompt of each part of the text."""
+        from tts_train_orpheus.prompt import encode_text, zero_shot_prompt
+
+        if not self.text.strip():
+            raise ConfigError("--text is empty; say what to speak.")
+        words = ready.voice.tokenizer
+        pairs = [(encode_text(words, text, self.speaker), heard) for text, heard in ready.references]
+        return [zero_shot_prompt(pairs, encode_text(words, text, self.speaker)) for text in split_text(self.text)]
+
+    def _speak(self, ready: _Ready, text: str, prompt: Ids, number: int) -> Part:
+        """Return what was generated of a part of the text."""
+        import time
+
+        import torch
+
+        from tts_train_orpheus.generate import spoken, stream
+        from tts_train_orpheus.streaming import StreamDecoder
+
+        ids: list[int] = []
+        started, seed = time.perf_counter(), self.seed + number
+
+        def heard() -> Iterator[int]:
+            drawn: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "sampling": ready.sampling}
+            for token in stream(ready.voice.lm, prompt, seed=seed, **drawn):
+                ids.append(token)
+                yield token
+
+        if self.stream:
+            chunks = list(StreamDecoder(ready.codec, seed=seed).decode(heard()))
+            sound = torch.cat(chunks or [torch.zeros(0)])
+            return Part(text=text, spoken=spoken(ids, time.perf_counter() - started), sound=sound)
+        result = spoken(list(heard()), time.perf_counter() - started)
+        return Part(text=text, spoken=result, sound=ready.codec.decode(result.content.codes, seed=seed))
+
+
+def _warn_of_language(text: str, trained: Sequence[str]) -> None:
+    """Say where a text is in a language that the model was not trained on."""
+    found = other_language(text, trained)
+    if found is not None:
+        _log.warning(
+            "The text looks like %r, and this model was trained on %s: it may read it with their sounds, or say "
+            "something else.",
+            found,
+            ", ".join(trained),
+        )
+
+
+def _told(say: Callable[[], SynthReport]) -> SynthReport:
+    """Return what a job reports, or why it gave no sound."""
+    try:
+        return say()
+    except DataError as error:
+        return SynthReport(error=str(error))
