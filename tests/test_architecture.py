@@ -80,7 +80,9 @@ def test_no_import_runs_back_up_between_folders(package):
     assert not graph, {name: sorted(below & graph.keys()) for name, below in graph.items()}
 
 
-GPT_SOVITS_FLOORS = ("signal", "text", "networks", "released", "features", "starts", "preparing", "voice", "stages")
+GPT_SOVITS_FLOORS = (
+    *("signal", "text", "networks", "released", "features", "starts", "preparing", "voice", "stages", "export"),
+)
 """Each folder of GPT-SoVITS may import those before it."""
 
 
@@ -92,6 +94,15 @@ def test_the_floors_of_gpt_sovits():
     # A weight file is read by its names and sizes: no network is needed for it.
     assert "networks" not in graph["released"]
     assert not graph["signal"]
+
+
+def test_class_names_of_gpt_sovits_stand_for_one_class_each():
+    found: dict[str, list[str]] = {}
+    for path in files(PLUGINS["tts_train_gpt_sovits"]):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(str(path))
+    assert not {name: paths for name, paths in found.items() if len(paths) > 1}
 
 
 def test_corpus_reading_needs_no_torch():

@@ -15,11 +15,12 @@ from tts_train.disk.provenance import FILE_NAME, read_provenance
 from tts_train.errors import ConfigError
 from tts_train.run.checkpoint import is_run, open_checkpoint
 from tts_train.run.places import reachable
+from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
 from tts_train_gpt_sovits.preparing.models import TINY
 from tts_train_gpt_sovits.released import recognise
 from tts_train_gpt_sovits.released.bases import REPOSITORY, place_in_models
-from tts_train_gpt_sovits.starts.gpt_restore import STAGES
+from tts_train_gpt_sovits.starts.gpt_restore import STAGES, load_initial
 from tts_train_gpt_sovits.starts.sovits_restore import load_generator
 
 N = TypeVar("N", bound=nn.Module)
@@ -78,9 +79,16 @@ def find_pair(
     return Pair(gpt=pair[0], sovits=pair[1], data=data, settings=settings, languages=languages)
 
 
-def still(network: N, device: torch.device) -> N:
-    """Return a network that only speaks: in evaluation mode, without gradients, on a device."""
-    return network.requires_grad_(False).eval().to(device)
+def open_gpt(source: str, device: torch.device) -> GptNetwork:
+    """Load a GPT that only speaks: a run, a file, or a released version's name."""
+    return _still(load_initial(source), device)
+
+
+def open_sovits(source: str, *, version: str | None, device: torch.device) -> tuple[SovitsNetwork | None, str]:
+    """Load a SoVITS that only speaks, and return it with its version; None for one that ends at a mel spectrogram."""
+    loaded = load_generator(source, version=version, speaking=True)
+    network = loaded.network
+    return _still(network, device) if isinstance(network, SovitsNetwork) else None, loaded.version
 
 
 def local_sovits(data: PreparedSet, device: torch.device) -> tuple[SovitsNetwork, str]:
@@ -101,10 +109,14 @@ def local_sovits(data: PreparedSet, device: torch.device) -> tuple[SovitsNetwork
                 f"The SoVITS {source} is not on this machine, and training downloads nothing to be heard. Run any "
                 "command that uses it once (tts-train synth), or set --listen.sentences 0."
             )
-    loaded = load_generator(source, version=version, speaking=True)
-    if not isinstance(loaded.network, SovitsNetwork):
+    network, found = open_sovits(source, version=version, device=device)
+    if network is None:
         raise ConfigError(f"SoVITS {version} is sounded by a vocoder of upstream's, which is not here.")
-    return still(loaded.network, device), loaded.version
+    return network, found
+
+
+def _still(network: N, device: torch.device) -> N:
+    return network.requires_grad_(False).eval().to(device)
 
 
 def _file_in(source: Path) -> Path:

@@ -149,29 +149,26 @@ class GptSovitsSynth(SynthJob):
         import torch
 
         from tts_train.parallel.devices import choose_device
-        from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
         from tts_train_gpt_sovits.preparing.encode import front_end
-        from tts_train_gpt_sovits.starts.gpt_restore import load_initial
-        from tts_train_gpt_sovits.starts.sovits_restore import load_generator
-        from tts_train_gpt_sovits.voice.load import find_pair, still
+        from tts_train_gpt_sovits.voice.load import find_pair, open_gpt, open_sovits
         from tts_train_gpt_sovits.voice.ready import Ready
         from tts_train_gpt_sovits.voice.voice import GptSovitsVoice
 
         self._check()
         device = torch.device(choose_device(self.device))
         pair = find_pair(self.source, gpt=self.gpt, sovits=self.sovits, version=self.version, voice=self.voice)
-        loaded = load_generator(pair.sovits, version=self.version, speaking=True)
-        if not isinstance(loaded.network, SovitsNetwork):
+        sovits, version = open_sovits(pair.sovits, version=self.version, device=device)
+        if sovits is None:
             raise ConfigError(
-                f"{pair.sovits} is {loaded.version}, whose sound is made by a vocoder of upstream's. Export it with "
+                f"{pair.sovits} is {version}, whose sound is made by a vocoder of upstream's. Export it with "
                 "--format s2 and speak with upstream's inference."
             )
         spoken = {*languages, self.language or self.reference_language, *pair.languages[:1]}
-        networks = self._networks(pair, loaded.version, device.type, spoken, listens=listens)
+        networks = self._networks(pair, version, device.type, spoken, listens=listens)
         voice = GptSovitsVoice(
-            gpt=still(load_initial(pair.gpt), device),
-            sovits=still(loaded.network, device),
-            version=loaded.version,
+            gpt=open_gpt(pair.gpt, device),
+            sovits=sovits,
+            version=version,
             bert=networks.bert if networks else None,
         )
         given = None
@@ -180,7 +177,7 @@ class GptSovitsSynth(SynthJob):
             given = (self.reference, self.reference_text or "", language)
         return Ready(
             voice=voice,
-            front_end=front_end(loaded.version),
+            front_end=front_end(version),
             networks=networks,
             data=pair.data,
             given=given,

@@ -49,14 +49,13 @@ class SovitsStage(StageModule, Generic[N]):
 
     def voice(self) -> SovitsVoice | None:
         """Return what speaks with the weights as they are: validation recordings from their own tokens, or texts."""
-        from tts_train_gpt_sovits.starts.gpt_restore import load_initial
         from tts_train_gpt_sovits.voice.listen import SovitsVoice, required
-        from tts_train_gpt_sovits.voice.load import still
+        from tts_train_gpt_sovits.voice.load import open_gpt
         from tts_train_gpt_sovits.voice.voice import GptSovitsVoice
 
         data = self.stage_data
         held = required(data.held_out() if isinstance(data, SovitsData) else None)
-        gpt = None if self.gpt is None else still(load_initial(self.gpt), self.device)
+        gpt = None if self.gpt is None else open_gpt(self.gpt, self.device)
         return SovitsVoice(
             self.trainer, GptSovitsVoice(gpt=gpt, sovits=self._built, version=self._loaded.version), held
         )
