@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from tts_train.contract.voice import (
         Passage,
         SampleVoice,
-        SpeaksTogether,
         Uttered,
         precision_of,
-        speak_all,
         take_turns,
     )
     from tts_train.disk.provenance import Provenance
@@ -73,7 +71,6 @@ __all__ = [
     "SampleVoice",
     "Sharding",
     "Sound",
-    "SpeaksTogether",
     "Stage",
     "StageData",
     "StageModule",
@@ -87,7 +84,6 @@ __all__ = [
     "hookimpl",
     "open_checkpoint",
     "precision_of",
-    "speak_all",
     "take_turns",
 ]
 
@@ -99,7 +95,7 @@ _HOMES = {
     "tts_train.contract.metric": "Figure Metric Take",
     "tts_train.contract.module": "StageModule Work",
     "tts_train.contract.reports": "ExportReport PrepareReport Report SynthReport",
-    "tts_train.contract.voice": "Passage SampleVoice SpeaksTogether Uttered precision_of speak_all take_turns",
+    "tts_train.contract.voice": "Passage SampleVoice Uttered precision_of take_turns",
     "tts_train.disk.provenance": "Provenance",
     "tts_train.errors": "ConfigError DataError DiskError Interrupted MissingExtraError NoTextsError NumericError "
     "RunLockedError TTSTrainError UnsafeFileError",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.plugins import MixedPrecision
@@ -45,7 +45,10 @@ class Uttered:
 
 
 class SampleVoice(Protocol):
-    """Speaks with the weights as they are now; kept by the callback from one time to the next."""
+    """Speaks with the weights as they are now; kept by the callback from one time to the next.
+
+    A voice derives from it, or has all of its methods.
+    """
 
     @property
     def tokens_per_second(self) -> float:
@@ -68,30 +71,19 @@ class SampleVoice(Protocol):
             TTSTrainError: if the network gives nothing that can be used.
         """
 
-
-@runtime_checkable
-class SpeaksTogether(Protocol):
-    """A :class:`SampleVoice` that says several passages in the time of the longest."""
-
     def speak_many(
         self, passages: Sequence[Passage], *, seeds: Sequence[int], max_tokens: Sequence[int]
     ) -> Sequence[Uttered]:
-        """Say passages at once, each as :meth:`SampleVoice.speak` says it; in parts where memory has no room for all.
+        """Say passages, each as :meth:`speak` says it, one after the other.
+
+        A voice that says several in the time of the longest does so here, in parts where memory has no room for all.
 
         Raises:
             TTSTrainError: if the network gives nothing that can be used.
             torch.OutOfMemoryError: if there is no memory for a single one.
         """
-
-
-def speak_all(
-    voice: SampleVoice, passages: Sequence[Passage], *, seeds: Sequence[int], max_tokens: Sequence[int]
-) -> Sequence[Uttered]:
-    """Let a voice say passages, together if it can, else one after the other."""
-    if isinstance(voice, SpeaksTogether):
-        return voice.speak_many(passages, seeds=seeds, max_tokens=max_tokens)
-    each = zip(passages, seeds, max_tokens, strict=True)
-    return [voice.speak(passage, seed=seed, max_tokens=limit) for passage, seed, limit in each]
+        each = zip(passages, seeds, max_tokens, strict=True)
+        return [self.speak(passage, seed=seed, max_tokens=limit) for passage, seed, limit in each]
 
 
 def take_turns(languages: Sequence[str | None], count: int) -> list[int]:

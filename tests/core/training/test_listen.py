@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from tests.core.training.small import Numbers
 from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
 from tts_train.contract.module import StageModule, speaks
-from tts_train.contract.voice import Passage, Uttered, take_turns
+from tts_train.contract.voice import Passage, SampleVoice, Uttered, take_turns
 from tts_train.errors import ConfigError
 from tts_train.report.history import History, series
 from tts_train.run.checkpoint import RunCard
@@ -39,7 +39,7 @@ def tone(seconds: float, level: float = 0.3) -> Sound:
     return Sound((level * np.sin(2 * np.pi * 220 * at)).astype(np.float32), RATE)
 
 
-class Hum:
+class Hum(SampleVoice):
     """A voice that hums longer the longer its module was trained, and draws on every global random state."""
 
     tokens_per_second = TOKENS

@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from tts_train.contract.module import StageModule, speaks
-from tts_train.contract.voice import Passage, SampleVoice, speak_all
+from tts_train.contract.voice import Passage, SampleVoice
 from tts_train.errors import ConfigError, TTSTrainError
 from tts_train.language import says_nothing
 from tts_train.nn.room import free_memory
@@ -230,7 +230,7 @@ class Listen(Callback):
         assert self._voice is not None
         rate, step = self._voice.tokens_per_second, trainer.global_step
         rows, faults = [], dict.fromkeys(GUARDS, 0)
-        said = speak_all(self._voice, self._passages, seeds=self._seeds, max_tokens=self._limits(self._voice))
+        said = self._voice.speak_many(self._passages, seeds=self._seeds, max_tokens=self._limits(self._voice))
         for passage, seed, uttered in zip(self._passages, self._seeds, said, strict=True):
             found = judge(passage, uttered, tokens_per_second=rate)
             row = self._scorer.score(passage, uttered.sound) if len(uttered.sound.samples) else {}

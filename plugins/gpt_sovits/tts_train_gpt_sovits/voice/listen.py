@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from tts_train.contract.voice import Passage, Uttered, precision_of, take_turns
+from tts_train.contract.voice import Passage, SampleVoice, Uttered, precision_of, take_turns
 from tts_train.errors import ConfigError
 from tts_train.sound import Sound
 from tts_train_gpt_sovits.networks.gpt.generate import MAX_CODES, SamplingOptions
@@ -41,7 +41,7 @@ def required(held_out: HeldOut | None) -> HeldOut:
     return held_out
 
 
-class StageVoice(ABC):
+class StageVoice(SampleVoice, ABC):
     """Speaks with networks as they stand; each speaker's texts continue an utterance of the data.
 
     Args:
