@@ -36,7 +36,7 @@ from faults_plan import Trial, groups
 from faults_table import report
 from faults_trials import clean, facts, straight
 
-_WARM = ("tts_train.training.run", "omegaconf", "tts_train_orpheus.module", "tts_train_orpheus.data",
+_WARM = ("tts_train.training.run", "omegaconf", "tts_train_orpheus.stage",
          "tts_train_gpt_sovits.stages.gpt.dpo_module", "tts_train_gpt_sovits.stages.sovits.module",
          "tts_train_gpt_sovits.stages.sovits.cfm_module", "faults_ours", "faults_peers")  # fmt: skip
 

@@ -156,7 +156,7 @@ def _ours(task: dict[str, Any]) -> dict[str, Any]:
     """Run the prepare job as the command does, its workers' start included."""
     import logging
 
-    from tts_train_orpheus.prepare import OrpheusPrepare
+    from tts_train_orpheus.jobs import OrpheusPrepare
 
     logging.disable(logging.WARNING)
     folder = Path(task["folder"])
@@ -169,7 +169,7 @@ def _ours(task: dict[str, Any]) -> dict[str, Any]:
         shard_rows=16,  # the usual 256 would leave a corpus of minutes to one worker
         min_seconds=0.1,
     )
-    import tts_train_orpheus.encode  # noqa: F401 - torch is loaded before the clock starts, as in the notebook
+    import tts_train.families.token_lm.preparing.encode  # noqa: F401 - torch is loaded before the clock starts, as in the notebook
 
     begun, cpu = time.perf_counter(), time.process_time()
     report = dict(job.run())

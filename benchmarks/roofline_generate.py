@@ -1,9 +1,9 @@
 """What a token of generation takes on a card, counted without one: one step of a batch on shapes.
 
-The step is the loop's own (``tts_train_orpheus.decoding``): the network over a cache of fixed size, and the draw. It is
-bound by reading weights and cache once. As one CUDA graph the host launches once a step; the eager loop launches each
-kernel. The weights are bfloat16, and all of the cache's 1,024 places count as read. What was drawn is read by the host
-behind the step and idles nothing.
+The step is the loop's own (``tts_train.families.token_lm.decoding.decoding``): the network over a cache of fixed size,
+and the draw. It is bound by reading weights and cache once. As one CUDA graph the host launches once a step; the eager
+loop launches each kernel. The weights are bfloat16, and all of the cache's 1,024 places count as read. What was drawn
+is read by the host behind the step and idles nothing.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tts_train.families.token_lm.decoding.decode_shapes import decoding_on_shapes
+from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.memory.cards import Card
 from tts_train.memory.step.ledger import Ledger
 from tts_train.memory.step.roofline import Estimate, estimate
 from tts_train.nn.target import planning_for
 from tts_train_orpheus import layout
-from tts_train_orpheus.base import TINY, TinyOptions, base_config
-from tts_train_orpheus.decode_shapes import decoding_on_shapes
-from tts_train_orpheus.shapes import RELEASED
+from tts_train_orpheus.model import ORPHEUS, tiny_config
 
 PROMPT, TOKENS = 40, 984
 """Ids of the prompt and most ids behind it: a cache of 1,024 places."""
@@ -31,11 +31,12 @@ GRAPH_SECONDS = 20e-6
 """Host time to replay one CUDA graph."""
 
 
-def counted_step(batch: int, card: Card, size: TinyOptions = RELEASED) -> Estimate:
+def counted_step(batch: int, card: Card, size: TinyOptions | None = None) -> Estimate:
     """Return what one step of ``batch`` utterances takes: all kernels one behind the other, and launching them."""
     ledger = Ledger(layout.VOCAB_SIZE)
+    config = ORPHEUS.released_config(ORPHEUS.base) if size is None else tiny_config(size)
     with planning_for("cuda"), FakeTensorMode(), torch.no_grad():
-        decoding = decoding_on_shapes(base_config(TINY, size), rows=batch, prompt=PROMPT, tokens=TOKENS)
+        decoding = decoding_on_shapes(layout.LAYOUT, config, rows=batch, prompt=PROMPT, tokens=TOKENS)
         decoding.read()
         with ledger.modules_known(), _counting(ledger):
             decoding.advance(PROMPT + TOKENS)

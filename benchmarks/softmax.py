@@ -62,14 +62,16 @@ def measure(softmax: str, folder: Path, steps: int) -> dict:
 def generate(run: Path, text: str, seed: int) -> dict:
     import torch
 
-    from tts_train_orpheus import generate as generation
+    from tts_train.families.token_lm.decoding import generate as generation
+    from tts_train.families.token_lm.decoding.options import Sampling
+    from tts_train.families.token_lm.speaking.sources import open_model
     from tts_train_orpheus import layout, prompt
-    from tts_train_orpheus.sources import open_voice
+    from tts_train_orpheus.model import ORPHEUS
 
-    voice = open_voice(run, device=torch.device("cpu"), dtype=torch.float32, tokenizer="tiny")
+    voice = open_model(ORPHEUS, run, device=torch.device("cpu"), dtype=torch.float32, tokenizer="tiny")
     ids = prompt.inference_prompt(prompt.encode_text(voice.tokenizer, text))
-    sampling = generation.Sampling(constrain="none")
-    (spoken,) = generation.generate(voice.lm, [ids], seeds=[seed], max_new_tokens=140, sampling=sampling)
+    sampling = Sampling(constrain="none")
+    (spoken,) = generation.generate(layout.LAYOUT, voice.lm, [ids], seeds=[seed], max_new_tokens=140, sampling=sampling)
     read = layout.read_generated(spoken.ids)
     return {"generated": len(spoken.ids), "not_audio": read.not_audio, "wrong_slot": read.wrong_slot}
 

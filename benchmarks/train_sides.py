@@ -84,9 +84,10 @@ def _refuse_too_large(task: dict[str, Any], rows: list[list[int]]) -> None:
 
 
 def _network(shape: dict[str, int]) -> Any:
-    from tts_train_orpheus.base import TinyOptions, load_base
+    from tts_train.families.token_lm.network.start import TinyOptions, load_base
+    from tts_train_orpheus.model import ORPHEUS
 
-    return load_base("tiny", tiny=TinyOptions(**shape))
+    return load_base(ORPHEUS, "tiny", tiny=TinyOptions(**shape))
 
 
 def _hf(task: dict[str, Any], rows: list[list[int]], watch: Stopwatch) -> None:
@@ -148,14 +149,14 @@ def _pad(items: list[dict[str, list[int]]]) -> dict[str, Tensor]:
 def _ours(task: dict[str, Any], rows: list[list[int]], watch: Stopwatch) -> None:
     import lightning
 
-    import tts_train_orpheus.network as network
+    import tts_train.families.token_lm.network.network as network
+    from tts_train.families.token_lm.network.network import HeadOptions
+    from tts_train.families.token_lm.network.start import TinyOptions
     from tts_train.optim import OptimizerOptions, ScheduleOptions
     from tts_train.training.survive.continuation import ExactContinuation
     from tts_train.training.survive.finite import FiniteGuard
     from tts_train.training.watch.throughput import Throughput
-    from tts_train_orpheus.base import TinyOptions
-    from tts_train_orpheus.module import OrpheusModule
-    from tts_train_orpheus.network import HeadOptions
+    from tts_train_orpheus.stage import OrpheusModule
 
     _take_away(task)
     if not task.get("plain_head"):  # its gradients are made in backward, where no one watches
@@ -199,7 +200,7 @@ def _data(task: dict[str, Any], rows: list[list[int]]) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from tts_train_orpheus.data import OrpheusData
+    from tts_train_orpheus.stage import OrpheusData
 
     path = Path(task["folder"]) / f"rows-{len(rows)}.parquet"
     pq.write_table(pa.table({"id": [f"{i:04}" for i in range(len(rows))], "input_ids": rows}), path)
@@ -221,9 +222,9 @@ def _data(task: dict[str, Any], rows: list[list[int]]) -> Any:
 
 def _take_away(task: dict[str, Any]) -> None:
     """Take one lever away from our side."""
+    import tts_train.families.token_lm.module as module
+    import tts_train.families.token_lm.network.network as network
     import tts_train.nn.chunk_logits as head
-    import tts_train_orpheus.module as module
-    import tts_train_orpheus.network as network
 
     if task.get("plain_head"):
         network.linear_cross_entropy = _plain_head

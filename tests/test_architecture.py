@@ -37,6 +37,14 @@ def test_core_names_no_backend(path):
         assert name not in text, f"{path} names {name}: that belongs into the plugin"
 
 
+def test_the_core_imports_no_plugin_and_only_families_import_families():
+    for path in files(CORE):
+        names = imports(path)
+        assert not [name for name in names if name.split(".")[0] in PLUGINS], path
+        if path.parts[len(CORE.parts)] != "families":
+            assert not [name for name in names if name.startswith("tts_train.families")], path
+
+
 @pytest.mark.parametrize("path", files(CORE), ids=lambda path: str(path.relative_to(CORE)))
 def test_only_the_command_line_imports_the_command_line(path):
     if path.parts[len(CORE.parts)] not in {"cli", "__main__.py"}:

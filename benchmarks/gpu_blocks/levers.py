@@ -57,7 +57,7 @@ def known(option: str) -> bool:
     """Tell whether Orpheus's module takes an option."""
     import inspect
 
-    from tts_train_orpheus.module import OrpheusModule
+    from tts_train.families.token_lm.module import TokenModule
 
     names = option.removeprefix("--").split(".")
-    return names[0] != "model" or names[1] in inspect.signature(OrpheusModule.__init__).parameters
+    return names[0] != "model" or names[1] in inspect.signature(TokenModule.__init__).parameters

@@ -79,9 +79,10 @@ def _ours(job: Job, recipe: str) -> dict[str, float]:
 
 
 def _network(job: Job, sizes: dict[str, int], method: str, *, dtype: torch.dtype = torch.bfloat16) -> Any:
-    from tts_train_orpheus.base import TinyOptions, base_config
+    from tts_train.families.token_lm.network.start import TinyOptions
+    from tts_train_orpheus.model import tiny_config
 
-    lm = llama(base_config("tiny", TinyOptions(**sizes)), dtype=dtype, device=job.device)
+    lm = llama(tiny_config(TinyOptions(**sizes)), dtype=dtype, device=job.device)
     lm.model.rotary_emb.to(job.device)
     lm.set_attn_implementation("sdpa")
     lm.config.use_cache = False
@@ -162,7 +163,8 @@ def _first_loss(job: Job) -> None:
     attention does, so only rounding may be between the two. Positions that begin nowhere make 1e-3, documents that see
     each other 6e-2.
     """
-    from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
+    from tts_train.families.token_lm.network.network import TokenNetwork
+    from tts_train_orpheus.layout import LAYOUT
 
     rows = orpheus_rows(job.folder("loss"), tokens=130 if job.tiny else 1100, batches=4)[1][:4]
     lm = _network(job, job.small, "full", dtype=torch.float32)
@@ -174,7 +176,7 @@ def _first_loss(job: Job) -> None:
     }
     with torch.no_grad():
         theirs = float(lm(**padded).loss)
-        ours = _packed_loss(job, OrpheusNetwork(lm, HeadOptions()), rows)
+        ours = _packed_loss(job, TokenNetwork(lm, LAYOUT), rows)
     ok = abs(ours - theirs) < ALLOWED
     job.record.criterion("the same loss at step 1", ok, [ours, theirs], goal=f"{ALLOWED:g} apart")
 
@@ -182,11 +184,12 @@ def _first_loss(job: Job) -> None:
 def _packed_loss(job: Job, network: Any, rows: list[list[int]]) -> float:
     import numpy as np
 
+    from tts_train.families.token_lm.data.batch import Document, pack_documents
     from tts_train.nn.packed_attention import register
-    from tts_train_orpheus.batch import Document, pack_documents
+    from tts_train_orpheus.layout import LAYOUT
 
     network.lm.set_attn_implementation(register())
-    batch = pack_documents([Document(str(index), np.array(row)) for index, row in enumerate(rows)])
+    batch = pack_documents([Document(str(index), np.array(row)) for index, row in enumerate(rows)], LAYOUT)
     moved = {name: value.to(job.device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
     output = network(moved)
     return float(output.loss_sum) / float(output.count)

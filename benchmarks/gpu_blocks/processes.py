@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 IMPORTS = (
-    *("torch", "lightning", "transformers", "peft", "tts_train.training.run", "tts_train_orpheus.module"),
-    *("tts_train_orpheus.data", "tts_train_gpt_sovits.stages.gpt.module", "tts_train_gpt_sovits.stages.gpt.data"),
+    *("torch", "lightning", "transformers", "peft", "tts_train.training.run", "tts_train_orpheus.stage"),
+    *("tts_train_gpt_sovits.stages.gpt.module", "tts_train_gpt_sovits.stages.gpt.data"),
     *("tts_train_gpt_sovits.stages.sovits.module", "tts_train_gpt_sovits.stages.sovits.data"),
 )
 """Nothing that opens the card: a process forked after that cannot use it. bitsandbytes would."""

@@ -74,11 +74,12 @@ def write_bases(job: Job, folder: Path) -> None:
     """Write the weights and the data that both sides start from."""
     from safetensors.torch import save_file
 
-    from tts_train_orpheus.base import TinyOptions, load_base
+    from tts_train.families.token_lm.network.start import TinyOptions, load_base
+    from tts_train_orpheus.model import ORPHEUS
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    lm = load_base("tiny", tiny=TinyOptions(**SIZES))
+    lm = load_base(ORPHEUS, "tiny", tiny=TinyOptions(**SIZES))
     # Eight bits a weight: three quarters of the file would be digits that nothing depends on.
     small = {name: value.to(torch.float8_e4m3fn) for name, value in lm.state_dict().items() if name != "lm_head.weight"}
     save_file(small, folder / "orpheus.safetensors")

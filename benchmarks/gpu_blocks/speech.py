@@ -32,12 +32,13 @@ def run(job: Job) -> None:
 
 
 def _generation(job: Job) -> None:
-    from tts_train_orpheus.base import TinyOptions, base_config
-    from tts_train_orpheus.generate import Sampling, generate
+    from tts_train.families.token_lm.decoding.generate import Sampling, generate
+    from tts_train.families.token_lm.network.start import TinyOptions
+    from tts_train_orpheus.model import tiny_config
     from tts_train_orpheus.prompt import inference_prompt
 
     def made(sizes: dict[str, int], kind: torch.dtype) -> Any:
-        network = llama(base_config("tiny", TinyOptions(**sizes)), dtype=kind, device=job.device)
+        network = llama(tiny_config(TinyOptions(**sizes)), dtype=kind, device=job.device)
         network.model.rotary_emb.to(job.device)
         network.set_attn_implementation("sdpa")
         return network.requires_grad_(False).eval()

@@ -13,10 +13,10 @@ import torch
 @contextmanager
 def orpheus_on(device: str) -> Iterator[None]:
     """Let ``--model.init_from tiny`` fill its network on a device."""
-    import tts_train_orpheus.base as base
+    import tts_train.families.token_lm.network.start as base
 
-    def made(tiny: Any, dtype: torch.dtype) -> Any:
-        return llama(base.base_config("tiny", tiny), dtype=dtype, device=device, seed=tiny.seed)
+    def made(config: Any, seed: int, dtype: torch.dtype) -> Any:
+        return llama(config, dtype=dtype, device=device, seed=seed)
 
     with patch.object(base, "_tiny", made):
         yield
@@ -24,7 +24,7 @@ def orpheus_on(device: str) -> Iterator[None]:
 
 def llama(config: Any, *, dtype: torch.dtype, device: str, seed: int = 0) -> Any:
     """Return a Llama on a device, its matrices normal and its norms one, without a copy on the host."""
-    from tts_train_orpheus.base import empty_network
+    from tts_train.families.token_lm.network.start import empty_network
 
     lm = empty_network(config, dtype=dtype, device=device)
     generator = torch.Generator(device).manual_seed(seed)

@@ -68,13 +68,27 @@ def _works(what: str) -> Iterator[None]:
 
 def _check_options(plugins: Plugins, stage: Stage) -> None:
     for what, owner in (("model", plugins.model(stage)), ("data", plugins.data(stage))):
-        documented = inspect.getdoc(owner) or ""
-        for parameter in list(inspect.signature(owner).parameters.values()):
+        documented = "\n".join(inspect.getdoc(base) or "" for base in owner.__mro__)
+        for parameter in _parameters(owner):
             option = f"--{what}.{parameter.name} of stage {stage.name!r}"
             assert parameter.annotation is not inspect.Parameter.empty, f"{option} has no type"
             assert f"{parameter.name}:" in documented, (
                 f"{option} has no line under Args: in {owner.__name__}'s docstring"
             )
+
+
+def _parameters(owner: type) -> list[inspect.Parameter]:
+    """Return what a class's constructor takes, and what it hands on to the base class's as ``**options``."""
+    taken: dict[str, inspect.Parameter] = {}
+    for base in owner.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        _, *given = inspect.signature(vars(base)["__init__"]).parameters.values()
+        handed_on = [each for each in given if each.kind is inspect.Parameter.VAR_KEYWORD]
+        taken = {each.name: each for each in given if each not in handed_on} | taken
+        if not handed_on:
+            break
+    return list(taken.values())
 
 
 def _check_continuation(backend: Backend, stage: Stage, folder: Path, settings: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from tts_train.errors import DataError
 from tts_train.run.directory import RunDirectory
 from tts_train_gpt_sovits.stages.gpt.data import GptData
 from tts_train_gpt_sovits.stages.sovits.data import SovitsData
-from tts_train_orpheus.data import OrpheusData
+from tts_train_orpheus.stage import OrpheusData
 
 STAGES = {"gpt_sovits": (GptData, SovitsData), "orpheus": (OrpheusData,)}
 ALL = [(backend, data) for backend, modules in STAGES.items() for data in modules]

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.orpheus.family import kept_targets
 from tts_train_orpheus import layout
-from tts_train_orpheus.batch import kept_targets
 
 LENGTHS = (33, 12, 47)
 

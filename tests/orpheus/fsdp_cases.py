@@ -20,6 +20,9 @@ from tests.orpheus.batches import packed, rows
 from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
 from tts_train.contract.backend import Sharding
 from tts_train.contract.data import StageData
+from tts_train.families.token_lm.network.adapters import LoraOptions
+from tts_train.families.token_lm.network.network import HeadOptions
+from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.nn.float8 import Float8Options, Recipe
 from tts_train.optim import OptimizerOptions, ScheduleOptions
 from tts_train.run.checkpoint import RunCard
@@ -29,10 +32,7 @@ from tts_train.sharding.fsdp import FsdpStrategy
 from tts_train.sharding.options import FsdpOptions
 from tts_train.training.session import RunSession
 from tts_train.training.survive.checkpoint import CheckpointOptions
-from tts_train_orpheus.adapters import LoraOptions
-from tts_train_orpheus.base import TinyOptions
-from tts_train_orpheus.module import OrpheusModule
-from tts_train_orpheus.network import HeadOptions
+from tts_train_orpheus.stage import OrpheusModule
 
 PLAN = Sharding(wrap=("LlamaDecoderLayer",))
 TINY = TinyOptions(hidden=16, layers=3, heads=2, kv_heads=1, mlp=40)

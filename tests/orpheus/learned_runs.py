@@ -10,9 +10,10 @@ import torch
 from torch.nn import functional as F
 
 from tests.orpheus.trained_runs import write_run
+from tts_train.families.token_lm.network.network import TokenNetwork
+from tts_train.families.token_lm.rows import IdRow
 from tts_train_orpheus import layout
-from tts_train_orpheus.network import OrpheusNetwork
-from tts_train_orpheus.prompt import Row, encode_text, speech_row
+from tts_train_orpheus.prompt import encode_text, speech_row
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 TEXTS = ("Hello there.", "One, two, three.")
@@ -26,7 +27,7 @@ def write_learned_run(folder: Path, **model: Any) -> None:
     write_run(folder, change=_learn, **model)
 
 
-def learned_rows() -> list[Row]:
+def learned_rows() -> list[IdRow]:
     """Return what is learnt, as rows of training."""
     tokenizer, rows = load_tokenizer("tiny"), []
     for number, text in enumerate(TEXTS):
@@ -37,7 +38,7 @@ def learned_rows() -> list[Row]:
     return rows
 
 
-def _learn(network: OrpheusNetwork) -> None:
+def _learn(network: TokenNetwork) -> None:
     lm, rows = network.lm, learned_rows()
     lm.set_attn_implementation("sdpa")
     ids = [torch.as_tensor(row.input_ids) for row in rows]

@@ -14,11 +14,11 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from tests.figures import Figure, unknown
+from tests.orpheus.family import OrpheusNetwork, kept_targets
+from tts_train.families.token_lm.network.adapters import LoraOptions, apply_method, merge, trainable_parameters
+from tts_train.families.token_lm.network.network import HeadOptions
+from tts_train.families.token_lm.network.start import empty_network
 from tts_train.optim import OptimizerOptions, build_optimizer
-from tts_train_orpheus.adapters import LoraOptions, apply_method, merge, trainable_parameters
-from tts_train_orpheus.base import empty_network
-from tts_train_orpheus.batch import kept_targets
-from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
 
 LOSS = 1e-5
 """The reference's tolerance for losses; gradient norms and logits get it as a share of their size besides."""

@@ -20,11 +20,11 @@ from tests.orpheus.batches import packed, padded, rows
 from tests.orpheus.test_lora import Operators, adapted, step
 from tests.orpheus.test_module import Data, module, one_process, trainer  # noqa: F401 - a fixture
 from tts_train.errors import ConfigError
+from tts_train.families.token_lm.network.adapters import LoraOptions
+from tts_train.families.token_lm.network.projections import project
 from tts_train.nn import kernels
 from tts_train.nn.kernels.choice import choose_fused
 from tts_train.nn.target import planning_for
-from tts_train_orpheus.adapters import LoraOptions
-from tts_train_orpheus.projections import project
 
 METHODS = ("full", "lora", "qlora", "lora-8bit")
 CPU = torch.device("cpu")

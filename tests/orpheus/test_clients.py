@@ -12,18 +12,16 @@ import pytest
 import torch
 
 from tests.clients import asked, client
+from tests.orpheus.family import open_run, read_tokens, write_gguf
 from tests.orpheus.learned_runs import TEXTS, learned_rows, write_learned_run
 from tests.orpheus.older_client import speak
 from tests.orpheus.trained_runs import write_run
-from tts_train_orpheus.export.adapter import MergedExport
-from tts_train_orpheus.export.gguf import GgufExport
-from tts_train_orpheus.export.gguf_file import write_gguf
-from tts_train_orpheus.export.gguf_kinds import rounded
-from tts_train_orpheus.export.gguf_tokens import read_tokens
-from tts_train_orpheus.export.hf import HfExport
+from tts_train.families.token_lm.decoding.sampling import Sampling, least_likely, penalise, sample
+from tts_train.families.token_lm.export.gguf_kinds import rounded
+from tts_train_orpheus.jobs import OrpheusGguf as GgufExport
+from tts_train_orpheus.jobs import OrpheusHf as HfExport
+from tts_train_orpheus.jobs import OrpheusMerged as MergedExport
 from tts_train_orpheus.layout import CUSTOM_BASE, VOCAB_SIZE
-from tts_train_orpheus.sampling import Sampling, least_likely, penalise, sample
-from tts_train_orpheus.sources import open_run
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.slow

@@ -12,16 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tests.orpheus.family import inspect_rows, pack_documents, pad_documents
 from tts_train.datasets.store.shard_store import ShardStore
 from tts_train.errors import ConfigError, DataError
+from tts_train.families.token_lm.data.batch import Document
+from tts_train.families.token_lm.data.text_mix import TextMix
+from tts_train.families.token_lm.preparing.encode import SCHEMA
 from tts_train_orpheus import layout
-from tts_train_orpheus.batch import Document, pack_documents, pad_documents
-from tts_train_orpheus.chunk import KIND
-from tts_train_orpheus.data import OrpheusData
-from tts_train_orpheus.encode import SCHEMA
+from tts_train_orpheus.model import ORPHEUS
 from tts_train_orpheus.prompt import encode_text, speech_row
-from tts_train_orpheus.text_mix import TextMix
-from tts_train_orpheus.token_rows import inspect_rows
+from tts_train_orpheus.stage import OrpheusData
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 FRAMES = np.random.default_rng(0).integers(3, 40, 120).tolist()
@@ -51,7 +51,7 @@ def write_set(folder, frames, speakers=("a",)):
                 "origin": f"list:{number}",
             }
         )
-    store = ShardStore(folder, SCHEMA, kind=KIND, length_column="num_tokens")
+    store = ShardStore(folder, SCHEMA, kind=ORPHEUS.kind, length_column="num_tokens")
     report = {"rows": len(rows), "kept": len(rows), "dropped": {}, "hours": 0.0, "speakers": {}, "languages": {}}
     shard = store.write("a" * 32, rows, account={})
     store.finish([shard], settings={"tokenizer": "tiny"}, report=report)

@@ -12,16 +12,16 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.orpheus.family import OrpheusNetwork, decoding_on_shapes, generate, load_base
 from tests.orpheus.trained_runs import move
 from tts_train.errors import ConfigError
+from tts_train.families.token_lm.decoding.decoder import CachedDecoder, bucket
+from tts_train.families.token_lm.decoding.options import Sampling
+from tts_train.families.token_lm.network.adapters import LoraOptions, apply_method, merge
+from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.nn.target import planning_for
 from tts_train_orpheus import layout
-from tts_train_orpheus.adapters import LoraOptions, apply_method, merge
-from tts_train_orpheus.base import TinyOptions, _tiny_config, load_base
-from tts_train_orpheus.decode_shapes import decoding_on_shapes
-from tts_train_orpheus.decoder import Decoder, bucket
-from tts_train_orpheus.generate import Sampling, generate
-from tts_train_orpheus.network import OrpheusNetwork
+from tts_train_orpheus.model import tiny_config
 
 SIZE = TinyOptions(hidden=96, layers=3, heads=6, kv_heads=2, mlp=128)
 LENGTHS = (9, 4, 6)
@@ -46,7 +46,7 @@ def compare(lm, *, tolerance):
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, layout.VOCAB_SIZE, (len(LENGTHS), max(LENGTHS) + STEPS), generator=generator)
     lengths = torch.tensor(LENGTHS)
-    decoder = Decoder(lm, len(LENGTHS), 64)
+    decoder = CachedDecoder(lm, len(LENGTHS), 64)
     prompt = ids[:, : max(LENGTHS)].clone()
     for row, length in enumerate(LENGTHS):
         prompt[row, length:] = layout.PAD
@@ -110,10 +110,10 @@ def test_a_larger_cache_and_fewer_rows_change_nothing():
 _FUSED = """
 import torch
 from tests.orpheus import test_decoder as cases
-from tts_train_orpheus import decoder
+from tts_train.families.token_lm.decoding import decoder
 seen = []
-step = decoder.Decoder._fused_layers
-decoder.Decoder._fused_layers = lambda *given: seen.append(1) or step(*given)
+step = decoder.CachedDecoder._fused_layers
+decoder.CachedDecoder._fused_layers = lambda *given: seen.append(1) or step(*given)
 cases.STEPS = 3
 cases.compare(cases.network(), tolerance=3e-4)
 cases.compare(cases.network(dtype=torch.bfloat16), tolerance=0.05)
@@ -153,7 +153,7 @@ def test_a_step_on_a_card_reads_nothing_and_sums_nothing_up(constrain, dtype):
     """On shapes of a card: reading a value, or a shape that depends on values, raises there."""
     with FakeTensorMode(), planning_for("cuda"), torch.no_grad():
         decoding = decoding_on_shapes(
-            _tiny_config(SIZE), rows=2, prompt=9, tokens=20, dtype=dtype, sampling=Sampling(constrain=constrain)
+            tiny_config(SIZE), rows=2, prompt=9, tokens=20, dtype=dtype, sampling=Sampling(constrain=constrain)
         )
         decoding.read()
         with Operators() as operators:

@@ -7,13 +7,13 @@ import threading
 import pytest
 import torch
 
+from tests.orpheus.family import OrpheusNetwork, generate, load_base
 from tests.orpheus.trained_runs import move
-from tts_train_orpheus import decoding
-from tts_train_orpheus.base import TinyOptions, load_base
-from tts_train_orpheus.decoder import SMALLEST
-from tts_train_orpheus.generate import Sampling, generate
+from tts_train.families.token_lm.decoding import decoding
+from tts_train.families.token_lm.decoding.decoder import SMALLEST
+from tts_train.families.token_lm.decoding.options import Sampling
+from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train_orpheus.layout import START_OF_SPEECH
-from tts_train_orpheus.network import OrpheusNetwork
 
 pytestmark = pytest.mark.gpu
 
@@ -79,7 +79,7 @@ def test_other_threads_use_the_card_while_a_graph_is_captured(lm, caplog):
 
 
 def test_a_capture_that_fails_leaves_a_card_that_trains(lm, monkeypatch, caplog):
-    expected, step = said(lm), decoding.Decoder.step
+    expected, step = said(lm), decoding.CachedDecoder.step
 
     def looking(self, tokens, positions, *, span):
         positions.max().item()  # the host waits, which no capture allows
@@ -88,7 +88,7 @@ def test_a_capture_that_fails_leaves_a_card_that_trains(lm, monkeypatch, caplog)
     stream = torch.cuda.current_stream()
     torch.cuda.manual_seed(3)
     with monkeypatch.context() as patched:
-        patched.setattr(decoding.Decoder, "step", looking)
+        patched.setattr(decoding.CachedDecoder, "step", looking)
         assert said(lm) == expected
     assert "without a CUDA graph" in caplog.text
     assert torch.cuda.current_stream() == stream

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.orpheus.family import open_run
 from tests.orpheus.test_prepare import make_corpus
 from tests.orpheus.trained_runs import write_run
 from tts_train.cli import main
@@ -15,7 +16,6 @@ from tts_train.recipes import recipes_folder
 from tts_train.report.source import DATASET_FILE, read_run
 from tts_train.run.checkpoint import RunCard
 from tts_train.scoring.held_out import learned_by
-from tts_train_orpheus.sources import open_run
 from tts_train_orpheus.tokenizer import tiny_tokenizer
 
 torch.set_num_threads(1)

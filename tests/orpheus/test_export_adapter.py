@@ -9,15 +9,15 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.orpheus.family import load_base, open_run, probe_row
 from tests.orpheus.trained_runs import STEP, write_run
 from tts_train.disk.provenance import read_provenance
 from tts_train.errors import ConfigError, TTSTrainError
-from tts_train_orpheus.base import load_base
-from tts_train_orpheus.export.adapter import MergedExport, PeftExport
-from tts_train_orpheus.export.check import compare_logits, logits_of, probe_row
-from tts_train_orpheus.export.hf import HfExport
-from tts_train_orpheus.export.model_folder import whole_model
-from tts_train_orpheus.sources import open_run
+from tts_train.families.token_lm.export.check import compare_logits, logits_of
+from tts_train.families.token_lm.export.model_folder import whole_model
+from tts_train_orpheus.jobs import OrpheusHf as HfExport
+from tts_train_orpheus.jobs import OrpheusMerged as MergedExport
+from tts_train_orpheus.jobs import OrpheusPeft as PeftExport
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 torch.set_num_threads(1)
@@ -121,7 +121,7 @@ def test_qlora_is_merged_into_the_base_before_quantisation(base, tmp_path):
 
 
 def test_a_wrong_merge_is_found(run, tmp_path, monkeypatch):
-    from tts_train_orpheus.export import model_folder
+    from tts_train.families.token_lm.export import model_folder
 
     right = model_folder.merge
 

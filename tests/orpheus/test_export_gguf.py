@@ -10,12 +10,12 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from tests.orpheus.family import load_base
 from tests.orpheus.trained_runs import STEP, write_run
 from tts_train.disk.provenance import read_provenance
 from tts_train.errors import ConfigError, MissingExtraError, TTSTrainError
-from tts_train_orpheus.base import load_base
-from tts_train_orpheus.export.gguf import GgufExport
-from tts_train_orpheus.export.gguf_kinds import kind_of, rounded
+from tts_train.families.token_lm.export.gguf_kinds import kind_of, rounded
+from tts_train_orpheus.jobs import OrpheusGguf as GgufExport
 from tts_train_orpheus.prompt import encode_text
 from tts_train_orpheus.tokenizer import load_tokenizer
 
@@ -201,12 +201,12 @@ def test_an_untied_head_and_adapters_in_bf16(tmp_path):
 
 @pytest.mark.slow
 def test_damage_is_found_and_nothing_is_left(run, tmp_path, monkeypatch):
-    from tts_train_orpheus.export import gguf_file
+    from tts_train.families.token_lm.export import gguf_file
 
     write = gguf_file.write_gguf
 
-    def damaged(path, *args, **options):
-        write(path, *args, **options)
+    def damaged(model, path, *args, **options):
+        write(model, path, *args, **options)
         data = bytearray(path.read_bytes())
         data[-5000] ^= 0x40
         path.write_bytes(data)
@@ -218,7 +218,7 @@ def test_damage_is_found_and_nothing_is_left(run, tmp_path, monkeypatch):
 
 
 def test_other_files_are_left_alone(run, exported, tmp_path):
-    from tts_train_orpheus.export.gguf_file import _is_ours
+    from tts_train.families.token_lm.export.gguf_file import _is_ours
 
     mine = tmp_path / "mine.gguf"
     mine.write_bytes(b"GGUF but somebody else's")

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.orpheus.trained_runs import STEP, write_run
 from tts_train.disk.provenance import read_provenance
 from tts_train.errors import ConfigError, DataError, DiskError
-from tts_train_orpheus.export.hf import HfExport
-from tts_train_orpheus.export.older_names import add_older_names
+from tts_train.families.token_lm.export.older_names import add_older_names
+from tts_train_orpheus.jobs import OrpheusHf as HfExport
 from tts_train_orpheus.prompt import encode_text, inference_prompt
 from tts_train_orpheus.tokenizer import load_tokenizer
 
@@ -174,7 +174,7 @@ def test_a_failed_export_leaves_nothing(run, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tts_train_orpheus.export.model_folder.write_tokenizer", full)
+    monkeypatch.setattr("tts_train.families.token_lm.export.model_folder.write_tokenizer", full)
     with pytest.raises(DiskError, match="No space left"):
         HfExport(source=run[0], out=tmp_path / "voice").run()
     assert list(tmp_path.iterdir()) == []
@@ -182,12 +182,12 @@ def test_a_failed_export_leaves_nothing(run, tmp_path, monkeypatch):
 
 def test_damage_on_the_way_to_the_disk_is_found(run, tmp_path, monkeypatch):
     from tts_train.errors import TTSTrainError
-    from tts_train_orpheus.export import model_folder
+    from tts_train.families.token_lm.export import model_folder
 
     write = model_folder.write_model
 
-    def damaged(lm, tokenizer, folder: Path, **options):
-        write(lm, tokenizer, folder, **options)
+    def damaged(model, lm, tokenizer, folder: Path, **options):
+        write(model, lm, tokenizer, folder, **options)
         file = folder / "model.safetensors"
         data = bytearray(file.read_bytes())
         data[-1000] ^= 1
@@ -206,7 +206,7 @@ def test_no_checkpoint(tmp_path):
 
 @pytest.mark.slow
 def test_nothing_is_pushed_offline_and_the_export_of_a_restricted_softmax_stays(tmp_path, monkeypatch):
-    from tts_train_orpheus.sources import open_voice
+    from tests.orpheus.family import open_model
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     run, out = tmp_path / "run", tmp_path / "voice"
@@ -215,4 +215,4 @@ def test_nothing_is_pushed_offline_and_the_export_of_a_restricted_softmax_stays(
         HfExport(source=run, out=out, push_to="someone/voice").run()
     assert read_provenance(out).format == "hf"
     assert "hold generation to them" in (out / "README.md").read_text()
-    assert open_voice(out, device=torch.device("cpu"), dtype=torch.float32).softmax == "slot"
+    assert open_model(out, device=torch.device("cpu"), dtype=torch.float32).softmax == "slot"

@@ -11,7 +11,7 @@ from tts_train.cli import main
 from tts_train.nn.float8 import Float8Options
 from tts_train.report.history import History, series
 from tts_train.run.checkpoint import open_checkpoint
-from tts_train_orpheus.module import OrpheusModule
+from tts_train_orpheus.stage import OrpheusModule
 
 FLOAT8 = ("--model.float8.recipe", "rowwise")
 

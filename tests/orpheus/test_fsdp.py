@@ -10,7 +10,7 @@ import torch
 from tests.core.pair import cut_back, in_pair
 from tests.orpheus.fsdp_cases import Case, steps, train
 from tts_train.run.checkpoint import open_checkpoint
-from tts_train_orpheus.export.hf import HfExport
+from tts_train_orpheus.jobs import OrpheusHf as HfExport
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

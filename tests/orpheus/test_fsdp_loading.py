@@ -9,14 +9,15 @@ from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
+from tests.orpheus.family import load_base
 from tts_train.contract.backend import Sharding
+from tts_train.families.token_lm.network.late import reads_late
+from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.sharding.loading import materialise
 from tts_train.sharding.options import FsdpOptions
 from tts_train.sharding.shard import shard
 from tts_train_orpheus import layout
-from tts_train_orpheus.base import TinyOptions, load_base
-from tts_train_orpheus.late import reads_late
-from tts_train_orpheus.module import OrpheusModule
+from tts_train_orpheus.stage import OrpheusModule
 
 TINY = TinyOptions(hidden=16, layers=2, heads=2, kv_heads=1, mlp=40)
 WORLD = 4

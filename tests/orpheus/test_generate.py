@@ -13,18 +13,26 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from tests.orpheus.family import (
+    RELEASED,
+    Decoding,
+    OrpheusNetwork,
+    base_config,
+    generate,
+    generation_bytes,
+    load_base,
+    stream,
+)
 from tests.orpheus.trained_runs import move
 from tts_train.errors import ConfigError, NumericError
-from tts_train_orpheus import decoding, layout, step_graph
-from tts_train_orpheus import generate as generation
-from tts_train_orpheus.base import base_config, load_base
-from tts_train_orpheus.decoder import SMALLEST
-from tts_train_orpheus.generate import Sampling, generate, stream
-from tts_train_orpheus.generation_memory import generation_bytes, rows_that_fit
-from tts_train_orpheus.network import OrpheusNetwork
+from tts_train.families.token_lm.decoding import generate as generation
+from tts_train.families.token_lm.decoding import step_graph
+from tts_train.families.token_lm.decoding.decoder import SMALLEST
+from tts_train.families.token_lm.decoding.memory import rows_that_fit
+from tts_train.families.token_lm.decoding.options import Sampling
+from tts_train.families.token_lm.decoding.sampling import penalise, sample
+from tts_train_orpheus import layout
 from tts_train_orpheus.prompt import encode_text, inference_prompt
-from tts_train_orpheus.sampling import penalise, sample
-from tts_train_orpheus.shapes import RELEASED
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 torch.set_num_threads(1)
@@ -127,10 +135,10 @@ def test_batches_of_any_size_say_the_same(lm, monkeypatch, caplog):
     assert said(sampling=sampling, batch_size=1) == said(sampling=sampling, batch_size=2) == together
     whole = generation._together
 
-    def little_room(lm, prompts, **options):
+    def little_room(ids, lm, prompts, **options):
         if len(prompts) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return whole(lm, prompts, **options)
+        return whole(ids, lm, prompts, **options)
 
     monkeypatch.setattr(generation, "_together", little_room)
     assert said(sampling=sampling) == together
@@ -158,7 +166,7 @@ def test_steps_from_graphs_say_the_same_and_no_graph_is_let_go_while_a_card_may_
     monkeypatch.setattr(step_graph.StepGraph, "_record", lambda self, step: setattr(self, "_graph", Graph()))
     monkeypatch.setattr(step_graph, "side_stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
-    made = decoding.Decoding(lm, [PROMPT], seeds=[3], limits=[count], sampling=asked["sampling"])
+    made = Decoding(lm, [PROMPT], seeds=[3], limits=[count], sampling=asked["sampling"])
     made._graph = step_graph.StepGraph(torch.device("cpu"), enabled=True)
     with torch.inference_mode():
         assert tuple(drawn[0] for drawn in made.tokens()) == expected

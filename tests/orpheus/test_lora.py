@@ -11,11 +11,11 @@ from peft.tuners.lora import LoraLayer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.orpheus.batches import packed, rows
-from tts_train_orpheus.adapters import LoraOptions, apply_method, trainable_parameters
-from tts_train_orpheus.base import load_base
-from tts_train_orpheus.module import OrpheusModule
-from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
-from tts_train_orpheus.projections import adapter_copies, project
+from tests.orpheus.family import OrpheusNetwork, load_base
+from tts_train.families.token_lm.network.adapters import LoraOptions, apply_method, trainable_parameters
+from tts_train.families.token_lm.network.network import HeadOptions
+from tts_train.families.token_lm.network.projections import adapter_copies, project
+from tts_train_orpheus.stage import OrpheusModule
 
 
 class Operators(TorchDispatchMode):
@@ -105,7 +105,7 @@ def test_adapters_are_the_same_whatever_device_is_the_default():
 def test_the_base_is_loaded_in_the_precision_s_half_type(precision, method, expected, monkeypatch):
     # Lightning turns 16-mixed into bf16-mixed on a machine without a GPU.
     monkeypatch.setattr(lightning.Trainer, "precision", property(lambda _: precision))
-    model = OrpheusModule("tiny", method)
+    model = OrpheusModule("tiny", method=method)
     model.trainer = lightning.Trainer(accelerator="cpu", logger=False)
     assert model._load_dtype() == expected
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from tests.orpheus.batches import packed, rows
+from tests.orpheus.family import OrpheusNetwork, load_base
 from tests.orpheus.test_module import Data, module
 from tts_train.errors import ConfigError
+from tts_train.families.token_lm.network.network import HeadOptions
+from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.optim import OptimizerOptions
-from tts_train_orpheus.base import TinyOptions, load_base
-from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
 
 LAYERS = 4
 RECIPES = {

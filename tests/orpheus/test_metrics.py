@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
+from tests.orpheus.family import TokenMetrics
 from tts_train.nn.linear_cross_entropy import HeadOutput
 from tts_train_orpheus import layout
-from tts_train_orpheus.metrics import TokenMetrics
 
 
 def audio(slot: int, code: int) -> int:

@@ -14,16 +14,15 @@ from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader
 
 from tests.orpheus.batches import packed, padded, rows
+from tests.orpheus.family import DESCRIPTION, OrpheusNetwork, load_base, load_trained
 from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
 from tts_train.contract.data import StageData
 from tts_train.errors import ConfigError
+from tts_train.families.token_lm.network.adapters import LoraOptions, merge
+from tts_train.families.token_lm.network.network import HeadOptions
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer
 from tts_train.run.checkpoint import CARD_KEY, RunCard
-from tts_train_orpheus.adapters import LoraOptions, merge
-from tts_train_orpheus.base import load_base
-from tts_train_orpheus.module import OrpheusModule
-from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
-from tts_train_orpheus.restore import DESCRIPTION, load_trained
+from tts_train_orpheus.stage import OrpheusModule
 
 
 class Data(StageData):
@@ -50,7 +49,7 @@ def module(method="full", **changes):
         "schedule": ScheduleOptions("constant"),
         "head": HeadOptions(chunk_tokens=64),
     }
-    return OrpheusModule("tiny", method, **(options | changes))
+    return OrpheusModule("tiny", method=method, **(options | changes))
 
 
 def trainer(tmp_path, *, steps=4, precision="32-true", **changes):

@@ -13,12 +13,19 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.core.nn.largest import LargestTensor
 from tests.orpheus.batches import LENGTHS, packed, padded, rows
+from tests.orpheus.family import OrpheusNetwork, base_config, load_base
 from tests.orpheus.parity_llama import check
 from tts_train.errors import ConfigError
+from tts_train.families.token_lm.network.adapters import (
+    LoraOptions,
+    adapter_weights,
+    apply_method,
+    merge,
+    trainable_parameters,
+)
+from tts_train.families.token_lm.network.network import HeadOptions
+from tts_train.families.token_lm.network.start import TinyOptions, empty_network
 from tts_train_orpheus import layout
-from tts_train_orpheus.adapters import LoraOptions, adapter_weights, apply_method, merge, trainable_parameters
-from tts_train_orpheus.base import TinyOptions, base_config, empty_network, load_base
-from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
 
 GOLDEN = Path(__file__).parent / "golden"
 ORPHEUS_3B = TinyOptions(hidden=3072, layers=28, heads=24, kv_heads=8, mlp=8192)

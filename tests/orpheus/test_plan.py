@@ -14,8 +14,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from tests.core.memory.allocated import Allocated
+from tests.orpheus.family import sample_documents
 from tts_train.cli import main
 from tts_train.configuration.select import select
+from tts_train.families.token_lm.network.adapters import LoraOptions
+from tts_train.families.token_lm.network.network import HeadOptions
+from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.memory.gradients import DropGradients
 from tts_train.memory.step.step import run_steps
 from tts_train.memory.step.tracker import KINDS
@@ -24,12 +28,7 @@ from tts_train.recipes import recipes_folder
 from tts_train.run.directory import RunDirectory
 from tts_train.training.parser import TrainingParser
 from tts_train.training.planning import resolve_auto
-from tts_train_orpheus.adapters import LoraOptions
-from tts_train_orpheus.base import TinyOptions
-from tts_train_orpheus.data import OrpheusData
-from tts_train_orpheus.module import OrpheusModule
-from tts_train_orpheus.network import HeadOptions
-from tts_train_orpheus.shapes import sample_documents
+from tts_train_orpheus.stage import OrpheusData, OrpheusModule
 
 SMALL = TinyOptions(hidden=64, layers=6, heads=4, kv_heads=2, mlp=1024)
 NARROW = TinyOptions(hidden=32, layers=6, heads=2, kv_heads=1, mlp=1024)

@@ -24,7 +24,7 @@ from tts_train.recipes import recipes_folder
 from tts_train.run.directory import RunDirectory
 from tts_train.training import planning
 from tts_train.training.parser import TrainingParser
-from tts_train_orpheus.data import OrpheusData
+from tts_train_orpheus.stage import OrpheusData
 
 CPU = {"accelerator": "cpu"}
 

@@ -22,7 +22,7 @@ from tts_train.errors import DataError, RunLockedError
 from tts_train.run.lock import RunLock
 from tts_train_orpheus import layout
 from tts_train_orpheus.codec import load_codec
-from tts_train_orpheus.prepare import OrpheusPrepare
+from tts_train_orpheus.jobs import OrpheusPrepare
 from tts_train_orpheus.prompt import encode_text, speech_row
 from tts_train_orpheus.tokenizer import load_tokenizer
 
@@ -243,7 +243,7 @@ with RunLock(Path(sys.argv[1]) / ".prepare.lock"):
 RUN = """
 import sys
 from pathlib import Path
-from tts_train_orpheus.prepare import OrpheusPrepare
+from tts_train_orpheus.jobs import OrpheusPrepare
 if __name__ == "__main__":
     OrpheusPrepare(corpus=Path(sys.argv[1]), out=Path(sys.argv[2]), codec="tiny", tokenizer="tiny", device="cpu",
                    shard_rows=4, workers=2).run()

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.memory.cards import GIB, card_named
 from tts_train.recipes import recipes_folder
 from tts_train_orpheus import layout
-from tts_train_orpheus.base import TinyOptions
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 TINY = str(recipes_folder() / "orpheus" / "lm-tiny.yaml")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.orpheus.family import Allowed
+from tts_train.families.token_lm.decoding.options import Sampling
+from tts_train.families.token_lm.decoding.sampling import by_digits, by_parts, sample
 from tts_train_orpheus import layout
-from tts_train_orpheus.sampling import Allowed, Sampling, by_digits, by_parts, sample
 
 
 def by_sorting(probabilities, top_p):
@@ -53,7 +55,7 @@ def test_a_card_draws_what_a_cpu_draws(monkeypatch):
     for sampling in (Sampling(), Sampling(top_p=0.5), Sampling(top_k=50), Sampling(top_p=1.0)):
         here = sample(logits, sampling, of)
         with monkeypatch.context() as patch:
-            patch.setattr("tts_train_orpheus.sampling.least_likely", by_parts)
+            patch.setattr("tts_train.families.token_lm.decoding.sampling.least_likely", by_parts)
             assert torch.equal(sample(logits, sampling, of), here)
 
 

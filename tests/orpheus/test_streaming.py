@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.orpheus.family import StreamDecoder
 from tests.orpheus.test_layout import random_levels
 from tts_train.errors import ConfigError
-from tts_train_orpheus import layout, streaming
+from tts_train_orpheus import layout
 from tts_train_orpheus.codec import load_codec
-from tts_train_orpheus.streaming import StreamDecoder
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_the_stream_is_the_whole_decode(codec, frames, chunk_frames, seed):
 
 
 def test_one_frame_less_of_context_would_be_heard(codec, monkeypatch):
-    monkeypatch.setattr(streaming, "CONTEXT", 1)
+    monkeypatch.setattr(codec, "context_frames", 1)
     chunks, whole = heard(codec, 12, seed=None)
     assert (torch.cat(chunks) - whole).abs().max() > 1e-3
 

@@ -13,19 +13,20 @@ import soundfile
 import torch
 
 import tts_train.demo
+from tests.orpheus.family import generate, judge, spoken
 from tests.orpheus.trained_runs import write_run
 from tts_train.cli import main
 from tts_train.contract.jobs import Line
 from tts_train.disk.files import write_json
 from tts_train.disk.sound_files import write_sound
 from tts_train.errors import ConfigError, DataError
-from tts_train_orpheus.export.adapter import PeftExport
-from tts_train_orpheus.export.hf import HfExport
-from tts_train_orpheus.generate import Sampling, generate, spoken
+from tts_train.families.token_lm.decoding.options import Sampling
+from tts_train.families.token_lm.speaking.parts import MOST, SpokenPart, length, split_text
+from tts_train_orpheus.jobs import OrpheusHf as HfExport
+from tts_train_orpheus.jobs import OrpheusPeft as PeftExport
+from tts_train_orpheus.jobs import OrpheusSynth
 from tts_train_orpheus.layout import AUDIO_BASE, CODEBOOK_SIZE, END_OF_SPEECH
-from tts_train_orpheus.parts import MOST, Part, judge, length, split_text
 from tts_train_orpheus.prompt import encode_text, inference_prompt
-from tts_train_orpheus.synth import OrpheusSynth
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 torch.set_num_threads(1)
@@ -167,7 +168,7 @@ def test_what_is_no_sound_is_counted_and_said(tmp_path, caplog):
     result = spoken([*frame, 17, *frame[:3], *frame], seconds=1.0)
     assert result.errors == {"wrong_slot": 1, "not_audio": 1, "incomplete_frame": 1}
     with caplog.at_level(logging.WARNING):
-        part = Part(text="a", spoken=result, sound=torch.zeros(2 * 2048))
+        part = SpokenPart(text="a", spoken=result, sound=torch.zeros(2 * 2048))
         judge([part], max_new_tokens=18, unwritten="a.wav")
     assert "left out: 2 frames, 1 ids in the wrong slot, 1 ids that are no audio" in caplog.text
     assert "--max_new_tokens 36" in caplog.text
@@ -259,7 +260,7 @@ def test_a_long_text_is_spoken_in_parts(run, tmp_path, caplog):
     speak(run, tmp_path / "d.wav", text=text, pause=0.5, stream=True)
     assert soundfile.info(tmp_path / "d.wav").frames == soundfile.info(tmp_path / "a.wav").frames
     frame = [AUDIO_BASE + CODEBOOK_SIZE * slot for slot in range(7)]
-    short = Part(text=text, spoken=spoken([*frame, END_OF_SPEECH], seconds=1.0), sound=torch.zeros(2048))
+    short = SpokenPart(text=text, spoken=spoken([*frame, END_OF_SPEECH], seconds=1.0), sound=torch.zeros(2048))
     judge([short], max_new_tokens=28, unwritten="a.wav")
     assert "Only 0.09 s were spoken" in caplog.text
 

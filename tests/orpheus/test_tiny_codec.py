@@ -11,13 +11,13 @@ import soundfile
 import torch
 
 from tests.apple import OnApple
+from tests.orpheus.family import StreamDecoder
 from tests.orpheus.test_layout import random_levels
 from tts_train.demo.journey import VOICE
 from tts_train.errors import DataError
-from tts_train_orpheus import layout, streaming
+from tts_train_orpheus import layout
 from tts_train_orpheus import tiny_codec_sound as sound
 from tts_train_orpheus.codec import load_codec
-from tts_train_orpheus.streaming import StreamDecoder
 from tts_train_orpheus.tiny_codec import WEIGHTS, TinyCodec
 
 MEL_DB = 1.85
@@ -139,7 +139,7 @@ def test_the_stream_is_the_whole_decode(codec, frames, chunk_frames, seed):
 
 
 def test_less_context_would_be_heard(codec, monkeypatch):
-    monkeypatch.setattr(streaming, "CONTEXT", 1)
+    monkeypatch.setattr(codec, "context_frames", 1)
     levels = random_levels(12)
     heard = torch.cat(list(StreamDecoder(codec, seed=None).decode(layout.codes_to_tokens(levels).tolist())))
     assert (heard - codec.decode(levels, seed=None)).abs().max() > 1e-3

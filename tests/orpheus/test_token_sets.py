@@ -12,8 +12,8 @@ from tests.orpheus.test_data import open_data, utterance
 from tests.orpheus.test_prepare import prepare
 from tts_train.cli import main
 from tts_train.errors import DataError
+from tts_train.families.token_lm.data.text_mix import TextMix
 from tts_train_orpheus import layout
-from tts_train_orpheus.text_mix import TextMix
 
 ROWS = [utterance(number, 3 + number).input_ids.tolist() for number in range(5)]
 STARTS = [row.index(layout.START_OF_SPEECH) + 1 for row in ROWS]

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
+from tests.orpheus.family import OrpheusNetwork, load_base
 from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
+from tts_train.families.token_lm.network.adapters import LoraOptions, apply_method, trainable_parameters
+from tts_train.families.token_lm.network.network import HeadOptions
+from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.run.checkpoint import CARD_KEY, RunCard
 from tts_train.run.directory import RunDirectory
-from tts_train_orpheus.adapters import LoraOptions, apply_method, trainable_parameters
-from tts_train_orpheus.base import TinyOptions, load_base
-from tts_train_orpheus.module import OrpheusModule
-from tts_train_orpheus.network import HeadOptions, OrpheusNetwork
+from tts_train_orpheus.stage import OrpheusModule
 
 STEP = 3
 

@@ -13,7 +13,7 @@ _NF4_BLOCK, _NESTED_BLOCK = 64, 256
 
 
 class QuantisedShape(nn.Linear):
-    """A frozen linear layer without bias as bitsandbytes keeps it, of shapes only.
+    """A frozen linear layer as bitsandbytes keeps it, of shapes only.
 
     Of 4 bits (NF4 with double quantisation, Dettmers et al. 2023, arXiv 2305.14314): half a byte a weight, a byte for
     64 of them and four for 16,384; the matrix exists in the type of the products while one is computed, forward and
@@ -32,6 +32,7 @@ class QuantisedShape(nn.Linear):
         size, meta = linear.weight.numel(), torch.device("meta")
         self.weight = nn.Parameter(torch.empty(size * bits // 8, 1, dtype=torch.uint8, device=meta), False)
         scales = {"absmax": (size // _NF4_BLOCK, torch.uint8), "nested": (size // _NF4_BLOCK // _NESTED_BLOCK, None)}
+        self.bias = linear.bias
         for name, (count, dtype) in (scales if bits == 4 else {"rows": (self.out_features, None)}).items():
             self.register_buffer(name, torch.empty(count, dtype=dtype or torch.float32, device=meta), persistent=False)
 
@@ -39,6 +40,8 @@ class QuantisedShape(nn.Linear):
         """Return (..., out_features) in the type that the layer computes in."""
         states = input.to(self.compute)
         product: Tensor = _Product.apply(states, self)  # type: ignore[no-untyped-call]
+        if self.bias is not None:
+            product = product + self.bias
         # PEFT copies the result of 4 bits before it adds the adapter's; a fused adapter, without gradients, does not.
         return product.clone() if self.bits == 4 and torch.is_grad_enabled() else product
 

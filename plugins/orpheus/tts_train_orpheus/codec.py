@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from tts_train.families.token_lm import Codec
 from tts_train_orpheus.codec_checks import check_clip, check_levels
 from tts_train_orpheus.layout import Levels
 from tts_train_orpheus.snac_batch import ends_at, exact_float32, pad_clips, plan_batches
@@ -31,26 +32,8 @@ GPU_BATCH_SAMPLES = 1 << 21
 """Samples encoded at once elsewhere (87 s at 24 kHz)."""
 
 
-class Codec(Protocol):
-    """What the plugin asks of a codec; sound is 1-D float32 at ``sample_rate``, about [-1, 1]."""
-
-    @property
-    def sample_rate(self) -> int:
-        """Samples a second."""
-
-    @property
-    def frame_samples(self) -> int:
-        """Samples in a frame; a clip of T samples becomes ceil(T / frame_samples) frames."""
-
-    @property
-    def fingerprint(self) -> str:
-        """A name that changes whenever the codes could: part of the address of cached codes."""
-
-    def encode(self, clips: Sequence[Tensor]) -> list[Levels]:
-        """Return the codes of each clip, the same whatever clips are encoded with it."""
-
-    def decode(self, levels: Sequence[ArrayLike], *, seed: int | None = 0, first_frame: int = 0) -> Tensor:
-        """Return frames * frame_samples samples; ``seed=None`` decodes without noise."""
+CONTEXT = 3
+"""Frames that SNAC's decoder reaches on either side: a code changes samples up to 2.3 frames away."""
 
 
 class SnacCodec:
@@ -61,6 +44,8 @@ class SnacCodec:
         batch_samples: how many samples are encoded at once, padding included; a longer clip goes alone. None picks
             what is fastest on the device.
     """
+
+    context_frames: int = CONTEXT
 
     def __init__(self, network: SNAC, *, batch_samples: int | None = None) -> None:
         self.fingerprint = snac_fingerprint(network)

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from tts_train.errors import DataError
+from tts_train.contract import DataError
 
 
 def check_clip(index: int, clip: Tensor) -> None:

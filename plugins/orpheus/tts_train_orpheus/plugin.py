@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from tts_train.contract import Backend, Curve, Demo, Format, Package, Sharding, Stage, hookimpl
 
-_HERE = "tts_train_orpheus"
+_PACKAGE = "tts_train_orpheus"
 
 LM = Stage(
     name="lm",
     summary="Text to SNAC tokens: a Llama that continues a line of text with speech.",
-    model=f"{_HERE}.module:OrpheusModule",
-    data=f"{_HERE}.data:OrpheusData",
-    prepare=f"{_HERE}.prepare:OrpheusPrepare",
-    synth=f"{_HERE}.synth:OrpheusSynth",
+    model=f"{_PACKAGE}.stage:OrpheusModule",
+    data=f"{_PACKAGE}.stage:OrpheusData",
+    prepare=f"{_PACKAGE}.jobs:OrpheusPrepare",
+    synth=f"{_PACKAGE}.jobs:OrpheusSynth",
     formats={
         "hf": Format(
             summary="folder for transformers and vLLM: safetensors, tokenizer, generation settings",
-            job=f"{_HERE}.export.hf:HfExport",
+            job=f"{_PACKAGE}.jobs:OrpheusHf",
         ),
-        "peft": Format(summary="LoRA adapter for peft", job=f"{_HERE}.export.adapter:PeftExport"),
+        "peft": Format(summary="LoRA adapter for peft", job=f"{_PACKAGE}.jobs:OrpheusPeft"),
         "merged": Format(
-            summary="base and adapter as one model, in the layout of hf", job=f"{_HERE}.export.adapter:MergedExport"
+            summary="base and adapter as one model, in the layout of hf", job=f"{_PACKAGE}.jobs:OrpheusMerged"
         ),
         "gguf": Format(
-            summary="file for llama.cpp: f16, bf16, q8_0 or q4_k (Q4_K_M)", job=f"{_HERE}.export.gguf:GgufExport"
+            summary="file for llama.cpp: f16, bf16, q8_0 or q4_k (Q4_K_M)", job=f"{_PACKAGE}.jobs:OrpheusGguf"
         ),
     },
     sharding=Sharding(wrap=("LlamaDecoderLayer",)),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from tts_train.errors import DataError
+from tts_train.contract import DataError
+from tts_train.families.token_lm import IdRow
 from tts_train_orpheus.layout import (
     BEGIN_OF_TEXT,
     END_OF_AI,
@@ -27,20 +27,6 @@ from tts_train_orpheus.layout import (
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-
-@dataclass(frozen=True)
-class Row:
-    """One training row: ids, and how many of them are the prompt."""
-
-    input_ids: Ids
-    prompt: int
-    """Ids before the first one that the model has to say; the rest is what it says, ends included."""
-
-    @property
-    def spoken(self) -> NDArray[np.bool_]:
-        """True at the positions that the model has to say (audio or answer, and the ends after it)."""
-        return np.arange(len(self.input_ids)) >= self.prompt
 
 
 def voice_text(text: str, speaker: str | None = None) -> str:
@@ -72,10 +58,10 @@ def inference_prompt(text_ids: ArrayLike) -> Ids:
     return _join(_human(text_ids), START_OF_AI, START_OF_SPEECH)
 
 
-def speech_row(text_ids: ArrayLike, audio_ids: ArrayLike) -> Row:
+def speech_row(text_ids: ArrayLike, audio_ids: ArrayLike) -> IdRow:
     """Return a training row; ``text_ids`` begin with BOS, ``audio_ids`` are 7 a frame."""
     prompt = inference_prompt(text_ids)
-    return Row(_join(prompt, audio_ids, END_OF_SPEECH, END_OF_AI), len(prompt))
+    return IdRow(_join(prompt, audio_ids, END_OF_SPEECH, END_OF_AI), len(prompt))
 
 
 def zero_shot_prompt(references: Iterable[tuple[ArrayLike, ArrayLike]], text_ids: ArrayLike) -> Ids:
@@ -84,11 +70,11 @@ def zero_shot_prompt(references: Iterable[tuple[ArrayLike, ArrayLike]], text_ids
     return _join(*said, inference_prompt(text_ids))
 
 
-def text_row(question_ids: ArrayLike, answer_ids: ArrayLike, system_ids: ArrayLike | None = None) -> Row:
+def text_row(question_ids: ArrayLike, answer_ids: ArrayLike, system_ids: ArrayLike | None = None) -> IdRow:
     """Return a text row of pre-training: optional system text, question and answer, each beginning with BOS."""
     system = [] if system_ids is None else [START_OF_SYSTEM, system_ids, END_OF_TURN, END_OF_SYSTEM]
     prompt = _join(*system, _human(question_ids), START_OF_AI)
-    return Row(_join(prompt, answer_ids, END_OF_TURN, END_OF_AI), len(prompt))
+    return IdRow(_join(prompt, answer_ids, END_OF_TURN, END_OF_AI), len(prompt))
 
 
 def _human(text_ids: ArrayLike) -> Ids:

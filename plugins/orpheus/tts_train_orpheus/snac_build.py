@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from tts_train.errors import ConfigError
+from tts_train.contract import ConfigError
 from tts_train_orpheus import layout
 from tts_train_orpheus.snac_fill import fill_snac
 

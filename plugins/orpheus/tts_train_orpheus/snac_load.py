@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tts_train.errors import ConfigError, UnsafeFileError
+from tts_train.contract import ConfigError, UnsafeFileError
 from tts_train.hub import unreachable, why_missing
 
 CONFIG, SAFE, PICKLED = "config.json", "model.safetensors", "pytorch_model.bin"

@@ -40,6 +40,7 @@ class TinyCodec:
 
     sample_rate: int = SAMPLE_RATE
     frame_samples: int = FRAME_SAMPLES
+    context_frames: int = 3
 
     def __init__(self, device: str | torch.device = "cpu", *, weights: bytes | None = None) -> None:
         data = files(__package__).joinpath(WEIGHTS).read_bytes() if weights is None else weights

@@ -20,7 +20,7 @@ GAIN_BANDS, NOISE_BANDS, TURN_BANDS = 128, 64, 64
 _FIRST_PITCH = 200.0
 
 
-class Block(nn.Module):
+class ConvBlock(nn.Module):
     """ConvNeXt (Liu et al. 2022, arXiv 2201.03545) over time, as Vocos has it; reaches ``kernel // 2`` steps."""
 
     def __init__(self, width: int, kernel: int) -> None:
@@ -47,7 +47,7 @@ class Encoder(nn.Module):
         self.mean = nn.Parameter(torch.zeros(sound.FEATURES), requires_grad=False)
         self.spread = nn.Parameter(torch.ones(sound.FEATURES), requires_grad=False)
         self.enter = nn.Linear(sound.FEATURES, width)
-        self.blocks = nn.Sequential(*(Block(width, 7) for _ in range(4)))
+        self.blocks = nn.Sequential(*(ConvBlock(width, 7) for _ in range(4)))
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, LATENT))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -130,11 +130,11 @@ class Decoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.enter = nn.Linear(LATENT, WIDTH)
-        self.near = Block(WIDTH, 7)
+        self.near = ConvBlock(WIDTH, 7)
         self.pitch = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 4))
-        self.coarse = nn.Sequential(Block(WIDTH, 7), Block(WIDTH, 5), Block(WIDTH, 3))
+        self.coarse = nn.Sequential(ConvBlock(WIDTH, 7), ConvBlock(WIDTH, 5), ConvBlock(WIDTH, 3))
         self.split = nn.Linear(WIDTH, 2 * WIDTH)
-        self.fine = nn.Sequential(Block(WIDTH, 5), Block(WIDTH, 5))
+        self.fine = nn.Sequential(ConvBlock(WIDTH, 5), ConvBlock(WIDTH, 5))
         self.leave = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, GAIN_BANDS + NOISE_BANDS + TURN_BANDS))
 
     def forward(self, latents: Tensor) -> Filters:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
-from tts_train.errors import ConfigError
+from tts_train.contract import ConfigError
 from tts_train.hub import unreachable, why_missing
 from tts_train_orpheus import layout
 

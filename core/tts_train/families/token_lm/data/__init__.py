@@ -1,0 +1,1 @@
+"""Prepared rows of ids, and batches of them."""

@@ -1,0 +1,1 @@
+"""Generation: sampling, a static cache, batches, and what they take of memory."""

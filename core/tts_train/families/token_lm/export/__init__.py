@@ -1,0 +1,1 @@
+"""Trained models as files that other tools load; each is loaded back and compared before it is called done."""

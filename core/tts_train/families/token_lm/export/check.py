@@ -1,0 +1,86 @@
+"""Does what was written say the same as what was trained? Compared by weights and by logits on a real row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tts_train.errors import TTSTrainError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from tts_train.families.token_lm.layout import Ids
+    from tts_train.families.token_lm.model import TokenLM
+
+TOLERANCE = 1e-3
+"""Largest difference of two sets of logits that count as equal in float32, relative to the largest logit. Rounding
+leaves 2e-6 in the tiny network; an adapter that is missing or merged into the wrong matrix shows far above."""
+
+_TEXT = "The quick brown fox jumps over the lazy dog."
+_FRAMES = 4
+
+
+def probe_row(token_lm: TokenLM, tokenizer: PreTrainedTokenizerBase) -> Ids:
+    """Return a training row with text and four frames of sound, on which networks are compared."""
+    layout = token_lm.layout
+    places = np.arange(_FRAMES * layout.slots)
+    codes = (37 * places + 11 * places**2) % layout.codebook_size
+    audio = layout.audio_base + layout.codebook_size * (places % layout.slots) + codes
+    return token_lm.prompt.speech_row(token_lm.prompt.encode_text(tokenizer, _TEXT), audio).input_ids
+
+
+@torch.inference_mode()
+def logits_of(lm: nn.Module, row: Ids) -> Tensor:
+    """Return a network's logits (T, vocabulary) for a row, in float32 on the CPU."""
+    device = next(lm.parameters()).device
+    logits: Tensor = lm(input_ids=torch.as_tensor(row, device=device)[None], use_cache=False).logits[0]
+    return logits.float().cpu()
+
+
+def compare_logits(expected: Tensor, found: Tensor) -> dict[str, float]:
+    """Return the largest difference, the same relative to the largest logit, and the divergence in nats a position."""
+    difference = float((expected - found).abs().max())
+    wanted, given = expected.log_softmax(dim=-1), found.log_softmax(dim=-1)
+    divergence = float((wanted.exp() * (wanted - given)).sum(dim=-1).mean())
+    return {
+        "max_difference": difference,
+        "max_relative_difference": difference / max(float(expected.abs().max()), 1e-9),
+        "divergence_nats": max(divergence, 0.0),
+    }
+
+
+def require_equal_logits(expected: Tensor, found: Tensor, what: str, tolerance: float = TOLERANCE) -> dict[str, float]:
+    """Return the comparison of two sets of logits.
+
+    Raises:
+        TTSTrainError: if they differ by more than ``tolerance`` or are not finite.
+    """
+    measured = compare_logits(expected, found)
+    if not measured["max_relative_difference"] <= tolerance:
+        raise TTSTrainError(
+            f"{what}: the logits differ by {measured['max_relative_difference']:.3g} of the largest one, and up to "
+            f"{tolerance:g} is rounding. Nothing was written. This is a fault of the exporter or of a library's "
+            "version; please report it with the output of 'tts-train doctor'."
+        )
+    return measured
+
+
+def require_equal_weights(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str) -> int:
+    """Return how many tensors were compared.
+
+    Raises:
+        TTSTrainError: naming the first that is missing, too many, or not equal bit for bit.
+    """
+    different = sorted(set(expected) ^ set(found))
+    different += [name for name, tensor in expected.items() if name in found and not torch.equal(tensor, found[name])]
+    if different:
+        raise TTSTrainError(
+            f"{what}: {len(different)} tensors are not what was written, the first being {different[0]}. Nothing was "
+            "left behind. Is the disk sound? Try another --out."
+        )
+    return len(expected)

@@ -1,0 +1,89 @@
+"""What a backend says of its model: one value, from which the family's modules, data and jobs work."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tts_train.families.token_lm.decoding.options import Sampling
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from tts_train.families.token_lm.codec import Codec
+    from tts_train.families.token_lm.export.card import CardText
+    from tts_train.families.token_lm.layout import TokenLayout
+    from tts_train.families.token_lm.network.start import TinyOptions
+    from tts_train.families.token_lm.rows import PromptFormat
+
+
+def _no_release(init_from: str) -> PretrainedConfig | None:
+    del init_from
+    return None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TokenLM:
+    """A causal language model of transformers that speaks codec tokens.
+
+    It is pickled by reference, so that other processes import it from where it is defined.
+    """
+
+    name: str
+    """For messages: ``Llasa``."""
+    backend: str
+    """Name of the backend that it belongs to: what run cards and exports say, and ``--backend`` takes."""
+    where: str
+    """Where this value is found: ``package.module:NAME``."""
+    kind: str
+    """What prepared folders say that they hold: ``backend/stage``."""
+    layout: TokenLayout
+    prompt: PromptFormat
+    load_codec: Callable[..., Codec]
+    """``load_codec(source, device=...)``; imports what it needs only when called."""
+    codec: str
+    """The codec of the released models: what speaking takes where nothing else is known."""
+    load_tokenizer: Callable[[str], PreTrainedTokenizerBase]
+    """Returns the tokenizer of a folder, a hub name or ``tiny``, checked against the layout."""
+    base: str
+    """The released model that training starts from where nothing else is said: a hub name."""
+    tiny_config: Callable[[TinyOptions], PretrainedConfig]
+    """Returns the configuration of a network of some size with the real vocabulary and positions."""
+    released_config: Callable[[str], PretrainedConfig | None] = _no_release
+    """Returns the configuration of a released model by its hub name, for memory estimates without its files."""
+    model_types: tuple[str, ...] = ("llama",)
+    """Kinds of network (``model_type`` of config.json) that a base may be, of those that the family can train."""
+    optional_rows: tuple[str, ...] = ()
+    """Names of the last tokens of the vocabulary, where a released base has no rows for them; each gets the mean of
+    the others, which leaves every other probability nearly as it was (Hewitt 2021). They are never targets."""
+    where_to_get_it: str = ""
+    """Sentences that end the message about a base that cannot be loaded, for example that it is gated."""
+    description_key: str = "network_config"
+    """Key of a checkpoint that holds the network's configuration as plain values."""
+    softmax_key: str = "trained_softmax"
+    """Entry of an exported config.json that keeps ``--model.head.softmax``, where it is not ``full``."""
+    sampling: Sampling = Sampling()
+    """How the model is usually spoken with; exports say it to other programs."""
+    max_new_tokens: int = 1200
+    """Most tokens of an utterance, for other programs that load an export."""
+    built_in: tuple[str, ...] = ("tiny", "random")
+    """Codecs and tokenizers that need no file."""
+    codec_file: str = "config.json"
+    """A file of every codec on the hub, by which one tells whether it is on this machine."""
+    codec_bytes: int = 64 * 6 * 4
+    """Memory in bytes that decoding takes for each sample of sound."""
+    chat_template: str | None = None
+    """A Jinja template of the inference prompt, written with exported tokenizers."""
+    gguf_pre_tokenizer: str | None = None
+    """llama.cpp's name for the way the tokenizer cuts text; None where there is no GGUF export."""
+    card: CardText | None = None
+    """What the README.md of an export says of this model besides what all have in common."""
+    prompt_tokens: int = 20
+    """Ids of a usual clip's prompt, for memory estimates."""
+    utterance_tokens: int = 350
+    """Ids of a usual clip, prompt included."""
+
+    def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
+        return pkgutil.resolve_name, (self.where,)

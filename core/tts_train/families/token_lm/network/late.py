@@ -1,0 +1,102 @@
+"""A base that is read while it is sharded: its network on ``meta``, and where each of its weights lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tts_train.checkpoints.stored import StoredTensor
+from tts_train.families.token_lm.network.network import HeadOptions, TokenNetwork
+from tts_train.families.token_lm.network.restore import PREFIX, initial_config
+from tts_train.families.token_lm.network.start import TINY, empty_network
+from tts_train.hub import unreachable
+from tts_train.run.checkpoint import is_run
+from tts_train.sharding.loading import safetensors_folder
+
+if TYPE_CHECKING:
+    from tts_train.families.token_lm.model import TokenLM
+
+_CHUNK = 4096
+_TABLES = ("model.embed_tokens.weight", "lm_head.weight")
+
+
+def reads_late(init_from: str) -> bool:
+    """Tell whether a base can be read by rows: a folder of safetensors or a hub name, no run of ours."""
+    folder = _folder(init_from)
+    return folder is not None and any(folder.glob("*.safetensors")) and not is_run(folder)
+
+
+def late_network(token_lm: TokenLM, init_from: str, head: HeadOptions, *, dtype: torch.dtype) -> TokenNetwork:
+    """Build the network of a base on ``meta``, with as many rows as the layout has."""
+    lm = empty_network(initial_config(token_lm, init_from), dtype=dtype, device="meta")
+    return TokenNetwork(lm, token_lm.layout, head)
+
+
+def late_weights(token_lm: TokenLM, init_from: str) -> Mapping[str, StoredTensor]:
+    """Return where each weight of a base is read from, by its name in the module."""
+    folder = _folder(init_from)
+    assert folder is not None, "reads_late() was asked before"
+    stored = safetensors_folder(folder)
+    rows = token_lm.layout.vocab_size
+    full = {name: _with_rows(tensor, rows) if name in _TABLES else tensor for name, tensor in stored.items()}
+    return {f"{PREFIX}lm.{name}": tensor for name, tensor in full.items()}
+
+
+class WithMeanRows(StoredTensor):
+    """A table with rows behind its own, each the mean of those, as ``load_base`` adds them.
+
+    Args:
+        table: As it is stored.
+        rows: How many it is to have.
+    """
+
+    def __init__(self, table: StoredTensor, rows: int) -> None:
+        self.by_rows = False
+        self._table = table
+        self._rows = rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The table's, with the added rows."""
+        return self._rows, self._table.shape[1]
+
+    def whole(self) -> Tensor:
+        """Return all of it."""
+        return self.rows(0, self.shape[0])
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Return rows ``start`` to below ``stop``; only a process that holds an added row reads all others for it."""
+        stored = self._table.shape[0]
+        read = self._table.rows(min(start, stored), min(stop, stored))
+        added = stop - max(start, stored)
+        return read if added <= 0 else torch.cat([read, self._mean().to(read.dtype).expand(added, -1)])
+
+    def _mean(self) -> Tensor:
+        count, width = self._table.shape
+        total = torch.zeros(1, width, dtype=torch.float64)
+        for first in range(0, count, _CHUNK):
+            chunk = self._table.rows(first, min(first + _CHUNK, count))
+            total += chunk.sum(dim=0, keepdim=True, dtype=torch.float64)
+        return total / count
+
+
+def _folder(init_from: str) -> Path | None:
+    """Return where a base's files lie, fetched first if it has a hub name; None where ``load_base`` is to say why."""
+    folder = Path(init_from).expanduser()
+    if init_from == TINY or folder.is_dir():
+        return None if init_from == TINY else folder
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.safetensors", "*.json"]
+    try:
+        return Path(snapshot_download(init_from, allow_patterns=wanted, local_files_only=unreachable()))
+    except (OSError, ValueError):
+        return None
+
+
+def _with_rows(table: StoredTensor, rows: int) -> StoredTensor:
+    return WithMeanRows(table, rows) if table.shape[0] < rows else table

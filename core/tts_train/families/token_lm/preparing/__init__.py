@@ -1,0 +1,1 @@
+"""From recordings or ids to prepared rows."""

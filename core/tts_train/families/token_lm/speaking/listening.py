@@ -1,0 +1,158 @@
+"""What a model in training says: held-out texts, through the codec that made its data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tts_train.contract.voice import Passage, Uttered, precision_of, take_turns
+from tts_train.datasets.store.shards import PreparedSet
+from tts_train.errors import ConfigError
+from tts_train.families.token_lm.data.token_rows import inspect_rows
+from tts_train.families.token_lm.data.token_set import TokenSet
+from tts_train.families.token_lm.decoding.generate import Continued
+from tts_train.families.token_lm.decoding.options import HELD_TO
+from tts_train.families.token_lm.speaking.voice import TokenVoice
+from tts_train.sound import Sound
+
+if TYPE_CHECKING:
+    from tts_train.contract.module import StageModule
+    from tts_train.families.token_lm.codec import Codec
+    from tts_train.families.token_lm.layout import Ids, TokenLayout
+    from tts_train.families.token_lm.model import TokenLM
+    from tts_train.families.token_lm.network.network import TokenNetwork
+
+USUAL_ROWS = 200
+"""Rows from which the usual length of a text is learned."""
+
+_COLUMNS = ("id", "input_ids", "prompt_tokens", "text", "speaker", "language")
+
+
+class TrainingVoice:
+    """Speaks with a module's network as it stands.
+
+    Args:
+        token_lm: What kind of model it is.
+        module: The module in training, attached to its trainer and data.
+        network: What of it speaks.
+
+    Raises:
+        ConfigError: if the run has no prepared data, or their codec is not on this machine.
+    """
+
+    def __init__(self, token_lm: TokenLM, module: StageModule, network: TokenNetwork) -> None:
+        self._layout, self._module = token_lm.layout, module
+        self.tokens_per_second = token_lm.layout.tokens_per_second
+        """Audio ids of a second of sound."""
+        rows = None if module.stage_data is None else module.stage_data.val_set
+        if not isinstance(rows, TokenSet):
+            raise ConfigError("This run has no validation set, so there is nothing to speak (--data.val_share).")
+        self._rows = rows.rows
+        self._data = PreparedSet(rows.prepared.path, columns=_COLUMNS)
+        self._voice = TokenVoice(
+            token_lm=token_lm,
+            lm=network.lm,
+            codec=_local_codec(token_lm, self._data.settings.get("codec"), module.device),
+            sampling=replace(token_lm.sampling, constrain=HELD_TO[network.head.softmax]),
+        )
+        self._prompts: dict[str, Ids] = {}
+
+    def held_out(self, count: int) -> Sequence[Passage]:
+        """Return validation rows, languages in turn, with what their codec leaves of them."""
+        rows = [int(row) for row in self._rows]
+        known = self._data.rows.column("language").to_pylist() if "language" in self._data.rows.names else []
+        places = take_turns([known[row] if known else None for row in rows], count)
+        return [self._held(number + 1, rows[place]) for number, place in enumerate(places)]
+
+    def passage(self, name: str, text: str) -> Passage:
+        """Return a text, in the voice that the data have most of where they name voices.
+
+        Raises:
+            ConfigError: if the data do not say which tokenizer made them.
+            DataError: if the text names control tokens.
+        """
+        tokenizer = self._data.settings.get("tokenizer")
+        if tokenizer is None:
+            raise ConfigError(f"{self._data.path} does not name its tokenizer: let --listen.sentences be a number.")
+        named = self._data.settings.get("voice_prefix")
+        speaker = next(iter(self._data.speaker_counts), None) if named else None
+        voice = replace(self._voice, tokenizer=self._voice.token_lm.load_tokenizer(tokenizer))
+        self._prompts[name] = voice.prompts([text], speaker)[0]
+        return Passage(name=name, text=text, speaker=speaker, tokens=self._usual_pace() * len(text))
+
+    def speak(self, passage: Passage, *, seed: int, max_tokens: int) -> Uttered:
+        """Continue a passage's prompt with the weights as they are."""
+        (uttered,) = self.speak_many([passage], seeds=[seed], max_tokens=[max_tokens])
+        return uttered
+
+    def speak_many(
+        self, passages: Sequence[Passage], *, seeds: Sequence[int], max_tokens: Sequence[int]
+    ) -> Sequence[Uttered]:
+        """Continue passages' prompts in as few batches as the card has room for."""
+        prompts = [self._prompts[passage.name] for passage in passages]
+        room = self._voice.lm.config.max_position_embeddings
+        limits = [min(limit, room - len(prompt)) for limit, prompt in zip(max_tokens, prompts, strict=True)]
+        with precision_of(self._module.trainer):
+            said = self._voice.say(prompts, seeds=seeds, max_new_tokens=limits)
+        return [self._uttered(one) for one in said]
+
+    def _uttered(self, said: Continued) -> Uttered:
+        tokens = [token for token in said.ids if self._layout.slot_of(token) >= 0]
+        return Uttered(sound=self._sound(said.content.codes), tokens=tokens, ended=said.content.ended)
+
+    def _held(self, number: int, row: int) -> Passage:
+        columns = self._data.row(row)
+        prompt, audio = _parts(self._layout, columns)
+        name = f"utterance-{number}"
+        self._prompts[name] = prompt
+        return Passage(
+            name=name,
+            text=str(columns.get("text") or columns.get("id") or name),
+            id=columns.get("id"),
+            speaker=columns.get("speaker"),
+            language=columns.get("language"),
+            tokens=len(audio),
+            ceiling=self._sound(self._layout.read_generated(audio).codes),
+        )
+
+    def _sound(self, codes: Any) -> Sound:  # noqa: ANN401 - levels of codes
+        return Sound(self._voice.sound(codes, seed=0).numpy(), self._voice.codec.sample_rate)
+
+    def _usual_pace(self) -> float:
+        """Return the tokens of a character, the median over some rows that have their text."""
+        rows = [self._data.row(number) for number in range(min(len(self._data), USUAL_ROWS))]
+        paces = [len(_parts(self._layout, row)[1]) / len(row["text"]) for row in rows if row.get("text")]
+        if not paces:
+            raise ConfigError(f"{self._data.path} has no texts: let --listen.sentences be a number.")
+        return float(np.median(paces))
+
+
+def _parts(layout: TokenLayout, row: dict[str, Any]) -> tuple[Ids, Ids]:
+    """Return the prompt of a training row, and the audio ids behind it."""
+    ids: Ids = row["input_ids"].astype(np.int64)
+    told = row.get("prompt_tokens")
+    prompt = int(inspect_rows(ids, [len(ids)], layout).prompts[0] if told is None else told)
+    said = ids[prompt:]
+    return ids[:prompt], said[layout.slot_of(said) >= 0]
+
+
+def _local_codec(token_lm: TokenLM, source: str | None, device: Any) -> Codec:  # noqa: ANN401 - Lightning's device
+    """Load a codec from this machine.
+
+    Raises:
+        ConfigError: if it would have to be downloaded, or nothing says which one it is.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    name = source or token_lm.codec
+    named = "/" in name and not Path(name).exists()
+    if named and not isinstance(try_to_load_from_cache(name, token_lm.codec_file), str):
+        raise ConfigError(
+            f"The codec {name} is not on this machine, and training downloads nothing to be heard. Run any command "
+            f"that uses it once (tts-train synth), or set --listen.sentences 0."
+        )
+    return token_lm.load_codec(name, device=device)

@@ -1,0 +1,129 @@
+"""A network that speaks, with its codec: the one way from prompts to sound, for commands and for runs in training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tts_train.families.token_lm.decoding.generate import Continued, generate, spoken, stream
+from tts_train.families.token_lm.decoding.options import HELD_TO, Sampling
+from tts_train.families.token_lm.speaking.reference import encode_reference
+from tts_train.families.token_lm.speaking.sources import open_model
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import ArrayLike
+    from torch import Tensor
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+    from tts_train.families.token_lm.codec import Codec
+    from tts_train.families.token_lm.layout import Ids
+    from tts_train.families.token_lm.model import TokenLM
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenVoice:
+    """Continues prompts with audio ids, and makes sound of them."""
+
+    token_lm: TokenLM
+    lm: LlamaForCausalLM
+    """In evaluation mode."""
+    codec: Codec
+    sampling: Sampling
+    tokenizer: PreTrainedTokenizerBase | None = None
+    """What reads texts; None where prompts come from elsewhere."""
+    speakers: tuple[str, ...] = ()
+    """Names that stand before the texts of the training data, as far as they are known."""
+    languages: tuple[str, ...] = ()
+    """Languages of the training data, as far as they are known."""
+    references: tuple[tuple[str, Ids], ...] = ()
+    """Text and ids of each recording whose voice is continued."""
+
+    def prompts(self, texts: Sequence[str], speaker: str | None = None) -> list[Ids]:
+        """Return the prompt of each text.
+
+        Raises:
+            DataError: if a text names control tokens.
+        """
+        form, words = self.token_lm.prompt, self.tokenizer
+        assert words is not None
+        pairs = [(form.encode_text(words, text, speaker), heard) for text, heard in self.references]
+        said = [form.encode_text(words, text, speaker) for text in texts]
+        return [form.zero_shot_prompt(pairs, ids) if pairs else form.inference_prompt(ids) for ids in said]
+
+    def say(
+        self,
+        prompts: Sequence[Ids],
+        *,
+        seeds: Sequence[int],
+        max_new_tokens: int | Sequence[int],
+        batch_size: int | None = None,
+    ) -> list[Continued]:
+        """Continue prompts; see :func:`~tts_train.families.token_lm.decoding.generate.generate`."""
+        return generate(
+            self.token_lm.layout,
+            self.lm,
+            prompts,
+            seeds=seeds,
+            max_new_tokens=max_new_tokens,
+            sampling=self.sampling,
+            batch_size=batch_size,
+        )
+
+    def stream(self, prompt: Ids, *, seed: int, max_new_tokens: int) -> Iterator[int]:
+        """Yield the ids that :meth:`say` gives for one prompt, each as soon as it is there."""
+        layout = self.token_lm.layout
+        return stream(layout, self.lm, prompt, seed=seed, max_new_tokens=max_new_tokens, sampling=self.sampling)
+
+    def read(self, ids: Sequence[int], seconds: float) -> Continued:
+        """Read generated ids; ``seconds`` is how long they took."""
+        return spoken(self.token_lm.layout, ids, seconds)
+
+    def sound(self, codes: Sequence[ArrayLike], *, seed: int) -> Tensor:
+        """Return the sound of codes as float32 (samples,)."""
+        return self.codec.decode(codes, seed=seed)
+
+
+def open_voice(
+    token_lm: TokenLM,
+    source: Path,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    sampling: Sampling,
+    as_trained: bool = False,
+    codec: str | None = None,
+    tokenizer: str | None = None,
+    references: Sequence[tuple[Path, str]] = (),
+) -> TokenVoice:
+    """Open a run, a checkpoint, an export or an upstream model so that it can speak.
+
+    Args:
+        token_lm: What kind of model it is.
+        source: A path or a hub name.
+        device: Where it will compute.
+        dtype: Type of its weights.
+        sampling: How ids are drawn.
+        as_trained: Let only ids come that the model was trained against, whatever ``sampling`` says.
+        codec: Codec; None takes that of the training data as far as it is known, else that of the released models.
+        tokenizer: Tokenizer, where it is not beside the model.
+        references: Recordings of a voice to continue with, each with what is said in it.
+
+    Raises:
+        ConfigError: if something cannot be loaded; the message says what can.
+        DataError: if a checkpoint is damaged or a recording cannot be used.
+    """
+    model = open_model(token_lm, source, device=device, dtype=dtype, tokenizer=tokenizer)
+    decoder = token_lm.load_codec(codec or model.codec or token_lm.codec, device=device)
+    return TokenVoice(
+        token_lm=token_lm,
+        lm=model.lm,
+        codec=decoder,
+        sampling=replace(sampling, constrain=HELD_TO[model.softmax]) if as_trained else sampling,
+        tokenizer=model.tokenizer,
+        speakers=model.speakers,
+        languages=model.languages,
+        references=tuple((text, encode_reference(token_lm.layout, file, decoder)) for file, text in references),
+    )

@@ -1,1 +1,0 @@
-"""Trained Orpheus models as files that other tools load; each is loaded back and compared before it is called done."""
