@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
 
 from tts_train.errors import ConfigError
@@ -47,3 +47,9 @@ class FsdpOptions:
         for field, least in (("replicas", 1), ("min_parameters", 1), ("prefetch", 1)):
             if getattr(self, field) < least:
                 raise ConfigError(f"--fsdp.{field} must be at least {least}, and {getattr(self, field)} was given.")
+
+    def given(self) -> list[str]:
+        """Return the options that are not at their defaults, as they are typed."""
+        usual = FsdpOptions()
+        unlike = [each.name for each in fields(self) if getattr(self, each.name) != getattr(usual, each.name)]
+        return [f"--{NAME}.{name}" for name in unlike]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ from tts_train.configuration.values import admits_null, check_numbers, in_words,
 from tts_train.contract.module import speaks
 from tts_train.datasets.split import DEFAULT_SEED, run_seed
 from tts_train.errors import ConfigError, MissingExtraError
+from tts_train.parallel.ranks import leads
 from tts_train.sharding.options import NAME as FSDP
 from tts_train.sharding.options import FsdpOptions
 from tts_train.sharding.precision import checked_precision
@@ -34,6 +36,8 @@ from tts_train.training.listen.callback import ListenOptions
 from tts_train.training.listen.offered import SECTION as LISTEN
 from tts_train.training.listen.offered import left_out_of_help, refuse_unheard
 from tts_train.training.survive.checkpoint import CheckpointOptions
+
+logger = logging.getLogger(__name__)
 
 _MISSING_LOGGER = re.compile(r"(?:Requirement|No module named) '(wandb|mlflow)")
 TRAINER_DEFAULTS = {
@@ -189,6 +193,9 @@ class TrainingParser(LightningCLI):
         """Build the trainer from ``--trainer.*``; ``overrides`` replace what the user left to us."""
         config = checked_precision({**self.options("trainer"), **overrides})
         strategy = config.get("strategy")
+        idle = [] if strategy == FSDP else self.options(FSDP).given()
+        if idle and leads():
+            logger.warning("%s change nothing: --trainer.strategy is %s, not %s.", ", ".join(idle), strategy, FSDP)
         if isinstance(strategy, str):
             options = {**self.plugin_options, FSDP: self.options(FSDP)}
             config["strategy"] = self._chosen.plugins.strategy(self._chosen.stage, strategy, options) or strategy

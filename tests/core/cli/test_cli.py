@@ -42,6 +42,15 @@ def test_flags_override_files_and_references_follow(recipe, tmp_path):
     assert config["model"] == {"bins": 32, "width": 32, "lr": 0.5}
 
 
+def test_options_of_a_strategy_that_is_not_used_are_not_passed_over_in_silence(caplog):
+    words = ["--backend", "toy", "--trainer.accelerator", "cpu", "--trainer.logger", "false"]
+    parsed(*words, "--trainer.strategy", "auto").make_trainer([])
+    parsed(*words, "--trainer.strategy", "fsdp", "--fsdp.wrap", "size").make_trainer([])
+    assert "--fsdp" not in caplog.text
+    parsed(*words, "--fsdp.wrap", "size", "--fsdp.prefetch", "2").make_trainer([])
+    assert "--fsdp.wrap, --fsdp.prefetch change nothing: --trainer.strategy is auto, not fsdp." in caplog.text
+
+
 def test_a_switch_may_stand_alone():
     trainer = parsed("--backend", "toy", "--trainer.detect_anomaly", "--trainer.max_steps", "3").resolved["trainer"]
     assert (trainer["detect_anomaly"], trainer["max_steps"]) == (True, 3)
