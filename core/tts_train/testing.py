@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from tts_train.checking import check_run
 from tts_train.contract.backend import Backend, Stage
 from tts_train.errors import TTSTrainError
 from tts_train.jobs.run import export, speak
@@ -31,7 +32,8 @@ def check_backend(
 
     Every stage is trained for four steps on the CPU with its tiny settings, stopped after two and continued, and the
     weights must equal those of an uninterrupted run bit for bit; every export format is written and read back; a stage
-    with a voice must speak a sentence to a sound file that can be read.
+    with a voice must speak a sentence to a sound file that can be read. What a stage teaches must be what it generates,
+    as :func:`tts_train.checking.check_training` measures it.
 
     Args:
         name: the backend's name.
@@ -51,6 +53,8 @@ def check_backend(
             with _works(f"exporting {stage.name} as {format_name}"):
                 out = folder / f"{stage.name}-{format_name}"
                 export(folder / f"{stage.name}-whole", format=format_name, out=out)
+        exports = [folder / f"{stage.name}-{format_name}" for format_name in plugins.formats(stage)]
+        check_run(stage.name, folder / f"{stage.name}-whole", exports)
         if stage.synth is not None:
             _check_speech(stage, folder, synth or {})
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tts_train.contract.jobs import ExportJob, Job, Line, PrepareJob, SynthJob
     from tts_train.contract.metric import Figure, Metric, Take
     from tts_train.contract.module import StageModule, Work
+    from tts_train.contract.probe import NoProbe, Probe, Said, SpeechProbe
     from tts_train.contract.reports import ExportReport, PrepareReport, Report, SynthReport
     from tts_train.contract.voice import (
         Passage,
@@ -58,19 +59,23 @@ __all__ = [
     "Line",
     "Metric",
     "MissingExtraError",
+    "NoProbe",
     "NoTextsError",
     "NumericError",
     "Package",
     "Passage",
     "PrepareJob",
     "PrepareReport",
+    "Probe",
     "Provenance",
     "Report",
     "RunCard",
     "RunLockedError",
+    "Said",
     "SampleVoice",
     "Sharding",
     "Sound",
+    "SpeechProbe",
     "Stage",
     "StageData",
     "StageModule",
@@ -94,6 +99,7 @@ _HOMES = {
     "tts_train.contract.jobs": "ExportJob Job Line PrepareJob SynthJob",
     "tts_train.contract.metric": "Figure Metric Take",
     "tts_train.contract.module": "StageModule Work",
+    "tts_train.contract.probe": "NoProbe Probe Said SpeechProbe",
     "tts_train.contract.reports": "ExportReport PrepareReport Report SynthReport",
     "tts_train.contract.voice": "Passage SampleVoice Uttered precision_of take_turns",
     "tts_train.disk.provenance": "Provenance",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tts_train.checkpoints.stored import StoredTensor
+    from tts_train.contract.probe import NoProbe, Probe
     from tts_train.contract.voice import SampleVoice
 
 STATE = "state_dict"
@@ -111,6 +112,15 @@ class StageModule(LightningModule, ABC):
         """Return the memory in bytes that speaking ``passages`` texts at once takes besides the weights."""
         del passages
         return 0
+
+    def probe(self, data: StageData) -> Probe | NoProbe | None:
+        """Return what ``check_backend`` measures the training by; it refuses a stage that answers None.
+
+        Args:
+            data: The data of the run.
+        """
+        del data
+        return None
 
     # --- Lightning's side of it -------------------------------------------------------------------------------------
 

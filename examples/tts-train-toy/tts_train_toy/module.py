@@ -6,8 +6,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from tts_train.contract import StageModule, Work
+from tts_train.contract import Probe, StageData, StageModule, Work
 from tts_train_toy.network import ToyNetwork, tone
+
+
+class ToyProbe(Probe):
+    """What ``check_backend`` measures the training by."""
+
+    def rows(self) -> list[Tensor]:
+        """Lines that it trains on; all of one length here."""
+        return list(self.data.train_set)
+
+    def weight(self, batch: Tensor) -> float:
+        """The loss is a mean over lines of one length, so that with their number it is a sum."""
+        return float(len(batch))
 
 
 class ToyModule(StageModule):
@@ -41,3 +53,7 @@ class ToyModule(StageModule):
     def work_in(self, batch: Tensor) -> Work:
         """How much a batch is, for the throughput figures: letters as tokens, and 0.1 s of sound each."""
         return Work(tokens=batch.numel(), audio_seconds=batch.numel() * 0.1)
+
+    def probe(self, data: StageData) -> ToyProbe:
+        """State that every weight gets a gradient, and that no line's loss depends on the lines beside it."""
+        return ToyProbe(self, data)

@@ -115,7 +115,11 @@ def generate(
 
 @torch.inference_mode()
 def generate_lines(
-    network: GptNetwork, lines: Sequence[GptLine], *, options: SamplingOptions = SamplingOptions()
+    network: GptNetwork,
+    lines: Sequence[GptLine],
+    *,
+    options: SamplingOptions = SamplingOptions(),
+    scores: list[Tensor] | None = None,
 ) -> list[Speech]:
     """Speak several utterances side by side, each until its text is said.
 
@@ -123,6 +127,7 @@ def generate_lines(
         network: In evaluation mode.
         lines: What to speak; at least one.
         options: How codes are drawn, for all.
+        scores: Filled with the network's log-probabilities (lines, codes) of each step, before ``options``.
     """
     device, end = network.head.weight.device, network.config.end
     limits = [min(options.max_codes, line.max_codes or options.max_codes) for line in lines]
@@ -142,6 +147,8 @@ def generate_lines(
     each = 1 if runs_on(device) == "cpu" else _ASKED_EVERY
     for step in range(most):
         logits = network.head(states).to(torch.promote_types(states.dtype, torch.float32))
+        if scores is not None:
+            scores.append(logits.log_softmax(-1))
         logits = _penalised(logits, said, options.repetition_penalty)
         if step < _FIRST_STEPS:
             logits[:, end] = -torch.inf

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +19,10 @@ from tts_train_gpt_sovits.networks.gpt.padded import padded_forward, unpack, unp
 from tts_train_gpt_sovits.stages.gpt.dpo import UPSTREAM_BETA, Preference, preference
 from tts_train_gpt_sovits.stages.gpt.module import GptModule
 from tts_train_gpt_sovits.starts.adapters import adapters_off
+
+if TYPE_CHECKING:
+    from tts_train.contract import NoProbe, StageData
+    from tts_train_gpt_sovits.stages.gpt.probe import GptProbe
 
 
 class DpoModule(GptModule):
@@ -89,6 +93,12 @@ class DpoModule(GptModule):
         self._log_pairs(common[0], prefers, common[1])
         loss: Tensor = own[1] + self.sft_weight * own[0]
         return loss
+
+    def probe(self, data: StageData) -> GptProbe | NoProbe:
+        """Return what the training is measured by: codes that the network draws, and pairs of them."""
+        from tts_train_gpt_sovits.stages.gpt.probe import probe_of
+
+        return probe_of(self, data, preferring=True)
 
     def _upstream_step(self, batch: PackedBatch) -> Tensor:
         chosen, rejected = (padded_forward(self._built, of) for of in (unpack(batch), unpack_rejected(batch)))

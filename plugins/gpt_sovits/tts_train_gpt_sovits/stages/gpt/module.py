@@ -31,6 +31,8 @@ from tts_train_gpt_sovits.starts.gpt_restore import DESCRIPTION, PREFIX, load_in
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
+    from tts_train.contract import NoProbe, StageData
+    from tts_train_gpt_sovits.stages.gpt.probe import GptProbe
     from tts_train_gpt_sovits.voice.listen import GptVoice
 
 logger = logging.getLogger(__name__)
@@ -250,6 +252,12 @@ class GptModule(StageModule):
         held = required(self.stage_data.held_out() if isinstance(self.stage_data, GptData) else None)
         sovits, version = local_sovits(held.data, self.device)
         return GptVoice(self.trainer, GptSovitsVoice(gpt=self._built, sovits=sovits, version=version), held)
+
+    def probe(self, data: StageData) -> GptProbe | NoProbe:
+        """Return what the training is measured by: codes that the network draws."""
+        from tts_train_gpt_sovits.stages.gpt.probe import probe_of
+
+        return probe_of(self, data, preferring=False)
 
     def describe(self) -> Mapping[str, Any]:
         """Return the network's sizes, as upstream writes them."""

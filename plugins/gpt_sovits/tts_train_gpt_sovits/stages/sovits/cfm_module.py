@@ -26,6 +26,9 @@ from tts_train_gpt_sovits.starts.sovits_tiny import TINY, TinySovitsOptions
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
+    from tts_train.contract import StageData
+    from tts_train_gpt_sovits.stages.sovits.probe import CfmProbe
+
 TINY_VERSION = "v4"
 _SHORTCUTS = (2, 8)  # steps of 2^-k are doubled, k from the first to below the second
 
@@ -36,8 +39,8 @@ class CfmModule(SovitsStage[FlowSovitsNetwork]):
     Args:
         init_from: A released version's name (``v3``, ``v4``), a SoVITS file, a ``G_*.pth``, a run of ours, or ``tiny``.
         version: v3 or v4; needed where a file does not say which, v4 for ``tiny``.
-        method: ``lora`` trains adapters on the estimator's attention, and style encoder, bridge and refinement whole;
-            ``full`` trains the whole estimator too.
+        method: ``lora`` trains adapters on the estimator's attention, and bridge and refinement whole; ``full`` trains
+            the whole estimator too. The style encoder stays, for no gradient reaches it, as in upstream's training.
         lora_rank: Rank of the adapters; upstream's choices are 16, 32, 64 and 128.
         lr: Learning rate.
         lr_decay: Factor of the rate for each epoch.
@@ -124,10 +127,20 @@ class CfmModule(SovitsStage[FlowSovitsNetwork]):
     def validation_step(self, batch: SovitsBatch, batch_idx: int) -> None:
         """Add a batch to the sums; an utterance always has the same noise, time and prompt."""
         assert self._means is not None
-        losses = self._losses(batch, **self._draws(batch))
+        losses = self.losses(batch, fixed=True)
         for language, loss in zip(batch["languages"], losses, strict=True):
             for name in ("loss", f"loss/{language}") if language else ("loss",):
                 self._means.add(name, loss, 1)
+
+    def losses(self, batch: SovitsBatch, *, fixed: bool = False) -> Tensor:
+        """Return the loss of each utterance (B,), with chance of its own; ``fixed``: that which it always has."""
+        return self._losses(batch, **(self._draws(batch) if fixed else {}))
+
+    def probe(self, data: StageData) -> CfmProbe:
+        """Return what the training is measured by: gradients, and losses alone and in a batch."""
+        from tts_train_gpt_sovits.stages.sovits.probe import CfmProbe
+
+        return CfmProbe(self, data)
 
     def describe(self) -> Mapping[str, Any]:
         """Return the network's version, sizes and rank."""

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from lightning.pytorch.core.optimizer import LightningOptimizer
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
+    from tts_train.contract import StageData
+    from tts_train_gpt_sovits.stages.sovits.probe import SovitsProbe
     from tts_train_gpt_sovits.voice.listen import SovitsVoice
 
 logger = logging.getLogger(__name__)
@@ -217,15 +219,24 @@ class SovitsModule(SovitsStage[SovitsNetwork]):
     def validation_step(self, batch: SovitsBatch, batch_idx: int) -> None:
         """Add a batch to the sums, its slices and noise always the same."""
         assert self._means is not None
-        latent = self._built.posterior_encoder.output.out_channels // 2
-        starts, noise = fixed_draws(batch, latent=latent, frames=self.segment_frames, device=self.device)
-        made, spectrum, _ = self._generate(batch, starts=starts, noise=noise)
+        made, spectrum, _ = self._generate_fixed(batch)
         target, spoken = mels(made, spectrum, self.segment_frames)
         for i, language in enumerate(batch["languages"]):
             apart = mel_loss(target[i], spoken[i])
             for name in ("loss", f"mel_loss/{language}") if language else ("loss",):
                 self._means.add(name, apart, 1)
         self._means.add("kl", divergence(made) * len(target), len(target))
+
+    def fixed_losses(self, batch: SovitsBatch) -> dict[str, Tensor]:
+        """Return the parts of the generator's loss, with the slice and noise that an utterance always has."""
+        made, spectrum, wave = self._generate_fixed(batch)
+        return self._losses(made, spectrum, wave_slices(wave, made.starts, self.segment_frames))
+
+    def probe(self, data: StageData) -> SovitsProbe:
+        """Return what the training is measured by: gradients of both networks, and losses alone and in a batch."""
+        from tts_train_gpt_sovits.stages.sovits.probe import SovitsProbe
+
+        return SovitsProbe(self, data)
 
     def describe(self) -> Mapping[str, Any]:
         """Return what the networks are."""
@@ -236,6 +247,11 @@ class SovitsModule(SovitsStage[SovitsNetwork]):
         self.network, self.critics = generator.network, critics.network
         self.network.generator.checkpointing = self.gradient_checkpointing
         self._start = generator, critics
+
+    def _generate_fixed(self, batch: SovitsBatch) -> tuple[GeneratedSlice, Tensor, Tensor]:
+        latent = self._built.posterior_encoder.output.out_channels // 2
+        starts, noise = fixed_draws(batch, latent=latent, frames=self.segment_frames, device=self.device)
+        return self._generate(batch, starts=starts, noise=noise)
 
     def _generate(
         self, batch: SovitsBatch, *, starts: Tensor | None = None, noise: Tensor | None = None

@@ -1,0 +1,54 @@
+"""Every stage teaches what it generates: codes that are drawn, slices that are spoken, velocities of the flow."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.gpt_sovits.gpt_sets import write_set
+from tests.gpt_sovits.sovits_rows import write_rows
+from tts_train.checking import check_training
+from tts_train_gpt_sovits.stages.gpt.data import GptData
+from tts_train_gpt_sovits.stages.gpt.dpo_module import DpoModule
+from tts_train_gpt_sovits.stages.gpt.module import GptModule
+from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
+from tts_train_gpt_sovits.stages.sovits.data import SovitsData
+from tts_train_gpt_sovits.stages.sovits.module import SovitsModule
+
+
+@pytest.fixture(scope="module")
+def codes(tmp_path_factory):
+    return write_set(tmp_path_factory.mktemp("codes") / "rows.parquet")
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    return write_rows(tmp_path_factory.mktemp("sounds"), count=5)
+
+
+@pytest.mark.parametrize("module", [GptModule, DpoModule])
+def test_codes_are_taught_as_they_are_drawn(codes, tmp_path, module):
+    pairs = "made" if module is DpoModule else "none"
+    check_training("gpt", module(), GptData(codes, max_tokens=300, pairs=pairs), runs_in=tmp_path)
+
+
+def moved(module):
+    """Let no part begin with outputs of 0, through which no gradient comes: a step or two would do it."""
+
+    class Moved(module):
+        def build(self):
+            super().build()
+            for weight in self.network.parameters():
+                weight.data += 0.02 * torch.randn_like(weight)
+
+    return Moved
+
+
+def test_generator_and_critics_are_taught(sounds, tmp_path):
+    torch.manual_seed(0)
+    check_training("sovits", moved(SovitsModule)(), SovitsData(sounds, batch_size=2), runs_in=tmp_path)
+
+
+def test_the_flow_is_taught(sounds, tmp_path):
+    torch.manual_seed(0)
+    check_training("cfm", moved(CfmModule)(), SovitsData(sounds, batch_size=2), runs_in=tmp_path)
