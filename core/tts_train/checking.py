@@ -31,6 +31,8 @@ LENGTHS = (3, 5, 9)
 TOLERANCE = 1e-5
 """Largest difference of two log-probabilities of a token that counts as rounding of float32, relative to their mean."""
 _NAMED = 3
+_END = 1_000_000
+"""Where a fit would end, for schedules that must know."""
 
 
 def check_training(
@@ -108,7 +110,7 @@ def _trainer(probed: Callback, runs_in: Path | None) -> Trainer:
     trainer = Trainer(
         accelerator="cpu",
         devices=1,
-        max_epochs=-1,
+        max_steps=_END,
         limit_val_batches=0,
         num_sanity_val_steps=0,
         logger=False,

@@ -31,7 +31,7 @@ KEPT = "half.ckpt"
 SMALL = TinyOptions(hidden=32, layers=2, heads=2, kv_heads=1, mlp=48)
 
 
-def module(method="full", **changes):
+def module(method="full", *, of=FinchModule, **changes):
     options = {
         "lora": LoraOptions(rank=4, alpha=8.0),
         "optimizer": OptimizerOptions(lr=1e-2),
@@ -39,7 +39,7 @@ def module(method="full", **changes):
         "head": HeadOptions(chunk_tokens=64, softmax="slot"),
         "tiny": SMALL,
     }
-    return FinchModule("tiny", method, **(options | changes))
+    return of("tiny", method, **(options | changes))
 
 
 class Keep(lightning.Callback):

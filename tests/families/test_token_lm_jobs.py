@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, MistralConfig, Qwen2Config, Qwen3Config
 
-from tests.families.finch import END, FINCH, LAYOUT, START, FinchModule
+from tests.families.finch import END, FINCH, LAYOUT, START, FinchData, FinchModule
+from tts_train.checking import check_export
 from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
 from tts_train.contract.jobs import Line
 from tts_train.datasets.store.shards import read_index
@@ -135,6 +137,11 @@ def test_a_run_and_its_export_say_the_same(run, tmp_path):
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "voice")
     assert (type(loaded).__name__, loaded.config.eos_token_id) == ("Qwen2ForCausalLM", END)
     card = (tmp_path / "voice" / "README.md").read_text()
+    check_export("lm", FinchModule("tiny"), FinchData("-"), run=run, export=tmp_path / "voice")
+    weights = load_file(tmp_path / "voice" / "model.safetensors")
+    save_file({name: weight.flip(0) for name, weight in weights.items()}, tmp_path / "voice" / "model.safetensors")
+    with pytest.raises(AssertionError, match=r"the export voice does not say what its run says: .* from number 1 on"):
+        check_export("lm", FinchModule("tiny"), FinchData("-"), run=run, export=tmp_path / "voice")
     assert "A Finch text-to-speech model" in card
     assert "codec `loudness`, 50.0 a second" in card
 

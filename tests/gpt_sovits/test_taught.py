@@ -7,7 +7,8 @@ import torch
 
 from tests.gpt_sovits.gpt_sets import write_set
 from tests.gpt_sovits.sovits_rows import write_rows
-from tts_train.checking import check_training
+from tts_train import Training, export
+from tts_train.checking import check_run, check_training
 from tts_train_gpt_sovits.stages.gpt.data import GptData
 from tts_train_gpt_sovits.stages.gpt.dpo_module import DpoModule
 from tts_train_gpt_sovits.stages.gpt.module import GptModule
@@ -52,3 +53,16 @@ def test_generator_and_critics_are_taught(sounds, tmp_path):
 def test_the_flow_is_taught(sounds, tmp_path):
     torch.manual_seed(0)
     check_training("cfm", moved(CfmModule)(), SovitsData(sounds, batch_size=2), runs_in=tmp_path)
+
+
+def test_a_file_draws_the_codes_of_its_run(codes, tmp_path):
+    recipe = {"backend": "gpt_sovits", "stage": "gpt", "data.path": codes, "trainer.accelerator": "cpu"}
+    Training(recipe, {"run_dir": tmp_path / "run", "data.max_tokens": 300, "trainer.max_steps": 1}).fit()
+    export(tmp_path / "run", format="s1", out=tmp_path / "file")
+    check_run("gpt", tmp_path / "run", [tmp_path / "file"])
+    (file,) = (tmp_path / "file").glob("*.ckpt")
+    content = torch.load(file, weights_only=True)
+    content["weight"] = {name: weight.flip(0) for name, weight in content["weight"].items()}
+    torch.save(content, file)
+    with pytest.raises(AssertionError, match=r"the export file does not say what its run says: .* differ from number"):
+        check_run("gpt", tmp_path / "run", [tmp_path / "file"])

@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
     from tts_train.checkpoints.stored import StoredTensor
+    from tts_train.contract.data import StageData
     from tts_train.families.token_lm.data.batch import TokenBatch
     from tts_train.families.token_lm.model import TokenLM
+    from tts_train.families.token_lm.probe import TokenProbe
     from tts_train.families.token_lm.speaking.listening import TrainingVoice
 
 logger = logging.getLogger(__name__)
@@ -217,6 +219,12 @@ class TokenModule(StageModule):
         """Return the memory in bytes that speaking ``passages`` texts at once takes besides the weights."""
         assert self.network is not None
         return listening_bytes(self.token_lm, self.network.config, passages, half="16" in str(self.trainer.precision))
+
+    def probe(self, data: StageData) -> TokenProbe:
+        """Return what the training is measured by: utterances that the network draws."""
+        from tts_train.families.token_lm.probe import TokenProbe
+
+        return TokenProbe(self, data)
 
     def describe(self) -> Mapping[str, Any]:
         """Return the language model's configuration."""
