@@ -105,7 +105,7 @@ def train(case: Case, folder: Path, *, break_after: str = "") -> dict[str, Any]:
     gathered = case.accumulate * (WORLD // ranks())
     model = OrpheusModule(
         "tiny",
-        case.method,
+        method=case.method,
         lora=LoraOptions(rank=4),
         optimizer=OptimizerOptions(name=case.optimizer, lr=5e-3),
         schedule=ScheduleOptions("constant"),
