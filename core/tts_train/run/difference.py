@@ -9,11 +9,18 @@ from typing import Any
 
 from tts_train.errors import ConfigError
 
-DEFAULT_IDENTITY = ("backend", "stage", "model.optimizer.name", "model.optimizer.decay")
-"""Keys that no run may change: with them it would be another run, or the states of its optimiser would not fit. Those
-of ``model.optimizer`` are fields of :class:`tts_train.optim.OptimizerOptions`; what else makes a run another, a stage
-names itself (``Stage.identity``)."""
-_STARTS_FROM = "model.init_from"
+DEFAULT_IDENTITY = (
+    "backend",
+    "stage",
+    "model.init_from",
+    "model.tiny",
+    "model.optimizer.name",
+    "model.optimizer.decay",
+    "data.path",
+)
+"""Keys that no run may change: with them it would be another run, or the states of its optimiser would not fit. A stage
+need not have them; one that does means by them what it starts from, how it is optimised and what prepare wrote. What
+else makes a run another, a stage names itself (``Stage.identity``)."""
 
 PRECISION = "trainer.precision"
 _OTHER_WEIGHTS = ("bf16-true", "16-true", "64", "64-true")
@@ -49,8 +56,16 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     return [Change(key, a, b) for key, a, b in pairs if _comparable(a) != _comparable(b)]
 
 
-def refuse_identity_changes(changes: Sequence[Change], identity: Sequence[str], run_dir: Path) -> None:
+def refuse_identity_changes(
+    changes: Sequence[Change], identity: Sequence[str], run_dir: Path, *, starts_from_runs: bool = False
+) -> None:
     """Refuse to continue a run as another one.
+
+    Args:
+        changes: What differs.
+        identity: Keys that may not differ, nor what is below them.
+        run_dir: The run's directory.
+        starts_from_runs: Whether the stage takes a run for ``--model.init_from``.
 
     Raises:
         ConfigError: with every such key, its old and new value, and what to type.
@@ -58,14 +73,13 @@ def refuse_identity_changes(changes: Sequence[Change], identity: Sequence[str], 
     refused = [change for change in changes if any(_covers(key, change.key) for key in identity) or _retyped(change)]
     if refused:
         listed = "\n".join(f"  --{change}" for change in refused)
-        # A stage that starts from weights says so by making them part of a run's identity.
         from_here = (
-            f"\nWith --{_STARTS_FROM} {run_dir} besides, a new run of the same stage begins from this one's weights."
+            f"\nWith --model.init_from {run_dir} besides, a new run of the same stage begins from this one's weights."
         )
         raise ConfigError(
             f"{run_dir} holds a run that was started with other settings:\n{listed}\n"
             f"Set them back to continue it, or begin a new run with another directory: --run_dir {run_dir}-2"
-            f"{from_here if _STARTS_FROM in identity else ''}"
+            f"{from_here if starts_from_runs else ''}"
         )
 
 

@@ -237,7 +237,8 @@ class RunSession:
                 for base in (before.folder, str(before.project) if before.project else None)
             )
         ]
-        refuse_identity_changes(self.changes, self._identity, self.run.path)
+        starts = "init_from" in (self.card.config.get("model") or {})
+        refuse_identity_changes(self.changes, self._identity, self.run.path, starts_from_runs=starts)
         for change in self.changes:
             logger.info("Changed since the checkpoint, and applied: --%s", change)
         for change in differences(before.versions, self.card.versions):

@@ -27,7 +27,7 @@ _REASONS = {
 }
 _GPT_SHARDING = Sharding(wrap=("Layer",))
 _SOVITS_SHARDING = Sharding(wrap=("ResidualBlock", "ScaleCritic", "PeriodCritic"))
-_GPT_IDENTITY = ("model.init_from", "model.tiny", "model.method", "model.lora", "model.optimizer_kind", "data.path")
+_GPT_IDENTITY = ("model.init_from", "model.method", "model.lora", "model.optimizer_kind", "data.path")
 
 GPT = Stage(
     name="gpt",
@@ -86,7 +86,7 @@ SOVITS = Stage(
     formats={"s2": _S2, "full": _FULL},
     sharding=_SOVITS_SHARDING,
     links={"model.segment_frames": "data.segment_frames"},
-    identity=("model.init_from", "model.tiny", "model.version", "model.freeze_quantizer", "data.path"),
+    identity=("model.init_from", "model.version", "model.freeze_quantizer", "data.path"),
     demo=Demo(
         recipe="sovits-tiny",
         kill_at=12,
@@ -107,7 +107,7 @@ CFM = Stage(
     prepare=_PREPARE,
     formats={"s2": _S2, "full": _FULL},
     defaults={"data.max_seconds": 20.0},
-    identity=("model.init_from", "model.tiny", "model.version", "model.method", "model.lora_rank", "data.path"),
+    identity=("model.init_from", "model.version", "model.method", "model.lora_rank", "data.path"),
 )
 
 

@@ -39,7 +39,7 @@ LM = Stage(
         remark="not in the training data: this small model knows its sentences by heart, not words",
         learned=("--temperature", "0", "--repetition_penalty", "1", "--max_new_tokens", "400"),
     ),
-    identity=("model.init_from", "model.tiny", "model.method", "model.lora", "model.freeze_embedding", "data.path"),
+    identity=("model.init_from", "model.method", "model.lora", "model.freeze_embedding", "data.path"),
 )
 
 
