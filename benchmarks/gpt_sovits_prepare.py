@@ -79,14 +79,11 @@ def _plain(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ours(task: dict[str, Any]) -> dict[str, Any]:
-    """Run the command."""
-    from tts_train.cli import main
+    """Prepare as the command does."""
+    from tts_train import prepare
 
     folder = Path(task["folder"])
     options = {
-        "backend": "gpt_sovits",
-        "corpus": folder / "corpus" / "voice.list",
-        "out": task["out"],
         "version": VERSION,
         "hubert": folder / "hubert",
         "sovits": folder / "s2G.pth",
@@ -94,8 +91,7 @@ def _ours(task: dict[str, Any]) -> dict[str, Any]:
         "workers": task["workers"],
         "shard_rows": 8,  # the usual 32 would leave a corpus of a minute to one worker
     }
-    if code := main(["prepare", *(f"--{name}={value}" for name, value in options.items())]):
-        raise SystemExit(code)
+    prepare(folder / "corpus" / "voice.list", backend="gpt_sovits", out=task["out"], **options)
     return _spent()
 
 

@@ -8,16 +8,13 @@ free generation (no constraint) does with it.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
 import tempfile
 import time
 from pathlib import Path
 
-from tts_train.cli import main
+from tts_train import Training, prepare
 from tts_train.demo.journey import VOICE
-from tts_train.recipes import find_recipe
 
 RESULTS = Path(__file__).parent / "results"
 TEXTS = ("Good morning.", "The rain stopped at noon.", "Please say that again, slowly.")
@@ -25,23 +22,12 @@ FIGURES = ("tokens_per_cpu_s", "val_loss", "val_loss_audio", "val_wrong_slot", "
 COLUMNS = ("softmax", *FIGURES)
 
 
-def told(*words: object) -> dict:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        code = main([*map(str, words), "--json"])
-    if code:
-        raise SystemExit(f"tts-train {' '.join(map(str, words))} ended with exit code {code}")
-    return json.loads(out.getvalue().splitlines()[-1])
-
-
 def measure(softmax: str, folder: Path, steps: int) -> dict:
     run = folder / softmax
     began = time.process_time()
-    figures = told(
-        "fit", "-c", find_recipe("orpheus", "lm-tiny"), "--data.path", folder / "prepared", "--run_dir", run,
-        "--model.head.softmax", softmax, "--trainer.max_steps", steps, "--trainer.val_check_interval", steps,
-        "--trainer.num_sanity_val_steps", 0, "--checkpoint.every_n_steps", steps,
-    )  # fmt: skip
+    settings = {"data.path": folder / "prepared", "model.head.softmax": softmax, "checkpoint.every_n_steps": steps}
+    trainer = {"max_steps": steps, "val_check_interval": steps, "num_sanity_val_steps": 0}
+    figures = Training("lm-tiny", settings, backend="orpheus", trainer=trainer, run_dir=run).fit().figures
     seconds = time.process_time() - began
     tokens = json.loads((run / "run.json").read_text())["data"]["train_tokens"] / 17 * steps
     errors = {"generated": 0, "not_audio": 0, "wrong_slot": 0}
@@ -83,8 +69,7 @@ def run() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        words = ("--corpus", VOICE, "--out", folder / "prepared", "--codec", "tiny", "--tokenizer", "tiny")
-        told("prepare", "--backend", "orpheus", *words)
+        prepare(VOICE, backend="orpheus", out=folder / "prepared", codec="tiny", tokenizer="tiny")
         rows = [measure(softmax, folder, options.steps) for softmax in ("full", "audio", "slot")]
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{options.name}.json").write_text(json.dumps({"steps": options.steps, "rows": rows}, indent=2) + "\n")

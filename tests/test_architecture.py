@@ -138,3 +138,13 @@ def test_light_commands_do_not_import_torch(words):
     done = subprocess.run([sys.executable, "-c", script, *words.split()], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_what_a_program_works_with_needs_no_torch_until_it_works():
+    script = (
+        "import sys, tts_train; from tts_train import evaluate, export, prepare, speak;"
+        "heavy = sorted({'torch', 'lightning', 'transformers'} & set(sys.modules));"
+        "assert not heavy, heavy; assert 'tts_train.cli' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

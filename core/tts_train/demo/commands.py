@@ -1,17 +1,21 @@
-"""Runs real ``tts-train`` command lines in processes of their own, as a user would type them."""
+"""Runs what a user would type: runs that are killed or compared in processes of their own, jobs as calls."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tts_train.contract.reports import Report
 from tts_train.errors import TTSTrainError
+from tts_train.jobs.run import perform_words
 
 # One thread a process: two runs side by side do not disturb each other, and both round alike.
 _ENVIRONMENT = {
@@ -60,3 +64,35 @@ def start(words: Sequence[str]) -> Started:
 def run(words: Sequence[str], *, expected: int = 0) -> Mapping[str, Any]:
     """Run a command to its end."""
     return start(words).wait(expected=expected)
+
+
+def call(verb: str, words: Sequence[str]) -> Report:
+    """Do a job in this process, with one thread and offline as the runs, and without what it says on the way.
+
+    Raises:
+        TTSTrainError: as the command would end, with the command.
+    """
+    with _alike(), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            return perform_words(verb, words)
+        except TTSTrainError as error:
+            line = " ".join(["tts-train", verb, *words])
+            raise TTSTrainError(f"`{line}` ended with exit code {error.exit_code}: {error}") from error
+
+
+@contextlib.contextmanager
+def _alike() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    os.environ.update(_ENVIRONMENT)
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value

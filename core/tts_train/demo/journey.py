@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tts_train.contract.backend import Demo, Stage
-from tts_train.demo.commands import run, start
+from tts_train.demo.commands import call, run, start
 from tts_train.demo.heard import show_learned, speak_learned
 from tts_train.errors import ConfigError
 from tts_train.parallel.signals import KILLED
@@ -92,7 +92,7 @@ def _show_stage(backend: str, stage: Stage, out: Path, prepared: dict[tuple[str,
 
 def _prepare(which: Sequence[str], demo: Demo, prepared: Path) -> Path:
     with _said(f"prepare: the sample voice in {VOICE} to training features"):
-        run(["prepare", *which, "--corpus", str(VOICE), "--out", str(prepared), *demo.prepare])
+        call("prepare", [*which, "--corpus", str(VOICE), "--out", str(prepared), *demo.prepare])
     return prepared
 
 
@@ -106,7 +106,7 @@ def _export(which: Sequence[str], demo: Demo, source: Path, out: Path) -> Path |
     folders = [out / "export" / name for name in demo.formats]
     for name, folder in zip(demo.formats, folders, strict=True):
         with _said(f"export: {name}, read back and compared"):
-            run(["export", str(source), *which, "--format", name, "--out", str(folder), "--json"])
+            call("export", [str(source), *which, "--format", name, "--out", str(folder)])
     return folders[0] if folders else None
 
 
@@ -116,7 +116,7 @@ def _speak(which: Sequence[str], demo: Demo, source: Path, out: Path, run_dir: P
     wave = out / "spoken.wav"
     words = _filled(demo.synth, out.parent)
     with _said("synth: a sentence that was not in the training data"):
-        told = run(["synth", str(source), *which, "--text", SENTENCE, "--out", str(wave), *words, "--json"])
+        told = call("synth", [str(source), *which, "--text", SENTENCE, "--out", str(wave), *words])
     with _said("report: curves, pictures and players on one page"):
         page = keep_spoken(
             run_dir, wave, name="unseen", text=f"{SENTENCE} ({demo.remark})" if demo.remark else SENTENCE

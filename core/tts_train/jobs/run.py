@@ -94,8 +94,12 @@ def speak(source: str | os.PathLike[str], *, text: str, out: str | os.PathLike[s
 
 
 def _called(verb: str, sources: Sequence[str | os.PathLike[str]], options: Mapping[str, Any]) -> Report:
+    return perform_words(verb, [*(os.fspath(source) for source in sources), *words_of(options)])
+
+
+def perform_words(verb: str, words: Sequence[str]) -> Report:
+    """Do a job that is given as the words of its command."""
     refuse_unsafe()
-    words = [*(os.fspath(source) for source in sources), *words_of(options)]
     selection = select(words, configs=False)
     if verb == "prepare":
         chosen = selection.load(verb=verb, for_job="prepare")
