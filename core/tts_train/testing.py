@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +26,12 @@ class BackendPlugin(Protocol):
 
 
 def check_backend(
-    name: str, *, folder: Path, settings: Mapping[str, Any] | None = None, synth: Mapping[str, Any] | None = None
+    name: str,
+    *,
+    folder: Path,
+    settings: Mapping[str, Any] | None = None,
+    synth: Mapping[str, Any] | None = None,
+    stages: Sequence[str] | None = None,
 ) -> None:
     """Assert that an installed backend keeps every stage's promises.
 
@@ -40,13 +45,14 @@ def check_backend(
         folder: an empty folder for the runs.
         settings: further settings of the runs, for example ``{"data.path": "prepared"}``.
         synth: further options for speaking, for example ``{"codec": "tiny"}``.
+        stages: the stages to check, where they need different settings; None for all.
 
     Raises:
         AssertionError: naming the promise that is broken.
     """
     plugins = Plugins(selected=())
     backend = plugins.load(name)
-    for stage in backend.stages:
+    for stage in backend.stages if stages is None else [backend.stage(each) for each in stages]:
         _check_options(plugins, stage)
         _check_continuation(backend, stage, folder, settings or {})
         for format_name in plugins.formats(stage):
