@@ -34,6 +34,7 @@ def run(job: Job) -> None:
 def _generation(job: Job) -> None:
     from tts_train.families.token_lm.decoding.generate import Sampling, generate
     from tts_train.families.token_lm.network.start import TinyOptions
+    from tts_train_orpheus.layout import LAYOUT
     from tts_train_orpheus.model import tiny_config
     from tts_train_orpheus.prompt import inference_prompt
 
@@ -51,6 +52,7 @@ def _generation(job: Job) -> None:
 
     def speak(number: int, constrain: Any, network: Any = lm) -> Any:
         return generate(
+            LAYOUT,
             network,
             prompts[:number],
             seeds=list(range(number)),

@@ -8,7 +8,7 @@ from tts_train.families.token_lm import metrics
 from tts_train.families.token_lm.data import batch, token_rows
 from tts_train.families.token_lm.decoding import decode_shapes, decoding, memory, sampling
 from tts_train.families.token_lm.decoding import generate as generation
-from tts_train.families.token_lm.export import check, gguf_file, gguf_tokens
+from tts_train.families.token_lm.export import check
 from tts_train.families.token_lm.network import restore, shapes, start
 from tts_train.families.token_lm.network.network import HeadOptions, TokenNetwork
 from tts_train.families.token_lm.speaking import parts, sources, streaming
@@ -47,5 +47,3 @@ judge = partial(parts.judge, LAYOUT)
 StreamDecoder = partial(streaming.StreamDecoder, LAYOUT)
 
 probe_row = partial(check.probe_row, ORPHEUS)
-read_tokens = partial(gguf_tokens.read_tokens, LAYOUT)
-write_gguf = partial(gguf_file.write_gguf, ORPHEUS)

@@ -12,16 +12,19 @@ import pytest
 import torch
 
 from tests.clients import asked, client
-from tests.orpheus.family import open_run, read_tokens, write_gguf
+from tests.orpheus.family import open_run
 from tests.orpheus.learned_runs import TEXTS, learned_rows, write_learned_run
 from tests.orpheus.older_client import speak
 from tests.orpheus.trained_runs import write_run
 from tts_train.families.token_lm.decoding.sampling import Sampling, least_likely, penalise, sample
+from tts_train.families.token_lm.export.gguf_file import write_gguf
 from tts_train.families.token_lm.export.gguf_kinds import rounded
+from tts_train.families.token_lm.export.gguf_tokens import read_tokens
 from tts_train_orpheus.jobs import OrpheusGguf as GgufExport
 from tts_train_orpheus.jobs import OrpheusHf as HfExport
 from tts_train_orpheus.jobs import OrpheusMerged as MergedExport
-from tts_train_orpheus.layout import CUSTOM_BASE, VOCAB_SIZE
+from tts_train_orpheus.layout import CUSTOM_BASE, LAYOUT, VOCAB_SIZE
+from tts_train_orpheus.model import ORPHEUS
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.slow
@@ -160,8 +163,9 @@ def written(exported, dtype):
     """The run as a GGUF file, without the reading back that other tests do."""
     file = exported / f"{dtype}.gguf"
     if not file.exists():
-        lm, tokens = open_run(exported / "run").network().lm, read_tokens(load_tokenizer("tiny"), rows=VOCAB_SIZE)
-        write_gguf(file, lm, tokens, dtype=dtype, provenance={})
+        lm = open_run(exported / "run").network().lm
+        tokens = read_tokens(LAYOUT, load_tokenizer("tiny"), rows=VOCAB_SIZE)
+        write_gguf(ORPHEUS, file, lm, tokens, dtype=dtype, provenance={})
     return file
 
 
