@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from tts_train.families.token_lm.export.card import CardFacts, CardText
     from tts_train.families.token_lm.export.gguf import GgufExport
     from tts_train.families.token_lm.export.hf import HfExport
-    from tts_train.families.token_lm.layout import FrameReader, FramesRead, Ids, Levels, TokenLayout
+    from tts_train.families.token_lm.frame_reader import FrameReader, FramesRead
+    from tts_train.families.token_lm.frames.layout import FrameLayout
+    from tts_train.families.token_lm.layout import Ids, Levels, TokenLayout
     from tts_train.families.token_lm.model import TokenLM
     from tts_train.families.token_lm.module import TokenModule
     from tts_train.families.token_lm.network.start import TinyOptions
@@ -28,6 +30,7 @@ __all__ = [
     "CardFacts",
     "CardText",
     "Codec",
+    "FrameLayout",
     "FrameReader",
     "FramesRead",
     "GgufExport",
@@ -56,7 +59,9 @@ _HOMES = {
     "export.card": "CardFacts CardText",
     "export.gguf": "GgufExport",
     "export.hf": "HfExport",
-    "layout": "FrameReader FramesRead Ids Levels TokenLayout",
+    "frames.layout": "FrameLayout",
+    "frame_reader": "FrameReader FramesRead",
+    "layout": "Ids Levels TokenLayout",
     "model": "TokenLM",
     "module": "TokenModule",
     "network.start": "TinyOptions",

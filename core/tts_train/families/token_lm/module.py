@@ -20,7 +20,7 @@ from tts_train.families.token_lm.network.late import late_network, late_weights,
 from tts_train.families.token_lm.network.layers import can_fuse
 from tts_train.families.token_lm.network.network import HeadOptions, NetworkOutput, TokenNetwork
 from tts_train.families.token_lm.network.refusals import refuse, refuse_longer
-from tts_train.families.token_lm.network.restore import PREFIX, TIED_HEAD, initial_config, load_initial
+from tts_train.families.token_lm.network.restore import PREFIX, initial_config, load_initial
 from tts_train.families.token_lm.network.shapes import shape_network
 from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.nn.float8 import Float8Options, use_float8
@@ -167,17 +167,19 @@ class TokenModule(StageModule):
         return self.token_lm.layout.vocab_size
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
-        """Return the mean loss of a token over all processes' batches together."""
+        """Return the mean loss of a token over all processes' batches together, or the sum of such means."""
         output = self._forward(batch)
-        total, count = summed(self.trainer, output.loss_sum, output.count)
-        self.log("train/loss", total / count, batch_size=1)
+        shares = [summed(self.trainer, part.loss_sum, part.count) for part in output.parts]
+        self.log("train/loss", torch.stack([total / count for total, count in shares]).sum(), batch_size=1)
         if self._logs_now():
             metrics = TokenMetrics(self.token_lm.layout, output.head.targets.device)
             metrics.update(output.head)
             figures = metrics.compute(codes=False)
             self.log_dict({f"train/{name}": figures[name] for name in figures if name != "loss"}, batch_size=1)
         # Strategies average the gradients over processes, so each adds its share of the global mean times their number.
-        return output.loss_sum * (self.trainer.world_size / count)
+        world = self.trainer.world_size
+        weighed = [part.loss_sum * (world / count) for part, (_, count) in zip(output.parts, shares, strict=True)]
+        return torch.stack(weighed).sum()
 
     def on_validation_epoch_start(self) -> None:
         """Begin new sums."""
@@ -237,7 +239,7 @@ class TokenModule(StageModule):
         assert self.network is not None
         if self.method == "full":
             names = set(self.network.state_dict(keep_vars=True))
-            return {PREFIX + name for name in names if not (self.network.tied and name == TIED_HEAD)}
+            return {PREFIX + name for name in names - self.network.tied_names}
         return {PREFIX + name for name in trainable_parameters(self.network)}
 
     def _loaded(self, device: torch.device | None) -> TokenNetwork:

@@ -22,7 +22,8 @@ from tts_train.nn.room import in_batches
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
-    from tts_train.families.token_lm.layout import FramesRead, Ids, TokenLayout
+    from tts_train.families.token_lm.frame_reader import FramesRead
+    from tts_train.families.token_lm.layout import Ids, TokenLayout
 
 __all__ = ["END", "LIMIT", "Constrain", "Continued", "Sampling", "generate", "spoken", "stream"]
 

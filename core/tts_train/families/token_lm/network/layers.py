@@ -105,19 +105,22 @@ def use_fused_layers(lm: Any) -> None:  # noqa: ANN401 - a model of transformers
         layer.__class__ = FusedLayer
 
 
-def run_layers(lm: Any, batch: TokenBatch) -> Tensor:  # noqa: ANN401 - a model of transformers
-    """Return the states (B, T, hidden) that the output matrix is applied to.
+def run_layers(lm: Any, batch: TokenBatch, states: Tensor) -> Tensor:  # noqa: ANN401 - a model of transformers
+    """Return the states (B, T, hidden) that the output matrix is applied to, from the embeddings (B, T, hidden)."""
+    given: dict[str, Any] = {name: batch[name] for name in ("cu_seqlens", "max_seqlen", "lengths")}
+    return run_stack(lm.model, states, batch["position_ids"], **given)
+
+
+def run_stack(model: Any, states: Tensor, positions: Tensor, **given: Any) -> Tensor:  # noqa: ANN401 - of transformers
+    """Return what a model's layers and its last norm make of ``states`` (B, T, hidden).
 
     The layers are called here and not by transformers, which reads the packed positions on the host to make a mask
     that packed attention does without.
     """
-    model, positions = lm.model, batch["position_ids"]
-    given: dict[str, Any] = {name: batch[name] for name in ("cu_seqlens", "max_seqlen", "lengths")}
-    if lm.config._attn_implementation != ATTENTION:  # another needs the mask that transformers makes
-        output = model(input_ids=batch["input_ids"], position_ids=positions, use_cache=False, **given)
+    if model.config._attn_implementation != ATTENTION:  # another needs the mask that transformers makes
+        output = model(inputs_embeds=states, position_ids=positions, use_cache=False, **given)
         last: Tensor = output.last_hidden_state
         return last
-    states: Tensor = model.embed_tokens(batch["input_ids"])
     if any(isinstance(layer, FusedLayer) for layer in model.layers):
         given["angles"] = angles(model.rotary_emb, positions.flatten())
     else:

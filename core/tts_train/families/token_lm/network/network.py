@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from tts_train.families.token_lm.layout import TokenLayout
 
 
+TIED_HEAD = "lm.lm_head.weight"
+"""The second name of a tied embedding."""
+
+
 @dataclass(frozen=True)
 class HeadOptions:
     """How the output layer and its loss are computed."""
@@ -53,11 +57,18 @@ class NetworkOutput:
     """Tokens that carry a loss."""
     head: HeadOutput
     """Target, loss and prediction of each of these tokens, without a gradient."""
+    depth: HeadOutput | None = None
+    """The same of the codes that a depth network says, where there is one; their loss has a gradient."""
+
+    @property
+    def parts(self) -> tuple[HeadOutput, ...]:
+        """Those whose means add up to the loss."""
+        return (self.head,) if self.depth is None else (self.head, self.depth)
 
     @property
     def loss(self) -> Tensor:
-        """Mean loss of a token; 0 where no token carries one."""
-        return self.loss_sum / max(self.count, 1)
+        """Mean loss of a token, and of a code of the depth network added to it; 0 where none carries one."""
+        return sum((part.loss_sum / max(part.count, 1) for part in self.parts[1:]), self.loss_sum / max(self.count, 1))
 
 
 class TokenNetwork(nn.Module):
@@ -93,6 +104,16 @@ class TokenNetwork(nn.Module):
         """Whether the output matrix is the embedding."""
         return bool(self.lm.lm_head.weight is self.lm.model.embed_tokens.weight)
 
+    @property
+    def tied_names(self) -> frozenset[str]:
+        """Second names of weights in ``state_dict()``, which checkpoints leave out."""
+        return frozenset({TIED_HEAD} if self.tied else ())
+
+    @property
+    def stacks(self) -> tuple[Any, ...]:
+        """The models of transformers in it that have layers."""
+        return (self.lm.model,)
+
     def forward(self, batch: TokenBatch) -> NetworkOutput:
         """Return the loss of a batch; the softmax is restricted only while training."""
         hidden = self.hidden_states(batch)
@@ -116,7 +137,12 @@ class TokenNetwork(nn.Module):
         """Return the states (B, T, hidden) that the output matrix is applied to."""
         moved = OffloadedActivations() if self.offload_activations and self.training else nullcontext()
         with moved:
-            return run_layers(self.lm, batch)
+            return run_layers(self.lm, batch, self.embeds(batch))
+
+    def embeds(self, batch: TokenBatch) -> Tensor:
+        """Return the embeddings (B, T, hidden) of a batch's positions."""
+        embeds: Tensor = self.lm.model.embed_tokens(batch["input_ids"])
+        return embeds
 
     def use_fused_kernels(self, *, layers: bool = True) -> None:
         """Compute the loss and, with ``layers``, normalisation, positions, activations and adapters by fused kernels.
@@ -133,16 +159,20 @@ class TokenNetwork(nn.Module):
         # Renamed within transformers 5, which warns about the older name.
         enable = getattr(self.lm, "activation_checkpointing_enable", None) or self.lm.gradient_checkpointing_enable
         enable({"use_reentrant": False})
-        layers = self.lm.model.layers
-        for layer, chosen in zip(layers, spread(len(layers), share), strict=True):
-            layer.gradient_checkpointing = chosen
+        for layers in (stack.layers for stack in self.stacks):
+            for layer, chosen in zip(layers, spread(len(layers), share), strict=True):
+                layer.gradient_checkpointing = chosen
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move and cast as usual, but keep the rotary frequencies in float32: bfloat16 would blur long positions."""
-        rotary = self.lm.model.rotary_emb
-        kept = {name: buffer for name, buffer in rotary.named_buffers() if buffer.device.type != "meta"}
+        kept = [
+            (stack.rotary_emb, name, buffer)
+            for stack in self.stacks
+            for name, buffer in stack.rotary_emb.named_buffers()
+            if buffer.device.type != "meta"
+        ]
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, buffer in kept.items():
+        for rotary, name, buffer in kept:
             setattr(rotary, name, buffer.to(getattr(rotary, name).device))
         return self
 

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 PREFIX = "network."
 """What stands before the network's names in a module's ``state_dict``."""
-TIED_HEAD = "lm.lm_head.weight"
-"""The second name of a tied embedding, which a checkpoint leaves out."""
 
 Options = TypeVar("Options", LoraOptions, TinyOptions)
 
@@ -109,8 +107,8 @@ def load_trained(
         source = config["init_from"]
         built = config_of(token_lm, description, source) if description else initial_config(token_lm, source, tiny)
         network = TokenNetwork(empty_network(built, dtype=dtype), token_lm.layout)
-        expected = set(network.state_dict()) - ({TIED_HEAD} if network.tied else set())
-        named = {name: value for name, value in named.items() if name in expected or name != TIED_HEAD}
+        expected = set(network.state_dict()) - network.tied_names
+        named = {name: value for name, value in named.items() if name not in network.tied_names}
     elif method in ("lora", "qlora", "lora-8bit"):
         network = TokenNetwork(load_initial(token_lm, config["init_from"], dtype=dtype, tiny=tiny), token_lm.layout)
         apply_method(network, "lora", _options(LoraOptions, config.get("lora")))

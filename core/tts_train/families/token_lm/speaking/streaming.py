@@ -8,7 +8,8 @@ from torch import Tensor
 
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.codec import Codec
-from tts_train.families.token_lm.layout import FrameReader, TokenLayout
+from tts_train.families.token_lm.frame_reader import FrameReader
+from tts_train.families.token_lm.layout import TokenLayout
 
 
 class StreamDecoder:

@@ -1,0 +1,132 @@
+"""The network of frames: a language model says the first codebook, a depth network the others, frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tts_train.errors import ConfigError
+from tts_train.families.token_lm.network.layers import run_stack
+from tts_train.families.token_lm.network.network import HeadOptions, NetworkOutput, TokenNetwork
+from tts_train.nn.linear_cross_entropy import RowGroup, linear_cross_entropy
+
+if TYPE_CHECKING:
+    from tts_train.families.token_lm.frames.batch import FrameBatch
+    from tts_train.families.token_lm.frames.layout import FrameLayout
+
+
+class FrameLM(Protocol):
+    """What a model of transformers is asked besides ``lm_head``, whose rows are codes, and ``model``, the backbone."""
+
+    depth: Any
+    """The depth network's layers: a model with ``layers``, ``norm``, ``rotary_emb`` and ``config``."""
+
+    def tied_names(self) -> Sequence[str]:
+        """Return the second names of weights in its ``state_dict()``."""
+
+    def embed_text(self, ids: Tensor) -> Tensor:
+        """Return the embeddings (..., H) of text ids."""
+
+    def embed_frames(self, codes: Tensor) -> Tensor:
+        """Return the embeddings (..., H) of frames (..., K): the sums of their codes'."""
+
+    def depth_state(self, hidden: Tensor) -> Tensor:
+        """Return what the depth network reads first (..., D): the backbone's state before the frame (..., H)."""
+
+    def depth_codes(self, codes: Tensor, first: int = 0) -> Tensor:
+        """Return what the depth network reads (..., n, D) of codes (..., n) of the codebooks from ``first`` on."""
+
+    def depth_weight(self) -> Tensor:
+        """Return the output matrices of the codebooks from 1 on, one below the other ((K - 1) * V, D)."""
+
+
+class FrameNetwork(TokenNetwork):
+    """A model of frames with its loss in ``forward``: the mean over first codes plus the mean over all others.
+
+    Args:
+        lm: A :class:`FrameLM` whose attention is ``tts_packed``, also that of its depth network.
+        layout: Its ids.
+        head: How the loss is computed.
+
+    Raises:
+        ConfigError: if the softmax is to be restricted: each codebook has an output matrix of its own already.
+    """
+
+    layout: FrameLayout
+
+    def __init__(self, lm: PreTrainedModel, layout: FrameLayout, head: HeadOptions = HeadOptions()) -> None:
+        super().__init__(lm, layout, head)
+        if head.softmax != "full":
+            raise ConfigError(
+                f"--model.head.softmax {head.softmax} restricts an output matrix that text and codes share, and here "
+                "each codebook has its own. Leave it at full."
+            )
+
+    @property
+    def tied(self) -> bool:
+        """Whether both networks have one embedding of codes."""
+        return bool(self.tied_names)
+
+    @property
+    def tied_names(self) -> frozenset[str]:
+        """Second names of weights in ``state_dict()``, which checkpoints leave out."""
+        return frozenset(f"lm.{name}" for name in self.lm.tied_names())
+
+    @property
+    def stacks(self) -> tuple[Any, ...]:
+        """The backbone and the depth network."""
+        return self.lm.model, self.lm.depth
+
+    def embeds(self, batch: FrameBatch) -> Tensor:  # type: ignore[override]
+        """Return the embeddings (B, T, H) of text and frames."""
+        ids, places = batch["input_ids"], batch["frame_places"]
+        # Ids of sound have no row among the text's; what stands there is written over.
+        embeds: Tensor = self.lm.embed_text(ids * (ids < self.layout.audio_base))
+        frames = self.lm.embed_frames(batch["codes"]).to(embeds.dtype)
+        return embeds.flatten(0, 1).index_copy(0, places, frames).view_as(embeds)
+
+    def forward(self, batch: FrameBatch) -> NetworkOutput:  # type: ignore[override]
+        """Return the losses of a batch, those of the first codebook and those of the others."""
+        hidden = self.hidden_states(batch).flatten(0, 1)
+        options: dict[str, Any] = {"chunk_tokens": self.head.chunk_tokens, "fused": self.fused}
+        targets = batch["targets"].flatten()
+        first = linear_cross_entropy(hidden, self.lm.lm_head.weight, targets, kept=batch["kept"], **options)
+        codes = batch["codes"][batch["learnt"]]
+        states = self.depth_states(hidden[batch["kept"]], codes)[:, 1:].flatten(0, 1)
+        depth = linear_cross_entropy(
+            states,
+            self.lm.depth_weight(),
+            self._depth_targets(codes),
+            kept=torch.arange(len(states), device=states.device),
+            row_groups=self._depth_groups(len(codes), states.device),
+            **options,
+        )
+        size = self.layout.codebook_size
+        heads = [_as_ids(first, self.layout.audio_base), _as_ids(depth, self.layout.audio_base + size)]
+        return NetworkOutput(loss_sum=first.loss_sum, count=first.count, head=heads[0], depth=heads[1])
+
+    def depth_states(self, hidden: Tensor, codes: Tensor) -> Tensor:
+        """Return the depth network's states (M, K, D) for frames (M, K) that follow the backbone's states (M, H)."""
+        begins, read = self.lm.depth_state(hidden)[:, None], self.lm.depth_codes(codes[:, :-1])
+        places = torch.arange(codes.shape[1], device=codes.device)[None]
+        return run_stack(self.lm.depth, torch.cat([begins, read.to(begins.dtype)], dim=1), places)
+
+    def _depth_targets(self, codes: Tensor) -> Tensor:
+        """Return the rows of ``depth_weight`` that codes 1 to K - 1 are, flattened frame after frame."""
+        books = torch.arange(codes.shape[1] - 1, device=codes.device)
+        return (codes[:, 1:] + books * self.layout.codebook_size).flatten()
+
+    def _depth_groups(self, frames: int, device: torch.device) -> Sequence[RowGroup]:
+        books, size = self.layout.slots - 1, self.layout.codebook_size
+        tokens = torch.arange(frames * books, device=device).view(frames, books)
+        return [RowGroup(tokens=tokens[:, book], rows=((book * size, (book + 1) * size),)) for book in range(books)]
+
+
+def _as_ids(head: Any, base: int) -> Any:  # noqa: ANN401 - HeadOutput
+    """Return a head's by-products with the layout's ids for its rows."""
+    return replace(head, targets=head.targets + base, predictions=head.predictions + base)

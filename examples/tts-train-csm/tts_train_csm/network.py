@@ -1,0 +1,58 @@
+"""CSM's network as the family asks for it: transformers' own, without the codec that it carries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from transformers import CsmForConditionalGeneration
+
+
+class CsmLM(CsmForConditionalGeneration):  # type: ignore[misc]
+    """``CsmForConditionalGeneration`` with the same names of weights, but those of the codec."""
+
+    _keys_to_ignore_on_load_unexpected = (r"codec_model\.",)
+
+    def __init__(self, config: Any) -> None:  # noqa: ANN401 - CsmConfig
+        super().__init__(config)
+        del self.codec_model  # neither trained nor kept with what is
+
+    @property
+    def model(self) -> Any:  # noqa: ANN401 - CsmBackboneModel
+        """The backbone."""
+        return self.backbone_model
+
+    @property
+    def depth(self) -> Any:  # noqa: ANN401 - CsmDepthDecoderModel
+        """The depth network's layers."""
+        return self.depth_decoder.model
+
+    def tied_names(self) -> Sequence[str]:
+        """The depth network's table of codes, where it is the backbone's."""
+        return ("depth_decoder.model.embed_tokens.weight",) if self.config.tie_codebooks_embeddings else ()
+
+    def embed_text(self, ids: Tensor) -> Tensor:
+        """Return the embeddings (..., H) of text ids."""
+        embeds: Tensor = self.embed_text_tokens(ids)
+        return embeds
+
+    def embed_frames(self, codes: Tensor) -> Tensor:
+        """Return the sums (..., H) of the embeddings of frames' codes (..., K)."""
+        table = self.backbone_model.embed_tokens
+        embeds: Tensor = table.embed_audio_tokens(codes + table.audio_tokens_offsets).sum(dim=-2)
+        return embeds
+
+    def depth_state(self, hidden: Tensor) -> Tensor:
+        """Return the depth network's first input (..., D)."""
+        state: Tensor = self.depth.inputs_embeds_projector(hidden)
+        return state
+
+    def depth_codes(self, codes: Tensor, first: int = 0) -> Tensor:
+        """Return the depth network's inputs (..., n, D) for codes (..., n) of the codebooks from ``first`` on."""
+        books = self.backbone_model.embed_tokens.audio_tokens_offsets[first : first + codes.shape[-1]]
+        return self.depth_state(self.depth.embed_tokens(codes + books))
+
+    def depth_weight(self) -> Tensor:
+        """Return the output matrices of codebooks 1 to K - 1, one below the other ((K - 1) * V, D)."""
+        return self.depth_decoder.codebooks_head.weight.transpose(1, 2).flatten(0, 1)
