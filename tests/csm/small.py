@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 from transformers import CsmConfig, CsmForConditionalGeneration
+from tts_train_csm.layout import AUDIO_END, BEGIN_OF_TEXT, CODEBOOKS, END_OF_TEXT, LAYOUT
+from tts_train_csm.network import CsmLM
 
 from tts_train.families.token_lm.data.batch import Document
 from tts_train.families.token_lm.frames.network import FrameNetwork
 from tts_train.families.token_lm.network.start import ATTENTION
-from tts_train_csm.layout import AUDIO_END, BEGIN_OF_TEXT, CODEBOOKS, END_OF_TEXT, LAYOUT
-from tts_train_csm.network import CsmLM
 
 
 def small_config():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from tts_train_csm.layout import CODEBOOKS, LAYOUT
 
 from tests.csm.small import documents, pair
 from tts_train.families.token_lm.frames.batch import pack_frames, pad_frames
-from tts_train_csm.layout import CODEBOOKS, LAYOUT
 
 
 def their_loss(theirs, batch):

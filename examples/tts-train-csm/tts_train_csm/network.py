@@ -14,17 +14,17 @@ class CsmLM(CsmForConditionalGeneration):  # type: ignore[misc]
 
     _keys_to_ignore_on_load_unexpected = (r"codec_model\.",)
 
-    def __init__(self, config: Any) -> None:  # noqa: ANN401 - CsmConfig
+    def __init__(self, config: Any) -> None:
         super().__init__(config)
         del self.codec_model  # neither trained nor kept with what is
 
     @property
-    def model(self) -> Any:  # noqa: ANN401 - CsmBackboneModel
+    def model(self) -> Any:
         """The backbone."""
         return self.backbone_model
 
     @property
-    def depth(self) -> Any:  # noqa: ANN401 - CsmDepthDecoderModel
+    def depth(self) -> Any:
         """The depth network's layers."""
         return self.depth_decoder.model
 

@@ -145,6 +145,11 @@ class TokenLayout:
         kind: Token = AUDIO_KIND * audio + CONTROL_KIND * control + IGNORED_KIND * (token < 0)
         return kind
 
+    @property
+    def output_rows(self) -> int:
+        """Rows of the language model's output matrix."""
+        return self.vocab_size
+
     # --- positions in a sequence ------------------------------------------------------------------------------------
 
     @property

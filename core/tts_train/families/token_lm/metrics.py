@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -21,9 +24,11 @@ class TokenMetrics:
         device: Where the batches are.
     """
 
+    kinds: ClassVar[Mapping[str, int]] = KINDS
+
     def __init__(self, layout: TokenLayout, device: torch.device | str) -> None:
         self.layout = layout
-        self._loss, self._count = _zeros(len(KINDS), device), _zeros(len(KINDS), device)
+        self._loss, self._count = _zeros(len(self.kinds), device), _zeros(len(self.kinds), device)
         self._correct, self._slots = _zeros(layout.slots, device), _zeros(layout.slots, device)
         self._impossible = _zeros(1, device)
         self._codes = _zeros(len(layout.level_rates) * layout.codebook_size, device)
@@ -32,7 +37,7 @@ class TokenMetrics:
     def update(self, head: HeadOutput) -> None:
         """Add a batch, without waiting for the device."""
         layout = self.layout
-        kind = layout.kind_of(head.targets)
+        kind = self.kind_of(head.targets)
         self._loss.index_add_(0, kind, head.losses.to(self._loss.dtype))
         self._count.index_add_(0, kind, _ones(kind))
         slot, predicted = layout.slot_of(head.targets), layout.slot_of(head.predictions)
@@ -44,6 +49,14 @@ class TokenMetrics:
         may_end = (slot == 0) & (head.predictions == layout.end_of_speech)
         self._impossible += (is_audio * (predicted != slot) * ~may_end).sum()
         self._codes.index_add_(0, self._code_of(head.predictions, predicted), is_audio * (predicted == slot))
+
+    def kind_of(self, targets: Tensor) -> Tensor:
+        """Return the kind of each target, one of :attr:`kinds`."""
+        return self.layout.kind_of(targets)
+
+    def mean_loss(self, loss: Sequence[float], count: Sequence[float]) -> float:
+        """Return the loss over all kinds from the sum and the number of each."""
+        return sum(loss) / sum(count)
 
     def totals(self) -> Tensor:
         """Return all sums as one float64 vector, to be added up over processes."""
@@ -64,10 +77,10 @@ class TokenMetrics:
         codes predicted at least once and ``code_perplexity/L`` how many were in even use; both need ``codes``.
         """
         loss, count, correct, slots, impossible = (part.tolist() for part in self._parts()[:5])
-        figures = {f"loss/{name}": loss[kind] / count[kind] for name, kind in KINDS.items() if count[kind]}
+        figures = {f"loss/{name}": loss[kind] / count[kind] for name, kind in self.kinds.items() if count[kind]}
         figures |= {f"slot_accuracy/{slot}": correct[slot] / seen for slot, seen in enumerate(slots) if seen}
         if sum(count):
-            figures["loss"] = sum(loss) / sum(count)
+            figures["loss"] = self.mean_loss(loss, count)
         if sum(slots):
             figures["wrong_slot"] = impossible[0] / sum(slots)
         return figures | (self._use() if codes else {})

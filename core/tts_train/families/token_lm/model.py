@@ -55,6 +55,8 @@ class TokenLM:
     """Returns the configuration of a released model by its hub name, for memory estimates without its files."""
     model_types: tuple[str, ...] = ("llama",)
     """Kinds of network (``model_type`` of config.json) that a base may be, of those that the family can train."""
+    model_class: str | None = None
+    """``package.module:Class`` of the network, where it is none that transformers has for causal language models."""
     optional_rows: tuple[str, ...] = ()
     """Names of the last tokens of the vocabulary, where a released base has no rows for them; each gets the mean of
     the others, which leaves every other probability nearly as it was (Hewitt 2021). They are never targets."""
@@ -84,6 +86,11 @@ class TokenLM:
     """Ids of a usual clip's prompt, for memory estimates."""
     utterance_tokens: int = 350
     """Ids of a usual clip, prompt included."""
+
+    @property
+    def network_class(self) -> Any:  # noqa: ANN401 - a class of transformers
+        """The class of :attr:`model_class`; None where transformers knows it by the configuration."""
+        return None if self.model_class is None else pkgutil.resolve_name(self.model_class)
 
     def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
         return pkgutil.resolve_name, (self.where,)

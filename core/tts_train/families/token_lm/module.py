@@ -14,8 +14,8 @@ from tts_train.contract.data import AUTO
 from tts_train.contract.module import StageModule, Work
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.decoding.memory import listening_bytes
-from tts_train.families.token_lm.metrics import TokenMetrics
 from tts_train.families.token_lm.network.adapters import LoraOptions, Method, apply_method, trainable_parameters
+from tts_train.families.token_lm.network.build import build_network, metrics_of
 from tts_train.families.token_lm.network.late import late_network, late_weights, reads_late
 from tts_train.families.token_lm.network.layers import can_fuse
 from tts_train.families.token_lm.network.network import HeadOptions, NetworkOutput, TokenNetwork
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tts_train.checkpoints.stored import StoredTensor
     from tts_train.contract.data import StageData
     from tts_train.families.token_lm.data.batch import TokenBatch
+    from tts_train.families.token_lm.metrics import TokenMetrics
     from tts_train.families.token_lm.model import TokenLM
     from tts_train.families.token_lm.probe import TokenProbe
     from tts_train.families.token_lm.speaking.listening import TrainingVoice
@@ -164,7 +165,7 @@ class TokenModule(StageModule):
     @property
     def vocabulary(self) -> int:
         """Rows of the output matrix."""
-        return self.token_lm.layout.vocab_size
+        return self.token_lm.layout.output_rows
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Return the mean loss of a token over all processes' batches together, or the sum of such means."""
@@ -172,8 +173,9 @@ class TokenModule(StageModule):
         shares = [summed(self.trainer, part.loss_sum, part.count) for part in output.parts]
         self.log("train/loss", torch.stack([total / count for total, count in shares]).sum(), batch_size=1)
         if self._logs_now():
-            metrics = TokenMetrics(self.token_lm.layout, output.head.targets.device)
-            metrics.update(output.head)
+            metrics = metrics_of(self.token_lm.layout, output.head.targets.device)
+            for part in output.parts:
+                metrics.update(part)
             figures = metrics.compute(codes=False)
             self.log_dict({f"train/{name}": figures[name] for name in figures if name != "loss"}, batch_size=1)
         # Strategies average the gradients over processes, so each adds its share of the global mean times their number.
@@ -183,12 +185,13 @@ class TokenModule(StageModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin new sums."""
-        self._validation = TokenMetrics(self.token_lm.layout, self.device)
+        self._validation = metrics_of(self.token_lm.layout, self.device)
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
         """Add a batch to the sums."""
         assert self._validation is not None
-        self._validation.update(self._forward(batch).head)
+        for part in self._forward(batch).parts:
+            self._validation.update(part)
 
     def on_validation_epoch_end(self) -> None:
         """Log the figures over the whole set, each token counting the same whatever batch and process it was in."""
@@ -245,14 +248,15 @@ class TokenModule(StageModule):
     def _loaded(self, device: torch.device | None) -> TokenNetwork:
         with torch.device("cpu"):  # in Lightning's context the whole base would lie on the card before it is quantised
             lm = load_initial(self.token_lm, self.init_from, dtype=self._load_dtype(), tiny=self.tiny)
-            network = TokenNetwork(lm, self.token_lm.layout, self.head)
+            network = build_network(lm, self.token_lm.layout, self.head)
             apply_method(network, self.method, self.lora, device=device)
         return network
 
     def _set_up(self, network: TokenNetwork) -> None:
         if self.float8.recipe != "off":
             device, precision = self.trainer.strategy.root_device, str(self.trainer.precision)
-            use_float8(network.lm.model.layers, self.float8, device=device, precision=precision)
+            for stack in network.stacks:
+                use_float8(stack.layers, self.float8, device=device, precision=precision)
         if self.gradient_checkpointing:
             network.enable_checkpointing(self.checkpoint_share)
         if self.freeze_embedding:

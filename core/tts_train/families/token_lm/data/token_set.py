@@ -42,7 +42,7 @@ class TokenRows(UsableRows):
 
     layout: TokenLayout
     sizes: NDArray[np.int64]
-    """Tokens used of each row; less than the row has if it is cut."""
+    """Positions used of each row, which are its tokens where each has its own; less than it has if it is cut."""
 
     @classmethod
     def open(cls, token_lm: TokenLM, path: Path | str, *, max_tokens: int, on_too_long: TooLong) -> TokenRows:
@@ -109,10 +109,12 @@ class TokenSet(Dataset[Document]):
     def __getitem__(self, index: int) -> Document:
         number, size = int(self.rows[index]), int(self.lengths[index])
         row = _row(self.prepared, self.layout, number)
-        share = 1.0 if size == len(row.ids) else (size - row.prompt) / max(1, len(row.ids) - row.prompt)
-        learnt = None if row.learnt is None else row.learnt[:size]
+        starts = self.layout.starts(row.ids)
+        share = 1.0 if size == len(starts) else (size - row.prompt) / max(1, len(starts) - row.prompt)
+        end = int(starts[size]) if size < len(starts) else len(row.ids)
+        learnt = None if row.learnt is None else row.learnt[:end]
         learn_from = row.prompt if self.speech_only else 0
-        return Document(row.id, row.ids[:size], learn_from, row.seconds * share, learnt)
+        return Document(row.id, row.ids[:end], learn_from, row.seconds * share, learnt)
 
 
 @dataclass(frozen=True)
@@ -143,10 +145,11 @@ def _cut_sizes(prepared: PreparedSet, layout: TokenLayout, too_long: Sequence[in
     sizes = {}
     for number in too_long:
         row = _row(prepared, layout, number)
-        frames = (max_tokens - row.prompt) // layout.slots
+        frames = (max_tokens - row.prompt) // layout.frame_positions
         if frames > 0:
             # The ends alone may be too much: then all frames stay and the ends go.
-            sizes[number] = row.prompt + layout.slots * min(frames, (len(row.ids) - row.prompt) // layout.slots)
+            whole = (len(layout.starts(row.ids)) - row.prompt) // layout.frame_positions
+            sizes[number] = row.prompt + layout.frame_positions * min(frames, whole)
     return sizes
 
 
@@ -156,7 +159,7 @@ def _inspect(prepared: PreparedSet, layout: TokenLayout) -> tuple[list[str], NDA
     sizes: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     for lists, found in read_blocks(prepared.rows, layout):
         faults += found.faults
-        sizes.append(lists.sizes)
+        sizes.append(np.bincount(lists.rows[layout.starts(lists.ids)], minlength=len(lists.sizes)))
         given += lists.given
     whole = np.concatenate(sizes)
     if given > int(whole.sum()):

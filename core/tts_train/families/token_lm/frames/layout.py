@@ -28,6 +28,11 @@ class FrameLayout(TokenLayout):
     """The code that every codebook has in the frame that ends the speech."""
 
     @property
+    def output_rows(self) -> int:
+        """The codes of the first codebook."""
+        return self.codebook_size
+
+    @property
     def frame_positions(self) -> int:
         """One."""
         return 1

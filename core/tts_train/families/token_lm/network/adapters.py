@@ -83,10 +83,10 @@ def apply_method(
         return
     _check_tie(network, lora)
     if method != "lora":
-        _quantise(network.lm, method, torch.device(device or network.lm.lm_head.weight.device))
+        _quantise(network, method, torch.device(device or network.lm.lm_head.weight.device))
     network.requires_grad_(False)
     _inject(network.lm, lora)
-    network.lm.model.embed_tokens.weight.requires_grad_(lora.train_embedding)
+    network.lm.get_input_embeddings().requires_grad_(lora.train_embedding)
     network.lm.lm_head.weight.requires_grad_(lora.train_head)
 
 
@@ -189,16 +189,16 @@ def _cast_without_autocast(states: Tensor | None, dtype: torch.dtype) -> Tensor 
     return states if states is None or torch.is_autocast_enabled(states.device.type) else states.to(dtype)
 
 
-def _quantise(lm: Any, method: Method, device: torch.device) -> None:  # noqa: ANN401 - a model of transformers
+def _quantise(network: TokenNetwork, method: Method, device: torch.device) -> None:
     """Replace the seven projections of every layer by quantised ones, one at a time."""
     bnb = _bitsandbytes(method, device)
-    for layer in lm.model.layers:
+    for layer in (layer for stack in network.stacks for layer in stack.layers):
         for name, module in list(layer.named_modules()):
             if isinstance(module, nn.Linear):
                 make = _four_bit if method == "qlora" else _eight_bit
                 layer.set_submodule(name, make(bnb, module, device))
     # PEFT asks these two which kind of adapter to put on.
-    lm.is_loaded_in_4bit, lm.is_loaded_in_8bit = method == "qlora", method == "lora-8bit"
+    network.lm.is_loaded_in_4bit, network.lm.is_loaded_in_8bit = method == "qlora", method == "lora-8bit"
     logger.info("Quantised the base for --model.method %s on %s.", method, device)
 
 

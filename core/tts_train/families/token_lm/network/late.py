@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tts_train.checkpoints.stored import StoredTensor
+from tts_train.families.token_lm.network.build import build_network
 from tts_train.families.token_lm.network.network import HeadOptions, TokenNetwork
 from tts_train.families.token_lm.network.restore import PREFIX, initial_config
 from tts_train.families.token_lm.network.start import TINY, empty_network
@@ -32,8 +33,10 @@ def reads_late(init_from: str) -> bool:
 
 def late_network(token_lm: TokenLM, init_from: str, head: HeadOptions, *, dtype: torch.dtype) -> TokenNetwork:
     """Build the network of a base on ``meta``, with as many rows as the layout has."""
-    lm = empty_network(initial_config(token_lm, init_from), dtype=dtype, device="meta")
-    return TokenNetwork(lm, token_lm.layout, head)
+    lm = empty_network(
+        initial_config(token_lm, init_from), dtype=dtype, device="meta", network_class=token_lm.network_class
+    )
+    return build_network(lm, token_lm.layout, head)
 
 
 def late_weights(token_lm: TokenLM, init_from: str) -> Mapping[str, StoredTensor]:
@@ -41,7 +44,7 @@ def late_weights(token_lm: TokenLM, init_from: str) -> Mapping[str, StoredTensor
     folder = _folder(init_from)
     assert folder is not None, "reads_late() was asked before"
     stored = safetensors_folder(folder)
-    rows = token_lm.layout.vocab_size
+    rows = token_lm.layout.output_rows
     full = {name: _with_rows(tensor, rows) if name in _TABLES else tensor for name, tensor in stored.items()}
     return {f"{PREFIX}lm.{name}": tensor for name, tensor in full.items()}
 

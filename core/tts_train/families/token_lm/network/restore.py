@@ -12,7 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from tts_train.errors import ConfigError, DataError
 from tts_train.families.token_lm.network.adapters import LoraOptions, apply_method, merge, trainable_parameters
-from tts_train.families.token_lm.network.network import TokenNetwork
+from tts_train.families.token_lm.network.build import build_network
 from tts_train.families.token_lm.network.start import (
     ATTENTION,
     TINY,
@@ -26,6 +26,7 @@ from tts_train.run.checkpoint import Checkpoint, check_names, is_run, open_check
 
 if TYPE_CHECKING:
     from tts_train.families.token_lm.model import TokenLM
+    from tts_train.families.token_lm.network.network import TokenNetwork
 
 PREFIX = "network."
 """What stands before the network's names in a module's ``state_dict``."""
@@ -106,11 +107,12 @@ def load_trained(
     if method == "full":
         source = config["init_from"]
         built = config_of(token_lm, description, source) if description else initial_config(token_lm, source, tiny)
-        network = TokenNetwork(empty_network(built, dtype=dtype), token_lm.layout)
+        lm = empty_network(built, dtype=dtype, network_class=token_lm.network_class)
+        network = build_network(lm, token_lm.layout)
         expected = set(network.state_dict()) - network.tied_names
         named = {name: value for name, value in named.items() if name not in network.tied_names}
     elif method in ("lora", "qlora", "lora-8bit"):
-        network = TokenNetwork(load_initial(token_lm, config["init_from"], dtype=dtype, tiny=tiny), token_lm.layout)
+        network = build_network(load_initial(token_lm, config["init_from"], dtype=dtype, tiny=tiny), token_lm.layout)
         apply_method(network, "lora", _options(LoraOptions, config.get("lora")))
         expected = set(trainable_parameters(network))
     else:

@@ -11,6 +11,7 @@ from transformers import PretrainedConfig
 
 from tts_train.families.token_lm.data.batch import Document
 from tts_train.families.token_lm.network.adapters import LoraOptions, Method, apply_method
+from tts_train.families.token_lm.network.build import build_network
 from tts_train.families.token_lm.network.network import HeadOptions, TokenNetwork
 from tts_train.families.token_lm.network.restore import initial_config
 from tts_train.families.token_lm.network.start import TinyOptions, empty_network
@@ -35,8 +36,9 @@ def shape_network(
     Raises:
         ConfigError: if the base is neither a released model nor at hand.
     """
-    lm = empty_network(shape_config(token_lm, init_from, tiny), dtype=dtype, device="meta")
-    network = TokenNetwork(lm, token_lm.layout, head)
+    config = shape_config(token_lm, init_from, tiny)
+    lm = empty_network(config, dtype=dtype, device="meta", network_class=token_lm.network_class)
+    network = build_network(lm, token_lm.layout, head)
     if method in ("qlora", "lora-8bit"):
         _quantise(network, 4 if method == "qlora" else 8)
     apply_method(network, "full" if method == "full" else "lora", lora)
@@ -66,14 +68,14 @@ def sample_documents(
 
 def _document(token_lm: TokenLM, size: int, *, speech_only: bool) -> Document:
     layout, text = token_lm.layout, min(token_lm.prompt_tokens, max(size - 1, 0))
-    audio = np.arange(size - text)
+    audio = np.arange((size - text) * layout.slots // layout.frame_positions)
     ids = np.concatenate([np.arange(text), layout.audio_base + layout.codebook_size * (audio % layout.slots)])
     seconds = len(audio) / layout.tokens_per_second
     return Document(id="planned", input_ids=ids, learn_from=text if speech_only else 0, seconds=seconds)
 
 
 def _quantise(network: TokenNetwork, bits: Literal[4, 8]) -> None:
-    for layer in network.lm.model.layers:
+    for layer in (layer for stack in network.stacks for layer in stack.layers):
         for name, module in list(layer.named_modules()):
             if isinstance(module, nn.Linear):
                 layer.set_submodule(name, QuantisedShape(module, bits))

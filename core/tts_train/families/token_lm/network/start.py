@@ -77,7 +77,7 @@ def base_config(token_lm: TokenLM, init_from: str, tiny: TinyOptions = TinyOptio
         ) from error
     config = config_of(token_lm, values, init_from)
     _check_rows(token_lm, config.vocab_size, init_from)
-    config.vocab_size = token_lm.layout.vocab_size
+    config.vocab_size = token_lm.layout.output_rows
     return config
 
 
@@ -93,7 +93,7 @@ def config_of(token_lm: TokenLM, values: Mapping[str, Any], source: str) -> Pret
         ConfigError: if it is a kind of network that cannot be trained as this model.
     """
     kind = values.get("model_type") or token_lm.model_types[0]
-    allowed = [each for each in token_lm.model_types if each in SUPPORTED]
+    allowed = [each for each in token_lm.model_types if token_lm.model_class or each in SUPPORTED]
     if kind not in allowed:
         which = " or ".join(map(repr, allowed))
         raise ConfigError(f"--model.init_from {source} is a {kind!r} model, and {token_lm.name} is a {which}.")
@@ -106,15 +106,23 @@ def config_of(token_lm: TokenLM, values: Mapping[str, Any], source: str) -> Pret
     return config
 
 
-def empty_network(config: PretrainedConfig, *, dtype: torch.dtype, device: str = "cpu") -> PreTrainedModel:
+def empty_network(
+    config: PretrainedConfig,
+    *,
+    dtype: torch.dtype,
+    device: str = "cpu",
+    network_class: Any = None,  # noqa: ANN401
+) -> PreTrainedModel:
     """Build the network with uninitialised weights; on ``meta`` only shapes, with its rotary buffers on the CPU.
 
-    Filling it is ``load_base`` or ``load_state_dict``; the random generators are not touched.
+    Filling it is ``load_base`` or ``load_state_dict``; the random generators are not touched. ``network_class`` is the
+    model's own, where transformers has none for the configuration.
     """
     from accelerate import init_empty_weights
 
     with _default_dtype(dtype), init_empty_weights(include_buffers=False):
-        lm: PreTrainedModel = _network_class(config)._from_config(config, attn_implementation=ATTENTION, dtype=dtype)
+        made = network_class or _network_class(config)
+        lm: PreTrainedModel = made._from_config(config, attn_implementation=ATTENTION, dtype=dtype)
     lm.tie_weights()
     if device != "meta":
         for module in lm.modules():
@@ -140,10 +148,10 @@ def load_base(
         ConfigError: if there is no such base, or it is another model.
     """
     if init_from == TINY:
-        return _tiny(token_lm.tiny_config(tiny), tiny.seed, dtype)
+        return _tiny(token_lm, tiny, dtype)
     config = base_config(token_lm, init_from)
     try:
-        lm: PreTrainedModel = _network_class(config).from_pretrained(
+        lm: PreTrainedModel = (token_lm.network_class or _network_class(config)).from_pretrained(
             init_from,
             dtype=dtype,
             attn_implementation=ATTENTION,
@@ -153,7 +161,7 @@ def load_base(
     except (OSError, ValueError) as error:
         why = f"no weights could be read: {why_missing(error, init_from)} {_what_to_give(token_lm)}"
         raise ConfigError(f"--model.init_from {init_from}: {why}") from error
-    if lm.config.vocab_size < token_lm.layout.vocab_size:
+    if lm.config.vocab_size < token_lm.layout.output_rows:
         _add_rows(token_lm, lm)
     return lm
 
@@ -167,7 +175,7 @@ def _what_to_give(token_lm: TokenLM) -> str:
 
 
 def _check_rows(token_lm: TokenLM, rows: int, init_from: str) -> None:
-    wanted, optional = token_lm.layout.vocab_size, token_lm.optional_rows
+    wanted, optional = token_lm.layout.output_rows, token_lm.optional_rows
     if rows not in (wanted, wanted - len(optional)):
         fewer = f", or {wanted - len(optional)} without {', '.join(optional)}" if optional else ""
         raise ConfigError(
@@ -200,9 +208,10 @@ def _add_rows(token_lm: TokenLM, lm: Any) -> None:  # noqa: ANN401 - a model of 
         table.weight.data[rows:] = mean
 
 
-def _tiny(config: PretrainedConfig, seed: int, dtype: torch.dtype) -> PreTrainedModel:
-    lm = empty_network(config, dtype=torch.float32)
-    generator = torch.Generator().manual_seed(seed)
+def _tiny(token_lm: TokenLM, tiny: TinyOptions, dtype: torch.dtype) -> PreTrainedModel:
+    config = token_lm.tiny_config(tiny)
+    lm = empty_network(config, dtype=torch.float32, network_class=token_lm.network_class)
+    generator = torch.Generator().manual_seed(tiny.seed)
     embedding = lm.get_input_embeddings().weight
     for name, parameter in sorted(lm.named_parameters()):
         if parameter.ndim > 1:

@@ -128,7 +128,8 @@ class _Encoder:
         self.counts["frames_repeated"] += repeated
         self.ledger.keep(row, seconds=audio.seconds, warnings=audio.warnings)
         about = {"text": row.text, "speaker": row.speaker, "language": row.language, "seconds": audio.seconds}
-        yield _columns(row.id, made.input_ids, made.prompt, about, frames=frames, origin=row.origin)
+        positions = len(token_lm.layout.starts(made.input_ids))
+        yield _columns(row.id, made.input_ids, made.prompt, about, positions, frames=frames, origin=row.origin)
 
     def _pass_on(self, row: Row) -> Iterator[dict[str, Any]]:
         """Yield a row that is tokenised already, if it is an utterance."""
@@ -143,7 +144,8 @@ class _Encoder:
         self.counts["frames"] += frames
         self.ledger.keep(row, seconds=seconds)
         about = {"text": None, "speaker": None, "language": None, "seconds": seconds}
-        made = _columns(row.id, lists.ids, int(found.prompts[0]), about, frames=frames, origin=row.origin)
+        positions = len(layout.starts(lists.ids))
+        made = _columns(row.id, lists.ids, int(found.prompts[0]), about, positions, frames=frames, origin=row.origin)
         if lists.learnt is not None and not lists.learnt.all():
             made[LABELS.name] = np.where(lists.learnt, lists.ids, NO_LABEL).astype(np.int32)
         yield made
@@ -196,11 +198,12 @@ def _columns(
     ids: Ids,
     prompt: int,
     about: Mapping[str, Any],
+    positions: int,
     *,
     frames: int,
     origin: str,
 ) -> dict[str, Any]:
-    lengths = {"prompt_tokens": prompt, "num_tokens": len(ids), "frames": frames}
+    lengths = {"prompt_tokens": prompt, "num_tokens": positions, "frames": frames}
     return {"id": row_id, "input_ids": ids.astype(np.int32), **lengths, **about, "origin": printable(origin)}
 
 

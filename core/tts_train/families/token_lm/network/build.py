@@ -1,0 +1,29 @@
+"""Which network of the family a model is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tts_train.families.token_lm.frames.layout import FrameLayout
+from tts_train.families.token_lm.frames.metrics import FrameMetrics
+from tts_train.families.token_lm.frames.network import FrameNetwork
+from tts_train.families.token_lm.metrics import TokenMetrics
+from tts_train.families.token_lm.network.network import HeadOptions, TokenNetwork
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from tts_train.families.token_lm.layout import TokenLayout
+
+
+def build_network(lm: PreTrainedModel, layout: TokenLayout, head: HeadOptions = HeadOptions()) -> TokenNetwork:
+    """Return the network around a model of transformers: with a depth network if a frame is one position."""
+    if isinstance(layout, FrameLayout):
+        return FrameNetwork(lm, layout, head)
+    return TokenNetwork(lm, layout, head)
+
+
+def metrics_of(layout: TokenLayout, device: torch.device | str) -> TokenMetrics:
+    """Return the sums over what such a network gives."""
+    return FrameMetrics(layout, device) if isinstance(layout, FrameLayout) else TokenMetrics(layout, device)
