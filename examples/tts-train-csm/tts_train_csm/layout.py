@@ -8,7 +8,7 @@ CODEBOOKS, CODEBOOK_SIZE = 32, 2051
 TEXT_VOCABULARY = 128256
 BEGIN_OF_TEXT, END_OF_TEXT = 128000, 128001
 AUDIO, AUDIO_END = 128002, 128003
-"""``<|AUDIO|>`` stands for a frame in the texts of transformers' processor, ``<|audio_eos|>`` for the frame of zeros."""
+"""``<|AUDIO|>`` stands for a frame in the texts of transformers' processor, ``<|audio_eos|>`` for a frame of zeros."""
 
 LAYOUT = FrameLayout(
     vocab_size=TEXT_VOCABULARY + CODEBOOKS * CODEBOOK_SIZE,
@@ -16,6 +16,7 @@ LAYOUT = FrameLayout(
     added_base=BEGIN_OF_TEXT,
     audio_base=TEXT_VOCABULARY,
     codebook_size=CODEBOOK_SIZE,
+    codes=2048,
     slot_levels=tuple(range(CODEBOOKS)),
     sample_rate=24000,
     frame_samples=1920,

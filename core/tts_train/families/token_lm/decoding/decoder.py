@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.network.layers import angles
@@ -46,22 +46,27 @@ class CachedDecoder:
         lm: In evaluation mode; of a kind that can be trained.
         rows: Rows of the batch.
         places: Places of each row's cache.
+        stack: The model in it whose layers are computed, which then reads embeddings (..., H) in place of ids; None for
+            the language model itself.
 
     Raises:
         ConfigError: if the network is of another shape.
     """
 
-    def __init__(self, lm: LlamaForCausalLM, rows: int, places: int) -> None:
+    def __init__(self, lm: LlamaForCausalLM, rows: int, places: int, *, stack: Any = None) -> None:  # noqa: ANN401
         self.lm = lm
-        config = lm.config
-        check_shape(config)
+        self._stack = lm.model if stack is None else stack
+        self._embed = self._stack.embed_tokens if stack is None else nn.Identity()
+        config = self._stack.config
+        if stack is None:
+            check_shape(config)
         self._heads: int = config.num_attention_heads
         self._key_heads: int = config.num_key_value_heads
-        self._width: int = lm.model.layers[0].self_attn.head_dim
+        self._width: int = self._stack.layers[0].self_attn.head_dim
         self._device: torch.device = lm.lm_head.weight.device
         self._type = cache_type(lm)
         self._scale = float(self._width) ** -0.5
-        self._fused = lm.config.hidden_act == "silu" and fused(lm.lm_head.weight)
+        self._fused = config.hidden_act == "silu" and fused(lm.lm_head.weight)
         self.cache = self._empty(rows, places)
         self._bounds = row_bounds(rows, places, self._device)
 
@@ -117,7 +122,7 @@ class CachedDecoder:
         self._bounds = row_bounds(len(rows), self.places, self._device)
 
     def _empty(self, rows: int, places: int) -> Tensor:
-        shape = (len(self.lm.model.layers), 2, rows, places, self._key_heads, self._width)
+        shape = (len(self._stack.layers), 2, rows, places, self._key_heads, self._width)
         # Zeros, since a masked place counts nothing times what is there, and nothing times NaN is NaN.
         return torch.zeros(shape, dtype=self._type, device=self._device)
 
@@ -126,8 +131,8 @@ class CachedDecoder:
         return self.places if self._device.type == "cuda" else min(-(-span // STEP) * STEP, self.places)
 
     def _layers(self, ids: Tensor, positions: Tensor, attend: _Attend) -> Tensor:
-        model = self.lm.model
-        hidden: Tensor = model.embed_tokens(ids)
+        model = self._stack
+        hidden: Tensor = self._embed(ids)
         if self._fused:
             return self._fused_layers(hidden, positions, attend)
         cosine, sine = model.rotary_emb(hidden, position_ids=positions)
@@ -142,7 +147,7 @@ class CachedDecoder:
 
     def _fused_layers(self, hidden: Tensor, positions: Tensor, attend: _Attend) -> Tensor:
         """Do the same with one kernel for each addition with its norm, each turn, and each gated product."""
-        model, shape = self.lm.model, hidden.shape[:2]
+        model, shape = self._stack, hidden.shape[:2]
         turns = angles(model.rotary_emb, positions.expand(shape).flatten())
         total, added = hidden.flatten(0, 1), None
         for number, layer in enumerate(model.layers):

@@ -17,6 +17,8 @@ from tts_train.errors import ConfigError
 from tts_train.families.token_lm.decoding.decoding import Decoding
 from tts_train.families.token_lm.decoding.memory import rows_that_fit
 from tts_train.families.token_lm.decoding.options import Constrain, Sampling
+from tts_train.families.token_lm.frames.decoding import FrameDecoding
+from tts_train.families.token_lm.frames.layout import FrameLayout
 from tts_train.nn.room import in_batches
 
 if TYPE_CHECKING:
@@ -90,8 +92,7 @@ def generate(
         NumericError: if the network gives values that are not finite.
     """
     limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
-    _check(lm, prompts, seeds, limits)
-    sizes = [len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True)]
+    sizes = _check(layout, lm, prompts, seeds, limits)
     # Those of a length together, as a batch goes on until its last row has ended.
     order = sorted(range(len(prompts)), key=lambda row: -sizes[row])
 
@@ -133,7 +134,7 @@ def stream(
     sampling: Sampling = Sampling(),
 ) -> Iterator[int]:
     """Yield the ids that :func:`generate` gives for one prompt, each as soon as it is there."""
-    _check(lm, [prompt], [seed], [max_new_tokens])
+    _check(layout, lm, [prompt], [seed], [max_new_tokens])
     for drawn in _steps(layout, lm, [prompt], seeds=[seed], limits=[max_new_tokens], sampling=sampling, chunk=1):
         yield drawn[0]
 
@@ -156,18 +157,29 @@ def _steps(
     chunk: int,
 ) -> Iterator[dict[int, int]]:
     """Yield, for each step, the id of every row that has not ended before."""
-    yield from Decoding(layout, lm, prompts, seeds=seeds, limits=limits, sampling=sampling).tokens(chunk=chunk)
+    given: dict[str, Any] = {"seeds": seeds, "limits": limits, "sampling": sampling}
+    if isinstance(layout, FrameLayout):
+        yield from FrameDecoding(layout, lm, prompts, **given).tokens(chunk=chunk)
+    else:
+        yield from Decoding(layout, lm, prompts, **given).tokens(chunk=chunk)
 
 
-def _check(lm: LlamaForCausalLM, prompts: Sequence[Ids], seeds: Sequence[int], limits: Sequence[int]) -> None:
+def _check(
+    layout: TokenLayout, lm: LlamaForCausalLM, prompts: Sequence[Ids], seeds: Sequence[int], limits: Sequence[int]
+) -> list[int]:
+    """Return the positions that each prompt and what comes after it take at most."""
     if not len(seeds) == len(limits) == len(prompts) or not prompts:
         raise ConfigError(f"generate needs one seed for each prompt, not {len(seeds)} for {len(prompts)}.")
     if min(limits) < 1:
         raise ConfigError(f"--max_new_tokens must be at least 1, and {min(limits)} was given.")
-    room = lm.config.max_position_embeddings
+    room, sizes = lm.config.max_position_embeddings, []
     for prompt, limit in zip(prompts, limits, strict=True):
-        if len(prompt) + limit > room:
+        read = len(layout.starts(prompt))
+        sizes.append(read + -(-limit * layout.frame_positions // layout.slots))
+        if sizes[-1] > room:
+            most = max((room - read) * layout.slots // layout.frame_positions, 1)
             raise ConfigError(
                 f"The prompt has {len(prompt)} ids and --max_new_tokens is {limit}, and the model has room for {room} "
-                f"in all. Give --max_new_tokens {max(room - len(prompt), 1)} or less, or a shorter text."
+                f"in all. Give --max_new_tokens {most} or less, or a shorter text."
             )
+    return sizes

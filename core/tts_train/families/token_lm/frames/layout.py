@@ -24,6 +24,8 @@ class FrameLayout(TokenLayout):
     The end of speech is one id in a row, and to the network a frame that has :attr:`end_code` in every codebook.
     """
 
+    codes: int
+    """Codes of each codebook that the codec has; those above them are the network's own and are never drawn."""
     end_code: int = 0
     """The code that every codebook has in the frame that ends the speech."""
 

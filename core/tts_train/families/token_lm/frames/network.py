@@ -84,11 +84,7 @@ class FrameNetwork(TokenNetwork):
 
     def embeds(self, batch: FrameBatch) -> Tensor:  # type: ignore[override]
         """Return the embeddings (B, T, H) of text and frames."""
-        ids, places = batch["input_ids"], batch["frame_places"]
-        # Ids of sound have no row among the text's; what stands there is written over.
-        embeds: Tensor = self.lm.embed_text(ids * (ids < self.layout.audio_base))
-        frames = self.lm.embed_frames(batch["codes"]).to(embeds.dtype)
-        return embeds.flatten(0, 1).index_copy(0, places, frames).view_as(embeds)
+        return embed(self.lm, self.layout, batch["input_ids"], batch["frame_places"], batch["codes"])
 
     def forward(self, batch: FrameBatch) -> NetworkOutput:  # type: ignore[override]
         """Return the losses of a batch, those of the first codebook and those of the others."""
@@ -125,6 +121,14 @@ class FrameNetwork(TokenNetwork):
         books, size = self.layout.slots - 1, self.layout.codebook_size
         tokens = torch.arange(frames * books, device=device).view(frames, books)
         return [RowGroup(tokens=tokens[:, book], rows=((book * size, (book + 1) * size),)) for book in range(books)]
+
+
+def embed(lm: FrameLM, layout: FrameLayout, ids: Tensor, places: Tensor, codes: Tensor) -> Tensor:
+    """Return the embeddings (B, T, H) of text ids (B, T) and frames (F, K) at flattened ``places`` (F,)."""
+    # Ids of sound have no row among the text's; what stands there is written over.
+    embeds = lm.embed_text(ids * (ids < layout.audio_base))
+    frames = lm.embed_frames(codes).to(embeds.dtype)
+    return embeds.flatten(0, 1).index_copy(0, places, frames).view_as(embeds)
 
 
 def _as_ids(head: Any, base: int) -> Any:  # noqa: ANN401 - HeadOutput

@@ -1,0 +1,135 @@
+"""A batch of frames being continued: the backbone says the first code, the depth network the others, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from tts_train.errors import ConfigError, NumericError
+from tts_train.families.token_lm.decoding.decoder import Decoder, bucket
+from tts_train.families.token_lm.decoding.options import Sampling
+from tts_train.families.token_lm.decoding.sampling import sample
+from tts_train.nn.decoding.counter_noise import exponential_noise, seed_keys
+
+if TYPE_CHECKING:
+    from tts_train.families.token_lm.frames.layout import FrameLayout
+    from tts_train.families.token_lm.layout import Ids
+
+
+class FrameDecoding:
+    """Prompts that are continued frame by frame, each with random numbers of its own.
+
+    Frame n of row r draws code k with noise of (seed of r, n * K + k, code). A row that has ended goes on without
+    counting, so that shapes stay.
+
+    Args:
+        layout: Of its ids.
+        lm: A ``FrameLM`` in evaluation mode.
+        prompts: Rows of ids, whole frames among them perhaps.
+        seeds: One for each prompt.
+        limits: Most ids to generate for each prompt; only whole frames are generated.
+        sampling: How codes are drawn. Those that the codec lacks are never drawn.
+
+    Raises:
+        ConfigError: if ``sampling`` has a penalty on repetition, which frames of many codebooks do not have.
+    """
+
+    def __init__(
+        self,
+        layout: FrameLayout,
+        lm: Any,  # noqa: ANN401 - a model of transformers
+        prompts: Sequence[Ids],
+        *,
+        seeds: Sequence[int],
+        limits: Sequence[int],
+        sampling: Sampling,
+    ) -> None:
+        if sampling.repetition_penalty != 1:
+            raise ConfigError(
+                f"--repetition_penalty {sampling.repetition_penalty:g}: a frame has {layout.slots} codes and most are "
+                "used again and again. Give --repetition_penalty 1."
+            )
+        self._layout, self._lm, self._sampling = layout, lm, sampling
+        self._device: torch.device = lm.lm_head.weight.device
+        rows, books = len(prompts), layout.slots
+        self._frames = [limit // books for limit in limits]
+        sizes = [len(layout.starts(prompt)) for prompt in prompts]
+        self._longest, self._most = max(sizes), max(sizes) + max(self._frames)
+        self._lengths = torch.tensor(sizes, device=self._device)
+        self._backbone = Decoder(lm, rows, bucket(self._longest + 1, self._most), stack=lm.model)
+        self._depth = Decoder(lm, rows, bucket(books + 1, books + 1), stack=lm.depth)
+        self._matrices = lm.depth_weight().view(books - 1, layout.codebook_size, -1)
+        wrapped = [(seed + 2**63) % 2**64 - 2**63 for seed in seeds]
+        self._seeds = seed_keys(torch.tensor(wrapped, dtype=torch.int64, device=self._device)[:, None])
+        self._codes = torch.arange(layout.codes, device=self._device)
+        self._prompts = self._embedded(prompts)
+
+    def tokens(self, *, chunk: int = 1) -> Iterator[dict[int, int]]:
+        """Yield, for each id, that of every row that has not ended before: K times for a frame, once for the end.
+
+        Raises:
+            NumericError: if the network gives values that are not finite.
+        """
+        del chunk  # every frame is read
+        open_rows = {row for row, frames in enumerate(self._frames) if frames}
+        hidden = self._backbone.read(self._prompts, self._lengths)
+        for number in range(max(self._frames)):
+            codes = self._frame(hidden, number)
+            drawn = codes.tolist()
+            ended = {row for row in open_rows if all(code == self._layout.end_code for code in drawn[row])}
+            for slot in range(self._layout.slots):
+                said = {row: self._id(drawn[row][slot], slot) for row in open_rows - ended}
+                said |= {row: self._layout.end_of_speech for row in ended if not slot}
+                if said:
+                    yield said
+            open_rows = {row for row in open_rows - ended if number + 1 < self._frames[row]}
+            if not open_rows:
+                return
+            hidden = self._advance(codes, number)
+
+    def _id(self, code: int, slot: int) -> int:
+        return self._layout.audio_base + slot * self._layout.codebook_size + code
+
+    def _embedded(self, prompts: Sequence[Ids]) -> Tensor:
+        """Return the embeddings (B, T, H) of prompts, padded on the right."""
+        from tts_train.families.token_lm.data.batch import Document
+        from tts_train.families.token_lm.frames.batch import pad_frames
+        from tts_train.families.token_lm.frames.network import embed
+
+        batch = pad_frames([Document("", prompt) for prompt in prompts], self._layout)
+        ids, places, codes = (batch[name].to(self._device) for name in ("input_ids", "frame_places", "codes"))
+        return embed(self._lm, self._layout, ids, places, codes)
+
+    def _advance(self, codes: Tensor, number: int) -> Tensor:
+        """Add frame ``number`` (B, K) to the cache and return the states (B, H)."""
+        span = self._longest + number + 1
+        if span > self._backbone.places:
+            self._backbone.grow(bucket(span, self._most))
+        return self._backbone.step(self._lm.embed_frames(codes), self._lengths + number, span=span)
+
+    def _frame(self, hidden: Tensor, number: int) -> Tensor:
+        """Draw the codes (B, K) of a frame from the backbone's states (B, H)."""
+        books = self._layout.slots
+        codes = [self._draw(hidden, self._lm.lm_head.weight, number * books)]
+        begin, first = self._lm.depth_state(hidden)[:, None], self._lm.depth_codes(codes[0][:, None])
+        state = self._depth.read(torch.cat([begin, first], dim=1), torch.full_like(codes[0], 2))
+        for book in range(1, books):
+            codes.append(self._draw(state, self._matrices[book - 1], number * books + book))
+            if book + 1 < books:
+                read = self._lm.depth_codes(codes[book][:, None], book)[:, 0]
+                state = self._depth.step(read, torch.full_like(codes[0], book + 1), span=book + 2)
+        return torch.stack(codes, dim=1)
+
+    def _draw(self, hidden: Tensor, matrix: Tensor, step: int) -> Tensor:
+        logits = linear(hidden, matrix[: self._layout.codes]).float()
+        if not torch.isfinite(logits).all():
+            raise NumericError("The network gives values that are not finite; the weights or their type are broken.")
+
+        def noise(columns: Tensor | None) -> Tensor:
+            return exponential_noise(self._seeds, step, self._codes if columns is None else columns)
+
+        return sample(logits, self._sampling, noise)
