@@ -28,6 +28,10 @@ class CsmLM(CsmForConditionalGeneration):  # type: ignore[misc]
         """The depth network's layers."""
         return self.depth_decoder.model
 
+    def get_input_embeddings(self) -> Any:  # noqa: ANN401 - nn.Embedding
+        """Return the text's, which is what --model.freeze_embedding and --model.lora.train_embedding are about."""
+        return self.embed_text_tokens
+
     def tied_names(self) -> Sequence[str]:
         """The depth network's table of codes, where it is the backbone's."""
         return ("depth_decoder.model.embed_tokens.weight",) if self.config.tie_codebooks_embeddings else ()

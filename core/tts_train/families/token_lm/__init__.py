@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tts_train.families.token_lm.export.card import CardFacts, CardText
     from tts_train.families.token_lm.export.gguf import GgufExport
     from tts_train.families.token_lm.export.hf import HfExport
+    from tts_train.families.token_lm.export.release import ReleaseExport
     from tts_train.families.token_lm.frame_reader import FrameReader, FramesRead
     from tts_train.families.token_lm.frames.layout import FrameLayout
     from tts_train.families.token_lm.layout import Ids, Levels, TokenLayout
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tts_train.families.token_lm.preparing.prepare import TokenPrepare
     from tts_train.families.token_lm.rows import IdRow, PromptFormat
     from tts_train.families.token_lm.speaking.synth import TokenSynth
+    from tts_train.families.token_lm.words import byte_tokenizer, checked_tokenizer
 
 __all__ = [
     "CardFacts",
@@ -41,6 +43,7 @@ __all__ = [
     "MergedExport",
     "PeftExport",
     "PromptFormat",
+    "ReleaseExport",
     "Sampling",
     "TinyOptions",
     "TokenData",
@@ -49,6 +52,8 @@ __all__ = [
     "TokenModule",
     "TokenPrepare",
     "TokenSynth",
+    "byte_tokenizer",
+    "checked_tokenizer",
 ]
 
 _HOMES = {
@@ -59,6 +64,7 @@ _HOMES = {
     "export.card": "CardFacts CardText",
     "export.gguf": "GgufExport",
     "export.hf": "HfExport",
+    "export.release": "ReleaseExport",
     "frames.layout": "FrameLayout",
     "frame_reader": "FrameReader FramesRead",
     "layout": "Ids Levels TokenLayout",
@@ -68,6 +74,7 @@ _HOMES = {
     "preparing.prepare": "TokenPrepare",
     "rows": "IdRow PromptFormat",
     "speaking.synth": "TokenSynth",
+    "words": "byte_tokenizer checked_tokenizer",
 }
 """Where in this package each name is defined; the imports above say the same to a type checker."""
 _HOME = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names.split()}

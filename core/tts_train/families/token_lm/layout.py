@@ -161,6 +161,10 @@ class TokenLayout:
         """Return the index (positions,) in ``ids`` of the first id at each position of a network's sequence."""
         return np.arange(np.asarray(ids).size)
 
+    def room(self, prompt: ArrayLike, positions: int) -> int:
+        """Return how many ids of sound fit behind a prompt in so many positions."""
+        return (positions - len(self.starts(prompt))) * self.slots // self.frame_positions
+
     # --- codes and ids ----------------------------------------------------------------------------------------------
 
     def codes_to_tokens(self, levels: Sequence[ArrayLike]) -> Ids:

@@ -82,10 +82,12 @@ class TokenLM:
     """llama.cpp's name for the way the tokenizer cuts text; None where there is no GGUF export."""
     card: CardText | None = None
     """What the README.md of an export says of this model besides what all have in common."""
+    drops_repeats: bool = True
+    """Whether frames that repeat the first code of the one before are left out, in training data and references."""
     prompt_tokens: int = 20
-    """Ids of a usual clip's prompt, for memory estimates."""
+    """Positions of a usual clip's prompt, for memory estimates."""
     utterance_tokens: int = 350
-    """Ids of a usual clip, prompt included."""
+    """Positions of a usual clip, prompt included."""
 
     @property
     def network_class(self) -> Any:  # noqa: ANN401 - a class of transformers

@@ -12,11 +12,10 @@ from torch.utils.data import ConcatDataset
 from tts_train.contract.data import AUTO, StageData
 from tts_train.datasets.batches import Plan, batches_for, bucket, fill_share, in_order, pack
 from tts_train.errors import ConfigError
-from tts_train.families.token_lm.data.batch import Document, TokenBatch, pack_documents, pad_documents
+from tts_train.families.token_lm.data.batch import Document, TokenBatch
 from tts_train.families.token_lm.data.text_mix import TextMix, TextSet, lap_seed, mix_plans, open_text
 from tts_train.families.token_lm.data.token_set import TokenRows, TokenSet, TooLong
-from tts_train.families.token_lm.frames.batch import pack_frames, pad_frames
-from tts_train.families.token_lm.frames.layout import FrameLayout
+from tts_train.families.token_lm.network.build import joined
 from tts_train.families.token_lm.network.shapes import sample_documents
 from tts_train.language import languages_of
 
@@ -134,10 +133,7 @@ class TokenData(StageData):
 
     def collate(self, rows: list[Document]) -> TokenBatch:
         """Join documents to a batch."""
-        packed, layout = self.batching == "packed", self.token_lm.layout
-        if isinstance(layout, FrameLayout):
-            return (pack_frames if packed else pad_frames)(rows, layout)
-        return (pack_documents if packed else pad_documents)(rows, layout)
+        return joined(rows, self.token_lm.layout, packed=self.batching == "packed")
 
     def sample_batch(self, size: int) -> TokenBatch:
         """Return made-up utterances of ``size`` tokens in all: of usual length if packed, as long as fit if padded."""

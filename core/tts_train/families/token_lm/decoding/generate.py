@@ -177,7 +177,7 @@ def _check(
         read = len(layout.starts(prompt))
         sizes.append(read + -(-limit * layout.frame_positions // layout.slots))
         if sizes[-1] > room:
-            most = max((room - read) * layout.slots // layout.frame_positions, 1)
+            most = max(layout.room(prompt, room), 1)
             raise ConfigError(
                 f"The prompt has {len(prompt)} ids and --max_new_tokens is {limit}, and the model has room for {room} "
                 f"in all. Give --max_new_tokens {most} or less, or a shorter text."

@@ -70,6 +70,21 @@ def require_equal_logits(expected: Tensor, found: Tensor, what: str, tolerance: 
     return measured
 
 
+def require_equal_losses(expected: Tensor, found: Tensor, what: str) -> dict[str, float]:
+    """Return the largest difference of two sets of losses (n,).
+
+    Raises:
+        TTSTrainError: if it is more than :data:`TOLERANCE` of the largest loss, or they are not finite.
+    """
+    difference = float((expected - found).abs().max())
+    if not difference <= TOLERANCE * float(expected.abs().max()):
+        raise TTSTrainError(
+            f"{what}: losses differ by up to {difference:.3g}. Nothing was written. This is a fault of the exporter or "
+            "of a library's version; please report it with the output of 'tts-train doctor'."
+        )
+    return {"max_difference": difference}
+
+
 def require_equal_weights(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str) -> int:
     """Return how many tensors were compared.
 

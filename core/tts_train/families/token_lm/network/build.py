@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tts_train.families.token_lm.data.batch import Document, TokenBatch, pack_documents, pad_documents
+from tts_train.families.token_lm.frames.batch import pack_frames, pad_frames
 from tts_train.families.token_lm.frames.layout import FrameLayout
 from tts_train.families.token_lm.frames.metrics import FrameMetrics
 from tts_train.families.token_lm.frames.network import FrameNetwork
@@ -22,6 +25,13 @@ def build_network(lm: PreTrainedModel, layout: TokenLayout, head: HeadOptions = 
     if isinstance(layout, FrameLayout):
         return FrameNetwork(lm, layout, head)
     return TokenNetwork(lm, layout, head)
+
+
+def joined(documents: Sequence[Document], layout: TokenLayout, *, packed: bool) -> TokenBatch:
+    """Return the batch that such a network takes: packed without padding, or a document a row."""
+    if isinstance(layout, FrameLayout):
+        return (pack_frames if packed else pad_frames)(documents, layout)
+    return (pack_documents if packed else pad_documents)(documents, layout)
 
 
 def metrics_of(layout: TokenLayout, device: torch.device | str) -> TokenMetrics:

@@ -95,7 +95,9 @@ class TrainingVoice:
         """Continue passages' prompts in as few batches as the card has room for."""
         prompts = [self._prompts[passage.name] for passage in passages]
         room = self._voice.lm.config.max_position_embeddings
-        limits = [min(limit, room - len(prompt)) for limit, prompt in zip(max_tokens, prompts, strict=True)]
+        limits = [
+            min(limit, self._layout.room(prompt, room)) for limit, prompt in zip(max_tokens, prompts, strict=True)
+        ]
         with precision_of(self._module.trainer):
             said = self._voice.say(prompts, seeds=seeds, max_new_tokens=limits)
         return [self._uttered(one) for one in said]

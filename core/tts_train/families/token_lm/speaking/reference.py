@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tts_train.families.token_lm.codec import Codec
-    from tts_train.families.token_lm.layout import Ids, TokenLayout
+    from tts_train.families.token_lm.layout import Ids
+    from tts_train.families.token_lm.model import TokenLM
 
 
 def paired(reference: list[str] | str | None, reference_text: list[str] | str | None) -> list[tuple[Path, str]]:
@@ -34,15 +35,15 @@ def paired(reference: list[str] | str | None, reference_text: list[str] | str | 
     return [(Path(file), text) for file, text in zip(files, texts, strict=True)]
 
 
-def encode_reference(layout: TokenLayout, file: Path, codec: Codec) -> Ids:
-    """Read a recording at the codec's rate and return its ids, without repeated frames as in training.
+def encode_reference(token_lm: TokenLM, file: Path, codec: Codec) -> Ids:
+    """Read a recording at the codec's rate and return its ids, without repeated frames if training has none.
 
     Raises:
         DataError: if it cannot be read or used.
     """
     codes = codec.encode([read_reference(file, codec)])[0]
-    ids, _ = layout.drop_repeated_frames(layout.codes_to_tokens(codes))
-    return ids
+    ids = token_lm.layout.codes_to_tokens(codes)
+    return token_lm.layout.drop_repeated_frames(ids)[0] if token_lm.drops_repeats else ids
 
 
 def read_reference(file: Path, codec: Codec) -> Tensor:

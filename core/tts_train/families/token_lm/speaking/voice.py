@@ -125,5 +125,5 @@ def open_voice(
         tokenizer=model.tokenizer,
         speakers=model.speakers,
         languages=model.languages,
-        references=tuple((text, encode_reference(token_lm.layout, file, decoder)) for file, text in references),
+        references=tuple((text, encode_reference(token_lm, file, decoder)) for file, text in references),
     )
