@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from tts_train.cli import main
 from tts_train.testing import check_backend
 

@@ -28,7 +28,7 @@ class CsmLM(CsmForConditionalGeneration):  # type: ignore[misc]
         """The depth network's layers."""
         return self.depth_decoder.model
 
-    def get_input_embeddings(self) -> Any:  # noqa: ANN401 - nn.Embedding
+    def get_input_embeddings(self) -> Any:
         """Return the text's, which is what --model.freeze_embedding and --model.lora.train_embedding are about."""
         return self.embed_text_tokens
 
@@ -59,4 +59,5 @@ class CsmLM(CsmForConditionalGeneration):  # type: ignore[misc]
 
     def depth_weight(self) -> Tensor:
         """Return the output matrices of codebooks 1 to K - 1, one below the other ((K - 1) * V, D)."""
-        return self.depth_decoder.codebooks_head.weight.transpose(1, 2).flatten(0, 1)
+        weight: Tensor = self.depth_decoder.codebooks_head.weight
+        return weight.transpose(1, 2).flatten(0, 1)

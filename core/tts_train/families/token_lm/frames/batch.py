@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -12,7 +12,10 @@ from torch import Tensor
 from tts_train.families.token_lm.data.batch import NO_TARGET, Document, TokenBatch, pack_documents, pad_documents
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from tts_train.families.token_lm.frames.layout import FrameLayout
+    from tts_train.families.token_lm.layout import Ids
 
 
 class FrameBatch(TokenBatch):
@@ -51,7 +54,8 @@ def _with_frames(documents: Sequence[Document], layout: FrameLayout, *, packed: 
     targets = torch.full_like(batch["targets"].flatten(), NO_TARGET)
     targets[frames[chosen] - 1] = codes[chosen, 0]
     made = {**batch, "targets": targets.view_as(batch["targets"]), "kept": frames[chosen] - 1}
-    return FrameBatch(**made, frame_places=frames, codes=codes, learnt=chosen)  # type: ignore[typeddict-item]
+    framed: Any = {**made, "frame_places": frames, "codes": codes, "learnt": chosen}
+    return cast("FrameBatch", framed)
 
 
 def _at_positions(document: Document, layout: FrameLayout) -> Document:
@@ -62,7 +66,8 @@ def _at_positions(document: Document, layout: FrameLayout) -> Document:
     return Document(document.id, document.input_ids[starts], first, document.seconds, learnt)
 
 
-def _learnt(row: Document, places: np.ndarray) -> np.ndarray:
+def _learnt(row: Document, places: Ids) -> NDArray[np.bool_]:
     """Tell which of the frames at ``places`` are learnt: there is a position before, and the row says so."""
     wanted = np.append(False, row.targets[:-1] != NO_TARGET)
-    return wanted[places]
+    chosen: NDArray[np.bool_] = wanted[places]
+    return chosen
