@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from tts_train.errors import ConfigError, NumericError
-from tts_train.families.token_lm.decoding.decoder import Decoder, bucket
+from tts_train.families.token_lm.decoding.decoder import CachedDecoder, bucket
 from tts_train.families.token_lm.decoding.options import Sampling
 from tts_train.families.token_lm.decoding.sampling import sample
 from tts_train.nn.decoding.counter_noise import exponential_noise, seed_keys
@@ -60,8 +60,8 @@ class FrameDecoding:
         sizes = [len(layout.starts(prompt)) for prompt in prompts]
         self._longest, self._most = max(sizes), max(sizes) + max(self._frames)
         self._lengths = torch.tensor(sizes, device=self._device)
-        self._backbone = Decoder(lm, rows, bucket(self._longest + 1, self._most), stack=lm.model)
-        self._depth = Decoder(lm, rows, bucket(books + 1, books + 1), stack=lm.depth)
+        self._backbone = CachedDecoder(lm, rows, bucket(self._longest + 1, self._most), stack=lm.model)
+        self._depth = CachedDecoder(lm, rows, bucket(books + 1, books + 1), stack=lm.depth)
         self._matrices = lm.depth_weight().view(books - 1, layout.codebook_size, -1)
         wrapped = [(seed + 2**63) % 2**64 - 2**63 for seed in seeds]
         self._seeds = seed_keys(torch.tensor(wrapped, dtype=torch.int64, device=self._device)[:, None])
@@ -109,7 +109,8 @@ class FrameDecoding:
         span = self._longest + number + 1
         if span > self._backbone.places:
             self._backbone.grow(bucket(span, self._most))
-        return self._backbone.step(self._lm.embed_frames(codes), self._lengths + number, span=span)
+        frames: Tensor = self._lm.embed_frames(codes)
+        return self._backbone.step(frames, self._lengths + number, span=span)
 
     def _frame(self, hidden: Tensor, number: int) -> Tensor:
         """Draw the codes (B, K) of a frame from the backbone's states (B, H)."""
