@@ -26,7 +26,7 @@ $(VENV)/.eval: $(VENV)/.new
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.new
-	$(PIP) -e '.[test]' -e examples/tts-train-toy
+	$(PIP) -e '.[test]' -e examples/tts-train-toy -e examples/tts-train-csm
 	@# Their weights lie in the wheels; what they require is for training them.
 	$(PIP) --no-deps resemblyzer distillmos xls-r-sqa
 	@$(COMPILE)

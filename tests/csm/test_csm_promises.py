@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import wave
 
 import numpy as np
@@ -11,6 +10,7 @@ from transformers import AutoProcessor, CsmForConditionalGeneration
 from tts_train_csm.model import CSM
 
 from tts_train.cli import main
+from tts_train.datasets.store.shards import read_index
 from tts_train.testing import check_backend
 
 TINY = ["--codec", "tiny", "--tokenizer", "tiny"]
@@ -36,20 +36,20 @@ def test_conforms(tmp_path):
     prepared, tones = tmp_path / "prepared", corpus(tmp_path / "tones")
     words = ["prepare", "--backend", "csm", "--corpus", str(tones), "--out", str(prepared), *TINY]
     assert main(words) == 0
-    index = json.loads((prepared / "index.json").read_text())
-    assert index["lengths"]["total"] < 400  # positions: a frame is one
-    listens = ["--listen.sentences", "1", "--listen.max_share", "1", "--listen.metrics", "[clipping]"]
+    assert read_index(prepared)["lengths"]["total"] < 400  # positions: a frame is one
     check_backend(
         "csm",
         folder=tmp_path,
-        settings=["--data.path", str(prepared), "--data.val_share", "0.3", *listens],
-        synth=["--max_new_tokens", "192"],
+        settings={"data.path": str(prepared), "data.val_share": 0.3, "listen.sentences": 0},
+        synth={"max_new_tokens": 192},
     )
     speaks_as_released(tmp_path / "lm-hf")
     adapters = tmp_path / "lora"
     words = ["fit", "--backend", "csm", "--data.path", str(prepared), "--model.init_from", str(tmp_path / "lm-hf")]
     words += ["--model.method", "lora", "--trainer.accelerator", "cpu", "--trainer.max_steps", "2"]
-    assert main([*words, "--run_dir", str(adapters), "--listen.sentences", "0"]) == 0
+    words += ["--data.val_share", "0.3", "--listen.max_share", "1", "--listen.metrics", "[clipping]"]
+    assert main([*words, "--run_dir", str(adapters), "--listen.sentences", "1"]) == 0
+    assert list((adapters / "samples").rglob("*.wav"))
     assert main(["export", str(adapters), "--format", "hf", "--out", str(tmp_path / "merged")]) == 0
     assert main(["plan", "--backend", "csm", "--data.path", str(prepared), "--model.init_from", "tiny"]) == 0
 

@@ -27,7 +27,12 @@ LM = Stage(
         remark="a codec with random weights: what is spoken is noise",
     ),
     identity=("model.init_from", "model.tiny", "model.method", "model.lora", "model.freeze_embedding", "data.path"),
-    tiny={"model.init_from": "tiny", "data.max_tokens": 256},
+    tiny={
+        "model.init_from": "tiny",
+        "model.tiny.hidden": 32,
+        "model.schedule.name": "constant",
+        "data.max_tokens": 256,
+    },
 )
 
 
