@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from transformers import CsmConfig, CsmForConditionalGeneration
 from tts_train_csm.layout import AUDIO_END, BEGIN_OF_TEXT, CODEBOOKS, END_OF_TEXT, LAYOUT
@@ -62,3 +64,9 @@ def documents(sizes=(3, 7, 1, 5)):
         ids = np.concatenate([[BEGIN_OF_TEXT], text, [END_OF_TEXT], audio, [AUDIO_END]])
         made.append(Document(str(number), ids.astype(np.int64), seconds=frames * 0.08))
     return made
+
+
+def write_rows(path):
+    """The documents as rows that were tokenised elsewhere."""
+    pq.write_table(pa.table({"input_ids": [document.input_ids.tolist() for document in documents()]}), path)
+    return path

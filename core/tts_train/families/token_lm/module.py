@@ -227,9 +227,11 @@ class TokenModule(StageModule):
 
     def probe(self, data: StageData) -> TokenProbe:
         """Return what the training is measured by: utterances that the network draws."""
+        from tts_train.families.token_lm.frames.layout import FrameLayout
+        from tts_train.families.token_lm.frames.probe import FrameProbe
         from tts_train.families.token_lm.probe import TokenProbe
 
-        return TokenProbe(self, data)
+        return (FrameProbe if isinstance(self.token_lm.layout, FrameLayout) else TokenProbe)(self, data)
 
     def describe(self) -> Mapping[str, Any]:
         """Return the language model's configuration."""

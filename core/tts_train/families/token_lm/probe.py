@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from tts_train.contract.probe import NoProbe, Said, SpeechProbe
-from tts_train.families.token_lm.data.batch import Document, TokenBatch, pack_documents, pad_documents
+from tts_train.families.token_lm.data.batch import Document, TokenBatch
 from tts_train.families.token_lm.decoding.generate import generate
 from tts_train.families.token_lm.decoding.options import HELD_TO, Sampling
 from tts_train.families.token_lm.decoding.scored import sample_scored
+from tts_train.families.token_lm.network.build import joined
 from tts_train.families.token_lm.speaking.sources import open_model
 
 if TYPE_CHECKING:
@@ -68,9 +69,9 @@ class TokenProbe(SpeechProbe):
     def batches(self, rows: Sequence[Any]) -> Mapping[str, Any]:
         """Return documents as the data module joins them, packed and padded."""
         layout, made = self._model.layout, dict[str, Any]()
-        for form, join in (("packed", pack_documents), ("padded", pad_documents)):
+        for form in ("packed", "padded"):
             own = getattr(self.data, "batching", None) == form
-            made[form] = self.data.collate(list(rows)) if own else join(list(rows), layout)
+            made[form] = self.data.collate(list(rows)) if own else joined(list(rows), layout, packed=form == "packed")
         return made
 
     def greedy(self, run: Path, export: Path) -> tuple[Sequence[int], Sequence[int]] | NoProbe:
@@ -84,9 +85,9 @@ class TokenProbe(SpeechProbe):
         model = open_model(self._model, source, device=torch.device("cpu"), dtype=dtype)
         prompt = self._model.prompt.inference_prompt(self._text)
         sampling = Sampling(temperature=0, repetition_penalty=1, constrain=HELD_TO[model.softmax])
-        (said,) = generate(
-            self._model.layout, model.lm.float(), [prompt], seeds=[0], max_new_tokens=_GREEDY, sampling=sampling
-        )
+        layout = self._model.layout
+        most = max(_GREEDY, 2 * layout.slots)
+        (said,) = generate(layout, model.lm.float(), [prompt], seeds=[0], max_new_tokens=most, sampling=sampling)
         return said.ids
 
     def _row(self, said: Ids) -> Document:

@@ -1,0 +1,36 @@
+"""What CSM draws is what it is taught; a depth network without a gradient does not pass."""
+
+from __future__ import annotations
+
+import pytest
+from tts_train_csm.model import CSM
+from tts_train_csm.stage import CsmData, CsmModule
+
+from tests.csm.small import write_rows
+from tts_train.checking import check_training
+from tts_train.families.token_lm import TinyOptions
+
+SMALL = TinyOptions(hidden=32, layers=2, heads=2, kv_heads=1, mlp=48)
+
+
+class DetachedDepth(CsmModule):
+    """Hands the depth network's loss on without its gradient."""
+
+    def _forward(self, batch):
+        output = super()._forward(batch)
+        object.__setattr__(output.depth, "loss_sum", output.depth.loss_sum.detach())
+        return output
+
+
+def measured(kind, tmp_path):
+    data = CsmData(str(write_rows(tmp_path / "rows.parquet")), max_tokens=64, val_share=0)
+    check_training(CSM.name, kind("tiny", tiny=SMALL), data, runs_in=tmp_path)
+
+
+def test_what_is_drawn_is_taught(tmp_path):
+    measured(CsmModule, tmp_path)
+
+
+def test_a_depth_network_without_a_gradient_is_told(tmp_path):
+    with pytest.raises(AssertionError, match=r"no gradient reaches .*depth_decoder"):
+        measured(DetachedDepth, tmp_path)
