@@ -62,9 +62,10 @@ class CsmHf(ReleaseExport):
         model: Any = CsmForConditionalGeneration._from_config(lm.config, dtype=lm.dtype)
         model.load_state_dict(lm.state_dict(), strict=False)
         model.codec_model = mimi
-        model.generation_config.update(do_sample=True, temperature=0.9, top_k=50, max_new_tokens=125)
-        depth = model.depth_decoder.generation_config
-        depth.update(do_sample=True, temperature=0.9, top_k=50, min_new_tokens=31, max_new_tokens=31)
+        # Mimi has none of the last three codes, and transformers would hand them to it.
+        drawn = {"do_sample": True, "temperature": 0.9, "top_k": 50, "suppress_tokens": [2048, 2049, 2050]}
+        model.generation_config.update(**drawn, max_new_tokens=125)
+        model.depth_decoder.generation_config.update(**drawn, min_new_tokens=31, max_new_tokens=31)
         return model.eval()
 
     def write_words(self, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
