@@ -53,7 +53,7 @@ class CsmHf(ReleaseExport):
 
     def released(self, lm: Any, codec: str) -> PreTrainedModel:
         """Return transformers' own model with the weights of ``lm`` and the codec."""
-        from transformers import CsmForConditionalGeneration
+        from transformers import CsmForConditionalGeneration, GenerationConfig
 
         from tts_train_csm.codec import load_mimi
 
@@ -64,8 +64,8 @@ class CsmHf(ReleaseExport):
         model.codec_model = mimi
         # Mimi has none of the last three codes, and transformers would hand them to it.
         drawn = {"do_sample": True, "temperature": 0.9, "top_k": 50, "suppress_tokens": [2048, 2049, 2050]}
-        model.generation_config.update(**drawn, max_new_tokens=125)
-        model.depth_decoder.generation_config.update(**drawn, min_new_tokens=31, max_new_tokens=31)
+        model.generation_config = GenerationConfig(**drawn, max_new_tokens=125)
+        model.depth_decoder.generation_config = GenerationConfig(**drawn, min_new_tokens=31, max_new_tokens=31)
         return model.eval()
 
     def write_words(self, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
