@@ -91,10 +91,7 @@ def load_mimi(source: str) -> Any:
     try:
         network = MimiModel.from_pretrained(source, use_safetensors=True)
     except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"No codec could be loaded from {source!r}: {error} Give --codec a folder, a hub name "
-            f"(kyutai/mimi) or {TINY!r}."
-        ) from error
+        raise ConfigError(f"--codec {source}: {error} Give a folder, a hub name (kyutai/mimi) or {TINY!r}.") from error
     found = (network.config.sampling_rate, network.config.codebook_size, network.config.num_quantizers)
     if found != (LAYOUT.sample_rate, LAYOUT.codes, CODEBOOKS):
         raise ConfigError(f"--codec {source}: CSM needs a Mimi of 24 kHz with 32 codebooks of 2048 codes, not {found}.")
