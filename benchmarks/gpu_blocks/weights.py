@@ -15,8 +15,8 @@ def orpheus_on(device: str) -> Iterator[None]:
     """Let ``--model.init_from tiny`` fill its network on a device."""
     import tts_train.families.token_lm.network.start as base
 
-    def made(config: Any, seed: int, dtype: torch.dtype) -> Any:
-        return llama(config, dtype=dtype, device=device, seed=seed)
+    def made(token_lm: Any, tiny: Any, dtype: torch.dtype) -> Any:
+        return llama(token_lm.tiny_config(tiny), dtype=dtype, device=device, seed=tiny.seed)
 
     with patch.object(base, "_tiny", made):
         yield
