@@ -48,7 +48,7 @@ def files(tmp_path_factory):
 
 
 def write_gpt(path: Path) -> None:
-    network = gpt_base.load_base("tiny", tiny=gpt_base.TinyOptions(width=64, heads=4, layers=3))
+    network = gpt_base.load_base("tiny", tiny=gpt_base.TinyGptOptions(width=64, heads=4, layers=3))
     generator = torch.Generator().manual_seed(0)
     for parameter in network.parameters():
         parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
@@ -58,7 +58,7 @@ def write_gpt(path: Path) -> None:
 
 def write_sovits(path: Path, version: str) -> None:
     """As wide as the clients' networks are whatever a file says."""
-    loaded = load_generator("tiny", version=version, tiny=tiny.TinyOptions(channels=192))
+    loaded = load_generator("tiny", version=version, tiny=tiny.TinySovitsOptions(channels=192))
     config = {**s2_config(version, name="voice"), "model": dict(loaded.sizes)}
     weights, shapes = to_upstream(loaded.network), shapes_of(loaded.network)
     write_s2(path, weights, version=version, config=config, info="1epoch_1iteration", shapes=shapes)
