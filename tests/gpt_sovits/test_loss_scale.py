@@ -49,6 +49,7 @@ def fit(path, rows, steps, build=SovitsModule):
         plugins=[half],
         extra=[scales],
         monitor=None,
+        keep=5,  # the room that so many checkpoints need is asked for when a run begins
     )
     return module, scales
 

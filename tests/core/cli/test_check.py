@@ -67,7 +67,7 @@ def test_check_and_prepare_agree(corpus, tmp_path, capsys, backend, options):
 def test_without_a_backend_the_command_with_one_is_named(corpus, tmp_path, capsys):
     code, told, err = run(capsys, "check", corpus, "--max-dropped", "1")
     assert (code, told["kept"]) == (0, 8)
-    assert f"tts-train check {corpus} --backend gpt_sovits or orpheus" in err or "--backend orpheus" in err
+    assert f"tts-train check {corpus} --backend csm or gpt_sovits or orpheus" in err
     pq.write_table(pa.table({"input_ids": [[1, 2, 3]]}), tmp_path / "x.parquet")
     assert main(["check", str(tmp_path / "x.parquet")]) == 0
     capsys.readouterr()
