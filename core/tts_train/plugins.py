@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -66,6 +66,19 @@ def installed_backends() -> list[Installed]:
 def installed_extensions() -> list[Installed]:
     """List the extensions that are installed, without importing any."""
     return _installed(EXTENSIONS, "extension")
+
+
+def working_backends(on_broken: Callable[[str], None] = log.warning) -> Iterator[Backend]:
+    """Yield the descriptions of the installed backends, without extensions, for what lists all of them.
+
+    Args:
+        on_broken: Told why a backend cannot be loaded; one that is broken keeps no other from being listed.
+    """
+    for found in installed_backends():
+        try:
+            yield Plugins(selected=()).load(found.name)
+        except TTSTrainError as error:
+            on_broken(str(error))
 
 
 def _installed(group: str, kind: str) -> list[Installed]:

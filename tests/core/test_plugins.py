@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tts_train.cli import main
 from tts_train.errors import ConfigError
 from tts_train.plugins import PluginError, Plugins, installed_backends
 
@@ -53,6 +54,20 @@ def test_a_broken_extension_stops_with_the_way_around_it(extension):
         PluginError, match=r"broken \(broken-extension 1.0\).*RuntimeError: on import.*--no-plugin broken"
     ):
         Plugins().load("toy")
+
+
+def test_a_broken_backend_keeps_no_other_from_being_listed(tmp_path, monkeypatch, capsys):
+    info = tmp_path / "broken_backend-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-backend\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[tts_train.backends]\nbroken = broken_backend\n")
+    (tmp_path / "broken_backend.py").write_text("raise RuntimeError('on import')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["formats"]) == 0
+    told = capsys.readouterr()
+    assert "orpheus/lm/hf" in told.out
+    assert "broken (broken-backend 1.0) could not be imported: RuntimeError: on import" in told.err
+    assert main(["formats", "--backend", "broken"]) == 70
 
 
 def test_a_blocked_extension_is_not_imported(extension):

@@ -16,7 +16,7 @@ from tts_train.contract.backend import resolve
 from tts_train.corpus.own_output import is_finished
 from tts_train.disk.apart import require_apart
 from tts_train.errors import ConfigError
-from tts_train.plugins import installed_backends
+from tts_train.plugins import working_backends
 from tts_train.progress import Progress, write_line
 
 if TYPE_CHECKING:
@@ -125,7 +125,8 @@ def _survey(options: dict[str, Any], job: PrepareJob | None) -> None:
 def _left_out(path: str, job: PrepareJob | None) -> str:
     if job is not None:
         return "The rules of every backend were applied; what else this backend refuses, only its prepare can tell."
-    names = " or ".join(found.name for found in installed_backends()) or "NAME"
+    prepares = (backend.name for backend in working_backends() if any(stage.prepare for stage in backend.stages))
+    names = " or ".join(prepares) or "NAME"
     return (
         "The limits of a backend (length, languages, text that it can read) were not applied. "
         f"To apply those of its prepare: tts-train check {path} --backend {names}"

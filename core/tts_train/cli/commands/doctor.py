@@ -15,8 +15,7 @@ from tts_train.cli import COMMANDS
 from tts_train.cli.output import print_report
 from tts_train.configuration.arguments import WordsParser
 from tts_train.contract.backend import Backend, Package
-from tts_train.errors import TTSTrainError
-from tts_train.plugins import Plugins, installed_backends, installed_extensions
+from tts_train.plugins import installed_backends, installed_extensions, working_backends
 
 GIB = 2**30
 DISK_WANTED, MEMORY_WANTED = 20 * GIB, 8 * GIB
@@ -88,13 +87,8 @@ def _python() -> Iterator[Finding]:
 
 def _backends() -> tuple[list[Backend], list[Finding]]:
     """Return the installed backends, and what is wrong with those that cannot be loaded."""
-    backends, broken = [], []
-    for found in installed_backends():
-        try:
-            backends.append(Plugins(selected=()).load(found.name))
-        except TTSTrainError as error:
-            broken.append(Finding("FAIL", found.kind, str(error)))
-    return backends, broken
+    broken: list[Finding] = []
+    return list(working_backends(lambda why: broken.append(Finding("FAIL", "backend", why)))), broken
 
 
 def _packages(packages: Iterable[Package]) -> Iterator[Finding]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tts_train.configuration.outline import group_of
+from tts_train.contract.backend import Backend
 from tts_train.errors import NoTextsError
-from tts_train.plugins import Plugins, installed_backends
+from tts_train.plugins import working_backends
 from tts_train.shell import quoted
 
 _SLICES, _TRANSCRIBE = "slices", "transcribe"
@@ -14,7 +15,7 @@ _SLICES, _TRANSCRIBE = "slices", "transcribe"
 
 def lines_for(error: NoTextsError) -> str:
     """Return commands that cut the recordings and draft their texts, for the lines below the error."""
-    backend = next(filter(_slices, (found.name for found in installed_backends())), None)
+    backend = next((found.name for found in working_backends() if _slices(found)), None)
     if backend is None:
         return ""
     corpus = error.corpus if error.corpus.name else error.corpus.absolute()
@@ -34,8 +35,8 @@ def lines_for(error: NoTextsError) -> str:
     )
 
 
-def _slices(backend: str) -> bool:
+def _slices(backend: Backend) -> bool:
     """Tell whether the prepare of a backend cuts recordings."""
-    jobs = (stage.prepare for stage in Plugins().load(backend).stages if stage.prepare is not None)
+    jobs = (stage.prepare for stage in backend.stages if stage.prepare is not None)
     outlines = [group_of(job) for job in jobs]
     return any(outline is not None and {_SLICES, _TRANSCRIBE} <= set(outline.keys) for outline in outlines)

@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from tts_train.cli.output import print_report
 from tts_train.configuration.arguments import WordsParser
-from tts_train.plugins import EXTENSIONS, Plugins, installed_backends, installed_extensions
+from tts_train.plugins import EXTENSIONS, Plugins, installed_backends, installed_extensions, working_backends
 
 
 def run(verb: str, words: list[str]) -> int:
@@ -42,7 +42,7 @@ def _plugins() -> dict[str, object]:
 
 
 def _formats(options: Namespace) -> dict[str, object]:
-    names = [options.backend] if options.backend else [found.name for found in installed_backends()]
+    names = [options.backend] if options.backend else [backend.name for backend in working_backends()]
     report: dict[str, object] = {}
     for name in names:
         plugins = Plugins(blocked=options.no_plugin)
