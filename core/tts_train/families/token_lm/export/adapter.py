@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from tts_train.contract.jobs import ExportJob
 from tts_train.contract.reports import ExportReport
+from tts_train.families.token_lm.export.hf import HfExport
 
 if TYPE_CHECKING:
     from tts_train.families.token_lm.model import TokenLM
@@ -34,32 +35,10 @@ class PeftExport(ExportJob):
 
 
 @dataclass(kw_only=True)
-class MergedExport(ExportJob):
+class MergedExport(HfExport):
     """Write base and adapter as one model, in the layout of ``hf``.
 
     The adapter is added in float32 to the base as it was before any quantisation, and rounded once.
     """
 
-    token_lm: ClassVar[TokenLM]
-    """What kind of model it is; a backend's subclass says it."""
-
-    dtype: Literal["bf16", "fp32"] = "bf16"
-    """Type of the weights; served models are bf16."""
-    tokenizer: str | None = None
-    """Tokenizer: a folder, a hub name or ``tiny``; none takes the one that the run's data was made with."""
-    push_to: str | None = None
-    """Hub repository (``name/voice``) to upload to afterwards, private if it is new; nothing is uploaded without it."""
-
-    def run(self) -> ExportReport:
-        """Merge, compare, write, load back, compare, and then give the folder its name."""
-        from tts_train.families.token_lm.export.model_folder import export_model_folder
-
-        return export_model_folder(
-            self.token_lm,
-            self.source,
-            self.out,
-            name="merged",
-            dtype=self.dtype,
-            tokenizer=self.tokenizer,
-            push_to=self.push_to,
-        )
+    format_name = "merged"

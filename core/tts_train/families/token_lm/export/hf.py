@@ -22,6 +22,9 @@ class HfExport(ExportJob):
     token_lm: ClassVar[TokenLM]
     """What kind of model it is; a backend's subclass says it."""
 
+    format_name: ClassVar[str] = "hf"
+    """What the folder says that it is."""
+
     dtype: Literal["bf16", "fp32"] = "bf16"
     """Type of the weights; served models are bf16."""
     tokenizer: str | None = None
@@ -37,7 +40,7 @@ class HfExport(ExportJob):
             self.token_lm,
             self.source,
             self.out,
-            name="hf",
+            name=self.format_name,
             dtype=self.dtype,
             tokenizer=self.tokenizer,
             push_to=self.push_to,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -67,8 +68,9 @@ class SovitsStage(StageModule, Generic[N]):
         self._means = Means([*names, *(f"{by_language}/{each}" for each in languages if each)], self.device)
 
     @property
+    @abstractmethod
     def _loaded(self) -> LoadedGenerator:
-        raise NotImplementedError
+        """What was read of the generator, its version among it."""
 
     @property
     def _built(self) -> N:
