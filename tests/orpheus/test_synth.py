@@ -265,9 +265,10 @@ def test_a_long_text_is_spoken_in_parts(run, tmp_path, caplog):
     assert "Only 0.09 s were spoken" in caplog.text
 
 
-def test_less_than_a_frame_is_refused_before_anything_is_loaded(tmp_path):
-    with pytest.raises(ConfigError, match=r"--max_new_tokens 6 is less than a frame.* 7 tokens.* 83 are a second"):
-        OrpheusSynth(source=tmp_path / "none", text="Hi.", out=tmp_path / "a.wav", max_new_tokens=6)
+def test_less_than_a_frame_is_said_to_be_the_cause():
+    part = SpokenPart(text="a", spoken=spoken([AUDIO_BASE] * 6, seconds=1.0), sound=torch.zeros(0))
+    with pytest.raises(DataError, match=r"--max_new_tokens 6 is less than a frame.* 7 tokens.* 83 are a second"):
+        judge([part], max_new_tokens=6, unwritten="a.wav")
 
 
 def test_slots_are_held_to_where_they_were_trained(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,6 +98,12 @@ def judge(layout: TokenLayout, parts: Sequence[SpokenPart], *, max_new_tokens: i
 
     if not any(part.spoken.content.frames for part in parts):
         first = parts[0].spoken
+        if max_new_tokens < layout.slots:
+            raise DataError(
+                f"Nothing was spoken: --max_new_tokens {max_new_tokens} is less than a frame of sound, which has "
+                f"{layout.slots} tokens. {unwritten} was not written. Give more; {math.ceil(layout.tokens_per_second)} "
+                "are a second."
+            )
         raise DataError(
             f"Nothing was spoken: {len(first.ids)} tokens gave {first.content}. {unwritten} was not written. Train "
             "longer, hold the model to the layout with --constrain slots, or try another --seed."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -76,12 +75,6 @@ class TokenSynth(SynthJob):
             raise ConfigError(f"--batch_size must be 0 (as many as fit) or more, and {self.batch_size} was given.")
         if not 0 <= self.pause <= 10:
             raise ConfigError(f"--pause must be from 0 to 10 seconds, and {self.pause:g} was given.")
-        if self.max_new_tokens < self.token_lm.layout.slots:
-            raise ConfigError(
-                f"--max_new_tokens {self.max_new_tokens} is less than a frame of sound, which has "
-                f"{self.token_lm.layout.slots} tokens. Give more; {math.ceil(self.token_lm.layout.tokens_per_second)} "
-                "are a second."
-            )
         self._sampling()
 
     def run(self) -> SynthReport:
