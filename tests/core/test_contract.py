@@ -6,11 +6,13 @@ import ast
 import shlex
 import subprocess
 import sys
+from collections import defaultdict
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from tts_train import contract
+from tts_train import contract, corpus, datasets, disk, nn, optim, weights
 from tts_train.cli import main
 from tts_train.corpus import Ledger, Utterance
 from tts_train.errors import DataError
@@ -18,6 +20,7 @@ from tts_train.families import token_lm
 from tts_train.plugins import PluginError, Plugins
 
 ROOT = Path(__file__).parents[2]
+BACKENDS = sorted(path.parent for path in [*ROOT.glob("plugins/*/*/plugin.py"), *ROOT.glob("examples/*/*/plugin.py")])
 MINE = """
 from tts_train.contract import Backend, Curve, Package, Stage, hookimpl
 
@@ -56,7 +59,11 @@ class Silent(ToyModule):
 RECIPE = "# Mine.\nbackend: mine\nstage: hum\ntrainer:\n  accelerator: cpu\n  max_steps: 2\n"
 
 
-@pytest.mark.parametrize("package", [contract, token_lm], ids=["contract", "token_lm"])
+PUBLIC = (contract, corpus, datasets, disk, token_lm, nn, optim, weights)
+"""The packages that a backend's package imports from."""
+
+
+@pytest.mark.parametrize("package", PUBLIC, ids=lambda package: package.__name__.removeprefix("tts_train."))
 def test_every_public_name_is_there_and_known_to_type_checkers(package):
     tree = ast.parse(Path(package.__file__).read_text(encoding="utf-8"))
     found = {
@@ -67,10 +74,29 @@ def test_every_public_name_is_there_and_known_to_type_checkers(package):
         if isinstance(node, ast.ImportFrom)
         for name in node.names
     }
-    assert sorted(found) == sorted(package.__all__) == sorted(package._HOME)
-    assert found == package._HOME
-    for name in package.__all__:
-        assert getattr(package, name) is not None
+    assert sorted(found) == dir(package)
+    for name, home in found.items():
+        value = getattr(package, name)
+        assert value is getattr(import_module(home), name), f"{name} is of another module than type checkers are told"
+    with pytest.raises(AttributeError, match=r"has no name 'Bakcend'; see docs/writing-a-backend\.md"):
+        _ = package.Bakcend
+
+
+def imported_names(folder):
+    """Return the public packages that a distribution imports from, each with the names that it takes."""
+    found = defaultdict(set)
+    for path in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "tts_train":
+                found[node.module] |= {name.name for name in node.names}
+            elif isinstance(node, ast.Import):
+                found |= {name.name: set() for name in node.names if name.name.split(".")[0] == "tts_train"}
+    return found
+
+
+@pytest.mark.parametrize("where", BACKENDS, ids=lambda path: path.name)
+def test_backends_import_only_public_packages(where):
+    assert imported_names(where).keys() <= {package.__name__ for package in PUBLIC}
 
 
 def test_describing_a_backend_loads_no_torch():
@@ -86,7 +112,7 @@ def test_describing_a_backend_loads_no_torch():
 def test_every_public_name_is_documented():
     guide = (ROOT / "docs" / "writing-a-backend.md").read_text(encoding="utf-8")
     listed = {word for line in guide.split("## The contract")[1].splitlines() for word in line.split("`")[1::2]}
-    missing = sorted({*contract.__all__, *token_lm.__all__} - listed)
+    missing = sorted({*dir(contract), *dir(token_lm)} - listed)
     assert not missing, f"docs/writing-a-backend.md does not say what these are for: {missing}"
 
 

@@ -15,14 +15,12 @@ from tts_train_gpt_sovits.networks.gpt.generate import SamplingOptions, _penalis
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork, Positions
 from tts_train_gpt_sovits.networks.sovits.build import build_network
 from tts_train_gpt_sovits.released import s1_config, s2_config, write_s1, write_s2
-from tts_train_gpt_sovits.released.gpt_names import config_to_upstream
-from tts_train_gpt_sovits.released.gpt_names import to_upstream as gpt_weights
+from tts_train_gpt_sovits.released.gpt_names import config_to_upstream, to_upstream as gpt_weights
 from tts_train_gpt_sovits.released.shapes import shapes_of
 from tts_train_gpt_sovits.released.sovits_names import to_upstream
 from tts_train_gpt_sovits.signal.mel import spectrogram
 from tts_train_gpt_sovits.signal.sizes import GptConfig
-from tts_train_gpt_sovits.starts import gpt_base as gpt_base
-from tts_train_gpt_sovits.starts import sovits_tiny as tiny
+from tts_train_gpt_sovits.starts import gpt_base as gpt_base, sovits_tiny as tiny
 from tts_train_gpt_sovits.starts.sovits_restore import load_generator
 
 pytestmark = pytest.mark.slow

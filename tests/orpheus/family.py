@@ -6,8 +6,7 @@ from functools import partial
 
 from tts_train.families.token_lm import metrics
 from tts_train.families.token_lm.data import batch, token_rows
-from tts_train.families.token_lm.decoding import decode_shapes, decoding, memory, sampling
-from tts_train.families.token_lm.decoding import generate as generation
+from tts_train.families.token_lm.decoding import decode_shapes, decoding, generate as generation, memory, sampling
 from tts_train.families.token_lm.export import check
 from tts_train.families.token_lm.network import restore, shapes, start
 from tts_train.families.token_lm.network.network import HeadOptions, TokenNetwork

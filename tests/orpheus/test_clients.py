@@ -20,9 +20,7 @@ from tts_train.families.token_lm.decoding.sampling import Sampling, least_likely
 from tts_train.families.token_lm.export.gguf_file import write_gguf
 from tts_train.families.token_lm.export.gguf_kinds import rounded
 from tts_train.families.token_lm.export.gguf_tokens import read_tokens
-from tts_train_orpheus.jobs import OrpheusGguf as GgufExport
-from tts_train_orpheus.jobs import OrpheusHf as HfExport
-from tts_train_orpheus.jobs import OrpheusMerged as MergedExport
+from tts_train_orpheus.jobs import OrpheusGguf as GgufExport, OrpheusHf as HfExport, OrpheusMerged as MergedExport
 from tts_train_orpheus.layout import CUSTOM_BASE, LAYOUT, VOCAB_SIZE
 from tts_train_orpheus.model import ORPHEUS
 from tts_train_orpheus.tokenizer import load_tokenizer

@@ -15,9 +15,7 @@ from tts_train.disk.provenance import read_provenance
 from tts_train.errors import ConfigError, TTSTrainError
 from tts_train.families.token_lm.export.check import compare_logits, logits_of
 from tts_train.families.token_lm.export.model_folder import whole_model
-from tts_train_orpheus.jobs import OrpheusHf as HfExport
-from tts_train_orpheus.jobs import OrpheusMerged as MergedExport
-from tts_train_orpheus.jobs import OrpheusPeft as PeftExport
+from tts_train_orpheus.jobs import OrpheusHf as HfExport, OrpheusMerged as MergedExport, OrpheusPeft as PeftExport
 from tts_train_orpheus.tokenizer import load_tokenizer
 
 torch.set_num_threads(1)

@@ -25,8 +25,7 @@ from tests.orpheus.family import (
 )
 from tests.orpheus.trained_runs import move
 from tts_train.errors import ConfigError, NumericError
-from tts_train.families.token_lm.decoding import generate as generation
-from tts_train.families.token_lm.decoding import step_graph
+from tts_train.families.token_lm.decoding import generate as generation, step_graph
 from tts_train.families.token_lm.decoding.decoder import SMALLEST
 from tts_train.families.token_lm.decoding.memory import rows_that_fit
 from tts_train.families.token_lm.decoding.options import Sampling

@@ -22,9 +22,7 @@ from tts_train.disk.sound_files import write_sound
 from tts_train.errors import ConfigError, DataError
 from tts_train.families.token_lm.decoding.options import Sampling
 from tts_train.families.token_lm.speaking.parts import MOST, SpokenPart, length, split_text
-from tts_train_orpheus.jobs import OrpheusHf as HfExport
-from tts_train_orpheus.jobs import OrpheusPeft as PeftExport
-from tts_train_orpheus.jobs import OrpheusSynth
+from tts_train_orpheus.jobs import OrpheusHf as HfExport, OrpheusPeft as PeftExport, OrpheusSynth
 from tts_train_orpheus.layout import AUDIO_BASE, CODEBOOK_SIZE, END_OF_SPEECH
 from tts_train_orpheus.prompt import encode_text, inference_prompt
 from tts_train_orpheus.tokenizer import load_tokenizer

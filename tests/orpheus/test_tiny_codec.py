@@ -15,8 +15,7 @@ from tests.orpheus.family import StreamDecoder
 from tests.orpheus.test_layout import random_levels
 from tts_train.demo.journey import VOICE
 from tts_train.errors import DataError
-from tts_train_orpheus import layout
-from tts_train_orpheus import tiny_codec_sound as sound
+from tts_train_orpheus import layout, tiny_codec_sound as sound
 from tts_train_orpheus.codec import load_codec
 from tts_train_orpheus.tiny_codec import WEIGHTS, TinyCodec
 

@@ -1,126 +1,110 @@
-"""What a backend is and what it is asked: every name that a backend's package needs, from one place.
+"""What a backend is and what it is asked: where a backend's package imports from first.
 
-A name is imported when it is first used, so that ``from tts_train.contract import Backend, Stage`` loads no torch;
-only names of what computes (``StageModule``, ``StageData``, ``Checkpoint``, the voice) do.
+A name is imported when it is first used: the table loads no torch, what computes (``StageModule``, ``StageData``) does.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from tts_train.lazy import lazy_names
+
 if TYPE_CHECKING:
-    from tts_train.contract.backend import Backend, Curve, Demo, Format, Package, Sharding, Stage
-    from tts_train.contract.data import AUTO, StageData
-    from tts_train.contract.hooks import hookimpl
-    from tts_train.contract.jobs import ExportJob, Job, Line, PrepareJob, SynthJob
-    from tts_train.contract.metric import Figure, Metric, Take
-    from tts_train.contract.module import StageModule, Work
-    from tts_train.contract.probe import NoProbe, Probe, Said, SpeechProbe
-    from tts_train.contract.reports import ExportReport, PrepareReport, Report, SynthReport
+    from tts_train.contract.backend import (
+        Backend as Backend,
+        Curve as Curve,
+        Demo as Demo,
+        Format as Format,
+        Package as Package,
+        Sharding as Sharding,
+        Stage as Stage,
+    )
+    from tts_train.contract.data import AUTO as AUTO, StageData as StageData
+    from tts_train.contract.hooks import hookimpl as hookimpl
+    from tts_train.contract.jobs import (
+        ExportJob as ExportJob,
+        Job as Job,
+        Line as Line,
+        PrepareJob as PrepareJob,
+        SynthJob as SynthJob,
+    )
+    from tts_train.contract.metric import Figure as Figure, Metric as Metric, Take as Take
+    from tts_train.contract.module import StageModule as StageModule, Work as Work
+    from tts_train.contract.prepare import (
+        Census as Census,
+        Done as Done,
+        Encoding as Encoding,
+        ShardedPrepare as ShardedPrepare,
+        optional_decoders as optional_decoders,
+    )
+    from tts_train.contract.probe import NoProbe as NoProbe, Probe as Probe, Said as Said, SpeechProbe as SpeechProbe
+    from tts_train.contract.reports import (
+        ExportReport as ExportReport,
+        PrepareReport as PrepareReport,
+        Report as Report,
+        SynthReport as SynthReport,
+    )
     from tts_train.contract.voice import (
-        Passage,
-        SampleVoice,
-        Uttered,
-        precision_of,
-        take_turns,
+        Passage as Passage,
+        SampleVoice as SampleVoice,
+        Uttered as Uttered,
+        precision_of as precision_of,
+        take_turns as take_turns,
     )
-    from tts_train.disk.provenance import Provenance
+    from tts_train.disk.provenance import Provenance as Provenance
     from tts_train.errors import (
-        ConfigError,
-        DataError,
-        DiskError,
-        Interrupted,
-        MissingExtraError,
-        NoTextsError,
-        NumericError,
-        RunLockedError,
-        TTSTrainError,
-        UnsafeFileError,
+        ConfigError as ConfigError,
+        DataError as DataError,
+        DiskError as DiskError,
+        Interrupted as Interrupted,
+        MissingExtraError as MissingExtraError,
+        NoTextsError as NoTextsError,
+        NumericError as NumericError,
+        RunLockedError as RunLockedError,
+        TTSTrainError as TTSTrainError,
+        UnsafeFileError as UnsafeFileError,
     )
-    from tts_train.run.checkpoint import Checkpoint, RunCard, open_checkpoint
-    from tts_train.sound import Sound
+    from tts_train.parallel.devices import choose_device as choose_device, own_device as own_device
+    from tts_train.parallel.means import (
+        Means as Means,
+        unweighted as unweighted,
+        weighted as weighted,
+        wide_type as wide_type,
+    )
+    from tts_train.parallel.together import reshard as reshard
+    from tts_train.progress import Progress as Progress
+    from tts_train.run.checkpoint import (
+        Checkpoint as Checkpoint,
+        RunCard as RunCard,
+        check_names as check_names,
+        is_run as is_run,
+        open_checkpoint as open_checkpoint,
+    )
+    from tts_train.run.places import reachable as reachable, whole_paths as whole_paths
+    from tts_train.sound import Sound as Sound
 
-__all__ = [
-    "AUTO",
-    "Backend",
-    "Checkpoint",
-    "ConfigError",
-    "Curve",
-    "DataError",
-    "Demo",
-    "DiskError",
-    "ExportJob",
-    "ExportReport",
-    "Figure",
-    "Format",
-    "Interrupted",
-    "Job",
-    "Line",
-    "Metric",
-    "MissingExtraError",
-    "NoProbe",
-    "NoTextsError",
-    "NumericError",
-    "Package",
-    "Passage",
-    "PrepareJob",
-    "PrepareReport",
-    "Probe",
-    "Provenance",
-    "Report",
-    "RunCard",
-    "RunLockedError",
-    "Said",
-    "SampleVoice",
-    "Sharding",
-    "Sound",
-    "SpeechProbe",
-    "Stage",
-    "StageData",
-    "StageModule",
-    "SynthJob",
-    "SynthReport",
-    "TTSTrainError",
-    "Take",
-    "UnsafeFileError",
-    "Uttered",
-    "Work",
-    "hookimpl",
-    "open_checkpoint",
-    "precision_of",
-    "take_turns",
-]
-
-_HOMES = {
-    "tts_train.contract.backend": "Backend Curve Demo Format Package Sharding Stage",
-    "tts_train.contract.data": "AUTO StageData",
-    "tts_train.contract.hooks": "hookimpl",
-    "tts_train.contract.jobs": "ExportJob Job Line PrepareJob SynthJob",
-    "tts_train.contract.metric": "Figure Metric Take",
-    "tts_train.contract.module": "StageModule Work",
-    "tts_train.contract.probe": "NoProbe Probe Said SpeechProbe",
-    "tts_train.contract.reports": "ExportReport PrepareReport Report SynthReport",
-    "tts_train.contract.voice": "Passage SampleVoice Uttered precision_of take_turns",
-    "tts_train.disk.provenance": "Provenance",
-    "tts_train.errors": "ConfigError DataError DiskError Interrupted MissingExtraError NoTextsError NumericError "
-    "RunLockedError TTSTrainError UnsafeFileError",
-    "tts_train.run.checkpoint": "Checkpoint RunCard open_checkpoint",
-    "tts_train.sound": "Sound",
-}
-"""Where each name is defined; the imports above say the same to a type checker."""
-_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
-
-
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first used."""
-    if name not in _HOME:
-        raise AttributeError(f"tts_train.contract has no name {name!r}; see docs/writing-a-backend.md")
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """List the public names."""
-    return __all__
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        ".backend": "Backend Curve Demo Format Package Sharding Stage",
+        ".data": "AUTO StageData",
+        ".hooks": "hookimpl",
+        ".jobs": "ExportJob Job Line PrepareJob SynthJob",
+        ".metric": "Figure Metric Take",
+        ".module": "StageModule Work",
+        ".probe": "NoProbe Probe Said SpeechProbe",
+        ".reports": "ExportReport PrepareReport Report SynthReport",
+        ".voice": "Passage SampleVoice Uttered precision_of take_turns",
+        "tts_train.disk.provenance": "Provenance",
+        "tts_train.errors": "ConfigError DataError DiskError Interrupted MissingExtraError NoTextsError "
+        "NumericError RunLockedError TTSTrainError UnsafeFileError",
+        "tts_train.parallel.devices": "choose_device own_device",
+        "tts_train.progress": "Progress",
+        "tts_train.run.checkpoint": "Checkpoint RunCard check_names is_run open_checkpoint",
+        ".prepare": "Census Done Encoding ShardedPrepare optional_decoders",
+        "tts_train.parallel.together": "reshard",
+        "tts_train.run.places": "reachable whole_paths",
+        "tts_train.sound": "Sound",
+        "tts_train.parallel.means": "Means unweighted weighted wide_type",
+    },
+)

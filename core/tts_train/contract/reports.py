@@ -55,7 +55,7 @@ class PrepareReport(Report):
     languages: Mapping[str, int]
     warnings: Mapping[str, int]
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What :meth:`tts_train.preparing.prepare.ShardedPrepare.facts` returns."""
+    """What :meth:`tts_train.contract.prepare.ShardedPrepare.facts` returns."""
     tokens: int
     """In all rows together."""
     hash: str

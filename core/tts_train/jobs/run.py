@@ -16,12 +16,12 @@ from tts_train.configuration.values import check_numbers
 from tts_train.contract.backend import resolve
 from tts_train.contract.jobs import Job, SynthJob
 from tts_train.contract.reports import ExportReport, PrepareReport, Report, SynthReport
+from tts_train.corpus.language import says_nothing
 from tts_train.disk.file_names import require_allowed
 from tts_train.environment import refuse_unsafe
 from tts_train.errors import ConfigError
 from tts_train.jobs.checkpoints import HELP, choose_checkpoint
 from tts_train.jobs.sources import select_by_source
-from tts_train.language import says_nothing
 from tts_train.quiet import quiet
 
 _SOURCE_HELP = {

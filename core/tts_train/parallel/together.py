@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Trainer
-from torch import distributed
+from torch import distributed, nn
+from torch.distributed.fsdp import FSDPModule
 
 from tts_train.errors import ConfigError, DiskError, Interrupted, NumericError, TTSTrainError
 
@@ -60,3 +61,10 @@ def _worst(code: int, device: torch.device) -> int:
     shared = torch.tensor(code, device=device)
     distributed.all_reduce(shared, op=distributed.ReduceOp.MAX)
     return int(shared)
+
+
+def reshard(module: nn.Module) -> None:
+    """Divide again what is gathered below ``module``; nothing where nothing is sharded."""
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()

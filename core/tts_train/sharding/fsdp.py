@@ -21,9 +21,10 @@ from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
 from tts_train.checkpoints.stored import StoredTensor
 from tts_train.contract.backend import Sharding
 from tts_train.errors import ConfigError
+from tts_train.parallel.together import reshard
 from tts_train.sharding.loading import load_rows, materialise, own_rows
 from tts_train.sharding.options import FsdpOptions
-from tts_train.sharding.shard import reshard, shard
+from tts_train.sharding.shard import shard
 
 
 class FsdpStrategy(ModelParallelStrategy):

@@ -71,13 +71,6 @@ def networks(module: nn.Module) -> list[nn.Module]:
     return [child for child in module.children() if any(True for _ in child.parameters())]
 
 
-def reshard(module: nn.Module) -> None:
-    """Divide again what is gathered below ``module``; nothing where nothing is sharded."""
-    for part in module.modules():
-        if isinstance(part, FSDPModule):
-            part.reshard()
-
-
 def _blocks(network: nn.Module, sharding: Sharding, options: FsdpOptions) -> Iterator[nn.Module]:
     if options.wrap == "none":
         return

@@ -1,17 +1,36 @@
-"""Weights files that somebody else wrote: read without running anything in them."""
+"""Weights files that somebody else wrote: read without running anything in them.
 
-from tts_train.weights.claims import StorageClaim, TensorClaim
-from tts_train.weights.limits import LIMITS, WeightsLimits, check_regular
-from tts_train.weights.safetensors_file import read_safetensors
-from tts_train.weights.torch_file import describe_torch, read_torch
+A name is imported when it is first used.
+"""
 
-__all__ = [
-    "LIMITS",
-    "StorageClaim",
-    "TensorClaim",
-    "WeightsLimits",
-    "check_regular",
-    "describe_torch",
-    "read_safetensors",
-    "read_torch",
-]
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tts_train.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from tts_train.weights.claims import StorageClaim as StorageClaim, TensorClaim as TensorClaim
+    from tts_train.weights.hub import (
+        load_whisper as load_whisper,
+        unreachable as unreachable,
+        why_missing as why_missing,
+    )
+    from tts_train.weights.limits import (
+        LIMITS as LIMITS,
+        WeightsLimits as WeightsLimits,
+        check_regular as check_regular,
+    )
+    from tts_train.weights.safetensors_file import read_safetensors as read_safetensors
+    from tts_train.weights.torch_file import describe_torch as describe_torch, read_torch as read_torch
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        ".claims": "StorageClaim TensorClaim",
+        ".limits": "LIMITS WeightsLimits check_regular",
+        ".safetensors_file": "read_safetensors",
+        ".torch_file": "describe_torch read_torch",
+        ".hub": "load_whisper unreachable why_missing",
+    },
+)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tts_train.families.token_lm import FrameReader as AnyFrameReader
-from tts_train.families.token_lm import FramesRead, Ids, Levels, TokenLayout
+from tts_train.families.token_lm import FrameReader as AnyFrameReader, FramesRead, Ids, Levels, TokenLayout
 
 __all__ = ["LAYOUT", "FramesRead", "Ids", "Levels"]
 

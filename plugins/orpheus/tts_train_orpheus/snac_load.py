@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tts_train.contract import ConfigError, UnsafeFileError
-from tts_train.hub import unreachable, why_missing
+from tts_train.weights import unreachable, why_missing
 
 CONFIG, SAFE, PICKLED = "config.json", "model.safetensors", "pytorch_model.bin"
 

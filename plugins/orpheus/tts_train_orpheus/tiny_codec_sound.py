@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tts_train.mel import mel_edges, mel_triangles
-from tts_train.training.means import wide_type
+from tts_train.contract import wide_type
+from tts_train.nn import mel_edges, mel_triangles
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE
 
 STEP = 512

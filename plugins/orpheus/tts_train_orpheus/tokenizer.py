@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from tts_train.contract import ConfigError
-from tts_train.hub import unreachable, why_missing
+from tts_train.weights import unreachable, why_missing
 from tts_train_orpheus import layout
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import pytest
 
 from tests.core.corpus.sounds import TEXT, write_clips
 from tts_train.cli import main
+from tts_train.contract.prepare import ShardedPrepare
 from tts_train.corpus import Ledger
 from tts_train.disk.files import disk_errors
 from tts_train.errors import DiskError, RunLockedError
-from tts_train.preparing.prepare import ShardedPrepare
 from tts_train.run.lock import RunLock
 
 
@@ -96,7 +96,7 @@ import pyarrow as pa
 import tts_train.corpus.audio.decode as decode
 from tts_train.corpus import Ledger, declare_reasons, read_utterance
 from tts_train.datasets.store.inputs import input_of
-from tts_train.preparing.prepare import Done, Encoding, ShardedPrepare
+from tts_train.contract.prepare import Done, Encoding, ShardedPrepare
 from tts_train.datasets.store.shard_store import ShardStore, input_key
 
 open_sound = decode._sound_file

@@ -17,8 +17,7 @@ from tests.core.checkpoints.test_checkpoint_io import checkpoint, same
 from tests.core.run.test_continuation import last_of
 from tests.core.run.test_faults import fork, wait
 from tests.core.run.toy import Toy, digest, run
-from tts_train.checkpoints import folder_io as checkpoint_io
-from tts_train.checkpoints import staging
+from tts_train.checkpoints import folder_io as checkpoint_io, staging
 from tts_train.checkpoints.folder_io import LATER, DirectoryCheckpointIO, verify
 from tts_train.disk.background import BackgroundWrites
 from tts_train.errors import DiskError

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from tests.apple import APPLE, OnApple
-from tts_train.training.means import Means
+from tts_train.parallel.means import Means
 
 
 def test_the_simulated_device_refuses_float64():

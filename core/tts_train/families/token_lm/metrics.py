@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tts_train.families.token_lm.layout import AUDIO_KIND, CONTROL_KIND, TEXT_KIND, TokenLayout
 from tts_train.nn.linear_cross_entropy import HeadOutput
-from tts_train.training.means import wide_type
+from tts_train.parallel.means import wide_type
 
 KINDS = {"text": TEXT_KIND, "control": CONTROL_KIND, "audio": AUDIO_KIND}
 """Kinds of target, by the name that their loss is logged under."""

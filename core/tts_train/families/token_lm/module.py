@@ -26,7 +26,7 @@ from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.nn.float8 import Float8Options, use_float8
 from tts_train.nn.kernels.choice import Kernels, choose_fused
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
-from tts_train.training.means import summed
+from tts_train.parallel.means import summed
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tts_train.errors import ConfigError
-from tts_train.hub import unreachable, why_missing
+from tts_train.weights.hub import unreachable, why_missing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

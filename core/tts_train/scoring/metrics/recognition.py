@@ -5,15 +5,11 @@ from __future__ import annotations
 import importlib.util
 import unicodedata
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any
 
 from tts_train.contract.metric import Figure, Metric, Take, optional
-from tts_train.errors import ConfigError
-from tts_train.hub import unreachable, why_missing
+from tts_train.weights.hub import WHISPER_INSTALL, load_whisper
 
 SAMPLE_RATE = 16_000
-_INSTALL = "pip install 'tts-train[asr]'"
 
 
 class Recognition(Metric):
@@ -30,7 +26,7 @@ class Recognition(Metric):
     )
     wants = frozenset({"text"})
     packages = ("faster_whisper", "jiwer")
-    install = _INSTALL
+    install = WHISPER_INSTALL
 
     def __init__(self, weights: str | None) -> None:
         self.weights = weights
@@ -39,7 +35,9 @@ class Recognition(Metric):
         """Say that a model must be given, or what must be installed."""
         if self.weights is None:
             there = importlib.util.find_spec("faster_whisper") is not None
-            return "give --weights.recognition MODEL (a faster-whisper model)" + ("" if there else f" and {_INSTALL}")
+            return "give --weights.recognition MODEL (a faster-whisper model)" + (
+                "" if there else f" and {WHISPER_INSTALL}"
+            )
         return super().missing()
 
     def measure(self, take: Take) -> Mapping[str, float]:
@@ -64,24 +62,3 @@ def plain(text: str) -> str:
     folded = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
     kept = (letter if letter == "'" or unicodedata.category(letter)[0] in "LMN" else " " for letter in folded)
     return " ".join("".join(kept).split())
-
-
-@lru_cache(maxsize=1)
-def load_whisper(weights: str, *, option: str) -> Any:  # noqa: ANN401 - the package ships no types
-    """Load a faster-whisper model: a size such as ``large-v3``, a hub name, or a folder.
-
-    Args:
-        weights: which.
-        option: what named it, for messages.
-
-    Raises:
-        ConfigError: if it cannot be loaded.
-    """
-    package = optional("faster_whisper", _INSTALL)
-    try:
-        return package.WhisperModel(weights, local_files_only=unreachable())
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"{option} {weights}: no Whisper model could be loaded: {why_missing(error, weights)} Give a size such as "
-            "large-v3, a hub name of a CTranslate2 model, or the folder of one."
-        ) from error

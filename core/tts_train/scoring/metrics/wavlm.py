@@ -10,8 +10,8 @@ import numpy as np
 
 from tts_train.contract.metric import Figure, Metric, Take
 from tts_train.errors import ConfigError
-from tts_train.hub import unreachable, why_missing
 from tts_train.sound import Floats, Sound
+from tts_train.weights.hub import unreachable, why_missing
 
 SAMPLE_RATE = 16_000
 

@@ -16,8 +16,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from tts_train.contract.module import StageModule, speaks
 from tts_train.contract.voice import Passage, SampleVoice
+from tts_train.corpus.language import says_nothing
 from tts_train.errors import ConfigError, TTSTrainError
-from tts_train.language import says_nothing
 from tts_train.nn.room import free_memory
 from tts_train.run.loops import mid_accumulation
 from tts_train.training.listen.budget import TimeBudget

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tts_train.contract.jobs import ExportJob
-from tts_train.contract.reports import ExportReport
+from tts_train.contract import ExportJob, ExportReport
 
 _COUNTED, _DRAWN = 50, 25
 """Codes a second by which upstream's inference reads ``max_sec``, and those that it draws."""
@@ -30,8 +29,7 @@ class S1Export(ExportJob):
         Raises:
             ConfigError: if ``max_sec`` is no length of speech.
         """
-        from tts_train.errors import ConfigError
-        from tts_train.run.checkpoint import open_checkpoint
+        from tts_train.contract import ConfigError, open_checkpoint
         from tts_train_gpt_sovits.export.target import find_target, voice_name
         from tts_train_gpt_sovits.released import s1_config, write_s1
         from tts_train_gpt_sovits.released.gpt_names import config_to_upstream, to_upstream

@@ -6,11 +6,10 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tts_train.contract.jobs import ExportJob
-from tts_train.contract.reports import ExportReport
+from tts_train.contract import ExportJob, ExportReport
 
 if TYPE_CHECKING:
-    from tts_train.run.checkpoint import Checkpoint
+    from tts_train.contract import Checkpoint
     from tts_train_gpt_sovits.starts.sovits_restore import TrainedSovits
 
 _log = logging.getLogger(__name__)
@@ -28,7 +27,7 @@ class S2Export(ExportJob):
 
     def run(self) -> ExportReport:
         """Write the file, read it back and compare."""
-        from tts_train.run.checkpoint import open_checkpoint
+        from tts_train.contract import open_checkpoint
         from tts_train_gpt_sovits.export.target import find_target, voice_name
         from tts_train_gpt_sovits.released import write_s2
         from tts_train_gpt_sovits.released.shapes import shapes_of
@@ -71,9 +70,8 @@ class FullExport(ExportJob):
 
     def run(self) -> ExportReport:
         """Write the files, read them back and compare."""
-        from tts_train.disk.place import check_place, staged_folder
-        from tts_train.errors import ConfigError
-        from tts_train.run.checkpoint import open_checkpoint
+        from tts_train.contract import ConfigError, open_checkpoint
+        from tts_train.disk import check_place, staged_folder
         from tts_train_gpt_sovits.export.target import Target, voice_name
         from tts_train_gpt_sovits.released import write_critics, write_full
         from tts_train_gpt_sovits.released.shapes import shapes_of

@@ -6,9 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from tts_train.disk.provenance import FILE_NAME, Provenance
-from tts_train.errors import ConfigError
-from tts_train.run.checkpoint import Checkpoint
+from tts_train.contract import Checkpoint, ConfigError, Provenance
+from tts_train.disk import FILE_NAME
 
 
 @dataclass(frozen=True, kw_only=True)

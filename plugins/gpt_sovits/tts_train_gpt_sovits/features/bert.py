@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tts_train.errors import DataError
+from tts_train.contract import DataError
 from tts_train_gpt_sovits.features.grouping import like_length
 from tts_train_gpt_sovits.features.tiny import tiny_bert
 from tts_train_gpt_sovits.features.weights import TINY, fill, fingerprint, freeze, read_folder

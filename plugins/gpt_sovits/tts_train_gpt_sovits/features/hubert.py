@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.parametrize import remove_parametrizations
 from torch.nn.utils.rnn import pad_sequence
 
-from tts_train.errors import DataError
+from tts_train.contract import DataError
 from tts_train_gpt_sovits.features.grouping import like_length, step_mask
 from tts_train_gpt_sovits.features.side_by_side import side_by_side
 from tts_train_gpt_sovits.features.tiny import tiny_hubert

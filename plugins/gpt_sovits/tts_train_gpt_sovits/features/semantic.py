@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tts_train.errors import DataError
+from tts_train.contract import DataError
 from tts_train.weights import read_torch
 from tts_train_gpt_sovits.features.weights import TINY, fingerprint
 from tts_train_gpt_sovits.networks.sovits.quantizer import Quantizer

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tts_train.errors import DataError
+from tts_train.contract import DataError
 from tts_train_gpt_sovits.features.eres2net import MEL_BINS, ERes2NetV2
 from tts_train_gpt_sovits.features.side_by_side import side_by_side
 from tts_train_gpt_sovits.features.tiny import tiny_speaker

@@ -11,7 +11,7 @@ import torch
 import xxhash
 from torch import Tensor, nn
 
-from tts_train.errors import DataError
+from tts_train.contract import DataError
 from tts_train.weights import read_safetensors, read_torch
 
 TINY = "tiny"

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
-from tts_train.nn.deterministic import deterministic_kernels
+from tts_train.nn import deterministic_kernels
 
 _aten = torch.ops.aten
 

@@ -9,11 +9,9 @@ from typing import Any
 
 import torch
 
+from tts_train.contract import DataError, Done, Progress
 from tts_train.corpus import Ledger, Rejected
-from tts_train.datasets.store.shard_store import ShardStore, input_key
-from tts_train.errors import DataError
-from tts_train.preparing.prepare import Done
-from tts_train.progress import Progress
+from tts_train.datasets import ShardStore, input_key
 from tts_train_gpt_sovits.features.semantic import SemanticTokens
 from tts_train_gpt_sovits.released.experiment.read import ExperimentRow, read_experiment
 from tts_train_gpt_sovits.released.experiment.text import read_names

@@ -13,6 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from tts_train.contract import Done, own_device
 from tts_train.corpus import (
     Audio,
     AudioRejected,
@@ -23,10 +24,7 @@ from tts_train.corpus import (
     Utterance,
     read_utterance,
 )
-from tts_train.datasets.store.inputs import input_of, printable
-from tts_train.datasets.store.shard_store import ShardStore, input_key
-from tts_train.parallel.devices import own_device
-from tts_train.preparing.prepare import Done
+from tts_train.datasets import ShardStore, input_key, input_of, printable
 from tts_train_gpt_sovits.features.bert import BertFeatures
 from tts_train_gpt_sovits.features.hubert import HubertFeatures, clip_fault
 from tts_train_gpt_sovits.features.semantic import SemanticTokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tts_train.errors import ConfigError
+from tts_train.contract import ConfigError
 from tts_train_gpt_sovits.preparing.chunk import Sources
 from tts_train_gpt_sovits.released.bases import RELEASED, FileKind, FolderKind, place_in_models
 

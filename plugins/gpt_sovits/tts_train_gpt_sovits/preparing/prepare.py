@@ -8,11 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tts_train.contract.reports import PrepareReport, Report
-from tts_train.disk.apart import require_apart
-from tts_train.errors import ConfigError
-from tts_train.preparing.prepare import Census, Encoding, ShardedPrepare, optional_decoders
-from tts_train.run.places import whole_paths
+from tts_train.contract import (
+    Census,
+    ConfigError,
+    Encoding,
+    PrepareReport,
+    Report,
+    ShardedPrepare,
+    optional_decoders,
+    whole_paths,
+)
+from tts_train.disk import require_apart
 from tts_train_gpt_sovits.preparing.models import TINY
 from tts_train_gpt_sovits.released.bases import RELEASED
 
@@ -151,7 +157,7 @@ class GptSovitsPrepare(ShardedPrepare):
         return not self.remake and self.corpus_format in ("auto", "experiment") and is_experiment(self.corpus)
 
     def _options(self, census: Census) -> GptSovitsEncodeOptions:
-        from tts_train.parallel.devices import choose_device, own_device
+        from tts_train.contract import choose_device, own_device
         from tts_train_gpt_sovits.preparing.chunk import GptSovitsEncodeOptions
         from tts_train_gpt_sovits.preparing.encode import front_end, networks_on
         from tts_train_gpt_sovits.signal.versions import find_version

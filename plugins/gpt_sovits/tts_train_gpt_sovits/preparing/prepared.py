@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tts_train.datasets.store.parquet_rows import is_number_list
-from tts_train.datasets.store.shards import PREPARE, PreparedSet
-from tts_train.errors import DataError
+from tts_train.contract import DataError
+from tts_train.datasets import PREPARE, PreparedSet, is_number_list
 from tts_train_gpt_sovits.preparing.chunk import KIND
 
 CODES, PHONEMES = 1024, 732

@@ -12,12 +12,10 @@ from typing import Any
 import soundfile
 import torch
 
-from tts_train.corpus import AudioRejected, Limits, read_audio
-from tts_train.corpus.rows.names import AUDIO_SUFFIXES, is_audio
-from tts_train.disk.files import disk_errors
-from tts_train.errors import ConfigError, DataError, MissingExtraError
-from tts_train.progress import Progress
-from tts_train.scoring.metrics.recognition import load_whisper
+from tts_train.contract import ConfigError, DataError, MissingExtraError, Progress
+from tts_train.corpus import AUDIO_SUFFIXES, AudioRejected, Limits, is_audio, read_audio
+from tts_train.disk import disk_errors
+from tts_train.weights import load_whisper
 from tts_train_gpt_sovits.signal.audio import SliceOptions, find_slices, slice_wave
 
 SAMPLE_RATE = 32_000

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-from tts_train.errors import ConfigError, DataError
-from tts_train.hub import unreachable, why_missing
+from tts_train.contract import ConfigError, DataError
+from tts_train.weights import unreachable, why_missing
 
 REPOSITORY = "lj1995/GPT-SoVITS"
 """Where the released files lie, by the same names as in upstream's ``GPT_SoVITS/pretrained_models``."""

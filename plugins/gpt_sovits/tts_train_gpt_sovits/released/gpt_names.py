@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tts_train.errors import ConfigError
+from tts_train.contract import ConfigError
 from tts_train_gpt_sovits.signal.sizes import GptConfig
 
 PREFIX = "model."

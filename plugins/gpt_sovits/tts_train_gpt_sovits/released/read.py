@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tts_train.errors import ConfigError, DataError
+from tts_train.contract import ConfigError, DataError
 from tts_train.weights import read_torch
 from tts_train_gpt_sovits.released.gpt_names import config_from_upstream
 from tts_train_gpt_sovits.released.recognise import CONFIG_CLASSES, Kind, Recognised, recognise

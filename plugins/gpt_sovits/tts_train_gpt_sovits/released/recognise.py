@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from tts_train.errors import DataError
+from tts_train.contract import DataError
 from tts_train.weights import TensorClaim, check_regular, describe_torch
 from tts_train_gpt_sovits.released.signatures import MARKS, first_bytes, head_of, unknown_mark, version_by_bytes
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-from tts_train.errors import DataError
+from tts_train.contract import DataError
 from tts_train_gpt_sovits.released.sovits_names import upstream_names
 from tts_train_gpt_sovits.released.sovits_shapes import critic_table, generator_table
 from tts_train_gpt_sovits.signal.sizes import BERT_WIDTH, GptConfig

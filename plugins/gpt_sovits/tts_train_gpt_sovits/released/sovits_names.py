@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from torch import Tensor, nn
 
-from tts_train.errors import DataError
+from tts_train.contract import DataError
 
 _Rules: TypeAlias = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tts_train.disk.files import sync_directory, temporary_beside
-from tts_train.errors import ConfigError, DataError, DiskError, NumericError
+from tts_train.contract import ConfigError, DataError, DiskError, NumericError
+from tts_train.disk import sync_directory, temporary_beside
 from tts_train.weights import read_torch
 from tts_train_gpt_sovits.released.gpt_names import config_from_upstream
 from tts_train_gpt_sovits.released.shapes import (

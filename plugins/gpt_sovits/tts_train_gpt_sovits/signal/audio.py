@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tts_train.errors import DataError
+from tts_train.contract import DataError
 
 FULL_SCALE = 32768.0
 FEATURE_SCALE = 1145.14

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tts_train.mel import mel_edges, mel_triangles
-from tts_train.nn.tables import kept_table
+from tts_train.nn import kept_table, mel_edges, mel_triangles
 from tts_train_gpt_sovits.signal.frames import full_precision, reflect
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tts_train.errors import ConfigError
+from tts_train.contract import ConfigError
 from tts_train_gpt_sovits.signal.mel import GAN_MEL, V3_MEL, V4_MEL, MelSettings
 
 FEATURES = 768

@@ -13,8 +13,8 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from tts_train.errors import ConfigError
-from tts_train.nn.seeded import drawn_on_cpu
+from tts_train.contract import ConfigError
+from tts_train.nn import drawn_on_cpu
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.released.gpt_names import to_upstream

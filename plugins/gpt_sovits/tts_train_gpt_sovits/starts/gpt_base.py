@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tts_train.errors import ConfigError
-from tts_train.nn.seeded import drawn_on_cpu
+from tts_train.contract import ConfigError
+from tts_train.nn import drawn_on_cpu
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.released import TrainingFile, read_s1, read_training, recognise
 from tts_train_gpt_sovits.released.gpt_names import config_from_upstream, from_upstream

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tts_train.errors import DataError
-from tts_train.run.checkpoint import Checkpoint, check_names, is_run, open_checkpoint
+from tts_train.contract import Checkpoint, DataError, check_names, is_run, open_checkpoint
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.released.gpt_names import to_upstream
 from tts_train_gpt_sovits.starts.adapters import GptLoraOptions, adapt_gpt, merged_state, trained_names

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from tts_train.errors import ConfigError, DataError
-from tts_train.nn.seeded import drawn_on_cpu
+from tts_train.contract import ConfigError, DataError
+from tts_train.nn import drawn_on_cpu
 from tts_train.weights import TensorClaim, describe_torch
 from tts_train_gpt_sovits.networks.sovits.build import build_critics, build_flow_network, build_network
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork

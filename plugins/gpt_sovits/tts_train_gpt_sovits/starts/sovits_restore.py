@@ -9,8 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tts_train.errors import ConfigError, DataError
-from tts_train.run.checkpoint import Checkpoint, is_run, open_checkpoint
+from tts_train.contract import Checkpoint, ConfigError, DataError, is_run, open_checkpoint
 from tts_train_gpt_sovits.networks.sovits.build import build_critics, build_flow_network, build_network
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.networks.sovits.discriminators import Critics

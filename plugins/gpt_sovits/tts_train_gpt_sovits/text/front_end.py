@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 
-from tts_train.errors import ConfigError
+from tts_train.contract import ConfigError
 from tts_train_gpt_sovits.text.chinese.numbers import spoken_numbers
 from tts_train_gpt_sovits.text.languages import AUTO, LANGUAGES, V1_LANGUAGES, detect_language, normalise_language
 from tts_train_gpt_sovits.text.package_data import data_digest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from tts_train.language import detected
+from tts_train.corpus import detected
 from tts_train_gpt_sovits.text.rejected import TextRejected
 from tts_train_gpt_sovits.text.scripts import Script, script_of
 

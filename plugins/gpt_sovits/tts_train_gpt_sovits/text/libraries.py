@@ -6,7 +6,7 @@ import warnings
 from importlib import import_module
 from types import ModuleType
 
-from tts_train.errors import MissingExtraError
+from tts_train.contract import MissingExtraError
 
 
 def library(module: str, *, purpose: str, extra: str) -> ModuleType:

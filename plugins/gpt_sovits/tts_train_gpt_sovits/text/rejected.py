@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tts_train.errors import DataError
+from tts_train.contract import DataError
 
 REASONS = (
     "empty_text",  # nothing that can be spoken is left

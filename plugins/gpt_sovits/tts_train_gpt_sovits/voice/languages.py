@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 
-from tts_train.errors import MissingExtraError
-from tts_train.language import SHORTEST
+from tts_train.contract import MissingExtraError
+from tts_train.corpus import SHORTEST
 from tts_train_gpt_sovits.text.languages import detect_language, normalise_language
 from tts_train_gpt_sovits.text.rejected import TextRejected
 

@@ -11,9 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from tts_train.contract.voice import Passage, SampleVoice, Uttered, precision_of, take_turns
-from tts_train.errors import ConfigError
-from tts_train.sound import Sound
+from tts_train.contract import ConfigError, Passage, SampleVoice, Sound, Uttered, precision_of, take_turns
 from tts_train_gpt_sovits.networks.gpt.generate import MAX_CODES, SamplingOptions
 from tts_train_gpt_sovits.preparing.encode import SAMPLE_RATE, front_end
 from tts_train_gpt_sovits.preparing.prepared import HeldOut

@@ -10,11 +10,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from tts_train.datasets.store.shards import PreparedSet, facts_of, is_prepared, read_index
-from tts_train.disk.provenance import FILE_NAME, read_provenance
-from tts_train.errors import ConfigError
-from tts_train.run.checkpoint import is_run, open_checkpoint
-from tts_train.run.places import reachable
+from tts_train.contract import ConfigError, is_run, open_checkpoint, reachable
+from tts_train.datasets import PreparedSet, facts_of, is_prepared, read_index
+from tts_train.disk import FILE_NAME, read_provenance
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
 from tts_train_gpt_sovits.preparing.models import TINY

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from tts_train.errors import ConfigError
+from tts_train.contract import ConfigError
 from tts_train_gpt_sovits.preparing.encode import Networks
 from tts_train_gpt_sovits.text import FrontEnd
 from tts_train_gpt_sovits.voice.reference import Reference, reference_from_data, reference_from_file

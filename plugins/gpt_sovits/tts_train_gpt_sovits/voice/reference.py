@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tts_train.contract import ConfigError, DataError
 from tts_train.corpus import AudioRejected, Limits, read_audio
-from tts_train.datasets.store.shards import PreparedSet, is_prepared
-from tts_train.errors import ConfigError, DataError
+from tts_train.datasets import PreparedSet, is_prepared
 from tts_train_gpt_sovits.preparing.encode import SAMPLE_RATE, Networks, text_features
 from tts_train_gpt_sovits.signal.audio import FULL_SCALE, to_int16
 from tts_train_gpt_sovits.signal.mel import spectrogram

@@ -9,10 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tts_train.contract.jobs import Line, SynthJob
-from tts_train.contract.reports import SynthReport
-from tts_train.errors import ConfigError, DataError
-from tts_train.language import says_nothing
+from tts_train.contract import ConfigError, DataError, Line, SynthJob, SynthReport
+from tts_train.corpus import says_nothing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +74,7 @@ class GptSovitsSynth(SynthJob):
         Raises:
             DataError: if nothing was spoken; nothing is written then.
         """
-        from tts_train.disk.sound_files import check_sound_name
+        from tts_train.disk import check_sound_name
         from tts_train_gpt_sovits.voice.languages import warn_of_language
 
         check_sound_name(self.out)
@@ -111,7 +109,7 @@ class GptSovitsSynth(SynthJob):
 
     def round_trip(self, recordings: Iterable[tuple[Path, Line]]) -> bool:
         """Make semantic tokens of recordings and sound of these, each in its own voice: no GPT can sound better."""
-        from tts_train.disk.sound_files import write_sound
+        from tts_train.disk import write_sound
 
         waiting = list(recordings)
         ready = self._open({line.language for _, line in waiting}, listens=True)
@@ -121,7 +119,7 @@ class GptSovitsSynth(SynthJob):
         return True
 
     def _say(self, ready: Ready) -> SynthReport:
-        from tts_train.disk.sound_files import write_sound
+        from tts_train.disk import write_sound
         from tts_train_gpt_sovits.voice.sentences import split_sentences
 
         sentences = split_sentences(self.text)
@@ -148,7 +146,7 @@ class GptSovitsSynth(SynthJob):
         """Load both networks, and what reads texts in these languages and recordings, once for any number of lines."""
         import torch
 
-        from tts_train.parallel.devices import choose_device
+        from tts_train.contract import choose_device
         from tts_train_gpt_sovits.preparing.encode import front_end
         from tts_train_gpt_sovits.voice.load import find_pair, open_gpt, open_sovits
         from tts_train_gpt_sovits.voice.ready import Ready

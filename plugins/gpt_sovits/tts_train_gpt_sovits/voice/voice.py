@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tts_train.errors import ConfigError
+from tts_train.contract import ConfigError
 from tts_train_gpt_sovits.features.bert import BertFeatures
 from tts_train_gpt_sovits.networks.gpt.generate import SamplingOptions, Speech, generate
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork

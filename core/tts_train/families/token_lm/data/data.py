@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from torch.utils.data import ConcatDataset
 
 from tts_train.contract.data import AUTO, StageData
+from tts_train.corpus.language import languages_of
 from tts_train.datasets.batches import Plan, batches_for, bucket, fill_share, in_order, pack
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.data.batch import Document, TokenBatch
@@ -17,7 +18,6 @@ from tts_train.families.token_lm.data.text_mix import TextMix, TextSet, lap_seed
 from tts_train.families.token_lm.data.token_set import TokenRows, TokenSet, TooLong
 from tts_train.families.token_lm.network.build import joined
 from tts_train.families.token_lm.network.shapes import sample_documents
-from tts_train.language import languages_of
 
 if TYPE_CHECKING:
     from tts_train.families.token_lm.model import TokenLM

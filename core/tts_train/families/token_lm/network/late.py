@@ -14,9 +14,9 @@ from tts_train.families.token_lm.network.build import build_network
 from tts_train.families.token_lm.network.network import HeadOptions, TokenNetwork
 from tts_train.families.token_lm.network.restore import PREFIX, initial_config
 from tts_train.families.token_lm.network.start import TINY, empty_network
-from tts_train.hub import unreachable
 from tts_train.run.checkpoint import is_run
 from tts_train.sharding.loading import safetensors_folder
+from tts_train.weights.hub import unreachable
 
 if TYPE_CHECKING:
     from tts_train.families.token_lm.model import TokenLM

@@ -14,8 +14,8 @@ from torch import nn
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PretrainedConfig, PreTrainedModel
 
 from tts_train.errors import ConfigError
-from tts_train.hub import unreachable, why_missing
 from tts_train.nn.packed_attention import register
+from tts_train.weights.hub import unreachable, why_missing
 
 if TYPE_CHECKING:
     from tts_train.families.token_lm.model import TokenLM

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from tts_train.contract.prepare import Done
 from tts_train.corpus import Audio, AudioRejected, Ledger, Limits, RowRejected, TokenRow, Utterance, read_utterance
 from tts_train.corpus.rows.token_lists import NO_LABEL, TokenLists
 from tts_train.datasets.store.inputs import input_of, printable
@@ -22,7 +23,6 @@ from tts_train.families.token_lm.data.token_rows import Inspected, inspect_rows,
 from tts_train.families.token_lm.model import TokenLM
 from tts_train.families.token_lm.preparing.chunk import Row, TokenEncodeOptions
 from tts_train.parallel.devices import own_device
-from tts_train.preparing.prepare import Done
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

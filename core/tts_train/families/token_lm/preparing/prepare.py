@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from tts_train.contract.prepare import Census, Done, Encoding, ShardedPrepare, optional_decoders
 from tts_train.contract.reports import Report
 from tts_train.errors import DataError
-from tts_train.preparing.prepare import Census, Done, Encoding, ShardedPrepare, optional_decoders
 from tts_train.run.places import whole_paths
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tts_train.corpus.language import says_nothing
 from tts_train.errors import ConfigError, DataError
-from tts_train.language import says_nothing
 
 if TYPE_CHECKING:
     from torch import Tensor

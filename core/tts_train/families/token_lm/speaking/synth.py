@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tts_train.contract.jobs import Line, SynthJob
 from tts_train.contract.reports import SynthReport
+from tts_train.corpus.language import other_language
 from tts_train.disk.sound_files import check_sound_name, write_sound
 from tts_train.errors import ConfigError, DataError
 from tts_train.families.token_lm.decoding.options import Sampling
 from tts_train.families.token_lm.speaking.parts import SpokenPart, join, judge, split_text, totals
 from tts_train.families.token_lm.speaking.reference import paired, read_reference
-from tts_train.language import other_language
 
 if TYPE_CHECKING:
     import torch

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
-from tts_train.nn.tables import kept_table
-from tts_train.nn.target import runs_on
+from tts_train.nn import kept_table, runs_on
 from tts_train_gpt_sovits.networks.gpt.dropout import gates
 from tts_train_gpt_sovits.networks.gpt.packing import Grid, Span
 from tts_train_gpt_sovits.networks.masked_attention import additive_mask, attend

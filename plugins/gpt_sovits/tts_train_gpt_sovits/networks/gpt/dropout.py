@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tts_train.nn.target import runs_on
+from tts_train.nn import runs_on
 
 _STEPS = 65_536
 

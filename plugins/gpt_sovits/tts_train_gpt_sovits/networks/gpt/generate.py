@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tts_train.errors import ConfigError
-from tts_train.nn.decoding.counter_noise import exponential_noise
-from tts_train.nn.target import runs_on
+from tts_train.contract import ConfigError
+from tts_train.nn import exponential_noise, runs_on
 from tts_train_gpt_sovits.networks.gpt.cache import Cache
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.signal.sizes import BERT_WIDTH

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from tts_train.nn.target import runs_on
+from tts_train.nn import runs_on
 from tts_train_gpt_sovits.networks.gpt.attention import PaddedRows, attend_grid, attend_spans
 from tts_train_gpt_sovits.networks.gpt.dropout import dropout, relu_dropout
 from tts_train_gpt_sovits.networks.gpt.packing import PackedBatch

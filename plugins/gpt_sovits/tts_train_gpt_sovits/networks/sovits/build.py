@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tts_train.errors import ConfigError
+from tts_train.contract import ConfigError
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.networks.sovits.discriminators import Critics
 from tts_train_gpt_sovits.networks.sovits.dit import Estimator

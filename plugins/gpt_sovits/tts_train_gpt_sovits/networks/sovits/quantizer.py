@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from tts_train.nn.deterministic import deterministic_kernels
-from tts_train.nn.target import runs_on
+from tts_train.nn import deterministic_kernels, runs_on
 
 
 class Quantized(NamedTuple):

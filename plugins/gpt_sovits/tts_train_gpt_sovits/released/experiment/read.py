@@ -14,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tts_train.corpus import Rejected
-from tts_train.corpus.rows.utterance import utterance_id
-from tts_train.errors import DataError
+from tts_train.contract import DataError
+from tts_train.corpus import Rejected, utterance_id
 from tts_train.weights import read_torch
 from tts_train_gpt_sovits.released.experiment.layout import (
     BERT,
@@ -28,8 +27,7 @@ from tts_train_gpt_sovits.released.experiment.layout import (
     WAVES,
 )
 from tts_train_gpt_sovits.released.experiment.text import NameRow, language_of, read_names, read_tokens
-from tts_train_gpt_sovits.signal.versions import FEATURES, find_version
-from tts_train_gpt_sovits.signal.versions import SPEAKER as SPEAKER_WIDTH
+from tts_train_gpt_sovits.signal.versions import FEATURES, SPEAKER as SPEAKER_WIDTH, find_version
 from tts_train_gpt_sovits.text import TextRejected
 from tts_train_gpt_sovits.text.symbols import symbol_table
 

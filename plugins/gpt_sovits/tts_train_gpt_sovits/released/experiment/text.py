@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tts_train.corpus import Rejected
-from tts_train.corpus.rows.text import read_lines, require_utf8
-from tts_train.errors import DataError
+from tts_train.contract import DataError
+from tts_train.corpus import Rejected, read_lines, require_utf8
 from tts_train_gpt_sovits.released.experiment.layout import NAMES, TOKENS, TOKENS_HEADER, plain_name
 
 _COLUMNS = 4

@@ -12,9 +12,9 @@ import soundfile
 import torch
 from torch import Tensor
 
-from tts_train.datasets.store.shards import PreparedSet
-from tts_train.disk.files import write_atomically, write_json
-from tts_train.errors import DataError
+from tts_train.contract import DataError
+from tts_train.datasets import PreparedSet
+from tts_train.disk import write_atomically, write_json
 from tts_train_gpt_sovits.released.experiment.layout import (
     BERT,
     FEATURE_SUFFIX,

@@ -8,11 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from tts_train.contract.data import StageData
-from tts_train.datasets import batches as plan
-from tts_train.datasets.batches import Plan
-from tts_train.datasets.store.shards import PreparedSet
-from tts_train.errors import ConfigError
+from tts_train.contract import ConfigError, StageData
+from tts_train.datasets import Plan, PreparedSet, batches as plan
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, PackedBatch, pack
 from tts_train_gpt_sovits.preparing.prepared import PHONEMES, HeldOut, largest_phoneme
 from tts_train_gpt_sovits.signal.sizes import CODES_PER_SECOND

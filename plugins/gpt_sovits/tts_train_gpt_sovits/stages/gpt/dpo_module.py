@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from tts_train.errors import ConfigError
-from tts_train.sharding.shard import reshard
-from tts_train.training.means import weighted
+from tts_train.contract import ConfigError, reshard, weighted
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork, GptOutput
 from tts_train_gpt_sovits.networks.gpt.packing import PackedBatch
 from tts_train_gpt_sovits.networks.gpt.padded import padded_forward, unpack, unpack_rejected

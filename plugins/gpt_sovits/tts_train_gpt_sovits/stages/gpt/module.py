@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from tts_train.contract.module import StageModule, Work
-from tts_train.errors import ConfigError
+from tts_train.contract import ConfigError, Means, StageModule, Work, weighted
 from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
-from tts_train.training.means import Means, weighted
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork, GptOutput
 from tts_train_gpt_sovits.networks.gpt.packing import PackedBatch
 from tts_train_gpt_sovits.networks.gpt.padded import padded_forward, unpack

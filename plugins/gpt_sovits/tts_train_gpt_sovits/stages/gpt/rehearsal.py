@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tts_train.datasets.batches import Plan, batches_for, pack, shuffled
-from tts_train.errors import ConfigError
+from tts_train.contract import ConfigError
+from tts_train.datasets import Plan, batches_for, pack, shuffled
 
 _LAP = 1_000_003
 _TURNS = 7_919

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from tts_train.nn.target import runs_on
+from tts_train.nn import runs_on
 from tts_train_gpt_sovits.stages.gpt.scaled_adam_stacked import SIZE_PERIOD, move_stack, resize_stack, size_shares
 
 _FULL_CORRECTION = 0.99

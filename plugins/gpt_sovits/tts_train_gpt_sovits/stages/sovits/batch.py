@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from tts_train.datasets.split import place
+from tts_train.datasets import place
 from tts_train_gpt_sovits.networks.sovits.generator import slice_frames
 from tts_train_gpt_sovits.signal.audio import FULL_SCALE
 from tts_train_gpt_sovits.signal.frames import length_mask

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from tts_train.errors import ConfigError
+from tts_train.contract import ConfigError
 from tts_train_gpt_sovits.networks.sovits.cfm import PROMPT_SHARE, SHORTCUT_SHARE, FlowSovitsNetwork
 from tts_train_gpt_sovits.signal.frames import length_mask
 from tts_train_gpt_sovits.signal.mel import GAN_MEL, MelSettings, batch_spectrogram, log_mel, normalise

@@ -11,10 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tts_train.contract.data import StageData
-from tts_train.datasets.batches import Plan
-from tts_train.datasets.store.shards import PreparedSet
-from tts_train.errors import ConfigError
+from tts_train.contract import ConfigError, StageData
+from tts_train.datasets import Plan, PreparedSet
 from tts_train_gpt_sovits.features.semantic import quantizer_fingerprint
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from tts_train.errors import ConfigError
-from tts_train.training.means import unweighted
+from tts_train.contract import ConfigError, unweighted
 from tts_train_gpt_sovits.networks.sovits.discriminators import Critics
 from tts_train_gpt_sovits.networks.sovits.losses import (
     KL_WEIGHT,

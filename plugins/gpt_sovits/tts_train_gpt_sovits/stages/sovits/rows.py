@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tts_train.datasets.store.shards import PreparedSet
-from tts_train.datasets.usable import UsableRows
-from tts_train.errors import DataError
+from tts_train.contract import DataError
+from tts_train.datasets import PreparedSet, UsableRows
 from tts_train_gpt_sovits.preparing.prepared import open_prepared
 from tts_train_gpt_sovits.signal.versions import FEATURES, SPEAKER
 from tts_train_gpt_sovits.stages.sovits.batch import FRAMES_PER_CODE, HOP, SovitsUtterance

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Sampler
 
-from tts_train.errors import DataError
+from tts_train.contract import DataError
 
 GAN_BOUNDARIES = (32, *range(300, 2000, 100))
 """Frames of 20 ms between the buckets; utterances outside are left out.

@@ -6,8 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from tts_train.contract.module import StageModule, Work
-from tts_train.training.means import Means
+from tts_train.contract import Means, StageModule, Work
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
 from tts_train_gpt_sovits.signal.sizes import CODES_PER_SECOND

@@ -9,9 +9,9 @@ import pytest
 
 from tests.core.scoring.sounds import VOICE
 from tests.orpheus.family import base_config
-from tts_train import hub
 from tts_train.cli import main
 from tts_train.errors import ConfigError
+from tts_train.weights import hub
 
 OFFLINE = {
     "tokenizer": ["prepare", "--backend", "orpheus", "--corpus", str(VOICE), "--out", "p", "--codec", "tiny"],

