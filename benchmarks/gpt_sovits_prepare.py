@@ -152,7 +152,7 @@ def _compare(folder: Path, workers_each: list[int]) -> dict[str, float]:
     import soundfile
 
     from tts_train.datasets.store.shards import PreparedSet
-    from tts_train_gpt_sovits.text.symbols import symbol_table
+    from tts_train_gpt_sovits.text.reading import symbol_table
 
     symbols = symbol_table(VERSION).symbols
     experiment = folder / "experiment-0"

@@ -19,7 +19,7 @@ from tts_train_gpt_sovits.preparing.encode import open_store
 from tts_train_gpt_sovits.released.experiment.read import ExperimentRow, read_experiment
 from tts_train_gpt_sovits.released.experiment.text import language_of, parse_counts
 from tts_train_gpt_sovits.released.experiment.write import write_experiment, write_prepared
-from tts_train_gpt_sovits.text.symbols import symbol_table
+from tts_train_gpt_sovits.text.reading import symbol_table
 
 CHINESE = ("a.wav", "n i3 h ao3 ,", "[2, 2, 1]", "你好,")
 ENGLISH = ("b.wav", "HH AH0 L OW1 .", "None", "hello.")

@@ -15,7 +15,7 @@ from tts_train.errors import DataError
 from tts_train_gpt_sovits.features.semantic import SemanticTokens
 from tts_train_gpt_sovits.preparing.encode import SAMPLE_RATE, SCHEMA
 from tts_train_gpt_sovits.preparing.prepare import GptSovitsPrepare
-from tts_train_gpt_sovits.text.symbols import symbol_table
+from tts_train_gpt_sovits.text.reading import symbol_table
 
 ROWS = (
     ("sample-01", "EN", "Good morning, and welcome to the workshop."),

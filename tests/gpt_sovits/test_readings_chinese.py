@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tts_train_gpt_sovits.text import FrontEnd, TextRejected
-from tts_train_gpt_sovits.text.chinese.numbers import spoken_numbers
-from tts_train_gpt_sovits.text.segments import plain_characters
+from tts_train_gpt_sovits.text.chinese.normal import spoken_numbers
+from tts_train_gpt_sovits.text.languages import plain_characters
 
 for library in ("pypinyin", "jieba", "cn2an", "opencc", "ToJyutping"):
     pytest.importorskip(library)

@@ -6,7 +6,7 @@ import pytest
 
 from tts_train_gpt_sovits.text import FrontEnd
 from tts_train_gpt_sovits.text.cantonese import syllable_phones
-from tts_train_gpt_sovits.text.symbols import symbol_table
+from tts_train_gpt_sovits.text.reading import symbol_table
 
 pytest.importorskip("ToJyutping")
 pytest.importorskip("cn2an")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tts_train_gpt_sovits.text import FrontEnd, TextRejected
-from tts_train_gpt_sovits.text.chinese.numbers import spoken_numbers
-from tts_train_gpt_sovits.text.chinese.syllables import syllable_phones
+from tts_train_gpt_sovits.text.chinese.normal import spoken_numbers
+from tts_train_gpt_sovits.text.chinese.reader import syllable_phones
 
 for library in ("pypinyin", "jieba", "cn2an", "opencc"):
     pytest.importorskip(library)

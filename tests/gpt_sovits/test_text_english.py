@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tts_train_gpt_sovits.text import FrontEnd
-from tts_train_gpt_sovits.text.english.letters import LetterNetwork
 from tts_train_gpt_sovits.text.english.normal import EnglishNormaliser
-from tts_train_gpt_sovits.text.english.reader import dictionary
-from tts_train_gpt_sovits.text.english.tagger import Tagger
+from tts_train_gpt_sovits.text.english.reader import LetterNetwork, Tagger, dictionary
 
 ACTIVATIONIST = ("AE2", "K", "T", "IH0", "V", "EY1", "SH", "AH0", "N", "IH0", "S", "T")
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from tts_train_gpt_sovits.text import FrontEnd, TextRejected
-from tts_train_gpt_sovits.text.english.spoken.abbreviations import WORDS
-from tts_train_gpt_sovits.text.english.spoken.money import NAMES
-from tts_train_gpt_sovits.text.english.spoken.signs import SPOKEN
-from tts_train_gpt_sovits.text.english.spoken.units import UNITS, plural
+from tts_train_gpt_sovits.text.english.amounts import NAMES, UNITS, plural
+from tts_train_gpt_sovits.text.english.codes import WORDS
+from tts_train_gpt_sovits.text.english.signs import SPOKEN
 from tts_train_gpt_sovits.voice.sentences import split_sentences
 
 TABLE = Path(__file__).parent / "readings" / "en.tsv"

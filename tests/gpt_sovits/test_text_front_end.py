@@ -10,8 +10,8 @@ import pytest
 
 from tts_train.errors import ConfigError, MissingExtraError
 from tts_train_gpt_sovits.text import FrontEnd, TextRejected, detect_language, normalise_language
-from tts_train_gpt_sovits.text.segments import Segment, plain_characters, segments
-from tts_train_gpt_sovits.text.symbols import symbol_table
+from tts_train_gpt_sovits.text.languages import Segment, plain_characters, segments
+from tts_train_gpt_sovits.text.reading import symbol_table
 
 
 @pytest.fixture(scope="module")

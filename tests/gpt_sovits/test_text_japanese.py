@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tts_train_gpt_sovits.text import FrontEnd, TextRejected
-from tts_train_gpt_sovits.text.japanese.normal import normalise
+from tts_train_gpt_sovits.text.japanese import normalise
 
 pytest.importorskip("pyopenjtalk")
 

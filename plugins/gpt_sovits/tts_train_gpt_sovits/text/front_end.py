@@ -10,21 +10,25 @@ from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 
 from tts_train.contract import ConfigError
-from tts_train_gpt_sovits.text.chinese.numbers import spoken_numbers
-from tts_train_gpt_sovits.text.languages import AUTO, LANGUAGES, V1_LANGUAGES, detect_language, normalise_language
-from tts_train_gpt_sovits.text.package_data import data_digest
-from tts_train_gpt_sovits.text.reading import Reader
-from tts_train_gpt_sovits.text.rejected import TextRejected
-from tts_train_gpt_sovits.text.segments import plain_characters, segments
-from tts_train_gpt_sovits.text.symbols import PUNCTUATION, symbol_table
+from tts_train_gpt_sovits.text.chinese.normal import spoken_numbers
+from tts_train_gpt_sovits.text.languages import (
+    AUTO,
+    LANGUAGES,
+    V1_LANGUAGES,
+    detect_language,
+    normalise_language,
+    plain_characters,
+    segments,
+)
+from tts_train_gpt_sovits.text.reading import PUNCTUATION, Reader, TextRejected, data_digest, symbol_table
 
 RULES = 6
 """Goes up when a rule changes what any text is read as, so that old shards are not mistaken for new ones."""
 
 _MODULES = MappingProxyType(
-    {"zh": "chinese.reader", "en": "english.reader", "ja": "japanese.reader", "ko": "korean.reader", "yue": "cantonese"}
+    {"zh": "chinese.reader", "en": "english.reader", "ja": "japanese", "ko": "korean.reader", "yue": "cantonese"}
 )
-_SIGNS = MappingProxyType({"ja": "japanese.normal", "ko": "korean.normal"})
+_SIGNS = MappingProxyType({"ja": "japanese", "ko": "korean.normal"})
 _SILENT = frozenset({*PUNCTUATION, "_", "SP", "SP2", "SP3", "UNK", "空", "停"})
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from tts_train.contract import MissingExtraError
 from tts_train.corpus import SHORTEST
 from tts_train_gpt_sovits.text.languages import detect_language, normalise_language
-from tts_train_gpt_sovits.text.rejected import TextRejected
+from tts_train_gpt_sovits.text.reading import TextRejected
 
 _log = logging.getLogger(__name__)
 

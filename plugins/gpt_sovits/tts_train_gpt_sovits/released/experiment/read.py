@@ -29,7 +29,7 @@ from tts_train_gpt_sovits.released.experiment.layout import (
 from tts_train_gpt_sovits.released.experiment.text import NameRow, language_of, read_names, read_tokens
 from tts_train_gpt_sovits.signal.versions import FEATURES, SPEAKER as SPEAKER_WIDTH, find_version
 from tts_train_gpt_sovits.text import TextRejected
-from tts_train_gpt_sovits.text.symbols import symbol_table
+from tts_train_gpt_sovits.text.reading import symbol_table
 
 _BERT_CHANNELS = 1024
 _CODES = 1024

@@ -27,7 +27,7 @@ from tts_train_gpt_sovits.released.experiment.layout import (
 )
 from tts_train_gpt_sovits.released.experiment.text import names_table, tokens_table
 from tts_train_gpt_sovits.signal.versions import FEATURES, find_version
-from tts_train_gpt_sovits.text.symbols import symbol_table
+from tts_train_gpt_sovits.text.reading import symbol_table
 
 _MARK = "tts-train.json"
 """Says that the folder is ours, and may be written again."""

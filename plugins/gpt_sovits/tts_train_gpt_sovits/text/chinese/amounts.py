@@ -6,9 +6,21 @@ import re
 from decimal import Context, Decimal
 
 from tts_train_gpt_sovits.text.chinese.dates import DASH, arithmetic
-from tts_train_gpt_sovits.text.chinese.digits import NUMBER, Rule, cardinal, counted, number, row, rule
-from tts_train_gpt_sovits.text.chinese.units import MAGNITUDES, MEASURE, MONEY, UNITS, any_of
-from tts_train_gpt_sovits.text.rejected import TextRejected
+from tts_train_gpt_sovits.text.chinese.units import (
+    MAGNITUDES,
+    MEASURE,
+    MONEY,
+    NUMBER,
+    UNITS,
+    Rule,
+    any_of,
+    cardinal,
+    counted,
+    number,
+    row,
+    rule,
+)
+from tts_train_gpt_sovits.text.reading import TextRejected
 
 _TO = rf"(?:{DASH}| ?[至到] ?)"
 _SIGNED = r"([-−+±]?) ?"

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import re
 
-from tts_train_gpt_sovits.text.chinese.digits import Rule, cardinal, number, row, rule, telephone_row
-from tts_train_gpt_sovits.text.chinese.units import AFTER_NUMBER, MEASURE
-from tts_train_gpt_sovits.text.rejected import TextRejected
+from tts_train_gpt_sovits.text.chinese.units import (
+    AFTER_NUMBER,
+    MEASURE,
+    Rule,
+    cardinal,
+    number,
+    row,
+    rule,
+    telephone_row,
+)
+from tts_train_gpt_sovits.text.reading import TextRejected
 
 DASH = r" ?[-~–—] ?"
 _MONTH, _DAY = r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])"

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tts_train_gpt_sovits.text.package_data import read_text
+from tts_train_gpt_sovits.text.reading import read_text
 
 _LISTS = {name: frozenset(words.split()) for name, words in json.loads(read_text("chinese_words.json")).items()}
 _PARTICLES = frozenset("吧呢哈啊呐噻嘛吖嗨呐哦哒额滴哩哟喽啰耶喔诶的地得")

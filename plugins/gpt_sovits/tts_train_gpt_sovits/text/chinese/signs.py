@@ -15,8 +15,7 @@ from tts_train_gpt_sovits.text.chinese.dates import (
     arithmetic,
     telephone,
 )
-from tts_train_gpt_sovits.text.chinese.digits import cardinal, number, row, telephone_row
-from tts_train_gpt_sovits.text.chinese.units import UNITS, any_of
+from tts_train_gpt_sovits.text.chinese.units import UNITS, any_of, cardinal, number, row, telephone_row
 
 _FOLDED = {ord(wide): chr(ord(wide) - 0xFEE0) for wide in "＋－＝＜＞＊／＃＆＠＿｜＾．（）～"}
 _FOLDED |= {

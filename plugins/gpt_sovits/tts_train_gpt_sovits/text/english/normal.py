@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Container
 
-from tts_train_gpt_sovits.text.english.spoken.abbreviations import ABBREVIATIONS
-from tts_train_gpt_sovits.text.english.spoken.codes import CODES, TELEPHONES, addresses
-from tts_train_gpt_sovits.text.english.spoken.dates import DATES, TIMES
-from tts_train_gpt_sovits.text.english.spoken.money import MONEY, SHARES
-from tts_train_gpt_sovits.text.english.spoken.numbers import inflect
-from tts_train_gpt_sovits.text.english.spoken.rules import Rule
-from tts_train_gpt_sovits.text.english.spoken.signs import SIGNS, fold, silence
-from tts_train_gpt_sovits.text.english.spoken.units import MEASURES
+from tts_train_gpt_sovits.text.english.amounts import MEASURES, MONEY, SHARES
+from tts_train_gpt_sovits.text.english.codes import ABBREVIATIONS, CODES, TELEPHONES, addresses
+from tts_train_gpt_sovits.text.english.dates import DATES, TIMES
+from tts_train_gpt_sovits.text.english.numbers import Rule, inflect
+from tts_train_gpt_sovits.text.english.signs import SIGNS, fold, silence
 
 _SAID_AS_WORDS = frozenset(
     {"COVID", "GIF", "PIN", "RAM", "ROM", "SIM", "VIN", "ZIP"}

@@ -1,15 +1,132 @@
-"""Reads English: CMUdict first, homographs by part of speech, unknown words by a network."""
+"""Reads English: CMUdict first, homographs by part of speech, unknown words letter by letter.
+
+Parts of speech come from the averaged perceptron of Honnibal (2013) with the weights that NLTK distributes and
+upstream uses, rounded to one decimal, on the features published there. Unknown words go through the encoder-decoder of
+g2p_en (Park and Kim, 2019), which upstream uses, with its weights in half precision.
+"""
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from functools import cache
 
-from tts_train_gpt_sovits.text.english.letters import LetterNetwork
+import numpy as np
+from numpy.typing import NDArray
+
 from tts_train_gpt_sovits.text.english.normal import EnglishNormaliser
-from tts_train_gpt_sovits.text.english.tagger import Tagger
-from tts_train_gpt_sovits.text.package_data import read_text
-from tts_train_gpt_sovits.text.reading import TextReading
+from tts_train_gpt_sovits.text.reading import TextReading, read_arrays, read_text
+
+_LETTERS = ("<pad>", "<unk>", "</s>", *"abcdefghijklmnopqrstuvwxyz")
+_PHONES_TEXT = """
+<pad> <unk> <s> </s> AA0 AA1 AA2 AE0 AE1 AE2 AH0 AH1 AH2 AO0 AO1 AO2 AW0 AW1 AW2 AY0 AY1 AY2 B CH D DH EH0 EH1 EH2
+ER0 ER1 ER2 EY0 EY1 EY2 F G HH IH0 IH1 IH2 IY0 IY1 IY2 JH K L M N NG OW0 OW1 OW2 OY0 OY1 OY2 P R S SH T TH UH0 UH1 UH2
+UW UW0 UW1 UW2 V W Y Z ZH
+"""
+_PHONES = tuple(_PHONES_TEXT.split())
+_START, _END = _PHONES.index("<s>"), _PHONES.index("</s>")
+_LONGEST = 20
+# Upstream drops what is no phone of its table, a stressless UW among it.
+_DROPPED = frozenset({"<pad>", "<unk>", "<s>", "</s>", "UW"})
+
+Array = NDArray[np.float32]
+
+
+class LetterNetwork:
+    """A one-layer GRU that reads letters and one that writes phones, best phone first."""
+
+    def __init__(self) -> None:
+        self._weights = read_arrays("english_letters.npz")
+
+    def guess(self, word: str) -> list[str]:
+        """Give the phones of a lower-case word, 20 at most."""
+        state: Array = np.zeros(self._weights["enc_w_hh"].shape[1], np.float32)
+        for letter in (*word, "</s>"):
+            index = _LETTERS.index(letter) if letter in _LETTERS else _LETTERS.index("<unk>")
+            state = self._step("enc", self._weights["enc_emb"][index], state)
+        phones: list[str] = []
+        last = _START
+        for _ in range(_LONGEST):
+            state = self._step("dec", self._weights["dec_emb"][last], state)
+            last = int((self._weights["fc_w"] @ state + self._weights["fc_b"]).argmax())
+            if last == _END:
+                break
+            phones.append(_PHONES[last])
+        return [phone for phone in phones if phone not in _DROPPED]
+
+    def _step(self, side: str, x: Array, state: Array) -> Array:
+        from_input = self._weights[f"{side}_w_ih"] @ x + self._weights[f"{side}_b_ih"]
+        from_state = self._weights[f"{side}_w_hh"] @ state + self._weights[f"{side}_b_hh"]
+        reset_in, update_in, new_in = np.split(from_input, 3)
+        reset_state, update_state, new_state = np.split(from_state, 3)
+        reset, update = _sigmoid(reset_in + reset_state), _sigmoid(update_in + update_state)
+        new: Array = np.tanh(new_in + reset * new_state)
+        return np.asarray((1 - update) * new + update * state, dtype=np.float32)
+
+
+def _sigmoid(x: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-x)), dtype=np.float32)
+
+
+_BEFORE, _AFTER = ("-START-", "-START2-"), ("-END-", "-END2-")
+
+
+class Tagger:
+    """Tags a sentence of tokens with Penn Treebank tags."""
+
+    def __init__(self) -> None:
+        tags, known, *features = read_text("english_tagger.txt.xz").splitlines()
+        self._tags = tags.split(" ")
+        pairs = known.split(" ")
+        self._known = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        self._weights = dict(line.split("\t") for line in features)
+
+    def tag(self, tokens: Sequence[str]) -> list[str]:
+        """Give one tag for each token."""
+        context = [*_BEFORE, *map(_folded, tokens), *_AFTER]
+        before, before2 = _BEFORE
+        tags: list[str] = []
+        for i, token in enumerate(tokens):
+            tag = self._known.get(token) or self._best(_features(i, token, context, before, before2))
+            tags.append(tag)
+            before2, before = before, tag
+        return tags
+
+    def _best(self, features: Iterator[str]) -> str:
+        scores: dict[str, float] = defaultdict(float)
+        for feature in features:
+            for entry in self._weights.get(feature, "").split():
+                index, _, weight = entry.partition(":")
+                scores[self._tags[int(index)]] += float(weight)
+        return max(self._tags, key=lambda tag: (scores[tag], tag))
+
+
+def _folded(token: str) -> str:
+    if "-" in token and token[0] != "-":
+        return "!HYPHEN"
+    if token.isdigit() and len(token) == 4:
+        return "!YEAR"
+    return "!DIGITS" if token[:1].isdigit() else token.lower()
+
+
+def _features(i: int, token: str, context: Sequence[str], before: str, before2: str) -> Iterator[str]:
+    here = i + len(_BEFORE)
+    yield "bias"
+    yield f"i suffix {token[-3:]}"
+    yield f"i pref1 {token[:1]}"
+    yield f"i-1 tag {before}"
+    yield f"i-2 tag {before2}"
+    yield f"i tag+i-2 tag {before} {before2}"
+    yield f"i word {context[here]}"
+    yield f"i-1 tag+i word {before} {context[here]}"
+    yield f"i-1 word {context[here - 1]}"
+    yield f"i-1 suffix {context[here - 1][-3:]}"
+    yield f"i-2 word {context[here - 2]}"
+    yield f"i+1 word {context[here + 1]}"
+    yield f"i+1 suffix {context[here + 1][-3:]}"
+    yield f"i+2 word {context[here + 2]}"
+
 
 LIBRARIES = ("inflect",)
 _TOKEN = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*|[.,?!'\-]")

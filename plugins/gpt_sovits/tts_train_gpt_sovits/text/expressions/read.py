@@ -6,12 +6,9 @@ import re
 from collections.abc import Callable, Iterator
 from functools import cache
 
-from tts_train_gpt_sovits.text.expressions.apart import replaced
-from tts_train_gpt_sovits.text.expressions.calendar import read_dates, read_times
-from tts_train_gpt_sovits.text.expressions.fold import fold
-from tts_train_gpt_sovits.text.expressions.measures import read_measures
-from tts_train_gpt_sovits.text.expressions.money import read_money
-from tts_train_gpt_sovits.text.expressions.vocabulary import Vocabulary
+from tts_train_gpt_sovits.text.expressions.amounts import read_dates, read_measures, read_money, read_times
+from tts_train_gpt_sovits.text.expressions.signs import fold
+from tts_train_gpt_sovits.text.expressions.vocabulary import Vocabulary, replaced
 
 _NUMBER = r"\d+(?:\.\d+)?"
 _PHONE = (  # abroad, by area, with the area in brackets

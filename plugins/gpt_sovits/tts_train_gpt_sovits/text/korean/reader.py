@@ -7,14 +7,10 @@ import re
 from collections.abc import Iterator
 from types import ModuleType
 
-from tts_train_gpt_sovits.text.korean.hangul import Syllable, divided, is_syllable, taken_apart
 from tts_train_gpt_sovits.text.korean.normal import normalise
-from tts_train_gpt_sovits.text.korean.rules import pronounce
-from tts_train_gpt_sovits.text.libraries import library
-from tts_train_gpt_sovits.text.package_data import read_text
-from tts_train_gpt_sovits.text.reading import TextReading
-from tts_train_gpt_sovits.text.scripts import Script, script_of
-from tts_train_gpt_sovits.text.symbols import PUNCTUATION
+from tts_train_gpt_sovits.text.korean.rules import Syllable, divided, is_syllable, pronounce, taken_apart
+from tts_train_gpt_sovits.text.languages import Script, script_of
+from tts_train_gpt_sovits.text.reading import PUNCTUATION, TextReading, library, read_text
 
 LIBRARIES = ("mecab-python3", "python-mecab-ko-dic")
 SPACE = "空"

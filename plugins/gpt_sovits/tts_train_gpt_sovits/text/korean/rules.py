@@ -1,4 +1,4 @@
-"""The standard pronunciation of Korean: what happens where one syllable meets the next.
+"""The standard pronunciation of Korean: syllables taken apart, and what happens where one meets the next.
 
 After the rules of the National Institute of Korean Language (articles 5 to 27), in the form that g2pK gives them.
 """
@@ -6,8 +6,54 @@ After the rules of the National Institute of Korean Language (articles 5 to 27),
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from tts_train_gpt_sovits.text.korean.hangul import Syllable
+_FIRST, _LAST = 0xAC00, 0xD7A3
+_ONSETS = "ㄱㄲㄴㄷㄸㄹㅁㅂㅃㅅㅆㅇㅈㅉㅊㅋㅌㅍㅎ"
+_VOWELS = "ㅏㅐㅑㅒㅓㅔㅕㅖㅗㅘㅙㅚㅛㅜㅝㅞㅟㅠㅡㅢㅣ"
+_CODAS = ("", *"ㄱㄲㄳㄴㄵㄶㄷㄹㄺㄻㄼㄽㄾㄿㅀㅁㅂㅄㅅㅆㅇㅈㅊㅋㅌㅍㅎ")
+# The table has eight vowels; the others are written as two of them.
+_VOWEL_PARTS = str.maketrans(
+    {
+        "ㅘ": "ㅗㅏ", "ㅙ": "ㅗㅐ", "ㅚ": "ㅗㅣ", "ㅝ": "ㅜㅓ", "ㅞ": "ㅜㅔ", "ㅟ": "ㅜㅣ", "ㅢ": "ㅡㅣ",
+        "ㅑ": "ㅣㅏ", "ㅒ": "ㅣㅐ", "ㅕ": "ㅣㅓ", "ㅖ": "ㅣㅔ", "ㅛ": "ㅣㅗ", "ㅠ": "ㅣㅜ",
+    }
+)  # fmt: skip
+
+
+@dataclass
+class Syllable:
+    """One syllable block; the pronunciation rules change it in place."""
+
+    onset: str
+    vowel: str
+    coda: str
+    grammar: str = ""
+    """`V` at the end of a verb stem, `E` at the end of a verb ending, else empty."""
+
+    @property
+    def letters(self) -> str:
+        """The letters of upstream's table, vowels written as their parts."""
+        return f"{self.onset}{divided(self.vowel)}{self.coda}"
+
+
+def is_syllable(character: str) -> bool:
+    """Whether the character is a composed Hangul syllable."""
+    return _FIRST <= ord(character) <= _LAST
+
+
+def taken_apart(character: str) -> Syllable:
+    """Split a composed syllable into onset, vowel and coda (compatibility letters)."""
+    index = ord(character) - _FIRST
+    onset, rest = divmod(index, len(_VOWELS) * len(_CODAS))
+    vowel, coda = divmod(rest, len(_CODAS))
+    return Syllable(_ONSETS[onset], _VOWELS[vowel], _CODAS[coda])
+
+
+def divided(letters: str) -> str:
+    """Write compound vowels as the simple ones of the table."""
+    return letters.translate(_VOWEL_PARTS)
+
 
 _TENSE = {"ㄱ": "ㄲ", "ㄷ": "ㄸ", "ㅂ": "ㅃ", "ㅅ": "ㅆ", "ㅈ": "ㅉ"}
 _ASPIRATED = {"ㄱ": "ㅋ", "ㄷ": "ㅌ", "ㅂ": "ㅍ", "ㅈ": "ㅊ"}

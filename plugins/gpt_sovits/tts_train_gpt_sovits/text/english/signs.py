@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from tts_train_gpt_sovits.text.english.spoken.abbreviations import roman_value
-from tts_train_gpt_sovits.text.english.spoken.codes import is_code
-from tts_train_gpt_sovits.text.english.spoken.money import LONE, inside_a_word
-from tts_train_gpt_sovits.text.english.spoken.numbers import cardinal, number
-from tts_train_gpt_sovits.text.english.spoken.rules import Rule, after, before, follows, rule
-from tts_train_gpt_sovits.text.rejected import TextRejected
+from tts_train_gpt_sovits.text.english.amounts import LONE, inside_a_word
+from tts_train_gpt_sovits.text.english.codes import is_code, roman_value
+from tts_train_gpt_sovits.text.english.numbers import Rule, after, before, cardinal, follows, number, rule
+from tts_train_gpt_sovits.text.reading import TextRejected
 
 _FOLDED = str.maketrans(
     {

@@ -1,10 +1,23 @@
-"""What Japanese says for the signs of numbers."""
+"""Reads Japanese: numbers and signs as words, then Open JTalk's phonemes with the pitch marks of upstream's v2."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
+from tts_train_gpt_sovits.text.expressions.read import read_signs
+from tts_train_gpt_sovits.text.expressions.signs import (
+    is_letter,
+    pauses,
+    refuse_references,
+    require_readable,
+    without_silent,
+)
 from tts_train_gpt_sovits.text.expressions.vocabulary import Vocabulary
+from tts_train_gpt_sovits.text.languages import Script, script_of
+from tts_train_gpt_sovits.text.reading import PUNCTUATION, TextReading, TextRejected, library, without_repeated_marks
 
 _HAN_DIGITS = str.maketrans("123456789", "一二三四五六七八九")
 _KANA_DIGITS = ("ゼロ", "イチ", "ニー", "サン", "ヨン", "ゴー", "ロク", "ナナ", "ハチ", "キュー")
@@ -148,3 +161,134 @@ JAPANESE = Vocabulary(
     ratio_follows=re.compile(r"\s?の?(?:画面|アスペクト|比|割合|モニター|ディスプレイ|映像)"),
     address_before=re.compile(r"(?:[町丁区市村条目]|[市区町村][一-龥ァ-ヶ]{1,5})$"),
 )
+
+
+_MARKS = str.maketrans("：；，。．！？\n·、~—―–•:;", ",,,..!?.,,…---,,,")
+_KEPT = frozenset({*PUNCTUATION, " ", "・"})
+_LETTERS = "ぁ-ゖァ-ヺー一-鿿㐀-䶿々〆〇"
+_READABLE = frozenset({*PUNCTUATION, *map(chr, _MARKS), *" ・/‥"})
+_DIGIT_NAMES = str.maketrans("0123456789", "ゼ一二三四五六七八九")
+_JOINED_NAME = re.compile(r"(?<=[ァ-ヺー])[=＝゠](?=[ァ-ヺ])")
+_WEEKDAY = re.compile(r"(?<=\d日)\s?[(（]([日月火水木金土])[)）]")
+_LOSS = re.compile(r"[▲△]\s?(?=\d)")
+# A circle is said, except at the head of a line (a bullet) and as the zero of Han digits.
+_RIGHT_OR_WRONG = re.compile(r"[○◯〇]×")
+_CIRCLE = re.compile(
+    r"(?<![\d一二三四五六七八九〇十百千])[○◯〇]{2,}"
+    r"|(?<![\s\d一二三四五六七八九〇十百千])(?<!^)[○◯〇](?![\d一二三四五六七八九])"
+    r"|(?m:^)[○◯〇](?=[をはがでと])"
+)
+_FAHRENHEIT = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)\s?℉")
+_FROM_TO = re.compile(r"(?<=[一-鿿])~(?=[一-鿿])|(?<=[年月日時分円])~(?=[\sの、。,.!?)）]|$)")
+_DECIMAL = re.compile(r"(?<![\dA-Za-z.])(\d*)\.(\d+)(?!\.?\d)|(?<=[A-Za-z])(\d+)\.(\d+)(?!\.?\d)")
+
+
+def spoken_signs(text: str) -> str:
+    """Write the signs about numbers as words; Open JTalk itself reads whole numbers with their counters."""
+    refuse_references(text)
+    text = _JOINED_NAME.sub("・", text.replace("...", "…"))
+    text = _CIRCLE.sub(lambda m: "マル" * len(m[0]), _LOSS.sub("マイナス", _RIGHT_OR_WRONG.sub("マルバツ", text)))
+    text = _FAHRENHEIT.sub(r"華氏\1度", text)
+    text = _WEEKDAY.sub(r"\1曜日", _DECIMAL.sub(_decimal, read_signs(text, JAPANESE)))
+    text = pauses(_FROM_TO.sub("から", text), _LETTERS)
+    require_readable(text, _READABLE | frozenset(filter(is_letter, text)))
+    return text
+
+
+def normalise(text: str) -> str:
+    """Give kana, Han, digits and upstream's marks.
+
+    Raises:
+        TextRejected: `unreadable_text` for a sign that has no reading where it stands.
+    """
+    text = spoken_signs(text).replace("‥", "…").translate(_MARKS)
+    text = without_silent(text, _KEPT | frozenset(filter(is_letter, text)))
+    return without_repeated_marks(re.sub(" {2,}", " ", text))
+
+
+def _decimal(match: re.Match[str]) -> str:
+    written, decimals = match[1] if match[3] is None else match[3], match[2] or match[4]
+    whole = written.lstrip("0") or "零"
+    return f"{whole}点{decimals.translate(_DIGIT_NAMES).replace('ゼ', 'ゼロ')}"
+
+
+LIBRARIES = ("pyopenjtalk-plus",)
+# The table has no mark for the border of an accent phrase (`#`), so upstream's phones have UNK there.
+PHRASE_BORDER = "UNK"
+PAUSE = "_"
+
+_MORA_ENDS = frozenset({"a", "e", "i", "o", "u", "A", "E", "I", "O", "U", "N", "cl"})
+_NOWHERE = -50  # silence has no place in an accent phrase
+
+
+class JapaneseReader:
+    """Reads Japanese of one version by pyopenjtalk-plus.
+
+    Args:
+        prosody: with pitch marks, rise `[`, fall `]`, and voiced vowels throughout (v2 and later); without, devoiced
+            vowels keep the phones `I` and `U` that the table has (v1).
+    """
+
+    def __init__(self, *, prosody: bool = True) -> None:
+        self._open_jtalk = library("pyopenjtalk", purpose="Reading Japanese", extra="ja")
+        self._prosody = prosody
+
+    def read(self, text: str) -> TextReading:
+        """Read `text`; marks stand where they were written, and no accent phrase goes over a space."""
+        norm_text = normalise(text)
+        phones: list[str] = []
+        for run in re.findall(r"[!?…,.\-]|[^!?…,.\- ]+", norm_text):
+            phones += [run] if run in PUNCTUATION else self._phones(run)
+        return TextReading(norm_text, tuple(phones))
+
+    def _phones(self, text: str) -> Iterator[str]:
+        open_jtalk = self._open_jtalk
+        try:
+            labels = [_Label.parse(line) for line in open_jtalk.make_label(open_jtalk.run_frontend(text))]
+        except RuntimeError as error:  # text without a mark in it for some 8,000 bytes
+            raise TextRejected("unreadable_text", f"{text[:40]!r}: Open JTalk says {error}") from error
+        if not labels and any(script_of(character) in {Script.HAN, Script.DIGIT} for character in text):
+            raise TextRejected("unreadable_text", f"{text[:40]!r}: Open JTalk has no reading for it")
+        return _with_prosody(labels) if self._prosody else _plain(labels)
+
+
+@dataclass(frozen=True)
+class _Label:
+    """What one full-context label says: the phone, and where its mora lies in the accent phrase."""
+
+    phone: str
+    from_accent: int
+    """Moras after (positive) or before the accent's."""
+    from_start: int
+    from_end: int
+    moras: int
+
+    @classmethod
+    def parse(cls, line: str) -> _Label:
+        place = re.search(r"/A:(-?\d+)\+(\d+)\+(\d+)/", line)
+        moras = re.search(r"/F:(\d+)_", line)
+        phone = line.split("-", 1)[1].split("+", 1)[0]
+        from_accent, from_start, from_end = map(int, place.groups()) if place else (_NOWHERE,) * 3
+        return cls(phone, from_accent, from_start, from_end, int(moras[1]) if moras else _NOWHERE)
+
+
+def _with_prosody(labels: Sequence[_Label]) -> Iterator[str]:
+    """Write phones with marks after Kurihara et al. (2021), doi 10.1587/transinf.2020EDP7104, as upstream does."""
+    for label, following in pairwise(labels[1:]):
+        if label.phone == "pau":
+            yield PAUSE
+            continue
+        yield label.phone.lower() if label.phone in "AEIOU" else label.phone
+        if label.from_end == 1 and following.from_start == 1 and label.phone in _MORA_ENDS:
+            yield PHRASE_BORDER
+        elif (
+            label.from_accent == 0 and following.from_start == label.from_start + 1 and label.from_start != label.moras
+        ):
+            yield "]"
+        elif label.from_start == 1 and following.from_start == 2:
+            yield "["
+
+
+def _plain(labels: Sequence[_Label]) -> Iterator[str]:
+    for label in labels[1:-1]:
+        yield PAUSE if label.phone == "pau" else label.phone.lower() if label.phone in "AEO" else label.phone

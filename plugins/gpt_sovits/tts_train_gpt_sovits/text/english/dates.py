@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import re
 
-from tts_train_gpt_sovits.text.english.spoken.numbers import cardinal, decade, number, ordinal, year
-from tts_train_gpt_sovits.text.english.spoken.rules import Rule, after, follows, rule
+from tts_train_gpt_sovits.text.english.numbers import (
+    Rule,
+    after,
+    cardinal,
+    decade,
+    follows,
+    number,
+    ordinal,
+    rule,
+    year,
+)
 
 _MONTHS_TEXT = """
 January February March April May June July August September October November December

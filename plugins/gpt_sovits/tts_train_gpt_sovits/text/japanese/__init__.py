@@ -1,1 +1,0 @@
-"""Japanese: signs about numbers as words, readings and pitch marks by Open JTalk."""
