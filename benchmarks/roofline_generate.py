@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tts_train.families.token_lm.decoding.decode_shapes import decoding_on_shapes
 from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.memory.cards import Card
-from tts_train.memory.step.ledger import Ledger
+from tts_train.memory.step.ledger import StepLedger
 from tts_train.memory.step.roofline import Estimate, estimate
 from tts_train.nn.target import planning_for
 from tts_train_orpheus import layout
@@ -33,7 +33,7 @@ GRAPH_SECONDS = 20e-6
 
 def counted_step(batch: int, card: Card, size: TinyOptions | None = None) -> Estimate:
     """Return what one step of ``batch`` utterances takes: all kernels one behind the other, and launching them."""
-    ledger = Ledger(layout.VOCAB_SIZE)
+    ledger = StepLedger(layout.VOCAB_SIZE)
     config = ORPHEUS.released_config(ORPHEUS.base) if size is None else tiny_config(size)
     with planning_for("cuda"), FakeTensorMode(), torch.no_grad():
         decoding = decoding_on_shapes(layout.LAYOUT, config, rows=batch, prompt=PROMPT, tokens=TOKENS)
@@ -55,7 +55,7 @@ def generation_figures(batch: int, step: Estimate) -> dict[str, Any]:
 
 
 @contextmanager
-def _counting(ledger: Ledger) -> Iterator[None]:
+def _counting(ledger: StepLedger) -> Iterator[None]:
     class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             out = func(*args, **(kwargs or {}))

@@ -29,7 +29,7 @@ _PERCENTILES = (5, 50, 95)
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class RowProbe:
     """What one recording is like, without its samples."""
 
     seconds: float
@@ -40,7 +40,7 @@ class Probe:
     warnings: tuple[str, ...]
 
 
-Outcome: TypeAlias = "tuple[Utterance, Probe | Rejected]"
+Outcome: TypeAlias = "tuple[Utterance, RowProbe | Rejected]"
 
 
 def survey(
@@ -98,7 +98,7 @@ def survey(
     return report
 
 
-def probe(row: Utterance, read: RowReader = read_row) -> Probe | Rejected:
+def probe(row: Utterance, read: RowReader = read_row) -> RowProbe | Rejected:
     """Decode one recording and say what it is like, or why it cannot be used."""
     try:
         audio = read(row)
@@ -107,12 +107,12 @@ def probe(row: Utterance, read: RowReader = read_row) -> Probe | Rejected:
     if audio is None:
         raise TypeError(f"The reader of rows gave no sound for {row.origin}, which has a recording.")
     levels = audio.levels
-    return Probe(audio.seconds, audio.source_rate, levels.peak, levels.rms, levels.floor, audio.warnings)
+    return RowProbe(audio.seconds, audio.source_rate, levels.peak, levels.rms, levels.floor, audio.warnings)
 
 
 @dataclass
 class _Totals:
-    probes: list[Probe] = field(default_factory=list)
+    probes: list[RowProbe] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
 
     def report(self) -> dict[str, Any]:
@@ -168,7 +168,7 @@ def _probe_all(rows: Iterator[Utterance], read: RowReader, *, workers: int, ledg
         yield from zip([row for row in chunk if id(row) not in lost], outcomes, strict=True)
 
 
-def _probe_chunk(rows: list[Utterance], *, read: RowReader) -> list[Probe | Rejected]:
+def _probe_chunk(rows: list[Utterance], *, read: RowReader) -> list[RowProbe | Rejected]:
     return [probe(row, read) for row in rows]
 
 

@@ -21,7 +21,7 @@ SMOOTH_FROM = 60
 
 
 @dataclass(frozen=True)
-class Line:
+class ChartLine:
     """One line of a chart; points with a value that is not finite are left out and counted in the legend."""
 
     label: str
@@ -31,7 +31,7 @@ class Line:
     """Whether a long line is drawn faintly under its moving average."""
 
 
-def line_chart(title: str, lines: Sequence[Line], *, last_step: float, unit: str = "", zero: bool = False) -> str:
+def line_chart(title: str, lines: Sequence[ChartLine], *, last_step: float, unit: str = "", zero: bool = False) -> str:
     """Return a figure with axes, ticks, legend and hover titles.
 
     x runs from 0 to ``last_step``. With ``zero`` the y axis starts at zero however narrow the values are. A line
@@ -50,7 +50,7 @@ def line_chart(title: str, lines: Sequence[Line], *, last_step: float, unit: str
     return f'<figure class="chart">{caption}{plot}</figure>'
 
 
-def _plot(title: str, lines: Sequence[Line], span: Point, width: float, unit: str) -> str:
+def _plot(title: str, lines: Sequence[ChartLine], span: Point, width: float, unit: str) -> str:
     ticks = nice_ticks(*span)
     low, high = ticks[0], ticks[-1]
 
@@ -137,7 +137,7 @@ def _smooth(points: Sequence[Point]) -> list[Point]:
     return smooth
 
 
-def _draw(line: Line, place: Callable[[Point], str]) -> str:
+def _draw(line: ChartLine, place: Callable[[Point], str]) -> str:
     colour = f"s{line.colour % COLOURS}"
     if len(line.points) == 1:
         return f'<path class="dot {colour}" d="M{place(line.points[0])}h0"/>'
@@ -149,7 +149,7 @@ def _draw(line: Line, place: Callable[[Point], str]) -> str:
     return f'<path class="line faint {colour}" d="M{path}"/><path class="line {colour}" d="M{bold}"/>'
 
 
-def _hovers(lines: Sequence[Line], width: float, unit: str) -> str:
+def _hovers(lines: Sequence[ChartLine], width: float, unit: str) -> str:
     """Bands over the whole height whose title tells every line's value there."""
     by_step: dict[float, list[str]] = {}
     for line in lines:
@@ -168,7 +168,7 @@ def _hovers(lines: Sequence[Line], width: float, unit: str) -> str:
     return "".join(marks)
 
 
-def _legend(title: str, given: Line, line: Line, unit: str) -> str:
+def _legend(title: str, given: ChartLine, line: ChartLine, unit: str) -> str:
     lost = sum(not math.isfinite(y) for _, y in given.points)
     last = f"<b>{number(line.points[-1][1])}{escape(unit)}</b>" if line.points else ""
     warning = f' <em class="bad">{lost} not finite</em>' if lost else ""
@@ -180,7 +180,7 @@ def _label(side: str, share: float, text: str) -> str:
     return f'<span style="{side}:{100 * share:.2f}%">{escape(text)}</span>'
 
 
-def _describe(title: str, lines: Sequence[Line]) -> str:
+def _describe(title: str, lines: Sequence[ChartLine]) -> str:
     """One sentence a line, for readers who do not see the picture."""
     told = [
         f"{line.label} from {number(line.points[0][1])} at step {number(line.points[0][0])} "

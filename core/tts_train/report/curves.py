@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 from tts_train.contract.backend import Curve
-from tts_train.report.chart import Line, line_chart
+from tts_train.report.chart import ChartLine, line_chart
 from tts_train.report.history import Entry
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
@@ -76,7 +76,7 @@ def speed_charts(metrics: Metrics) -> list[str]:
     for name, (title, factor, unit) in SPEED.items():
         points = [(entry.step, factor * entry.value) for entry in metrics.get(name, ())]
         if points:
-            line = Line(title, points)
+            line = ChartLine(title, points)
             charts.append(line_chart(title, [line], last_step=last_step(metrics), unit=unit, zero=True))
     return charts
 
@@ -85,7 +85,7 @@ def rate_charts(metrics: Metrics) -> list[str]:
     """One chart of all learning rates."""
     names = sorted(name for name in metrics if is_rate(name))
     lines = [
-        Line(name, [(entry.step, entry.value) for entry in metrics[name]], colour, smooth=False)
+        ChartLine(name, [(entry.step, entry.value) for entry in metrics[name]], colour, smooth=False)
         for colour, name in enumerate(names)
     ]
     return [line_chart("Learning rate", lines, last_step=last_step(metrics))] if lines else []
@@ -125,7 +125,7 @@ def _chart(title: str, lines: Mapping[str, Sequence[Entry]], metrics: Metrics, *
     # The same colour for a split in every chart, and in part charts the order of the names.
     fixed = {label: index for index, label in enumerate(SPLITS.values())}
     drawn = [
-        Line(label, [(entry.step, entry.value) for entry in lines[label]], fixed.get(label, index))
+        ChartLine(label, [(entry.step, entry.value) for entry in lines[label]], fixed.get(label, index))
         for index, label in enumerate(sorted(lines, key=lambda label: (fixed.get(label, 9), label)))
     ]
     return line_chart(title, drawn, last_step=last_step(metrics), unit=unit)

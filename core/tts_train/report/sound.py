@@ -13,7 +13,7 @@ import soundfile as sf
 
 from tts_train.report.chart import number
 from tts_train.report.mel import mel_picture
-from tts_train.report.source import CEILING, REFERENCE, Run, Take
+from tts_train.report.source import CEILING, REFERENCE, Run, SavedSample
 
 MAX_UTTERANCES = 8
 MAX_TAKES = 6
@@ -25,7 +25,7 @@ FAULTS = ("repetition", "swallowed", "runaway")
 _SHOWN_ELSEWHERE = {*FAULTS, "text", "sample_rate", "seconds", "peak", "rms_db", "clipped"}
 
 
-def latest(run: Run) -> Take | None:
+def latest(run: Run) -> SavedSample | None:
     """Return the take that stands for the run: of the last step, the first utterance."""
     made = [take for takes in run.takes.values() for take in takes if take.step is not None]
     return max(made, key=lambda take: take.step or 0, default=None)
@@ -42,7 +42,7 @@ def utterances(run: Run) -> str:
     return blocks + more
 
 
-def player(take: Take, *, label: str) -> str:
+def player(take: SavedSample, *, label: str) -> str:
     """Return the mel picture over an audio player, both inside the page."""
     text = str(take.facts.get("text", take.sound.stem))
     said = escape(f"{label}: {text}")
@@ -53,7 +53,7 @@ def player(take: Take, *, label: str) -> str:
     )
 
 
-def _utterance(name: str, takes: Sequence[Take]) -> str:
+def _utterance(name: str, takes: Sequence[SavedSample]) -> str:
     text = next((str(take.facts["text"]) for take in takes if take.facts.get("text")), name)
     chosen = _choose(takes)
     left = len(takes) - len(chosen)
@@ -63,7 +63,7 @@ def _utterance(name: str, takes: Sequence[Take]) -> str:
     return f'<article>{heading}<div class="takes">{cards}</div></article>'
 
 
-def _take(take: Take) -> str:
+def _take(take: SavedSample) -> str:
     label = LABELS[take.kind] if take.step is None else f"Step {number(take.step)}"
     kind = "take compared" if take.step is None else "take"
     body = player(take, label=label) + _facts(take.facts)
@@ -87,7 +87,7 @@ def _facts(facts: Mapping[str, Any]) -> str:
     return f'<p class="facts">{told}{clipped}{wrong}</p>'
 
 
-def _choose(takes: Sequence[Take]) -> list[Take]:
+def _choose(takes: Sequence[SavedSample]) -> list[SavedSample]:
     """What is compared with, and up to ``MAX_TAKES`` steps spread evenly from the first to the last."""
     made = [take for take in takes if take.step is not None]
     if len(made) > MAX_TAKES:
@@ -96,7 +96,7 @@ def _choose(takes: Sequence[Take]) -> list[Take]:
     return [take for take in takes if take.step is None] + made
 
 
-def _picture(take: Take) -> bytes:
+def _picture(take: SavedSample) -> bytes:
     if take.picture.exists():
         return take.picture.read_bytes()
     samples, rate = sf.read(take.sound)

@@ -27,7 +27,7 @@ _STEP = re.compile(r"step-(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Take:
+class SavedSample:
     """One rendering of an utterance: the recording, what the codec leaves of it, or what the model said at a step."""
 
     step: int | None
@@ -61,7 +61,7 @@ class Run:
     """The same, parsed."""
     metrics: Mapping[str, list[Entry]]
     """Scalars by name, sorted by step."""
-    takes: Mapping[str, list[Take]]
+    takes: Mapping[str, list[SavedSample]]
     """Samples by utterance: the reference first, the codec's ceiling, then by step."""
     dataset: Mapping[str, Any]
     """The index that ``prepare`` wrote, ``dataset.json``: its report and lengths; empty if unreachable."""
@@ -166,15 +166,15 @@ def _dropped(path: str | None) -> dict[str, list[str]]:
     return found
 
 
-def _takes(samples: Path, notes: list[str]) -> dict[str, list[Take]]:
-    found: dict[str, list[Take]] = {}
+def _takes(samples: Path, notes: list[str]) -> dict[str, list[SavedSample]]:
+    found: dict[str, list[SavedSample]] = {}
     for folder in sorted(samples.glob("*/")):
         step = _STEP.fullmatch(folder.name)
         if step is None and folder.name not in COMPARED:
             continue
         for sound in sorted(folder.glob("*.wav")):
             facts = read_json(sound.with_suffix(".json"), notes)
-            take = Take(step=int(step[1]) if step else None, sound=sound, facts=facts)
+            take = SavedSample(step=int(step[1]) if step else None, sound=sound, facts=facts)
             found.setdefault(sound.stem, []).append(take)
     return {
         name: sorted(takes, key=lambda take: COMPARED.index(take.kind) - 2 if take.step is None else take.step)

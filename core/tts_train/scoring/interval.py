@@ -13,7 +13,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ConfidenceInterval:
     """A mean over utterances."""
 
     n: int
@@ -29,14 +29,14 @@ class Estimate:
         return asdict(self)
 
 
-def estimate(values: Sequence[float], *, seed: int) -> Estimate | None:
+def estimate(values: Sequence[float], *, seed: int) -> ConfidenceInterval | None:
     """Return mean and interval of ``values``; None if there are none. The same seed gives the same interval."""
     if not values:
         return None
     numbers = np.asarray(values, dtype=np.float64)
     if len(numbers) == 1:
-        return Estimate(1, float(numbers[0]), None, None)
+        return ConfidenceInterval(1, float(numbers[0]), None, None)
     chosen = np.random.default_rng(seed).integers(len(numbers), size=(RESAMPLES, len(numbers)))
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(numbers[chosen].mean(axis=1), [tail, 100 - tail])
-    return Estimate(len(numbers), float(numbers.mean()), float(low), float(high))
+    return ConfidenceInterval(len(numbers), float(numbers.mean()), float(low), float(high))

@@ -38,7 +38,7 @@ class Spoken:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
+class SpokenTakes:
     """What came of all sentences and sources."""
 
     takes: Sequence[Spoken]
@@ -47,7 +47,7 @@ class Said:
     """Sources that said nothing, and why; :data:`CEILING` where the codec failed."""
 
 
-def say_all(jobs: Mapping[str, SynthJob], sentences: Sequence[Sentence], *, out: Path, seed: int) -> Said:
+def say_all(jobs: Mapping[str, SynthJob], sentences: Sequence[Sentence], *, out: Path, seed: int) -> SpokenTakes:
     """Write the sound of every source and sentence below ``out``, a folder a source.
 
     A sentence has the same seed with every source. Every source is opened once before the first one speaks, so that
@@ -89,7 +89,7 @@ def say_all(jobs: Mapping[str, SynthJob], sentences: Sequence[Sentence], *, out:
         except _FAULTS as error:
             silent[CEILING] = str(error)
             logger.warning(_NO_CEILING, error)
-    return Said(takes=[*recordings, *ceiling, *spoken], silent=silent)
+    return SpokenTakes(takes=[*recordings, *ceiling, *spoken], silent=silent)
 
 
 def folder_name(label: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tts_train.contract.metric import Figure
-from tts_train.scoring.interval import Estimate, estimate
+from tts_train.scoring.interval import ConfidenceInterval, estimate
 from tts_train.scoring.scoring import Row
 
 ALL = "all"
@@ -72,5 +72,5 @@ def _gaps(pairs: Sequence[tuple[Row, Row]], name: str) -> list[float]:
     return [other[name] - one[name] for one, other in pairs if one[name] is not None and other[name] is not None]
 
 
-def _as_dicts(estimates: Mapping[str, Estimate | None]) -> dict[str, dict[str, Any]]:
+def _as_dicts(estimates: Mapping[str, ConfidenceInterval | None]) -> dict[str, dict[str, Any]]:
     return {name: found.as_dict() for name, found in estimates.items() if found is not None}

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from tts_train.errors import ConfigError
 from tts_train.memory.cards import card_named
-from tts_train.memory.step.ledger import KINDS_OF_WORK, Ledger
+from tts_train.memory.step.ledger import KINDS_OF_WORK, StepLedger
 from tts_train.memory.step.roofline import (
     HOST_BUS,
     KERNEL_SECONDS,
@@ -189,7 +189,7 @@ def test_cards_by_short_names():
 
 
 def test_a_ledger_without_modules_knows_no_recomputation():
-    ledger = Ledger()
+    ledger = StepLedger()
     one = torch.ones(3)
     ledger.note(torch.ops.aten.add.Tensor, (one, one), {}, one.clone(), optimizing=False)
     assert [operation.work for operation in ledger.counts] == ["element-wise"]

@@ -16,7 +16,7 @@ from PIL import Image
 from tests.core.report.example import STEPS, TEXTS, clip, make_run
 from tts_train.errors import ConfigError
 from tts_train.report import History, write_report, write_sample
-from tts_train.report.chart import Line, line_chart, nice_ticks, number
+from tts_train.report.chart import ChartLine, line_chart, nice_ticks, number
 
 VOID = {"meta", "img", "path", "rect", "br", "link", "input"}
 
@@ -247,10 +247,10 @@ def test_a_run_must_be_a_directory(tmp_path):
 
 
 def test_values_that_are_not_finite_are_counted_in_the_legend():
-    chart = line_chart("Loss", [Line("training", [(1, 2.0), (2, float("nan")), (3, 1.0)])], last_step=3)
+    chart = line_chart("Loss", [ChartLine("training", [(1, 2.0), (2, float("nan")), (3, 1.0)])], last_step=3)
     assert "1 not finite" in Page(chart).text
     assert "nan" not in chart.lower().replace("not finite", "")
-    assert "No finite value" in line_chart("Loss", [Line("a", [(1, float("inf"))])], last_step=1)
+    assert "No finite value" in line_chart("Loss", [ChartLine("a", [(1, float("inf"))])], last_step=1)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 9.3), (2.1, 2.2), (-1, 1), (5, 5), (0, 0), (0, 3e-7), (1e6, 4e6)])

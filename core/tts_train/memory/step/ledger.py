@@ -39,7 +39,7 @@ class Operation:
     traffic: Traffic
 
 
-class Ledger:
+class StepLedger:
     """Counts operations while a step runs.
 
     Within :meth:`modules_known` it knows in which module an operator of forward runs. An operator of backward belongs

@@ -21,7 +21,7 @@ from tts_train.contract.module import StageModule
 from tts_train.memory.gradients import DropGradients
 from tts_train.memory.step.fused import fused_kernels
 from tts_train.memory.step.kernels import eight_bit_without_kernels
-from tts_train.memory.step.ledger import Ledger, Operation
+from tts_train.memory.step.ledger import Operation, StepLedger
 from tts_train.memory.step.shapes import Shapes
 from tts_train.memory.step.tracker import Kind, PeakTracker
 from tts_train.nn.target import planning_for
@@ -141,7 +141,7 @@ class _Batches(Dataset[Any]):
         self.steps.append(Step(self.size, tracker.peak_bytes, dict(tracker.at_peak), flops, self._operations))
         self.size = self._next(self.steps)
 
-    def close(self, ledger: Ledger) -> None:
+    def close(self, ledger: StepLedger) -> None:
         """Note the operations of the step that was reported last, and what the trainer did after it."""
         # The optimiser steps once, after all batches of a step.
         counts = ledger.counts.items()

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tts_train.memory.step.attention import varlen_working_bytes
-from tts_train.memory.step.ledger import Ledger
+from tts_train.memory.step.ledger import StepLedger
 from tts_train.memory.step.shapes import Shapes
 from tts_train.memory.step.sums import GradientSums
 from tts_train.nn.chunk_logits import row_stride
@@ -58,7 +58,7 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Highest sum so far."""
         self.at_peak: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         """The sum by kind at that moment."""
-        self.ledger = Ledger(vocabulary)
+        self.ledger = StepLedger(vocabulary)
         """Every operator so far."""
         self._now: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         self._total = 0
