@@ -208,9 +208,9 @@ def _data(task: dict[str, Any], rows: list[list[int]]) -> Any:
     padded = task.get("batching") == "padded"
 
     class Given(OrpheusData):
-        def train_plan(self, epoch: int) -> Any:
+        def train_batches(self, epoch: int) -> Any:
             if not plan:
-                return super().train_plan(epoch)
+                return super().train_batches(epoch)
             size = 1 if plan == "ones" else batch
             return [list(range(i, min(i + size, len(rows)))) for i in range(0, len(rows), size)]
 

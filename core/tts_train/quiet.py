@@ -23,7 +23,7 @@ _ADVICE = (
     ".*callbacks used to create the checkpoint need to be provided.*",
     ".*`max_epochs` was not set.*",
     ".*isinstance\\(treespec, LeafSpec\\).*",
-    ".*your dataloader is not resumable",  # Lightning cannot know that the plan of batches restores the position
+    ".*your dataloader is not resumable",  # Lightning cannot know that the sampler restores the position
 )
 
 

@@ -60,11 +60,11 @@ class Case:
 class _Shared:
     """Two global batches an epoch, the same ones in each; what is cut from a batch goes to the next process."""
 
-    def train_plan(self, epoch):
+    def train_batches(self, epoch):
         lap = epoch * len(self.train_set) if isinstance(self, GptData) else 0
         return self._dealt(range(lap, lap + 2 * TOGETHER))
 
-    def val_plan(self):
+    def val_batches(self):
         return self._dealt(range(2 * TOGETHER))
 
     def _dealt(self, rows):
@@ -79,11 +79,11 @@ class Texts(_Shared, GptData):
 class Mixed(Texts):
     """The set's own pairs for one process, rehearsal, which comes after them, for the other."""
 
-    def train_plan(self, epoch):
+    def train_batches(self, epoch):
         count = len(self.train_set)
         return [[row + epoch * count, row + 1 + epoch * count] for row in (0, count - 2, 2, count - 2)]
 
-    def val_plan(self):
+    def val_batches(self):
         return [[0, 1], [len(self.val_set) - 1]]
 
 

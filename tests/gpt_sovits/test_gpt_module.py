@@ -51,7 +51,7 @@ def test_what_cannot_be_used_is_left_out_and_counted(prepared):
     about = data.describe()
     assert about["train_rows"] + about["val_rows"] == 12
     assert about["left_out"] == {"333.3 phonemes a second are more than 25": 1}
-    assert sorted(row for batch in data.train_plan(0) for row in batch) == list(range(about["train_rows"]))
+    assert sorted(row for batch in data.train_batches(0) for row in batch) == list(range(about["train_rows"]))
     with pytest.raises(DataError, match="max_tokens 20"):
         GptData(prepared, max_tokens=20).setup("fit")
 
@@ -60,7 +60,7 @@ def test_made_pairs_differ_by_epoch_and_repeat_by_seed(prepared):
     def rejected(epoch, seed=0):
         data = GptData(prepared, max_tokens=300, pairs="made", seed=seed)
         data.setup("fit")
-        rows = sorted(row for batch in data.train_plan(epoch) for row in batch)
+        rows = sorted(row for batch in data.train_batches(epoch) for row in batch)
         return [data.train_set[row].rejected.tolist() for row in rows]
 
     assert rejected(0) == rejected(0)
@@ -70,7 +70,7 @@ def test_made_pairs_differ_by_epoch_and_repeat_by_seed(prepared):
 def test_upstreams_order_repeats_small_sets(prepared):
     data = GptData(prepared, batching="upstream", batch_size=4, val_share=0.0)
     data.setup("fit")
-    drawn = [row for batch in data.train_plan(1) for row in batch]
+    drawn = [row for batch in data.train_batches(1) for row in batch]
     assert sorted(row % 12 for row in drawn) == sorted(list(range(12)) * 8)
     assert len(set(drawn)) == 96
 

@@ -34,8 +34,8 @@ def test_every_epoch_has_the_share_and_goes_on_through_the_second_set(data_for, 
     total, own = len(data.train_set), len(data.train_set.parts[0])
     seen, sizes = [], set()
     for epoch in range(6):
-        plan = data.train_plan(epoch)
-        assert plan == data.train_plan(epoch)
+        plan = data.train_batches(epoch)
+        assert plan == data.train_batches(epoch)
         kinds = [{row % total >= own for row in batch} for batch in plan]
         assert all(len(kind) == 1 for kind in kinds)
         rehearsed = [batch for batch, kind in zip(plan, kinds, strict=True) if True in kind]
@@ -54,7 +54,7 @@ def test_every_epoch_has_the_share_and_goes_on_through_the_second_set(data_for, 
 
 def test_a_batch_says_what_it_is_of(data_for):
     data = data_for()
-    batches = [data.collate([data.train_set[row] for row in batch]) for batch in data.train_plan(1)]
+    batches = [data.collate([data.train_set[row] for row in batch]) for batch in data.train_batches(1)]
     assert {(batch["rehearsed"], language) for batch in batches for language in batch["languages"]} == {
         (False, "en"),
         (True, "ja"),

@@ -112,7 +112,7 @@ def test_columns_of_other_whole_types_are_read(tmp_path):
     path = write(tmp_path / "rows.parquet", columns)
     for data in (GptData(str(path)), SovitsData(str(path), batch_size=2)):
         data.setup("fit")
-        batch = data.collate([data.train_set[row] for row in data.train_plan(0)[0]])
+        batch = data.collate([data.train_set[row] for row in data.train_batches(0)[0]])
         assert batch
 
 

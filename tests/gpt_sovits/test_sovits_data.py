@@ -28,7 +28,7 @@ def test_what_is_too_short_is_left_out_and_counted(rows):
     about = data.describe()
     assert about["left_out"] == {"at most 0.64 s": 1}
     assert about["train_rows"] + about["val_rows"] == 10
-    assert about["batches_per_epoch"] == len(data.train_plan(0))
+    assert about["batches_per_epoch"] == len(data.train_batches(0))
     held = {data.val_set[i].id for i in range(len(data.val_set))}
     assert held.isdisjoint({data.train_set[i].id for i in range(len(data.train_set))})
     with pytest.raises(DataError, match="None of 11 utterances"):
@@ -36,12 +36,12 @@ def test_what_is_too_short_is_left_out_and_counted(rows):
 
 
 def test_batches_are_a_function_of_seed_and_epoch(rows):
-    plan = opened(rows, seed=1).train_plan(4)
-    assert plan == opened(rows, seed=1).train_plan(4)
-    assert plan != opened(rows, seed=1).train_plan(5)
+    plan = opened(rows, seed=1).train_batches(4)
+    assert plan == opened(rows, seed=1).train_batches(4)
+    assert plan != opened(rows, seed=1).train_batches(5)
     assert {row for batch in plan for row in batch} == set(range(len(opened(rows, seed=1).train_set)))
-    other = opened(rows, seed=2, val_share=0.0).train_plan(4)
-    assert other != opened(rows, seed=1, val_share=0.0).train_plan(4)
+    other = opened(rows, seed=2, val_share=0.0).train_batches(4)
+    assert other != opened(rows, seed=1, val_share=0.0).train_batches(4)
 
 
 def test_ranks_see_one_bucket_at_a_time(tmp_path):
@@ -49,7 +49,7 @@ def test_ranks_see_one_bucket_at_a_time(tmp_path):
     data._ranks = lambda: (0, 2)
     lengths = data._lengths[0]
     lengths[:4] = 400
-    plan = data.train_plan(0)
+    plan = data.train_batches(0)
     assert len(plan) == 8
     for first, second in zip(plan[::2], plan[1::2], strict=True):
         assert (lengths[first[0]] > 300) == (lengths[second[0]] > 300)
@@ -109,7 +109,7 @@ def test_stored_features_fill_the_frames(tmp_path):
 def test_a_validation_set_of_its_own(rows, tmp_path):
     data = opened(rows, val_path=write_rows(tmp_path, count=3))
     assert (len(data.train_set), len(data.val_set)) == (10, 3)
-    assert data.val_plan() == [[0, 1], [2]]
+    assert data.val_batches() == [[0, 1], [2]]
     assert data.val_languages == ["en", "zh"]
 
 

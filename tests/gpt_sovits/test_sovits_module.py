@@ -101,7 +101,7 @@ def test_a_step_is_upstreams(rows, tmp_path):
     """Restated plainly: critics on both halves apart, then a generator step whose loss flows through everything."""
     data = SovitsData(rows, batch_size=2, val_share=0.0, seed=3)
     data.setup("fit")
-    batch = join([data.train_set[i] for i in data.train_plan(0)[0]])
+    batch = join([data.train_set[i] for i in data.train_batches(0)[0]])
     module = fit(tmp_path, rows, 1)
     plain = SovitsModule()
     plain.configure_model()

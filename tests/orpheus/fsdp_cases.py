@@ -69,11 +69,11 @@ class Data(StageData):
         self.train_set = list(range(BATCHES))
         self.val_set = list(range(BATCHES, BATCHES + VALIDATION))
 
-    def train_plan(self, epoch):
+    def train_batches(self, epoch):
         order = torch.randperm(BATCHES, generator=torch.Generator().manual_seed(epoch)).tolist()
         return [[index] for index in order]
 
-    def val_plan(self):
+    def val_batches(self):
         return [[index] for index in range(VALIDATION)]
 
     def collate(self, given):

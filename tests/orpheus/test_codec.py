@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from tests.orpheus.parity_snac import build, wave
 from tts_train.errors import ConfigError, DataError, UnsafeFileError
 from tts_train_orpheus.codec import SnacCodec, load_codec
-from tts_train_orpheus.snac_batch import pad_clips, plan_batches
+from tts_train_orpheus.snac_batch import group_batches, pad_clips
 from tts_train_orpheus.snac_build import build_snac, tiny_config
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -112,14 +112,14 @@ def test_codes_do_not_depend_on_the_callers_precision(tiny):
 
 def test_batches_hold_each_clip_once_within_their_size_and_padding():
     frames = np.random.default_rng(0).integers(1, 300, 500).tolist()
-    batches = plan_batches(frames, 1000)
+    batches = group_batches(frames, 1000)
     assert sorted(index for batch in batches for index in batch) == list(range(500))
     for batch in batches:
         sizes = [frames[index] for index in batch]
         assert len(batch) * max(sizes) <= 1000
         assert (max(sizes) - min(sizes)) * 8 <= max(sizes)
-    assert plan_batches([5000, 3], 1000) == [[0], [1]]
-    assert plan_batches([], 1000) == []
+    assert group_batches([5000, 3], 1000) == [[0], [1]]
+    assert group_batches([], 1000) == []
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def open_data(path, **options):
 
 
 def batches(data, epoch=0):
-    return [data.collate([data.train_set[row] for row in batch]) for batch in data.train_plan(epoch)]
+    return [data.collate([data.train_set[row] for row in batch]) for batch in data.train_batches(epoch)]
 
 
 @pytest.fixture(scope="module")
@@ -145,12 +145,12 @@ def test_loss_on_speech_begins_at_the_first_audio_token(speech):
 
 def test_epochs_are_complete_differ_and_are_equally_long(speech):
     data = open_data(speech, max_tokens=512)
-    plans = [data.train_plan(epoch) for epoch in range(5)]
+    plans = [data.train_batches(epoch) for epoch in range(5)]
     assert len({len(plan) for plan in plans}) == 1
     assert all(sorted(chain.from_iterable(plan)) == list(range(len(data.train_set))) for plan in plans)
     assert plans[0] != plans[1]
-    assert open_data(speech, max_tokens=512).train_plan(3) == plans[3]
-    assert open_data(speech, max_tokens=512, seed=1).train_plan(0) != plans[0]
+    assert open_data(speech, max_tokens=512).train_batches(3) == plans[3]
+    assert open_data(speech, max_tokens=512, seed=1).train_batches(0) != plans[0]
 
 
 def test_too_long_is_dropped_by_name_before_training(tmp_path, caplog):
@@ -202,7 +202,7 @@ def test_nothing_left_says_what_to_type(tmp_path, speech):
 
 def test_validation_rows_are_never_trained_on(speech, tmp_path):
     data = open_data(speech, max_tokens=512, val_share=0.1)
-    held = {data.val_set[row].id for batch in data.val_plan() for row in batch}
+    held = {data.val_set[row].id for batch in data.val_batches() for row in batch}
     trained = {name for batch in batches(data) for name in batch["ids"]}
     assert held
     assert not held & trained
@@ -272,7 +272,7 @@ def test_text_comes_in_its_ratio(speech, tmp_path):
     mix = TextMix(path=write_text(tmp_path / "qa.jsonl"), ratio=2.0, ratio_end=0.5, epochs=2)
     data = open_data(speech, max_tokens=512, text_mix=mix)
     speech_rows = data.describe()["train_rows"]
-    plans = [data.train_plan(epoch) for epoch in range(4)]
+    plans = [data.train_batches(epoch) for epoch in range(4)]
     assert len({len(plan) for plan in plans}) == 1
     shares = []
     for plan in plans:
@@ -283,7 +283,7 @@ def test_text_comes_in_its_ratio(speech, tmp_path):
     assert shares[0] == pytest.approx(1.6, abs=0.15)
     assert shares[1] == pytest.approx(0.9, abs=0.15)
     assert shares[3] == pytest.approx(0.5, abs=0.1)
-    assert open_data(speech, max_tokens=512, text_mix=mix).train_plan(2) == plans[2]
+    assert open_data(speech, max_tokens=512, text_mix=mix).train_batches(2) == plans[2]
 
 
 def test_text_rows_are_questions_and_answers(speech, tmp_path):
@@ -325,7 +325,7 @@ def test_batches_come_through_loaders_and_workers(speech):
     from torch.utils.data import DataLoader
 
     data = open_data(speech, max_tokens=512, num_workers=2)
-    plan = data.train_plan(0)[:4]
+    plan = data.train_batches(0)[:4]
     loader = DataLoader(data.train_set, batch_sampler=plan, collate_fn=data.collate, num_workers=2)
     for loaded, batch in zip(loader, plan, strict=True):
         own = data.collate([data.train_set[row] for row in batch])

@@ -28,7 +28,7 @@ from tts_train_orpheus.stage import OrpheusModule
 class Data(StageData):
     max_length = 2048
 
-    def train_plan(self, epoch):
+    def train_batches(self, epoch):
         return [[0], [1]]
 
     def collate(self, rows):

@@ -113,12 +113,12 @@ class _Writing:
     def write(self, directory: Path, io: DirectoryCheckpointIO, *, path: Path, device: torch.device) -> dict[str, Any]:
         """Write this process's files, and gather what the first one writes; return sizes and hashes of all files."""
         described: dict[str, Any] = {}
-        plan = [[(stem, file.gathered) for stem, file in self._common.items()]]
-        distributed.broadcast_object_list(plan)
+        files = [[(stem, file.gathered) for stem, file in self._common.items()]]
+        distributed.broadcast_object_list(files)
         with together(device):
-            self._refuse_others(plan[0])
+            self._refuse_others(files[0])
         with together(device):
-            self._write_common(directory, io, plan[0], described, path=path)
+            self._write_common(directory, io, files[0], described, path=path)
         with together(device):
             try:
                 for file in self._own.values():
@@ -134,13 +134,13 @@ class _Writing:
         self,
         directory: Path,
         io: DirectoryCheckpointIO,
-        plan: list[tuple[str, list[str]]],
+        files: list[tuple[str, list[str]]],
         described: dict[str, Any],
         *,
         path: Path,
     ) -> None:
         failure: OSError | None = None
-        for stem, names in plan:
+        for stem, names in files:
             if self._rank or failure is not None:
                 if names:  # what is not gathered may be in one process alone, such as a figure of its last batch
                     self._common[stem].accompany(names)  # also where the disk refused: the others are gathering
@@ -154,9 +154,9 @@ class _Writing:
         if failure is not None:
             raise refused(path, failure) from failure
 
-    def _refuse_others(self, plan: list[tuple[str, list[str]]]) -> None:
+    def _refuse_others(self, files: list[tuple[str, list[str]]]) -> None:
         """Raise before anything is gathered: with a process that has other sharded tensors, all would wait forever."""
-        for stem, names in plan:
+        for stem, names in files:
             own = self._common[stem].gathered if stem in self._common else []
             if own != names:
                 name = next(iter(set(own) ^ set(names)), stem)

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset
 
-from tts_train.datasets.sampler import PlannedBatchSampler
+from tts_train.datasets.sampler import ResumableBatchSampler
 from tts_train.errors import ConfigError
 from tts_train.parallel.signals import ignore_interruptions
 from tts_train.run.loops import position
@@ -23,8 +23,8 @@ argument's type."""
 class StageData(LightningDataModule, ABC):
     """Loaders whose batches are fixed by (seed, epoch, position), so that a continued run sees what it would have seen.
 
-    A subclass sets :attr:`train_set` and :attr:`val_set` in ``setup`` and gives the plans. Nothing in a data set or in
-    :meth:`collate` may draw random numbers from a global generator: their state is not the same after a continuation
+    A subclass sets :attr:`train_set` and :attr:`val_set` in ``setup`` and lists the batches. Nothing in a data set or
+    in :meth:`collate` may draw random numbers from a global generator: their state is not the same after a continuation
     nor in a data worker. Derive what must vary from ``self.seed`` and the row.
 
     Args:
@@ -45,7 +45,7 @@ class StageData(LightningDataModule, ABC):
         super().__init__()
         self.seed = seed
         self.num_workers = num_workers
-        self._train_sampler: PlannedBatchSampler | None = None
+        self._train_sampler: ResumableBatchSampler | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """What a data worker that is spawned gets: it collates, and needs neither the trainer nor the rows again."""
@@ -59,10 +59,10 @@ class StageData(LightningDataModule, ABC):
         return value if isinstance(value, int) else None
 
     @abstractmethod
-    def train_plan(self, epoch: int) -> Sequence[Sequence[int]]:
+    def train_batches(self, epoch: int) -> Sequence[Sequence[int]]:
         """Return the batches of an epoch as row indices: a pure function of ``self.seed``, the data and the epoch."""
 
-    def val_plan(self) -> Sequence[Sequence[int]]:
+    def val_batches(self) -> Sequence[Sequence[int]]:
         """Return the batches of a validation as row indices."""
         return []
 
@@ -104,11 +104,11 @@ class StageData(LightningDataModule, ABC):
         return [int(row) for row in self.train_sampler.batches(epoch)[batch]]
 
     @property
-    def train_sampler(self) -> PlannedBatchSampler:
-        """This rank's plan of training batches."""
+    def train_sampler(self) -> ResumableBatchSampler:
+        """This rank's training batches."""
         if self._train_sampler is None:
-            self._train_sampler = PlannedBatchSampler(
-                self.train_plan, *self._ranks(), position=lambda: position(self._attached_trainer())
+            self._train_sampler = ResumableBatchSampler(
+                self.train_batches, *self._ranks(), position=lambda: position(self._attached_trainer())
             )
         return self._train_sampler
 
@@ -118,12 +118,12 @@ class StageData(LightningDataModule, ABC):
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Return the loader of validation batches; the same batches every time."""
-        if self.val_set is None or not self.val_plan():
+        if self.val_set is None or not self.val_batches():
             return []
-        plan = self.val_plan()
-        return self._loader(self.val_set, PlannedBatchSampler(lambda _: plan, *self._ranks(), fill=True))
+        batches = self.val_batches()
+        return self._loader(self.val_set, ResumableBatchSampler(lambda _: batches, *self._ranks(), fill=True))
 
-    def _loader(self, rows: Dataset[Any], sampler: PlannedBatchSampler) -> DataLoader[Any]:
+    def _loader(self, rows: Dataset[Any], sampler: ResumableBatchSampler) -> DataLoader[Any]:
         return DataLoader(
             rows,
             batch_sampler=sampler,

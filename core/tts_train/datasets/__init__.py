@@ -1,4 +1,4 @@
-"""Prepared data sets: shards on disk, and the plan by which batches are drawn from them.
+"""Prepared data sets: shards on disk, and the batches that are drawn from them.
 
 A name is imported when it is first used.
 """
@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 from tts_train.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from tts_train.datasets.batches import Plan as Plan, batches_for as batches_for, pack as pack, shuffled as shuffled
+    from tts_train.datasets.batches import (
+        Batches as Batches,
+        batches_for as batches_for,
+        pack as pack,
+        shuffled as shuffled,
+    )
     from tts_train.datasets.split import place as place
     from tts_train.datasets.store.inputs import input_of as input_of, printable as printable
     from tts_train.datasets.store.parquet_rows import is_number_list as is_number_list
@@ -27,7 +32,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        ".batches": "Plan batches_for pack shuffled",
+        ".batches": "Batches batches_for pack shuffled",
         ".split": "place",
         ".store.inputs": "input_of printable",
         ".store.parquet_rows": "is_number_list",

@@ -1,4 +1,4 @@
-"""Batch plans: which rows form which batch, as pure functions of (lengths, budget, seed, epoch)."""
+"""Which rows form which batch, as pure functions of (lengths, budget, seed, epoch)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tts_train.errors import DataError
 
-Plan = list[list[int]]
+Batches = list[list[int]]
 """Batches of row indices."""
 
 OPEN_BINS = 256
@@ -42,7 +42,7 @@ def pack(
     seed: int,
     epoch: int = 0,
     batches: int | None = None,
-) -> Plan:
+) -> Batches:
     """Divide all rows into batches of at most ``max_tokens`` tokens with little room left over.
 
     Rows come in :func:`shuffled` order and each goes into the fullest open batch that still takes it (online best
@@ -70,12 +70,12 @@ def pack(
     sizes = _checked(lengths, max_tokens)
     order = shuffled(len(sizes), seed=seed, epoch=epoch).tolist()
     for sorted_share in _SORTED_SHARES:
-        plan = _pack_in_order(order, sizes.tolist(), max_tokens, sorted_share)
-        if batches is None or len(plan) <= batches:
+        packed = _pack_in_order(order, sizes.tolist(), max_tokens, sorted_share)
+        if batches is None or len(packed) <= batches:
             break
     if batches is not None:
-        plan = _divided(plan, batches, sizes.tolist())
-    return [plan[i] for i in shuffled(len(plan), seed=seed, epoch=-1 - epoch).tolist()]
+        packed = _divided(packed, batches, sizes.tolist())
+    return [packed[i] for i in shuffled(len(packed), seed=seed, epoch=-1 - epoch).tolist()]
 
 
 def batches_for(lengths: Sequence[int] | npt.NDArray[np.integer], max_tokens: int, *, seed: int) -> int:
@@ -92,7 +92,7 @@ def bucket(
     seed: int,
     epoch: int = 0,
     max_tokens: int | None = None,
-) -> Plan:
+) -> Batches:
     """Divide all rows into batches of at most ``batch_size`` rows of like length, for padded batches.
 
     Rows are shuffled, sorted by length within windows of :data:`BUCKET_BATCHES` batches, cut, and the batches
@@ -106,14 +106,14 @@ def bucket(
     sizes = _checked(lengths, max_tokens)
     order = shuffled(len(sizes), seed=seed, epoch=epoch)
     window = batch_size * BUCKET_BATCHES
-    batches: Plan = []
+    batches: Batches = []
     for start in range(0, len(order), window):
         part = order[start : start + window]
         batches += _cut(part[np.argsort(sizes[part], kind="stable")].tolist(), sizes, batch_size, max_tokens)
     return [batches[i] for i in shuffled(len(batches), seed=seed, epoch=-1 - epoch).tolist()]
 
 
-def in_order(lengths: Sequence[int] | npt.NDArray[np.integer], max_tokens: int) -> Plan:
+def in_order(lengths: Sequence[int] | npt.NDArray[np.integer], max_tokens: int) -> Batches:
     """Divide all rows into batches of at most ``max_tokens`` without shuffling: validation looks alike every time.
 
     Raises:
@@ -123,13 +123,13 @@ def in_order(lengths: Sequence[int] | npt.NDArray[np.integer], max_tokens: int) 
     return sorted(_pack_in_order(list(range(len(sizes))), sizes, max_tokens, sorted_share=1.0), key=min)
 
 
-def fill_share(lengths: Sequence[int] | npt.NDArray[np.integer], plan: Plan, max_tokens: int) -> float:
-    """Return the share (0..1) of ``max_tokens`` that the plan's batches use on average."""
-    used = sum(int(lengths[row]) for batch in plan for row in batch)
-    return used / (len(plan) * max_tokens) if plan else 0.0
+def fill_share(lengths: Sequence[int] | npt.NDArray[np.integer], batches: Batches, max_tokens: int) -> float:
+    """Return the share (0..1) of ``max_tokens`` that the batches use on average."""
+    used = sum(int(lengths[row]) for batch in batches for row in batch)
+    return used / (len(batches) * max_tokens) if batches else 0.0
 
 
-def _pack_in_order(order: list[int], sizes: list[int], budget: int, sorted_share: float) -> Plan:
+def _pack_in_order(order: list[int], sizes: list[int], budget: int, sorted_share: float) -> Batches:
     """Pack rows as they come, but the last ``sorted_share`` of them, and what is still open by then, longest first."""
     online = order[: len(order) - int(len(order) * sorted_share)]
     smallest = min((sizes[row] for row in order), default=1)
@@ -141,12 +141,12 @@ def _pack_in_order(order: list[int], sizes: list[int], budget: int, sorted_share
     return closed + more + last
 
 
-def _best_fit(order: list[int], sizes: list[int], budget: int, *, smallest: int, keep: int) -> tuple[Plan, Plan]:
+def _best_fit(order: list[int], sizes: list[int], budget: int, *, smallest: int, keep: int) -> tuple[Batches, Batches]:
     """Return (batches that are closed, batches still open); ``smallest`` is the length below which none can fit."""
     rooms: list[int] = []  # the different rooms of the open batches, ascending: at most ``budget`` of them
-    by_room: dict[int, Plan] = {}
+    by_room: dict[int, Batches] = {}
     count = 0
-    closed: Plan = []
+    closed: Batches = []
 
     def take(slot: int) -> list[int]:
         batch = by_room[rooms[slot]].pop()
@@ -174,13 +174,13 @@ def _best_fit(order: list[int], sizes: list[int], budget: int, *, smallest: int,
     return closed, [batch for room in rooms for batch in by_room[room]]
 
 
-def _divided(plan: Plan, count: int, sizes: list[int]) -> Plan:
+def _divided(packed: Batches, count: int, sizes: list[int]) -> Batches:
     """Divide the batches with the most rows in two until there are ``count``."""
-    heap = [(-len(batch), number, batch) for number, batch in enumerate(plan)]
+    heap = [(-len(batch), number, batch) for number, batch in enumerate(packed)]
     heapify(heap)
-    if len(plan) > count or (len(plan) < count and sum(map(len, plan)) < count):
+    if len(packed) > count or (len(packed) < count and sum(map(len, packed)) < count):
         raise DataError(f"{len(sizes)} rows of {sum(sizes)} tokens cannot be packed into exactly {count} batches.")
-    for number in range(len(plan), count):
+    for number in range(len(packed), count):
         _, place, batch = heappop(heap)
         half = len(batch) // 2
         for part, key in ((batch[:half], place), (batch[half:], number)):
@@ -188,9 +188,9 @@ def _divided(plan: Plan, count: int, sizes: list[int]) -> Plan:
     return [batch for _, _, batch in sorted(heap, key=lambda item: item[1])]
 
 
-def _cut(rows: list[int], sizes: npt.NDArray[np.int64], batch_size: int, max_tokens: int | None) -> Plan:
+def _cut(rows: list[int], sizes: npt.NDArray[np.int64], batch_size: int, max_tokens: int | None) -> Batches:
     """Cut rows sorted by length; the last row of a batch is its longest, so it alone decides the padded size."""
-    batches: Plan = []
+    batches: Batches = []
     batch: list[int] = []
     for row in rows:
         too_big = max_tokens is not None and int(sizes[row]) * (len(batch) + 1) > max_tokens

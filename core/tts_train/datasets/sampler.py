@@ -1,4 +1,4 @@
-"""Batches by plan: which rows a rank sees when is a pure function of the epoch and the position in it."""
+"""Resumable batches: which rows a rank sees when is a pure function of the epoch and the position in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.utils.data import Sampler
 
 from tts_train.errors import DataError
 
-PlanFunction = Callable[[int], Sequence[Sequence[int]]]
+BatchesOfEpoch = Callable[[int], Sequence[Sequence[int]]]
 """Epoch to batches of row indices; must give the same answer whenever and wherever it is asked."""
 
 Position = Callable[[], tuple[int, int]]
@@ -18,35 +18,35 @@ Position = Callable[[], tuple[int, int]]
 logger = logging.getLogger(__name__)
 
 
-class PlannedBatchSampler(Sampler[list[int]]):
-    """One rank's batches: ``plan(epoch)[rank::world_size]``, from the position that training has reached.
+class ResumableBatchSampler(Sampler[list[int]]):
+    """One rank's batches: ``batches(epoch)[rank::world_size]``, from the position that training has reached.
 
-    Every epoch has the same number of batches on every rank and in every epoch, that of the first plan divided by
-    the ranks: Lightning counts an epoch's batches once. Where a later plan has more, the batches beyond that number
+    Every epoch has the same number of batches on every rank and in every epoch, that of epoch 0 divided by
+    the ranks: Lightning counts an epoch's batches once. Where a later epoch has more, the batches beyond that number
     wait for another epoch's shuffle; where it has fewer, or where ``fill`` is set and the ranks do not divide the
-    plan, batches from its beginning are repeated. :meth:`tail` says how many.
+    epoch, batches from its beginning are repeated. :meth:`tail` says how many.
 
     Args:
-        plan: epoch to batches.
+        batches: epoch to all batches of it, those of all ranks.
         rank: this process, from 0.
         world_size: number of processes.
         position: where training stands; without it every iteration starts the epoch set by :meth:`set_epoch`.
-        fill: repeat batches rather than leave some out if the ranks do not divide the first plan (validation).
+        fill: repeat batches rather than leave some out if the ranks do not divide the batches (validation).
 
     Raises:
-        DataError: from ``len`` and iteration, if the plan has no batch for each rank.
+        DataError: from ``len`` and iteration, if there is not a batch for each rank.
     """
 
     def __init__(
         self,
-        plan: PlanFunction,
+        batches: BatchesOfEpoch,
         rank: int = 0,
         world_size: int = 1,
         *,
         position: Position | None = None,
         fill: bool = False,
     ) -> None:
-        self._plan = plan
+        self._batches_of = batches
         self._rank = rank
         self._world_size = world_size
         self._position = position
@@ -64,7 +64,7 @@ class PlannedBatchSampler(Sampler[list[int]]):
 
     def __len__(self) -> int:
         if self._length is None:
-            batches = len(self._planned(0))
+            batches = len(self._of_all_ranks(0))
             self._length = -(-batches // self._world_size) if self._fill else batches // self._world_size
             if self._length == 0:
                 raise DataError(
@@ -81,19 +81,19 @@ class PlannedBatchSampler(Sampler[list[int]]):
 
     def batches(self, epoch: int) -> Sequence[Sequence[int]]:
         """Return all of this rank's batches of an epoch."""
-        plan = self._planned(epoch)
+        every = self._of_all_ranks(epoch)
         count = len(self) * self._world_size
         self._tell_tail(epoch)
-        chosen = [plan[index % len(plan)] for index in range(self._rank, count, self._world_size)]
-        return chosen if plan else []
+        chosen = [every[index % len(every)] for index in range(self._rank, count, self._world_size)]
+        return chosen if every else []
 
     def tail(self, epoch: int) -> int:
-        """Return how many batches of the plan an epoch leaves out; negative: how many it repeats."""
-        return len(self._planned(epoch)) - len(self) * self._world_size
+        """Return how many batches an epoch leaves out; negative: how many it repeats."""
+        return len(self._of_all_ranks(epoch)) - len(self) * self._world_size
 
-    def _planned(self, epoch: int) -> Sequence[Sequence[int]]:
+    def _of_all_ranks(self, epoch: int) -> Sequence[Sequence[int]]:
         if self._cached is None or self._cached[0] != epoch:
-            self._cached = (epoch, self._plan(epoch))
+            self._cached = (epoch, self._batches_of(epoch))
         return self._cached[1]
 
     def _tell_tail(self, epoch: int) -> None:
@@ -101,4 +101,4 @@ class PlannedBatchSampler(Sampler[list[int]]):
         if tail and epoch not in self._tails_told and self._rank == 0:
             self._tails_told.add(epoch)
             did = f"leaves out {tail}" if tail > 0 else f"repeats {-tail}"
-            logger.info("Epoch %d %s of its %d planned batches.", epoch, did, len(self._planned(epoch)))
+            logger.info("Epoch %d %s of its %d batches.", epoch, did, len(self._of_all_ranks(epoch)))

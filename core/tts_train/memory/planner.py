@@ -223,7 +223,7 @@ def _batches(data: StageData) -> int | None:
     except TTSTrainError as error:
         logger.info("No time per epoch, since the data cannot be opened: %s", error)
         return None
-    return len(data.train_plan(0))
+    return len(data.train_batches(0))
 
 
 def _notes(module: nn.Module, trainer: Mapping[str, Any], division: Division) -> list[str]:

@@ -88,17 +88,17 @@ def linear_cross_entropy(
     """
     kept = (targets != IGNORE).nonzero().squeeze(1) if kept is None else kept
     targets = targets.index_select(0, kept)
-    plan = _plan(kept.numel(), row_groups, weight.shape[0])
+    softmaxes = _softmaxes(kept.numel(), row_groups, weight.shape[0])
     loss_sum, losses, predictions = _FusedHead.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, targets, kept, chunk_tokens, plan, fused, torch.is_grad_enabled()
+        hidden, weight, targets, kept, chunk_tokens, softmaxes, fused, torch.is_grad_enabled()
     )
     return HeadOutput(loss_sum=loss_sum, targets=targets, losses=losses, predictions=predictions)
 
 
-_Plan = list[tuple["Tensor | None", tuple[tuple[int, int], ...]]]
+_Softmaxes = list[tuple["Tensor | None", tuple[tuple[int, int], ...]]]
 
 
-def _plan(kept: int, row_groups: Sequence[RowGroup], vocabulary: int) -> _Plan:
+def _softmaxes(kept: int, row_groups: Sequence[RowGroup], vocabulary: int) -> _Softmaxes:
     """Return (the kept tokens' indices, their row ranges) of each group with tokens; None stands for all tokens."""
     if not row_groups:
         return [(None, ((0, vocabulary),))]
@@ -117,7 +117,7 @@ class _FusedHead(torch.autograd.Function):
         targets: Tensor,
         kept: Tensor,
         chunk_tokens: int,
-        plan: _Plan,
+        softmaxes: _Softmaxes,
         fused: bool,
         grad_enabled: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -133,8 +133,10 @@ class _FusedHead(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight) if needs_weight else None
         with torch.autocast(hidden.device.type, enabled=False):
             matrix = weight.detach().to(compute)
-            buffers = LogitsBuffers(_largest_chunks(plan, targets.numel(), chunk_tokens), matrix, wide, fused=fused)
-            for index, rows in plan:
+            buffers = LogitsBuffers(
+                _largest_chunks(softmaxes, targets.numel(), chunk_tokens), matrix, wide, fused=fused
+            )
+            for index, rows in softmaxes:
                 part = _Part(matrix, rows, grad_weight, buffers, fused=fused, scale=scale)
                 for chunk in _chunks(targets.numel() if index is None else index, chunk_tokens):
                     states = hidden.detach()[kept[chunk]].to(compute)
@@ -250,10 +252,10 @@ class _Part:
         return ids
 
 
-def _largest_chunks(plan: _Plan, tokens: int, chunk_tokens: int) -> list[tuple[int, int]]:
+def _largest_chunks(softmaxes: _Softmaxes, tokens: int, chunk_tokens: int) -> list[tuple[int, int]]:
     """Return each group's most tokens at a time, and the logits of each."""
-    sizes = [tokens if index is None else index.numel() for index, _ in plan]
-    widths = [sum(end - start for start, end in rows) for _, rows in plan]
+    sizes = [tokens if index is None else index.numel() for index, _ in softmaxes]
+    widths = [sum(end - start for start, end in rows) for _, rows in softmaxes]
     return [(min(size, chunk_tokens), width) for size, width in zip(sizes, widths, strict=True)]
 
 

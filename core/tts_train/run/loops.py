@@ -141,7 +141,7 @@ def describe_boundary(checkpoint: dict[str, Any], trainer: Trainer, validation: 
 def share_batches(checkpoint: dict[str, Any], *, before: int, now: int) -> None:
     """Make a checkpoint's loop counters, which count each process's batches, fit another number of processes.
 
-    The plan of batches is dealt out in turn, so ``before`` x counted batches of it are done. Where ``now`` does not
+    An epoch's batches are dealt out in turn, so ``before`` x counted batches of it are done. Where ``now`` does not
     divide that, the batches beyond the last whole turn are seen again.
 
     Args:
@@ -156,4 +156,4 @@ def share_batches(checkpoint: dict[str, Any], *, before: int, now: int) -> None:
         finished = counters[scope]["ready"] - counters[scope]["completed"]
         ready = counters[scope]["ready"] * before // now
         counters[scope].update(ready=ready, started=ready, processed=ready, completed=ready - finished)
-    logger.info("Continuing with %d processes what %d began, at the same place of the plan of batches.", now, before)
+    logger.info("Continuing with %d processes what %d began, at the same batch of the epoch.", now, before)

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 _MISSING_LOGGER = re.compile(r"(?:Requirement|No module named) '(wandb|mlflow)")
 TRAINER_DEFAULTS = {
-    "use_distributed_sampler": False,  # the plan of batches knows the ranks
+    "use_distributed_sampler": False,  # the sampler itself deals batches out to the ranks
     "log_every_n_steps": 10,
     "num_sanity_val_steps": -1,  # the whole validation set: its figures are the base model's
     "enable_model_summary": False,  # it prints to stdout

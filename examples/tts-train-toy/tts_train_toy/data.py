@@ -45,13 +45,13 @@ class ToyData(StageData):
         lines = [whole[i : i + LINE] for i in range(0, len(whole) - LINE + 1, LINE)]
         self.train_set, self.val_set = lines[:-1], lines[-1:]
 
-    def train_plan(self, epoch: int) -> list[list[int]]:
-        """Shuffle the lines: a pure function of seed and epoch, as every plan must be."""
+    def train_batches(self, epoch: int) -> list[list[int]]:
+        """Shuffle the lines: a pure function of seed and epoch, as the batches of every stage must be."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         order = torch.randperm(len(self.train_set), generator=generator).tolist()
         return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
 
-    def val_plan(self) -> list[list[int]]:
+    def val_batches(self) -> list[list[int]]:
         """One line."""
         return [[0]]
 

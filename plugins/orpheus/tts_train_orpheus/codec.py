@@ -12,7 +12,7 @@ from torch import Tensor
 from tts_train.families.token_lm import Codec
 from tts_train_orpheus.codec_checks import check_clip, check_levels
 from tts_train_orpheus.layout import Levels
-from tts_train_orpheus.snac_batch import ends_at, exact_float32, pad_clips, plan_batches
+from tts_train_orpheus.snac_batch import ends_at, exact_float32, group_batches, pad_clips
 from tts_train_orpheus.snac_build import bake, build_snac, check_layout, frame_samples_of, snac_fingerprint, tiny_config
 from tts_train_orpheus.snac_load import read_snac
 from tts_train_orpheus.snac_noise import NoiseSource, replace_noise, seeded_noise
@@ -73,7 +73,7 @@ class SnacCodec:
             check_clip(index, clip)
         frames = [-(-clip.numel() // self.frame_samples) for clip in clips]
         codes: list[Levels] = [()] * len(clips)
-        for batch in plan_batches(frames, self._batch_frames):
+        for batch in group_batches(frames, self._batch_frames):
             for index, levels in zip(batch, self._encode_batch([clips[i] for i in batch]), strict=True):
                 codes[index] = levels
         return codes

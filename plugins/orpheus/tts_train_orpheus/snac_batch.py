@@ -12,7 +12,7 @@ MOST_PADDING = 8
 """A clip joins a batch if at most one part in this many of it would be padding."""
 
 
-def plan_batches(frames: Sequence[int], most_frames: int) -> list[list[int]]:
+def group_batches(frames: Sequence[int], most_frames: int) -> list[list[int]]:
     """Group clips of similar length, each group at most ``most_frames`` when padded; longer clips go alone.
 
     Returns indices into ``frames``, every one once, longest first.

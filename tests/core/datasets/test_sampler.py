@@ -6,15 +6,15 @@ import logging
 
 import pytest
 
-from tts_train.datasets.sampler import PlannedBatchSampler
+from tts_train.datasets.sampler import ResumableBatchSampler
 from tts_train.errors import DataError
 
-PLAN = [[[e * 100 + i] for i in range(7 if e != 1 else 9)] for e in range(3)]
-PLAN[2] = PLAN[2][:5]
+BATCHES = [[[e * 100 + i] for i in range(7 if e != 1 else 9)] for e in range(3)]
+BATCHES[2] = BATCHES[2][:5]
 
 
 def sampler(rank=0, world=1, **kwargs):
-    return PlannedBatchSampler(PLAN.__getitem__, rank, world, **kwargs)
+    return ResumableBatchSampler(BATCHES.__getitem__, rank, world, **kwargs)
 
 
 def test_ranks_divide_the_plan_without_overlap():
@@ -25,13 +25,13 @@ def test_ranks_divide_the_plan_without_overlap():
 
 def test_position_is_asked_when_the_first_batch_is_wanted():
     where = {"now": (0, 0)}
-    planned = sampler(position=lambda: where["now"])
-    iterator = iter(planned)
-    assert planned.started_at is None
+    drawn = sampler(position=lambda: where["now"])
+    iterator = iter(drawn)
+    assert drawn.started_at is None
     where["now"] = (1, 4)
     assert list(iterator) == [[104], [105], [106]]
-    assert planned.started_at == (1, 4)
-    assert len(planned) == 7
+    assert drawn.started_at == (1, 4)
+    assert len(drawn) == 7
 
 
 def test_all_of_an_epoch_done_leaves_nothing():
@@ -40,12 +40,12 @@ def test_all_of_an_epoch_done_leaves_nothing():
 
 def test_epochs_have_one_length_and_the_difference_is_said(caplog):
     caplog.set_level(logging.INFO)
-    planned = sampler()
+    drawn = sampler()
     for epoch, expected in ((1, [100, 101, 102, 103, 104, 105, 106]), (2, [200, 201, 202, 203, 204, 200, 201])):
-        planned.set_epoch(epoch)
-        assert [batch[0] for batch in planned] == expected
-    assert "Epoch 1 leaves out 2 of its 9 planned batches" in caplog.text
-    assert "Epoch 2 repeats 2 of its 5 planned batches" in caplog.text
+        drawn.set_epoch(epoch)
+        assert [batch[0] for batch in drawn] == expected
+    assert "Epoch 1 leaves out 2 of its 9 batches" in caplog.text
+    assert "Epoch 2 repeats 2 of its 5 batches" in caplog.text
 
 
 def test_validation_repeats_rather_than_leaving_out():

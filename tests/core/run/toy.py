@@ -45,14 +45,14 @@ class ToyData(StageData):
         self.train_set = Rows(ROWS, 1)
         self.val_set = Rows(6, 2)
 
-    def train_plan(self, epoch):
+    def train_batches(self, epoch):
         order = shuffled(ROWS, seed=self.seed, epoch=epoch).tolist()
         plan = [order[i : i + BATCH] for i in range(0, ROWS, BATCH)]
         if self.uneven and epoch % 2:
             return [plan[0][:1], plan[0][1:], *plan[1:]] if epoch == 1 else plan[:-1]
         return plan
 
-    def val_plan(self):
+    def val_batches(self):
         return [[0, 1], [2, 3], [4, 5]]
 
     def collate(self, rows):

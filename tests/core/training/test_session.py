@@ -154,8 +154,8 @@ class OtherData(ToyData):
         super().__init__()
         self.hashes, self.batches = hashes, batches
 
-    def train_plan(self, epoch):
-        return super().train_plan(epoch)[: self.batches]
+    def train_batches(self, epoch):
+        return super().train_batches(epoch)[: self.batches]
 
     def describe(self):
         return {"rows": 3 * self.batches, "hash": self.hashes[0], "hashes": {"val_path": self.hashes[1]}}

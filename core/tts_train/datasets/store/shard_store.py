@@ -51,7 +51,7 @@ class ShardStore:
         folder: the prepared folder; made with the first shard if it is not there.
         schema: columns of a row.
         kind: what the rows are, for readers: ``"<backend>/<what>"``.
-        length_column: an integer column, the length of a row in the unit that batches are planned in.
+        length_column: an integer column, the length of a row in the unit that batches are bounded in.
     """
 
     def __init__(self, folder: Path, schema: pa.Schema, *, kind: str, length_column: str) -> None:

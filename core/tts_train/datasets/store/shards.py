@@ -90,7 +90,7 @@ class PreparedSet:
 
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """(rows,) length of each row in the unit that batches are planned in."""
+        """(rows,) length of each row in the unit that batches are bounded in."""
         if self.index:
             sizes: npt.NDArray[np.int64] = self._narrow.column(self.index["length_column"]).to_numpy().astype(np.int64)
             return sizes
@@ -121,13 +121,13 @@ class PreparedSet:
 
     @cached_property
     def _narrow(self) -> pa.Table:
-        """What planning needs of every row, read in one pass; the wide columns stay on disk."""
+        """What batching needs of every row, read in one pass; the wide columns stay on disk."""
         wanted = {"id", self.index.get("length_column")}
         speaker = [name for name in SPEAKER_COLUMNS if name in self.rows.names][:1]
         return self.rows.table([name for name in self.rows.names if name in wanted] + speaker)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what only planning needs: data workers are sent a copy."""
+        """Leave out what only batching needs: data workers are sent a copy."""
         return {name: value for name, value in self.__dict__.items() if name not in ("_narrow", "ids", "speakers")}
 
     def _check(self, prepare: str) -> None:

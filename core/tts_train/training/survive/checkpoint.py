@@ -184,7 +184,7 @@ class PeriodicCheckpoint(Checkpoint):
             describe_boundary(checkpoint, trainer, self._validation, ended=self._ended)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Go on at the same place of the plan of batches with another number of processes."""
+        """Go on at the same batch of the epoch with another number of processes."""
         share_batches(checkpoint, before=checkpoint.get(_RANKS, trainer.world_size), now=trainer.world_size)
 
     def state_dict(self) -> dict[str, Any]:

@@ -198,7 +198,7 @@ def _skips_on_device(optimizer: Optimizer) -> bool:
 
 
 def _ids(trainer: Trainer, batch: object, batch_idx: int) -> list[Any]:
-    """Return the utterances' ids where the batch has them, else the rows of the plan."""
+    """Return the utterances' ids where the batch has them, else the rows of the batch."""
     if isinstance(batch, Mapping) and "ids" in batch:
         return [value if isinstance(value, (int, str)) else str(value) for value in batch["ids"]]
     data = stage_data(trainer)

@@ -11,10 +11,10 @@ from torch.utils.data import ConcatDataset
 
 from tts_train.contract.data import AUTO, StageData
 from tts_train.corpus.language import languages_of
-from tts_train.datasets.batches import Plan, batches_for, bucket, fill_share, in_order, pack
+from tts_train.datasets.batches import Batches, batches_for, bucket, fill_share, in_order, pack
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.data.batch import Document, TokenBatch
-from tts_train.families.token_lm.data.text_mix import TextMix, TextSet, lap_seed, mix_plans, open_text
+from tts_train.families.token_lm.data.text_mix import TextMix, TextSet, lap_seed, mix_batches, open_text
 from tts_train.families.token_lm.data.token_set import TokenRows, TokenSet, TooLong
 from tts_train.families.token_lm.network.build import joined
 from tts_train.families.token_lm.network.shapes import sample_documents
@@ -84,7 +84,7 @@ class TokenData(StageData):
         self._held: TokenSet | None = None
         self._text: TextSet | None = None
         self._hashes: dict[str, str] = {}
-        self._latest: tuple[int, int, Plan] | None = None
+        self._latest: tuple[int, int, Batches] | None = None
 
     def setup(self, stage: str) -> None:
         """Open the data once, divide them, and say what is used and what is left out, before any step."""
@@ -112,13 +112,13 @@ class TokenData(StageData):
         self.max_length = max(int(part.lengths.max()) for part in parts if part is not None)
         self._say()
 
-    def train_plan(self, epoch: int) -> Plan:
+    def train_batches(self, epoch: int) -> Batches:
         """Return the batches of an epoch; all epochs of packed batches have the same number of them."""
         if self._text is None:
-            return self._speech_plan(epoch, 0)
+            return self._speech_batches(epoch, 0)
         assert self._speech is not None
-        return mix_plans(
-            lambda lap: self._speech_plan(epoch, lap),
+        return mix_batches(
+            lambda lap: self._speech_batches(epoch, lap),
             self._text,
             self.text_mix,
             offset=len(self._speech),
@@ -127,7 +127,7 @@ class TokenData(StageData):
             epoch=epoch,
         )
 
-    def val_plan(self) -> Plan:
+    def val_batches(self) -> Batches:
         """Return the validation batches, the same every time."""
         return self._val_batches
 
@@ -145,7 +145,7 @@ class TokenData(StageData):
         """Return hash, rows, tokens and how full batches are, for the run's record."""
         assert self._rows is not None
         assert self._speech is not None
-        plan = self._speech_plan(0, 0)
+        batches = self._speech_batches(0, 0)
         return {
             "hash": self._rows.prepared.hash,
             "hashes": self._hashes,
@@ -155,8 +155,8 @@ class TokenData(StageData):
             "val_rows": len(self._held) if self._held is not None else 0,
             "text_rows": len(self._text) if self._text is not None else 0,
             "train_tokens": int(self._speech.lengths.sum()),
-            "batches_per_epoch": len(self.train_plan(0)),
-            "fill": round(fill_share(self._speech.lengths, plan, self.max_tokens), 4),
+            "batches_per_epoch": len(self.train_batches(0)),
+            "fill": round(fill_share(self._speech.lengths, batches, self.max_tokens), 4),
             "max_length": self.max_length,
         }
 
@@ -180,20 +180,20 @@ class TokenData(StageData):
         return batches_for(self._speech.lengths, self.max_tokens, seed=self.seed)
 
     @cached_property
-    def _val_batches(self) -> Plan:
+    def _val_batches(self) -> Batches:
         if self._held is None:
             return []
         if self.batching == "packed":
             return in_order(self._held.lengths, self.max_tokens)
         return bucket(self._held.lengths, self.batch_size, seed=0, max_tokens=self.max_tokens)
 
-    def _speech_plan(self, epoch: int, lap: int) -> Plan:
-        # A plan of a million rows takes seconds, and several ask for the same one.
+    def _speech_batches(self, epoch: int, lap: int) -> Batches:
+        # Packing a million rows takes seconds, and several ask for the same one.
         if self._latest is None or self._latest[:2] != (epoch, lap):
-            self._latest = (epoch, lap, self._make_speech_plan(epoch, lap_seed(self.seed, lap)))
+            self._latest = (epoch, lap, self._make_speech_batches(epoch, lap_seed(self.seed, lap)))
         return self._latest[2]
 
-    def _make_speech_plan(self, epoch: int, seed: int) -> Plan:
+    def _make_speech_batches(self, epoch: int, seed: int) -> Batches:
         assert self._speech is not None
         lengths = self._speech.lengths
         if self.batching == "padded":
@@ -210,7 +210,9 @@ class TokenData(StageData):
             about["train_rows"],
             about["val_rows"],
             about["batches_per_epoch"],
-            100 * fill_share(self._speech.lengths, self._speech_plan(0, 0), self.max_tokens) if self._speech else 0.0,
+            100 * fill_share(self._speech.lengths, self._speech_batches(0, 0), self.max_tokens)
+            if self._speech
+            else 0.0,
         )
         if self._rows is not None and self._rows.labelled:
             _log.info(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from tts_train.datasets.batches import Plan, pack
+from tts_train.datasets.batches import Batches, pack
 from tts_train.datasets.store.content import hash_of_arrays, hash_of_files
 from tts_train.datasets.store.foreign import foreign_rows
 from tts_train.datasets.store.parquet_rows import ParquetRows
@@ -128,9 +128,16 @@ def open_text(token_lm: TokenLM, mix: TextMix, *, max_tokens: int, tokenizer: st
     return TextSet(token_lm.layout, rows, lengths, answers=answers)
 
 
-def mix_plans(
-    speech: Callable[[int], Plan], text: TextSet, mix: TextMix, *, offset: int, max_tokens: int, seed: int, epoch: int
-) -> Plan:
+def mix_batches(
+    speech: Callable[[int], Batches],
+    text: TextSet,
+    mix: TextMix,
+    *,
+    offset: int,
+    max_tokens: int,
+    seed: int,
+    epoch: int,
+) -> Batches:
     """Put text batches before the speech batches, as many as the ratio says at each point of the epoch.
 
     All epochs get as many batches as the longest one, since a trainer counts them once: where the ratio asks for less

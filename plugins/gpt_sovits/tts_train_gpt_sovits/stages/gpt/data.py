@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from tts_train.contract import ConfigError, StageData
-from tts_train.datasets import Plan, PreparedSet, batches as plan
+from tts_train.datasets import Batches, PreparedSet, batches as batching
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, PackedBatch, pack
 from tts_train_gpt_sovits.preparing.prepared import PHONEMES, HeldOut, largest_phoneme
 from tts_train_gpt_sovits.signal.sizes import CODES_PER_SECOND
@@ -116,11 +116,11 @@ class GptData(StageData):
         parts = [*self.train_set.parts, *(self.val_set.parts if self.val_set else ())]
         return list({part.prepared.path: part.prepared for part in parts}.values())
 
-    def train_plan(self, epoch: int) -> Plan:
+    def train_batches(self, epoch: int) -> Batches:
         """Return the batches of an epoch; corruptions of pairs differ from epoch to epoch."""
         own, *again = self.train_set.parts
         laps = repeats(len(own)) if self.batching == "upstream" else 1
-        batches = self._upstream_plan(own, laps, epoch) if self.batching == "upstream" else self._packed(own, epoch)
+        batches = self._upstream_batches(own, laps, epoch) if self.batching == "upstream" else self._packed(own, epoch)
         for part in again:
             batches = mix(
                 batches,
@@ -133,16 +133,16 @@ class GptData(StageData):
             )
         return [[row + epoch * laps * len(self.train_set) for row in batch] for batch in batches]
 
-    def val_plan(self) -> Plan:
+    def val_batches(self) -> Batches:
         """Return the validation batches, the same every time; those of the set itself come first."""
         if self.val_set is None:
             return []
-        plans: Plan = []
+        batches: Batches = []
         offset = 0
         for part in self.val_set.parts:
-            plans += [[row + offset for row in batch] for batch in plan.in_order(part.lengths, self.max_tokens)]
+            batches += [[row + offset for row in batch] for batch in batching.in_order(part.lengths, self.max_tokens)]
             offset += len(part)
-        return plans
+        return batches
 
     def collate(self, rows: list[GptUtterance]) -> PackedBatch:
         """Join utterances to a batch."""
@@ -154,7 +154,7 @@ class GptData(StageData):
 
     def describe(self) -> Mapping[str, object]:
         """Return hash, rows and tokens, for the run's record."""
-        return {**self._about, "batches_per_epoch": len(self.train_plan(0))}
+        return {**self._about, "batches_per_epoch": len(self.train_batches(0))}
 
     def remember(self) -> Mapping[str, object]:
         """Return how the set was made and which languages are in it."""
@@ -180,11 +180,11 @@ class GptData(StageData):
         _log.info("%d utterances of %s for rehearsal, %d held out.", len(train), self.rehearsal.path, len(held))
         return [GptRows(other, train, rehearsed=True)], [GptRows(other, held, rehearsed=True)]
 
-    def _packed(self, own: GptRows, epoch: int) -> Plan:
-        batches = plan.batches_for(own.lengths, self.max_tokens, seed=self.seed)
-        return plan.pack(own.lengths, self.max_tokens, seed=self.seed, epoch=epoch, batches=batches)
+    def _packed(self, own: GptRows, epoch: int) -> Batches:
+        batches = batching.batches_for(own.lengths, self.max_tokens, seed=self.seed)
+        return batching.pack(own.lengths, self.max_tokens, seed=self.seed, epoch=epoch, batches=batches)
 
-    def _upstream_plan(self, own: GptRows, laps: int, epoch: int) -> Plan:
+    def _upstream_batches(self, own: GptRows, laps: int, epoch: int) -> Batches:
         seconds = np.tile(own.codes, laps) / CODES_PER_SECOND
         size = usable_batch_size(self.batch_size, len(seconds), pairs=self.pairs != "none")
         drawn = UpstreamSampler(seconds.tolist(), size, seed=self.seed).batches(epoch)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tts_train.contract import ConfigError
-from tts_train.datasets import Plan, batches_for, pack, shuffled
+from tts_train.datasets import Batches, batches_for, pack, shuffled
 
 _LAP = 1_000_003
 _TURNS = 7_919
@@ -31,7 +31,7 @@ class RehearsalOptions:
 
 
 def mix(
-    own: Plan,
+    own: Batches,
     lengths: NDArray[np.int64],
     share: float,
     *,
@@ -39,7 +39,7 @@ def mix(
     max_tokens: int,
     seed: int,
     epoch: int,
-) -> Plan:
+) -> Batches:
     """Put rehearsal batches among an epoch's own, in shuffled order, as many in every epoch.
 
     The epochs go through the second set one after another: each takes up where the one before left off, and no row
@@ -57,7 +57,7 @@ def mix(
     count = max(1, round(len(own) * share / (1 - share)))
     in_a_lap = batches_for(lengths, max_tokens, seed=seed + _LAP)
     batches = list(own)
-    laps: dict[int, Plan] = {}
+    laps: dict[int, Batches] = {}
     for number in range(epoch * count, (epoch + 1) * count):
         lap, place = divmod(number, in_a_lap)
         if lap not in laps:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from tts_train.contract import ConfigError, StageData
-from tts_train.datasets import Plan, PreparedSet
+from tts_train.datasets import Batches, PreparedSet
 from tts_train_gpt_sovits.features.semantic import quantizer_fingerprint
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
@@ -98,7 +98,7 @@ class SovitsData(StageData):
             "train_rows": len(train),
             "val_rows": len(places),
             "train_hours": round(float(source.frames[train].sum()) / FRAMES_PER_SECOND / 3600, 3),
-            "batches_per_epoch": len(self.train_plan(0)),
+            "batches_per_epoch": len(self.train_batches(0)),
         }
         self._say()
 
@@ -131,7 +131,7 @@ class SovitsData(StageData):
         named = data.rows.column("language").to_pylist() if "language" in data.rows.names else [None] * len(data)
         return HeldOut(data, rows, [named[row] for row in rows.tolist()])
 
-    def train_plan(self, epoch: int) -> Plan:
+    def train_batches(self, epoch: int) -> Batches:
         """Return the batches of an epoch; batches that lie beside each other for the ranks are of one bucket."""
         assert self._lengths is not None
         _, ranks = self._ranks()
@@ -149,7 +149,7 @@ class SovitsData(StageData):
             shares.append(list(sampler))
         return [batch for step in zip(*shares, strict=True) for batch in step]
 
-    def val_plan(self) -> Plan:
+    def val_batches(self) -> Batches:
         """Return the validation batches: the rows in their order, the same every time."""
         assert self._lengths is not None
         count = len(self._lengths[1])
