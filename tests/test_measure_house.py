@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
+from tests.house import ROOT, measure_house as house
 
-import pytest
-
-ROOT = Path(__file__).parents[1]
 FILES = {
     "core/tts_train/__init__.py": "",
     "core/tts_train/errors.py": '"""Errors."""\n\n\nclass DataError(Exception): ...\n\n\nclass _Own: ...\n',
@@ -23,17 +18,7 @@ FILES = {
 }
 
 
-@pytest.fixture(scope="module")
-def house():
-    spec = importlib.util.spec_from_file_location("measure_house", ROOT / "tools" / "measure_house.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-
-
-def test_a_small_tree_is_counted(house, tmp_path, capsys):
+def test_a_small_tree_is_counted(tmp_path, capsys):
     for path, text in FILES.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text, encoding="utf-8")
@@ -54,13 +39,13 @@ def test_a_small_tree_is_counted(house, tmp_path, capsys):
     assert "| lines with a comment | 8.7 % |" in printed
 
 
-def test_a_circle_costs_as_few_arrows_as_it_must(house):
+def test_a_circle_costs_as_few_arrows_as_it_must():
     arrows = {("a", "b"): ["1"], ("b", "c"): ["2"], ("c", "a"): ["3"], ("b", "d"): ["4"]}
     assert len(house.back_arrows(arrows)) == 1
     assert house.back_arrows({("a", "b"): ["1"], ("b", "c"): ["2"]}) == []
 
 
-def test_this_tree_is_measured(house):
+def test_this_tree_is_measured():
     rows, _ = house.measure(ROOT)
     folders = [ROOT / "core" / "tts_train", *ROOT.glob("plugins/*/tts_train_*")]
     lines = sum(path.read_text(encoding="utf-8").count("\n") for folder in folders for path in folder.rglob("*.py"))

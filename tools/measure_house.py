@@ -172,6 +172,22 @@ def folder_sizes(packages: dict[str, list[Module]]) -> dict[str, int]:
     return {folder: size for folder, size in sorted(sizes.items()) if size}
 
 
+def odd_folders(packages: dict[str, list[Module]]) -> dict[str, int]:
+    """Return the folders with fewer or more files than a reader takes in, with their numbers of files."""
+    return {folder: size for folder, size in folder_sizes(packages).items() if size not in FOLDER_SIZES}
+
+
+def comment_share(modules: list[Module]) -> float:
+    """Return how many of a hundred lines have a comment."""
+    return 100 * sum(module.comments() for module in modules) / max(sum(module.lines for module in modules), 1)
+
+
+def function_lengths(modules: list[Module], *quantiles: float) -> list[int]:
+    """Return lengths of functions in lines: that which so large a share of them keeps within, for each share."""
+    lengths = sorted(length for module in modules for length in module.functions())
+    return [lengths[min(int(len(lengths) * share), len(lengths) - 1)] for share in quantiles if lengths]
+
+
 def double_classes(modules: list[Module]) -> dict[str, list[str]]:
     """Return the public class names that stand in more than one module, with the modules."""
     places: dict[str, list[str]] = defaultdict(list)
@@ -191,11 +207,9 @@ def measure(root: Path) -> tuple[list[tuple[str, str, str]], list[tuple[str, lis
     names = imported_names(packages)
     known = documented(names, root)
     by_package = Counter(package_of(source) for source, _ in names)
-    lengths = sorted(length for module in modules for length in module.functions())
     doubles = double_classes(modules)
     sizes = folder_sizes(packages)
-    odd = {folder: size for folder, size in sizes.items() if size not in FOLDER_SIZES}
-    comments = 100 * sum(module.comments() for module in modules) / max(sum(lines.values()), 1)
+    odd = odd_folders(packages)
     each_package = ", ".join(f"{name} {_with_code(packages[name])} / {count:,}" for name, count in lines.items())
     rows = [
         (
@@ -212,8 +226,8 @@ def measure(root: Path) -> tuple[list[tuple[str, str, str]], list[tuple[str, lis
             f"{len({name for _, name in names})} / {len(known)}",
             "at most 60 / all",
         ),
-        ("function lines: median / p95 / longest", _spread(lengths), "p95 under 30"),
-        ("lines with a comment", f"{comments:.1f} %", "at least 4 %"),
+        ("function lines: median / p95 / longest", _spread(modules), "p95 under 30"),
+        ("lines with a comment", f"{comment_share(modules):.1f} %", "at least 4 %"),
         ("public class names that stand twice", str(len(doubles)), "0"),
         (
             "files a folder: median / most",
@@ -243,10 +257,8 @@ def _with_code(modules: list[Module]) -> int:
     return sum(module.has_code for module in modules)
 
 
-def _spread(lengths: list[int]) -> str:
-    if not lengths:
-        return "none"
-    return f"{lengths[len(lengths) // 2]} / {lengths[min(len(lengths) * 95 // 100, len(lengths) - 1)]} / {lengths[-1]}"
+def _spread(modules: list[Module]) -> str:
+    return " / ".join(map(str, function_lengths(modules, 0.5, 0.95, 1))) or "none"
 
 
 def main(words: list[str] | None = None) -> None:
