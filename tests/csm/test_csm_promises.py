@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import wave
+from contextlib import contextmanager
 
 import numpy as np
+import pytest
 import torch
 from transformers import AutoProcessor, CsmForConditionalGeneration
+from transformers.utils import logging as their_logging
 from tts_train_csm.model import CSM
 
+from tests.csm.small import small_config
 from tts_train.cli import main
 from tts_train.datasets.store.shards import read_index
 from tts_train.testing import check_backend
@@ -32,30 +38,52 @@ def corpus(folder):
     return folder
 
 
-def test_conforms(tmp_path):
-    prepared, tones = tmp_path / "prepared", corpus(tmp_path / "tones")
-    words = ["prepare", "--backend", "csm", "--corpus", str(tones), "--out", str(prepared), *TINY]
+@contextmanager
+def warnings_of_transformers():
+    """Collect what transformers warns of, also what it would say once a process."""
+    told, handler = [], logging.Handler(logging.WARNING)
+    handler.emit = lambda record: told.append(record.getMessage())
+    their_logging.warning_once.cache_clear()
+    logger = logging.getLogger("transformers")
+    logger.addHandler(handler)
+    yield told
+    logger.removeHandler(handler)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("csm")
+
+
+@pytest.fixture(scope="module")
+def prepared(home):
+    folder = home / "prepared"
+    words = ["prepare", "--backend", "csm", "--corpus", str(corpus(home / "tones")), "--out", str(folder), *TINY]
     assert main(words) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def kept(home, prepared):
+    """The folder of a check, and what transformers warned of meanwhile."""
+    settings = {"data.path": str(prepared), "data.val_share": 0.3, "listen.sentences": 0}
+    with warnings_of_transformers() as told:
+        check_backend("csm", folder=home, settings=settings, synth={"max_new_tokens": 192})
+    return home, told
+
+
+def test_conforms(kept, prepared):
     assert read_index(prepared)["lengths"]["total"] < 400  # positions: a frame is one
-    check_backend(
-        "csm",
-        folder=tmp_path,
-        settings={"data.path": str(prepared), "data.val_share": 0.3, "listen.sentences": 0},
-        synth={"max_new_tokens": 192},
-    )
-    speaks_as_released(tmp_path / "lm-hf")
-    adapters = tmp_path / "lora"
-    words = ["fit", "--backend", "csm", "--data.path", str(prepared), "--model.init_from", str(tmp_path / "lm-hf")]
-    words += ["--model.method", "lora", "--trainer.accelerator", "cpu", "--trainer.max_steps", "2"]
-    words += ["--data.val_share", "0.3", "--listen.max_share", "1", "--listen.metrics", "[clipping]"]
-    assert main([*words, "--run_dir", str(adapters), "--listen.sentences", "1"]) == 0
-    assert list((adapters / "samples").rglob("*.wav"))
-    assert main(["export", str(adapters), "--format", "hf", "--out", str(tmp_path / "merged")]) == 0
-    assert main(["plan", "--backend", "csm", "--data.path", str(prepared), "--model.init_from", "tiny"]) == 0
+    assert not kept[1], "commands must not show what a user can do nothing about"
+    lines = (kept[0] / "lm-whole" / "logs" / "metrics.jsonl").read_text().splitlines()
+    recorded = {json.loads(line)["name"] for line in lines}
+    assert "val/loss/depth" in recorded
+    assert not {name for name in recorded if name.endswith("wrong_slot")}
 
 
-def speaks_as_released(folder):
+def test_transformers_speaks_with_the_export(kept):
     """transformers' own class and processor make the prompt of training, and sound."""
+    folder = kept[0] / "lm-hf"
     processor, model = AutoProcessor.from_pretrained(folder), CsmForConditionalGeneration.from_pretrained(folder)
     said = [{"role": "0", "content": [{"type": "text", "text": "Hello."}]}]
     given = processor.apply_chat_template(said, tokenize=True, return_dict=True, return_tensors="pt")
@@ -64,3 +92,35 @@ def speaks_as_released(folder):
     (sound,) = model.generate(input_ids=given["input_ids"], max_new_tokens=2, output_audio=True)
     assert len(sound) == 2 * CSM.layout.frame_samples
     assert torch.isfinite(sound).all()
+    assert 0 < sound.abs().max() < 1
+
+
+@pytest.mark.slow
+def test_adapters_are_trained_heard_merged_and_planned(kept, prepared, tmp_path):
+    adapters = tmp_path / "lora"
+    words = ["fit", "--backend", "csm", "--data.path", str(prepared), "--model.init_from", str(kept[0] / "lm-hf")]
+    words += ["--model.method", "lora", "--trainer.accelerator", "cpu", "--trainer.max_steps", "2"]
+    words += ["--data.val_share", "0.3", "--listen.max_share", "1", "--listen.metrics", "[clipping]"]
+    assert main([*words, "--run_dir", str(adapters), "--listen.sentences", "1"]) == 0
+    assert list((adapters / "samples").rglob("*.wav"))
+    assert main(["export", str(adapters), "--format", "hf", "--out", str(tmp_path / "merged")]) == 0
+    assert main(["plan", "--backend", "csm", "--data.path", str(prepared), "--model.init_from", "tiny"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"num_codebooks": 8}, "num_codebooks is 8 and must be 32"),
+        ({"text_vocab_size": 1000}, "text_vocab_size is 1000 and must be 128256"),
+        ({"hidden_size": 64}, "depth_decoder_config.backbone_hidden_size is 32 and must be 64, as hidden_size"),
+    ],
+)
+def test_a_base_of_other_parts_is_refused(changed, told, prepared, tmp_path, capsys):
+    config = small_config()
+    config.update(changed)
+    (tmp_path / "config.json").write_text(config.to_json_string())
+    words = ["fit", "--backend", "csm", "--data.path", str(prepared), "--model.init_from", str(tmp_path)]
+    assert main([*words, "--run_dir", str(tmp_path / "run"), "--trainer.accelerator", "cpu"]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert "Choose a checkpoint of CSM, such as sesame/csm-1b." in said

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tts_train.contract import ConfigError, DataError
+from tts_train.families.token_lm import weights_fingerprint
 from tts_train_csm.layout import CODEBOOKS, LAYOUT
 
 if TYPE_CHECKING:
@@ -40,13 +41,7 @@ class MimiCodec:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the weights."""
-        import xxhash
-
-        digest = xxhash.xxh3_64()
-        for name, tensor in sorted(self.network.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return f"mimi-{digest.hexdigest()}"
+        return weights_fingerprint("mimi", self.network)
 
     @torch.no_grad()
     def encode(self, clips: Sequence[Tensor]) -> list[tuple[np.ndarray, ...]]:
@@ -102,18 +97,9 @@ def tiny_mimi_config() -> MimiConfig:
     """Return the configuration of a small Mimi with the real rates and codebooks."""
     from transformers import MimiConfig
 
-    return MimiConfig(
-        hidden_size=16,
-        num_filters=2,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=8,
-        intermediate_size=16,
-        codebook_dim=8,
-        vector_quantization_hidden_dimension=8,
-        upsample_groups=16,
-    )
+    layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}
+    widths = {"hidden_size": 16, "intermediate_size": 16, "codebook_dim": 8, "num_filters": 2, "upsample_groups": 16}
+    return MimiConfig(**layers, **widths, vector_quantization_hidden_dimension=8)
 
 
 def _tiny_mimi() -> Any:
@@ -125,4 +111,6 @@ def _tiny_mimi() -> Any:
         for name, buffer in network.named_buffers():
             if name.endswith("embed_sum"):
                 nn.init.normal_(buffer, std=0.1)
+        *_, last = (each for each in network.modules() if isinstance(each, nn.Conv1d) and each.out_channels == 1)
+        last.weight.data *= 0.05  # else most samples would lie beyond full scale
     return network

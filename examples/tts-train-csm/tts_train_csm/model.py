@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tts_train.contract import DataError
-from tts_train.families.token_lm import IdRow, Sampling, TokenLM, byte_tokenizer, checked_tokenizer
+from tts_train.families.token_lm import IdRow, PromptFormat, Sampling, TokenLM, byte_tokenizer, checked_tokenizer
 from tts_train_csm.layout import AUDIO, AUDIO_END, BEGIN_OF_TEXT, CODEBOOKS, END_OF_TEXT, LAYOUT, TEXT_VOCABULARY
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-    from transformers import CsmConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
-    from tts_train.families.token_lm import Codec, Ids, TinyOptions
+    from tts_train.families.token_lm import Ids, TinyOptions
+    from tts_train_csm.network import CsmLMConfig
 
 _SPECIAL = {
     "<|begin_of_text|>": BEGIN_OF_TEXT,
@@ -32,7 +33,7 @@ CHAT_TEMPLATE = (
 """What CsmProcessor makes its prompts with: a role is a speaker."""
 
 
-class CsmPrompt:
+class CsmPrompt(PromptFormat):
     """``[speaker]text``, and the frames behind it; earlier utterances stand before, each with its frames."""
 
     def encode_text(self, tokenizer: PreTrainedTokenizerBase, text: str, speaker: str | None = None) -> list[int]:
@@ -56,10 +57,6 @@ class CsmPrompt:
         said = [self.speech_row(text, audio).input_ids for text, audio in references]
         return np.concatenate([*said, self.inference_prompt(text_ids)])
 
-    def text_row(self, question_ids: ArrayLike, answer_ids: ArrayLike, system_ids: ArrayLike | None = None) -> IdRow:
-        """CSM says sound only, so there are no rows of text."""
-        raise DataError("CSM has no output for text: leave --data.text_mix.path empty.")
-
 
 @cache
 def _tiny_tokenizer() -> PreTrainedTokenizerBase:
@@ -72,15 +69,14 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     return _tiny_tokenizer() if source == "tiny" else checked_tokenizer(source, _SPECIAL, model="CSM")
 
 
-def tiny_config(tiny: TinyOptions) -> CsmConfig:
+def tiny_config(tiny: TinyOptions) -> CsmLMConfig:
     """Return the configuration of a CSM of some size with the real vocabularies."""
-    from transformers import CsmConfig
-
     from tts_train_csm.codec import tiny_mimi_config
+    from tts_train_csm.network import CsmLMConfig
 
     shared = {"num_attention_heads": tiny.heads, "num_key_value_heads": tiny.kv_heads, "num_hidden_layers": tiny.layers}
     depth = {"backbone_hidden_size": tiny.hidden, "hidden_size": tiny.hidden, "intermediate_size": tiny.mlp}
-    return CsmConfig(
+    return CsmLMConfig(
         **shared,
         num_codebooks=CODEBOOKS,
         hidden_size=tiny.hidden,
@@ -90,12 +86,6 @@ def tiny_config(tiny: TinyOptions) -> CsmConfig:
     )
 
 
-def _codec(source: str, **options: Any) -> Codec:
-    from tts_train_csm.codec import load_codec  # imports torch
-
-    return load_codec(source, **options)
-
-
 CSM = TokenLM(
     name="CSM",
     backend="csm",
@@ -103,12 +93,22 @@ CSM = TokenLM(
     kind="csm/lm",
     layout=LAYOUT,
     prompt=CsmPrompt(),
-    load_codec=_codec,
+    codec_loader="tts_train_csm.codec:load_codec",
     codec="kyutai/mimi",
     load_tokenizer=load_tokenizer,
     base="sesame/csm-1b",
     tiny_config=tiny_config,
     model_types=("csm",),
+    base_values={
+        "num_codebooks": CODEBOOKS,
+        "text_vocab_size": TEXT_VOCABULARY,
+        "audio_token_id": AUDIO,
+        "audio_eos_token_id": AUDIO_END,
+        "codebook_eos_token_id": LAYOUT.end_code,
+        "depth_decoder_config.num_codebooks": CODEBOOKS,
+        "depth_decoder_config.vocab_size": "vocab_size",
+        "depth_decoder_config.backbone_hidden_size": "hidden_size",
+    },
     model_class="tts_train_csm.network:CsmLM",
     where_to_get_it="sesame/csm-1b is gated: accept its licence on its page and log in with 'hf auth login'.",
     sampling=Sampling(temperature=0.9, top_p=1.0, top_k=50, repetition_penalty=1.0),

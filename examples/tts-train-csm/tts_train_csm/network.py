@@ -5,18 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from huggingface_hub.dataclasses import strict
 from torch import Tensor
-from transformers import CsmForConditionalGeneration
+from transformers import CsmConfig, CsmForConditionalGeneration
+
+
+@strict
+class CsmLMConfig(CsmConfig):  # type: ignore[misc]
+    """``CsmConfig``; ``TokenLM.base_values`` and the layout say what transformers would check here."""
+
+    def validate_token_ids(self) -> None:
+        """Do nothing: transformers looks for the text's control ids among the codes, and warns of each."""
 
 
 class CsmLM(CsmForConditionalGeneration):  # type: ignore[misc]
     """``CsmForConditionalGeneration`` with the same names of weights, but those of the codec."""
 
+    config_class = CsmLMConfig
     _keys_to_ignore_on_load_unexpected = (r"codec_model\.",)
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         del self.codec_model  # neither trained nor kept with what is
+
+    def set_attn_implementation(self, attn_implementation: Any, **options: Any) -> None:
+        """Set it in both networks, and not in the codec, which is not here."""
+        codec = self.config.codec_config._attn_implementation
+        both = {"": attn_implementation, "depth_decoder_config": attn_implementation, "codec_config": codec}
+        super().set_attn_implementation(both, **options)
 
     @property
     def model(self) -> Any:
@@ -35,11 +51,6 @@ class CsmLM(CsmForConditionalGeneration):  # type: ignore[misc]
     def tied_names(self) -> Sequence[str]:
         """The depth network's table of codes, where it is the backbone's."""
         return ("depth_decoder.model.embed_tokens.weight",) if self.config.tie_codebooks_embeddings else ()
-
-    def embed_text(self, ids: Tensor) -> Tensor:
-        """Return the embeddings (..., H) of text ids."""
-        embeds: Tensor = self.embed_text_tokens(ids)
-        return embeds
 
     def embed_frames(self, codes: Tensor) -> Tensor:
         """Return the sums (..., H) of the embeddings of frames' codes (..., K)."""

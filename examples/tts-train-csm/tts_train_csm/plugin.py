@@ -30,6 +30,7 @@ LM = Stage(
     tiny={
         "model.init_from": "tiny",
         "model.tiny.hidden": 32,
+        "model.tiny.layers": 1,
         "model.schedule.name": "constant",
         "data.max_tokens": 256,
     },

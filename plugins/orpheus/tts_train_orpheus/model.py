@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tts_train.families.token_lm import TokenLM
 from tts_train_orpheus import layout, prompt
@@ -12,7 +12,7 @@ from tts_train_orpheus.tokenizer import load_tokenizer
 if TYPE_CHECKING:
     from transformers import LlamaConfig
 
-    from tts_train.families.token_lm import Codec, TinyOptions
+    from tts_train.families.token_lm import TinyOptions
 
 _CHAT_TEMPLATE = (
     "{{- '<custom_token_3>' + bos_token + messages[-1]['content'] + '<|eot_id|><custom_token_4>' -}}"
@@ -60,12 +60,6 @@ def released_config(init_from: str) -> LlamaConfig | None:
     return tiny_config(TinyOptions(hidden=3072, layers=28, heads=24, kv_heads=8, mlp=8192))
 
 
-def _codec(source: str, **options: Any) -> Codec:  # noqa: ANN401 - those of load_codec
-    from tts_train_orpheus.codec import load_codec  # imports torch
-
-    return load_codec(source, **options)
-
-
 ORPHEUS = TokenLM(
     name="Orpheus",
     backend="orpheus",
@@ -73,7 +67,7 @@ ORPHEUS = TokenLM(
     kind="orpheus/lm",
     layout=layout.LAYOUT,
     prompt=prompt,
-    load_codec=_codec,
+    codec_loader="tts_train_orpheus.codec:load_codec",
     codec="hubertsiuzdak/snac_24khz",
     load_tokenizer=load_tokenizer,
     base="canopylabs/orpheus-3b-0.1-pretrained",

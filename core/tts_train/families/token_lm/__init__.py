@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tts_train.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from tts_train.families.token_lm.codec import Codec as Codec
+    from tts_train.families.token_lm.codec import Codec as Codec, weights_fingerprint as weights_fingerprint
     from tts_train.families.token_lm.data.data import TokenData as TokenData
     from tts_train.families.token_lm.decoding.options import Sampling as Sampling
     from tts_train.families.token_lm.export.adapter import MergedExport as MergedExport, PeftExport as PeftExport
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        ".codec": "Codec",
+        ".codec": "Codec weights_fingerprint",
         ".data.data": "TokenData",
         ".decoding.options": "Sampling",
         ".export.adapter": "MergedExport PeftExport",

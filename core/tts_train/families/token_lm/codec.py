@@ -7,9 +7,20 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from tts_train.families.token_lm.layout import Levels
+
+
+def weights_fingerprint(name: str, network: nn.Module) -> str:
+    """Return ``name-`` and 16 hex digits that the names and every bit of a network's weights decide."""
+    import xxhash
+
+    digest = xxhash.xxh3_64()
+    for key, tensor in sorted(network.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return f"{name}-{digest.hexdigest()}"
 
 
 class Codec(Protocol):

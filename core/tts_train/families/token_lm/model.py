@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tts_train.families.token_lm.decoding.options import Sampling
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from tts_train.families.token_lm.codec import Codec
@@ -41,8 +42,9 @@ class TokenLM:
     """What prepared folders say that they hold: ``backend/stage``."""
     layout: TokenLayout
     prompt: PromptFormat
-    load_codec: Callable[..., Codec]
-    """``load_codec(source, device=...)``; imports what it needs only when called."""
+    codec_loader: Callable[..., Codec] | str
+    """``loader(source, device=...)``, or ``package.module:function``, imported only when a codec is loaded: it needs
+    torch, which listings do without."""
     codec: str
     """The codec of the released models: what speaking takes where nothing else is known."""
     load_tokenizer: Callable[[str], PreTrainedTokenizerBase]
@@ -55,6 +57,9 @@ class TokenLM:
     """Returns the configuration of a released model by its hub name, for memory estimates without its files."""
     model_types: tuple[str, ...] = ("llama",)
     """Kinds of network (``model_type`` of config.json) that a base may be, of those that the family can train."""
+    base_values: Mapping[str, int | str] = field(default_factory=dict)
+    """What a base's config.json must say besides the rows of its vocabulary, by name, ``part.name`` inside a part; the
+    name of another entry stands for the value of that one."""
     model_class: str | None = None
     """``package.module:Class`` of the network, where it is none that transformers has for causal language models."""
     optional_rows: tuple[str, ...] = ()
@@ -88,6 +93,20 @@ class TokenLM:
     """Positions of a usual clip's prompt, for memory estimates."""
     utterance_tokens: int = 350
     """Positions of a usual clip, prompt included."""
+
+    def load_codec(self, source: str, *, device: str | torch.device = "cpu") -> Codec:
+        """Load a codec.
+
+        Args:
+            source: A hub name, a folder, or one of :attr:`built_in`.
+            device: Where it computes.
+
+        Raises:
+            ConfigError: if there is none, or it is another codec.
+        """
+        loader: Any = self.codec_loader
+        codec: Codec = (pkgutil.resolve_name(loader) if isinstance(loader, str) else loader)(source, device=device)
+        return codec
 
     @property
     def network_class(self) -> Any:  # noqa: ANN401 - a class of transformers

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tts_train.errors import DataError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -49,4 +51,5 @@ class PromptFormat(Protocol):
         """Return a prompt for an unseen voice: (text ids, audio ids) pairs said by it, then the text to say."""
 
     def text_row(self, question_ids: ArrayLike, answer_ids: ArrayLike, system_ids: ArrayLike | None = None) -> IdRow:
-        """Return a row of text only, to be mixed in, so that the model keeps its language."""
+        """Return a row of text only, to be mixed in, so that the model keeps its language; a model may have none."""
+        raise DataError("This model has no output for text: leave --data.text_mix.path empty.")

@@ -47,11 +47,12 @@ def checked_tokenizer(source: str, special: Mapping[str, int], *, model: str) ->
     Raises:
         ConfigError: if it cannot be loaded, or a control token has another id.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PretrainedConfig
 
     try:
+        # Its own files say what it is; the model's config.json beside them would be read and judged as well.
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            source, use_fast=True, local_files_only=unreachable()
+            source, config=PretrainedConfig(), local_files_only=unreachable()
         )
     except (OSError, ValueError) as error:
         raise ConfigError(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tts_train.families.token_lm.speaking.sources import TrainedRun
 
 _FRAMES = 3
+_GREEDY = {"do_sample": False, "temperature": 1.0}
 
 
 @dataclass(kw_only=True)
@@ -95,8 +96,10 @@ class ReleaseExport(HfExport):
         from tts_train.families.token_lm.decoding.options import Sampling
         from tts_train.families.token_lm.export.check import require_equal_weights
 
-        found: Any = kind.from_pretrained(folder, dtype=torch.float32).eval()
         own = network.float().lm
+        # Its values are read from the folder; only the class that holds them is the network's own.
+        config = type(own.config).from_pretrained(folder)
+        found: Any = kind.from_pretrained(folder, config=config, dtype=torch.float32).eval()
         written = {name: tensor for name, tensor in found.state_dict().items() if name in own.state_dict()}
         tensors = require_equal_weights(own.state_dict(), written, "Reading the export back")
         form, layout = self.token_lm.prompt, self.token_lm.layout
@@ -116,7 +119,9 @@ class ReleaseExport(HfExport):
         """Return the codes of each codebook that the released class gives a prompt without chance."""
         import torch
 
-        options = {"do_sample": False, "depth_decoder_do_sample": False, "max_new_tokens": max(frames, 1)}
+        options: dict[str, Any] = {"max_new_tokens": max(frames, 1)}
+        # transformers warns of a temperature that greedy decoding has no use for, unless it is 1.
+        options |= {f"{of}{name}": value for of in ("", "depth_decoder_") for name, value in _GREEDY.items()}
         codes = model.generate(input_ids=torch.from_numpy(prompt)[None], **options)[0, :frames]
         return list(codes.T.numpy())
 

@@ -22,6 +22,12 @@ class FrameMetrics(TokenMetrics):
         """Return which network says each target."""
         return (self.layout.slot_of(targets) > 0).long()
 
+    def compute(self, *, codes: bool = True) -> dict[str, float]:
+        """Return the figures of a token model but ``wrong_slot``: each codebook has an output of its own."""
+        figures = super().compute(codes=codes)
+        figures.pop("wrong_slot", None)
+        return figures
+
     def mean_loss(self, loss: Sequence[float], count: Sequence[float]) -> float:
         """Return the sum of both means."""
         return sum(total / number for total, number in zip(loss, count, strict=True) if number)

@@ -29,8 +29,8 @@ class FrameLM(Protocol):
     def tied_names(self) -> Sequence[str]:
         """Return the second names of weights in its ``state_dict()``."""
 
-    def embed_text(self, ids: Tensor) -> Tensor:
-        """Return the embeddings (..., H) of text ids."""
+    def get_input_embeddings(self) -> Any:  # noqa: ANN401 - a module of torch
+        """Return the embedding (..., H) of text ids."""
 
     def embed_frames(self, codes: Tensor) -> Tensor:
         """Return the embeddings (..., H) of frames (..., K): the sums of their codes'."""
@@ -126,7 +126,7 @@ class FrameNetwork(TokenNetwork):
 def embed(lm: FrameLM, layout: FrameLayout, ids: Tensor, places: Tensor, codes: Tensor) -> Tensor:
     """Return the embeddings (B, T, H) of text ids (B, T) and frames (F, K) at flattened ``places`` (F,)."""
     # Ids of sound have no row among the text's; what stands there is written over.
-    embeds = lm.embed_text(ids * (ids < layout.audio_base))
+    embeds: Tensor = lm.get_input_embeddings()(ids * (ids < layout.audio_base))
     frames = lm.embed_frames(codes).to(embeds.dtype)
     return embeds.flatten(0, 1).index_copy(0, places, frames).view_as(embeds)
 

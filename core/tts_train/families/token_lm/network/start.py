@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,7 +98,10 @@ def config_of(token_lm: TokenLM, values: Mapping[str, Any], source: str) -> Pret
     if kind not in allowed:
         which = " or ".join(map(repr, allowed))
         raise ConfigError(f"--model.init_from {source} is a {kind!r} model, and {token_lm.name} is a {which}.")
-    config: PretrainedConfig = CONFIG_MAPPING[kind].from_dict(dict(values))
+    # A model with a class of its own may have a configuration of its own too.
+    made = token_lm.network_class.config_class if token_lm.model_class else CONFIG_MAPPING[kind]
+    config: PretrainedConfig = made.from_dict(dict(values))
+    _check_values(token_lm, config, source)
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
         raise ConfigError(
             f"--model.init_from {source} attends in a sliding window (use_sliding_window), and packed documents are "
@@ -181,6 +185,22 @@ def _check_rows(token_lm: TokenLM, rows: int, init_from: str) -> None:
         raise ConfigError(
             f"--model.init_from {init_from} has {rows} vocabulary rows. {token_lm.name} has {wanted}{fewer}; choose a "
             f"checkpoint of {token_lm.name}."
+        )
+
+
+def _check_values(token_lm: TokenLM, config: PretrainedConfig, init_from: str) -> None:
+    """Refuse a network of other parts than the layout's ids are for, before its weights are read."""
+    wrong = []
+    for name, allowed in token_lm.base_values.items():
+        wanted = operator.attrgetter(allowed)(config) if isinstance(allowed, str) else allowed
+        found = operator.attrgetter(name)(config)
+        if found != wanted:
+            as_in = f", as {allowed}" if isinstance(allowed, str) else ""
+            wrong.append(f"{name} is {found} and must be {wanted}{as_in}")
+    if wrong:
+        raise ConfigError(
+            f"--model.init_from {init_from}: its config.json is not of a {token_lm.name}: {'; '.join(wrong)}. Choose "
+            f"a checkpoint of {token_lm.name}, such as {token_lm.base}."
         )
 
 
