@@ -25,7 +25,7 @@ ONE = {
     "dpo": Case("dpo", model={**STANDARD, "reference": "start"}, data=PAIRS),
     "dpo-lora": Case("dpo", model=LORA, data=PAIRS),
     "sovits": Case("sovits", model={"gradient_clip": 1.0, "samples": 0}),
-    "cfm": Case("cfm", model={"method": "full", "lr": 1e-3}),  # of chance, adapters would move nothing
+    "cfm": Case("cfm", model={"method": "full", "lr": 1e-3}),
 }
 SHARDED = {"checkpoint": "sharded"}
 TWO = {

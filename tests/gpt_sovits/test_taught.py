@@ -9,6 +9,7 @@ from tests.gpt_sovits.gpt_sets import write_set
 from tests.gpt_sovits.sovits_rows import write_rows
 from tts_train import Training, export
 from tts_train.checking import check_run, check_training
+from tts_train.run.checkpoint import open_checkpoint
 from tts_train_gpt_sovits.stages.gpt.data import GptData
 from tts_train_gpt_sovits.stages.gpt.dpo_module import DpoModule
 from tts_train_gpt_sovits.stages.gpt.module import GptModule
@@ -53,6 +54,17 @@ def test_generator_and_critics_are_taught(sounds, tmp_path):
 def test_the_flow_is_taught(sounds, tmp_path):
     torch.manual_seed(0)
     check_training("cfm", moved(CfmModule)(), SovitsData(sounds, batch_size=2), runs_in=tmp_path)
+
+
+def test_adapters_of_the_flow_are_taught_from_chance(sounds, tmp_path):
+    """Whole, as check_backend has it: two steps from tiny weights, and every tensor that is trained has a gradient."""
+    recipe = {"backend": "gpt_sovits", "stage": "cfm", "data.path": sounds, "trainer.accelerator": "cpu"}
+    own = {"data.batch_size": 2, "model.method": "lora", "model.lora_rank": 4, "trainer.max_steps": 2}
+    Training(recipe, {"run_dir": tmp_path / "run", **own}).fit()
+    check_run("cfm", tmp_path / "run")
+    adapters = {name: each for name, each in open_checkpoint(tmp_path / "run").weights().items() if "lora_B" in name}
+    assert adapters
+    assert all(each.count_nonzero() for each in adapters.values())
 
 
 def test_a_file_draws_the_codes_of_its_run(codes, tmp_path):

@@ -33,7 +33,13 @@ from tts_train_gpt_sovits.released.shapes import Shapes, critic_shapes, generato
 from tts_train_gpt_sovits.released.sovits_names import EXPORT_OMITS, load_upstream
 from tts_train_gpt_sovits.released.sovits_shapes import CRITIC_CHANNELS
 from tts_train_gpt_sovits.signal.versions import find_version
-from tts_train_gpt_sovits.starts.sovits_tiny import TINY, TinySovitsOptions, tiny_sizes, with_tiny_semantics
+from tts_train_gpt_sovits.starts.sovits_tiny import (
+    TINY,
+    TinySovitsOptions,
+    let_gradients_through,
+    tiny_sizes,
+    with_tiny_semantics,
+)
 
 FRESH = "fresh"
 """The source of critics that have seen nothing."""
@@ -243,6 +249,8 @@ def _tiny_generator(version: str, tiny: TinySovitsOptions, freeze_quantizer: boo
     sizes = tiny_sizes(version, tiny)
     with drawn_on_cpu(0):
         network = with_tiny_semantics(_build(version, sizes, freeze_quantizer))
+        if isinstance(network, FlowSovitsNetwork):
+            let_gradients_through(network.matching.estimator)
     return LoadedGenerator(network=network, version=version, sizes=sizes)
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from torch import nn
+
 from tts_train.contract import ConfigError
 from tts_train_gpt_sovits.features.semantic import tiny_tokenizer
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
+from tts_train_gpt_sovits.networks.sovits.dit import Estimator, EstimatorBlock
 from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
 from tts_train_gpt_sovits.released.configs import s2_config
 from tts_train_gpt_sovits.signal.versions import ESTIMATOR, find_version
@@ -15,6 +18,7 @@ from tts_train_gpt_sovits.signal.versions import ESTIMATOR, find_version
 TINY = "tiny"
 """The source that makes a small network of chance."""
 _PRO_STYLE = 32
+_MODULATION_STD = 0.02
 
 N = TypeVar("N", bound=SovitsNetwork | FlowSovitsNetwork)
 
@@ -65,3 +69,14 @@ def with_tiny_semantics(network: N) -> N:
     network.feature_projection.load_state_dict(tokenizer.feature_projection.state_dict())
     network.quantizer.load_state_dict(tokenizer.quantizer.state_dict())
     return network
+
+
+def let_gradients_through(estimator: Estimator) -> None:
+    """Draw the weights that a fresh estimator has as 0, in place, from torch's default stream.
+
+    With gates and output of 0 no gradient passes through a block. Training the whole estimator mends that in a step or
+    two; below adapters it stays frozen, and nothing at all would be trained.
+    """
+    zeroed = [module.modulation for module in estimator.modules() if isinstance(module, EstimatorBlock)]
+    for layer in (*zeroed, estimator.modulation, estimator.output):
+        nn.init.normal_(layer.weight, std=_MODULATION_STD)
