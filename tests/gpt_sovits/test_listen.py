@@ -99,10 +99,14 @@ def test_cfm_sounds_mel_spectrograms_beside_what_these_leave(prepared, tmp_path)
     assert max(lengths) - min(lengths) < 2_000
 
 
-def test_a_text_needs_a_gpt_for_sovits(prepared, tmp_path, caplog):
+def test_a_text_needs_a_gpt_for_sovits(prepared, tmp_path, capsys):
     text = ("--listen.sentences", '["Good morning."]')
-    fit("sovits", prepared, tmp_path / "alone", *LISTENS, *text)
-    assert "name one with --model.gpt" in caplog.text
+    recipe = ["fit", "-c", str(find_recipe("gpt_sovits", "sovits-tiny")), "--data.path", str(prepared)]
+    other = ("--model.gpt", str(prepared / "absent.ckpt"))
+    for words, told in ((text, "name one with --model.gpt"), (other, "There is no file")):
+        assert main([*recipe, "--run_dir", str(tmp_path / "alone"), *LISTENS, *words]) == 2
+        assert told in capsys.readouterr().err
+        assert not list(tmp_path.glob("alone/checkpoints/*")), "it must be said before a step is taken"
     fit("sovits", prepared, tmp_path / "both", *LISTENS, *text, "--model.gpt", "tiny")
     facts = json.loads((tmp_path / "both" / "samples" / "step-000002" / "text-1.json").read_text())
     assert facts["text"] == "Good morning."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lightning.pytorch import LightningModule
@@ -107,6 +107,17 @@ class StageModule(LightningModule, ABC):
             ConfigError: if something that speaking needs is not on this machine.
         """
         return None
+
+    def check_listening(self, sentences: int | Sequence[str]) -> None:
+        """Refuse, before a run trains, what it is to say and cannot with the options that it has.
+
+        Args:
+            sentences: As in ``--listen.sentences``: how many validation recordings, or texts.
+
+        Raises:
+            ConfigError: naming the option to give.
+        """
+        del sentences
 
     def voice_bytes(self, passages: int) -> int:
         """Return the memory in bytes that speaking ``passages`` texts at once takes besides the weights."""

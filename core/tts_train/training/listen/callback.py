@@ -97,13 +97,22 @@ class Listen(Callback):
         self._voice: SampleVoice | None = None
         self._passages: Sequence[Passage] = ()
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """See whether the stage can say what it is asked for, before its weights are loaded.
+
+        Raises:
+            ConfigError: if something that it needs was not named.
+        """
+        if stage == "fit" and self.options.sentences and isinstance(pl_module, StageModule) and _is_whole(trainer):
+            pl_module.check_listening(self.options.sentences)
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """See whether this run can be heard, and whether somebody waits for the figures.
 
         Raises:
             ConfigError: if somebody does and there are none of that name, or takes the worst for the best.
         """
-        whole = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
+        whole = _is_whole(trainer)
         self._on = bool(self.options.sentences) and speaks(type(pl_module)) and whole
         if self.options.sentences and speaks(type(pl_module)) and not whole:
             logger.info("No process of this strategy has the whole network, so nothing is spoken while it trains.")
@@ -239,6 +248,11 @@ class Listen(Callback):
             faults = {name: faults[name] + found[name] for name in GUARDS}
             rows.append(row)
         return {**mean_figures(rows), **faults} if rows else {}
+
+
+def _is_whole(trainer: Trainer) -> bool:
+    """Tell whether every process has the whole network, so that one can speak with it."""
+    return isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
 
 
 @contextmanager

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tts_train.contract import Checkpoint, DataError, check_names, is_run, open_checkpoint
+from tts_train.contract import Checkpoint, ConfigError, DataError, check_names, is_run, open_checkpoint
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
+from tts_train_gpt_sovits.released import recognise
 from tts_train_gpt_sovits.released.gpt_names import to_upstream
 from tts_train_gpt_sovits.starts.adapters import GptLoraOptions, adapt_gpt, merged_state, trained_names
-from tts_train_gpt_sovits.starts.gpt_base import TINY, TinyGptOptions, filled, load_base
+from tts_train_gpt_sovits.starts.gpt_base import TINY, TinyGptOptions, filled, load_base, source_path
 
 DESCRIPTION = "gpt_config"
 """The key of a checkpoint that holds the network's sizes, as upstream writes them."""
@@ -31,6 +32,20 @@ def load_initial(
     return load_run(path, dropout=dropout) if is_run(path) else load_base(source, tiny=tiny, dropout=dropout)
 
 
+def check_source(source: str) -> None:
+    """Refuse a source that `load_initial` could not read, by its first bytes; a released version's file is fetched.
+
+    Raises:
+        ConfigError: if there is no such file, or it is another network.
+        DataError: if it is a run of another stage, or no file of GPT-SoVITS.
+    """
+    path = Path(source).expanduser()
+    if is_run(path):
+        _gpt_run(path)
+    elif source != TINY and not (kind := recognise(source_path(source)).kind).startswith("s1"):
+        raise ConfigError(f"{source} is {kind}, and a GPT is wanted here: give a run, a GPT file or a version's name.")
+
+
 def load_run(source: Path | Checkpoint, *, dropout: float = 0.0) -> GptNetwork:
     """Rebuild the network of a run's checkpoint on the CPU in float32; adapters are merged into it.
 
@@ -42,12 +57,7 @@ def load_run(source: Path | Checkpoint, *, dropout: float = 0.0) -> GptNetwork:
         DataError: if there is none, it is damaged, or of another backend or stage.
         ConfigError: if the weights do not fit the run's arguments, or an adapter's base cannot be loaded.
     """
-    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
-    if checkpoint.card.backend != "gpt_sovits" or checkpoint.card.stage not in STAGES:
-        raise DataError(
-            f"{checkpoint.path} is a run of {checkpoint.card.backend} {checkpoint.card.stage}, and one of gpt_sovits "
-            f"{' or '.join(STAGES)} is wanted here."
-        )
+    checkpoint = _gpt_run(source)
     sizes = checkpoint.state(DESCRIPTION)[DESCRIPTION]
     given = {name.removeprefix(PREFIX): tensor for name, tensor in checkpoint.weights().items()}
     options = checkpoint.card.options("model", "init_from", names=(TINY,))
@@ -58,6 +68,17 @@ def load_run(source: Path | Checkpoint, *, dropout: float = 0.0) -> GptNetwork:
     check_names(set(trained_names(network)), given)
     network.load_state_dict(given, strict=False)
     return filled(sizes, merged_state(network), dropout=dropout)
+
+
+def _gpt_run(source: Path | Checkpoint) -> Checkpoint:
+    """Open a run's checkpoint, of a stage that trains this network."""
+    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
+    if checkpoint.card.backend != "gpt_sovits" or checkpoint.card.stage not in STAGES:
+        raise DataError(
+            f"{checkpoint.path} is a run of {checkpoint.card.backend} {checkpoint.card.stage}, and one of gpt_sovits "
+            f"{' or '.join(STAGES)} is wanted here."
+        )
+    return checkpoint
 
 
 def _lora(given: Mapping[str, Any]) -> GptLoraOptions:

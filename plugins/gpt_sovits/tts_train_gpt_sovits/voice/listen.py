@@ -24,6 +24,12 @@ from tts_train_gpt_sovits.voice.voice import GptSovitsVoice
 USUAL_ROWS = 200
 """Rows from which the usual length of a text is learned."""
 _WITH_FEATURES = "zh"
+NEEDS_GPT = (
+    "This stage makes sound of semantic tokens, and a text needs a GPT that makes them: name one with --model.gpt (a "
+    "run, a GPT file, or a released version such as v2), or let --listen.sentences be a number of "
+    "validation recordings."
+)
+
 
 logger = logging.getLogger(__name__)
 
@@ -150,11 +156,7 @@ class SovitsVoice(StageVoice):
             ConfigError: if no GPT was named.
         """
         if self._voice.gpt is None:
-            raise ConfigError(
-                "This stage makes sound of semantic tokens, and a text needs a GPT that makes them: name one with "
-                "--model.gpt (a run, a GPT file, or a released version such as v2), or let --listen.sentences be a "
-                "number of validation recordings."
-            )
+            raise ConfigError(NEEDS_GPT)
         return super().passage(name, text)
 
     def speak(self, passage: Passage, *, seed: int, max_tokens: int) -> Uttered:

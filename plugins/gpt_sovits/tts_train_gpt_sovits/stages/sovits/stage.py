@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from tts_train.contract import Means, StageModule, Work
+from tts_train.contract import ConfigError, Means, StageModule, Work
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
 from tts_train_gpt_sovits.signal.sizes import CODES_PER_SECOND
@@ -59,6 +59,16 @@ class SovitsStage(StageModule, Generic[N]):
         return SovitsVoice(
             self.trainer, GptSovitsVoice(gpt=gpt, sovits=self._built, version=self._loaded.version), held
         )
+
+    def check_listening(self, sentences: int | Sequence[str]) -> None:
+        """Refuse texts without a GPT that makes their tokens, and a GPT that is none."""
+        from tts_train_gpt_sovits.starts.gpt_restore import check_source
+        from tts_train_gpt_sovits.voice.listen import NEEDS_GPT
+
+        if self.gpt is not None:
+            check_source(self.gpt)
+        elif not isinstance(sentences, int):
+            raise ConfigError(NEEDS_GPT)
 
     def _begin_means(self, *names: str, by_language: str) -> None:
         """Begin new sums, one of a figure for each language of the validation set among them."""
