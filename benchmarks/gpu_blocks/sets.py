@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from common import speech_rows
 
-from tts_train_gpt_sovits.preparing.chunk import KIND
+from tts_train_gpt_sovits.preparing.prepared import KIND
 
 _GPT_TYPES = {"phonemes": pa.int16(), "codes": pa.int16(), "bert": pa.float16()}
 _SOVITS_PLAIN = {"id": pa.string(), "text": pa.string(), "language": pa.string(), "frames": pa.int64()}

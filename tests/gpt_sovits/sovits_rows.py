@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from tts_train.datasets.store.shard_store import ShardStore
-from tts_train_gpt_sovits.preparing.chunk import KIND
+from tts_train_gpt_sovits.preparing.prepared import KIND
 
 LANGUAGES = ("en", "zh")
 _PLAIN = {"id": pa.string(), "text": pa.string(), "language": pa.string(), "frames": pa.int64()}

@@ -15,7 +15,7 @@ from tts_train.corpus.layouts.experiment import Experiment
 from tts_train.errors import DataError, UnsafeFileError
 from tts_train_gpt_sovits.features.semantic import SemanticTokens
 from tts_train_gpt_sovits.preparing.adopt import token_agreement
-from tts_train_gpt_sovits.preparing.encode import open_store
+from tts_train_gpt_sovits.preparing.encode import GptSovitsEncoder
 from tts_train_gpt_sovits.released.experiment.read import ExperimentRow, read_experiment
 from tts_train_gpt_sovits.released.experiment.text import language_of, parse_counts
 from tts_train_gpt_sovits.released.experiment.write import write_experiment, write_prepared
@@ -127,7 +127,7 @@ def test_what_upstream_reads(folder, tmp_path):
 
 def test_a_prepared_set_becomes_a_folder(folder, tmp_path):
     columns = [row.columns() for row in split(read_experiment(folder, "v2"))[0]]
-    store = open_store(tmp_path / "set")
+    store = GptSovitsEncoder(version="v2").store(tmp_path / "set")
     shard = store.write("0" * 32, columns, account={})
     store.finish([shard], settings={"version": "v2"}, report={})
     assert write_prepared(tmp_path / "out", tmp_path / "set") == 2

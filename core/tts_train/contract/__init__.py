@@ -20,6 +20,12 @@ if TYPE_CHECKING:
         Stage as Stage,
     )
     from tts_train.contract.data import AUTO as AUTO, StageData as StageData
+    from tts_train.contract.encoder import (
+        Census as Census,
+        Clip as Clip,
+        ReadyRows as ReadyRows,
+        RowEncoder as RowEncoder,
+    )
     from tts_train.contract.hooks import hookimpl as hookimpl
     from tts_train.contract.jobs import (
         ExportJob as ExportJob,
@@ -30,13 +36,7 @@ if TYPE_CHECKING:
     )
     from tts_train.contract.metric import Figure as Figure, Metric as Metric, Take as Take
     from tts_train.contract.module import StageModule as StageModule, Work as Work
-    from tts_train.contract.prepare import (
-        Census as Census,
-        Done as Done,
-        Encoding as Encoding,
-        ShardedPrepare as ShardedPrepare,
-        optional_decoders as optional_decoders,
-    )
+    from tts_train.contract.prepare import ShardedPrepare as ShardedPrepare
     from tts_train.contract.probe import NoProbe as NoProbe, Probe as Probe, Said as Said, SpeechProbe as SpeechProbe
     from tts_train.contract.reports import (
         ExportReport as ExportReport,
@@ -101,7 +101,8 @@ __getattr__, __dir__ = lazy_names(
         "tts_train.parallel.devices": "choose_device own_device",
         "tts_train.progress": "Progress",
         "tts_train.run.checkpoint": "Checkpoint RunCard check_names is_run open_checkpoint",
-        ".prepare": "Census Done Encoding ShardedPrepare optional_decoders",
+        ".encoder": "Census Clip RowEncoder ReadyRows",
+        ".prepare": "ShardedPrepare",
         "tts_train.parallel.together": "reshard",
         "tts_train.run.places": "reachable whole_paths",
         "tts_train.sound": "Sound",

@@ -7,64 +7,25 @@ import logging
 import time
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
 
+from tts_train.contract.encoder import Census, ReadyRows, RowEncoder
 from tts_train.contract.jobs import PrepareJob
 from tts_train.contract.reports import PrepareReport, Report
 from tts_train.errors import DiskError
 from tts_train.reasons import REASONS, WARNINGS, with_reasons
 
 if TYPE_CHECKING:
-    from tts_train.corpus import Corpus, Ledger, RowReader, TokenRow, Utterance
-    from tts_train.datasets.store.shard_store import Shard, ShardStore
-
-    Input: TypeAlias = "Utterance | TokenRow"
+    from tts_train.contract.chunks import Done
+    from tts_train.corpus import Corpus, Ledger, RowReader
+    from tts_train.datasets.store.shard_store import ShardStore
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Done:
-    """A chunk that became a shard."""
-
-    shard: Shard
-    reused: bool
-    rows: int
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How a backend encodes a corpus."""
-
-    work: Callable[[list[Input]], Done]
-    """Makes the shard of a chunk; a function of a module, or a ``partial`` of one, which processes can import."""
-    store: ShardStore
-    """Where shards go."""
-    settings: Mapping[str, Any]
-    """What the rows were made with, for whoever reads them."""
-
-
-@dataclass(frozen=True)
-class Census:
-    """A first look at a corpus: its usable rows and who speaks them."""
-
-    rows: int
-    tokenised: int
-    speakers: Counter[str | None]
-    languages: Counter[str | None]
-    rejected: int = 0
-    """Rows that the rules of rows refuse."""
-    labelled: int = 0
-    """Tokenised rows that say on which ids a loss is taken."""
-
-    @property
-    def named(self) -> int:
-        """Speakers that have a name."""
-        return sum(name is not None for name in self.speakers)
 
 
 @dataclass(kw_only=True)
@@ -83,24 +44,35 @@ class ShardedPrepare(PrepareJob):
     """Who runs the workers: this machine, or a Ray cluster (needs the ``ray`` extra and shared storage)."""
 
     @abstractmethod
-    def encoding(self, corpus: Corpus, census: Census) -> Encoding:
-        """Say how the corpus is encoded, once its rows were counted."""
+    def reading(self) -> RowEncoder | ReadyRows:
+        """Return what reads a row, without loading or fetching a network; or rows that need no encoding."""
+
+    @abstractmethod
+    def encoder(self, census: Census, device: str) -> RowEncoder:
+        """Return what encodes the corpus, with the fingerprints of its networks; not called for :class:`ReadyRows`.
+
+        Args:
+            census: what is in the corpus.
+            device: where to load networks in this process: where it encodes, or ``cpu`` if only others do.
+
+        Raises:
+            TTSTrainError: if the corpus or the networks cannot be used.
+        """
 
     def reader(self, corpus: Corpus) -> RowReader | None:
-        """Return a reader of rows with the limits on length; a backend that refuses more overrides this."""
-        from tts_train.corpus import Limits, read_row
+        """Return what reads a row as the processes of this job do; None where rows are taken over as they are."""
+        from tts_train.contract.chunks import ReadOptions, check_row
 
-        limits = Limits(min_seconds=self.min_seconds, max_seconds=self.max_seconds)
-        return partial(read_row, root=corpus.root, limits=limits)
-
-    def facts(self, done: Sequence[Done]) -> Mapping[str, Any]:
-        """Return what the report says besides the ledger, the same however often and wherever it was computed."""
-        return {}
+        found = self.reading()
+        if isinstance(found, ReadyRows):
+            return None
+        return partial(check_row, encoder=found, reading=ReadOptions(self.min_seconds, self.max_seconds, corpus.root))
 
     def run(self) -> Report:
         """Encode what is not encoded yet, write the index, and report."""
         self.check_places()
-        report = self._prepare()
+        found = self.reading()
+        report = self._take_over(found) if isinstance(found, ReadyRows) else self._encode()
         _log.info(
             "%d of %d rows, %.2f h; %d shards written, %d reused.",
             report.kept,
@@ -136,37 +108,56 @@ class ShardedPrepare(PrepareJob):
                 raise
             yield
 
-    @property
-    def computes_here(self) -> bool:
-        """Whether this process encodes; with workers it need not take a part of the GPU."""
-        return not self.workers and self.engine == "local"
-
-    def _prepare(self) -> PrepareReport:
+    def _encode(self) -> PrepareReport:
+        from tts_train.contract.chunks import ReadOptions, encode_chunk
         from tts_train.corpus import Ledger, kept_utterances, no_rows, open_corpus
         from tts_train.parallel.chunks import cut
+        from tts_train.parallel.devices import choose_device, own_device
 
         started = time.monotonic()
         corpus = open_corpus(self.corpus, layout=self.corpus_format)
         census = take_census(corpus)
         if not census.rows and not census.rejected:
             raise no_rows()
-        encoding = self.encoding(corpus, census)
+        device = choose_device(self.device)
+        # Where workers encode, this process only takes fingerprints: it must not take a part of the GPU from them.
+        encodes_here = not self.workers and self.engine == "local"
+        encoder = self.encoder(census, own_device(device) if encodes_here else "cpu")
+        reading = ReadOptions(self.min_seconds, self.max_seconds, corpus.root)
+        # With another decoder, rows that were dropped may be read.
+        address = encoder.address({**reading.lengths, "decoders": optional_decoders()})
+        work = partial(encode_chunk, encoder=encoder, address=address, reading=reading, device=device, out=self.out)
         ledger = Ledger()
         chunks = cut(kept_utterances(corpus, ledger), size=self.shard_rows, key=lambda row: row.id)
         with self.holding():
             began = time.monotonic()
-            done = list(self._progress(self._results(encoding.work, chunks, ledger), ledger, total=census.rows))
-            return self._finish(encoding.store, encoding.settings, ledger, done, started=started, began=began)
+            done = list(_progress(self._results(work, chunks, ledger), ledger, "Preparing", total=census.rows))
+            counts = {name: sum(one.shard.account[name] for one in done) for name in encoder.counted}
+            settings, facts = {**address, **encoder.remembered()}, encoder.facts(counts)
+            return self._finish(encoder.store(self.out), settings, facts, ledger, done, times=(started, began))
+
+    def _take_over(self, ready: ReadyRows) -> PrepareReport:
+        from tts_train.contract.chunks import write_ready
+        from tts_train.corpus import Ledger
+
+        started = time.monotonic()
+        settings = ready.settings()
+        with self.holding():
+            began, ledger, rows = time.monotonic(), Ledger(), ready.rows()
+            parts = iter(lambda: list(islice(rows, self.shard_rows)), [])
+            results = (write_ready(part, ready, self.out) for part in parts)
+            done = list(_progress(results, ledger, "Taking over", total=ready.count()))
+            return self._finish(ready.store(self.out), settings, {}, ledger, done, times=(started, began))
 
     def _finish(
         self,
         store: ShardStore,
         settings: Mapping[str, Any],
+        facts: Mapping[str, Any],
         ledger: Ledger,
         done: Sequence[Done],
         *,
-        started: float,
-        began: float,
+        times: tuple[float, float],
     ) -> PrepareReport:
         from tts_train.datasets.store.shard_store import DROPPED_FILE
         from tts_train.disk.files import disk_errors
@@ -175,8 +166,9 @@ class ShardedPrepare(PrepareJob):
         with disk_errors(self.out):
             ledger.write_dropped(self.out / DROPPED_FILE)
         ledger.enforce(self.max_dropped)
-        account, facts = ledger.report(), self.facts(done)
+        account = ledger.report()
         index = store.finish([one.shard for one in done], settings=settings, report={**account, **facts})
+        started, began = times
         return PrepareReport(
             **account,
             facts=facts,
@@ -187,31 +179,30 @@ class ShardedPrepare(PrepareJob):
             seconds=round(ended - started, 2),
         )
 
-    def _results(
-        self, work: Callable[[list[Input]], Done], chunks: Iterator[list[Input]], ledger: Ledger
-    ) -> Iterator[Done]:
+    def _results(self, work: partial[Done], chunks: Iterator[list[Any]], ledger: Ledger) -> Iterator[Done]:
         from tts_train.parallel.chunks import run_chunks, run_chunks_on_ray
         from tts_train.parallel.devices import set_worker
 
         # Processes start afresh and import the work, not the plugin that named the backend's reasons.
-        work = partial(with_reasons, work, dict(REASONS), dict(WARNINGS))
+        told = partial(with_reasons, work, dict(REASONS), dict(WARNINGS))
         if self.engine == "ray":
-            return run_chunks_on_ray(work, chunks, workers=self.workers)
-        return run_chunks(work, chunks, workers=self.workers, setup=set_worker, lost=ledger.drop_deadly)
+            return run_chunks_on_ray(told, chunks, workers=self.workers)
+        return run_chunks(told, chunks, workers=self.workers, setup=set_worker, lost=ledger.drop_deadly)
 
-    def _progress(self, results: Iterator[Done], ledger: Ledger, *, total: int) -> Iterator[Done]:
-        from tts_train.corpus import Ledger as Account
-        from tts_train.progress import Progress
 
-        with Progress("Preparing", total) as progress:
-            for result in results:
-                ledger.merge(Account.from_state(result.shard.account["ledger"]))
-                progress.advance(result.rows, note=f"{ledger.seconds / 3600:.2f} h")
-                yield result
+def _progress(results: Iterable[Done], ledger: Ledger, title: str, *, total: int) -> Iterator[Done]:
+    from tts_train.corpus import Ledger as Account
+    from tts_train.progress import Progress
+
+    with Progress(title, total) as progress:
+        for result in results:
+            ledger.merge(Account.from_state(result.shard.account["ledger"]))
+            progress.advance(result.rows, note=f"{ledger.seconds / 3600:.2f} h")
+            yield result
 
 
 def optional_decoders() -> tuple[str, ...]:
-    """Return the optional audio decoders that are installed: with another one, rows that were dropped may be read."""
+    """Return the optional audio decoders that are installed."""
     return ("av",) if importlib.util.find_spec("av") else ()
 
 

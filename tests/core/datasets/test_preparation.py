@@ -60,7 +60,10 @@ def no_room():
 
 def test_a_full_disk_is_said_with_what_to_do(recordings, tmp_path, capsys):
     class Toy(ShardedPrepare):
-        def encoding(self, corpus, census):
+        def reading(self):
+            raise NotImplementedError
+
+        def encoder(self, census, device):
             raise NotImplementedError
 
     out = tmp_path / "deep" / "set"
@@ -88,16 +91,13 @@ def test_a_full_disk_is_said_with_what_to_do(recordings, tmp_path, capsys):
 DEADLY = """
 import os, signal, sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 
 import tts_train.corpus.audio.decode as decode
-from tts_train.corpus import Ledger, declare_reasons, read_utterance
-from tts_train.datasets.store.inputs import input_of
-from tts_train.contract.prepare import Done, Encoding, ShardedPrepare
-from tts_train.datasets.store.shard_store import ShardStore, input_key
+from tts_train.contract import RowEncoder, ShardedPrepare
+from tts_train.corpus import RowRejected, declare_reasons
 
 open_sound = decode._sound_file
 
@@ -109,30 +109,29 @@ def deadly(file):
     return open_sound(file)
 
 decode._sound_file = deadly
-SCHEMA = pa.schema([("id", pa.string()), ("samples", pa.int32())])
 
-def store(out):
-    return ShardStore(out, SCHEMA, kind="toy/x", length_column="samples")
+@dataclass(frozen=True, kw_only=True)
+class ToyEncoder(RowEncoder):
+    kind = "toy/x"
+    schema = pa.schema([("id", pa.string()), ("samples", pa.int32())])
+    length_column = "samples"
+    sample_rate = 16000
 
-def encode(chunk, *, out, root):
-    ledger, rows = Ledger(), []
-    for row in chunk:
-        ledger.begin(row)
-        audio = read_utterance(row, root=root)
-        if row.origin.startswith("00"):
-            ledger.drop(row, "hummed")
-            continue
-        ledger.keep(row, seconds=audio.seconds)
-        rows.append({"id": row.id, "samples": len(audio.samples)})
-    key = input_key({}, (part for row in chunk for part in input_of(row)))
-    shard = store(out).find(key) or store(out).write(key, rows, account={"ledger": ledger.state()})
-    return Done(shard, reused=False, rows=len(chunk))
+    def fingerprint(self):
+        return {}
+
+    def encode(self, clips, device):
+        for clip in clips:
+            hummed = clip.row.origin.startswith("00")
+            yield RowRejected("hummed") if hummed else {"samples": len(clip.audio.samples)}
 
 @dataclass(kw_only=True)
 class ToyPrepare(ShardedPrepare):
-    def encoding(self, corpus, census):
-        work = partial(encode, out=self.out, root=corpus.root)
-        return Encoding(work=work, store=store(self.out), settings={})
+    def reading(self):
+        return ToyEncoder()
+
+    def encoder(self, census, device):
+        return ToyEncoder()
 
 if __name__ == "__main__":
     corpus, out = map(Path, sys.argv[1:])

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tts_train.contract import DataError, Done, Progress
-from tts_train.corpus import Ledger, Rejected
-from tts_train.datasets import ShardStore, input_key
+from tts_train.contract import DataError, ReadyRows
+from tts_train.corpus import Rejected
 from tts_train_gpt_sovits.features.semantic import SemanticTokens
+from tts_train_gpt_sovits.preparing.encode import SCHEMA
+from tts_train_gpt_sovits.preparing.models import TINY, find_sources
+from tts_train_gpt_sovits.preparing.prepared import KIND
+from tts_train_gpt_sovits.released.bases import RELEASED
 from tts_train_gpt_sovits.released.experiment.read import ExperimentRow, read_experiment
 from tts_train_gpt_sovits.released.experiment.text import read_names
 
@@ -26,24 +30,61 @@ def is_experiment(folder: Path) -> bool:
     return folder.is_dir() and any(folder.glob("6-name2semantic*.tsv"))
 
 
-def adopt_rows(
-    folder: Path, store: ShardStore, ledger: Ledger, *, version: str, keep_ssl: bool, shard_rows: int
-) -> Iterator[Done]:
-    """Write the shards of an experiment folder.
+@dataclass(frozen=True, kw_only=True)
+class AdoptedRows(ReadyRows):
+    """The rows of an experiment folder."""
 
-    Args:
-        folder: Upstream's ``logs/<name>``.
-        store: Where the shards go.
-        ledger: Gets the account of every row.
-        version: Version that will be trained.
-        keep_ssl: Whether speech features are kept.
-        shard_rows: Rows of a shard.
-    """
-    total = sum(1 for _ in read_names(folder))
-    with Progress("Taking over", total) as progress:
-        rows = _counted(read_experiment(folder, version), progress)
-        while part := list(islice(rows, shard_rows)):
-            yield _shard(part, store, ledger, version=version, keep_ssl=keep_ssl)
+    kind = KIND
+    schema = SCHEMA
+    length_column = "num_codes"
+    built_in = (TINY, RELEASED)
+
+    folder: Path
+    """Upstream's ``logs/<name>``, as it was given."""
+    version: str
+    """What will be trained."""
+    models: str
+    given: Mapping[str, str | None]
+    """Networks that are elsewhere; see :func:`find_sources`."""
+    keep_ssl: bool
+
+    def sources(self) -> Mapping[str, str]:
+        """Return where the networks are that speaking needs."""
+        return {"sovits": self._base, "models": self.models}
+
+    def settings(self) -> Mapping[str, Any]:
+        """Refuse tokens of another base, and return what the features were made with, as far as it is known."""
+        tokens = SemanticTokens.load(self._base)
+        check_tokens(self.folder, self.version, tokens)
+        made = {"version": self.version, "quantizer": tokens.fingerprint}
+        return {**made, **self.remembered(), "taken_from": str(self.folder)}
+
+    @property
+    def _base(self) -> str:
+        """The SoVITS file that should have made the tokens."""
+        return find_sources(self.models, self.version, **self.given).sovits
+
+    def address(self) -> Mapping[str, Any]:
+        """Return the options that rows depend on."""
+        return {"experiment": self.version, "keep_ssl": self.keep_ssl}
+
+    def content(self, columns: Mapping[str, Any]) -> Iterator[bytes | str]:
+        """Yield a row's name, text and features."""
+        yield f"{columns['id']} {columns['norm_text']}"
+        for name in ("phonemes", "codes", "wave", "bert", "speaker_vector", "ssl"):
+            yield b"" if columns[name] is None else columns[name].tobytes()
+
+    def count(self) -> int:
+        """Return how many rows the folder names."""
+        return sum(1 for _ in read_names(self.folder))
+
+    def rows(self) -> Iterator[Mapping[str, Any] | Rejected]:
+        """Yield each row as columns, or why it cannot be used."""
+        for row in read_experiment(self.folder, self.version):
+            if isinstance(row, Rejected):
+                yield row
+            else:
+                yield row.columns() if self.keep_ssl else {**row.columns(), "ssl": None}
 
 
 def check_tokens(folder: Path, version: str, tokens: SemanticTokens) -> None:
@@ -59,37 +100,6 @@ def check_tokens(folder: Path, version: str, tokens: SemanticTokens) -> None:
             f"Only {share:.0%} of the tokens in {folder} are those of this SoVITS base. Name the one that made them "
             "with --sovits, or make them anew with --remake true."
         )
-
-
-def _counted(rows: Iterable[ExperimentRow | Rejected], progress: Progress) -> Iterator[ExperimentRow | Rejected]:
-    for row in rows:
-        yield row
-        progress.advance(1)
-
-
-def _shard(
-    part: Sequence[ExperimentRow | Rejected], store: ShardStore, ledger: Ledger, *, version: str, keep_ssl: bool
-) -> Done:
-    own = Ledger()
-    made: list[Mapping[str, Any]] = []
-    for row in part:
-        if isinstance(row, Rejected):
-            own.drop(row.origin, row.reason, row.detail)
-            continue
-        own.keep(row.origin, seconds=row.seconds, language=row.language)
-        made.append(row.columns() if keep_ssl else {**row.columns(), "ssl": None})
-    ledger.merge(own)
-    key = input_key({"experiment": version, "keep_ssl": keep_ssl}, _content(made))
-    shard = store.find(key)
-    reused = shard is not None
-    return Done(shard or store.write(key, made, account={"ledger": own.state()}), reused=reused, rows=len(part))
-
-
-def _content(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes | str]:
-    for row in rows:
-        yield f"{row['id']} {row['norm_text']}"
-        for name in ("phonemes", "codes", "wave", "bert", "speaker_vector", "ssl"):
-            yield b"" if row[name] is None else row[name].tobytes()
 
 
 def token_agreement(rows: Iterable[ExperimentRow], tokens: SemanticTokens) -> float | None:

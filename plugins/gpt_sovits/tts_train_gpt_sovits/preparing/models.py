@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from tts_train.contract import ConfigError
-from tts_train_gpt_sovits.preparing.chunk import Sources
 from tts_train_gpt_sovits.released.bases import RELEASED, FileKind, FolderKind, place_in_models
 
 TINY = "tiny"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the networks of preparation come from: a folder, a file, a hub name, or ``tiny``."""
+
+    hubert: str
+    sovits: str
+    bert: str
+    speaker: str
 
 
 def find_sources(

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
-from tts_train.contract import (
-    Census,
-    ConfigError,
-    Encoding,
-    PrepareReport,
-    Report,
-    ShardedPrepare,
-    optional_decoders,
-    whole_paths,
-)
+from tts_train.contract import Census, ConfigError, ReadyRows, Report, RowEncoder, ShardedPrepare
 from tts_train.disk import require_apart
-from tts_train_gpt_sovits.preparing.models import TINY
-from tts_train_gpt_sovits.released.bases import RELEASED
-
-if TYPE_CHECKING:
-    from tts_train.corpus import Corpus, RowReader
-    from tts_train_gpt_sovits.preparing.chunk import GptSovitsEncodeOptions, Sources
 
 Version = Literal["v1", "v2", "v3", "v4", "v2Pro", "v2ProPlus"]
 
@@ -104,98 +87,46 @@ class GptSovitsPrepare(ShardedPrepare):
         )
         return Report(more=figures)
 
-    def _prepare(self) -> PrepareReport:
-        return self._take_over() if self._takes_over() else super()._prepare()
+    def reading(self) -> RowEncoder | ReadyRows:
+        """Return what reads a row; an experiment folder's features are taken over as they are."""
+        from tts_train_gpt_sovits.preparing.adopt import AdoptedRows, is_experiment
+        from tts_train_gpt_sovits.preparing.encode import GptSovitsEncoder
 
-    def _take_over(self) -> PrepareReport:
-        """Use every feature of an experiment folder as it is."""
-        from tts_train.corpus import Ledger
-        from tts_train_gpt_sovits.features.semantic import SemanticTokens
-        from tts_train_gpt_sovits.preparing.adopt import adopt_rows, check_tokens
-        from tts_train_gpt_sovits.preparing.encode import open_store
+        if self.remake or self.corpus_format not in ("auto", "experiment") or not is_experiment(self.corpus):
+            return GptSovitsEncoder(version=self.version, language=self.language)
+        return AdoptedRows(
+            folder=self.corpus,
+            version=self.version,
+            models=self.models,
+            given=self._given,
+            keep_ssl=self.keep_ssl,
+        )
 
-        started = time.monotonic()
-        sources = self._sources()
-        tokens = SemanticTokens.load(sources.sovits)
-        check_tokens(self.corpus, self.version, tokens)
-        store, ledger = open_store(self.out), Ledger()
-        settings = {
-            "version": self.version,
-            "quantizer": tokens.fingerprint,
-            **self._remembered(sources),
-            "taken_from": str(self.corpus),
-        }
-        with self.holding():
-            began = time.monotonic()
-            rows = adopt_rows(
-                self.corpus, store, ledger, version=self.version, keep_ssl=self.keep_ssl, shard_rows=self.shard_rows
-            )
-            return self._finish(store, settings, ledger, list(rows), started=started, began=began)
-
-    def encoding(self, corpus: Corpus, census: Census) -> Encoding:
+    def encoder(self, census: Census, device: str) -> RowEncoder:
         """Say by which networks, tables and front end."""
-        from tts_train_gpt_sovits.preparing.encode import encode_chunk, open_store
-
-        options = self._options(census)
-        settings = {**options.address(), **self._remembered(options.sources)}
-        work = partial(encode_chunk, options=options, out=self.out, root=corpus.root)
-        return Encoding(work=work, store=open_store(self.out), settings=settings)
-
-    def reader(self, corpus: Corpus) -> RowReader | None:
-        """Return what reads a row as the processes of this job do; None where features are taken over as they are."""
-        from tts_train.corpus import Limits
-        from tts_train_gpt_sovits.preparing.encode import check_row
-
-        if self._takes_over():
-            return None
-        limits = Limits(min_seconds=self.min_seconds, max_seconds=self.max_seconds)
-        return partial(check_row, version=self.version, language=self.language, limits=limits, root=corpus.root)
-
-    def _takes_over(self) -> bool:
-        from tts_train_gpt_sovits.preparing.adopt import is_experiment
-
-        return not self.remake and self.corpus_format in ("auto", "experiment") and is_experiment(self.corpus)
-
-    def _options(self, census: Census) -> GptSovitsEncodeOptions:
-        from tts_train.contract import choose_device, own_device
-        from tts_train_gpt_sovits.preparing.chunk import GptSovitsEncodeOptions
-        from tts_train_gpt_sovits.preparing.encode import front_end, networks_on
+        from tts_train_gpt_sovits.preparing.encode import GptSovitsEncoder, front_end, networks_on
+        from tts_train_gpt_sovits.preparing.models import find_sources
         from tts_train_gpt_sovits.signal.versions import find_version
 
-        sources = self._sources()
-        device = choose_device(self.device)
-        networks = networks_on(
-            sources,
-            own_device(device) if self.computes_here else "cpu",
-            _speaks_chinese(census, self.language),
-            find_version(self.version).speaker,
-        )
-        return GptSovitsEncodeOptions(
+        sources = find_sources(self.models, self.version, **self._given)
+        speaks_chinese = _speaks_chinese(census, self.language)
+        networks = networks_on(sources, device, speaks_chinese, find_version(self.version).speaker)
+        return GptSovitsEncoder(
             version=self.version,
             language=self.language,
-            sources=sources,
+            models=self.models,
+            networks=sources,
             hubert=networks.hubert.fingerprint,
             quantizer=networks.semantic.fingerprint,
             bert=networks.bert.fingerprint if networks.bert else None,
             speaker=networks.speaker.fingerprint if networks.speaker else None,
             text=front_end(self.version, self.language).fingerprint,
             keep_ssl=self.keep_ssl,
-            min_seconds=self.min_seconds,
-            max_seconds=self.max_seconds,
-            decoders=optional_decoders(),
-            device=device,
         )
 
-    def _remembered(self, sources: Sources) -> dict[str, Any]:
-        """Return where the networks are that speaking needs too; it may run in another folder."""
-        given = {"sovits": sources.sovits, "models": self.models}
-        return {**given, **whole_paths(given, names=(TINY, RELEASED))}
-
-    def _sources(self) -> Sources:
-        from tts_train_gpt_sovits.preparing.models import find_sources
-
-        given = {"hubert": self.hubert, "sovits": self.sovits, "bert": self.bert, "speaker": self.speaker_net}
-        return find_sources(self.models, self.version, **given)
+    @property
+    def _given(self) -> dict[str, str | None]:
+        return {"hubert": self.hubert, "sovits": self.sovits, "bert": self.bert, "speaker": self.speaker_net}
 
 
 def _speaks_chinese(census: Census, default: str | None) -> bool:

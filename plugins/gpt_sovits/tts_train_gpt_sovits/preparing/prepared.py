@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from tts_train.contract import DataError
 from tts_train.datasets import PREPARE, PreparedSet, is_number_list
-from tts_train_gpt_sovits.preparing.chunk import KIND
 
+KIND = "gpt_sovits/speech"
+"""What prepared folders of this backend hold: everything that each of its stages needs."""
 CODES, PHONEMES = 1024, 732
 """How many there are: semantic codes, and phonemes of the largest table."""
 _LIMITS = {"phonemes": PHONEMES, "codes": CODES, "rejected": CODES}

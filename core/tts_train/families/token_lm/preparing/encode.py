@@ -1,33 +1,30 @@
-"""From a chunk of utterances to a shard of training rows; runs in the processes of ``prepare``."""
+"""Makes training rows of recordings with their text, or of ids; runs in the processes of ``prepare``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from tts_train.contract.prepare import Done
-from tts_train.corpus import Audio, AudioRejected, Ledger, Limits, RowRejected, TokenRow, Utterance, read_utterance
+from tts_train.contract.encoder import Clip, RowEncoder
+from tts_train.corpus import RowRejected, TokenRow, Utterance
 from tts_train.corpus.rows.token_lists import NO_LABEL, TokenLists
-from tts_train.datasets.store.inputs import input_of, printable
-from tts_train.datasets.store.shard_store import ShardStore, input_key
 from tts_train.errors import DataError
 from tts_train.families.token_lm.codec import Codec
 from tts_train.families.token_lm.data.token_rows import Inspected, inspect_rows, without_padding
 from tts_train.families.token_lm.model import TokenLM
-from tts_train.families.token_lm.preparing.chunk import Row, TokenEncodeOptions
-from tts_train.parallel.devices import own_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tts_train.families.token_lm.layout import Ids, TokenLayout
+
+Row: TypeAlias = Utterance | TokenRow
 
 SCHEMA = pa.schema(
     [
@@ -47,142 +44,123 @@ SCHEMA = pa.schema(
 LABELS = pa.field("labels", pa.list_(pa.int32()))
 """Where a corpus has labels: -100 on ids that are not learnt, the id elsewhere; null where all are."""
 
-TOGETHER = 600
-"""Seconds that are read before they are encoded: 58 MB at 24 kHz, and enough clips of like length for full batches."""
+CODE_VERSION = 2
+"""Part of every shard's address: raise it when the same input would give other rows."""
 
 
-def encode_chunk(
-    chunk: Sequence[Row], *, token_lm: TokenLM, options: TokenEncodeOptions, out: Path, root: Path | None
-) -> Done:
-    """Return the shard of a chunk: the one that is there, if it was made from the same input, or a new one."""
-    store = open_store(token_lm, out, labelled=options.labelled)
-    key = input_key(options.address(), (part for row in chunk for part in input_of(row)))
-    if shard := store.find(key):
-        return Done(shard, reused=True, rows=len(chunk))
-    ledger, counts = Ledger(), {"frames": 0, "frames_repeated": 0}
-    rows = list(_Encoder(token_lm, options, ledger, counts).encode(chunk, root))
-    shard = store.write(key, rows, account={"ledger": ledger.state(), **counts})
-    return Done(shard, reused=False, rows=len(chunk))
+@dataclass(frozen=True, kw_only=True)
+class TokenEncoder(RowEncoder):
+    """Makes rows of ids, of recordings with their text or of ids."""
 
-
-def open_store(token_lm: TokenLM, out: Path, *, labelled: bool = False) -> ShardStore:
-    """Return the shards of a prepared folder, with a column for labels or without."""
-    return ShardStore(
-        out, SCHEMA.append(LABELS) if labelled else SCHEMA, kind=token_lm.kind, length_column="num_tokens"
-    )
-
-
-@dataclass(frozen=True)
-class _Encoder:
-    """Makes rows of one chunk, and notes in ``ledger`` and ``counts`` what became of each."""
+    length_column = "num_tokens"
+    # 58 MB at 24 kHz, and enough clips of like length for full batches of the codec.
+    together = 600.0
+    takes_ids = True
+    counted = ("frames", "frames_repeated")
 
     token_lm: TokenLM
-    options: TokenEncodeOptions
-    ledger: Ledger
-    counts: dict[str, int]
+    tokenizer: str
+    codec: str = ""
+    codec_fingerprint: str = ""
+    tokenizer_fingerprint: str = ""
+    dedup: bool = True
+    voice_prefix: bool = True
+    """Whether a speaker's name stands in the text."""
+    labelled: bool = False
+    """Whether rows have labels, -100 on ids that are not learnt; only sets that were tokenised elsewhere do."""
 
-    def encode(self, chunk: Iterable[Row], root: Path | None) -> Iterator[dict[str, Any]]:
-        """Yield the rows of a chunk that are kept."""
-        layout, source = self.token_lm.layout, self.options.codec
-        for batch in self._read(chunk, root):
-            clips = [torch.from_numpy(audio.samples) for _, audio in batch if audio is not None]
-            device = own_device(self.options.device)
-            codes = iter(codec_on(self.token_lm, source, device).encode(clips) if clips else [])
-            for row, audio in batch:
-                if isinstance(row, TokenRow) or audio is None:
-                    yield from self._pass_on(row)
-                else:
-                    yield from self._to_row(row, audio, layout.codes_to_tokens(next(codes)))
+    @property
+    def kind(self) -> str:
+        """The model that the rows are for."""
+        return self.token_lm.kind
 
-    def _read(self, chunk: Iterable[Row], root: Path | None) -> Iterator[list[tuple[Row, Audio | None]]]:
-        """Yield readable rows with their sound, in order, a few minutes of sound at a time."""
-        limits = Limits(min_seconds=self.options.min_seconds, max_seconds=self.options.max_seconds)
-        batch: list[tuple[Row, Audio | None]] = []
-        samples, most = 0, TOGETHER * self.token_lm.layout.sample_rate
-        for row in chunk:
-            self.ledger.begin(row)
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of a row."""
+        return SCHEMA.append(LABELS) if self.labelled else SCHEMA
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples a second that the codec takes."""
+        return self.token_lm.layout.sample_rate
+
+    @property
+    def built_in(self) -> Sequence[str]:
+        """Codecs and tokenizers that are no paths."""
+        return self.token_lm.built_in
+
+    def sources(self) -> Mapping[str, str]:
+        """Return the codec and the tokenizer."""
+        return {"codec": self.codec, "tokenizer": self.tokenizer}
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Return what rows depend on besides the corpus."""
+        return {
+            "code_version": CODE_VERSION,
+            "codec_fingerprint": self.codec_fingerprint,
+            "tokenizer_fingerprint": self.tokenizer_fingerprint,
+            "dedup": self.dedup,
+            "voice_prefix": self.voice_prefix,
+        }
+
+    def address(self, reading: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return everything that rows depend on besides the corpus."""
+        # Shards without labels keep the address that they had before there were any.
+        return {**super().address(reading), **({"labelled": True} if self.labelled else {})}
+
+    def check(self, clip: Clip) -> None:
+        """Refuse ids that are no utterance, and texts that cannot be written in the model's ids."""
+        if isinstance(clip.row, TokenRow):
+            if fault := _checked(self.token_lm.layout, clip.row)[1].faults[0]:
+                raise RowRejected("bad_tokens", fault)
+        else:
+            self._text_ids(clip.row)
+
+    def encode(self, clips: Sequence[Clip], device: str) -> Iterator[Mapping[str, Any] | RowRejected]:
+        """Yield the columns of each clip; sound goes through the codec together, as it is quicker."""
+        sound = [torch.from_numpy(clip.audio.samples) for clip in clips if clip.audio is not None]
+        codes = iter(codec_on(self.token_lm, self.codec, device).encode(sound) if sound else [])
+        for clip in clips:
+            # The codes are taken even where the text is refused: they belong to this clip.
+            ids = None if clip.audio is None else self.token_lm.layout.codes_to_tokens(next(codes))
             try:
-                audio = _audio_of(self.token_lm, row, limits, root)
-            except AudioRejected as rejected:
-                self.ledger.drop(row, rejected.reason, rejected.detail)
-                continue
-            batch.append((row, audio))
-            samples += len(audio.samples) if audio else 0
-            if samples >= most:
-                yield batch
-                batch, samples = [], 0
-        if batch:
-            yield batch
+                yield self._passed_on(clip.row) if ids is None else self._spoken(clip.row, ids)
+            except RowRejected as rejected:
+                yield rejected
 
-    def _to_row(self, row: Utterance, audio: Audio, tokens: Ids) -> Iterator[dict[str, Any]]:
-        token_lm, options = self.token_lm, self.options
-        kept, repeated = token_lm.layout.drop_repeated_frames(tokens) if options.dedup else (tokens, 0)
+    def facts(self, counts: Mapping[str, int]) -> Mapping[str, Any]:
+        """Count frames, and those that repeat the one before."""
+        frames, repeated = counts["frames"], counts["frames_repeated"]
+        share = round(repeated / (frames + repeated), 4) if frames else 0.0
+        return {"frames": frames, "frames_repeated": repeated, "frames_repeated_share": share}
+
+    def _text_ids(self, row: Utterance) -> list[int]:
+        tokenizer = tokenizer_of(self.token_lm, self.tokenizer)
         try:
-            speaker = row.speaker if options.voice_prefix else None
-            text = token_lm.prompt.encode_text(tokenizer_of(token_lm, options.tokenizer), row.text, speaker)
+            return self.token_lm.prompt.encode_text(tokenizer, row.text, row.speaker if self.voice_prefix else None)
         except DataError as error:
-            self.ledger.drop(row, "bad_row", str(error))
-            return
-        made, frames = token_lm.prompt.speech_row(text, kept), len(kept) // token_lm.layout.slots
-        self.counts["frames"] += frames
-        self.counts["frames_repeated"] += repeated
-        self.ledger.keep(row, seconds=audio.seconds, warnings=audio.warnings)
-        about = {"text": row.text, "speaker": row.speaker, "language": row.language, "seconds": audio.seconds}
-        positions = len(token_lm.layout.starts(made.input_ids))
-        yield _columns(row.id, made.input_ids, made.prompt, about, positions, frames=frames, origin=row.origin)
+            raise RowRejected("bad_row", str(error)) from None
 
-    def _pass_on(self, row: Row) -> Iterator[dict[str, Any]]:
-        """Yield a row that is tokenised already, if it is an utterance."""
+    def _spoken(self, row: Row, ids: Ids) -> Mapping[str, Any]:
+        assert isinstance(row, Utterance)
+        layout = self.token_lm.layout
+        kept, repeated = layout.drop_repeated_frames(ids) if self.dedup else (ids, 0)
+        made = self.token_lm.prompt.speech_row(self._text_ids(row), kept)
+        columns = _columns(layout, made.input_ids, made.prompt, frames=len(kept) // layout.slots)
+        return {**columns, "frames_repeated": repeated}
+
+    def _passed_on(self, row: Row) -> Mapping[str, Any]:
+        """Return a row that is tokenised already, if it is an utterance."""
         assert isinstance(row, TokenRow)
         layout = self.token_lm.layout
         lists, found = _checked(layout, row)
         if found.faults[0]:
-            self.ledger.drop(row, "bad_tokens", found.faults[0])
-            return
+            raise RowRejected("bad_tokens", found.faults[0])
         frames = int(found.frames[0])
-        seconds = frames * layout.frame_samples / layout.sample_rate
-        self.counts["frames"] += frames
-        self.ledger.keep(row, seconds=seconds)
-        about = {"text": None, "speaker": None, "language": None, "seconds": seconds}
-        positions = len(layout.starts(lists.ids))
-        made = _columns(row.id, lists.ids, int(found.prompts[0]), about, positions, frames=frames, origin=row.origin)
+        made = _columns(layout, lists.ids, int(found.prompts[0]), frames=frames)
         if lists.learnt is not None and not lists.learnt.all():
             made[LABELS.name] = np.where(lists.learnt, lists.ids, NO_LABEL).astype(np.int32)
-        yield made
-
-
-def _audio_of(token_lm: TokenLM, row: Row, limits: Limits, root: Path | None) -> Audio | None:
-    if isinstance(row, TokenRow):
-        return None
-    return read_utterance(row, sample_rate=token_lm.layout.sample_rate, root=root, limits=limits)
-
-
-def check_row(
-    row: Row, *, token_lm: TokenLM, tokenizer: str, named: bool, limits: Limits, root: Path | None
-) -> Audio | None:
-    """Read a row and refuse what `encode_chunk` drops, without the codec; see `tts_train.corpus.RowReader`.
-
-    Args:
-        row: A recording with its text, or token ids.
-        token_lm: Of the model that it is for.
-        tokenizer: What texts are read with.
-        named: Whether the speaker's name may stand in the text.
-        limits: On the length of the recording.
-        root: Folder that the recording must not leave.
-
-    Raises:
-        RowRejected: With the reason that `encode_chunk` gives.
-    """
-    audio = _audio_of(token_lm, row, limits, root)
-    if isinstance(row, TokenRow):
-        if fault := _checked(token_lm.layout, row)[1].faults[0]:
-            raise RowRejected("bad_tokens", fault)
-        return None
-    try:
-        token_lm.prompt.encode_text(tokenizer_of(token_lm, tokenizer), row.text, row.speaker if named else None)
-    except DataError as error:
-        raise RowRejected("bad_row", str(error)) from None
-    return audio
+        return {**made, "frames_repeated": 0, "seconds": frames * layout.frame_samples / layout.sample_rate}
 
 
 def _checked(layout: TokenLayout, row: TokenRow) -> tuple[TokenLists, Inspected]:
@@ -193,18 +171,9 @@ def _checked(layout: TokenLayout, row: TokenRow) -> tuple[TokenLists, Inspected]
     return lists, inspect_rows(lists.ids, lists.sizes, layout)
 
 
-def _columns(
-    row_id: str,
-    ids: Ids,
-    prompt: int,
-    about: Mapping[str, Any],
-    positions: int,
-    *,
-    frames: int,
-    origin: str,
-) -> dict[str, Any]:
-    lengths = {"prompt_tokens": prompt, "num_tokens": positions, "frames": frames}
-    return {"id": row_id, "input_ids": ids.astype(np.int32), **lengths, **about, "origin": printable(origin)}
+def _columns(layout: TokenLayout, ids: Ids, prompt: int, *, frames: int) -> dict[str, Any]:
+    positions = len(layout.starts(ids))
+    return {"input_ids": ids.astype(np.int32), "prompt_tokens": prompt, "num_tokens": positions, "frames": frames}
 
 
 @lru_cache(maxsize=1)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from tts_train.contract.prepare import Census, Done, Encoding, ShardedPrepare, optional_decoders
+from tts_train.contract.encoder import Census, RowEncoder
+from tts_train.contract.prepare import ShardedPrepare
 from tts_train.contract.reports import Report
 from tts_train.errors import DataError
-from tts_train.run.places import whole_paths
 
+# Options are read from this block too, for --help: nothing in it may load torch.
 if TYPE_CHECKING:
-    from tts_train.corpus import Corpus, RowReader
     from tts_train.families.token_lm.model import TokenLM
-    from tts_train.families.token_lm.preparing.chunk import TokenEncodeOptions
 
 TINY = "tiny"
 """The tokenizer of every model that needs no file."""
@@ -47,62 +44,33 @@ class TokenPrepare(ShardedPrepare):
         _say(report, self.dedup)
         return report
 
-    def encoding(self, corpus: Corpus, census: Census) -> Encoding:
-        """Say with which codec and tokenizer, and whether voices are named in the text."""
-        from tts_train.families.token_lm.preparing.encode import encode_chunk, open_store
-
-        options = self._options(census)
-        if census.labelled:
-            _log.info("%d rows have labels: fit takes a loss where they are not -100.", census.labelled)
-        work = partial(encode_chunk, token_lm=self.token_lm, options=options, out=self.out, root=corpus.root)
-        sources = {"codec": self.codec, "tokenizer": self.tokenizer}
-        settings = {**options.address(), **sources, **whole_paths(sources, names=self.token_lm.built_in)}
-        return Encoding(
-            work=work, store=open_store(self.token_lm, self.out, labelled=options.labelled), settings=settings
-        )
-
-    def reader(self, corpus: Corpus) -> RowReader | None:
-        """Return what reads a row as the processes of this job do; nothing is downloaded for it."""
-        from tts_train.corpus import Limits
-        from tts_train.families.token_lm.preparing.encode import check_row
+    def reading(self) -> RowEncoder:
+        """Return what reads a row; nothing is downloaded for it."""
+        from tts_train.families.token_lm.preparing.encode import TokenEncoder
 
         # The built-in tokenizer knows the same control tokens as the one that would be downloaded.
         tokenizer = self.tokenizer if Path(self.tokenizer).is_dir() else TINY
-        limits = Limits(min_seconds=self.min_seconds, max_seconds=self.max_seconds)
-        named = self.voice_prefix != "never"
-        return partial(
-            check_row, token_lm=self.token_lm, tokenizer=tokenizer, named=named, limits=limits, root=corpus.root
-        )
+        return TokenEncoder(token_lm=self.token_lm, tokenizer=tokenizer, voice_prefix=self.voice_prefix != "never")
 
-    def facts(self, done: Sequence[Done]) -> Mapping[str, Any]:
-        """Count frames, and those that repeat the one before."""
-        accounts = [one.shard.account for one in done]
-        frames = sum(account["frames"] for account in accounts)
-        repeated = sum(account["frames_repeated"] for account in accounts)
-        share = round(repeated / (frames + repeated), 4) if frames else 0.0
-        return {"frames": frames, "frames_repeated": repeated, "frames_repeated_share": share}
-
-    def _options(self, census: Census) -> TokenEncodeOptions:
+    def encoder(self, census: Census, device: str) -> RowEncoder:
+        """Say with which codec and tokenizer, and whether voices are named in the text."""
         import xxhash
 
-        from tts_train.families.token_lm.preparing.chunk import TokenEncodeOptions
-        from tts_train.families.token_lm.preparing.encode import codec_on, tokenizer_of
-        from tts_train.parallel.devices import choose_device, own_device
+        from tts_train.families.token_lm.preparing.encode import TokenEncoder, codec_on, tokenizer_of
 
-        device = choose_device(self.device)
         vocabulary = tokenizer_of(self.token_lm, self.tokenizer).backend_tokenizer.to_str()
-        codec = codec_on(self.token_lm, self.codec, own_device(device) if self.computes_here else "cpu")
-        return TokenEncodeOptions(
+        codec = codec_on(self.token_lm, self.codec, device)
+        voice_prefix = _prefix(self.voice_prefix, census)
+        if census.labelled:
+            _log.info("%d rows have labels: fit takes a loss where they are not -100.", census.labelled)
+        return TokenEncoder(
+            token_lm=self.token_lm,
             codec=self.codec,
             codec_fingerprint=codec.fingerprint,
             tokenizer=self.tokenizer,
             tokenizer_fingerprint=xxhash.xxh3_64_hexdigest(vocabulary.encode()),
             dedup=self.dedup,
-            voice_prefix=_prefix(self.voice_prefix, census),
-            min_seconds=self.min_seconds,
-            max_seconds=self.max_seconds,
-            decoders=optional_decoders(),
-            device=device,
+            voice_prefix=voice_prefix,
             labelled=census.labelled > 0,
         )
 

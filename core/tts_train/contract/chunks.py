@@ -1,0 +1,143 @@
+"""From a chunk of a corpus to a shard of training rows; runs in the processes of ``prepare``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tts_train.contract.encoder import Clip, ReadyRows, RowEncoder
+from tts_train.corpus import Audio, Ledger, Limits, Rejected, RowRejected, TokenRow, Utterance, read_utterance
+from tts_train.datasets.store.inputs import input_of, printable
+from tts_train.datasets.store.shard_store import Shard, input_key
+from tts_train.parallel.devices import own_device
+
+if TYPE_CHECKING:
+    from tts_train.contract.encoder import Input
+
+
+@dataclass(frozen=True)
+class Done:
+    """A chunk that became a shard."""
+
+    shard: Shard
+    reused: bool
+    rows: int
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How recordings are read."""
+
+    min_seconds: float
+    max_seconds: float
+    root: Path | None
+    """Folder that recordings must not leave."""
+
+    @property
+    def lengths(self) -> Mapping[str, float]:
+        """What rows depend on of it."""
+        return {"min_seconds": self.min_seconds, "max_seconds": self.max_seconds}
+
+    def read(self, row: Input, encoder: RowEncoder) -> Clip:
+        """Return a row with its text and its sound.
+
+        Raises:
+            RowRejected: if it cannot be used.
+        """
+        if isinstance(row, TokenRow):
+            if not encoder.takes_ids:
+                raise RowRejected("bad_row", "it holds token ids, and this backend needs a recording and its text")
+            return Clip(row, None, None)
+        text = encoder.read_text(row)
+        limits = Limits(min_seconds=self.min_seconds, max_seconds=self.max_seconds)
+        audio = read_utterance(row, sample_rate=encoder.sample_rate, root=self.root, limits=limits)
+        encoder.check_sound(audio.samples)
+        return Clip(row, text, audio)
+
+
+def check_row(row: Input, *, encoder: RowEncoder, reading: ReadOptions) -> Audio | None:
+    """Read a row and refuse what :func:`encode_chunk` drops, without networks; see `tts_train.corpus.RowReader`.
+
+    Raises:
+        RowRejected: with the reason that :func:`encode_chunk` gives.
+    """
+    clip = reading.read(row, encoder)
+    encoder.check(clip)
+    return clip.audio
+
+
+def encode_chunk(
+    chunk: Sequence[Input],
+    *,
+    encoder: RowEncoder,
+    address: Mapping[str, Any],
+    reading: ReadOptions,
+    device: str,
+    out: Path,
+) -> Done:
+    """Return the shard of a chunk: the one that is there, if it was made from the same input, or a new one."""
+    store = encoder.store(out)
+    key = input_key(address, (part for row in chunk for part in input_of(row)))
+    if shard := store.find(key):
+        return Done(shard, reused=True, rows=len(chunk))
+    ledger, counts = Ledger(), dict.fromkeys(encoder.counted, 0)
+    rows: list[Mapping[str, Any]] = []
+    for batch in _read(chunk, encoder, reading, ledger):
+        for clip, made in zip(batch, encoder.encode(batch, own_device(device)), strict=True):
+            if isinstance(made, RowRejected):
+                ledger.drop(clip.row, made.reason, made.detail)
+                continue
+            row = {**_columns(clip), **made}
+            warnings = clip.audio.warnings if clip.audio else ()
+            ledger.keep(clip.row, seconds=row["seconds"], language=row["language"], warnings=warnings)
+            for name in counts:
+                counts[name] += row[name]
+            rows.append(row)
+    return Done(store.write(key, rows, account={"ledger": ledger.state(), **counts}), reused=False, rows=len(chunk))
+
+
+def write_ready(part: Sequence[Mapping[str, Any] | Rejected], ready: ReadyRows, out: Path) -> Done:
+    """Return the shard of rows that are ready: the one that is there, or a new one."""
+    ledger, rows = Ledger(), []
+    for row in part:
+        if isinstance(row, Rejected):
+            ledger.drop(row.origin, row.reason, row.detail)
+            continue
+        ledger.keep(row["origin"], seconds=row["seconds"], language=row["language"])
+        rows.append(row)
+    store = ready.store(out)
+    key = input_key(ready.address(), (piece for row in rows for piece in ready.content(row)))
+    shard = store.find(key)
+    made = shard or store.write(key, rows, account={"ledger": ledger.state()})
+    return Done(made, reused=shard is not None, rows=len(part))
+
+
+def _read(chunk: Iterable[Input], encoder: RowEncoder, reading: ReadOptions, ledger: Ledger) -> Iterator[list[Clip]]:
+    """Yield readable rows in order, some minutes of sound at a time."""
+    most = encoder.together * encoder.sample_rate
+    batch: list[Clip] = []
+    samples = 0
+    for row in chunk:
+        ledger.begin(row)
+        try:
+            clip = reading.read(row, encoder)
+        except RowRejected as rejected:
+            ledger.drop(row, rejected.reason, rejected.detail)
+            continue
+        batch.append(clip)
+        samples += len(clip.audio.samples) if clip.audio else 0
+        if samples >= most:
+            yield batch
+            batch, samples = [], 0
+    if batch:
+        yield batch
+
+
+def _columns(clip: Clip) -> dict[str, Any]:
+    """Return what every set says of a row."""
+    row = clip.row
+    text, speaker, language = (row.text, row.speaker, row.language) if isinstance(row, Utterance) else (None,) * 3
+    about = {"id": row.id, "text": text, "speaker": speaker, "language": language, "origin": printable(row.origin)}
+    return {**about, "seconds": clip.audio.seconds} if clip.audio else about
