@@ -48,7 +48,7 @@ def test_a_copy_of_a_project_takes_its_own_data(project, tmp_path, monkeypatch, 
     assert open_run(Path("runs/lora")).base == "runs/base"
     assert open_run(project / "runs" / "lora").base == str(project / "runs" / "base"), "another run of the same name"
     (copy / "data" / DATASET_FILE).write_text('{"rows": 7}', encoding="utf-8")
-    assert read_run(Path("runs/lora")).dataset["rows"] == 7
+    assert read_run(Path("runs/lora")).prepared_set["rows"] == 7
     shutil.rmtree(copy / "data")
     (copy / "data").mkdir()
     assert main(["fit", "--run_dir", "runs/lora", "--trainer.max_steps", "2"]) == 2
@@ -63,7 +63,7 @@ def test_a_copy_takes_its_own_data_from_a_third_folder_too(project, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     assert open_run(Path("copy/runs/lora")).base == str(copy / "runs" / "base")
     (copy / "data" / DATASET_FILE).write_text('{"rows": 7}', encoding="utf-8")
-    assert read_run(Path("copy/runs/lora")).dataset["rows"] == 7
+    assert read_run(Path("copy/runs/lora")).prepared_set["rows"] == 7
     shutil.copy(project / "data" / DATASET_FILE, copy / "data")
     assert main(["fit", "--run_dir", "copy/runs/lora", "--trainer.max_steps", "2"]) == 0
     said = capsys.readouterr().err

@@ -8,8 +8,8 @@ from pathlib import Path
 from string import Template
 
 from tts_train.report import curves, sections, sound
-from tts_train.report.forecast import forecast
 from tts_train.report.onward import onward
+from tts_train.report.planned import plan_and_run
 from tts_train.report.source import Run, read_run
 
 REPORT_FILE = "report.html"
@@ -54,7 +54,7 @@ def render(run: Run) -> str:
             [*curves.speed_charts(run.metrics), *curves.rate_charts(run.metrics)],
             "Neither speed nor learning rate was logged.",
         )
-        + forecast(run),
+        + plan_and_run(run),
         data=sections.data(run),
         onward=onward(run),
         files=sections.files(run),

@@ -43,7 +43,7 @@ def charts(drawn: Sequence[str], missing: str) -> str:
 
 def data(run: Run) -> str:
     """Return rows kept and dropped with reasons, hours, voices and lengths."""
-    if not run.dataset:
+    if not run.prepared_set:
         return '<p class="none">What the training data held is not recorded in this run.</p>'
     found = _counts(run)
     told = {name: f"{value} {unit}" for name, value, unit in _amount(found)}
@@ -52,7 +52,7 @@ def data(run: Run) -> str:
     named = "".join(
         _counted(title, found.get(key)) for title, key in (("Voices", "speakers"), ("Languages", "languages"))
     )
-    lengths = f'<div class="charts">{_lengths(run.dataset)}</div>'
+    lengths = f'<div class="charts">{_lengths(run.prepared_set)}</div>'
     return f"{share}{table({**rows, **told})}{_reasons(run, found)}{named}{lengths}"
 
 
@@ -213,8 +213,8 @@ def _lengths(index: Mapping[str, Any]) -> str:
 
 def _counts(run: Run) -> Mapping[str, Any]:
     """What became of the rows: the index's report, or the run card's own entries."""
-    report = run.dataset.get("report")
-    return report if isinstance(report, Mapping) else run.dataset
+    report = run.prepared_set.get("report")
+    return report if isinstance(report, Mapping) else run.prepared_set
 
 
 def _finite(entries: Sequence[Entry]) -> list[Entry]:

@@ -63,7 +63,7 @@ class Run:
     """Scalars by name, sorted by step."""
     takes: Mapping[str, list[SavedSample]]
     """Samples by utterance: the reference first, the codec's ceiling, then by step."""
-    dataset: Mapping[str, Any]
+    prepared_set: Mapping[str, Any]
     """The index that ``prepare`` wrote, ``dataset.json``: its report and lengths; empty if unreachable."""
     dropped: Mapping[str, list[str]]
     """Rows that ``prepare`` dropped, by reason: a few of them, as ``where: why``."""
@@ -94,7 +94,7 @@ def read_run(run_dir: Path) -> Run:
         config=config,
         metrics=series(History(run_dir).entries()),
         takes=_takes(run_dir / "samples", notes),
-        dataset=_dataset(data, card, notes),
+        prepared_set=_prepared_set(data, card, notes),
         dropped=_dropped(data),
         checkpoints=_checkpoints(run_dir / "checkpoints"),
         notes=notes,
@@ -125,7 +125,7 @@ def _parse_config(text: str, notes: list[str]) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _dataset(path: str | None, card: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+def _prepared_set(path: str | None, card: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     """``dataset.json`` from the folder that ``--data.path`` named, else what ``run.json`` says about the data."""
     if path is not None:
         found = read_json(Path(path) / DATASET_FILE, notes)

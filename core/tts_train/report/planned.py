@@ -18,7 +18,7 @@ _GIB = 1024**3
 Row = tuple[str, str, str]
 
 
-def forecast(run: Run) -> str:
+def plan_and_run(run: Run) -> str:
     """Return a table of memory, work and time, foretold and measured; nothing for a run that was not planned."""
     plan = run.card.get(PLAN)
     if not isinstance(plan, Mapping):
