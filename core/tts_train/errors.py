@@ -66,7 +66,7 @@ class RunLockedError(TTSTrainError):
 
 
 class Interrupted(TTSTrainError):
-    """The run was asked to stop and saved itself; the same command continues it (exit 75)."""
+    """The run was asked to stop and saved itself; the same command, or the same call, continues it (exit 75)."""
 
     exit_code = 75
 

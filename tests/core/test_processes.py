@@ -6,6 +6,7 @@ import json
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +48,18 @@ def test_a_disk_that_refuses_ends_all_processes(tmp_path):
     assert done.returncode == DiskError.exit_code, done.stderr
     assert "could not be written: [Errno 27] File too large" in done.stderr
     assert json.loads((tmp_path / "run" / "run.json").read_text())["exit_code"] == DiskError.exit_code
+
+
+@pytest.mark.parametrize(
+    ("failing", "launcher"), [("0", []), ("1", ["-m", "torch.distributed.run", "--nproc-per-node=2"])]
+)
+def test_a_program_of_which_one_process_fails_leaves_none_waiting(failing, launcher, tmp_path):
+    words = [str(Path(__file__).parent / "training" / "alone_case.py"), failing, str(tmp_path / "pid"), "run"]
+    command = [sys.executable, *launcher, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert "ValueError: alone" in done.stderr or "after alone" in done.stdout, done.stderr
+    if failing == "0":  # started by Lightning: the program goes on without the other process
+        assert (done.returncode, done.stdout) == (0, "0 goes on after alone; the other is gone\n"), done.stderr
+    else:  # started by torchrun, which ends all when one ends with an error
+        assert done.returncode == 1
+        assert "1 goes on" not in done.stdout

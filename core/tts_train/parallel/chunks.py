@@ -18,7 +18,7 @@ from tts_train.parallel.workers import run_in_processes
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AGAIN = "What is finished is kept: the same command again continues."
+AGAIN = "What is finished is kept: the same command again, or the same call, continues."
 
 
 def cut(items: Iterable[Item], *, size: int, key: Callable[[Item], str]) -> Iterator[list[Item]]:

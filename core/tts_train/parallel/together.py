@@ -15,6 +15,8 @@ from tts_train.errors import ConfigError, DiskError, Interrupted, NumericError, 
 
 _KINDS: tuple[type[TTSTrainError], ...] = (ConfigError, NumericError, DiskError, Interrupted)
 _MARK = "raised_by_all"
+ANOTHER = "Another process of this run met an error and says above or in its own log what it was."
+"""What processes say that did not meet an error themselves."""
 
 
 @contextmanager
@@ -34,7 +36,7 @@ def together(device: torch.device) -> Iterator[None]:
     worst = _worst(0 if failure is None else getattr(failure, "exit_code", TTSTrainError.exit_code), device)
     if failure is None and worst:
         kind = next((kind for kind in _KINDS if kind.exit_code == worst), TTSTrainError)
-        failure = kind("Another process of this run met an error and says above or in its own log what it was.")
+        failure = kind(ANOTHER)
     if failure is not None:
         vars(failure)[_MARK] = True
         raise failure

@@ -18,10 +18,8 @@ from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
 from tts_train.configuration.select import Chosen, Selection
 from tts_train.configuration.settings import Recipe, Settings, requested
 from tts_train.disk.files import write_atomically
-from tts_train.errors import ConfigError, DiskError, Interrupted, TTSTrainError
+from tts_train.errors import ConfigError, DiskError
 from tts_train.memory.gradients import DropGradients
-from tts_train.parallel.ranks import launched_by_lightning
-from tts_train.parallel.together import raised_by_all
 from tts_train.quiet import quiet
 from tts_train.report.page import write_report
 from tts_train.report.sections import TITLES
@@ -32,6 +30,7 @@ from tts_train.training.listen.callback import Listen
 from tts_train.training.parser import TrainingParser
 from tts_train.training.planning import card_of, check_fits, resolve_auto, resolve_share
 from tts_train.training.session import RunSession
+from tts_train.training.survive.alone import ends_this_process, others_end_too
 from tts_train.training.watch.baseline import Baseline
 from tts_train.training.watch.history import MetricsHistory
 from tts_train.training.watch.live_report import LiveReport
@@ -121,7 +120,7 @@ class Training:
             NumericError, DiskError: if it cannot go on; the last good checkpoint is intact.
             RunLockedError: if another process trains in the run directory.
         """
-        with _as_a_call():
+        with _as_a_call(exits=self._exits):
             return self._prepared("fit").fit(exits=self._exits)
 
     def validate(self) -> ScoringResult:
@@ -142,7 +141,7 @@ class Training:
 
     def score(self, which: str) -> ScoringResult:
         """Do :meth:`validate` or :meth:`test`, by its name."""
-        with _as_a_call():
+        with _as_a_call(exits=self._exits):
             return self._prepared(which).score(which)
 
     def _prepared(self, verb: str) -> _Run:
@@ -180,7 +179,8 @@ class _Run:
             heard = Listen(parser.options("listen"), run.samples, seed=parser.seed)
             watching = [DropGradients(), Throughput(), MetricsHistory(run.path), Baseline(), heard, page]
             trainer = _trainer(parser, self.chosen, run, [*survival, *watching])
-            step = session.fit(trainer, parser.model, parser.datamodule)
+            with others_end_too(trainer):
+                step = session.fit(trainer, parser.model, parser.datamodule)
         written = write_report(run.path) if trainer.is_global_zero else None
         return TrainingResult(run_dir=run.path, step=step, figures=_figures(trainer), report=written)
 
@@ -208,7 +208,8 @@ class _Run:
             stage = self.chosen.stage.name
             raise ConfigError(f"Stage {stage!r} has no test data of its own. Use: tts-train validate")
         try:
-            score(parser.model, datamodule=parser.datamodule, ckpt_path=path, verbose=False, weights_only=True)
+            with others_end_too(trainer):
+                score(parser.model, datamodule=parser.datamodule, ckpt_path=path, verbose=False, weights_only=True)
         except MisconfigurationException as error:
             raise ConfigError(f"Lightning refuses these settings: {error}") from error
         step = 0 if checkpoint is None else checkpoint.step
@@ -216,16 +217,13 @@ class _Run:
 
 
 @contextmanager
-def _as_a_call() -> Iterator[None]:
-    """Leave the program around a run as it was, and let an error be an exception to it, not its end."""
-    try:
-        with quiet(), keyboard_interrupts():
-            yield
-    except TTSTrainError as error:
-        if launched_by_lightning() and (isinstance(error, Interrupted) or raised_by_all(error)):
-            # Lightning kills the first process, which has its own to say, if one that it started ends with an error.
-            raise SystemExit(0) from error
-        raise
+def _as_a_call(*, exits: bool) -> Iterator[None]:
+    """Leave the program around a run as it was, and let an error be an exception to it, not its end.
+
+    Where the program is one of several processes, see :func:`ends_this_process`.
+    """
+    with ends_this_process(exits=exits), quiet(), keyboard_interrupts():
+        yield
 
 
 def _write_config(run: RunDirectory, config: dict[str, Any]) -> None:

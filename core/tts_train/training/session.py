@@ -20,12 +20,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tts_train.environment import without_cudnn_attention
 from tts_train.errors import ConfigError, DataError, DiskError, Interrupted, NumericError, TTSTrainError
 from tts_train.parallel.ranks import leads
+from tts_train.parallel.together import ANOTHER
 from tts_train.run.checkpoint import Checkpoint, RunCard, open_checkpoint
 from tts_train.run.difference import DEFAULT_IDENTITY, Change, differences, refuse_identity_changes
 from tts_train.run.directory import RunDirectory
 from tts_train.run.lock import RunLock
 from tts_train.run.places import same_place
 from tts_train.run.traces import Traces
+from tts_train.training.survive.alone import exit_code
 from tts_train.training.survive.checkpoint import CheckpointOptions, PeriodicCheckpoint
 from tts_train.training.survive.continuation import ExactContinuation
 from tts_train.training.survive.faults import InjectFaults
@@ -37,6 +39,8 @@ from tts_train.training.watch.monitors import Monitors
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DEAD_WORKER = "DataLoader worker"
 """How torch begins to say that a process of a loader is gone."""
+_GONE = ("Connection closed by peer", "Connection reset by peer")
+"""How gloo says that a process of the run is gone."""
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +61,8 @@ class RunSession:
         seed: the run's seed.
         identity: configuration keys that may not change, besides ``DEFAULT_IDENTITY``; prefixes cover what is below.
         record: more entries for ``run.json``, in plain types (git revision, rows in and out, data hash).
-        exits: whether a third signal may end the process, which is there for this run alone.
+        exits: whether the process is there for this run alone, as a command's is: a third signal may end it, and
+            messages say what to type rather than what to call.
     """
 
     def __init__(
@@ -81,7 +86,8 @@ class RunSession:
         self._record = dict(record or {})
         self.leads = leads()
         """Whether this process is the one that writes into the run directory."""
-        self._stop = GracefulStop(exits=exits)
+        self._again = "The same command continues" if exits else f"Training({str(run.path)!r}).fit() continues"
+        self._stop = GracefulStop(exits=exits, again=self._again)
         self._stack = contextlib.ExitStack()
         self._traces: Traces | None = None
         self._ended: dict[str, object] = {}
@@ -117,7 +123,9 @@ class RunSession:
                 taken_back = self._traces
                 taken_back.remove()
             elif self.leads and (self._ended or error is not None):
-                entries = self._ended if error is None else {"exit_reason": reason(error), "exit_code": code(error)}
+                entries = (
+                    self._ended if error is None else {"exit_reason": reason(error), "exit_code": exit_code(error)}
+                )
                 with contextlib.suppress(OSError):  # a full disk must not hide the error that tells of it
                     self.run.update_record(ended=_now(), **entries)
         if taken_back is not None:
@@ -172,29 +180,11 @@ class RunSession:
         limits = _limits(trainer)  # Lightning changes what was not given when it starts
         try:
             trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
-        except SIGTERMException as error:  # Lightning's own, should it ever come first
-            raise Interrupted("Stopped by SIGTERM. The same command continues from the last checkpoint.") from error
-        except MisconfigurationException as error:
-            raise ConfigError(f"Lightning refuses these settings: {error}") from error
-        except OSError as error:
-            if error.errno in _FULL:
-                raise DiskError(
-                    f"The disk of {self.run.path} is full: {error}. The last checkpoint is intact: free some "
-                    "space and run the same command again."
-                ) from error
-            if isinstance(error, FileNotFoundError) and str(self.run.path) in str(error.filename):
-                raise DiskError(
-                    f"A file of the run was removed while it trained: {error}. Leave {self.run.path} alone and give "
-                    "the same command: it continues from what checkpoints are left."
-                ) from error
-            raise
-        except RuntimeError as error:
-            if _DEAD_WORKER in str(error):
-                raise TTSTrainError(
-                    f"A process that loads data was killed, often for want of memory: {error}. The last checkpoint is "
-                    "intact; the same command continues, and --data.num_workers 0 loads without such processes."
-                ) from error
-            raise
+        except (SIGTERMException, MisconfigurationException, OSError, RuntimeError) as error:
+            explained = self._explained(error)
+            if explained is None:
+                raise
+            raise explained from error
         self._ended = {
             "exit_reason": "finished",
             "exit_code": 0,
@@ -202,6 +192,31 @@ class RunSession:
             "limits": limits,
         }
         return trainer.global_step
+
+    def _explained(self, error: BaseException) -> TTSTrainError | None:
+        """Return what an error of training means to the user; None where that is not known."""
+        if isinstance(error, SIGTERMException):  # Lightning's own, should it ever come first
+            return Interrupted(f"Stopped by SIGTERM. {self._again} from the last checkpoint.")
+        if isinstance(error, MisconfigurationException):
+            return ConfigError(f"Lightning refuses these settings: {error}")
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return DiskError(
+                f"The disk of {self.run.path} is full: {error}. The last checkpoint is intact. Free some space, then: "
+                f"{self._again}."
+            )
+        if isinstance(error, FileNotFoundError) and str(self.run.path) in str(error.filename):
+            return DiskError(
+                f"A file of the run was removed while it trained: {error}. Leave {self.run.path} alone; {self._again} "
+                "from what checkpoints are left."
+            )
+        if _DEAD_WORKER in str(error):
+            return TTSTrainError(
+                f"A process that loads data was killed, often for want of memory: {error}. The last checkpoint is "
+                f"intact. {self._again}; --data.num_workers 0 loads without such processes."
+            )
+        if any(words in str(error) for words in _GONE):
+            return TTSTrainError(f"{ANOTHER} The last checkpoint is intact. {self._again} from it. ({error})")
+        return None
 
     def _begin(self, datamodule: LightningDataModule) -> None:
         step = 0 if self.checkpoint is None else self.checkpoint.step
@@ -247,11 +262,6 @@ class RunSession:
 
 def _is_refusal(error: BaseException | None) -> bool:
     return isinstance(error, (ConfigError, DataError))
-
-
-def code(error: BaseException) -> int:
-    """Return the exit code for an error."""
-    return error.exit_code if isinstance(error, TTSTrainError) else TTSTrainError.exit_code
 
 
 def reason(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from tests.core.run.toy import Toy, digest, run
 from tts_train.checkpoints.folder_io import MANIFEST, verify
 from tts_train.errors import ConfigError, DiskError, Interrupted, NumericError, RunLockedError
 from tts_train.run.directory import RunDirectory
-from tts_train.training.session import code
+from tts_train.training.survive.alone import exit_code
 
 
 def fork(work: Callable[[], object]) -> int:
@@ -35,7 +35,7 @@ def fork(work: Callable[[], object]) -> int:
         work()
         status = 0
     except BaseException as error:  # noqa: BLE001 - the child ends here, whatever it was
-        status = code(error)
+        status = exit_code(error)
         if status == 70:
             traceback.print_exc()
     finally:
@@ -187,7 +187,7 @@ def test_two_runs_in_one_directory(tmp_path, straight):
         time.sleep(0.01)
     with pytest.raises(RunLockedError, match=rf"process {first} on .*--run_dir") as caught:
         run(tmp_path)
-    assert code(caught.value) == 6
+    assert exit_code(caught.value) == 6
     os.kill(first, signal.SIGKILL)
     wait(first)
     assert finish(tmp_path) == 0
@@ -252,7 +252,7 @@ def test_three_nans_in_a_row_end_the_run_with_the_utterances(tmp_path):
     module = Toy()
     with pytest.raises(NumericError, match="3 steps in a row") as caught:
         run(tmp_path, module=module, inject="nan@step=6,nan@step=7,nan@step=8")
-    assert code(caught.value) == 4
+    assert exit_code(caught.value) == 4
     report = json.loads((tmp_path / "nonfinite.json").read_text())
     named = [tuple(step["batches"][0]["ids"]) for step in report["in_a_row"]]
     assert named == [seen[3] for seen in module.seen[5:8]]

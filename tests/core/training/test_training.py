@@ -141,7 +141,7 @@ def test_stop_saves_the_run_and_leaves_the_program_as_it_was(times, monkeypatch)
     raised: list[Interrupted] = []
     before = around()
     training = Training(RECIPE, trainer=SHORT, run_dir="run")
-    told = "saved at step 3. The same" if times == 1 else "Stopped at once by SIGINT"
+    told = r"saved at step 3. Training\('run'\).fit\(\) continues." if times == 1 else "Stopped at once by SIGINT"
     with monkeypatch.context() as patched:
         patched.setattr(ToyModule, "training_step", stopped)
         with pytest.raises(Interrupted, match=told):

@@ -30,10 +30,12 @@ class GracefulStop(Callback):
 
     Args:
         exits: whether the third signal ends the process at once; else it is an exception, as the second is.
+        again: What continues the run, as the beginning of a sentence.
     """
 
-    def __init__(self, *, exits: bool = False) -> None:
+    def __init__(self, *, exits: bool = False, again: str = "The same command continues") -> None:
         self._exits = exits
+        self._again = again
         self.requested: str | None = None
         """Name of the signal that asked to stop."""
         self._count = 0
@@ -77,7 +79,7 @@ class GracefulStop(Callback):
     def interrupted(self, trainer: Trainer, *, saved: bool) -> Interrupted:
         """Make the exception that ends the run."""
         what = f"saved at step {trainer.global_step}" if saved else "nothing was left to save"
-        return Interrupted(f"Stopped by {self.requested or 'another rank'}; {what}. The same command continues.")
+        return Interrupted(f"Stopped by {self.requested or 'another rank'}; {what}. {self._again}.")
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals back from Lightning."""
@@ -111,7 +113,5 @@ class GracefulStop(Callback):
         if self._count > 2 and self._exits:
             os._exit(Interrupted.exit_code)
         if self._count > 1 or not self._training:
-            raise Interrupted(
-                f"Stopped at once by {self.requested}. The same command continues from the last checkpoint."
-            )
+            raise Interrupted(f"Stopped at once by {self.requested}. {self._again} from the last checkpoint.")
         logger.warning("%s: saving at the end of this step. A second signal stops at once.", self.requested)
