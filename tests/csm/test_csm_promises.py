@@ -10,15 +10,21 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel
 from transformers import AutoProcessor, CsmForConditionalGeneration
 from transformers.utils import logging as their_logging
-from tts_train_csm.model import CSM
+from tts_train_csm.model import CSM, load_tokenizer, write_processor
 
-from tests.csm.small import small_config
+from tests.csm.small import pair, small_config
+from tts_train.checking import check_run
 from tts_train.cli import main
 from tts_train.datasets.store.shards import read_index
+from tts_train.families.token_lm.decoding.generate import generate
+from tts_train.families.token_lm.decoding.options import Sampling
+from tts_train.families.token_lm.speaking.sources import open_run
 from tts_train.testing import check_backend
 
+GREEDY = Sampling(temperature=0, repetition_penalty=1)
 TINY = ["--codec", "tiny", "--tokenizer", "tiny"]
 
 
@@ -95,15 +101,68 @@ def test_transformers_speaks_with_the_export(kept):
     assert 0 < sound.abs().max() < 1
 
 
+@pytest.fixture(scope="module")
+def base(home):
+    """A base in a local folder, as a user has it: transformers' own, its codec in it."""
+    theirs, _ = pair()
+    theirs.save_pretrained(home / "base")
+    tokenizer = load_tokenizer("tiny")
+    write_processor(tokenizer, home / "base")
+    return home / "base"
+
+
+def fitted(base, prepared, run, *words):
+    settings = ["--data.path", str(prepared), "--data.val_share", "0.3", "--trainer.accelerator", "cpu"]
+    settings += ["--trainer.max_steps", "3", "--model.lora.rank", "4", "--model.optimizer.lr", "0.02"]
+    assert (
+        main(["fit", "--backend", "csm", "--model.init_from", str(base), "--run_dir", str(run), *settings, *words]) == 0
+    )
+    return run
+
+
 @pytest.mark.slow
-def test_adapters_are_trained_heard_merged_and_planned(kept, prepared, tmp_path):
-    adapters = tmp_path / "lora"
-    words = ["fit", "--backend", "csm", "--data.path", str(prepared), "--model.init_from", str(kept[0] / "lm-hf")]
-    words += ["--model.method", "lora", "--trainer.accelerator", "cpu", "--trainer.max_steps", "2"]
-    words += ["--data.val_share", "0.3", "--listen.max_share", "1", "--listen.metrics", "[clipping]"]
-    assert main([*words, "--run_dir", str(adapters), "--listen.sentences", "1"]) == 0
-    assert list((adapters / "samples").rglob("*.wav"))
-    assert main(["export", str(adapters), "--format", "hf", "--out", str(tmp_path / "merged")]) == 0
+def test_peft_reads_the_adapters_of_both_networks(base, prepared, tmp_path):
+    """On transformers' class, beside a codec whose layers have the same names; the text's embedding travels along."""
+    lora = ["--model.method", "lora", "--model.lora.train_embedding", "true", "--listen.sentences", "0"]
+    run = fitted(base, prepared, tmp_path / "run", *lora)
+    out = tmp_path / "adapter"
+    assert main(["export", str(run), "--format", "peft", "--out", str(out)]) == 0
+    plain = CsmForConditionalGeneration.from_pretrained(base).eval()
+    ids = CSM.prompt.inference_prompt(CSM.prompt.encode_text(load_tokenizer("tiny"), "Hello."))
+    prompt = torch.from_numpy(ids)[None]
+    options = {"do_sample": False, "depth_decoder_do_sample": False, "max_new_tokens": 3}
+    before = plain.generate(input_ids=prompt, **options)
+    adapted = PeftModel.from_pretrained(plain, out)
+    heard = adapted.generate(input_ids=prompt, **options)
+    network = open_run(CSM, run).network()
+    (said,) = generate(CSM.layout, network.lm, list(prompt.numpy()), seeds=[0], max_new_tokens=96, sampling=GREEDY)
+    assert np.array_equal(np.stack(said.content.codes, axis=1), heard[0, : said.content.frames].numpy())
+    assert not torch.equal(before, heard)
+    placed = {name.split(".lora_")[0] for name, _ in adapted.named_parameters() if ".lora_" in name}
+    assert len(placed) == 7 * (2 + 2)  # of the backbone and the depth network, none of the codec
+    assert (
+        main(["synth", str(out), "--text", "Hello.", "--out", str(tmp_path / "a.wav"), "--max_new_tokens", "96"]) == 0
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "qlora", "lora-8bit"])
+def test_adapters_are_trained_heard_and_merged(base, prepared, tmp_path, method):
+    heard = ["--listen.max_share", "1", "--listen.metrics", "[clipping]", "--listen.sentences", "1"]
+    run = fitted(base, prepared, tmp_path / "run", "--model.method", method, *heard)
+    assert list((run / "samples").rglob("*.wav"))
+    losses = [json.loads(line) for line in (run / "logs" / "metrics.jsonl").read_text().splitlines()]
+    losses = [each["value"] for each in losses if each["name"] == "val/loss"]
+    assert losses[-1] < losses[0]
+    assert main(["export", str(run), "--format", "hf", "--out", str(tmp_path / "merged")]) == 0
+
+
+@pytest.mark.slow
+def test_every_weight_is_trained_exported_and_planned(base, prepared, tmp_path):
+    run = fitted(base, prepared, tmp_path / "run", "--listen.sentences", "0")
+    assert main(["export", str(run), "--format", "hf", "--out", str(tmp_path / "whole")]) == 0
+    assert main(["export", str(run), "--format", "peft", "--out", str(tmp_path / "none")]) == 2
+    check_run("lm", run, [tmp_path / "whole"])
     assert main(["plan", "--backend", "csm", "--data.path", str(prepared), "--model.init_from", "tiny"]) == 0
 
 

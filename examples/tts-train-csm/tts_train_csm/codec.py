@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from transformers import MimiConfig
 
-TINY = "tiny"
-"""The source that stands for a small Mimi with seeded weights: no voice comes out."""
+TINY = "tiny"  # a small Mimi with seeded weights: no voice comes out
 
 
 class MimiCodec:
@@ -34,14 +32,10 @@ class MimiCodec:
 
     def __init__(self, network: Any) -> None:
         self.network = network.eval().requires_grad_(False)
+        self.fingerprint = weights_fingerprint("mimi", network)
         config = network.config
         # The transformer behind the codes looks back so far in each layer; it has two positions a frame.
         self.context_frames: int = config.num_hidden_layers * config.sliding_window // 2 + 1
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash of the weights."""
-        return weights_fingerprint("mimi", self.network)
 
     @torch.no_grad()
     def encode(self, clips: Sequence[Tensor]) -> list[tuple[np.ndarray, ...]]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tts_train.families.token_lm import ReleaseExport, TokenPrepare, TokenSynth
-from tts_train_csm.model import CHAT_TEMPLATE, CSM
+from tts_train.families.token_lm import PeftExport, ReleaseExport, TokenPrepare, TokenSynth
+from tts_train_csm.model import CSM
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 
 @dataclass(kw_only=True)
@@ -46,6 +45,13 @@ class CsmSynth(TokenSynth):
 
 
 @dataclass(kw_only=True)
+class CsmPeft(PeftExport):
+    """Write the adapters of both networks, for PEFT on ``CsmForConditionalGeneration``."""
+
+    token_lm = CSM
+
+
+@dataclass(kw_only=True)
 class CsmHf(ReleaseExport):
     """Write a folder for ``CsmForConditionalGeneration`` and ``AutoProcessor`` of transformers, Mimi in it."""
 
@@ -67,10 +73,3 @@ class CsmHf(ReleaseExport):
         model.generation_config = GenerationConfig(**drawn, max_new_tokens=125)
         model.depth_decoder.generation_config = GenerationConfig(**drawn, min_new_tokens=31, max_new_tokens=31)
         return model.eval()
-
-    def write_words(self, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-        """Write the processor."""
-        from transformers import CsmProcessor, EncodecFeatureExtractor
-
-        features = EncodecFeatureExtractor(sampling_rate=CSM.layout.sample_rate)
-        CsmProcessor(features, tokenizer, chat_template=CHAT_TEMPLATE).save_pretrained(folder)

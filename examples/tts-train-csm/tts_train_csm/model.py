@@ -13,6 +13,8 @@ from tts_train.families.token_lm import IdRow, PromptFormat, Sampling, TokenLM, 
 from tts_train_csm.layout import AUDIO, AUDIO_END, BEGIN_OF_TEXT, CODEBOOKS, END_OF_TEXT, LAYOUT, TEXT_VOCABULARY
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import ArrayLike
     from transformers import PreTrainedTokenizerBase
 
@@ -69,19 +71,26 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     return _tiny_tokenizer() if source == "tiny" else checked_tokenizer(source, _SPECIAL, model="CSM")
 
 
+def write_processor(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write what makes prompts for transformers."""
+    from transformers import CsmProcessor, EncodecFeatureExtractor
+
+    features = EncodecFeatureExtractor(sampling_rate=LAYOUT.sample_rate)
+    CsmProcessor(features, tokenizer, chat_template=CHAT_TEMPLATE).save_pretrained(folder)
+
+
 def tiny_config(tiny: TinyOptions) -> CsmLMConfig:
     """Return the configuration of a CSM of some size with the real vocabularies."""
     from tts_train_csm.codec import tiny_mimi_config
     from tts_train_csm.network import CsmLMConfig
 
     shared = {"num_attention_heads": tiny.heads, "num_key_value_heads": tiny.kv_heads, "num_hidden_layers": tiny.layers}
-    depth = {"backbone_hidden_size": tiny.hidden, "hidden_size": tiny.hidden, "intermediate_size": tiny.mlp}
+    shared |= {"head_dim": tiny.hidden // tiny.heads, "intermediate_size": tiny.mlp}
     return CsmLMConfig(
         **shared,
         num_codebooks=CODEBOOKS,
         hidden_size=tiny.hidden,
-        intermediate_size=tiny.mlp,
-        depth_decoder_config={**shared, **depth},
+        depth_decoder_config={**shared, "backbone_hidden_size": tiny.hidden, "hidden_size": tiny.hidden // 2},
         codec_config=tiny_mimi_config().to_dict(),
     )
 
@@ -102,16 +111,16 @@ CSM = TokenLM(
     base_values={
         "num_codebooks": CODEBOOKS,
         "text_vocab_size": TEXT_VOCABULARY,
-        "audio_token_id": AUDIO,
-        "audio_eos_token_id": AUDIO_END,
         "codebook_eos_token_id": LAYOUT.end_code,
         "depth_decoder_config.num_codebooks": CODEBOOKS,
         "depth_decoder_config.vocab_size": "vocab_size",
         "depth_decoder_config.backbone_hidden_size": "hidden_size",
     },
     model_class="tts_train_csm.network:CsmLM",
+    released_class="transformers:CsmForConditionalGeneration",
     where_to_get_it="sesame/csm-1b is gated: accept its licence on its page and log in with 'hf auth login'.",
     sampling=Sampling(temperature=0.9, top_p=1.0, top_k=50, repetition_penalty=1.0),
+    write_words=write_processor,
     built_in=("tiny",),
     drops_repeats=False,
     prompt_tokens=24,

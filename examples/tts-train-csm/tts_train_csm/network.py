@@ -28,12 +28,6 @@ class CsmLM(CsmForConditionalGeneration):  # type: ignore[misc]
         super().__init__(config)
         del self.codec_model  # neither trained nor kept with what is
 
-    def set_attn_implementation(self, attn_implementation: Any, **options: Any) -> None:
-        """Set it in both networks, and not in the codec, which is not here."""
-        codec = self.config.codec_config._attn_implementation
-        both = {"": attn_implementation, "depth_decoder_config": attn_implementation, "codec_config": codec}
-        super().set_attn_implementation(both, **options)
-
     @property
     def model(self) -> Any:
         """The backbone."""

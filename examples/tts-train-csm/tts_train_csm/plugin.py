@@ -13,7 +13,10 @@ LM = Stage(
     data=f"{_PACKAGE}.stage:CsmData",
     prepare=f"{_PACKAGE}.jobs:CsmPrepare",
     synth=f"{_PACKAGE}.jobs:CsmSynth",
-    formats={"hf": Format(summary="folder for transformers' CSM, its codec in it", job=f"{_PACKAGE}.jobs:CsmHf")},
+    formats={
+        "hf": Format(summary="folder for transformers' CSM, its codec in it", job=f"{_PACKAGE}.jobs:CsmHf"),
+        "peft": Format(summary="LoRA adapters of both networks for peft", job=f"{_PACKAGE}.jobs:CsmPeft"),
+    },
     sharding=Sharding(wrap=("CsmDecoderLayer",)),
     defaults={"trainer.gradient_clip_val": 1.0},
     demo=Demo(
@@ -29,6 +32,7 @@ LM = Stage(
     identity=("model.init_from", "model.tiny", "model.method", "model.lora", "model.freeze_embedding", "data.path"),
     tiny={
         "model.init_from": "tiny",
+        "model.method": "lora",
         "model.tiny.hidden": 32,
         "model.tiny.layers": 1,
         "model.schedule.name": "constant",

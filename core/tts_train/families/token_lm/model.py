@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tts_train.families.token_lm.decoding.options import Sampling
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
@@ -62,6 +64,8 @@ class TokenLM:
     name of another entry stands for the value of that one."""
     model_class: str | None = None
     """``package.module:Class`` of the network, where it is none that transformers has for causal language models."""
+    released_class: str | None = None
+    """``package.module:Class`` that others load released models with, where ``AutoModelForCausalLM`` does not."""
     optional_rows: tuple[str, ...] = ()
     """Names of the last tokens of the vocabulary, where a released base has no rows for them; each gets the mean of
     the others, which leaves every other probability nearly as it was (Hewitt 2021). They are never targets."""
@@ -83,6 +87,8 @@ class TokenLM:
     """Memory in bytes that decoding takes for each sample of sound."""
     chat_template: str | None = None
     """A Jinja template of the inference prompt, written with exported tokenizers."""
+    write_words: Callable[[PreTrainedTokenizerBase, Path], None] | None = None
+    """Writes into an export what makes prompts, where that is another thing than a tokenizer: ``processor``."""
     gguf_pre_tokenizer: str | None = None
     """llama.cpp's name for the way the tokenizer cuts text; None where there is no GGUF export."""
     card: CardText | None = None

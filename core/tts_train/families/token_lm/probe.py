@@ -82,12 +82,15 @@ class TokenProbe(SpeechProbe):
         return tuple(self._likeliest(source, dtype) for source in (run, export))  # type: ignore[return-value]
 
     def _likeliest(self, source: Path, dtype: torch.dtype) -> tuple[int, ...]:
-        model = open_model(self._model, source, device=torch.device("cpu"), dtype=dtype)
+        model = open_model(self._model, source, device=torch.device("cpu"), dtype=torch.float32)
+        for weight in model.lm.parameters():
+            # As an export does: adapters are added first, and the sum is rounded once.
+            weight.data = weight.data.to(dtype).float()
         prompt = self._model.prompt.inference_prompt(self._text)
         sampling = Sampling(temperature=0, repetition_penalty=1, constrain=HELD_TO[model.softmax])
         layout = self._model.layout
         most = max(_GREEDY, 2 * layout.slots)
-        (said,) = generate(layout, model.lm.float(), [prompt], seeds=[0], max_new_tokens=most, sampling=sampling)
+        (said,) = generate(layout, model.lm, [prompt], seeds=[0], max_new_tokens=most, sampling=sampling)
         return said.ids
 
     def _row(self, said: Ids) -> Document:

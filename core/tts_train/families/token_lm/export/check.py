@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from tts_train.errors import TTSTrainError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from tts_train.families.token_lm.frame_reader import FramesRead
     from tts_train.families.token_lm.layout import Ids
     from tts_train.families.token_lm.model import TokenLM
 
@@ -99,3 +100,44 @@ def require_equal_weights(expected: Mapping[str, Tensor], found: Mapping[str, Te
             "left behind. Is the disk sound? Try another --out."
         )
     return len(expected)
+
+
+def greedy_codes(token_lm: TokenLM, lm: Any, words: PreTrainedTokenizerBase) -> FramesRead:  # noqa: ANN401
+    """Return the few frames that a network of ours says without chance."""
+    from tts_train.families.token_lm.decoding.generate import generate
+    from tts_train.families.token_lm.decoding.options import Sampling
+
+    layout, greedy = token_lm.layout, Sampling(temperature=0, repetition_penalty=1)
+    prompts, most = [_prompt(token_lm, words)], _FRAMES * layout.slots
+    (said,) = generate(layout, lm, prompts, seeds=[0], max_new_tokens=most, sampling=greedy)
+    return said.content
+
+
+def require_same_codes(
+    token_lm: TokenLM,
+    said: FramesRead,
+    released: Any,  # noqa: ANN401
+    words: PreTrainedTokenizerBase,
+) -> dict[str, Any]:
+    """Let the released model's own class say the frames of :func:`greedy_codes`, and return how many were compared.
+
+    Raises:
+        TTSTrainError: if it says other codes.
+    """
+    options: dict[str, Any] = {"max_new_tokens": max(len(said.codes[0]), 1)}
+    # transformers warns of a temperature that greedy decoding has no use for, unless it is 1.
+    greedy = {"do_sample": False, "temperature": 1.0}
+    options |= {f"{network}{name}": value for network in ("", "depth_decoder_") for name, value in greedy.items()}
+    heard = released.generate(input_ids=torch.from_numpy(_prompt(token_lm, words))[None], **options)[0]
+    expected = np.stack(said.codes, axis=1)
+    # It ends where our network does, with a frame of its own that is no sound.
+    if not np.array_equal(heard[: len(expected)].numpy(), expected):
+        raise TTSTrainError(
+            "Reading the export back: its own class says other codes than the network that was written. This is a "
+            "fault of the exporter or of a library's version; please report it with the output of 'tts-train doctor'."
+        )
+    return {"greedy_frames": said.frames}
+
+
+def _prompt(token_lm: TokenLM, words: PreTrainedTokenizerBase) -> Ids:
+    return token_lm.prompt.inference_prompt(token_lm.prompt.encode_text(words, "Hello."))

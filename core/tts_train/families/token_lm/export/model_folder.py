@@ -131,6 +131,19 @@ def write_tokenizer(token_lm: TokenLM, tokenizer: PreTrainedTokenizerBase, folde
     add_older_names(folder)
 
 
+def write_words(token_lm: TokenLM, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write what makes the prompts of training, and check that it does when it is read.
+
+    Raises:
+        TTSTrainError: if it does not.
+    """
+    if token_lm.write_words is not None:
+        token_lm.write_words(tokenizer, folder)
+        return
+    write_tokenizer(token_lm, tokenizer, folder)
+    check_tokenizer_folder(token_lm, folder)
+
+
 def read_back(token_lm: TokenLM, folder: Path, lm: LlamaForCausalLM, row: Ids) -> dict[str, Any]:
     """Load a folder with the ordinary loaders and compare it with the network that was written.
 

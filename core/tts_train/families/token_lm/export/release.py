@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from tts_train.families.token_lm.network.network import TokenNetwork
     from tts_train.families.token_lm.speaking.sources import TrainedRun
 
-_FRAMES = 3
-_GREEDY = {"do_sample": False, "temperature": 1.0}
-
 
 @dataclass(kw_only=True)
 class ReleaseExport(HfExport):
@@ -33,15 +30,12 @@ class ReleaseExport(HfExport):
     def released(self, lm: Any, codec: str) -> PreTrainedModel:  # noqa: ANN401 - a model of transformers
         """Return the released class's model with the weights of ``lm``, and this codec."""
 
-    @abstractmethod
-    def write_words(self, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-        """Write the tokenizer, and what else makes a prompt."""
-
     def run(self) -> ExportReport:
         """Write, load back, compare weights and what is spoken, and then give the folder its name."""
         from tts_train.disk.place import check_place, files_in, push, staged_folder
         from tts_train.disk.provenance import Provenance
         from tts_train.families.token_lm.export.card import model_card
+        from tts_train.families.token_lm.export.model_folder import write_words
         from tts_train.families.token_lm.speaking.sources import open_run
 
         check_place(self.out)
@@ -51,7 +45,7 @@ class ReleaseExport(HfExport):
         with staged_folder(self.out) as folder:
             model = self.released(network.lm, self.codec or run.codec or self.token_lm.codec)
             model.save_pretrained(folder, max_shard_size="5GB")
-            self.write_words(words, folder)
+            write_words(self.token_lm, words, folder)
             measured |= self._read_back(type(model), folder, network, words)
             card = model_card(run, title=self.push_to or self.out.resolve().name, kind="model", dtype=self.dtype)
             (folder / "README.md").write_text(card, encoding="utf-8")
@@ -91,10 +85,7 @@ class ReleaseExport(HfExport):
         """Load the folder as anyone would, and compare weights and the codes of a greedy decoding."""
         import torch
 
-        from tts_train.errors import TTSTrainError
-        from tts_train.families.token_lm.decoding.generate import generate
-        from tts_train.families.token_lm.decoding.options import Sampling
-        from tts_train.families.token_lm.export.check import require_equal_weights
+        from tts_train.families.token_lm.export.check import greedy_codes, require_equal_weights, require_same_codes
 
         own = network.float().lm
         # Its values are read from the folder; only the class that holds them is the network's own.
@@ -102,28 +93,10 @@ class ReleaseExport(HfExport):
         found: Any = kind.from_pretrained(folder, config=config, dtype=torch.float32).eval()
         written = {name: tensor for name, tensor in found.state_dict().items() if name in own.state_dict()}
         tensors = require_equal_weights(own.state_dict(), written, "Reading the export back")
-        form, layout = self.token_lm.prompt, self.token_lm.layout
-        prompt = form.inference_prompt(form.encode_text(words, "Hello."))
-        greedy = Sampling(temperature=0, repetition_penalty=1)
-        (said,) = generate(layout, own, [prompt], seeds=[0], max_new_tokens=_FRAMES * layout.slots, sampling=greedy)
-        heard = self.greedy(found, prompt, len(said.content.codes[0]))
-        if any((one != other).any() for one, other in zip(said.content.codes, heard, strict=True)):
-            raise TTSTrainError(
-                "Reading the export back: its own class says other codes than the network that was written. This is a "
-                "fault of the exporter or of a library's version; please report it with the output of 'tts-train "
-                "doctor'."
-            )
-        return {"tensors": tensors, "greedy_frames": said.content.frames}
-
-    def greedy(self, model: Any, prompt: Ids, frames: int) -> list[Ids]:  # noqa: ANN401 - a model of transformers
-        """Return the codes of each codebook that the released class gives a prompt without chance."""
-        import torch
-
-        options: dict[str, Any] = {"max_new_tokens": max(frames, 1)}
-        # transformers warns of a temperature that greedy decoding has no use for, unless it is 1.
-        options |= {f"{of}{name}": value for of in ("", "depth_decoder_") for name, value in _GREEDY.items()}
-        codes = model.generate(input_ids=torch.from_numpy(prompt)[None], **options)[0, :frames]
-        return list(codes.T.numpy())
+        return {
+            "tensors": tensors,
+            **require_same_codes(self.token_lm, greedy_codes(self.token_lm, own, words), found, words),
+        }
 
 
 def losses_of(network: TokenNetwork, row: Ids) -> Tensor:
@@ -132,7 +105,12 @@ def losses_of(network: TokenNetwork, row: Ids) -> Tensor:
 
     from tts_train.families.token_lm.data.batch import Document
     from tts_train.families.token_lm.network.build import joined
+    from tts_train.families.token_lm.network.start import ATTENTION, use_attention
 
+    before = network.config._attn_implementation
+    # A depth network's own forward would begin with its first input once more; the layers alone are called with this.
+    use_attention(network.lm, ATTENTION)
     with torch.inference_mode():
         parts = network(joined([Document("", row)], network.layout, packed=False)).parts
+    use_attention(network.lm, before)
     return torch.cat([part.losses for part in parts])

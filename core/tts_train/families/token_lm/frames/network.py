@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.network.layers import run_stack
 from tts_train.families.token_lm.network.network import HeadOptions, NetworkOutput, TokenNetwork
+from tts_train.families.token_lm.network.start import ATTENTION
 from tts_train.nn.linear_cross_entropy import RowGroup, linear_cross_entropy
 
 if TYPE_CHECKING:
@@ -68,11 +69,6 @@ class FrameNetwork(TokenNetwork):
             )
 
     @property
-    def tied(self) -> bool:
-        """Whether both networks have one embedding of codes."""
-        return bool(self.tied_names)
-
-    @property
     def tied_names(self) -> frozenset[str]:
         """Second names of weights in ``state_dict()``, which checkpoints leave out."""
         return frozenset(f"lm.{name}" for name in self.lm.tied_names())
@@ -109,6 +105,8 @@ class FrameNetwork(TokenNetwork):
     def depth_states(self, hidden: Tensor, codes: Tensor) -> Tensor:
         """Return the depth network's states (M, K, D) for frames (M, K) that follow the backbone's states (M, H)."""
         begins, read = self.lm.depth_state(hidden)[:, None], self.lm.depth_codes(codes[:, :-1])
+        if self.lm.depth.config._attn_implementation != ATTENTION:
+            raise ValueError(f"Set the attention to {ATTENTION}: with another, forward projects its input twice.")
         places = torch.arange(codes.shape[1], device=codes.device)[None]
         return run_stack(self.lm.depth, torch.cat([begins, read.to(begins.dtype)], dim=1), places)
 

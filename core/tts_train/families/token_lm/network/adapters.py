@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -98,7 +99,24 @@ def trainable_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
 def adapter_weights(network: TokenNetwork) -> dict[str, Tensor]:
     """Return the adapters' matrices under the names of PEFT's adapter files."""
     named = network.lm.named_parameters()
-    return {f"base_model.model.{name.replace(f'.{_ADAPTER}', '')}": p.data for name, p in named if ".lora_" in name}
+    return {
+        f"base_model.model.{name.replace(f'.{_ADAPTER}', '')}": p.data.contiguous()
+        for name, p in named
+        if ".lora_" in name
+    }
+
+
+def adapted_modules(network: TokenNetwork, lora: LoraOptions) -> str | list[str]:
+    """Return PEFT's ``target_modules`` for whoever loads an adapter on the released model.
+
+    A released model of frames carries its codec, whose layers have projections of the same names: there the networks
+    are named as well, by a pattern.
+    """
+    targets = sorted(lora.targets)
+    if len(network.stacks) == 1:
+        return targets
+    homes = [name for name, module in network.lm.named_modules() if any(module is stack for stack in network.stacks)]
+    return rf"({'|'.join(map(re.escape, homes))})\..*\.({'|'.join(targets)})"
 
 
 def merge(network: TokenNetwork) -> None:

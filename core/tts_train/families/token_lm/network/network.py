@@ -102,7 +102,7 @@ class TokenNetwork(nn.Module):
     @property
     def tied(self) -> bool:
         """Whether the output matrix is the embedding."""
-        return bool(self.lm.lm_head.weight is self.lm.model.embed_tokens.weight)
+        return bool(self.lm.lm_head.weight is self.lm.get_input_embeddings().weight)
 
     @property
     def tied_names(self) -> frozenset[str]:

@@ -21,6 +21,7 @@ from tts_train.families.token_lm.network.start import (
     config_of,
     empty_network,
     load_base,
+    use_attention,
 )
 from tts_train.run.checkpoint import Checkpoint, check_names, is_run, open_checkpoint
 
@@ -67,7 +68,7 @@ def load_initial(
     network = load_trained(token_lm, model, checkpoint.weights(), description=description, dtype=dtype)
     if model.get("method", "full") != "full":
         merge(network)
-    network.lm.set_attn_implementation(ATTENTION)
+    use_attention(network.lm, ATTENTION)
     lm: PreTrainedModel = network.requires_grad_(True).train().lm
     return lm
 

@@ -170,6 +170,17 @@ def load_base(
     return lm
 
 
+def use_attention(lm: PreTrainedModel, name: str) -> None:
+    """Let the networks of ``lm`` attend by another implementation.
+
+    A released configuration may hold that of a codec whose network is left out; transformers warns of setting that.
+    """
+    here = {id(module.config) for module in lm.modules() if isinstance(module, PreTrainedModel)}
+    parts = {part: getattr(lm.config, part) for part in lm.config.sub_configs}
+    chosen = {part: name if id(config) in here else config._attn_implementation for part, config in parts.items()}
+    lm.set_attn_implementation({"": name, **chosen})
+
+
 def _network_class(config: PretrainedConfig) -> Any:  # noqa: ANN401 - a class of transformers
     return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pkgutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from tts_train.errors import ConfigError
 from tts_train.families.token_lm.network.adapters import merge
 from tts_train.families.token_lm.network.network import TokenNetwork
 from tts_train.families.token_lm.network.restore import described, load_trained, open_own
-from tts_train.families.token_lm.network.start import TINY, TinyOptions, load_base
+from tts_train.families.token_lm.network.start import TINY, TinyOptions, load_base, use_attention
 from tts_train.run.checkpoint import Checkpoint, is_run
 from tts_train.run.places import reachable
 
@@ -88,7 +90,9 @@ class TrainedRun:
     @property
     def facts(self) -> dict[str, Any]:
         """What an export remembers of the data: its codec, speakers and languages, as far as they are known."""
-        known = {CODEC: self.codec, SPEAKERS: list(self.speakers), LANGUAGES: list(self.languages)}
+        known: dict[str, Any] = {CODEC: self.codec, SPEAKERS: list(self.speakers), LANGUAGES: list(self.languages)}
+        if self.adapted and self.base == TINY:
+            known[TINY] = dict(self.model.get("tiny") or {})  # the adapter is of no use without the base's sizes
         return {name: value for name, value in known.items() if value}
 
     def tokenizer(self, source: str | None = None) -> PreTrainedTokenizerBase:
@@ -104,7 +108,7 @@ class TrainedRun:
         network = load_trained(
             self.token_lm, self.model, self.checkpoint.weights(), description=description, dtype=dtype
         )
-        network.lm.set_attn_implementation("sdpa")
+        use_attention(network.lm, "sdpa")
         return network
 
     def base_network(self) -> LlamaForCausalLM:
@@ -115,15 +119,21 @@ class TrainedRun:
         """
         from transformers import AutoModelForCausalLM
 
+        kind: Any = AutoModelForCausalLM
+        if self.token_lm.released_class is not None:
+            kind = pkgutil.resolve_name(self.token_lm.released_class)
         if is_run(Path(self.base)):
             raise ConfigError(
                 f"The base of this adapter is a run, {self.base}, which peft cannot load. Use --format hf."
             )
         if self.base == TINY:
             tiny = load_base(self.token_lm, TINY, tiny=TinyOptions(**dict(self.model.get("tiny") or {})))
-            tiny.set_attn_implementation("sdpa")
+            use_attention(tiny, "sdpa")
             return tiny
-        loaded: LlamaForCausalLM = AutoModelForCausalLM.from_pretrained(self.base, dtype=torch.float32)
+        own = self.token_lm.network_class
+        # The class of its configuration is the network's own, as transformers' may warn of what is right.
+        config = None if own is None else own.config_class.from_pretrained(self.base)
+        loaded: LlamaForCausalLM = kind.from_pretrained(self.base, config=config, dtype=torch.float32)
         return loaded
 
 
@@ -194,9 +204,15 @@ def _from_adapter(token_lm: TokenLM, folder: Path, dtype: torch.dtype, tokenizer
 
     base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
     words = token_lm.load_tokenizer(tokenizer or str(folder))
-    lm = load_base(token_lm, base, dtype=dtype)
-    lm.set_attn_implementation("sdpa")
-    merged = PeftModel.from_pretrained(lm, str(folder), autocast_adapter_dtype=True).merge_and_unload(safe_merge=True)
+    facts = read_provenance(folder).facts if (folder / FILE_NAME).is_file() else {}
+    sizes: Any = facts.get(TINY) or {}
+    lm = load_base(token_lm, base, dtype=dtype, tiny=TinyOptions(**sizes))
+    use_attention(lm, "sdpa")
+    adapted = PeftModel.from_pretrained(lm, str(folder), autocast_adapter_dtype=True)
+    with warnings.catch_warnings():
+        # PEFT takes tie_word_embeddings for what it is not where that ties the embeddings of two networks, as in CSM.
+        warnings.filterwarnings("ignore", "Input and output embeddings are no longer tied")
+        merged = adapted.merge_and_unload(safe_merge=True)
     return OpenedModel(lm=merged, tokenizer=words, **_remembered(folder))
 
 
@@ -204,7 +220,7 @@ def _from_model(token_lm: TokenLM, source: Path, dtype: torch.dtype, tokenizer: 
     name = source.as_posix()  # a hub name has no backslash under Windows either
     words = token_lm.load_tokenizer(tokenizer or name)
     lm = load_base(token_lm, name, dtype=dtype)
-    lm.set_attn_implementation("sdpa")
+    use_attention(lm, "sdpa")
     return OpenedModel(
         lm=lm, tokenizer=words, softmax=getattr(lm.config, token_lm.softmax_key, "full"), **_remembered(source)
     )
