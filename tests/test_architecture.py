@@ -29,7 +29,6 @@ ODD_FOLDERS = {
     "tts_train/demo": "the demo, the sample voice and what the demo does with it",
     "tts_train/families/token_lm/export": "one module for each format, and the older names of their files",
     "tts_train/families/token_lm/preparing": "a row, a chunk of rows, the job",
-    "tts_train/scoring/signal": "three measures of one wave",
     "tts_train_gpt_sovits": "the backend's table; everything else has a folder",
     "tts_train_gpt_sovits/export": "one module for each file that upstream's tools read",
     "tts_train_gpt_sovits/networks": "what both networks share; each has a folder below",

@@ -15,7 +15,7 @@ from tts_train.cli import main
 from tts_train.recipes import recipes_folder
 from tts_train.report.source import DATASET_FILE, read_run
 from tts_train.run.checkpoint import RunCard
-from tts_train.scoring.held_out import learned_by
+from tts_train.scoring.sentences import learned_by
 from tts_train_orpheus.tokenizer import tiny_tokenizer
 
 torch.set_num_threads(1)

@@ -105,7 +105,7 @@ def test_the_sample_voice_survives(codec, recordings, codes):
 def test_the_words_survive(codec, recordings, codes):
     pytest.importorskip("pocketsphinx")
     from tts_train.contract.metric import Take
-    from tts_train.scoring.metrics.alignment import WordsFound
+    from tts_train.scoring.metrics.words import WordsFound
     from tts_train.sound import Sound
 
     texts = [line.split("|")[1] for line in (VOICE / "metadata.csv").read_text().splitlines()]

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tts_train.demo.commands import Started, start
+from tts_train.report.page import keep_spoken
 from tts_train.report.source import CEILING, REFERENCE
-from tts_train.report.spoken import keep_spoken
-from tts_train.scoring.metrics.alignment import WordsFound
-from tts_train.scoring.metrics.dnsmos import Dnsmos
-from tts_train.scoring.metrics.timing import Duration
+from tts_train.scoring.metrics.opinion import Dnsmos
+from tts_train.scoring.metrics.wave import Duration
+from tts_train.scoring.metrics.words import WordsFound
 
 SENTENCES, SHOWN = 8, 3
 METRICS = (WordsFound, Dnsmos, Duration)

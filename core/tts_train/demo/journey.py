@@ -111,7 +111,7 @@ def _export(which: Sequence[str], demo: Demo, source: Path, out: Path) -> Path |
 
 
 def _speak(which: Sequence[str], demo: Demo, source: Path, out: Path, run_dir: Path) -> dict[str, Any]:
-    from tts_train.report.spoken import keep_spoken
+    from tts_train.report.page import keep_spoken
 
     wave = out / "spoken.wav"
     words = _filled(demo.synth, out.parent)

@@ -192,9 +192,8 @@ def _evaluate(jobs: dict[str, SynthJob], options: EvalOptions, chosen: Chosen, *
     for job in jobs.values():
         job.check_places()
     from tts_train.scoring.evaluation import TABLE, evaluate
-    from tts_train.scoring.held_out import learned_by, was_learned
     from tts_train.scoring.metrics.catalogue import choose
-    from tts_train.scoring.sentences import choose_sentences
+    from tts_train.scoring.sentences import choose_sentences, learned_by, was_learned
     from tts_train.scoring.speaking import BASE
 
     names = [name.strip() for name in options.metrics.split(",") if name.strip()]

@@ -178,7 +178,7 @@ def perform(job: Job) -> Report:
     with quiet():
         report = job.run()
     if isinstance(job, SynthJob) and (job.source / "checkpoints").is_dir():
-        from tts_train.report.spoken import keep_spoken
+        from tts_train.report.page import keep_spoken
 
         page = str(keep_spoken(job.source, job.out, name=job.out.stem, text=job.text))
         report = replace(report, more={**report.more, "report": page})

@@ -3,14 +3,62 @@
 from __future__ import annotations
 
 import importlib.resources
+from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 from string import Template
+from typing import Any
+
+import soundfile
 
 from tts_train.report import curves, sections, sound
-from tts_train.report.onward import onward
-from tts_train.report.planned import plan_and_run
+from tts_train.report.samples import write_sample
+from tts_train.report.sections import plan_and_run
 from tts_train.report.source import Run, read_run
+from tts_train.shell import quoted
+
+FORMATS = "formats"
+"""Entry of the run card: the export formats of its stage, each with what it is for."""
+SPEAKS = "speaks"
+"""Entry of the run card: whether ``tts-train synth`` and ``eval`` take its runs; a card without it is trusted to."""
+
+
+def onward(run: Run) -> str:
+    """Return what to do next, a command each."""
+    items = "".join(f"<li>{escape(name)}<pre><code>{escape(line)}</code></pre></li>" for name, line in _commands(run))
+    return f'<ul class="commands">{items}</ul>'
+
+
+def _commands(run: Run) -> Iterator[tuple[str, str]]:
+    folder, speaks = quoted(run.folder), run.card.get(SPEAKS) is not False
+    yield from _heard(run, folder) if speaks else ()
+    yield from _exports(folder, run.card.get(FORMATS), speaks=speaks)
+    yield "Continue it, or repeat it elsewhere", f"tts-train fit -c {quoted(run.folder / 'config.yaml')}"
+    yield "See its curves and samples in TensorBoard", f"tensorboard --logdir {quoted(run.folder / 'logs')}"
+
+
+def _heard(run: Run, folder: str) -> Iterator[tuple[str, str]]:
+    yield "Hear it say something", f'tts-train synth {folder} --text "Hello there." --out hello.wav'
+    if len(run.checkpoints) > 1:
+        first = quoted(run.folder / "checkpoints" / min(run.checkpoints))
+        yield "Compare checkpoints by score", f"tts-train eval {first} {folder} --data RECORDINGS --out scores/"
+    else:
+        yield "Score it", f"tts-train eval {folder} --data RECORDINGS --out scores/"
+
+
+def _exports(folder: str, formats: object, *, speaks: bool) -> Iterator[tuple[str, str]]:
+    """One command for each format, and one that uses the first export."""
+    if not isinstance(formats, Mapping) or not formats:
+        yield "See the export formats", "tts-train formats"
+        yield "Export it for an inference tool", f"tts-train export {folder} --format FORMAT --out voice/"
+        return
+    for name, summary in formats.items():
+        out = quoted(f"voice-{name}/")
+        yield f"Export it: {summary}", f"tts-train export {folder} --format {quoted(name)} --out {out}"
+    first = quoted(f"voice-{next(iter(formats))}/")
+    if speaks:
+        yield "Use the export", f'tts-train synth {first} --text "Hello there." --out hello.wav'
+
 
 REPORT_FILE = "report.html"
 
@@ -86,3 +134,39 @@ def _voice(run: Run) -> str:
         f'<figure class="voice">{sound.player(take, label=label)}'
         f"<figcaption>“{escape(text)}” <span>{label}</span></figcaption></figure>"
     )
+
+
+def keep_spoken(
+    run_dir: Path,
+    wave: Path,
+    *,
+    name: str,
+    text: str,
+    beside: Mapping[str, Path] | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Path:
+    """Copy a sound that a run's newest checkpoint made into ``samples/``, and write the run's page anew.
+
+    Args:
+        run_dir: the run's directory.
+        wave: the sound.
+        name: name of the sample; one of this name and step is replaced.
+        text: what was to be said.
+        beside: what it is compared with, by folder: ``reference`` the recording, ``codec`` what the codec leaves of it.
+        facts: scores of the sound.
+
+    Returns:
+        The page.
+    """
+    from tts_train.run.checkpoint import open_checkpoint
+
+    step = open_checkpoint(run_dir).step
+    _keep(wave, run_dir / "samples" / f"step-{step:06d}", name, text, facts)
+    for folder, other in (beside or {}).items():
+        _keep(other, run_dir / "samples" / folder, name, text, None)
+    return write_report(run_dir)
+
+
+def _keep(wave: Path, folder: Path, name: str, text: str, facts: Mapping[str, Any] | None) -> None:
+    samples, rate = soundfile.read(wave, dtype="float32")
+    write_sample(folder, name, samples, rate, text=text, facts=facts)

@@ -12,7 +12,7 @@ from typing import Any
 import soundfile as sf
 
 from tts_train.report.chart import number
-from tts_train.report.mel import mel_picture
+from tts_train.report.samples import mel_picture
 from tts_train.report.source import CEILING, REFERENCE, Run, SavedSample
 
 MAX_UTTERANCES = 8

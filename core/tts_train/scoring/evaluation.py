@@ -15,11 +15,9 @@ import pyarrow.parquet as pq
 from tts_train.contract.jobs import SynthJob
 from tts_train.contract.metric import Figure, Metric
 from tts_train.errors import DiskError
-from tts_train.scoring.scoring import Row, Scores, score
+from tts_train.scoring.scores import Row, Scores, differences, score, summarise, tables
 from tts_train.scoring.sentences import Sentence
 from tts_train.scoring.speaking import say_all
-from tts_train.scoring.summary import differences, summarise
-from tts_train.scoring.table import tables
 
 AUDIO, ROWS, SCORES, TABLE = "audio", "rows.parquet", "scores.json", "scores.md"
 """What :func:`evaluate` writes: sounds by source, a row a take, the report, and its tables."""

@@ -31,8 +31,7 @@ from tts_train.errors import ConfigError, MissingExtraError
 from tts_train.parallel.ranks import leads
 from tts_train.sharding.options import NAME as FSDP, FsdpOptions
 from tts_train.sharding.precision import checked_precision
-from tts_train.training.listen.callback import ListenOptions
-from tts_train.training.listen.offered import SECTION as LISTEN, left_out_of_help, refuse_unheard
+from tts_train.training.listen.options import SECTION as LISTEN, ListenOptions, left_out_of_help, refuse_unheard
 from tts_train.training.survive.checkpoint import CheckpointOptions
 
 logger = logging.getLogger(__name__)

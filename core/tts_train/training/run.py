@@ -30,10 +30,8 @@ from tts_train.training.listen.callback import Listen
 from tts_train.training.parser import TrainingParser
 from tts_train.training.planning import card_of, check_fits, resolve_auto, resolve_share
 from tts_train.training.session import RunSession
-from tts_train.training.survive.alone import ends_this_process, others_end_too
-from tts_train.training.watch.baseline import Baseline
-from tts_train.training.watch.history import MetricsHistory
-from tts_train.training.watch.live_report import LiveReport
+from tts_train.training.survive.stopping import ends_this_process, others_end_too
+from tts_train.training.watch.history import Baseline, LiveReport, MetricsHistory
 from tts_train.training.watch.progress import TrainingProgress
 from tts_train.training.watch.throughput import Throughput
 

@@ -27,13 +27,11 @@ from tts_train.run.directory import RunDirectory
 from tts_train.run.lock import RunLock
 from tts_train.run.places import same_place
 from tts_train.run.traces import Traces
-from tts_train.training.survive.alone import exit_code
 from tts_train.training.survive.checkpoint import CheckpointOptions, PeriodicCheckpoint
-from tts_train.training.survive.continuation import ExactContinuation
+from tts_train.training.survive.continuation import ExactContinuation, SameData
 from tts_train.training.survive.faults import InjectFaults
 from tts_train.training.survive.finite import FiniteGuard
-from tts_train.training.survive.same_data import SameData
-from tts_train.training.survive.signals import GracefulStop
+from tts_train.training.survive.stopping import GracefulStop, exit_code
 from tts_train.training.watch.monitors import Monitors
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.core.report.example import clip
 from tts_train.errors import DataError
 from tts_train.mel import mel_edges
-from tts_train.report import mel
+from tts_train.report import samples as mel
 
 RATE = 24_000
 

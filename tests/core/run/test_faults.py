@@ -22,7 +22,7 @@ from tests.core.run.toy import Toy, digest, run
 from tts_train.checkpoints.folder_io import MANIFEST, verify
 from tts_train.errors import ConfigError, DiskError, Interrupted, NumericError, RunLockedError
 from tts_train.run.directory import RunDirectory
-from tts_train.training.survive.alone import exit_code
+from tts_train.training.survive.stopping import exit_code
 
 
 def fork(work: Callable[[], object]) -> int:

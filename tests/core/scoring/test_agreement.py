@@ -10,11 +10,10 @@ import pytest
 
 from tests.core.scoring.sounds import clip
 from tts_train.contract.metric import Take
-from tts_train.scoring.interval import estimate
-from tts_train.scoring.metrics import dnsmos, speaker
-from tts_train.scoring.metrics.mel_cepstrum import MelCepstralDistortion, distortion
-from tts_train.scoring.signal import world
-from tts_train.scoring.signal.warping import distances, warp
+from tts_train.scoring.metrics import opinion, speaker, world
+from tts_train.scoring.metrics.reference import MelCepstralDistortion, distortion
+from tts_train.scoring.metrics.world import distances, warp
+from tts_train.scoring.scores import estimate
 from tts_train.sound import Sound
 
 RATE = 16_000
@@ -56,16 +55,16 @@ def test_distortion_equals_that_of_sptk_and_librosa(cepstra):
 
 @pytest.mark.parametrize("name", DNSMOS)
 def test_dnsmos_equals_that_of_its_package(name):
-    if why := dnsmos.Dnsmos().missing():
+    if why := opinion.Dnsmos().missing():
         pytest.skip(why)
     sound = Sound(recorded(1) if name == "clean" else disturbed(), RATE)
-    found = dnsmos.Dnsmos().measure(Take(sound=sound, text=""))
+    found = opinion.Dnsmos().measure(Take(sound=sound, text=""))
     figures = [found[key] for key in ("dnsmos", "dnsmos_speech", "dnsmos_background")]
     assert figures == pytest.approx(DNSMOS[name], abs=2e-3)
 
 
 def test_windows_of_a_long_clip_begin_a_second_apart():
-    count = {seconds: len(dnsmos._windows(np.ones(seconds * RATE, np.float32))) for seconds in (2, 10, 12)}
+    count = {seconds: len(opinion._windows(np.ones(seconds * RATE, np.float32))) for seconds in (2, 10, 12)}
     assert count == {2: 7, 10: 1, 12: 3}, "as the package counts them"
 
 

@@ -17,7 +17,7 @@ from tts_train.cli import main
 from tts_train.datasets.split import DEFAULT_SEED, split
 from tts_train.datasets.store.shards import PreparedSet
 from tts_train.recipes import recipes_folder
-from tts_train.scoring.held_out import learned_by
+from tts_train.scoring.sentences import learned_by
 
 torch.set_num_threads(1)
 

@@ -9,16 +9,12 @@ import torch
 from tests.core.scoring.sounds import clip, higher, mean, noisy, text
 from tts_train.contract.metric import Take
 from tts_train.errors import ConfigError
-from tts_train.scoring.metrics.alignment import WordsFound
 from tts_train.scoring.metrics.catalogue import choose, own_metrics
-from tts_train.scoring.metrics.clipping import Clipping
-from tts_train.scoring.metrics.distill_mos import DistillMos
-from tts_train.scoring.metrics.dnsmos import Dnsmos
-from tts_train.scoring.metrics.mel_cepstrum import MelCepstralDistortion
-from tts_train.scoring.metrics.pitch import Pitch
-from tts_train.scoring.metrics.recognition import Recognition, errors
+from tts_train.scoring.metrics.opinion import DistillMos, Dnsmos
+from tts_train.scoring.metrics.reference import MelCepstralDistortion, Pitch
 from tts_train.scoring.metrics.speaker import SpeakerSimilarity
-from tts_train.scoring.metrics.timing import Duration, Silence
+from tts_train.scoring.metrics.wave import Clipping, Duration, Silence
+from tts_train.scoring.metrics.words import Recognition, WordsFound, errors
 from tts_train.sound import Sound
 
 torch.set_num_threads(1)
@@ -171,7 +167,7 @@ def test_takes_that_lack_something_say_what():
 def test_a_wavlm_of_the_users_is_measured_with(tmp_path):
     from transformers import WavLMConfig, WavLMForXVector
 
-    from tts_train.scoring.metrics.wavlm import WavLmSimilarity
+    from tts_train.scoring.metrics.speaker import WavLmSimilarity
 
     torch.manual_seed(0)
     config = WavLMConfig(

@@ -14,8 +14,7 @@ from tts_train.contract.jobs import Line, SynthJob
 from tts_train.contract.reports import SynthReport
 from tts_train.errors import ConfigError, DataError
 from tts_train.scoring.evaluation import evaluate
-from tts_train.scoring.metrics.clipping import Clipping
-from tts_train.scoring.metrics.timing import Duration
+from tts_train.scoring.metrics.wave import Clipping, Duration
 from tts_train.scoring.sentences import Sentence
 from tts_train.scoring.speaking import folder_name, say_all
 

@@ -25,9 +25,9 @@ from tts_train.run.checkpoint import RunCard
 from tts_train.run.directory import RunDirectory
 from tts_train.sound import Sound
 from tts_train.training.listen.budget import TimeBudget
-from tts_train.training.listen.callback import Listen, ListenOptions
-from tts_train.training.listen.faults import judge, longest_loop, most_tokens
-from tts_train.training.listen.samples import Scorer
+from tts_train.training.listen.callback import Listen
+from tts_train.training.listen.options import ListenOptions
+from tts_train.training.listen.samples import Scorer, judge, longest_loop, most_tokens
 from tts_train.training.survive.checkpoint import CheckpointOptions, PeriodicCheckpoint
 from tts_train.training.watch.history import MetricsHistory
 

@@ -8,7 +8,7 @@ from tests.core.pair import in_pair
 from tests.core.run.toy import digest
 from tts_train.checkpoints.folder_io import verify
 from tts_train.run.directory import RunDirectory
-from tts_train.training.survive.signals import AGREE_EVERY
+from tts_train.training.survive.stopping import AGREE_EVERY
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

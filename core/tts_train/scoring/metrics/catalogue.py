@@ -6,16 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tts_train.contract.metric import Metric
 from tts_train.errors import ConfigError
-from tts_train.scoring.metrics.alignment import WordsFound
-from tts_train.scoring.metrics.clipping import Clipping
-from tts_train.scoring.metrics.distill_mos import DistillMos
-from tts_train.scoring.metrics.dnsmos import Dnsmos
-from tts_train.scoring.metrics.mel_cepstrum import MelCepstralDistortion
-from tts_train.scoring.metrics.pitch import Pitch
-from tts_train.scoring.metrics.recognition import Recognition
-from tts_train.scoring.metrics.speaker import SpeakerSimilarity
-from tts_train.scoring.metrics.timing import Duration, Silence
-from tts_train.scoring.metrics.wavlm import WavLmSimilarity
+from tts_train.scoring.metrics.opinion import DistillMos, Dnsmos
+from tts_train.scoring.metrics.reference import MelCepstralDistortion, Pitch
+from tts_train.scoring.metrics.speaker import SpeakerSimilarity, WavLmSimilarity
+from tts_train.scoring.metrics.wave import Clipping, Duration, Silence
+from tts_train.scoring.metrics.words import Recognition, WordsFound
 
 
 def own_metrics(weights: Mapping[str, str]) -> list[Metric]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,22 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from tts_train.contract.module import StageModule, speaks
 from tts_train.contract.voice import Passage, SampleVoice
-from tts_train.corpus.language import says_nothing
 from tts_train.errors import ConfigError, TTSTrainError
 from tts_train.nn.room import free_memory
 from tts_train.run.loops import mid_accumulation
 from tts_train.training.listen.budget import TimeBudget
-from tts_train.training.listen.faults import GUARDS, judge, most_tokens
-from tts_train.training.listen.recordings import with_recordings
-from tts_train.training.listen.samples import Scorer, keep_known, keep_said, known_figures, mean_figures
+from tts_train.training.listen.options import ListenOptions
+from tts_train.training.listen.samples import (
+    GUARDS,
+    Scorer,
+    judge,
+    keep_known,
+    keep_said,
+    known_figures,
+    mean_figures,
+    most_tokens,
+    with_recordings,
+)
 from tts_train.training.watch.throughput import Throughput
 
 PREFIX = "listen/"
@@ -35,36 +42,6 @@ NO_MEMORY = (
 """What is said when listening, of all things, runs out of memory."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(kw_only=True)
-class ListenOptions:
-    """What is spoken while a run trains, and how often."""
-
-    sentences: int | list[str] = 2
-    """How many utterances of the validation set are spoken, or texts to speak: ``["Good morning.", ...]``; 0 for
-    none."""
-    every_n_steps: int | None = None
-    """Optimiser steps between; null speaks at each validation."""
-    max_share: float = 0.1
-    """Most of the run's time that this may take, above 0. The first time is always heard; then what does not fit is
-    skipped. 1 sets no limit."""
-    metrics: list[str] | None = None
-    """Scores of each sample, of those that `tts-train eval` knows; null takes what needs no more than is installed and
-    is quick: clipping, silence, duration and dnsmos."""
-    recordings: Path | None = None
-    """Corpus that the data were prepared from, where they do not hold its sound: the recordings stand beside what is
-    spoken."""
-
-    def __post_init__(self) -> None:
-        if isinstance(self.sentences, int) and self.sentences < 0:
-            raise ConfigError(f"--listen.sentences must be 0 or more, or texts, and {self.sentences} was given.")
-        if not isinstance(self.sentences, int) and any(map(says_nothing, self.sentences)):
-            raise ConfigError("--listen.sentences has a text that says nothing. Leave it out, or write what to say.")
-        if self.every_n_steps is not None and self.every_n_steps < 1:
-            raise ConfigError(f"--listen.every_n_steps must be at least 1, and {self.every_n_steps} was given.")
-        if not 0 < self.max_share <= 1:
-            raise ConfigError(f"--listen.max_share must be above 0 and at most 1, and {self.max_share} was given.")
 
 
 class Listen(Callback):

@@ -27,7 +27,7 @@ from tts_train.run.loops import (
     share_batches,
     validation_due,
 )
-from tts_train.training.survive.signals import AGREE_EVERY, GracefulStop
+from tts_train.training.survive.stopping import AGREE_EVERY, GracefulStop
 
 _RANKS = "world_size"
 

@@ -1,15 +1,35 @@
-"""Keep every logged scalar in ``logs/metrics.jsonl``, so that the report needs no TensorBoard file."""
+"""What a run writes while it trains: every logged scalar, where its base stands, and ``report.html`` up to date."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
 
 import lightning as L
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from tts_train.errors import TTSTrainError
 from tts_train.report.history import History
+from tts_train.report.page import write_report
+from tts_train.training.listen.budget import TimeBudget
+
+
+class Baseline(Callback):
+    """Log the figures of the validation that Lightning runs before training, at step 0.
+
+    Lightning means it as a sanity check and throws the figures away. It runs over the whole validation set with
+    ``--trainer.num_sanity_val_steps -1`` (the default here), and not when a run continues.
+    """
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hand the figures to the loggers."""
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, step=trainer.global_step)
 
 
 class MetricsHistory(L.Callback):
@@ -64,3 +84,51 @@ class _HistoryLogger(Logger):
     @rank_zero_only
     def log_hyperparams(self, params: object, *args: object, **kwargs: object) -> None:
         """Nothing to do: ``config.yaml`` holds them."""
+
+
+MAX_SHARE = 0.02
+"""Most of a run's time that writing the page may take; it grows with the samples that it holds."""
+
+logger = logging.getLogger(__name__)
+
+
+class LiveReport(Callback):
+    """Writes the page after each validation; as a context manager also where the run in its block ends by an error.
+
+    The block should hold the run's session, so that the page tells how it ended.
+
+    Args:
+        run_dir: the run.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._budget = TimeBudget(MAX_SHARE)
+        self._trains = False
+
+    def __enter__(self) -> LiveReport:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None and self._trains and self._run_dir.is_dir():  # which a refusal has removed
+            self._write()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count time, in the process that writes."""
+        self._trains = trainer.is_global_zero
+        self._budget.begin()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the page, with this validation's figures and samples."""
+        if self._trains and not trainer.sanity_checking and self._budget.allows():
+            with self._budget.spend():
+                self._write()
+
+    def _write(self) -> None:
+        """Write the page; a disk that is full stops neither training nor the error that is on its way."""
+        try:
+            write_report(self._run_dir)
+        except (OSError, TTSTrainError) as error:
+            logger.warning("The report of %s could not be written: %s", self._run_dir, error)

@@ -50,7 +50,7 @@ def listening_bytes(token_lm: TokenLM, config: LlamaConfig, passages: int, *, ha
         passages: How many.
         half: Whether keys and values are computed in 16 bits.
     """
-    from tts_train.training.listen.faults import RUNAWAY
+    from tts_train.training.listen.samples import RUNAWAY
 
     cut_off = round(RUNAWAY * token_lm.utterance_tokens + token_lm.layout.tokens_per_second)
     dtype = torch.bfloat16 if half else torch.float32

@@ -1,7 +1,9 @@
-"""DNSMOS P.835: what listeners would say of speech, background and the whole, from 1 to 5.
+"""The opinion of listeners, from 1 to 5, by small networks: DNSMOS P.835 and DistillMOS.
 
-Reddy, Gopal, Cutler 2022 (arXiv 2110.01763). The weights lie in the package ``speechmos`` (MIT); only they are used,
-in a session that is kept, because the package opens one for every clip. Figures equal the package's.
+DNSMOS: Reddy, Gopal, Cutler 2022 (arXiv 2110.01763), on speech, background and the whole. The weights lie in the
+package ``speechmos`` (MIT); only they are used, in a session that is kept, because the package opens one for every
+clip. Figures equal the package's. DistillMOS hears noise as well as broken speech: Stahl, Gamper 2025 (arXiv
+2502.05356), package ``distillmos`` (MIT), weights in its wheel.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from tts_train.sound import Floats
 SAMPLE_RATE = 16_000
 WINDOW = int(9.01 * SAMPLE_RATE)
 """Samples that the network hears at once; shorter clips are repeated until they fill it."""
-_WEIGHTS = "dnsmos_models/sig_bak_ovr.onnx"
+_DNSMOS = "dnsmos_models/sig_bak_ovr.onnx"
 # Second-order polynomials by which the authors fit the network's output to listeners' scores.
 _FITS = {
     "dnsmos_speech": (-0.08397278, 1.22083953, 0.0052439),
@@ -63,5 +65,38 @@ def _session() -> Any:  # noqa: ANN401 - onnxruntime ships no types
     options = runtime.SessionOptions()
     # Idle threads would wait in a loop and take the processor from whatever else computes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    file = str(package_folder("speechmos") / _WEIGHTS)
+    file = str(package_folder("speechmos") / _DNSMOS)
     return runtime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+_INSTALL = "pip install --no-deps distillmos xls-r-sqa"
+_DISTILL_MOS = "weights/distill_mos_v7.pt"
+
+
+class DistillMos(Metric):
+    """Predicted opinion of listeners."""
+
+    name = "distillmos"
+    figures = (Figure(name="distillmos", unit="1-5", better="higher", summary="overall quality, DistillMOS"),)
+    packages = ("distillmos", "xls_r_sqa")
+    # Its declared dependencies serve parts that are not used here, and weigh ten times as much as it does.
+    install = _INSTALL
+
+    def measure(self, take: Take) -> Mapping[str, float]:
+        """Return the score."""
+        import torch
+
+        samples = torch.from_numpy(take.sound.at(SAMPLE_RATE).copy())
+        with torch.inference_mode():
+            return {"distillmos": float(_network()(samples[None])[0, 0])}
+
+
+@lru_cache(maxsize=1)
+def _network() -> Any:  # noqa: ANN401 - the package ships no types
+    import torch
+
+    # Left to itself the class reads its weights and prints a line to stdout, where --json has its place.
+    network = optional("distillmos", _INSTALL).ConvTransformerSQAModel(load_weights=False).eval()
+    file = package_folder("distillmos", _INSTALL) / _DISTILL_MOS
+    network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True)["model"])
+    return network

@@ -1,4 +1,7 @@
-"""Mel-cepstral distortion: how far the spectra of a take are from those of its recording."""
+"""How far a take is from its recording: its spectra (mel-cepstral distortion), its pitch and its voicing.
+
+Frames are compared that the time warp brings together.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from tts_train.contract.metric import Figure, Metric, Take
-from tts_train.scoring.signal.warping import Doubles, Indices, distances, warp
-from tts_train.scoring.signal.world import PACKAGE, Analysis, analyse
+from tts_train.scoring.metrics.world import PACKAGE, Analysis, Doubles, Indices, analyse, distances, warp
 from tts_train.sound import Sound
 
 DECIBELS = 10 * np.sqrt(2) / np.log(10)
@@ -54,3 +56,39 @@ def distortion(one: Doubles, other: Doubles) -> tuple[float, Indices, Indices]:
     cost = distances(one[:, 1:], other[:, 1:])
     left, right = warp(cost)
     return float(DECIBELS * cost[left, right].mean()), left, right
+
+
+CENTS = 1200.0
+"""In an octave."""
+
+
+class Pitch(Metric):
+    """Error of F0 where both have a voice, and the share of frames where only one has.
+
+    F0 by WORLD (DIO and StoneMask, 71 to 800 Hz, every 5 ms); frames are paired by the warp of the mel-cepstra.
+    """
+
+    name = "pitch"
+    figures = (
+        Figure(name="f0_rmse", unit="cents", better="lower", summary="root mean square error of the pitch", digits=0),
+        Figure(
+            name="voicing_error", unit="%", better="lower", summary="frames that are voiced in one of the two", digits=1
+        ),
+    )
+    wants = frozenset({"reference"})
+    packages = (PACKAGE,)
+
+    def measure(self, take: Take) -> Mapping[str, float]:
+        """Return both figures; no error of pitch where no frame is voiced in both."""
+        assert take.reference is not None
+        compared = compare(take.sound, take.reference)
+        if compared is None:
+            return {}
+        one, other, _, left, right = compared
+        first, second = one.pitch[left], other.pitch[right]
+        voiced = (first > 0) & (second > 0)
+        figures = {"voicing_error": 100.0 * float(((first > 0) != (second > 0)).mean())}
+        if voiced.any():
+            cents = CENTS * np.log2(first[voiced] / second[voiced])
+            figures["f0_rmse"] = float(np.sqrt(np.square(cents).mean()))
+        return figures

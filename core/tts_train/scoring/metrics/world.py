@@ -1,8 +1,9 @@
-"""The WORLD analysis of a sound: pitch, and mel-cepstra of the spectral envelope; made once for all metrics.
+"""What a take is compared with its recording by: the WORLD analysis, made once for all metrics, and a time warp.
 
 WORLD: Morise, Yokomori, Ozawa 2016 (doi 10.1587/transinf.2015EDP7457); pitch by DIO and StoneMask, the envelope by
 CheapTrick. Mel-cepstra as SPTK's ``sp2mc`` makes them: the envelope's cepstrum on a warped frequency axis (Oppenheim
-and Johnson 1972, ``freqt``).
+and Johnson 1972, ``freqt``). Dynamic time warping tells which frame of one sound belongs to which of another (Sakoe
+and Chiba 1978).
 """
 
 from __future__ import annotations
@@ -18,10 +19,46 @@ from numpy.typing import NDArray
 
 from tts_train.contract.metric import INSTALL_EXTRA, package_folder
 from tts_train.errors import ConfigError
-from tts_train.scoring.signal.silence import trimmed
+from tts_train.scoring.metrics.wave import trimmed
 from tts_train.sound import Sound
 
 Doubles: TypeAlias = "NDArray[np.float64]"
+Indices: TypeAlias = "NDArray[np.int64]"
+
+
+def distances(one: Doubles, other: Doubles) -> Doubles:
+    """Return the Euclidean distance of every frame of ``one`` (n, d) to every one of ``other`` (m, d), as (n, m)."""
+    squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2 * one @ other.T
+    found: Doubles = np.sqrt(np.maximum(squares, 0))
+    return found
+
+
+def warp(cost: Doubles) -> tuple[Indices, Indices]:
+    """Return the pairs of frames on the cheapest path through ``cost`` (n, m), from (0, 0) to (n - 1, m - 1).
+
+    A step advances one sound, the other, or both by one frame; all steps weigh the same and the sum is exactly least.
+    """
+    rows, columns = cost.shape
+    total = np.full((rows + 1, columns + 1), np.inf)
+    total[0, 0] = 0
+    for diagonal in range(2, rows + columns + 1):
+        i = np.arange(max(1, diagonal - columns), min(rows, diagonal - 1) + 1)
+        j = diagonal - i
+        before = np.minimum(np.minimum(total[i - 1, j - 1], total[i - 1, j]), total[i, j - 1])
+        total[i, j] = cost[i - 1, j - 1] + before
+    return _way_back(total)
+
+
+def _way_back(total: Doubles) -> tuple[Indices, Indices]:
+    i, j = total.shape[0] - 1, total.shape[1] - 1
+    path = [(i, j)]
+    while (i, j) != (1, 1):
+        # Where ways are equally cheap, both sounds advance.
+        i, j = min(((i - 1, j - 1), (i - 1, j), (i, j - 1)), key=lambda step: total[step])
+        path.append((i, j))
+    pairs = np.asarray(path[::-1], dtype=np.int64) - 1
+    return pairs[:, 0], pairs[:, 1]
+
 
 PACKAGE = "pyworld"
 SAMPLE_RATE = 16_000

@@ -1,1 +1,0 @@
-"""Signal analysis that several metrics share: silence, time warping and WORLD features."""
