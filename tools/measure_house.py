@@ -18,7 +18,7 @@ import tokenize
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -83,6 +83,7 @@ class Module:
                 yield node.name
 
 
+@cache
 def read_packages(root: Path) -> dict[str, list[Module]]:
     """Return the modules of the core and of each plugin, by package; the core is first."""
     folders = [root / "core" / CORE, *sorted(root.glob(f"plugins/*/{CORE}_*"))]

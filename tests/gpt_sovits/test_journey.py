@@ -108,6 +108,7 @@ def fit_words(prepared, run, source):
     return list(map(str, [*recipe, "--run_dir", run, "--model.init_from", source, "--trainer.max_steps", 1]))
 
 
+@pytest.mark.slow
 def test_both_runs_speak_together(gpt, sovits, folder, capsys, caplog):
     words = ["--text", "Good morning. It is 3.5 degrees.", "--max_new_tokens", 60, "--seed", 5]
     one = ran(capsys, "synth", gpt, "--sovits", sovits, *words, "--out", folder / "one.wav")
@@ -158,6 +159,7 @@ def test_files_of_anybody_speak_from_a_reference(gpt, sovits, folder, capsys):
     assert "--sovits" in err
 
 
+@pytest.mark.slow
 def test_preferences_go_on_from_the_gpt(gpt, prepared, folder, capsys):
     words = ["--model.init_from", gpt, "--trainer.max_steps", 2]
     run = fitted("dpo", prepared, folder / "voice-dpo", *words)

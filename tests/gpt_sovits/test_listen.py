@@ -11,8 +11,8 @@ import pytest
 import soundfile
 import torch
 
+from tests.core.scoring.sounds import write_corpus
 from tts_train.cli import main
-from tts_train.demo.journey import VOICE
 from tts_train.recipes import find_recipe
 from tts_train.report.history import History, series
 from tts_train.run.checkpoint import open_checkpoint
@@ -24,8 +24,10 @@ PLAIN = ("--trainer.accelerator", "cpu", "--trainer.precision", "32-true")
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("gpt") / "prepared"
-    words = ["prepare", "--backend", "gpt_sovits", "--corpus", str(VOICE), "--out", str(out)]
+    folder = tmp_path_factory.mktemp("gpt")
+    out = folder / "prepared"
+    corpus = write_corpus(folder / "voice", 20)
+    words = ["prepare", "--backend", "gpt_sovits", "--corpus", str(corpus), "--out", str(out)]
     assert main([*words, "--models", "tiny", "--language", "en"]) == 0
     return out
 

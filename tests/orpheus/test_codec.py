@@ -64,14 +64,20 @@ def test_a_clip_has_as_many_frames_as_it_begins(tiny, samples):
     assert [len(level) for level in codes] == [-(-samples // 2048) * rate for rate in (1, 2, 4)]
 
 
-@pytest.mark.parametrize("batch_samples", [1 << 16, 1 << 21])
-def test_codes_do_not_depend_on_the_clips_beside_them(tiny, batch_samples):
+@pytest.fixture(scope="module")
+def one_by_one(tiny):
     mixed = clips(40, 30000)
-    alone = [tiny.encode([clip])[0] for clip in mixed]
+    return mixed, [tiny.encode([clip])[0] for clip in mixed]
+
+
+@pytest.mark.parametrize("batch_samples", [1 << 16, 1 << 21])
+def test_codes_do_not_depend_on_the_clips_beside_them(one_by_one, batch_samples):
+    mixed, alone = one_by_one
     together = SnacCodec(build_snac(tiny_config(), None, "tiny"), batch_samples=batch_samples).encode(mixed)
     assert all(same(a, b) for a, b in zip(alone, together, strict=True))
 
 
+@pytest.mark.slow
 def test_codes_do_not_depend_on_the_clips_beside_them_at_full_size():
     codec = build(FULL_CONFIG)
     mixed = clips(5, 20000, seed=1)

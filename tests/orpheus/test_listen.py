@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.core.scoring.sounds import write_corpus
 from tts_train.cli import main
 from tts_train.demo.journey import VOICE
 from tts_train.recipes import find_recipe
@@ -19,8 +20,9 @@ LISTENS = ("--listen.max_share", "1", "--listen.sentences", "1", "--listen.metri
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("orpheus") / "prepared"
-    words = ["prepare", "--backend", "orpheus", "--corpus", str(VOICE), "--out", str(out)]
+    folder = tmp_path_factory.mktemp("orpheus")
+    out = folder / "prepared"
+    words = ["prepare", "--backend", "orpheus", "--corpus", str(write_corpus(folder / "voice", 12)), "--out", str(out)]
     assert main([*words, "--codec", "tiny", "--tokenizer", "tiny"]) == 0
     return out
 
