@@ -22,8 +22,10 @@ class DetachedDepth(CsmModule):
         return output
 
 
-def test_a_depth_network_without_a_gradient_is_told(tmp_path):
+def test_a_depth_network_without_a_gradient_is_told(tmp_path, caplog):
     """What is taught as it is drawn, test_csm_promises measures."""
+    caplog.set_level("INFO")
     data = CsmData(str(write_rows(tmp_path / "rows.parquet")), max_tokens=64, val_share=0)
     with pytest.raises(AssertionError, match=r"no gradient reaches .*depth_decoder"):
         check_training(CSM.name, DetachedDepth("tiny", tiny=SMALL), data, runs_in=tmp_path)
+    assert "are padding" not in caplog.text  # ids are no positions: a frame of 32 is one

@@ -141,7 +141,8 @@ class TokenModule(StageModule):
 
     def stored_weights(self) -> Mapping[str, StoredTensor]:
         """Return where the weights of a base that is sharded are read from."""
-        return late_weights(self.token_lm, self.init_from)
+        assert self.network is not None
+        return late_weights(self.token_lm, self.init_from, self.network)
 
     def build_shapes(self) -> None:
         """Build the network on ``meta`` without reading a weight."""

@@ -154,17 +154,17 @@ def _cut_sizes(prepared: PreparedSet, layout: TokenLayout, too_long: Sequence[in
 
 
 def _inspect(prepared: PreparedSet, layout: TokenLayout) -> tuple[list[str], NDArray[np.int64]]:
-    """Return what is wrong with each row of a set made elsewhere, and how many ids it has; padding is told of."""
-    faults, given = list[str](), 0
+    """Return what is wrong with each row of a set made elsewhere, and its positions; padding is told of."""
+    faults, given, kept = list[str](), 0, 0
     sizes: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     for lists, found in read_blocks(prepared.rows, layout):
         faults += found.faults
         sizes.append(np.bincount(lists.rows[layout.starts(lists.ids)], minlength=len(lists.sizes)))
         given += lists.given
-    whole = np.concatenate(sizes)
-    if given > int(whole.sum()):
-        _log.info("%s: %d of %d ids are padding and are left out.", prepared.path, given - int(whole.sum()), given)
-    return faults, whole
+        kept += len(lists.ids)  # not the positions, of which a frame of many ids may be one
+    if given > kept:
+        _log.info("%s: %d of %d ids are padding and are left out.", prepared.path, given - kept, given)
+    return faults, np.concatenate(sizes)
 
 
 def _say_columns(prepared: PreparedSet) -> None:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tts_train.families.token_lm.model import TokenLM
 
 _CHUNK = 4096
-_TABLES = ("model.embed_tokens.weight", "lm_head.weight")
 
 
 def reads_late(init_from: str) -> bool:
@@ -39,14 +38,27 @@ def late_network(token_lm: TokenLM, init_from: str, head: HeadOptions, *, dtype:
     return build_network(lm, token_lm.layout, head)
 
 
-def late_weights(token_lm: TokenLM, init_from: str) -> Mapping[str, StoredTensor]:
-    """Return where each weight of a base is read from, by its name in the module."""
+def late_weights(token_lm: TokenLM, init_from: str, network: TokenNetwork) -> Mapping[str, StoredTensor]:
+    """Return where each weight of a base is read from, by its name in the module.
+
+    Args:
+        token_lm: The model.
+        init_from: The base.
+        network: What :func:`late_network` built, sharded or not.
+    """
     folder = _folder(init_from)
     assert folder is not None, "reads_late() was asked before"
     stored = safetensors_folder(folder)
-    rows = token_lm.layout.output_rows
-    full = {name: _with_rows(tensor, rows) if name in _TABLES else tensor for name, tensor in stored.items()}
-    return {f"{PREFIX}lm.{name}": tensor for name, tensor in full.items()}
+    lm, found = network.lm, dict[str, StoredTensor]()
+    tables = [id(lm.lm_head.weight), id(lm.get_input_embeddings().weight)] if token_lm.optional_rows else []
+    # A tied weight is stored once, under whichever of its names transformers keeps.
+    named = [(name, id(weight)) for name, weight in lm.named_parameters(remove_duplicate=False)]
+    sources = {weight: stored[name] for name, weight in named if name in stored}
+    for name, weight in named:
+        if weight in sources:
+            source, rows = sources[weight], token_lm.layout.output_rows
+            found[f"{PREFIX}lm.{name}"] = _with_rows(source, rows) if weight in tables else source
+    return found
 
 
 class WithMeanRows(StoredTensor):
