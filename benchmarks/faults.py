@@ -37,7 +37,7 @@ from faults_table import report
 from faults_trials import clean, facts, straight
 
 _WARM = ("tts_train.training.run", "omegaconf", "tts_train_orpheus.stage",
-         "tts_train_gpt_sovits.stages.gpt.dpo_module", "tts_train_gpt_sovits.stages.sovits.module",
+         "tts_train_gpt_sovits.stages.gpt.dpo", "tts_train_gpt_sovits.stages.sovits.module",
          "tts_train_gpt_sovits.stages.sovits.cfm_module", "faults_ours", "faults_peers")  # fmt: skip
 
 

@@ -98,9 +98,9 @@ def _sides(task: dict[str, Any], sides: tuple[str, ...]) -> tuple[Any, dict[str,
 
     from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
     from tts_train_gpt_sovits.networks.gpt.packing import pack
-    from tts_train_gpt_sovits.signal.sizes import GptConfig
+    from tts_train_gpt_sovits.signal.versions import GptConfig
     from tts_train_gpt_sovits.stages.gpt.dpo import preference
-    from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
+    from tts_train_gpt_sovits.stages.gpt.optimizer import ScaledAdam
 
     torch.manual_seed(0)
     network = GptNetwork(GptConfig(layers=task["layers"])).train()
@@ -131,7 +131,7 @@ def _rows(shape: str, *, pairs: bool) -> list[Any]:
     import torch
 
     from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance
-    from tts_train_gpt_sovits.stages.gpt.dpo import Corruption, corrupt
+    from tts_train_gpt_sovits.stages.gpt.rows import Corruption, corrupt
 
     chance = torch.Generator().manual_seed(0)
     rows = []
@@ -157,8 +157,8 @@ def _check() -> None:
 
     from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
     from tts_train_gpt_sovits.networks.gpt.packing import pack
-    from tts_train_gpt_sovits.signal.sizes import GptConfig
-    from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
+    from tts_train_gpt_sovits.signal.versions import GptConfig
+    from tts_train_gpt_sovits.stages.gpt.optimizer import ScaledAdam
 
     networks = []
     for kind in (NaiveScaledAdam, ScaledAdam):

@@ -126,12 +126,12 @@ def _write_networks(folder: Path) -> None:
     import torch
     from transformers import HubertConfig, HubertModel
 
-    from tts_train_gpt_sovits.features.tiny import made_up_speech
+    from tts_train_gpt_sovits.features.hubert import made_up_speech
     from tts_train_gpt_sovits.networks.sovits.build import build_network
-    from tts_train_gpt_sovits.released.configs import s2_config
+    from tts_train_gpt_sovits.released.bases import s2_config
     from tts_train_gpt_sovits.released.sovits_names import to_upstream
     from tts_train_gpt_sovits.released.write import write_s2
-    from tts_train_gpt_sovits.starts.sovits_tiny import with_tiny_semantics
+    from tts_train_gpt_sovits.starts.sovits_base import with_tiny_semantics
 
     torch.manual_seed(0)
     network = HubertModel(HubertConfig()).eval()

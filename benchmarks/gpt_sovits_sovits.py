@@ -139,11 +139,11 @@ def _plain(size: str, steps: int, marks: list[tuple[float, float]]) -> float:
     import torch
     from torch.nn import functional as F
 
-    from tts_train_gpt_sovits.networks.sovits import losses as of
+    from tts_train_gpt_sovits.networks.sovits import adversarial as of
     from tts_train_gpt_sovits.networks.sovits.generator import slice_frames
     from tts_train_gpt_sovits.signal.mel import log_mel, wave_log_mel
     from tts_train_gpt_sovits.stages.sovits.batch import HOP, magnitudes, samples, wave_slices
-    from tts_train_gpt_sovits.stages.sovits.optim import parameter_groups
+    from tts_train_gpt_sovits.stages.sovits.optimizer import parameter_groups
 
     in_place = F.leaky_relu
     F.leaky_relu = lambda x, slope=0.01, **_: in_place(x, slope)

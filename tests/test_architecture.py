@@ -31,8 +31,6 @@ ODD_FOLDERS = {
     "tts_train/families/token_lm/preparing": "a row, a chunk of rows, the job",
     "tts_train_gpt_sovits": "the backend's table; everything else has a folder",
     "tts_train_gpt_sovits/export": "one module for each file that upstream's tools read",
-    "tts_train_gpt_sovits/networks": "what both networks share; each has a folder below",
-    "tts_train_gpt_sovits/text/japanese": "words, accents, readings",
     "tts_train_orpheus": "no folders: it is small, and most of it is the two codecs",
 }
 """Folders that have not 4 to 12 files, and why; the list only shrinks."""

@@ -22,7 +22,7 @@ from tts_train.progress import is_terminal
 from tts_train.training import run as train
 from tts_train.training.survive import finite as guard
 from tts_train.training.watch.progress import TrainingProgress
-from tts_train_gpt_sovits.stages.gpt import scaled_adam
+from tts_train_gpt_sovits.stages.gpt import optimizer
 
 LOG_EVERY = 3
 COMMON = [
@@ -90,7 +90,7 @@ def as_on_a_card(reads: HostReads, monkeypatch: pytest.MonkeyPatch) -> None:
             return bool(flag)
 
     monkeypatch.setattr(streamed, "is_set", kernel_reads)
-    monkeypatch.setattr(scaled_adam, "runs_on", lambda device: "cuda")
+    monkeypatch.setattr(optimizer, "runs_on", lambda device: "cuda")
 
 
 def watched(words: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Watch:

@@ -130,7 +130,7 @@ def _listening(job: Job) -> None:
 def _gpt(job: Job) -> None:
     from tts_train_gpt_sovits.networks.gpt.generate import SamplingOptions, generate
     from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
-    from tts_train_gpt_sovits.signal.sizes import GptConfig
+    from tts_train_gpt_sovits.signal.versions import GptConfig
 
     sizes = {"width": 32, "heads": 2, "layers": 2} if job.tiny else {"width": 512, "heads": 16, "layers": 24}
     torch.manual_seed(0)

@@ -49,11 +49,10 @@ def sovits_on(device: str, *, real: bool = True) -> Iterator[None]:
         yield
         return
     from tts_train_gpt_sovits.networks.sovits.build import build_critics, build_flow_network, build_network
-    from tts_train_gpt_sovits.released.configs import s2_config
+    from tts_train_gpt_sovits.released.bases import s2_config
     from tts_train_gpt_sovits.signal.versions import find_version
     from tts_train_gpt_sovits.stages.sovits import cfm_module, module
-    from tts_train_gpt_sovits.starts.sovits_base import LoadedCritics, LoadedGenerator
-    from tts_train_gpt_sovits.starts.sovits_tiny import with_tiny_semantics
+    from tts_train_gpt_sovits.starts.sovits_base import LoadedCritics, LoadedGenerator, with_tiny_semantics
 
     def generator(source: str, *, version: str | None = None, freeze_quantizer: bool = True, **_: Any) -> Any:
         name = version or source

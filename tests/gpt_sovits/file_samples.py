@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tts_train_gpt_sovits.released.gpt_names import config_to_upstream
 from tts_train_gpt_sovits.released.shapes import Shapes
-from tts_train_gpt_sovits.signal.sizes import GptConfig
+from tts_train_gpt_sovits.signal.versions import GptConfig
 
 SMALL_GPT = GptConfig(width=32, heads=2, layers=2)
 GAN = ("v1", "v2", "v2Pro", "v2ProPlus")

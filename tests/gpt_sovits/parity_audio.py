@@ -14,7 +14,7 @@ from tests.gpt_sovits.filling import wave
 from tests.gpt_sovits.sovits_figures import compare_probe
 from tts_train_gpt_sovits.signal import mel
 from tts_train_gpt_sovits.signal.audio import SliceOptions, feature_wave, find_slices, slice_wave, training_wave
-from tts_train_gpt_sovits.stages.sovits.sampler import BucketSampler
+from tts_train_gpt_sovits.stages.sovits.rows import BucketSampler
 
 _RATE = 32000
 

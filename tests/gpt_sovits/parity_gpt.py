@@ -20,9 +20,9 @@ from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, pack
 from tts_train_gpt_sovits.networks.gpt.padded import PaddedBatch, PaddedLayout, PaddedOutput, padded_forward
 from tts_train_gpt_sovits.released.gpt_names import config_from_upstream, upstream_name
-from tts_train_gpt_sovits.stages.gpt.dpo import Corruption, preference
-from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
-from tts_train_gpt_sovits.stages.gpt.schedule import build_upstream_schedule
+from tts_train_gpt_sovits.stages.gpt.dpo import preference
+from tts_train_gpt_sovits.stages.gpt.optimizer import ScaledAdam, build_upstream_schedule
+from tts_train_gpt_sovits.stages.gpt.rows import Corruption
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _DESCRIPTIVE = {"salt", "name", "kind", "config", "torch", "python", "equal", "ragged", "s2"}

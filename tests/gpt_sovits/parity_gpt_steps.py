@@ -14,8 +14,7 @@ from tests.gpt_sovits.filling import hash_u
 from tests.gpt_sovits.parity_gpt_figures import equal
 from tests.gpt_sovits.upstream import UpstreamSchedule, share
 from tts_train_gpt_sovits.stages.gpt.batches import UpstreamSampler
-from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
-from tts_train_gpt_sovits.stages.gpt.schedule import build_upstream_schedule
+from tts_train_gpt_sovits.stages.gpt.optimizer import ScaledAdam, build_upstream_schedule
 
 _RATE = 1e-12
 _TRAJECTORY = {"gradient", "lr", "clipping_update_period", "shapes", "trajectory", "state_keys"}

@@ -12,10 +12,9 @@ from torch import Tensor
 from tests.figures import Figure, unknown
 from tests.gpt_sovits.filling import inputs, integers, wave
 from tests.gpt_sovits.sovits_figures import compare_probe, filled, gradients, named, parameter_sums
-from tts_train_gpt_sovits.networks.sovits.discriminators import Critics
-from tts_train_gpt_sovits.networks.sovits.generator import slice_frames
-from tts_train_gpt_sovits.networks.sovits.losses import (
+from tts_train_gpt_sovits.networks.sovits.adversarial import (
     MEL_WEIGHT,
+    Critics,
     adversarial_loss,
     critic_loss,
     feature_loss,
@@ -23,11 +22,12 @@ from tts_train_gpt_sovits.networks.sovits.losses import (
     mean_square,
     mel_loss,
 )
+from tts_train_gpt_sovits.networks.sovits.generator import slice_frames
 from tts_train_gpt_sovits.networks.sovits.network import GeneratedSlice, SovitsNetwork
 from tts_train_gpt_sovits.released.sovits_names import upstream_names
 from tts_train_gpt_sovits.signal.mel import log_mel, spectrogram, wave_log_mel
 from tts_train_gpt_sovits.signal.versions import find_version
-from tts_train_gpt_sovits.stages.sovits.optim import parameter_groups
+from tts_train_gpt_sovits.stages.sovits.optimizer import parameter_groups
 
 HOP = 640
 _LOSSES = ("loss_disc", "loss_gen", "loss_fm", "loss_mel_x45", "loss_kl", "kl_ssl", "loss_gen_all")

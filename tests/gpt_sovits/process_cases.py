@@ -27,10 +27,10 @@ from tts_train.sharding.options import FsdpOptions
 from tts_train.training.session import RunSession
 from tts_train.training.survive.checkpoint import CheckpointOptions
 from tts_train_gpt_sovits.plugin import tts_train_backend, tts_train_strategy
+from tts_train_gpt_sovits.stages.gpt.batches import RehearsalOptions
 from tts_train_gpt_sovits.stages.gpt.data import GptData
-from tts_train_gpt_sovits.stages.gpt.dpo_module import DpoModule
+from tts_train_gpt_sovits.stages.gpt.dpo import DpoModule
 from tts_train_gpt_sovits.stages.gpt.module import GptModule
-from tts_train_gpt_sovits.stages.gpt.rehearsal import RehearsalOptions
 from tts_train_gpt_sovits.stages.sovits.batch import fixed_draws
 from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
 from tts_train_gpt_sovits.stages.sovits.data import SovitsData

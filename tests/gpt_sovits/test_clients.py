@@ -19,8 +19,8 @@ from tts_train_gpt_sovits.released.gpt_names import config_to_upstream, to_upstr
 from tts_train_gpt_sovits.released.shapes import shapes_of
 from tts_train_gpt_sovits.released.sovits_names import to_upstream
 from tts_train_gpt_sovits.signal.mel import spectrogram
-from tts_train_gpt_sovits.signal.sizes import GptConfig
-from tts_train_gpt_sovits.starts import gpt_base as gpt_base, sovits_tiny as tiny
+from tts_train_gpt_sovits.signal.versions import GptConfig
+from tts_train_gpt_sovits.starts import gpt as gpt_base, sovits_base as tiny
 from tts_train_gpt_sovits.starts.sovits_restore import load_generator
 
 pytestmark = pytest.mark.slow

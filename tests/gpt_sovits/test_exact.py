@@ -16,14 +16,13 @@ from tests.gpt_sovits.exact_operators import ExactOperators
 from tts_train.nn.deterministic import deterministic_kernels
 from tts_train.nn.target import planning_for
 from tts_train.training.survive.continuation import ExactContinuation
-from tts_train_gpt_sovits.networks import masked_attention
 from tts_train_gpt_sovits.networks.gpt.attention import PaddedRows, attend_grid, attend_spans
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, pack
-from tts_train_gpt_sovits.networks.masked_attention import additive_mask, attend
-from tts_train_gpt_sovits.signal.frames import reflect
+from tts_train_gpt_sovits.signal import frames as masked_attention
+from tts_train_gpt_sovits.signal.frames import additive_mask, attend, reflect
 from tts_train_gpt_sovits.signal.mel import spectrogram
 from tts_train_gpt_sovits.stages.gpt.data import GptData
-from tts_train_gpt_sovits.stages.gpt.dpo_module import DpoModule
+from tts_train_gpt_sovits.stages.gpt.dpo import DpoModule
 from tts_train_gpt_sovits.stages.gpt.module import GptModule
 from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
 from tts_train_gpt_sovits.stages.sovits.data import SovitsData
@@ -217,9 +216,9 @@ def test_only_gradient_free_or_masked_attention_is_asked_for():
     }
     # Spans are a CPU's, generation has no gradients, and feature networks are run without.
     assert {name for name, count in asked.items() if count} <= {
-        "networks/masked_attention.py",
+        "signal/frames.py",
         "networks/gpt/attention.py",
-        "networks/gpt/cache.py",
+        "networks/gpt/generate.py",
     }
     by_name = [file for file in folder.rglob("*.py") if "import scaled_dot_product" in file.read_text()]
     assert not by_name

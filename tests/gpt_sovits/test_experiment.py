@@ -16,9 +16,8 @@ from tts_train.errors import DataError, UnsafeFileError
 from tts_train_gpt_sovits.features.semantic import SemanticTokens
 from tts_train_gpt_sovits.preparing.adopt import token_agreement
 from tts_train_gpt_sovits.preparing.encode import GptSovitsEncoder
-from tts_train_gpt_sovits.released.experiment.read import ExperimentRow, read_experiment
-from tts_train_gpt_sovits.released.experiment.text import language_of, parse_counts
-from tts_train_gpt_sovits.released.experiment.write import write_experiment, write_prepared
+from tts_train_gpt_sovits.released.experiment import ExperimentRow, language_of, parse_counts, read_experiment
+from tts_train_gpt_sovits.released.experiment_write import write_experiment, write_prepared
 from tts_train_gpt_sovits.text.reading import symbol_table
 
 CHINESE = ("a.wav", "n i3 h ao3 ,", "[2, 2, 1]", "你好,")

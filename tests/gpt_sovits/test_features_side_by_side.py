@@ -7,7 +7,7 @@ import torch
 
 from tests.gpt_sovits.filling import wave
 from tts_train_gpt_sovits.features import HubertFeatures, SpeakerVectors
-from tts_train_gpt_sovits.features.side_by_side import side_by_side
+from tts_train_gpt_sovits.features.batching import side_by_side
 
 CPU = torch.device("cpu")
 

@@ -8,8 +8,7 @@ import torch
 from tests.gpt_sovits.filling import fill, wave
 from tts_train.errors import ConfigError, DataError
 from tts_train_gpt_sovits.features import SpeakerVectors
-from tts_train_gpt_sovits.features.eres2net import ERes2NetV2
-from tts_train_gpt_sovits.features.speaker import filter_banks
+from tts_train_gpt_sovits.features.speaker import ERes2NetV2, filter_banks
 
 # Upstream's network of one block a stage and 16 channels, filled by name, on 3 s of the reference wave.
 PLACES = [0, 1, 700, 2559, 5119]

@@ -9,10 +9,10 @@ import torch
 
 from tests.gpt_sovits.file_samples import GAN, gpt_config, save, seeded, shrunk
 from tts_train.errors import DataError, UnsafeFileError
-from tts_train_gpt_sovits.released import recognise, signatures
+from tts_train_gpt_sovits.released import recognise
+from tts_train_gpt_sovits.released.recognise import BASES, version_by_bytes
 from tts_train_gpt_sovits.released.shapes import critic_shapes, generator_shapes, gpt_shapes, lora_shapes
-from tts_train_gpt_sovits.released.signatures import version_by_bytes
-from tts_train_gpt_sovits.signal.sizes import GptConfig
+from tts_train_gpt_sovits.signal.versions import GptConfig
 
 KIB, MIB = 1024, 1024 * 1024
 
@@ -86,7 +86,7 @@ def test_a_missing_phoneme_table_means_v2(tmp_path):
 def test_released_bases_are_told_by_hash(tmp_path, monkeypatch, version, told):
     path = save(tmp_path / "s2G.pth", {"weight": generator("v3")})
     digest = hashlib.md5(path.read_bytes()[:8192], usedforsecurity=False).hexdigest()
-    monkeypatch.setitem(signatures.BASES, digest, version)
+    monkeypatch.setitem(BASES, digest, version)
     found = recognise(path)
     assert (found.version, found.told_by, found.complete) == (told, "base", True)
 
@@ -94,7 +94,7 @@ def test_released_bases_are_told_by_hash(tmp_path, monkeypatch, version, told):
 def test_the_older_base_is_v1_whatever_its_hash_says(tmp_path, monkeypatch):
     path = save(tmp_path / "s2G488k.pth", {"weight": generator("v1")})
     digest = hashlib.md5(path.read_bytes()[:8192], usedforsecurity=False).hexdigest()
-    monkeypatch.setitem(signatures.BASES, digest, "v2")
+    monkeypatch.setitem(BASES, digest, "v2")
     assert recognise(path).version == "v1"
 
 

@@ -20,8 +20,8 @@ from tts_train_gpt_sovits.released.shapes import (
     lora_shapes,
     shapes_of,
 )
-from tts_train_gpt_sovits.signal.sizes import GptConfig
-from tts_train_gpt_sovits.starts.sovits_tiny import TinySovitsOptions, tiny_sizes
+from tts_train_gpt_sovits.signal.versions import GptConfig
+from tts_train_gpt_sovits.starts.sovits_base import TinySovitsOptions, tiny_sizes
 
 MANIFESTS = Path(__file__).parent / "golden" / "manifests"
 

@@ -13,7 +13,7 @@ from tts_train.errors import DataError
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.released import read_training
 from tts_train_gpt_sovits.released.shapes import critic_shapes, generator_shapes, gpt_shapes, lora_shapes
-from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
+from tts_train_gpt_sovits.stages.gpt.optimizer import ScaledAdam
 
 
 def adamw_state(weights: dict[str, torch.Tensor]) -> dict[str, object]:

@@ -23,7 +23,7 @@ from tts_train_gpt_sovits.released import (
 )
 from tts_train_gpt_sovits.released.gpt_names import config_to_upstream
 from tts_train_gpt_sovits.released.shapes import critic_shapes, generator_shapes, gpt_shapes, lora_shapes
-from tts_train_gpt_sovits.signal.sizes import GptConfig
+from tts_train_gpt_sovits.signal.versions import GptConfig
 
 MARKS = {"v1": b"PK", "v2": b"PK", "v2Pro": b"05", "v2ProPlus": b"06"}
 INFO = "8epoch_120iteration"

@@ -18,7 +18,7 @@ from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, pack
 from tts_train_gpt_sovits.released import read_s1, s1_config, write_s1
 from tts_train_gpt_sovits.released.gpt_names import config_to_upstream, to_upstream
 from tts_train_gpt_sovits.stages.gpt.data import GptData
-from tts_train_gpt_sovits.stages.gpt.dpo_module import DpoModule
+from tts_train_gpt_sovits.stages.gpt.dpo import DpoModule
 from tts_train_gpt_sovits.stages.gpt.module import GptModule
 from tts_train_gpt_sovits.starts.adapters import (
     GptLoraOptions,
@@ -27,8 +27,7 @@ from tts_train_gpt_sovits.starts.adapters import (
     merged_state,
     trained_names,
 )
-from tts_train_gpt_sovits.starts.gpt_base import TinyGptOptions, filled, load_base
-from tts_train_gpt_sovits.starts.gpt_restore import load_initial, load_run
+from tts_train_gpt_sovits.starts.gpt import TinyGptOptions, filled, load_base, load_initial, load_run
 
 LORA = GptLoraOptions(rank=2, alpha=4.0)
 QUICK = OptimizerOptions(lr=1e-2)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tts_train_gpt_sovits.networks.gpt.attention import attend_spans
-from tts_train_gpt_sovits.networks.gpt.dropout import dropout, gates, relu_dropout
+from tts_train_gpt_sovits.networks.gpt.attention import attend_spans, dropout, gates, relu_dropout
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, pack
 
 

@@ -15,8 +15,8 @@ from tts_train_gpt_sovits.released import s1_config, write_s1
 from tts_train_gpt_sovits.released.gpt_names import config_to_upstream, to_upstream
 from tts_train_gpt_sovits.stages.gpt.data import GptData
 from tts_train_gpt_sovits.stages.gpt.module import GptModule, ScaledAdamOptions
-from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
-from tts_train_gpt_sovits.starts.gpt_base import TinyGptOptions, load_base
+from tts_train_gpt_sovits.stages.gpt.optimizer import ScaledAdam
+from tts_train_gpt_sovits.starts.gpt import TinyGptOptions, load_base
 
 
 def trained(steps, first=0, state=None):

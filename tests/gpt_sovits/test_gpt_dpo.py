@@ -8,8 +8,9 @@ import torch
 from tests.gpt_sovits.upstream import corrupt_padded
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, pack
-from tts_train_gpt_sovits.signal.sizes import GptConfig
-from tts_train_gpt_sovits.stages.gpt.dpo import Corruption, corrupt, draw_corruption, preference
+from tts_train_gpt_sovits.signal.versions import GptConfig
+from tts_train_gpt_sovits.stages.gpt.dpo import preference
+from tts_train_gpt_sovits.stages.gpt.rows import Corruption, corrupt, draw_corruption
 
 CODES = torch.arange(6)
 

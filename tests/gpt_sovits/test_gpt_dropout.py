@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tts_train_gpt_sovits.networks.gpt.dropout import dropout
+from tts_train_gpt_sovits.networks.gpt.attention import dropout
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])

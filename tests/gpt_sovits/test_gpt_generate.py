@@ -11,7 +11,7 @@ from tts_train.nn.target import planning_for
 from tts_train_gpt_sovits.networks.gpt.generate import GptLine, SamplingOptions, generate, generate_lines, probabilities
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, pack
-from tts_train_gpt_sovits.signal.sizes import GptConfig
+from tts_train_gpt_sovits.signal.versions import GptConfig
 
 CONFIG = GptConfig(phonemes=20, codes=17, width=16, heads=2, layers=2)
 TEXT = torch.tensor([3, 1, 4, 1, 5])

@@ -14,11 +14,11 @@ from tts_train_gpt_sovits.networks.gpt.packing import pack
 from tts_train_gpt_sovits.networks.gpt.padded import unpack, unpack_rejected
 from tts_train_gpt_sovits.released import s1_config, write_s1
 from tts_train_gpt_sovits.released.gpt_names import config_to_upstream, to_upstream
-from tts_train_gpt_sovits.signal.sizes import GptConfig
+from tts_train_gpt_sovits.signal.versions import GptConfig
 from tts_train_gpt_sovits.stages.gpt.data import GptData
-from tts_train_gpt_sovits.stages.gpt.dpo_module import DpoModule
+from tts_train_gpt_sovits.stages.gpt.dpo import DpoModule
 from tts_train_gpt_sovits.stages.gpt.module import DESCRIPTION, GptModule
-from tts_train_gpt_sovits.starts.gpt_base import TinyGptOptions, load_base
+from tts_train_gpt_sovits.starts.gpt import TinyGptOptions, load_base
 
 TINY = TinyGptOptions()
 

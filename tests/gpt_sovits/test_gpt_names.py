@@ -11,7 +11,7 @@ import torch
 from tts_train.errors import ConfigError
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.released.gpt_names import config_from_upstream, config_to_upstream, from_upstream, to_upstream
-from tts_train_gpt_sovits.signal.sizes import GptConfig
+from tts_train_gpt_sovits.signal.versions import GptConfig
 
 MANIFESTS = Path(__file__).parent / "golden" / "manifests"
 TINY = GptConfig(phonemes=20, codes=17, width=16, heads=2, layers=2)

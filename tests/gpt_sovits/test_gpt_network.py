@@ -8,7 +8,7 @@ import torch
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, pack
 from tts_train_gpt_sovits.networks.gpt.padded import PaddedBatch, padded_forward
-from tts_train_gpt_sovits.signal.sizes import GptConfig
+from tts_train_gpt_sovits.signal.versions import GptConfig
 
 CONFIG = GptConfig(phonemes=20, codes=17, width=16, heads=2, layers=2, dropout=0.0)
 KERNELS = ("spans", "grid")

@@ -9,8 +9,7 @@ import torch
 
 from tests.gpt_sovits.upstream import UpstreamSchedule
 from tts_train.nn.target import planning_for
-from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
-from tts_train_gpt_sovits.stages.gpt.schedule import LOCKED_RATE, build_upstream_schedule
+from tts_train_gpt_sovits.stages.gpt.optimizer import LOCKED_RATE, ScaledAdam, build_upstream_schedule
 
 
 def parameters(seed=0):

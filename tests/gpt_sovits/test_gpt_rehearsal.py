@@ -7,10 +7,10 @@ import torch
 
 from tests.gpt_sovits.gpt_sets import fit, trainer_for, write_set
 from tts_train.errors import ConfigError, DataError
+from tts_train_gpt_sovits.stages.gpt.batches import RehearsalOptions
 from tts_train_gpt_sovits.stages.gpt.data import GptData
-from tts_train_gpt_sovits.stages.gpt.dpo_module import DpoModule
+from tts_train_gpt_sovits.stages.gpt.dpo import DpoModule
 from tts_train_gpt_sovits.stages.gpt.module import GptModule
-from tts_train_gpt_sovits.stages.gpt.rehearsal import RehearsalOptions
 
 
 @pytest.fixture

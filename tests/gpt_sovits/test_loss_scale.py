@@ -14,9 +14,8 @@ from tts_train.checkpoints.folder_io import load_state
 from tts_train.run.directory import RunDirectory
 from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
 from tts_train_gpt_sovits.stages.sovits.data import SovitsData
-from tts_train_gpt_sovits.stages.sovits.loss_scale import BatchScaler
 from tts_train_gpt_sovits.stages.sovits.module import SovitsModule
-from tts_train_gpt_sovits.stages.sovits.optim import adamw
+from tts_train_gpt_sovits.stages.sovits.optimizer import BatchScaler, adamw
 
 
 class Scales(Callback):

@@ -19,12 +19,12 @@ from tts_train.memory.step.step import Step, run_steps
 from tts_train_gpt_sovits.networks.gpt.attention import _triangle
 from tts_train_gpt_sovits.networks.gpt.network import Positions
 from tts_train_gpt_sovits.stages.gpt.data import GptData
-from tts_train_gpt_sovits.stages.gpt.dpo_module import DpoModule
+from tts_train_gpt_sovits.stages.gpt.dpo import DpoModule
 from tts_train_gpt_sovits.stages.gpt.module import GptModule
 from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
 from tts_train_gpt_sovits.stages.sovits.data import SovitsData
 from tts_train_gpt_sovits.stages.sovits.module import SovitsModule
-from tts_train_gpt_sovits.starts.gpt_base import TinyGptOptions
+from tts_train_gpt_sovits.starts.gpt import TinyGptOptions
 
 SIZES = TinyGptOptions(width=128, heads=4, layers=4)
 WITHIN = 0.05

@@ -8,7 +8,7 @@ import torch
 from tts_train_gpt_sovits.stages.gpt.module import GptModule
 from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
 from tts_train_gpt_sovits.starts.adapters import GptLoraOptions, adapt_estimator, adapt_gpt
-from tts_train_gpt_sovits.starts.gpt_base import load_base
+from tts_train_gpt_sovits.starts.gpt import load_base
 from tts_train_gpt_sovits.starts.sovits_base import base_critics, base_generator
 
 

@@ -8,7 +8,7 @@ import torch
 from tts_train.errors import DataError
 from tts_train_gpt_sovits.signal import mel
 from tts_train_gpt_sovits.signal.audio import find_slices, slice_wave, to_int16, training_wave
-from tts_train_gpt_sovits.stages.sovits.sampler import BucketSampler
+from tts_train_gpt_sovits.stages.sovits.rows import BucketSampler
 
 RATE = 32000
 

@@ -15,7 +15,7 @@ from tts_train_gpt_sovits.released.sovits_names import to_upstream
 from tts_train_gpt_sovits.signal.mel import GAN_MEL, V3_MEL, V4_MEL, log_mel, normalise, spectrogram
 from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule, target_mel
 from tts_train_gpt_sovits.stages.sovits.data import SovitsData
-from tts_train_gpt_sovits.stages.sovits.optim import adamw, parameter_groups
+from tts_train_gpt_sovits.stages.sovits.optimizer import adamw, parameter_groups
 from tts_train_gpt_sovits.starts.adapters import trained_names
 from tts_train_gpt_sovits.starts.sovits_base import optimizer_state
 from tts_train_gpt_sovits.starts.sovits_restore import critics_for, load_critics, load_generator, load_run

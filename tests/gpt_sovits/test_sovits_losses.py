@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.gpt_sovits.sovits_tiny import tiny_network
-from tts_train_gpt_sovits.networks.sovits import losses
-from tts_train_gpt_sovits.networks.sovits.discriminators import Critics, Judgement, PeriodCritic
-from tts_train_gpt_sovits.stages.sovits.optim import parameter_groups
+from tts_train_gpt_sovits.networks.sovits import adversarial as losses
+from tts_train_gpt_sovits.networks.sovits.adversarial import Critics, Judgement, PeriodCritic
+from tts_train_gpt_sovits.stages.sovits.optimizer import parameter_groups
 
 
 def judgement(scores, *maps):

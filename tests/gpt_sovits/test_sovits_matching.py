@@ -11,7 +11,7 @@ from tts_train.errors import ConfigError
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowMatching, FlowSovitsNetwork
 from tts_train_gpt_sovits.networks.sovits.dit import Estimator, rotate
 from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
-from tts_train_gpt_sovits.starts.sovits_tiny import TinySovitsOptions
+from tts_train_gpt_sovits.starts.sovits_base import TinySovitsOptions
 
 MELS, CONTENT = 100, 512
 

@@ -17,7 +17,13 @@ from tts_train.errors import ConfigError, NumericError
 from tts_train.run.directory import RunDirectory
 from tts_train.training.survive.continuation import seed_everything, seed_for
 from tts_train.training.survive.finite import FiniteGuard
-from tts_train_gpt_sovits.networks.sovits.losses import adversarial_loss, critic_loss, feature_loss, kl_loss, mel_loss
+from tts_train_gpt_sovits.networks.sovits.adversarial import (
+    adversarial_loss,
+    critic_loss,
+    feature_loss,
+    kl_loss,
+    mel_loss,
+)
 from tts_train_gpt_sovits.signal.mel import log_mel, wave_log_mel
 from tts_train_gpt_sovits.stages.sovits.batch import join, magnitudes, samples, wave_slices
 from tts_train_gpt_sovits.stages.sovits.data import SovitsData

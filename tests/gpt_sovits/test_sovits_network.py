@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tests.gpt_sovits.sovits_tiny import FRAMES, HOP, tiny_batch, tiny_network
+from tts_train_gpt_sovits.networks.sovits.adversarial import kl_loss
 from tts_train_gpt_sovits.networks.sovits.generator import random_starts, slice_frames
 from tts_train_gpt_sovits.networks.sovits.layers import RelativeAttention, gather, spread
-from tts_train_gpt_sovits.networks.sovits.losses import kl_loss
 from tts_train_gpt_sovits.signal.mel import wave_log_mel
 
 STARTS = torch.tensor([3, 5])

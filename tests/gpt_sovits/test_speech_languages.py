@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tts_train_gpt_sovits.voice.languages import warn_of_language
+from tts_train_gpt_sovits.voice.sentences import warn_of_language
 
 KOREAN = "안녕하세요, 오늘은 날씨가 참 좋아서 공원에 갑니다."
 SPANISH = "Buenos días, hoy hace muy buen tiempo y vamos todos juntos al parque."

@@ -11,7 +11,7 @@ from tts_train import Training, export
 from tts_train.checking import check_run, check_training
 from tts_train.run.checkpoint import open_checkpoint
 from tts_train_gpt_sovits.stages.gpt.data import GptData
-from tts_train_gpt_sovits.stages.gpt.dpo_module import DpoModule
+from tts_train_gpt_sovits.stages.gpt.dpo import DpoModule
 from tts_train_gpt_sovits.stages.gpt.module import GptModule
 from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
 from tts_train_gpt_sovits.stages.sovits.data import SovitsData

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from tts_train_gpt_sovits.stages.gpt.batches import UpstreamSampler
-from tts_train_gpt_sovits.stages.gpt.dpo import Corruption, corrupt
-from tts_train_gpt_sovits.stages.gpt.schedule import LOCKED_RATE
+from tts_train_gpt_sovits.stages.gpt.optimizer import LOCKED_RATE
+from tts_train_gpt_sovits.stages.gpt.rows import Corruption, corrupt
 
 
 @dataclass(frozen=True)

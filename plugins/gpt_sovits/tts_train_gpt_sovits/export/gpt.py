@@ -33,7 +33,7 @@ class S1Export(ExportJob):
         from tts_train_gpt_sovits.export.target import find_target, voice_name
         from tts_train_gpt_sovits.released import s1_config, write_s1
         from tts_train_gpt_sovits.released.gpt_names import config_to_upstream, to_upstream
-        from tts_train_gpt_sovits.starts.gpt_restore import load_run
+        from tts_train_gpt_sovits.starts.gpt import load_run
 
         if self.max_sec is not None and not 0 < self.max_sec <= _LIMIT:
             raise ConfigError(f"--max_sec must be above 0 and at most {_LIMIT}, and {self.max_sec:g} was given.")

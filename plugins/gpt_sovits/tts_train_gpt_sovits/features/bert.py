@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from tts_train.contract import DataError
-from tts_train_gpt_sovits.features.grouping import like_length
-from tts_train_gpt_sovits.features.tiny import tiny_bert
-from tts_train_gpt_sovits.features.weights import TINY, fill, fingerprint, freeze, read_folder
+from tts_train_gpt_sovits.features.batching import like_length
+from tts_train_gpt_sovits.features.weights import TINY, draw, fill, fingerprint, freeze, read_folder
 from tts_train_gpt_sovits.released.bases import base_folder
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ _LAYERS_LEFT_OUT = 2
 _BATCH_TOKENS = {"cpu": 512, "cuda": 16_384}
 _EDGES = 2
 _VOCABULARIES = ("tokenizer.json", "vocab.txt")
+_TINY_SEED = 20_262
 
 
 class BertFeatures:
@@ -159,3 +159,15 @@ def _read_tokens(folder: Path) -> tuple[Callable[[str], int], tuple[int, int]]:
         return int(tokenizer.convert_tokens_to_ids(piece))
 
     return token, (int(tokenizer.cls_token_id), int(tokenizer.sep_token_id))
+
+
+def tiny_bert() -> tuple[BertModel, str]:
+    """Return a BERT of one narrow layer with 1,024 channels, and its fingerprint."""
+    from transformers import BertConfig, BertModel
+
+    sizes = BertConfig(
+        vocab_size=512, hidden_size=1024, num_hidden_layers=1, num_attention_heads=16, intermediate_size=64
+    )
+    network = BertModel(sizes, add_pooling_layer=False)
+    draw(network, _TINY_SEED)
+    return network, fingerprint(network.state_dict())

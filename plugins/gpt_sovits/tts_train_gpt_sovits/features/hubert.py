@@ -13,10 +13,8 @@ from torch.nn.utils.parametrize import remove_parametrizations
 from torch.nn.utils.rnn import pad_sequence
 
 from tts_train.contract import DataError
-from tts_train_gpt_sovits.features.grouping import like_length, step_mask
-from tts_train_gpt_sovits.features.side_by_side import side_by_side
-from tts_train_gpt_sovits.features.tiny import tiny_hubert
-from tts_train_gpt_sovits.features.weights import TINY, fill, fingerprint, freeze, read_folder
+from tts_train_gpt_sovits.features.batching import like_length, side_by_side, step_mask
+from tts_train_gpt_sovits.features.weights import TINY, draw, fill, fingerprint, freeze, read_folder
 from tts_train_gpt_sovits.released.bases import base_folder
 from tts_train_gpt_sovits.signal.audio import feature_wave
 from tts_train_gpt_sovits.signal.versions import FEATURES
@@ -40,6 +38,9 @@ _RENAMED = (
     ("conv.weight_v", "conv.parametrizations.weight.original1"),
 )
 _UNUSED_IN_EVAL = "masked_spec_embed"
+_TINY_SEED = 20_261
+_SEGMENTS, _SEGMENT = 150, 1_280
+"""80 ms of one sound each; 12 s in all."""
 
 
 class HubertFeatures:
@@ -178,3 +179,44 @@ def _rename(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             name = name.replace(old, new)
         renamed[name] = tensor
     return renamed
+
+
+def tiny_hubert() -> tuple[HubertModel, str]:
+    """Return a HuBERT of two narrow layers whose features follow the sound, and its fingerprint.
+
+    Features of a network of chance differ little from frame to frame, and every frame would get the same semantic
+    token. Therefore its last norm is set so that the features of some made-up speech have mean 0 and deviation 1.
+    """
+    from transformers import HubertConfig, HubertModel
+
+    sizes = HubertConfig(
+        conv_dim=(32,) * 7, num_hidden_layers=2, num_attention_heads=12, intermediate_size=64,
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=16, mask_time_prob=0.0,
+    )  # fmt: skip
+    network = HubertModel(sizes).eval()
+    draw(network, _TINY_SEED)
+    # Before the last norm is set: what a machine computes may differ from another's in the last bit.
+    name = fingerprint(network.state_dict())
+    with torch.inference_mode():
+        features = network(made_up_speech()[None]).last_hidden_state[0].clone()
+    last = network.encoder.layers[-1].final_layer_norm
+    with torch.no_grad():
+        deviation, mean = torch.std_mean(features, dim=0)
+        last.weight.copy_(1.0 / deviation)
+        last.bias.copy_(-mean / deviation)
+    return network, name
+
+
+def made_up_speech() -> Tensor:
+    """Return samples (N,) at 16 kHz in which pulses and noise take on one smooth spectrum after another."""
+    source = torch.Generator().manual_seed(_TINY_SEED + 3)
+    noise = torch.randn(_SEGMENTS, _SEGMENT, generator=source)
+    pulses = torch.zeros(_SEGMENTS, _SEGMENT)
+    for row, period in zip(pulses, torch.randint(50, 180, (_SEGMENTS,), generator=source).tolist(), strict=True):
+        row[::period] = period**0.5
+    voiced = torch.rand(_SEGMENTS, 1, generator=source) < 0.7
+    heights = torch.randn(_SEGMENTS, 1, 10, generator=source)
+    spectrum = torch.fft.rfft(torch.where(voiced, pulses, 0.3 * noise))
+    smooth = torch.nn.functional.interpolate(heights, spectrum.shape[-1], mode="linear", align_corners=True)[:, 0]
+    samples: Tensor = torch.fft.irfft(spectrum * torch.exp(2.0 * smooth - 2.0), n=_SEGMENT).flatten()
+    return samples

@@ -17,8 +17,7 @@ from tts_train_gpt_sovits.preparing.encode import SCHEMA
 from tts_train_gpt_sovits.preparing.models import TINY, find_sources
 from tts_train_gpt_sovits.preparing.prepared import KIND
 from tts_train_gpt_sovits.released.bases import RELEASED
-from tts_train_gpt_sovits.released.experiment.read import ExperimentRow, read_experiment
-from tts_train_gpt_sovits.released.experiment.text import read_names
+from tts_train_gpt_sovits.released.experiment import ExperimentRow, read_experiment, read_names
 
 _SAMPLE = 20
 """Rows by which the tokens are told from those of another base."""

@@ -61,7 +61,7 @@ class GptSovitsPrepare(ShardedPrepare):
         report = super().run()
         if self.experiment is None:
             return report
-        from tts_train_gpt_sovits.released.experiment.write import write_prepared
+        from tts_train_gpt_sovits.released.experiment_write import write_prepared
 
         clips = write_prepared(self.experiment, self.out)
         return replace(report, more={**report.more, "experiment": str(self.experiment), "clips": clips})

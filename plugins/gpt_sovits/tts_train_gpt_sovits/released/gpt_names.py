@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from tts_train.contract import ConfigError
-from tts_train_gpt_sovits.signal.sizes import GptConfig
+from tts_train_gpt_sovits.signal.versions import GptConfig
 
 PREFIX = "model."
 """What every upstream name begins with."""

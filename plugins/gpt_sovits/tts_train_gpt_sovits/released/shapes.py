@@ -11,8 +11,7 @@ from torch import nn
 from tts_train.contract import DataError
 from tts_train_gpt_sovits.released.sovits_names import upstream_names
 from tts_train_gpt_sovits.released.sovits_shapes import critic_table, generator_table
-from tts_train_gpt_sovits.signal.sizes import BERT_WIDTH, GptConfig
-from tts_train_gpt_sovits.signal.versions import find_kind
+from tts_train_gpt_sovits.signal.versions import BERT_WIDTH, GptConfig, find_kind
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 """Shape of each tensor by its released name, in the released order."""

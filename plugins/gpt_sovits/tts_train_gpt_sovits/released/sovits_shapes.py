@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from tts_train_gpt_sovits.released.configs import s2_config
+from tts_train_gpt_sovits.released.bases import s2_config
 from tts_train_gpt_sovits.signal.versions import (
     ESTIMATOR,
     FEATURES,

@@ -14,6 +14,7 @@ from tts_train.contract import ConfigError, DataError, DiskError, NumericError
 from tts_train.disk import sync_directory, temporary_beside
 from tts_train.weights import read_torch
 from tts_train_gpt_sovits.released.gpt_names import config_from_upstream
+from tts_train_gpt_sovits.released.recognise import ARCHIVE, mark_for
 from tts_train_gpt_sovits.released.shapes import (
     Shapes,
     check_shapes,
@@ -22,7 +23,6 @@ from tts_train_gpt_sovits.released.shapes import (
     gpt_shapes,
     lora_shapes,
 )
-from tts_train_gpt_sovits.released.signatures import ARCHIVE, mark_for
 from tts_train_gpt_sovits.released.sovits_names import EXPORT_OMITS
 
 _TABLES = ("train", "data", "model")

@@ -1,4 +1,7 @@
-"""Operations on frames that networks and spectrograms share: masks, upsampling, reflection padding, full precision."""
+"""Operations on frames: masks, upsampling, mirrored edges, full precision, and attention with a mask.
+
+Gradients are the same in every run, on a GPU too, which those of torch's own operations are not.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
+
+from tts_train.nn import deterministic_kernels
 
 
 def length_mask(lengths: Tensor, frames: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -59,3 +65,96 @@ class _Reflect(torch.autograd.Function):
         moved[..., 1 : before + 1] += given[..., :before].flip(-1)
         moved[..., frames - after - 1 : frames - 1] += given[..., before + frames :].flip(-1)
         return moved, None, None
+
+
+_aten = torch.ops.aten
+
+_ALIGNMENT = 8
+"""The memory-efficient kernel wants rows of the mask this many numbers apart, and copies the mask otherwise."""
+
+
+def additive_mask(seen: Tensor, like: Tensor) -> Tensor:
+    """Return what is added to scores: 0 where ``seen`` is True, minus infinity elsewhere; made once for all layers.
+
+    Args:
+        seen: bool, of any shape, the keys last.
+        like: States that queries will be made of; the mask has the type that attention computes in.
+    """
+    keys = seen.shape[-1]
+    room = -(-keys // _ALIGNMENT) * _ALIGNMENT
+    added = torch.zeros(*seen.shape[:-1], room, dtype=_computed(like), device=seen.device)[..., :keys]
+    return added.masked_fill_(~seen, -torch.inf)
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, *, dropout: float = 0.0, scale: float | None = None
+) -> Tensor:
+    """Return ``F.scaled_dot_product_attention`` with an additive mask.
+
+    On CUDA the backward pass of the memory-efficient kernel adds the queries' gradients in any order unless it is told
+    otherwise, which is done here, for this operator alone.
+
+    Args:
+        query: (B, heads, queries, channels of a head).
+        key: (B, heads, keys, channels of a head), as is ``value``.
+        value: Values.
+        mask: Of :func:`additive_mask`; its shape spreads to (B, heads, queries, keys). It gets no gradient.
+        dropout: Share of the weights that is dropped.
+        scale: Factor of the scores; None for one by the root of a head's channels.
+    """
+    if query.is_cuda and torch.is_grad_enabled() and any(each.requires_grad for each in (query, key, value)):
+        query, key, value = (each.to(_computed(each)) for each in (query, key, value))
+        asked = torch.backends.cuda.SDPAParams(query, key, value, mask, dropout, False, False)
+        if torch.backends.cuda.can_use_efficient_attention(asked):
+            spread = mask.expand(*query.shape[:-1], key.shape[-2])
+            done: Tensor = _Efficient.apply(query, key, value, spread, dropout, scale)  # type: ignore[no-untyped-call]
+            return done
+    # Looked up here and now: a plan puts the kernel of another device in its place.
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale)
+
+
+class _Efficient(torch.autograd.Function):
+    """The memory-efficient kernel, its backward pass without key splits, whose sums are atomic additions."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, dropout: float, scale: float | None
+    ) -> Tensor:
+        done, sums, seed, offset = _aten._scaled_dot_product_efficient_attention(
+            query, key, value, mask, True, dropout, False, scale=scale
+        )
+        ctx.save_for_backward(query, key, value, mask, done, sums, seed, offset)
+        ctx.dropout, ctx.scale = dropout, scale  # type: ignore[attr-defined]
+        made: Tensor = done
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch adds the tensors
+        query, key, value, mask, done, sums, seed, offset = ctx.saved_tensors
+        wanted = [*ctx.needs_input_grad[:3], False]
+        with deterministic_kernels():
+            moves = _aten._scaled_dot_product_efficient_attention_backward(
+                gradients[0],
+                query,
+                key,
+                value,
+                mask,
+                done,
+                sums,
+                seed,
+                offset,
+                ctx.dropout,
+                wanted,
+                False,
+                scale=ctx.scale,
+            )
+        asked = zip(moves[:3], wanted[:3], strict=True)
+        return *(move if needed else None for move, needed in asked), None, None, None
+
+
+def _computed(states: Tensor) -> torch.dtype:
+    """Return the type that attention computes in: under autocast its own, except for float64."""
+    kind = states.device.type
+    if states.dtype != torch.float64 and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return states.dtype

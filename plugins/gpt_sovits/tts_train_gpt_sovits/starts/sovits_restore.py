@@ -10,20 +10,21 @@ from typing import Any
 from torch import Tensor, nn
 
 from tts_train.contract import Checkpoint, ConfigError, DataError, is_run, open_checkpoint
+from tts_train_gpt_sovits.networks.sovits.adversarial import Critics
 from tts_train_gpt_sovits.networks.sovits.build import build_critics, build_flow_network, build_network
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
-from tts_train_gpt_sovits.networks.sovits.discriminators import Critics
 from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
 from tts_train_gpt_sovits.signal.versions import find_version
 from tts_train_gpt_sovits.starts.adapters import adapt_estimator, merge_estimator, trained_names
 from tts_train_gpt_sovits.starts.sovits_base import (
+    TINY,
     LoadedCritics,
     LoadedGenerator,
+    TinySovitsOptions,
     base_critics,
     base_generator,
     check_version,
 )
-from tts_train_gpt_sovits.starts.sovits_tiny import TINY, TinySovitsOptions
 
 DESCRIPTION = "sovits_config"
 """The key of a checkpoint that says what its networks are, in plain values."""

@@ -16,10 +16,9 @@ from tts_train_gpt_sovits.networks.gpt.generate import MAX_CODES, SamplingOption
 from tts_train_gpt_sovits.preparing.encode import SAMPLE_RATE, front_end
 from tts_train_gpt_sovits.preparing.prepared import HeldOut
 from tts_train_gpt_sovits.signal.audio import FULL_SCALE
-from tts_train_gpt_sovits.signal.sizes import CODES_PER_SECOND
-from tts_train_gpt_sovits.voice.ready import Ready
+from tts_train_gpt_sovits.signal.versions import CODES_PER_SECOND
 from tts_train_gpt_sovits.voice.reference import Reference, reference_from_row
-from tts_train_gpt_sovits.voice.voice import GptSovitsVoice
+from tts_train_gpt_sovits.voice.voice import GptSovitsVoice, Ready
 
 USUAL_ROWS = 200
 """Rows from which the usual length of a text is learned."""

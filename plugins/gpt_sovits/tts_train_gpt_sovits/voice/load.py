@@ -18,7 +18,7 @@ from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
 from tts_train_gpt_sovits.preparing.models import TINY
 from tts_train_gpt_sovits.released import recognise
 from tts_train_gpt_sovits.released.bases import REPOSITORY, place_in_models
-from tts_train_gpt_sovits.starts.gpt_restore import STAGES, load_initial
+from tts_train_gpt_sovits.starts.gpt import STAGES, load_initial
 from tts_train_gpt_sovits.starts.sovits_restore import load_generator
 
 N = TypeVar("N", bound=nn.Module)

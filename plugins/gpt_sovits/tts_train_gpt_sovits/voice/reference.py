@@ -18,7 +18,7 @@ from tts_train.datasets import PreparedSet, is_prepared
 from tts_train_gpt_sovits.preparing.encode import SAMPLE_RATE, Networks, text_features
 from tts_train_gpt_sovits.signal.audio import FULL_SCALE, to_int16
 from tts_train_gpt_sovits.signal.mel import spectrogram
-from tts_train_gpt_sovits.signal.sizes import BERT_WIDTH
+from tts_train_gpt_sovits.signal.versions import BERT_WIDTH
 from tts_train_gpt_sovits.text import FrontEnd
 
 SHORTEST, LONGEST, BEST = 3.0, 10.0, 5.0

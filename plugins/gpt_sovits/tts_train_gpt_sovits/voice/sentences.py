@@ -1,8 +1,15 @@
-"""Cuts a text into sentences, which are spoken one at a time."""
+"""The sentences of a text, which are spoken one at a time, and a warning where they are in another language."""
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Collection
+
+from tts_train.contract import MissingExtraError
+from tts_train.corpus import SHORTEST as SHORTEST_TOLD
+from tts_train_gpt_sovits.text.languages import detect_language, normalise_language
+from tts_train_gpt_sovits.text.reading import TextRejected
 
 # Neither `No. 5` nor a date like `2024. 5. 1.` ends at its stops.
 _ENDS = re.compile(r"(?<=[。！？…!?;；\n])|(?<=\.)(?=\s|$)(?!(?:(?<=\d\.)|(?<=[Nn]o\.))\s\d)")
@@ -33,3 +40,36 @@ def split_sentences(text: str) -> list[str]:
         else:
             sentences.append(piece)
     return sentences
+
+
+_log = logging.getLogger(__name__)
+
+
+def warn_of_language(text: str, language: str, trained: Collection[str]) -> None:
+    """Warn of a language that the voice's data do not have, and of a text that is in another one.
+
+    Args:
+        text: What is spoken.
+        language: The language that it is read in.
+        trained: Languages of the voice's data; empty where they are not known.
+    """
+    name = normalise_language(language)
+    known = [normalise_language(each) for each in trained]
+    if known and name not in known:
+        _log.warning(
+            "The voice was trained on %s, and the text is read as %s: its pronunciation comes from the base alone.",
+            ", ".join(known),
+            name,
+        )
+    if name != "en" or len(text) < SHORTEST_TOLD:
+        return
+    try:
+        found = detect_language(text)
+    except MissingExtraError:
+        return
+    except TextRejected as rejected:
+        if rejected.reason == "unknown_language":
+            _log.warning("The text is read as English, and %s", rejected.detail)
+        return
+    if found != "en" and sum(character.isascii() for character in text) < len(text) / 2:
+        _log.warning("The text is read as English, and looks like %s. Give --language %s.", found, found)

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from tts_train_gpt_sovits.preparing.encode import Networks
     from tts_train_gpt_sovits.text import SpokenText
     from tts_train_gpt_sovits.voice.load import Pair
-    from tts_train_gpt_sovits.voice.ready import Ready
     from tts_train_gpt_sovits.voice.reference import Reference
-    from tts_train_gpt_sovits.voice.voice import GptSovitsVoice, SpokenSentence
+    from tts_train_gpt_sovits.voice.voice import GptSovitsVoice, Ready, SpokenSentence
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ class GptSovitsSynth(SynthJob):
             DataError: if nothing was spoken; nothing is written then.
         """
         from tts_train.disk import check_sound_name
-        from tts_train_gpt_sovits.voice.languages import warn_of_language
+        from tts_train_gpt_sovits.voice.sentences import warn_of_language
 
         check_sound_name(self.out)
         ready = self._open()
@@ -149,8 +148,7 @@ class GptSovitsSynth(SynthJob):
         from tts_train.contract import choose_device
         from tts_train_gpt_sovits.preparing.encode import front_end
         from tts_train_gpt_sovits.voice.load import find_pair, open_gpt, open_sovits
-        from tts_train_gpt_sovits.voice.ready import Ready
-        from tts_train_gpt_sovits.voice.voice import GptSovitsVoice
+        from tts_train_gpt_sovits.voice.voice import GptSovitsVoice, Ready
 
         self._check()
         device = torch.device(choose_device(self.device))

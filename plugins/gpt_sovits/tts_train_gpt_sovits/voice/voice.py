@@ -1,8 +1,9 @@
-"""A GPT and a SoVITS that speak: a sentence and a reference to sound."""
+"""A GPT and a SoVITS that speak: a sentence and a reference to sound, and all that one text or many need for it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,13 +14,11 @@ from tts_train_gpt_sovits.networks.gpt.generate import SamplingOptions, Speech, 
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
-from tts_train_gpt_sovits.preparing.encode import SAMPLE_RATE, text_features
-from tts_train_gpt_sovits.signal.mel import denormalise, wave_log_mel
-from tts_train_gpt_sovits.signal.phase import mel_to_wave
-from tts_train_gpt_sovits.signal.sizes import BERT_WIDTH
-from tts_train_gpt_sovits.signal.versions import find_version
-from tts_train_gpt_sovits.text import SpokenText
-from tts_train_gpt_sovits.voice.reference import Reference
+from tts_train_gpt_sovits.preparing.encode import SAMPLE_RATE, Networks, text_features
+from tts_train_gpt_sovits.signal.mel import denormalise, mel_to_wave, wave_log_mel
+from tts_train_gpt_sovits.signal.versions import BERT_WIDTH, find_version
+from tts_train_gpt_sovits.text import FrontEnd, SpokenText
+from tts_train_gpt_sovits.voice.reference import Reference, reference_from_data, reference_from_file
 
 FLOW_STEPS = 32
 """Steps from noise to a mel spectrogram, as many as upstream's inference takes."""
@@ -189,3 +188,55 @@ class GptSovitsVoice:
 
     def _from_mel(self, log_mel: Tensor) -> Tensor:
         return mel_to_wave(log_mel, find_version(self.version).mel)[0].float().cpu()
+
+
+@dataclass(kw_only=True)
+class Ready:
+    """What speaking needs."""
+
+    voice: GptSovitsVoice
+    front_end: FrontEnd
+    networks: Networks | None
+    """What reads recordings and Chinese text; None where neither is needed."""
+    data: str | None
+    """Prepared set that the voice was trained on."""
+    given: tuple[Path, str, str] | None
+    """A recording of the user's to continue, what is said in it, and its language."""
+    trained: tuple[str, ...] = ()
+    """Languages of the voice's data, as far as they are known."""
+    _references: dict[str | None, Reference] = field(default_factory=dict)
+
+    @property
+    def language(self) -> str:
+        """Language of the voice's own reference."""
+        return self.reference_for(None).language
+
+    def reference_for(self, speaker: str | None) -> Reference:
+        """Return what a speaker's lines continue: the user's recording, else an utterance of the training data.
+
+        Raises:
+            ConfigError: if there is neither.
+        """
+        key = None if self.given else speaker
+        if key not in self._references:
+            self._references[key] = self._find(key)
+        return self._references[key]
+
+    def resound(self, recording: Path, text: str, language: str) -> Tensor:
+        """Return a recording, float32 (samples,), through semantic tokens and back, in its own voice."""
+        assert self.networks is not None
+        reference = reference_from_file(
+            recording, text, language, front_end=self.front_end, networks=self.networks, any_length=True
+        )
+        return self.voice.sound(reference.codes, reference.phonemes, reference, generator=self.voice.chance(0))
+
+    def _find(self, speaker: str | None) -> Reference:
+        if self.given is not None and self.networks is not None:
+            file, text, language = self.given
+            return reference_from_file(file, text, language, front_end=self.front_end, networks=self.networks)
+        if self.data is None:
+            raise ConfigError(
+                "Nothing says what this voice was trained on. Give one to continue: --reference FILE.wav "
+                "--reference_text '...' --language L, or --voice with a folder that prepare wrote."
+            )
+        return reference_from_data(self.data, speaker=speaker)

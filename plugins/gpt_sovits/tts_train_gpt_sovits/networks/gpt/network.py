@@ -13,10 +13,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from tts_train.nn import runs_on
-from tts_train_gpt_sovits.networks.gpt.attention import PaddedRows, attend_grid, attend_spans
-from tts_train_gpt_sovits.networks.gpt.dropout import dropout, relu_dropout
+from tts_train_gpt_sovits.networks.gpt.attention import PaddedRows, attend_grid, attend_spans, dropout, relu_dropout
 from tts_train_gpt_sovits.networks.gpt.packing import PackedBatch
-from tts_train_gpt_sovits.signal.sizes import BERT_WIDTH, GptConfig
+from tts_train_gpt_sovits.signal.versions import BERT_WIDTH, GptConfig
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Attention of a layer (its number, then queries, keys and values (..., heads, channels)) to (..., width)."""

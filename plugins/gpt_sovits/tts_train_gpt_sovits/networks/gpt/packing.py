@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from typing_extensions import NotRequired, TypedDict
 
-from tts_train_gpt_sovits.signal.sizes import BERT_WIDTH
+from tts_train_gpt_sovits.signal.versions import BERT_WIDTH
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tts_train_gpt_sovits.networks.gpt.network import Attend, GptNetwork, in_top3, token_losses
 from tts_train_gpt_sovits.networks.gpt.packing import PackedBatch
-from tts_train_gpt_sovits.networks.masked_attention import additive_mask, attend
+from tts_train_gpt_sovits.signal.frames import additive_mask, attend
 
 PaddedLayout = Literal["upstream", "legacy"]
 """``upstream``: since July 2025; texts are padded on the right but masked on the left, so a shorter text loses its

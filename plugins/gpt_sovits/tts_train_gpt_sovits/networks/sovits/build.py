@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tts_train.contract import ConfigError
+from tts_train_gpt_sovits.networks.sovits.adversarial import Critics
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
-from tts_train_gpt_sovits.networks.sovits.discriminators import Critics
 from tts_train_gpt_sovits.networks.sovits.dit import Estimator
 from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
 from tts_train_gpt_sovits.signal.versions import ESTIMATOR, find_kind

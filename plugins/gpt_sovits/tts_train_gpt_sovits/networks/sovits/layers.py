@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
-from tts_train_gpt_sovits.networks.masked_attention import additive_mask, attend
+from tts_train_gpt_sovits.signal.frames import additive_mask, attend
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from tts_train_gpt_sovits.networks.sovits.encoders import (
     TEXT_STYLE,
     ContentEncoder,
+    Flow,
     PosteriorEncoder,
     SpeakerStyle,
     StyleEncoder,
 )
-from tts_train_gpt_sovits.networks.sovits.flow import Flow
 from tts_train_gpt_sovits.networks.sovits.generator import WaveGenerator, random_starts, slice_frames
 from tts_train_gpt_sovits.networks.sovits.quantizer import Quantized, Quantizer
 from tts_train_gpt_sovits.signal.frames import full_precision, length_mask, upsample

@@ -12,14 +12,15 @@ from tts_train.contract import ConfigError, StageData
 from tts_train.datasets import Batches, PreparedSet, batches as batching
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, PackedBatch, pack
 from tts_train_gpt_sovits.preparing.prepared import PHONEMES, HeldOut, largest_phoneme
-from tts_train_gpt_sovits.signal.sizes import CODES_PER_SECOND
+from tts_train_gpt_sovits.signal.versions import CODES_PER_SECOND
 from tts_train_gpt_sovits.stages.gpt.batches import (
     FilterOptions,
+    RehearsalOptions,
     UpstreamSampler,
+    mix,
     repeats,
     usable_batch_size,
 )
-from tts_train_gpt_sovits.stages.gpt.rehearsal import RehearsalOptions, mix
 from tts_train_gpt_sovits.stages.gpt.rows import GptRows, GptSource, Laps, Pairs, sample_utterances
 
 V1_TABLES = (322, 512)

@@ -18,13 +18,11 @@ from tts_train_gpt_sovits.networks.gpt.packing import PackedBatch
 from tts_train_gpt_sovits.networks.gpt.padded import padded_forward, unpack
 from tts_train_gpt_sovits.released.bases import base_names
 from tts_train_gpt_sovits.released.gpt_names import config_to_upstream
-from tts_train_gpt_sovits.signal.sizes import GptConfig
+from tts_train_gpt_sovits.signal.versions import GptConfig
 from tts_train_gpt_sovits.stages.gpt.data import V1_TABLES, GptData, check_phonemes
-from tts_train_gpt_sovits.stages.gpt.scaled_adam import ScaledAdam
-from tts_train_gpt_sovits.stages.gpt.schedule import LOCKED_RATE, build_upstream_schedule
+from tts_train_gpt_sovits.stages.gpt.optimizer import LOCKED_RATE, ScaledAdam, build_upstream_schedule
 from tts_train_gpt_sovits.starts.adapters import GptLoraOptions, Method, adapt_gpt, trained_names
-from tts_train_gpt_sovits.starts.gpt_base import TINY, TinyGptOptions, load_training
-from tts_train_gpt_sovits.starts.gpt_restore import DESCRIPTION, PREFIX, load_initial
+from tts_train_gpt_sovits.starts.gpt import DESCRIPTION, PREFIX, TINY, TinyGptOptions, load_initial, load_training
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler

@@ -14,8 +14,8 @@ from torch import Tensor
 from tts_train.contract import NoProbe, Said, SpeechProbe, StageData
 from tts_train_gpt_sovits.networks.gpt.generate import GptLine, SamplingOptions, generate, generate_lines
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, PackedBatch
-from tts_train_gpt_sovits.signal.sizes import BERT_WIDTH
-from tts_train_gpt_sovits.starts.gpt_restore import load_initial
+from tts_train_gpt_sovits.signal.versions import BERT_WIDTH
+from tts_train_gpt_sovits.starts.gpt import load_initial
 
 if TYPE_CHECKING:
     from tts_train_gpt_sovits.networks.gpt.network import GptNetwork

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -19,9 +19,8 @@ from tts_train.contract import DataError
 from tts_train.datasets import PreparedSet, UsableRows
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance
 from tts_train_gpt_sovits.preparing.prepared import open_prepared
-from tts_train_gpt_sovits.signal.sizes import BERT_WIDTH
+from tts_train_gpt_sovits.signal.versions import BERT_WIDTH
 from tts_train_gpt_sovits.stages.gpt.batches import FilterOptions, refusal
-from tts_train_gpt_sovits.stages.gpt.dpo import Corruption, corrupt, draw_corruption
 
 COLUMNS = ("id", "phonemes", "codes", "bert", "rejected")
 """What is read of a row; ``bert`` (float16, 1,024 a phoneme, row by row) and ``rejected`` (codes) only where known."""
@@ -197,3 +196,34 @@ def _bert(row: Mapping[str, Any], prepared: PreparedSet) -> Tensor | None:
             "BERT features. Prepare it again."
         )
     return torch.from_numpy(np.array(flat)).view(-1, BERT_WIDTH)
+
+
+class Corruption(NamedTuple):
+    """How a rejected sequence is made of codes ``y``."""
+
+    kind: Literal["repeat", "lost"]
+    """``repeat`` says ``y[start:end]`` twice; ``lost`` leaves it out."""
+    start: int
+    end: int
+
+
+def draw_corruption(length: int, generator: torch.Generator | None = None) -> Corruption:
+    """Draw a corruption of ``length`` codes as upstream draws it: a coin, then two places in any order.
+
+    Equal places, which upstream allows although they change nothing, are drawn again if there are two to choose from.
+    """
+    kind: Literal["repeat", "lost"] = "repeat" if _draw(2, generator) == 0 else "lost"
+    start, end = sorted((_draw(length, generator), _draw(length, generator)))
+    while start == end and length > 1:
+        start, end = sorted((_draw(length, generator), _draw(length, generator)))
+    return Corruption(kind, start, end)
+
+
+def corrupt(codes: Tensor, corruption: Corruption) -> Tensor:
+    """Return codes (Y,) with a part said twice or left out."""
+    kind, start, end = corruption
+    return torch.cat([codes[:end], codes[start:]]) if kind == "repeat" else torch.cat([codes[:start], codes[end:]])
+
+
+def _draw(high: int, generator: torch.Generator | None) -> int:
+    return int(torch.randint(0, high, (1,), generator=generator))

@@ -15,13 +15,11 @@ from tts_train_gpt_sovits.signal.mel import GAN_MEL, MelSettings, batch_spectrog
 from tts_train_gpt_sovits.signal.versions import find_version
 from tts_train_gpt_sovits.stages.sovits.batch import HOP, SovitsBatch, magnitudes, samples, seed_of
 from tts_train_gpt_sovits.stages.sovits.data import check_data
-from tts_train_gpt_sovits.stages.sovits.loss_scale import scale_by_batch, scale_figures
-from tts_train_gpt_sovits.stages.sovits.optim import adamw, by_epoch
+from tts_train_gpt_sovits.stages.sovits.optimizer import adamw, by_epoch, scale_by_batch, scale_figures
 from tts_train_gpt_sovits.stages.sovits.stage import SovitsStage
 from tts_train_gpt_sovits.starts.adapters import adapt_estimator, trained_names
-from tts_train_gpt_sovits.starts.sovits_base import LoadedGenerator, planned_generator
+from tts_train_gpt_sovits.starts.sovits_base import TINY, LoadedGenerator, TinySovitsOptions, planned_generator
 from tts_train_gpt_sovits.starts.sovits_restore import NETWORK, describe, load_generator
-from tts_train_gpt_sovits.starts.sovits_tiny import TINY, TinySovitsOptions
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler

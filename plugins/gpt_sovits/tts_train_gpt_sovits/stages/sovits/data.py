@@ -20,8 +20,13 @@ from tts_train_gpt_sovits.preparing.prepared import PHONEMES, HeldOut, largest_p
 from tts_train_gpt_sovits.released.sovits_names import to_upstream
 from tts_train_gpt_sovits.signal.versions import FEATURES, SPEAKER, find_version
 from tts_train_gpt_sovits.stages.sovits.batch import FRAMES_PER_CODE, HOP, SovitsBatch, SovitsUtterance, join
-from tts_train_gpt_sovits.stages.sovits.rows import FRAMES_PER_SECOND, SovitsRows, SovitsSource
-from tts_train_gpt_sovits.stages.sovits.sampler import GAN_BOUNDARIES, BucketSampler
+from tts_train_gpt_sovits.stages.sovits.rows import (
+    FRAMES_PER_SECOND,
+    GAN_BOUNDARIES,
+    BucketSampler,
+    SovitsRows,
+    SovitsSource,
+)
 
 _USUAL_SECONDS, _PHONEMES_PER_SECOND = 10, 8
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from tts_train.contract import ConfigError, unweighted
-from tts_train_gpt_sovits.networks.sovits.discriminators import Critics
-from tts_train_gpt_sovits.networks.sovits.losses import (
+from tts_train_gpt_sovits.networks.sovits.adversarial import (
     KL_WEIGHT,
     MEL_WEIGHT,
+    Critics,
     critic_loss,
     divergence,
     generator_parts,
@@ -25,18 +25,24 @@ from tts_train_gpt_sovits.networks.sovits.network import GeneratedSlice, SovitsN
 from tts_train_gpt_sovits.signal.versions import find_version
 from tts_train_gpt_sovits.stages.sovits.batch import SovitsBatch, fixed_draws, magnitudes, samples, wave_slices
 from tts_train_gpt_sovits.stages.sovits.data import check_data
-from tts_train_gpt_sovits.stages.sovits.loss_scale import scale_by_batch, scale_figures
-from tts_train_gpt_sovits.stages.sovits.optim import adamw, by_epoch, parameter_groups
+from tts_train_gpt_sovits.stages.sovits.optimizer import (
+    adamw,
+    by_epoch,
+    parameter_groups,
+    scale_by_batch,
+    scale_figures,
+)
 from tts_train_gpt_sovits.stages.sovits.stage import SovitsStage
 from tts_train_gpt_sovits.starts.sovits_base import (
+    TINY,
     LoadedCritics,
     LoadedGenerator,
+    TinySovitsOptions,
     optimizer_state,
     planned_critics,
     planned_generator,
 )
 from tts_train_gpt_sovits.starts.sovits_restore import critics_for, describe, load_critics, load_generator
-from tts_train_gpt_sovits.starts.sovits_tiny import TINY, TinySovitsOptions
 
 if TYPE_CHECKING:
     from lightning.pytorch.core.optimizer import LightningOptimizer

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from tts_train.contract import ConfigError, Means, StageModule, Work
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
-from tts_train_gpt_sovits.signal.sizes import CODES_PER_SECOND
+from tts_train_gpt_sovits.signal.versions import CODES_PER_SECOND
 from tts_train_gpt_sovits.stages.sovits.batch import FRAMES_PER_CODE, SovitsBatch
 from tts_train_gpt_sovits.stages.sovits.data import SovitsData
 from tts_train_gpt_sovits.starts.sovits_base import LoadedGenerator
@@ -62,7 +62,7 @@ class SovitsStage(StageModule, Generic[N]):
 
     def check_listening(self, sentences: int | Sequence[str]) -> None:
         """Refuse texts without a GPT that makes their tokens, and a GPT that is none."""
-        from tts_train_gpt_sovits.starts.gpt_restore import check_source
+        from tts_train_gpt_sovits.starts.gpt import check_source
         from tts_train_gpt_sovits.voice.listen import NEEDS_GPT
 
         if self.gpt is not None:

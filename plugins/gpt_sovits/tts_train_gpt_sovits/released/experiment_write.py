@@ -15,7 +15,7 @@ from torch import Tensor
 from tts_train.contract import DataError
 from tts_train.datasets import PreparedSet
 from tts_train.disk import write_atomically, write_json
-from tts_train_gpt_sovits.released.experiment.layout import (
+from tts_train_gpt_sovits.released.experiment import (
     BERT,
     FEATURE_SUFFIX,
     HUBERT,
@@ -24,8 +24,9 @@ from tts_train_gpt_sovits.released.experiment.layout import (
     SPEAKER,
     TOKENS,
     WAVES,
+    names_table,
+    tokens_table,
 )
-from tts_train_gpt_sovits.released.experiment.text import names_table, tokens_table
 from tts_train_gpt_sovits.signal.versions import FEATURES, find_version
 from tts_train_gpt_sovits.text.reading import symbol_table
 

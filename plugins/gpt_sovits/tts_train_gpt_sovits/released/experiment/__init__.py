@@ -1,1 +1,0 @@
-"""Upstream's experiment folder (``logs/NAME``): reading and writing."""
