@@ -7,24 +7,30 @@ from typing import Any
 import lightning
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 
-from tests.core.memory.allocated import Allocated
+from tests.core.memory.allocated import Allocated, highest
 from tts_train.contract.data import StageData
 from tts_train.memory.cards import GIB
 from tts_train.memory.gradients import DropGradients
 from tts_train.memory.step.step import Step, run_steps
 from tts_train_gpt_sovits.networks.gpt.attention import _triangle
 from tts_train_gpt_sovits.networks.gpt.network import Positions
+from tts_train_gpt_sovits.signal.versions import GptConfig
 from tts_train_gpt_sovits.stages.gpt.data import GptData
 from tts_train_gpt_sovits.stages.gpt.dpo import DpoModule
 from tts_train_gpt_sovits.stages.gpt.module import GptModule
 from tts_train_gpt_sovits.stages.sovits.cfm_module import CfmModule
 from tts_train_gpt_sovits.stages.sovits.data import SovitsData
 from tts_train_gpt_sovits.stages.sovits.module import SovitsModule
-from tts_train_gpt_sovits.starts.gpt import TinyGptOptions
+from tts_train_gpt_sovits.starts.gpt import TinyGptOptions, planned_network
+from tts_train_gpt_sovits.starts.sovits_base import base_generator
+from tts_train_gpt_sovits.voice.listen import sound_bytes
+from tts_train_gpt_sovits.voice.reference import Reference
+from tts_train_gpt_sovits.voice.voice import GptSovitsVoice
 
 SIZES = TinyGptOptions(width=128, heads=4, layers=4)
 WITHIN = 0.05
@@ -137,6 +143,38 @@ def test_a_plan_for_a_gpu_asks_for_its_attention(build, data, size, precision, m
     attention = {name for name in names.seen if "attention" in name}
     assert "_scaled_dot_product_efficient_attention" in attention
     assert not {name for name in attention if name.endswith("for_cpu")}
+
+
+@pytest.mark.parametrize("version", ["v2", "v4"])
+def test_listening_takes_what_a_cpu_allocates_to_make_sound(version):
+    network = base_generator("tiny", version=version).network.eval()
+    voice = GptSovitsVoice(gpt=None, sovits=network, version=version)
+    none = torch.zeros(0, dtype=torch.long)
+    reference = Reference(
+        phonemes=none,
+        bert=torch.zeros(0, 1024),
+        codes=none,
+        spectrogram=torch.rand(1, 1025, 100),
+        speaker=None,
+        language="en",
+        about="made up",
+    )
+    codes, phonemes = torch.zeros(100, dtype=torch.long), torch.zeros(40, dtype=torch.long)
+    voice.sound(codes, phonemes, reference)  # tables are made once
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as done:
+        voice.sound(codes, phonemes, reference)
+    taken = highest(done)
+    print(f"{version}: planned {sound_bytes(network, version, 4) / 2**20:.1f} MiB, taken {taken / 2**20:.1f} MiB")
+    assert sound_bytes(network, version, 4) == pytest.approx(taken, rel=0.05)
+
+
+@pytest.mark.parametrize("build", [SovitsModule, CfmModule])
+def test_a_plan_knows_what_listening_takes(build):
+    heard, texts = build(), build(gpt="tiny")
+    for module in (heard, texts):
+        module.configure_shapes()
+    assert 0 < heard.voice_bytes(1) == heard.voice_bytes(4) < texts.voice_bytes(1)
+    assert planned_network("v2").config == GptConfig()
 
 
 @pytest.mark.slow

@@ -32,13 +32,18 @@ class Allocated(lightning.Callback):
         if self.profile is None:
             return
         self.profile.stop()
-        now = highest = self.before
-        events = [event for event in self.profile.profiler.kineto_results.events() if event.name() == "[memory]"]
-        for event in sorted(events, key=lambda event: event.start_ns()):
-            now += event.nbytes()
-            highest = max(highest, now)
-        self.peak_bytes = max(self.peak_bytes, highest)
+        self.peak_bytes = max(self.peak_bytes, self.before + highest(self.profile))
         self.profile = None
+
+
+def highest(done: profile) -> int:
+    """Return the most bytes that were allocated at once since a profile began."""
+    now = most = 0
+    events = [event for event in done.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most
 
 
 def resident(module: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 from tts_train.contract import Checkpoint, ConfigError, DataError, check_names, is_run, open_checkpoint
 from tts_train.nn import drawn_on_cpu
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
-from tts_train_gpt_sovits.released import TrainingFile, read_s1, read_training, recognise
+from tts_train_gpt_sovits.released import TrainingFile, WeightsFile, read_s1, read_training, recognise
 from tts_train_gpt_sovits.released.gpt_names import config_from_upstream, from_upstream, to_upstream
 from tts_train_gpt_sovits.signal.versions import GptConfig
 from tts_train_gpt_sovits.starts.adapters import GptLoraOptions, adapt_gpt, merged_state, trained_names
@@ -61,16 +61,27 @@ def load_base(source: str, *, tiny: TinyGptOptions = TinyGptOptions(), dropout: 
     """
     if source == TINY:
         with drawn_on_cpu(_SEED):
-            return GptNetwork(
-                GptConfig(tiny.phonemes, width=tiny.width, heads=tiny.heads, layers=tiny.layers, dropout=dropout)
-            )
-    path = source_path(source)
-    training = recognise(path).kind == "s1_training"
-    file = read_training(path) if training else read_s1(path)
+            return GptNetwork(_tiny_config(tiny, dropout=dropout))
+    file = _read_file(source)
     network = filled(_model_table(file.config, source), file.weights, dropout=dropout)
     count = sum(parameter.numel() for parameter in network.parameters())
     logger.info("GPT %s from %s, %s parameters.", file.recognised.version, source, count)
     return network
+
+
+def planned_network(source: str) -> GptNetwork:
+    """Return on ``meta`` the network that `load_initial` would load; of a released version without its file."""
+    path = Path(source).expanduser()
+    if source == TINY:
+        config = _tiny_config(TinyGptOptions())
+    elif is_run(path):
+        config = config_from_upstream(_gpt_run(path).state(DESCRIPTION)[DESCRIPTION])
+    elif path.exists():
+        config = config_from_upstream(_model_table(_read_file(source).config, source))
+    else:
+        config = GptConfig()
+    with torch.device("meta"):
+        return GptNetwork(config)
 
 
 def load_training(source: str) -> TrainingFile:
@@ -104,6 +115,15 @@ def source_path(source: str) -> Path:
     from tts_train_gpt_sovits.released.bases import base_file
 
     return base_file(source, "s1")
+
+
+def _tiny_config(tiny: TinyGptOptions, *, dropout: float = 0.0) -> GptConfig:
+    return GptConfig(tiny.phonemes, width=tiny.width, heads=tiny.heads, layers=tiny.layers, dropout=dropout)
+
+
+def _read_file(source: str) -> WeightsFile | TrainingFile:
+    path = source_path(source)
+    return read_training(path) if recognise(path).kind == "s1_training" else read_s1(path)
 
 
 def _model_table(config: Mapping[str, Any], source: str) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,16 +14,21 @@ from torch import Tensor
 
 from tts_train.contract import ConfigError, Passage, SampleVoice, Sound, Uttered, precision_of, take_turns
 from tts_train_gpt_sovits.networks.gpt.generate import MAX_CODES, SamplingOptions
+from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
+from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
+from tts_train_gpt_sovits.networks.sovits.encoders import TEXT_STYLE
+from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
 from tts_train_gpt_sovits.preparing.encode import SAMPLE_RATE, front_end
 from tts_train_gpt_sovits.preparing.prepared import HeldOut
 from tts_train_gpt_sovits.signal.audio import FULL_SCALE
-from tts_train_gpt_sovits.signal.versions import CODES_PER_SECOND
+from tts_train_gpt_sovits.signal.versions import CODES_PER_SECOND, find_version
 from tts_train_gpt_sovits.voice.reference import Reference, reference_from_row
 from tts_train_gpt_sovits.voice.voice import GptSovitsVoice, Ready
 
 USUAL_ROWS = 200
 """Rows from which the usual length of a text is learned."""
 _WITH_FEATURES = "zh"
+_USUAL_SECONDS, _FRAMES_PER_CODE = 10, 2
 NEEDS_GPT = (
     "This stage makes sound of semantic tokens, and a text needs a GPT that makes them: name one with --model.gpt (a "
     "run, a GPT file, or a released version such as v2), or let --listen.sentences be a number of "
@@ -130,6 +136,50 @@ class StageVoice(SampleVoice, ABC):
         count = min(len(data), USUAL_ROWS)
         sizes = [data.rows.list_lengths(name)[:count] for name in ("codes", "phonemes")]
         return float(np.median(sizes[0] / np.maximum(sizes[1], 1)))
+
+
+def listening_bytes(sovits: SovitsNetwork | FlowSovitsNetwork, version: str, gpt: GptNetwork | None) -> int:
+    """Return the memory that a `SovitsVoice` takes besides the network in training, for a plan.
+
+    Passages are said one after the other, so their number does not matter. They are taken for as long as an utterance
+    of a planned batch, and texts for twice that, after which they are cut off.
+
+    Args:
+        sovits: The network in training.
+        version: Its version.
+        gpt: What makes the tokens of texts; None where recordings are sounded.
+    """
+    if gpt is None:
+        return sound_bytes(sovits, version, _USUAL_SECONDS)
+    seconds = 2 * _USUAL_SECONDS + 1
+    weights = sum(parameter.nbytes for parameter in gpt.parameters())
+    tokens = (seconds + 2 * _USUAL_SECONDS) * CODES_PER_SECOND  # of the prompt, too, with the phonemes of both
+    kept = 2 * gpt.config.layers * gpt.config.width * tokens * 4
+    return weights + max(kept, sound_bytes(sovits, version, seconds))
+
+
+def sound_bytes(sovits: SovitsNetwork | FlowSovitsNetwork, version: str, seconds: float) -> int:
+    """Return the memory that making so many seconds of sound takes beside the weights, in float32.
+
+    The factors count the tensors that live at the peak; they were found with the profiler on a CPU.
+    """
+    codes = round(seconds * CODES_PER_SECOND)
+    if isinstance(sovits, SovitsNetwork):
+        samples, widest = _FRAMES_PER_CODE * codes, 0
+        layers: Any = sovits.generator.upsamplings
+        for layer in layers:
+            samples *= layer.stride[0]
+            widest = max(widest, layer.out_channels * samples)
+        # In a residual block: the blocks' sum, their input, the block's own, two convolutions and what they make.
+        return int(4 * (6 * widest + 11 * samples))
+    mel = find_version(version).mel
+    frames = round(_FRAMES_PER_CODE * codes * sovits.mel_per_feature)
+    width = sovits.matching.estimator.input.out_features
+    convolution: Any = sovits.refine.stack.gated[0]  # its weight is made of a length and a direction
+    refined = 12 * TEXT_STYLE * frames + 2 * convolution.weight.numel()
+    estimated = max(9.4 * TEXT_STYLE, 8 * width + 1260) * frames
+    phases = 14.6 * (mel.n_fft // 2 + 1) * frames  # seven complex spectrograms in an iteration of Griffin and Lim
+    return int(4 * max(refined, estimated, phases))
 
 
 class GptVoice(StageVoice):

@@ -70,6 +70,15 @@ class SovitsStage(StageModule, Generic[N]):
         elif not isinstance(sentences, int):
             raise ConfigError(NEEDS_GPT)
 
+    def voice_bytes(self, passages: int) -> int:
+        """Return the memory in bytes that listening takes besides the weights in training."""
+        from tts_train_gpt_sovits.starts.gpt import planned_network
+        from tts_train_gpt_sovits.voice.listen import listening_bytes
+
+        del passages  # one is said after the other
+        gpt = None if self.gpt is None else planned_network(self.gpt)
+        return listening_bytes(self._built, self._loaded.version, gpt)
+
     def _begin_means(self, *names: str, by_language: str) -> None:
         """Begin new sums, one of a figure for each language of the validation set among them."""
         data = self.stage_data
