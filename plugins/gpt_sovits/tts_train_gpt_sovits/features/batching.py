@@ -21,6 +21,7 @@ def like_length(lengths: Sequence[int], most: int) -> list[list[int]]:
     groups: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         longest = lengths[groups[-1][0]] if groups else 0
+        # What counts is the padded size, since padding is computed as well.
         fits = groups and longest * (len(groups[-1]) + 1) <= most
         if fits and (longest - lengths[index]) * _MOST_PADDING <= longest:
             groups[-1].append(index)

@@ -89,6 +89,7 @@ class BertFeatures:
         for index, (text, counts) in enumerate(parts):
             self._check(index, text, counts)
         done: dict[int, Tensor] = {}
+        # On a device that is not named each text goes alone.
         for group in like_length([len(text) for text, _ in parts], _BATCH_TOKENS.get(self.device.type, 0)):
             states = self._read_together([parts[i][0] for i in group])
             for index, rows in zip(group, states, strict=True):

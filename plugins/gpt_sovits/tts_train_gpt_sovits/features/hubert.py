@@ -102,6 +102,7 @@ class HubertFeatures:
         groups = like_length(frames, _BATCH_FRAMES.get(self.device.type, 0))
         answers = side_by_side(lambda group: self._encode([waves[i] for i in group]), groups, self.device)
         done = {
+            # float16 overflows in some loud clips; upstream does them again in float32, too.
             index: features if torch.isfinite(features).all() else self._again(index, waves[index])
             for group, answer in zip(groups, answers, strict=True)
             for index, features in zip(group, answer, strict=True)
@@ -113,6 +114,8 @@ class HubertFeatures:
 
     def _listen(self, wave: Tensor) -> Tensor:
         """Return what the encoder takes of one clip, (T, 768)."""
+        # At upstream's scale of 1145.14 and not normalised: the released tokens were made so
+        # (prepare_datasets/2-get-hubert-wav32k.py). soxr in its high quality is what librosa resamples with there.
         samples = torch.from_numpy(soxr.resample(feature_wave(wave.float()).numpy(), SAMPLE_RATE, _NETWORK_RATE))
         with self._precision():
             heard = self.network.feature_extractor(samples.to(self.device)[None]).transpose(1, 2)
@@ -160,6 +163,7 @@ def _read(source: str) -> tuple[HubertModel, str]:
     network = HubertModel(HubertConfig.from_dict(config))
     named = _rename(weights)
     if hasattr(network, _UNUSED_IN_EVAL):
+        # A file may lack the vector that masks frames in pretraining; nothing reads it here.
         named.setdefault(_UNUSED_IN_EVAL, network.state_dict()[_UNUSED_IN_EVAL])
     fill(network, named, source=str(folder))
     name = fingerprint(network.state_dict())

@@ -34,6 +34,8 @@ class SemanticTokenizer(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the tokens (B, T // 2) of features (B, 768, T)."""
+        # A kernel of two frames with a stride of two: 50 frames a second become 25 tokens, and an odd frame at the end
+        # is left over.
         return self.quantizer.encode(self.feature_projection(features))
 
 
@@ -76,6 +78,7 @@ class SemanticTokens:
         for index, each in enumerate(features):
             if each.ndim != 2 or each.shape[1] != FEATURES or len(each) < 2:
                 raise DataError(f"Clip {index} has features {tuple(each.shape)}, and (2 or more, {FEATURES}) are due.")
+        # Two entries may be equally near: in 16 bits another one would win, and the GPT was trained on these.
         with torch.autocast(self.device.type, enabled=False):
             return [self.network(each.to(self.device).float().t()[None])[0].cpu() for each in features]
 
@@ -86,6 +89,7 @@ def quantizer_fingerprint(weights: Mapping[str, Tensor]) -> str:
     Only what decides tokens counts: projection and codebook entries, in half precision, so that an export has the
     fingerprint of the network it was made of.
     """
+    # Exports are in half precision, and must be known again.
     used = {name: tensor.half() for name, tensor in weights.items() if name.startswith(PARTS)}
     return fingerprint({name: tensor for name, tensor in used.items() if name not in _TRAINING_ONLY})
 

@@ -202,6 +202,8 @@ class SpeakerVectors:
         return side_by_side(self._encode, waves, self.device)
 
     def _encode(self, wave: Tensor) -> Tensor:
+        # Of the stored 16-bit words, as upstream, which reads the file that it wrote before
+        # (prepare_datasets/2-get-sv.py).
         samples = self._resample(wave.to(self.device).float()[None] / FULL_SCALE)
         return self.network(filter_banks(samples)[None])[0].float().cpu()  # type: ignore[no-any-return]
 
@@ -210,6 +212,7 @@ def filter_banks(samples: Tensor) -> Tensor:
     """Return Kaldi's 80 log mel filter banks (T, 80) of samples (1, N) at 16 kHz, full scale 1, without dither."""
     from torchaudio.compliance import kaldi
 
+    # Without dither, which is noise: the same clip must give the same vector.
     banks: Tensor = kaldi.fbank(samples, num_mel_bins=MEL_BINS, sample_frequency=_NETWORK_RATE, dither=0.0)
     return banks
 

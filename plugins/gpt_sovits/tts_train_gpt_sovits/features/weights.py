@@ -27,6 +27,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         DataError: if a file is missing or is not what its name says.
         UnsafeFileError: if the weights could run code.
     """
+    # The pickle is read by a reader that runs nothing in it.
     path = next((folder / name for name in (_SAFE, _PICKLED) if (folder / name).is_file()), None)
     if path is None or not (folder / _CONFIG).is_file():
         raise DataError(f"{folder} must hold {_CONFIG} and {_SAFE} or {_PICKLED}. Download the whole folder.")
@@ -85,6 +86,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        # Bits, not values, so that 0 and -0 differ.
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return str(digest.hexdigest())
 

@@ -118,6 +118,7 @@ def _download_file(name: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
+        # Told to be local where the hub cannot be reached, it waits for no time-outs before it says so.
         return Path(hf_hub_download(REPOSITORY, name, local_files_only=unreachable()))
     except (OSError, ValueError) as error:
         raise _failed(f"{name} of {REPOSITORY}", error) from error

@@ -37,6 +37,7 @@ TOKEN_RATE, SAMPLE_RATE = 25, 32_000
 
 def plain_name(name: str) -> bool:
     """Whether a clip's name is that of a file in the folder, and leads nowhere else."""
+    # Names come from a file of somebody else's, and become paths below its folder.
     whole = PurePath(name).name == name  # under Windows no drive
     return whole and name not in ("", "..") and not any(char in name for char in "/\\\0")
 
@@ -87,6 +88,7 @@ def read_tokens(folder: Path) -> dict[str, tuple[int, ...]]:
         for _, line in read_lines(file):
             name, _, numbers = line.partition("\t")
             parts = numbers.split()
+            # The header has no number and is left out by the same rule.
             if parts and all(part.isascii() and part.isdigit() and len(part) < 6 for part in parts):
                 found[name] = tuple(map(int, parts))
     return found
@@ -109,6 +111,7 @@ def tokens_table(rows: Iterable[tuple[str, Sequence[int]]]) -> str:
 def language_of(phones: Iterable[str]) -> str | None:
     """Return zh, en, ja, ko or yue by what only this language's phones look like; None for punctuation alone."""
     phones = tuple(phones)
+    # The folder does not say which language a row is in. Its phones do, all but for punctuation.
     return next((name for name, kind in _LANGUAGES if any(map(kind.fullmatch, phones))), None)
 
 
@@ -264,6 +267,7 @@ def _read(folder: Path, row: NameRow, tokens: dict[str, tuple[int, ...]], versio
 
 
 def _whole(folder: Path, row: NameRow, codes: tuple[int, ...] | None, version: str) -> ExperimentRow:
+    # Upstream trains on it: a phone that stands for any that was not known.
     if _LOST in row.phones:
         raise _FaultError("unknown_phone", f"upstream did not know a phone and wrote {_LOST}")
     ids = symbol_table(version).ids_of(row.phones)
@@ -277,6 +281,7 @@ def _whole(folder: Path, row: NameRow, codes: tuple[int, ...] | None, version: s
         raise _FaultError("bad_features", f"{len(codes)} tokens for {len(wave) / SAMPLE_RATE:.2f} s of audio")
     bert = _tensor(folder, BERT, row.name, (_BERT_CHANNELS, len(ids)), needed=language == "zh")
     ssl = _tensor(folder, HUBERT, row.name, (1, FEATURES, None))
+    # Another run of one of the two steps made them: the tokens are not of these features.
     if ssl is not None and ssl.shape[-1] // 2 != len(codes):
         raise _FaultError("bad_features", f"{len(codes)} tokens for {ssl.shape[-1]} frames of speech features")
     vector = _tensor(folder, SPEAKER, row.name, (1, SPEAKER_WIDTH), needed=True) if _is_pro(version) else None
@@ -331,6 +336,7 @@ def _tensor(
         raise _FaultError("bad_features", f"{part}/{path.name} holds {held}, not {shape}")
     if not torch.isfinite(found).all():
         raise _FaultError("bad_features", f"{part}/{path.name} is not finite")
+    # Upstream's files keep requires_grad, as they were made without no_grad.
     tensor: Tensor = found.detach()
     return tensor
 

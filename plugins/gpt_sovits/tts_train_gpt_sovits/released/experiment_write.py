@@ -79,6 +79,7 @@ def _write_features(folder: Path, name: str, row: Mapping[str, Any], *, pro: boo
         )
     if pro and row.get("speaker_vector") is None:
         raise DataError(f"{row['origin']} has no speaker vector, which this version needs. Prepare for this version.")
+    # The words as they are: upstream computes length and bucket from the size of this file.
     soundfile.write(folder / WAVES / name, np.asarray(row["wave"], np.int16), SAMPLE_RATE, subtype="PCM_16")
     _save(folder / HUBERT, name, _rows(row["ssl"], FEATURES).t()[None])
     if row.get("bert") is not None:
@@ -94,6 +95,7 @@ def _claim(folder: Path, version: str) -> None:
     parts = [BERT, HUBERT, WAVES, *([SPEAKER] if find_version(version).speaker else [])]
     for part in parts:
         (folder / part).mkdir(parents=True, exist_ok=True)
+    # Before anything else, so that a folder whose writing was cut short may be written again.
     write_json(folder / _MARK, {"format": "tts-train experiment folder", "version": version})
     for table in (f"{NAMES}.txt", f"{TOKENS}.tsv"):
         (folder / table).unlink(missing_ok=True)

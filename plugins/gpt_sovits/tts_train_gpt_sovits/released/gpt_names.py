@@ -119,8 +119,10 @@ def config_to_upstream(config: GptConfig) -> dict[str, int]:
         "embedding_dim": config.width,
         "hidden_dim": config.width,
         "head": config.heads,
+        # Upstream reads neither this nor random_bert, and wants them there.
         "linear_units": 4 * config.width,
         "n_layer": config.layers,
+        # Of the embeddings alone; that of the layers is 0.1 in upstream's code and stands in no file.
         "dropout": 0,
         "EOS": config.end,
         "random_bert": 0,

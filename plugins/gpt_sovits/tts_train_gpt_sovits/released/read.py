@@ -73,6 +73,7 @@ def read_s1(path: Path) -> WeightsFile:
     found = _expect(recognise(path), ("s1",), "a GPT (s1) weights file")
     weights, content = _read(found, "weight")
     config = _table(content, "config")
+    # Against the sizes that the file itself says: a GPT may have any, while a SoVITS file's are its version's.
     check_shapes(str(path), _shapes(weights), gpt_shapes(config_from_upstream(_table(config, _S1_MODEL))))
     return WeightsFile(recognised=found, weights=weights, config=config, info=str(content.get("info", "")))
 
@@ -104,6 +105,8 @@ def read_training(path: Path, *, version: str | None = None, shapes: Shapes | No
         DataError: if it is another kind of file, or tensors are missing or wrong; they are listed.
         UnsafeFileError: see `recognise`.
     """
+    # Lightning's checkpoint of s1 holds a pathlib path, which torch's own safe loader refuses; ours reads the tables
+    # around it.
     kinds: tuple[Kind, ...] = ("s1_training", "s2G_training", "s2D_training")
     found = _expect(recognise(path, version=version), kinds, "a training checkpoint")
     return _read_s1_training(found) if found.kind == "s1_training" else _read_s2_training(found, shapes)
@@ -124,6 +127,7 @@ def _read_s1_training(found: Recognised) -> TrainingFile:
     try:
         sizes = config_from_upstream(_table(config, _S1_MODEL))
         optimizer, schedule = content["optimizer_states"][0], content["lr_schedulers"][0]
+        # Lightning counts epochs from 0.
         epochs, step = int(content["epoch"]) + 1, int(content["global_step"])
     except (KeyError, IndexError, TypeError, ConfigError) as error:
         raise DataError(f"{found.path} lacks what continuing needs ({error}). Use its exported weights.") from error

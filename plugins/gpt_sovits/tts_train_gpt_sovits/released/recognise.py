@@ -65,11 +65,13 @@ def version_by_bytes(first: bytes, size: int) -> tuple[str, str]:
 
     The order is upstream's: ``base`` (a released file, by hash), ``mark``, then ``size``.
     """
+    # Upstream's own test, and no protection: the content is checked tensor by tensor afterwards.
     digest = hashlib.md5(first, usedforsecurity=False).hexdigest()
     if digest in BASES:
         return BASES[digest], "base"
     if first[:2] in MARKS:
         return MARKS[first[:2]][0], "mark"
+    # A guess of upstream's, wrong for files of other precision; tensors overrule it here.
     return ("v1" if size < _V1_BELOW else "v2" if size < _V2_BELOW else "v3"), "size"
 
 
@@ -142,6 +144,7 @@ def recognise(path: Path, *, version: str | None = None) -> Recognised:
         hints = {"caller": version, **_hints(path, content)}
         found, told = _s2_version(path, weights, (taken_for, told_by), hints)
     marked = MARKS.get(first[:2])
+    # Rather refused than read as one of the two.
     if marked and marked != (found, kind == "lora"):
         raise DataError(f"{path} is marked {marked[0]}{' LoRA' if marked[1] else ''} and holds {kind} of {found}.")
     return Recognised(
@@ -190,6 +193,7 @@ def _kind_of(weights: Mapping[str, object], training: bool) -> Kind | None:
 
 def _s1_version(weights: Mapping[str, TensorClaim]) -> str:
     table = weights.get("model.ar_text_embedding.word_embeddings.weight")
+    # v1's table has 512 rows in the released file, of which 322 are used.
     return "v1" if table is not None and table.shape[0] in _V1_ROWS else "v2"
 
 
@@ -216,6 +220,7 @@ def _allowed(weights: Mapping[str, TensorClaim]) -> tuple[str, ...]:
     if any(name.startswith(("cfm.", "bridge.")) for name in weights):
         return ("v3", "v4")
     if any(name.startswith("discriminators.") for name in weights):
+        # One critic of the wave and five periods; the Pro versions have two more.
         later = any(name.startswith("discriminators.6.") for name in weights)
         return ("v2Pro", "v2ProPlus") if later else ("v2", "v1")
     if "sv_emb.weight" in weights:
@@ -240,6 +245,7 @@ def _hints(path: Path, content: Mapping[str, Any]) -> dict[str, str | None]:
 def _complete(kind: Kind, weights: Mapping[str, object]) -> bool:
     if kind == "lora":
         return False
+    # v3 and v4 have no posterior encoder that an export could leave out.
     whole = any(name.startswith(("enc_q.", "cfm.")) for name in weights)
     return whole or not kind.startswith("s2G")
 

@@ -80,6 +80,7 @@ def write_s2(
     if lora_rank is not None and version not in ("v3", "v4"):
         raise ConfigError(f"Upstream knows LoRA files of v3 and v4 only, not of {version}.")
     expected = shapes or (generator_shapes(version) if lora_rank is None else lora_shapes(version, lora_rank))
+    # As upstream's exports, which for that reason it cannot train on from; `full` is for that.
     kept = {name: shape for name, shape in expected.items() if not name.startswith(EXPORT_OMITS)}
     given = {name: tensor for name, tensor in weights.items() if not name.startswith(EXPORT_OMITS)}
     extra = {} if lora_rank is None else {"lora_rank": lora_rank}
@@ -125,6 +126,7 @@ def _s2_config(config: Mapping[str, Any], version: str) -> dict[str, Any]:
         raise ConfigError(
             f"A SoVITS file needs the tables {', '.join(_TABLES)} in its configuration; add {missing[0]}."
         )
+    # In both places: upstream's readers look in one or the other.
     return {**config, "model": {**config["model"], "version": version}, "version": version}
 
 
@@ -168,6 +170,8 @@ def _save(path: Path, content: dict[str, Any], mark: bytes) -> None:
     with path.open("wb") as file:
         torch.save(content, file)
         file.seek(0)
+        # Two letters in place of PK, by which upstream's inference tells the version without opening the file
+        # (process_ckpt.py).
         file.write(mark)
         file.flush()
         os.fsync(file.fileno())
@@ -175,6 +179,7 @@ def _save(path: Path, content: dict[str, Any], mark: bytes) -> None:
 
 def _verify(path: Path, content: dict[str, Any], mark: bytes) -> None:
     """Refuse a file that does not read back as what was written."""
+    # Through the reader of foreign files, as a user's own load of it will go.
     read = read_torch(path, head=ARCHIVE if mark != ARCHIVE else b"")
     wrong = [name for name, tensor in content["weight"].items() if not torch.equal(read["weight"][name], tensor)]
     wrong += [key for key in content if key != "weight" and read.get(key) != content[key]]

@@ -34,6 +34,8 @@ def feature_wave(samples: Tensor) -> Tensor:
 def slice_wave(samples: Tensor, *, peak: float = 0.9, alpha: float = 0.25) -> Tensor:
     """Return int16 audio of one slice (N,), ``alpha`` of it normalised to ``peak`` and the rest as it is."""
     loudest = _loudest(samples)
+    # Upstream divides by the old peak once more after this, so loud slices come out quieter than the others; here the
+    # peak is 1 afterwards (tools/slice_audio.py).
     if loudest > 1.0:
         samples, loudest = samples / loudest, torch.ones_like(loudest)
     mixed = samples / loudest * (peak * alpha) + (1 - alpha) * samples
@@ -42,6 +44,7 @@ def slice_wave(samples: Tensor, *, peak: float = 0.9, alpha: float = 0.25) -> Te
 
 def to_int16(samples: Tensor) -> Tensor:
     """Return samples at 16-bit scale as int16: fractions dropped, what is too loud cut off."""
+    # Upstream casts without a limit: what is beyond full scale wraps to the other sign, which is heard as a crack.
     return samples.clamp(-FULL_SCALE, FULL_SCALE - 1).to(torch.int16)
 
 
@@ -103,6 +106,7 @@ def _find_gaps(
     gaps: list[tuple[int, int]] = []
     last_cut = 0
     for start, end in _runs(silent):
+        # As in openvpi's slicer, which upstream took over: another order of the rules gives other slices.
         if end == len(levels):  # the silence lasts to the end of the recording
             if end - start >= min_interval:
                 gaps.append((_quietest(levels, start, start + keep), end + 1))
@@ -143,6 +147,7 @@ def _runs(silent: Tensor) -> list[tuple[int, int]]:
 
 def _mix(samples: Tensor, scale: float) -> Tensor:
     loudest = _loudest(samples)
+    # Half at a fixed peak and half as recorded, so that quiet clips become louder without all being equal.
     return samples / loudest * (_MIX_PEAK * _MIX_ALPHA * scale) + (1 - _MIX_ALPHA) * scale * samples
 
 

@@ -23,6 +23,7 @@ def length_mask(lengths: Tensor, frames: int, dtype: torch.dtype = torch.float32
 
 def full_precision(x: Tensor) -> torch.autocast:
     """Return a context in which what is computed of ``x`` keeps its types under autocast."""
+    # For distances, spectrograms and codebooks, whose differences 16 bits would lose.
     return torch.autocast(x.device.type, enabled=False)
 
 
@@ -81,6 +82,7 @@ def additive_mask(seen: Tensor, like: Tensor) -> Tensor:
         like: States that queries will be made of; the mask has the type that attention computes in.
     """
     keys = seen.shape[-1]
+    # A view of a wider table: the rows lie apart as the kernel wants them, and nothing is copied.
     room = -(-keys // _ALIGNMENT) * _ALIGNMENT
     added = torch.zeros(*seen.shape[:-1], room, dtype=_computed(like), device=seen.device)[..., :keys]
     return added.masked_fill_(~seen, -torch.inf)
@@ -102,10 +104,12 @@ def attend(
         dropout: Share of the weights that is dropped.
         scale: Factor of the scores; None for one by the root of a head's channels.
     """
+    # Without gradients any kernel will do.
     if query.is_cuda and torch.is_grad_enabled() and any(each.requires_grad for each in (query, key, value)):
         query, key, value = (each.to(_computed(each)) for each in (query, key, value))
         asked = torch.backends.cuda.SDPAParams(query, key, value, mask, dropout, False, False)
         if torch.backends.cuda.can_use_efficient_attention(asked):
+            # The kernel takes no broadcast mask; an expanded one costs no memory.
             spread = mask.expand(*query.shape[:-1], key.shape[-2])
             done: Tensor = _Efficient.apply(query, key, value, spread, dropout, scale)  # type: ignore[no-untyped-call]
             return done

@@ -49,6 +49,7 @@ def batch_spectrogram(waves: Tensor, lengths: Tensor, settings: MelSettings = GA
     Frames past a row's end are not 0; each row must be longer than (n_fft - hop) / 2 samples.
     """
     pad = (settings.n_fft - settings.hop_length) // 2
+    # Each row is mirrored at its own end: mirrored padding would put zeros into the last frames of shorter rows.
     places = torch.arange(-pad, waves.shape[-1] + pad, device=waves.device).abs()
     last = lengths[:, None] - 1
     reflected = torch.where(places > last, 2 * last - places, places).clamp(min=0)
@@ -60,6 +61,7 @@ def log_mel(magnitudes: Tensor, settings: MelSettings = GAN_MEL) -> Tensor:
     """Return the natural log of the mel bands, (B, n_mels, T), of magnitudes (B, bins, T); at least log(1e-5)."""
     bands = _bands_on(settings, magnitudes.device, magnitudes.dtype)
     with full_precision(magnitudes):
+        # Upstream's floor; silence is -11.5 everywhere.
         return torch.log((bands @ magnitudes).clamp(min=1e-5))
 
 
@@ -70,6 +72,7 @@ def wave_log_mel(wave: Tensor, settings: MelSettings = GAN_MEL) -> Tensor:
 
 def normalise(mel: Tensor) -> Tensor:
     """Return a log mel spectrogram as the flow-matching versions read it: -12 and 2 become -1 and 1."""
+    # Upstream's bounds: -12 lies just below the floor of log(1e-5).
     return (mel + 12.0) / 7.0 - 1.0
 
 
@@ -101,6 +104,7 @@ def _magnitudes(wave: Tensor, settings: MelSettings) -> Tensor:
     # Not torch.stft: the gradient of its overlapping frames is added up in any order on CUDA; that of these is not.
     frames = wave.unfold(-1, settings.n_fft, settings.hop_length) * _window(settings.n_fft, wave.device).to(wave.dtype)
     bins = torch.fft.rfft(frames).transpose(-2, -1)
+    # 1e-8 under the root, as upstream: its gradient at silence is finite (module/mel_processing.py).
     made: Tensor = (bins.real.square() + bins.imag.square() + 1e-8).sqrt()
     return made
 

@@ -64,6 +64,8 @@ def reference_from_file(
             f"{LONGEST:g} seconds of speech."
         ) from rejected
     wave = torch.from_numpy(audio.samples)
+    # Upstream's inference appends silence (0.3 s in a number of samples that is 0.6 s at 16 kHz), and the GPT continues
+    # from the tokens of it.
     features = networks.hubert.encode([F.pad(wave, (0, int(_SILENCE * SAMPLE_RATE)))])
     bert = text_features([said], networks.bert)[0]
     phonemes = torch.tensor(said.ids)
@@ -97,6 +99,7 @@ def reference_from_data(path: str, *, speaker: str | None = None) -> Reference:
     right = np.array([speaker in (None, name) for name in data.speakers])
     fits = right & (seconds >= SHORTEST) & (seconds <= LONGEST)
     places = np.flatnonzero(fits if fits.any() else right)
+    # Always the same one, so that what is heard from step to step can be compared.
     best = int(places[np.argmin(np.abs(seconds[places] - BEST))])
     return reference_from_row(data.row(best), f"{path}, {data.ids[best]}")
 
@@ -135,4 +138,5 @@ def _words(wave: Tensor) -> Tensor:
 def _within_scale(wave: Tensor) -> Tensor:
     """Return samples (N,) that are brought down where they are beyond full scale, as upstream does."""
     loudest = float(wave.abs().max())
+    # Beyond twice full scale upstream divides by 2 only.
     return wave / min(2.0, loudest) if loudest > 1 else wave

@@ -70,6 +70,7 @@ def attend_spans(query: Tensor, key: Tensor, value: Tensor, spans: Sequence[Span
         (N, heads * channels).
     """
     if dropout and runs_on(query.device) == "cpu":
+        # Only with dropout: without it torch has a fused kernel for CPUs.
         done: Tensor = _Dropped.apply(query, key, value, spans, dropout)  # type: ignore[no-untyped-call]
         return done.flatten(1)
     pieces = []
@@ -97,6 +98,7 @@ class PaddedRows:
         self.cells = grid.cells
         # Padding repeats token 0, whose own cell is the first.
         self.filler = self.tokens == 0
+        # The first cell is token 0 itself and not padding; its gradient must stay.
         self.filler[:1] = False
         self.mask = additive_mask(grid_mask(grid), like)
 
@@ -133,6 +135,7 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, packed: Tensor, rows: PaddedRows) -> Tensor:  # noqa: ANN401 - torch adds the attributes
         ctx.rows = rows
+        # Autograd's own gradient of this adds rows in any order on CUDA; that of this class only reads them.
         return packed.index_select(0, rows.tokens)
 
     @staticmethod
@@ -168,6 +171,7 @@ class _Dropped(torch.autograd.Function):
     ) -> Tensor:
         done = torch.empty_like(query, memory_format=torch.contiguous_format)
         kept = []
+        # Products and softmax in float32, whatever autocast says: 16-bit scores would be rounded before the softmax.
         with torch.autocast("cpu", enabled=False):
             for span in spans:
                 own, keys, values = _operands(query, key, value, span)
@@ -192,6 +196,7 @@ class _Dropped(torch.autograd.Function):
             moves[0][span.start : span.end] = (scores @ keys).transpose(0, 1)
             _scatter(moves[1], scores.transpose(1, 2) @ own, span.seen_and_own)
             _scatter(moves[2], dropped.transpose(1, 2) @ after, span.seen_and_own)
+        # The queries were scaled on the way in, so their gradient is scaled on the way out.
         moves[0] *= query.shape[2] ** -0.5
         return *(move.to(query.dtype) for move in moves), None, None
 
@@ -230,6 +235,7 @@ def _scatter(total: Tensor, added: Tensor, ranges: Sequence[tuple[int, int]]) ->
 
 def _later(queries: int, keys: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return what is added to scores (queries, keys): minus infinity for keys after a query; the last one sees all."""
+    # Kept tables of few sizes, of which each call reads a corner, rather than one made for every span.
     size = -(-keys // 512) * 512
     return _triangle(size, dtype, device)[keys - queries : keys, :keys]
 

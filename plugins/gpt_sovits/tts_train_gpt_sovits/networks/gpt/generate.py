@@ -35,6 +35,7 @@ class Cache:
         dtype = weight.dtype
         if torch.is_autocast_enabled(weight.device.type):
             dtype = torch.get_autocast_dtype(weight.device.type)
+        # Room for all that may come, at once: growing it step by step would copy the whole cache each time.
         self._kept = torch.empty(shape, dtype=dtype, device=weight.device)
         if len(set(starts)) > 1:
             self._kept.zero_()  # what a shorter utterance's mask hides must be numbers
@@ -67,6 +68,7 @@ class Cache:
         def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             nonlocal mask
             kept = self._kept[layer]
+            # Lines of one length need no mask.
             if alike:
                 kept[0, :, :, filled - 1], kept[1, :, :, filled - 1] = key, value
             else:
@@ -193,11 +195,14 @@ def generate_lines(
     """
     device, end = network.head.weight.device, network.config.end
     limits = [min(options.max_codes, line.max_codes or options.max_codes) for line in lines]
+    # A line that has ended is drawn on, and dropped, until all have: taking it out of the batch would make the host
+    # wait in each step.
     most, prompts = max(limits), [len(line.prompt) for line in lines]
     longest = max(*(len(line.phonemes) for line in lines), *(count + most for count in prompts))
     positions = torch.arange(longest, device=device)
     cache = Cache(network, [len(line.phonemes) + count for line, count in zip(lines, prompts, strict=True)], most)
     states = torch.cat([_begin(network, cache, line, row, positions) for row, line in enumerate(lines)])
+    # The prompt's codes count as said: upstream penalises repetition of them, too.
     said = torch.zeros(len(lines), network.config.codes, dtype=torch.bool, device=device)
     for row, line in enumerate(lines):
         said[row, _moved(line.prompt, device)] = True
@@ -212,11 +217,13 @@ def generate_lines(
         if scores is not None:
             scores.append(logits.log_softmax(-1))
         logits = _penalised(logits, said, options.repetition_penalty)
+        # Upstream cuts the end from the first eleven steps, so that no sentence is empty (AR/models/t2s_model.py).
         if step < _FIRST_STEPS:
             logits[:, end] = -torch.inf
         if step % _DRAWN_AT_ONCE == 0:
             times = exponential_noise(seeds, draws + step, ids)
         code = (probabilities(logits, options) / times[step % _DRAWN_AT_ONCE]).argmax(-1)  # an exponential race
+        # Upstream stops as well where the end is likeliest and something else was drawn.
         over = (code == end) | (logits.argmax(-1) == end)
         ended_at = torch.where(over, ended_at.clamp(max=step), ended_at)
         codes[:, step] = code
@@ -235,8 +242,10 @@ def probabilities(logits: Tensor, options: SamplingOptions) -> Tensor:
     if options.top_p < 1:
         ordered, order = logits.sort(descending=True)
         over = _running_sums(ordered.softmax(-1)) > options.top_p
+        # The likeliest stays, however likely it is.
         over[..., 0] = False
         logits = logits.masked_fill(torch.zeros_like(over).scatter(-1, order, over), -torch.inf)
+    # In upstream's order: top_p before the temperature, top_k after it. Another order draws other codes.
     logits = logits / max(options.temperature, 1e-5)
     if 0 < options.top_k < logits.shape[-1]:
         logits = logits.masked_fill(logits < logits.topk(options.top_k).values[..., -1:], -torch.inf)

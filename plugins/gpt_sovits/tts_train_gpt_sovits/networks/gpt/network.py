@@ -78,6 +78,8 @@ class Positions(nn.Module):
         super().__init__()
         self.alpha = nn.Parameter(torch.ones(1))
         self._width = width
+        # Neither parameter nor buffer: upstream's state dict has no table, and files must have the same names
+        # (AR/modules/embedding.py). 4,000 rows to begin with are upstream's, too.
         self._table = torch.empty(0, width)
 
     def forward(self, states: Tensor, positions: Tensor, longest: int) -> Tensor:
@@ -108,6 +110,7 @@ class Layer(nn.Module):
     def forward(self, states: Tensor, attend: Attend, number: int) -> Tensor:
         """Return the states (..., width) after this layer."""
         query, key, value = self.qkv(states).unflatten(-1, (3, self.heads, -1)).unbind(-3)
+        # Norms come after the sums, and none after the last layer: so were the released weights trained.
         states = self.norm1(states + self._drop(self.out(attend(number, query, key, value))))
         opened = relu_dropout(self.up(states), self.dropout, training=self.training)
         normed: Tensor = self.norm2(states + self._drop(self.down(opened)))
@@ -143,6 +146,7 @@ class GptNetwork(nn.Module):
         self.code_embedding = nn.Embedding(config.codes, config.width)
         self.code_position = Positions(config.width)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        # Not tied to the codes' embedding, as in the released files.
         self.head = nn.Linear(config.width, config.codes, bias=False)
 
     @property
@@ -179,6 +183,8 @@ class GptNetwork(nn.Module):
 
     def embed_text(self, phonemes: Tensor, bert: Tensor, positions: Tensor, longest: int) -> Tensor:
         """Embed phonemes (..., X) with features (..., X, 1024) at positions (X,), all below ``longest``."""
+        # Zeros still get the projection's bias: languages without features were trained with it
+        # (AR/models/t2s_model.py).
         projected = self.bert_projection(bert.to(self.bert_projection.weight.dtype))
         states = self.text_position(self.phoneme_embedding(phonemes) + projected, positions, longest)
         return dropout(states, self.config.dropout, training=self.training)
@@ -191,6 +197,7 @@ class GptNetwork(nn.Module):
     def run_layers(self, states: Tensor, attend: Attend) -> Tensor:
         """Return embedded states after all layers."""
         for number, layer in enumerate(self.layers):
+            # Only in training: validation keeps nothing for backward, and would pay the bookkeeping for nothing.
             if self.checkpointing and self.training:
                 states = checkpoint(layer, states, attend, number, use_reentrant=False)
             else:
@@ -207,6 +214,7 @@ class GptNetwork(nn.Module):
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the cross-entropy of each target, in float32 or wider."""
+    # 1,025 exponentials are summed for each target, which 16 bits would round.
     wide = logits if logits.dtype == torch.float64 else logits.float()
     return F.cross_entropy(wide, targets, reduction="none")
 
@@ -214,6 +222,7 @@ def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
 def in_top3(logits: Tensor, targets: Tensor) -> Tensor:
     """Return whether each target is among the three largest logits."""
     with torch.no_grad():
+        # Counted, without sorting 1,025 codes for each target. A tie with the third is a hit.
         return (logits > logits.gather(-1, targets[..., None])).sum(-1) < 3
 
 

@@ -108,6 +108,7 @@ def pack(utterances: Sequence[GptUtterance], *, end: int = 1024) -> PackedBatch:
     pairs = [utterance.rejected is not None for utterance in utterances]
     if not utterances or any(pairs) != all(pairs) or any(not len(each.phonemes) for each in utterances):
         raise ValueError("A batch needs utterances, each with phonemes, and rejected codes for all or for none.")
+    # Texts and shared starts are computed once for a pair, and only what follows them twice.
     shared = [_shared(each.codes, each.rejected) for each in utterances]
     suffixes = [each.rejected[n:] for each, n in zip(utterances, shared, strict=True) if each.rejected is not None]
     xs, ys, zs = (
@@ -125,10 +126,13 @@ def pack(utterances: Sequence[GptUtterance], *, end: int = 1024) -> PackedBatch:
         code_positions=torch.cat([torch.arange(n) + at for n, at in _runs(ys, zs, shared)]),
         spans=[span for span in spans if span.end > span.start],
         grid=_grid(xs, ys, zs, shared),
+        # The last phoneme predicts the first code: upstream since July 2025. Before that, the first code was never
+        # trained.
         rows=torch.cat([_rows(text.end - 1, own) for text, own in zip(texts, chosen, strict=True)]),
         targets=torch.cat([_ended(each.codes, end) for each in utterances]),
         counts=[n + 1 for n in ys],
         languages=[each.language for each in utterances],
+        # A batch is of one set, so the first utterance speaks for all.
         rehearsed=utterances[0].rehearsed,
     )
     if suffixes:
@@ -172,8 +176,10 @@ def _grid(xs: list[int], ys: list[int], zs: list[int], shared: list[int]) -> Gri
         places = torch.cat([torch.arange(n) + first for n, first in zip((x, y, z), firsts, strict=True)])
         tokens[row, : len(places)] = places
         cells[places] = torch.arange(len(places)) + row * size[1]
+        # A phoneme sees the whole text, a code what is before it.
         reach[row, :x] = x - 1
         reach[row, x : x + y + z] = torch.arange(x, x + y + z)
+        # A rejected suffix does not see the chosen codes from where both part.
         gap[row, x + y : x + y + z] = x + shared[row]
         resume[row, x + y : x + y + z] = x + y
     return Grid(tokens, cells, reach, gap, resume)
@@ -196,6 +202,7 @@ def _runs(ys: list[int], zs: list[int], shared: list[int]) -> list[tuple[int, in
 def _bert(utterance: GptUtterance) -> Tensor:
     if utterance.bert is None:
         return torch.zeros(len(utterance.phonemes), BERT_WIDTH)
+    # Stored as float16; the projection's own type is chosen by autocast.
     return utterance.bert.to(torch.promote_types(utterance.bert.dtype, torch.float32))
 
 

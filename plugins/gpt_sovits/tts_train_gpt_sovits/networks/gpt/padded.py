@@ -64,6 +64,8 @@ def padded_forward(network: GptNetwork, batch: PaddedBatch, layout: PaddedLayout
     """Return the losses of a padded batch as upstream computes them."""
     texts, codes = batch.phonemes.shape[1], batch.codes.shape[1]
     end = network.config.end
+    # Padding is an input, too: the end token stands at every padded place and is predicted there, as in upstream's
+    # collate and loss, which has no index to ignore (AR/models/t2s_model.py).
     ended = _ended(batch, end)
     everything = torch.arange(max(texts, codes), device=batch.phonemes.device)
     states = torch.cat(
@@ -87,8 +89,11 @@ def padded_mask(batch: PaddedBatch, layout: PaddedLayout) -> Tensor:
     texts, codes = batch.phonemes.shape[1], batch.codes.shape[1]
     place = torch.arange(texts + codes, device=batch.phonemes.device)
     missing = texts - batch.text_lengths[:, None]
+    # The fault: the mask hides the first places, and the padding is behind the text. The longest text of a batch is
+    # right, every shorter one loses its first phonemes. Reproduced only to meet upstream's figures.
     in_text = place[:texts] >= missing if layout == "upstream" else place[:texts] < batch.text_lengths[:, None]
     real = torch.cat([in_text, place[:codes] < batch.code_lengths[:, None]], dim=1)
+    # Phonemes, which come first, see the text to its end; codes only what is before them.
     order = place <= place.clamp(min=texts - 1)[:, None]
     return (real[:, None] & order)[:, None]
 

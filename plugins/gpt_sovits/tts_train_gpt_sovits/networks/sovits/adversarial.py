@@ -46,6 +46,7 @@ class ScaleCritic(nn.Module):
 
     def __init__(self, *, shrink: int = 1) -> None:
         super().__init__()
+        # Shrunk critics keep kernels and strides, and so look at as much of the wave as the released ones.
         inputs = [1, *(row[0] // shrink for row in _SCALE)]
         self.layers = nn.ModuleList(
             weight_norm(nn.Conv1d(before, after, kernel, stride, padding=kernel // 2, groups=max(1, groups // shrink)))
@@ -73,6 +74,7 @@ class PeriodCritic(nn.Module):
 
     def forward(self, wave: Tensor) -> Judgement:
         """Judge samples (B, 1, N), N reflected up to a multiple of the period."""
+        # Of our own making: the gradient of torch's reflection padding has no deterministic kernel on CUDA.
         wave = reflect(wave, 0, -wave.shape[-1] % self.period)
         return _judge(wave.reshape(*wave.shape[:2], -1, self.period), self.layers, self.output)
 
@@ -98,6 +100,8 @@ class Critics(nn.Module):
 
     def compare(self, real: Tensor, generated: Tensor) -> tuple[list[Judgement], list[Judgement]]:
         """Judge recordings and generated samples of one shape in one pass; the answers are those of two passes."""
+        # Critics have no norm over the batch, so one pass over both halves gives the same and starts half as many
+        # kernels.
         both = self(torch.cat([real, generated]))
         return [_half(each, 0) for each in both], [_half(each, 1) for each in both]
 
@@ -108,6 +112,7 @@ def _judge(x: Tensor, layers: nn.ModuleList, output: nn.Module) -> Judgement:
         x = F.leaky_relu(layer(x), SLOPE, inplace=True)  # nothing else reads what a layer gives
         maps.append(x)
     scores = output(x)
+    # The scores are a feature map as well, as in upstream's loss (module/models.py, module/losses.py).
     return Judgement(scores.flatten(1), [*maps, scores])
 
 
@@ -161,6 +166,8 @@ def kl_loss(latents: Tensor, log_q: Tensor, mean_p: Tensor, log_p: Tensor, mask:
     """
     latents, log_q, mean_p, log_p, mask = (_wide(each) for each in (latents, log_q, mean_p, log_p, mask))
     divergence = log_p - log_q - 0.5 + 0.5 * (latents - mean_p).square() * torch.exp(-2.0 * log_p)
+    # Summed over 192 channels and divided by frames alone: --model.c_kl 1 is upstream's balance only with this
+    # (module/losses.py).
     return (divergence * mask).sum() / mask.sum()
 
 
@@ -182,7 +189,10 @@ def generator_parts(
         c_kl: Weight of the divergence.
         frames: Frames of a slice.
     """
+    # Upstream lets this backward fill the critics' gradients and throws them away at the next step; here they are not
+    # computed.
     critics.requires_grad_(False)
+    # Length and direction are put together once for both passes.
     with parametrize.cached():
         with torch.no_grad():
             of_real = critics(real)
@@ -197,6 +207,8 @@ def generator_parts(
 
 def mels(made: GeneratedSlice, spectrum: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     """Return log mel spectrograms (B, 128, frames) of the recordings' slices and of what was made of them."""
+    # A slice of the whole recording's spectrogram, whose frames at the edges see their neighbours; that of the
+    # generated slice mirrors its edges. Upstream compares these two as well (s2_train.py).
     target = log_mel(slice_frames(spectrum, made.starts, frames))
     return target, wave_log_mel(made.audio[:, 0])
 

@@ -73,6 +73,7 @@ class FlowMatching(nn.Module):
             velocity, step = self._double(way, prompt, mask, time, steps, content)
         got = self.estimator(way, prompt, mask, time, step, content)
         counted = mask[:, None] * (1 - known)
+        # Each utterance counts the same, however long it is: the mean over its frames comes before that over the batch.
         squared: Tensor = ((got - velocity).square() * counted).sum((1, 2))
         return squared / (counted.sum((1, 2)) * mel.shape[1])
 
@@ -122,6 +123,7 @@ class FlowMatching(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the mean velocity of two steps of 2^-k, and the length of both together."""
         step = torch.pow(2.0, -steps.to(time.dtype))
+        # Steps of less than a hundredth count as the tangent, which is upstream's rule.
         asked = torch.where(step < _SHORTEST, 0.0, step)
         first = self.estimator(way, prompt, mask, time, asked, content)
         second = self.estimator(way + step[:, None, None] * first, prompt, mask, time + step, asked, content)
@@ -225,7 +227,9 @@ class FlowSovitsNetwork(nn.Module):
         style = self.style_encoder(spectrogram, length_mask(lengths, spectrogram.shape[-1], spectrogram.dtype))
         content = self.content(codes, text, style, lengths=lengths, text_lengths=text_lengths, mel_lengths=mel_lengths)
         if prompt_lengths is None:
+            # Up to two thirds are given, so that the network learns to continue a reference.
             prompt_lengths = (torch.rand(len(mel), device=mel.device) * mel_lengths * PROMPT_SHARE).long()
+        # v3 has 1.875 mel frames for each of the features', so the two round differently.
         frames = min(mel.shape[-1], content.shape[-1])
         losses: Tensor = self.matching.losses(
             mel[..., :frames],

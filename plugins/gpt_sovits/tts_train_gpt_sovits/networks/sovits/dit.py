@@ -109,6 +109,7 @@ class Attention(nn.Module):
         )
         gathered = attend(query, key, value, added)
         output: Tensor = self.dropout(self.output(gathered.transpose(1, 2).flatten(2)))
+        # As in F5-TTS: what rows of padding gather stays out of the sums.
         return output.masked_fill(~mask[:, :, None], 0.0)
 
 
@@ -217,8 +218,10 @@ class Estimator(nn.Module):
         """
         if unguided:
             prompt, content = torch.zeros_like(prompt), torch.zeros_like(content)
+        # The step's size is embedded beside the time: one network answers for the tangent and for long steps.
         condition = self.time(time) + self.step(step)
         frames = content.transpose(1, 2)
+        # Content has places of its own, as a text has in F5-TTS.
         frames = frames + _positions(frames.shape[1], frames.shape[2], frames)
         for content_block in self.content_blocks:
             frames = content_block(frames)

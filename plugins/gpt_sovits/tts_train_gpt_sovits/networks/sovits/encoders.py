@@ -35,6 +35,7 @@ class TextFusion(nn.Module):
 
     def forward(self, content: Tensor, mask: Tensor, text: Tensor, text_mask: Tensor, style: Tensor) -> Tensor:
         """Return (B, channels, T); ``style`` is (B, 512, 1)."""
+        # Text reaches speech by attention only; the style is added to every frame (module/mrte_model.py).
         wide = self.content(content * mask)
         read = self.cross_attention(wide * mask, self.text(text * text_mask) * text_mask, text_mask)
         output: Tensor = self.output((read + wide + style) * mask)
@@ -101,6 +102,7 @@ class ContentEncoder(nn.Module):
         words = self.text_encoder(self.text_embedding(text).transpose(1, 2), text_mask)
         hidden = self.joint_encoder(self.fusion(content, mask, words, text_mask, style), mask)
         if speed != 1.0:
+            # Upstream's length, one more than the division gives.
             frames = int(hidden.shape[-1] / speed) + 1
             hidden = F.interpolate(hidden, size=frames, mode="linear")
             mask = F.interpolate(mask, size=frames, mode="nearest")
@@ -119,6 +121,8 @@ class PosteriorEncoder(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, style: Tensor) -> Tensor:
         """Return (B, outputs, T), 0 on padding; no gradient flows into ``style``, as in the released training."""
+        # Upstream detaches the style here (module/models.py). In v3 and v4 nothing else reads it with a gradient, so
+        # the style encoder is never trained there.
         encoded: Tensor = self.output(self.stack(self.input(x) * mask, mask, style.detach())) * mask
         return encoded
 
@@ -149,11 +153,14 @@ class StyleEncoder(nn.Module):
 
     def forward(self, spectrogram: Tensor, mask: Tensor) -> Tensor:
         """Return (B, outputs, 1), the mean over the frames that ``mask`` keeps; ``spectrogram`` is (B, >= bins, T)."""
+        # v2 on read the lower 704 of 1,025 bins, up to 11 kHz; v1 all.
         x = (spectrogram[:, : self.bins] * mask).transpose(1, 2)
         for linear in self.spectral:
             x = self.dropout(F.mish(linear(x)))
         x = x.transpose(1, 2)
         for convolution in self.temporal:
+            # Not masked in between, so frames of padding reach into an utterance's last four; the released weights
+            # expect it.
             x = x + self.dropout(F.glu(convolution(x), dim=1))
         x = (x * mask).transpose(1, 2)
         kept = mask.transpose(1, 2)
@@ -214,6 +221,7 @@ class Coupling(nn.Module):
         lower, upper = x.chunk(2, dim=1)
         shift = self.output(self.stack(self.input(lower) * mask, mask, style)) * mask
         upper = (upper - shift) * mask if reverse else upper * mask + shift
+        # The determinant is 1, so the loss has no term for it.
         return torch.cat([lower, upper], dim=1)
 
 

@@ -81,6 +81,7 @@ class WaveGenerator(nn.Module):
 
     def forward(self, latents: Tensor, style: Tensor) -> Tensor:
         """Return samples (B, 1, T * hop) in [-1, 1] of latents (B, latent, T)."""
+        # The style enters once, before the first upsampling.
         x = self.input(latents) + self.condition(style)
         each = len(self.blocks) // len(self.upsamplings)
         for i, upsampling in enumerate(self.upsamplings):
@@ -110,4 +111,5 @@ def random_starts(lengths: Tensor, frames: int, *, generator: torch.Generator | 
     """Return int64 starts (B,), each even over the places where ``frames`` frames fit; 0 where none does."""
     places = (lengths - frames + 1).clamp(min=1)
     drawn = torch.rand(lengths.shape, generator=generator, device=lengths.device)
+    # A product and a floor instead of randint, whose bound cannot differ from row to row.
     return (drawn * places).long()

@@ -106,6 +106,7 @@ class RelativeAttention(nn.Module):
         key, value = split_heads(self.key(x), self.heads), split_heads(self.value(x), self.heads)
         near = query @ self.relative_keys.transpose(1, 2)
         scores = query @ key.transpose(2, 3) + spread(near)
+        # Upstream fills in -1e4; after the softmax both are 0.
         scores = scores.masked_fill(mask[:, None] == 0, -torch.inf)
         weights = F.dropout(torch.softmax(scores, dim=-1), self.dropout, self.training)
         gathered = weights @ value + gather(weights, self.window) @ self.relative_values
@@ -125,6 +126,7 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return (B, C, T), 0 on padding."""
         hidden = F.dropout(F.relu(self.widen(x * mask)), self.dropout, self.training)
+        # Masked before each convolution: its kernel would carry padding into the last frames.
         narrowed: Tensor = self.narrow(hidden * mask) * mask
         return narrowed
 

@@ -164,6 +164,8 @@ class SovitsNetwork(nn.Module):
         mask = length_mask(lengths, spectrogram.shape[-1], spectrogram.dtype)
         text_mask = length_mask(text_lengths, text.shape[-1], spectrogram.dtype)
         style = self.style(spectrogram, mask, speaker)
+        # Codes of a frozen codebook come from the data: features are 768 numbers a frame, and give the same codes in
+        # every epoch.
         quantized = self._quantize(features, codes)
         _, mean_p, log_p, _ = self.content_encoder(
             upsample(quantized.values, 2.0), mask, text, text_mask, self._text_style(style)
@@ -173,6 +175,7 @@ class SovitsNetwork(nn.Module):
         latents = (mean_q + noise * torch.exp(log_q)) * mask
         prior_latents = self.flow(latents, mask, style)
         starts = random_starts(lengths, frames) if starts is None else starts
+        # Only a slice is spoken: the generator's activations take far more memory than its latents.
         audio = self.generator(slice_frames(latents, starts, frames), style)
         return GeneratedSlice(audio, starts, mask, latents, prior_latents, mean_p, log_p, mean_q, log_q, quantized)
 
@@ -222,6 +225,7 @@ class SovitsNetwork(nn.Module):
             self.style(each, torch.ones_like(each[:, :1]), vector)
             for each, vector in zip(references, vectors, strict=True)
         ]
+        # Several references blend into one voice, as in upstream's inference.
         style = torch.stack(styles).mean(0)
         values = upsample(self.quantizer.decode(codes), 2.0)
         ones = torch.ones_like(values[:, :1])
@@ -231,6 +235,7 @@ class SovitsNetwork(nn.Module):
         )
         if noise is None:
             noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        # Inference speaks from the prior; the posterior encoder is for training, and exports leave it out.
         drawn = mean + noise * torch.exp(log_deviation) * noise_scale
         latents = self.flow(drawn, mask, style, reverse=True) * mask
         audio: Tensor = self.generator(latents, style)

@@ -77,6 +77,7 @@ class Quantizer(nn.Module):
             return Quantized(values, codes, features.new_zeros(()))
         self._move(rows.detach(), codes.flatten())
         commitment = F.mse_loss(features, values)
+        # Straight through: the values go on, and gradients reach the features as if nothing had been replaced.
         return Quantized(features + (values - features).detach(), codes, commitment)
 
     @torch.no_grad()
@@ -104,6 +105,7 @@ class Quantizer(nn.Module):
         self.counts.lerp_(counts, 1.0 - self.decay)
         self.sums.lerp_(sums, 1.0 - self.decay)
         total = self.counts.sum()
+        # Laplace smoothing, which keeps the total: an entry without a member divides by a little instead of by 0.
         smoothed = (self.counts + self.epsilon) / (total + self.epsilon * len(self.counts)) * total
         self.embedding.copy_(self.sums / smoothed[:, None])
 

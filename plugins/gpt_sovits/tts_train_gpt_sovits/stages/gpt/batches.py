@@ -52,6 +52,7 @@ def refusal(phonemes: int, codes: int, options: FilterOptions = FilterOptions())
 
 def repeats(rows: int) -> int:
     """Return how often upstream puts a small set into an epoch: 100 rows or more once, fewer at least twice."""
+    # 51 to 99 rows come twice, where 100 // rows alone would say once (AR/data/dataset.py).
     return 1 if rows >= 100 or not rows else max(2, 100 // rows)
 
 
@@ -154,6 +155,7 @@ def mix(
         seed: One seed, one sequence of epochs.
         epoch: From 0.
     """
+    # A share of all batches, not of the set's own.
     count = max(1, round(len(own) * share / (1 - share)))
     in_a_lap = batches_for(lengths, max_tokens, seed=seed + _LAP)
     batches = list(own)

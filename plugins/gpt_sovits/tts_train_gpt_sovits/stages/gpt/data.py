@@ -96,6 +96,7 @@ class GptData(StageData):
         if again:
             hashes["rehearsal.path"] = again[0].prepared.hash
         self.train_set = Laps(GptRows(source, train, pairs=self.pairs, seed=self.seed), *again)
+        # Always its first lap, so that validation compares the same pairs from step to step.
         self.val_set = Laps(GptRows(other, places, pairs=self.pairs, seed=self.seed), *kept)
         self.version = source.prepared.settings.get("version")
         self.val_languages = tuple(sorted({name for part in self.val_set.parts for name in part.languages if name}))
@@ -189,6 +190,7 @@ class GptData(StageData):
         seconds = np.tile(own.codes, laps) / CODES_PER_SECOND
         size = usable_batch_size(self.batch_size, len(seconds), pairs=self.pairs != "none")
         drawn = UpstreamSampler(seconds.tolist(), size, seed=self.seed).batches(epoch)
+        # Upstream puts a small set into an epoch several times; each time is a lap with corruptions of its own.
         count, total = len(own), len(self.train_set)
         return [[row // count * total + row % count for row in batch] for batch in drawn]
 

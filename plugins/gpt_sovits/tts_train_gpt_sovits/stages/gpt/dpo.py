@@ -134,6 +134,8 @@ class DpoModule(GptModule):
             return own[0]
         prefers = self._preference(output, held)
         own, common = weighted(self.trainer, [sft, prefers.loss], [tokens, len(prefers.margins)])
+        # Weighted apart: an ordinary loss is a mean over tokens, a preference one over pairs, and processes have
+        # different numbers of both.
         self._log_pairs(common[0], prefers, common[1])
         loss: Tensor = own[1] + self.sft_weight * own[0]
         return loss
@@ -148,6 +150,7 @@ class DpoModule(GptModule):
         chosen, rejected = (padded_forward(self._built, of) for of in (unpack(batch), unpack_rejected(batch)))
         prefers = preference(chosen.logps, rejected.logps, beta=self.beta)
         self._log_pairs(chosen.losses.mean().detach(), prefers, prefers.loss.detach())
+        # A sum over hundreds of tokens beside a mean over pairs: upstream's preference is a small part of its loss.
         return chosen.loss_sum + prefers.loss
 
     def _log_pairs(self, sft: Tensor, prefers: Preference, loss: Tensor) -> None:
@@ -205,4 +208,6 @@ class DpoModule(GptModule):
 
 
 def _frozen_copy(network: GptNetwork) -> GptNetwork:
+    # In evaluation mode: with dropout the reference would differ from itself, and margins of equal networks would not
+    # be 0.
     return deepcopy(network).requires_grad_(False).eval()

@@ -158,6 +158,7 @@ class GptModule(StageModule):
 
     def on_validation_start(self) -> None:
         """Do the same where nothing was trained before."""
+        # Before a fit it was done already.
         if self.trainer.state.fn != "fit":
             self.on_fit_start()
 
@@ -176,6 +177,8 @@ class GptModule(StageModule):
         """Return the mean loss of a token over all processes; with upstream's padding its sum here, as upstream."""
         if self.padding == "upstream":
             padded = padded_forward(self._built, unpack(batch))
+            # A sum, not a mean: ScaledAdam does not care for the scale of a loss, and upstream's figures are of this
+            # one.
             loss, mean, top3 = padded.loss_sum, padded.losses.mean(), padded.top3(self._built.config.end)
         else:
             output = self._forward(batch)
@@ -290,7 +293,9 @@ class GptModule(StageModule):
         """Give an optimiser the state of upstream's checkpoint and return the steps that were done."""
         file = load_training(self.init_from)
         groups = optimizer.state_dict()["param_groups"]
+        # Its moments, and the rates that are configured here: upstream's file holds the rate of its last step.
         optimizer.load_state_dict({"state": file.optimizer["state"], "param_groups": groups})
+        # Upstream's schedule counts its steps itself; the trainer's count stands in for a file without one.
         done = int(file.schedule.get("_current_step") or file.step or 0)
         logger.info("ScaledAdam goes on from %s, after %d steps.", self.init_from, done)
         return done

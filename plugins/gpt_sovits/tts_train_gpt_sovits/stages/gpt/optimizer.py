@@ -56,9 +56,12 @@ def size_shares(state: dict[str, Any], group: dict[str, Any]) -> Tensor:
     step, decay = state["step"], beta2**SIZE_PERIOD
     running = state["scale_exp_avg_sq"]
     running.mul_(decay).add_(state["scale_grads"].square().mean(0), alpha=1 - decay)
+    # Sizes move once in four steps, so their own count of steps is a quarter of it.
     correction = 1 - decay ** ((step + 1) // SIZE_PERIOD)
     rate = group["lr"] * group["scalar_lr_scale"]
     move = -rate * correction**0.5 * state["scale_grads"].sum(0) / (running.sqrt() + group["eps"])
+    # A tensor of zeros has no size to move, and one that is too large shrinks at the full rate whatever its gradient
+    # says.
     move = move.masked_fill(state["param_rms"] < group["param_min_rms"], 0.0)
     move = move.masked_fill(state["param_rms"] > group["param_max_rms"], -rate * SIZE_PERIOD)
     shares: Tensor = move * (1 - beta1)
@@ -164,6 +167,8 @@ class ScaledAdam(Optimizer):
 
     def _step_group(self, group: dict[str, Any], bad: Tensor | None) -> None:
         stacks = [_Stack(members, self.state[members[0]], bad) for members in _alike(group["params"])]
+        # Upstream's clipping: the factor reaches only the gradient of the sizes; the main step takes raw gradients
+        # (AR/modules/optim.py). `clip_update` is what its documentation promises.
         factor = _clipping_factor(stacks, group)
         for stack in stacks:
             if stack.whole:
@@ -176,6 +181,7 @@ class ScaledAdam(Optimizer):
                 _move(stack, factor if group["clip_update"] else 1.0, group)
             else:
                 _move_scalars(stack, factor if group["clip_update"] else 1.0, group)
+            # The count lies with every stack, as in upstream's state.
             stack.state["step"] += 1
 
 
@@ -234,12 +240,14 @@ def _clipping_factor(stacks: list[_Stack], group: dict[str, Any]) -> float | Ten
     """Record the gradient's norm and return the factor that brings it below the threshold."""
     first = stacks[0].state
     step, period = first["step"], group["clipping_update_period"]
+    # Upstream leaves out the first step, in which the other stacks' states are only being made (AR/modules/optim.py).
     if step == 0:
         return 1.0
     norm = torch.stack([_sum_of_squares(stack) for stack in stacks]).sum().sqrt()
     on_host = runs_on(norm.device) == "cpu"  # a number there costs nothing; for another device's the host would wait
     if "model_norms" not in first:
         first["model_norms"] = torch.zeros(period, dtype=torch.float32, device=norm.device)
+    # The last thousand norms are a state of the first stack, whose place in upstream's checkpoint this is.
     first["model_norms"][step % period] = norm
     if step % period == 0:
         # The upper of the two middle norms, which is not what torch.median gives.
@@ -344,6 +352,8 @@ def build_upstream_schedule(optimizer: Optimizer, *, later: float = LOCKED_RATE,
         done: Steps that upstream did before; after the first of them there is no first step to come.
     """
     bases = [group["lr"] for group in optimizer.param_groups]
+    # A function of the step alone, so that a continued run is on the same curve; upstream's schedule keeps a rate as
+    # state.
     return LambdaLR(optimizer, [_locked(later / base, done) for base in bases])
 
 

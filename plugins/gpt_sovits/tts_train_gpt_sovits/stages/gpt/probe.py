@@ -38,6 +38,7 @@ class GptProbe(SpeechProbe):
             (speech,) = generate_lines(
                 network, [line], options=replace(_ALL, max_codes=max(lengths) + 1), scores=scores
             )
+        # The last code of a speech that was cut off has no end after it whose probability is known.
         whole = len(speech.codes) - (not speech.ended)
         made = []
         for size in (min(length, whole) for length in lengths):

@@ -137,6 +137,8 @@ class GptRows:
         if self.pairs == "none":
             return None
         if self.pairs == "made":
+            # Of seed, epoch and row alone, so that a continued run, and any number of workers, corrupts in the same
+            # way.
             words = np.random.SeedSequence([abs(self.seed), lap, number]).generate_state(2)
             chance = torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
             return corrupt(codes, draw_corruption(len(codes), chance))
@@ -195,6 +197,7 @@ def _bert(row: Mapping[str, Any], prepared: PreparedSet) -> Tensor | None:
             f"{prepared.path}: {row.get('id')!r} has {len(row['phonemes'])} phonemes and {len(flat) / BERT_WIDTH:g} "
             "BERT features. Prepare it again."
         )
+    # A copy: what the file's memory map gives cannot be written to, of which torch warns.
     return torch.from_numpy(np.array(flat)).view(-1, BERT_WIDTH)
 
 
