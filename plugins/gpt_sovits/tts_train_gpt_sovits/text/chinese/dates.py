@@ -85,6 +85,7 @@ def _year(match: re.Match[str]) -> str | None:
         return row(digits)
     if digits < "60" or lasts or after.startswith(("前", "后", "後")):
         return None
+    # 90年 may be a span of ninety years; 98年 hardly is.
     return row(digits) if not digits.endswith("0") or _YEAR_AFTER.match(after) else None
 
 
@@ -100,6 +101,7 @@ def _years(match: re.Match[str]) -> str | None:
 def _bare_years(match: re.Match[str]) -> str | None:
     quantity = re.match(MEASURE + r"|[人元km%℃]", match.string[match.end() :])
     round_sums = match[1].endswith("00") and match[2].endswith("00")
+    # 1500-2000 is a span of money as likely as one of years.
     return None if quantity or round_sums or match[1] >= match[2] else f"{row(match[1])}到{row(match[2])}"
 
 
@@ -156,6 +158,7 @@ def _letter_code(match: re.Match[str]) -> str | None:
 def _identity(match: re.Match[str]) -> str | None:
     if arithmetic(match.string, match.start()):
         return None
+    # A document's number says its strokes.
     return "杠".join(number(part) for part in re.findall(r"\d+", match[0]))
 
 
@@ -177,6 +180,7 @@ TELEPHONES: tuple[Rule, ...] = (
     rule(r"(?<![\d.])(?:86[ -]?)?1[3-9]\d(?:[ -]?\d{4}[ -]?\d{4}|\d[ -]?\d{3}[ -]?\d{4})(?![\d.])", _telephone),
     rule(r"(?<!\d)\(?0\d{2,3}[)-] ?[1-9]\d{2,3}[ -]?\d{4}(?:-\d{1,5})?(?!\d)", _telephone),
     rule(r"(?<!\d)0(?:10|2\d|[3-9]\d\d) ?[1-9]\d{6,7}(?!\d)", _telephone),
+    # Numbers of firms, which the caller does not pay for.
     rule(r"[48]00[- ]?\d{3}[- ]?\d{4}(?!\d)", _telephone),
     rule(r"[48]00-\d{4}-\d{3}(?!\d)", _telephone),
 )
@@ -191,6 +195,7 @@ DATES: tuple[Rule, ...] = (
     rule(r"(?:\d{4}[、，,和])+\d{4}(?=年)", _years),
     rule(rf"{_YEAR} ?[-–—/~] ?(?:\d{{4}}|\d\d)(?=赛季|賽季|财年|財年|学年|學年|年度)", _years),
     rule(rf"(?<![\d.])({_YEAR})(?:{DASH}| ?[到至] ?)({_YEAR})(?![\d.])", _bare_years),
+    # What comes once a year makes the number before it a year without 年.
     rule(rf"({_YEAR})(?= ?(?:{_YEARLY}))", lambda match: row(match[1])),
     rule(
         rf"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?![\d.,]|{MEASURE}|[人%])", lambda match: row(match[0])
@@ -210,16 +215,21 @@ DATES: tuple[Rule, ...] = (
     rule(r"(1[0-2]|[1-9]) ?([ap])\.?m\.?(?![A-Za-z])", _hour),
 )
 CODES: tuple[Rule, ...] = (
+    # Trains: G102次.
     rule(r"(?<=[GDCKTZ])\d{1,4}(?=次)", _code),
     rule(r"\d{3,5}(?=打[个個给給]|打电话|打電話|热线|熱線|急救|客服|平台|短信|官[网網])", _code),
+    # A room, a house, a bus line; 房顶 is a roof.
     rule(r"\d{3,4}(?=[房室路](?![顶頂]))", _code),
+    # Behind a letter, unless that is the x of 3x100.
     rule(rf"(?<=[A-Za-z])(?<!\d[xX])\d{{3,}}(?![\d.,/%元人]| ?{MEASURE})", _letter_code),
+    # 1080p.
     rule(r"\d{3,4}(?=[pP](?![A-Za-z]))", lambda match: row(match[0])),
     rule(
         r"(?:985|211|996|618|315|911|918|404|502|520)(?=高校|大学|大學|工程|院校|工作制|大促|[购購]物[节節]|晚[会會]|事件|[错錯][误誤])",
         lambda match: row(match[0]),
     ),
     rule(r"(?<=打)(?:110|119|120|122|911|999|1[02]\d{3})(?![\d.元个個折])", _code),
+    # 9·11 and 5·12 are days that are said by their digits.
     rule(r"(\d{1,2})·(\d{1,2})(?![\d.])", lambda match: row(match[1] + match[2])),
     rule(r"\d+(?:-\d+){2,}(?![\d.])", _identity),
     rule(r"\d+(?:/\d+){2,}(?![\d.])", _slashed),

@@ -103,6 +103,7 @@ def _name(sign: str, power: str | None, *, below: bool = False) -> str | None:
 
 def _measure(match: re.Match[str]) -> str | None:
     text, scale, link, sign, power, over, over_power = match.groups()
+    # `in` is a preposition and a quotation mark closes a quotation far more often.
     if (sign in {"in", '"'} and not _is_inch(match)) or follows(match, r"(?:^|[^A-Za-z\d])[A-Za-z]+-"):
         return None
     name = _name(sign, power)
@@ -113,6 +114,7 @@ def _measure(match: re.Match[str]) -> str | None:
         return None
     words, one = quantity(text)
     whole, top, bottom = mixed_parts(text)
+    # Half a mile, three quarters of a mile: the unit stays in the singular.
     if bottom and not whole and int(top) < int(bottom):
         return f"{'half' if bottom == '2' else f'{words} of'} {_article(name)} {name}"
     return f"{words}{scale or ''} {name if one or link == '-' or describes_a_noun(match) else plural(name)}"
@@ -142,6 +144,7 @@ def _angle(match: re.Match[str]) -> str:
 
 
 def _feet(match: re.Match[str]) -> str | None:
+    # The closing mark of a quotation is no foot.
     opened = re.search(r"(?:^|[\s(])'(?:\w|$)", before(match))
     return None if opened else f"{cardinal(match[1])} {'foot' if match[1] == '1' else 'feet'}"
 
@@ -203,6 +206,7 @@ def _money(match: re.Match[str]) -> str | None:
     """Say what `$` or `EUR` stands before: sign, minus, amount, upper end of a range, scale."""
     minus, sign, inner_minus, amount, upper, *scales = match.groups()
     if minus and re.search(r"[\w%)]$", before(match)):
+        # $5-$10: the dash is read by the rule for hyphens.
         return None  # the upper end of a range
     words = _amount(match, NAMES[sign.strip()], amount, upper, scales)
     return f"negative {words}" if minus or inner_minus else words
@@ -223,6 +227,7 @@ def _amount(
         return f"{number(amount)} to {number(upper)}{' ' + scale if scale else ''} {noun}"
     whole, point, small = amount.replace(",", "").partition(".")
     whole = whole or "0"
+    # $1.5 million and $0.125 have no cents.
     if scale or len(small.rstrip("0")) > 2 or (point and not small_one and int(small)):
         return f"{number(amount)}{' ' + scale if scale else ''} {noun}"
     small = small.rstrip("0")
@@ -233,6 +238,7 @@ def _amount(
 
 
 def _pence(match: re.Match[str]) -> str | None:
+    # Elsewhere 50p is a page, or lines of a picture.
     return f"{cardinal(match[1])} {'penny' if match[1] == '1' else 'pence'}" if "£" in match.string else None
 
 
@@ -242,6 +248,7 @@ def _fraction(match: re.Match[str]) -> str:
         return f"{number(top)} over {number(bottom)}"
     if re.match(r"\s*=", after(match)) or "÷" in match.string:
         return f"{cardinal(top)} divided by {cardinal(bottom)}"
+    # 10/10 is a mark, not ten tenths.
     return f"{cardinal(top)} out of {cardinal(top)}" if top == bottom else fraction(top, bottom)
 
 
@@ -264,10 +271,12 @@ MONEY: tuple[Rule, ...] = (
     rule(rf"({NUMBER}) ?(mn|mln|bn|tn|trn|Bn|M)(?![A-Za-z\d])", _scaled),
 )
 SHARES: tuple[Rule, ...] = (
+    # Fractions and ratios by their form, phrases by their use.
     rule(r"(?:50[/:-]50|24/7|20/20)(?![/:\d-])", lambda m: " ".join(map(cardinal, re.split("[/:-]", m[0])))),
     rule(rf"({MIXED})(?!\w)", lambda m: quantity(m[1])[0]),
     rule(r"\d+(?:/\d+){2,}(?![\d/])", lambda m: " slash ".join(map(running_number, m[0].split("/")))),
     rule(r"(\d+)/(\d+)(?:st|nd|rd|th)s?\b", lambda m: fraction(m[1], m[2]), re.IGNORECASE),
+    # American pension plans.
     rule(r"(401|403)\((k|b)\)", lambda m: f"four oh {cardinal(m[1][2])} {m[2].upper()}"),
     rule(r"(\d+(?:\.\d+)?) ?[/⁄] ?(\d+(?:\.\d+)?)(?!\d|[/⁄]\d|\.\d)", _fraction),
     rule(r"\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+(?![A-Za-z\d])", _ratio),

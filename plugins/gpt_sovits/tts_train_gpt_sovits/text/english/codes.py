@@ -33,11 +33,13 @@ _IN_ADDRESSES = {
     "&": "and", "%": "percent", "#": "hash", "+": "plus", "~": "tilde",
 }  # fmt: skip
 _PLAIN_ENDINGS = frozenset({"com", "org", "net", "gov", "info", "biz", "mil"})
+# In the dictionary, or long enough to look like words, and still spelled in addresses.
 _SPELLED_TEXT = """
 ai ca cn co de edu eu fr gg html http https io jp md tv uk www xyz
 """
 _SPELLED = frozenset(_SPELLED_TEXT.split())
 _DIGIT_BY_DIGIT = r"\b(?:call(?:s|ed|ing)?|dial(?:s|ed)?|phone|text(?:ed)?|zip|code|pin|passcode|otp|extension|ext\.?) "
+# Said digit by digit wherever they stand.
 _EMERGENCY = frozenset({"911", "999", "988", "112"})
 
 
@@ -48,6 +50,7 @@ def _groups(match: re.Match[str]) -> str:
 
 def _seven_digits(match: re.Match[str]) -> str | None:
     first, second = match[0].split("-")
+    # Round numbers that rise are a range more often than a telephone.
     if first.endswith("0") and second.endswith("0") and int(first) < int(second):
         return None  # 500-1000 people
     return _groups(match)
@@ -55,6 +58,7 @@ def _seven_digits(match: re.Match[str]) -> str | None:
 
 def _zero_led(match: re.Match[str]) -> str | None:
     groups = re.findall(r"\d+", match[0])
+    # Fewer digits behind a 0 are a code, which other rules read.
     return _groups(match) if len("".join(groups)) >= 8 else None
 
 
@@ -70,6 +74,7 @@ def _name_with_digits(match: re.Match[str]) -> str:
     """Keep letters and digits apart; one letter beside digits is its name (4a, B2B)."""
     words = []
     for part in re.findall(r"[A-Za-z]+|\d+(?:\.\d+)*", match[0]):
+        # In capitals, since the reader spells a single capital and would say a small `a` as the article.
         words.append(code_number(part) if part[0].isdigit() else part.upper() if len(part) == 1 else part)
     return " ".join(words)
 
@@ -86,6 +91,7 @@ def _scientific(match: re.Match[str]) -> str:
 
 def _by(match: re.Match[str]) -> str | None:
     """Say 1920x1080 and 4x4 with by; a cross between small numbers is a product."""
+    # 0x1F is a number of programmers, 3 × 4 a product, 1920 × 1080 a size.
     if match[1] == "0" or ("×" in match[0] and len(match[1]) < 3):
         return None
     return f"{running_number(match[1])} by"
@@ -123,6 +129,7 @@ def addresses(words: Container[str]) -> tuple[Rule, ...]:
     def say(match: re.Match[str]) -> str | None:
         return address(match[0], words)
 
+    # Marks behind an address belong to the sentence.
     end = r"(?<![.,;:!?)'\"])"
     return (
         rule(rf"[A-Za-z\d][\w.+-]*@[A-Za-z\d-]+(?:\.[A-Za-z\d-]+)*\.[A-Za-z]{{2,}}(?:/[^\s<>\"]*{end})?", say),
@@ -136,11 +143,14 @@ def addresses(words: Container[str]) -> tuple[Rule, ...]:
 TELEPHONES: tuple[Rule, ...] = (
     rule(r"\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]\d{2,8}){1,4}(?!\d)|\+\d{8,15}(?!\d)", _groups),
     rule(r"(?:1[-. ])?(?:\(\d{3}\) ?-?|\d{3}[-. ])\d{3}[-. ]\d{4}(?!-?\d)", _groups),
+    # The numbers of films.
     rule(r"555[ .]\d{4}(?!\d)", _groups),
     rule(r"(?:1-)?[2-9]\d\d-(?:\d{3}-)?(?=[A-Z\d-]*[A-Z]{2})", _groups),  # 1-800-FLOWERS
     rule(r"\d{1,5}(?:-\d{1,7}){2,5}(?![\d-]*[\d%=])", _groups),
     rule(r"\d{3}-\d{4}(?![\d-]*[\d%=])", _seven_digits),
+    # A British or European number, with its area first.
     rule(r"0\d{1,4}(?:[ -]\d{2,7}){1,4}(?!\d)", _zero_led),
+    # A card's number.
     rule(r"\d{4}(?: \d{4}){2,4}(?!\d)", _groups),
     rule(r"\d{3,}(?![\d.,:%/-]*\d|%|\w)", _called),
 )
@@ -149,9 +159,12 @@ CODES: tuple[Rule, ...] = (
     rule(
         r"[vV]?\d+(?:\.\d+){2,}(?![\d]|\.\d)", lambda m: ("V " if m[0][0] in "vV" else "") + version(m[0].lstrip("vV"))
     ),
+    # 5s and 747s; 1s is a second.
     rule(r"(\d{2,}|[02-9])s\b", _several),
+    # The class of '68.
     rule(r"'(\d\d)(?![\w'])", lambda m: f"oh {cardinal(m[1][1])}" if m[1][0] == "0" else cardinal(m[1])),
     rule(r"(\d+(?:\.\d+)?)[eE]([+-]?)(\d+)(?![\w.])", _scientific),
+    # Thousands as the Swiss write them; below, as the French do.
     rule(r"\d{1,3}(?:'\d{3})+(?!\d)", lambda m: cardinal(m[0].replace("'", ""))),
     rule(r"\d{1,3}(?: \d{3})* 000(?: \d{3})*(?! ?\d)", lambda m: cardinal(m[0].replace(" ", ""))),
     rule(r"(\d+(?:\.\d+)?) ?[x×] ?(?=\d)(?![^=]*=)", _by),
@@ -184,6 +197,7 @@ _BEFORE_NUMBERS = {
     "ver": "version",
 }  # fmt: skip
 _STREETS = {"st": "street", "dr": "drive"}
+# A capitalised word in front makes St. a street (Main St.), unless one of these makes it a saint (in St. Paul).
 _NO_NAMES = r"\b(?:at|in|the|of|to|from|near|and|by|on|with|for|dear|ask|see|is|was|as|but|or|when|then|that|after) "
 _RULERS_TEXT = """
 Albert Alexander Alfonso Benedict Catherine Charles Christian Clement Constantine Darius Edward Elizabeth Ferdinand
@@ -225,6 +239,7 @@ def _before_number(match: re.Match[str]) -> str:
 def _roman(match: re.Match[str]) -> str | None:
     """Read a numeral after a ruler's name as a place, after Chapter and its like as a number; others where certain."""
     name = re.search(r"\b([A-Z][a-z]+)\.? $", before(match))
+    # I, V, X, C, MI and XL are letters, words and sizes; III is nothing else.
     certain = len(match[0]) > 2 and set(match[0]) <= set("IVX") and match[0] != "XXX"
     if not match[0] or not (name or certain):
         return None
@@ -237,6 +252,7 @@ def _roman(match: re.Match[str]) -> str | None:
     if name[1] in _NUMBERED and (match[0] != "I" or ends or name[1] == "War"):
         return cardinal(digits)
     if name[1] in _RULERS and len(match[0]) > 1 - (match[0] in "VX") and match[0] not in "LC":
+        # Of a ruler's I nobody can tell whether it is the pronoun.
         return f"the {ordinal(digits)}" if match[0] != "I" else None
     return cardinal(digits) if len(match[0]) > 1 and set(match[0]) <= set("IVX") else None
 
@@ -244,6 +260,7 @@ def _roman(match: re.Match[str]) -> str | None:
 def roman_value(numeral: str) -> int:
     """Give the number that a Roman numeral in capitals stands for."""
     values = [_VALUES[letter] for letter in numeral]
+    # A letter before a larger one counts down.
     return sum(-v if v < max(values[i:]) else v for i, v in enumerate(values))
 
 

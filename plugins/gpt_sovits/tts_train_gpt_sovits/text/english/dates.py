@@ -20,6 +20,7 @@ _MONTHS_TEXT = """
 January February March April May June July August September October November December
 """
 _MONTHS = tuple(_MONTHS_TEXT.split())
+# March and May are words as well: in small letters they are months only before a year.
 _SHORT = "Jan|Feb|Apr|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec"
 _UNLIKE_VERBS = "|".join(name for name in _MONTHS if name not in {"March", "May"})
 _DATED_VERBS = r"(?:may|march)(?=(?: \d{1,2}(?:st|nd|rd|th)?)?,? \d{4})"
@@ -53,6 +54,7 @@ def _spoken_day(day: str, month: int, year_digits: str) -> str | None:
 
 def _full_year(text: str) -> str:
     if len(text) == 2:
+        # The same border as C's strptime.
         text = ("19" if int(text) > 68 else "20") + text
     return year(text)
 
@@ -62,6 +64,7 @@ def _numeric_date(match: re.Match[str]) -> str | None:
     first, second, year_digits = match[1], match[3], match[4]
     if match[2] == ".":
         if len(year_digits) == 2:
+            # 1.2.24 has the form of a date on the Continent.
             return None  # a version
         first, second = second, first
     return _spoken_day(second, int(first), year_digits) or _spoken_day(first, int(second), year_digits)
@@ -97,6 +100,7 @@ def _with_s(match: re.Match[str]) -> str | None:
 
 def _time(match: re.Match[str]) -> str | None:
     hour, minute, second, half = int(match[1]), match[2], match[3], match[4]
+    # A ratio of 16:10 has the form of a time.
     if hour > 24 or (not half and _RATIO.search(match.string)):
         return None
     if second and not half:
@@ -139,6 +143,7 @@ def _names_range(match: re.Match[str]) -> str:
 
 
 DATES: tuple[Rule, ...] = (
+    # A day that is said by its number.
     rule(r"9/11(?![\d/])", lambda _: "nine eleven"),
     rule(
         r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?![\d/.-]*\d)(?:T(?=\d\d:))?", lambda m: _spoken_day(m[4], int(m[3]), m[1])
@@ -154,6 +159,7 @@ DATES: tuple[Rule, ...] = (
         rf"({_DAY})-({_MONTH})-(\d{{4}}|\d\d)(?![\w-])", lambda m: f"{_month(m[2])} {ordinal(m[1])}, {_full_year(m[3])}"
     ),
     rule(r"'?(\d0|100|1000|1\d\d0|2[01]\d0)'?s\b", _with_s),
+    # 1914-18 is a span, 2023-05 a month.
     rule(r"(1\d{3}|20\d\d)[-–](\d\d)\b(?![-–]?[\d%])", _years),
     rule(rf"(0?[1-9]|1[0-2])/({_DAY})(?![\d/])", _month_and_day),
     rule(r"(\d{1,2})/((?:19|20)\d\d)(?![\d/])", lambda m: _month_and_year(m[1], m[2])),
@@ -161,6 +167,7 @@ DATES: tuple[Rule, ...] = (
 )
 TIMES: tuple[Rule, ...] = (
     rule(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?(?![\d:])(?:\s*([ap])\.?\s?m\b\.?)?", _time, re.IGNORECASE),
+    # The empty group stands for seconds, so that one function reads both forms.
     rule(r"(1[0-2]|0?[1-9])\.([0-5]\d)()\s*([ap])\.?m\b\.?", _time, re.IGNORECASE),
     rule(r"(1[0-2]|0?[1-9])\s*([ap])\.?m\b\.?", _hour, re.IGNORECASE),
 )

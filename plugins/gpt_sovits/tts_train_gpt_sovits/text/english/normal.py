@@ -14,6 +14,7 @@ from tts_train_gpt_sovits.text.english.signs import SIGNS, fold, silence
 _SAID_AS_WORDS = frozenset(
     {"COVID", "GIF", "PIN", "RAM", "ROM", "SIM", "VIN", "ZIP"}
 )  # short, or not in the dictionary
+# Only here may a rule begin: most of a text is plain words, which no rule has to look at.
 _START = re.compile(r"(?<![A-Za-z])[A-Za-z]| ?[^\sA-Za-z.,?!]|(?<![A-Za-z\d])\.(?=\d)|!(?==)")
 
 
@@ -39,6 +40,7 @@ class EnglishNormaliser:
             TextRejected: `unreadable_text` for a sign that has no reading.
         """
         words = re.findall(r"[A-Za-z]{2,}", text)
+        # In a line of capitals these say nothing of how a word is read.
         shouted = len(words) > 2 and all(word.isupper() for word in words)
         text = silence(self._spoken(fold(text)))
         text = re.sub(r"\b(?:[A-Z]\.){2,}", lambda m: m[0].replace(".", ""), text)
@@ -61,6 +63,7 @@ class EnglishNormaliser:
     def _first(self, text: str, start: int) -> tuple[int, str]:
         for pattern, say in self._rules:
             match = pattern.match(text, start)
+            # What a rule has said is never read again, so that no rule can spoil another's words.
             if match and match.end() > start and (words := say(match)) is not None:
                 return match.end(), f" {words} "
         return start + 1, text[start]

@@ -16,6 +16,7 @@ from tts_train_gpt_sovits.text.reading import library
 Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], "str | None"]]
 """A pattern, tried where a word or a sign begins, and the words for it; None leaves it to the rules behind it."""
 
+# Words that begin a new phrase: behind "a 5 kg" they are no noun that the quantity describes.
 _NO_NOUN_TEXT = """
 about after and are as at away because before but by each every for from had has have if in into is less long more
 of off old on or over per since so tall than that then to too until was were when where which while with
@@ -71,6 +72,7 @@ def digits(text: str) -> str:
 def cardinal(text: str) -> str:
     """Say a whole number; one with a leading zero, or too long to have a name, digit by digit."""
     text = text.replace(",", "")
+    # 007 is no quantity, and nobody counts beyond decillions.
     if (len(text) > 1 and text.startswith("0")) or len(text) > _LONGEST:
         return digits(text)
     return _words(text)
@@ -94,6 +96,7 @@ def running_number(text: str) -> str:
     """Say a number without unit: four digits as a year, a long one without commas digit by digit."""
     if not text.isdecimal():
         return number(text)
+    # 1234567890 is somebody's account; 5000000000 is a sum.
     if len(text) > _LONGEST_PLAIN and not text.endswith("000"):
         return digits(text)
     return year(text)
@@ -101,6 +104,7 @@ def running_number(text: str) -> str:
 
 def year(text: str) -> str:
     """Say 1001 to 2999 as years are said (nineteen eighty four), 2000 to 2009 in full; others as quantities."""
+    # Two thousand five, but twenty ten: so these years are said.
     if len(text) != 4 or not 1000 < int(text) < 3000 or 2000 <= int(text) < 2010:
         return cardinal(text)
     first, last = text[:2], text[2:]
@@ -111,6 +115,7 @@ def year(text: str) -> str:
 
 def decade(text: str) -> str:
     """Say a decade, given the number before its s (1990, 90, 2000, 100)."""
+    # Nineteen ninety becomes nineteen nineties.
     return re.sub(r"y$", "ie", year(text)) + "s"
 
 
@@ -119,6 +124,7 @@ def code_number(text: str) -> str:
     parts = text.split(".")
     if len(parts) > 1:
         return version(text)
+    # A three twenty, but A one hundred.
     if len(text) == 3 and text[0] != "0" and not text.endswith("00"):
         return f"{cardinal(text[0])} {'oh ' + cardinal(text[2]) if text[1] == '0' else cardinal(text[1:])}"
     return running_number(text)
@@ -127,6 +133,7 @@ def code_number(text: str) -> str:
 def version(text: str) -> str:
     """Say numbers between points (3.10.2), each after the first digit by digit; all so in an address of four."""
     first, *rest = text.split(".")
+    # Four numbers are an address of the internet, where each is read digit by digit.
     start = digits(first) if len(rest) == 3 else cardinal(first)
     return " point ".join([start, *map(digits, rest)])
 
@@ -156,6 +163,7 @@ def quantity(text: str) -> tuple[str, bool]:
         return fraction(top, bottom), False
     if not whole:
         return fraction(top, bottom, quarters=True), False
+    # Two and a half, not two and half; a quarter, not one fourth.
     part = "a half" if (top, bottom) == ("1", "2") else fraction(top, bottom, quarters=True)
     return f"{cardinal(whole)} and {'a quarter' if part == 'one quarter' else part}", False
 

@@ -76,6 +76,7 @@ class Tagger:
     """Tags a sentence of tokens with Penn Treebank tags."""
 
     def __init__(self) -> None:
+        # A feature's weights are split when it is met; most of them never are.
         tags, known, *features = read_text("english_tagger.txt.xz").splitlines()
         self._tags = tags.split(" ")
         pairs = known.split(" ")
@@ -99,6 +100,7 @@ class Tagger:
             for entry in self._weights.get(feature, "").split():
                 index, _, weight = entry.partition(":")
                 scores[self._tags[int(index)]] += float(weight)
+        # Ties go to the last tag in the alphabet, as in NLTK's.
         return max(self._tags, key=lambda tag: (scores[tag], tag))
 
 
@@ -180,6 +182,7 @@ class EnglishReader:
         return self._word(word)
 
     def _letter(self, letter: str) -> list[str]:
+        # The dictionary's first reading of `a` is the article.
         return ["EY1"] if letter == "A" else self._words[letter.lower()].split()
 
     def _word(self, word: str) -> list[str]:

@@ -55,8 +55,10 @@ def fold(text: str) -> str:
     """
     if long := re.search(rf"(?:\d[,.]?){{{_LONGEST},}}", text):
         raise TextRejected("unreadable_text", f"a number of more than {_LONGEST} digits, {long[0][:20]}…; shorten it")
+    # Soft hyphens, joiners, and what chooses the look of an emoji.
     text = "".join(c for c in text if unicodedata.category(c) != "Cf" and c not in "\ufe0e\ufe0f")
     text = re.sub(r"(?<=\d)[—―](?=\d)", "–", text)
+    # Signs that are Roman numerals and nothing else; letters are left to the rule that looks at names.
     text = re.sub("[Ⅰ-ⅿ]+", lambda m: str(roman_value(unicodedata.normalize("NFKC", m[0]).upper())), text)
     text = "".join(_compatible(c) for c in text).translate(_FOLDED)
     text = re.sub(r"(?<=€)(\d+),(?=\d{1,2}(?![\d,]))|(\d+),(?=\d{2} ?€)", r"\1\2.", text)  # decimals of the Continent
@@ -70,6 +72,7 @@ def _compatible(character: str) -> str:
     kind = unicodedata.decomposition(character).split(" ")[0]
     if kind in {"<square>", "<wide>", "<narrow>", "<compat>", "<circle>", "<small>"}:
         plain = unicodedata.normalize("NFKC", character)
+        # ①② would become twelve.
         return f" {plain} " if kind == "<circle>" else plain
     if kind == "<super>" and character not in _UP and character not in "ªº™℠":
         return unicodedata.normalize("NFKC", character)
@@ -83,6 +86,7 @@ def silence(text: str) -> str:
         TextRejected: `unreadable_text` for a sign that has no reading, so that none is left out unsaid.
     """
     text = text.translate(_SILENT)
+    # CMUdict has no accents: naïve is found as naive.
     text = "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn")
     text = "".join(" " if _is_picture(c) else c for c in text)
     unknown = sorted(set(re.findall(r"[^ A-Za-z'.,?!\-\n]", text)))
@@ -110,16 +114,19 @@ def _hyphen(match: re.Match[str]) -> str | None:
     left, right = left.rstrip(), right.lstrip()
     ends_amount = bool(re.search(r"(?:\d ?[a-zA-Z%°²³/\".']{0,4}|[%°€£¥¢₹$])$", left))
     starts_amount = bool(re.match(_AMOUNT_AHEAD, right))
+    # A dash that nothing stands before, or that only touches what is behind it, is a sign.
     if starts_amount and (
         not left or (spaced and not match[0].endswith(" ") and not ends_amount) or left[-1:] in "(=+*×÷^<>~±,:/$€£¥-–"
     ):
         return "negative"
     if _in_equation(match):
         return "minus"
+    # i7-9700 has no range in it.
     if not spaced and is_code(match):
         return _between_codes(match)
     if ends_amount and starts_amount:
         plain = re.search(r"(?<![\w.:])[\d.,]+$", left) and re.match(r"-?\.?\d[\d.,]*(?![\w:%])", right)
+        # 10 - 4 is six, and 10 - 20 people is a range: what is counted tells.
         counts = re.match(r"-?[\d.,]+ (?!is\b|equals?\b|makes?\b|gives?\b|and\b|or\b)[a-z]", right)  # 10 - 20 people
         return "minus" if spaced and plain and not counts and "-" in match[0] else "to"
     if not spaced and re.search(r"\b[Aa]$", left) and re.match(r"[Zz]\b", right):
@@ -185,6 +192,7 @@ def _hash(match: re.Match[str]) -> str | None:
 
 def _less_or_more(match: re.Match[str]) -> str | None:
     opens, closes = re.match(rf"{_TAG}>", after(match)), re.search(rf"<{_TAG}$", before(match))
+    # <<, >> and -> point somewhere and compare nothing.
     arrow = match[0][0] in after(match)[:1] + before(match)[-1:] or (
         match[0] == ">" and before(match)[-1:] in {"-", "="}
     )
@@ -245,6 +253,7 @@ SIGNS: tuple[Rule, ...] = (
     rule(rf"[{''.join(map(re.escape, _UP))}]+", _power),
     rule(rf"[{''.join(_DOWN)}]+(?:\.[{''.join(_DOWN)}]+)*", _index),
     rule(r"#", _hash),
+    # Elsewhere they are decoration.
     rule(r"[★☆]+", lambda m: "stars" if follows(m, r"\d ?") else None),
     rule(r"_+(?=[A-Za-z\d])|(?<=[A-Za-z\d])_+", lambda m: " ".join(["underscore"] * len(m[0]))),
     rule(r"[<>]=?", _less_or_more),
