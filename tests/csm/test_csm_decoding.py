@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from tts_train_csm.layout import AUDIO_END, CODEBOOKS, LAYOUT
+from tts_train_csm.model import CSM
 
 from tests.csm.small import documents, pair
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.decoding.generate import generate, stream
+from tts_train.families.token_lm.decoding.memory import PROMPT, generation_bytes, listening_bytes
 from tts_train.families.token_lm.decoding.options import Sampling
+from tts_train.families.token_lm.frames.decoding import FrameDecoding
 
 FRAMES = 3
 GREEDY = Sampling(temperature=0, repetition_penalty=1)
@@ -60,3 +65,25 @@ def test_it_ends_where_every_code_is_zero(both, monkeypatch):
     (said,) = generate(LAYOUT, network.lm, prompts()[:1], seeds=[0], max_new_tokens=100, sampling=GREEDY)
     assert said.ids == (AUDIO_END,)
     assert said.content.ended
+
+
+def test_memory_is_counted_by_what_generation_keeps(both):
+    """Caches of positions and not of ids, the depth network's among them, and its matrices."""
+    _, network = both
+    lm, rows = network.lm, 4
+    # Longer prompts than a usual one: what they leave in a cache is most of it.
+    long = [np.concatenate([np.zeros(1100 + row, dtype=np.int64), prompt]) for row, prompt in enumerate(prompts())]
+    positions = max(map(len, long)) + FRAMES
+    limits = [FRAMES * CODEBOOKS] * rows
+    decoding = FrameDecoding(LAYOUT, lm, long, seeds=[0] * rows, limits=limits, sampling=GREEDY)
+    kept = [decoding._backbone.cache, decoding._depth.cache, decoding._matrices]
+    counted = sum(tensor.untyped_storage().nbytes() for tensor in kept)
+    sizes = {"depth": lm.depth.config}
+    estimate = generation_bytes(replace(CSM, codec_bytes=0), lm.config, rows, positions, torch.float32, **sizes)
+    assert counted < estimate < 2.5 * counted
+    # A minute is 750 positions, not 24,000, and its sound is decoded in one piece.
+    sound = 750 * LAYOUT.frame_samples * CSM.codec_bytes
+    assert generation_bytes(CSM, lm.config, 1, 750, torch.float32, **sizes) == sound
+    # One second beyond twice a usual clip.
+    listened = listening_bytes(CSM, lm.config, 8, half=False, **sizes)
+    assert listened == generation_bytes(CSM, lm.config, 8, PROMPT + round(2 * 120 + 12.5), torch.float32, **sizes)

@@ -224,7 +224,10 @@ class TokenModule(StageModule):
     def voice_bytes(self, passages: int) -> int:
         """Return the memory in bytes that speaking ``passages`` texts at once takes besides the weights."""
         assert self.network is not None
-        return listening_bytes(self.token_lm, self.network.config, passages, half="16" in str(self.trainer.precision))
+        stacks = self.network.stacks
+        depth = stacks[1].config if len(stacks) > 1 else None
+        half = "16" in str(self.trainer.precision)
+        return listening_bytes(self.token_lm, self.network.config, passages, half=half, depth=depth)
 
     def probe(self, data: StageData) -> TokenProbe:
         """Return what the training is measured by: utterances that the network draws."""

@@ -100,7 +100,9 @@ def generate(
         chosen: dict[str, Any] = {"seeds": [seeds[row] for row in rows], "limits": [limits[row] for row in rows]}
         return _together(layout, lm, [prompts[row] for row in rows], **chosen, sampling=sampling)
 
-    most = batch_size or rows_that_fit(lm, max(sizes))
+    two = isinstance(layout, FrameLayout)
+    depth: dict[str, Any] = {"books": layout.slots, "depth": lm.depth.config} if two else {}
+    most = batch_size or rows_that_fit(lm, max(sizes), **depth)
     made = dict(zip(order, in_batches(together, order, most, what="utterances"), strict=True))
     return [made[row] for row in range(len(prompts))]
 

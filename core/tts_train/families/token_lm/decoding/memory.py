@@ -26,22 +26,35 @@ _SEARCH = 4 * 4
 """More of them in the search for the nucleus: three products in float32 and their masks."""
 
 
-def generation_bytes(token_lm: TokenLM, config: LlamaConfig, batch: int, tokens: int, dtype: torch.dtype) -> int:
+def generation_bytes(
+    token_lm: TokenLM,
+    config: LlamaConfig,
+    batch: int,
+    positions: int,
+    dtype: torch.dtype,
+    *,
+    depth: LlamaConfig | None = None,
+) -> int:
     """Return what generating needs besides the weights: keys and values, logits, a prompt's states, and the codec.
 
     Args:
         token_lm: The model.
         config: Of the network.
         batch: Utterances at once.
-        tokens: Ids of the longest, prompt included.
+        positions: Of the longest, prompt included: its ids, or its text's ids and frames where a frame is one position.
         dtype: What keys and values are computed in.
+        depth: Configuration of the network that says the other codebooks of a frame, where there is one.
     """
+    layout = token_lm.layout
     # The codec decodes one utterance at a time, after the batch has gone.
-    codec = tokens // token_lm.layout.slots * token_lm.layout.frame_samples * token_lm.codec_bytes
-    return max(batch * _row_bytes(config, tokens, dtype), codec)
+    codec = positions // layout.frame_positions * layout.frame_samples * token_lm.codec_bytes
+    rows = batch * _row_bytes(config, positions, dtype, layout.slots, depth)
+    return max(rows + _once_bytes(config, dtype, layout.slots, depth), codec)
 
 
-def listening_bytes(token_lm: TokenLM, config: LlamaConfig, passages: int, *, half: bool) -> int:
+def listening_bytes(
+    token_lm: TokenLM, config: LlamaConfig, passages: int, *, half: bool, depth: LlamaConfig | None = None
+) -> int:
     """Return what speaking so many passages of usual length at once needs while a network is trained, for a plan.
 
     Args:
@@ -49,28 +62,51 @@ def listening_bytes(token_lm: TokenLM, config: LlamaConfig, passages: int, *, ha
         config: Of the network.
         passages: How many.
         half: Whether keys and values are computed in 16 bits.
+        depth: Configuration of the depth network, where there is one.
     """
     from tts_train.training.listen.samples import RUNAWAY
 
-    cut_off = round(RUNAWAY * token_lm.utterance_tokens + token_lm.layout.tokens_per_second)
+    layout = token_lm.layout
+    # Passages are cut off a second after so many times their usual length.
+    second = layout.tokens_per_second * layout.frame_positions / layout.slots
+    cut_off = round(RUNAWAY * token_lm.utterance_tokens + second)
     dtype = torch.bfloat16 if half else torch.float32
-    return generation_bytes(token_lm, config, min(passages, MOST), PROMPT + cut_off, dtype)
+    return generation_bytes(token_lm, config, min(passages, MOST), PROMPT + cut_off, dtype, depth=depth)
 
 
-def _row_bytes(config: LlamaConfig, tokens: int, dtype: torch.dtype) -> int:
-    size = torch.empty((), dtype=dtype, device="meta").element_size()
-    layers, heads = config.num_hidden_layers, config.num_key_value_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+def rows_that_fit(lm: LlamaForCausalLM, positions: int, *, books: int = 1, depth: LlamaConfig | None = None) -> int:
+    """Return how many utterances are to be generated at once, at least 1.
+
+    Args:
+        lm: The network, where it will compute.
+        positions: Of the longest, prompt included.
+        books: Codebooks of a frame that is one position.
+        depth: Configuration of the network that says all but the first of them.
+    """
+    free = free_bytes(lm.lm_head.weight.device)
+    if free is None:
+        return MOST_ON_CPU
+    dtype = cache_type(lm)
+    room = int(0.9 * free) - _once_bytes(lm.config, dtype, books, depth)
+    return max(1, min(MOST, room // _row_bytes(lm.config, positions, dtype, books, depth)))
+
+
+def _row_bytes(config: LlamaConfig, positions: int, dtype: torch.dtype, books: int, depth: LlamaConfig | None) -> int:
     # While a cache moves to one twice as large, both are there.
-    cache = layers * 2 * bucket(tokens, tokens) * heads * width * size * 3 // 2
-    prompt = PROMPT * (3 * config.intermediate_size + 8 * config.hidden_size) * size
+    cache = _cache_bytes(config, positions, dtype) * 3 // 2
+    if depth is not None:
+        cache += _cache_bytes(depth, books + 1, dtype)  # begun anew for each frame, so it never moves
+    prompt = PROMPT * (3 * config.intermediate_size + 8 * config.hidden_size) * dtype.itemsize
     return int(cache + config.vocab_size * (_LOGITS + _SEARCH) + prompt)
 
 
-def rows_that_fit(lm: LlamaForCausalLM, tokens: int) -> int:
-    """Return how many utterances of up to ``tokens`` ids, prompt included, are to be generated at once, at least 1."""
-    device = lm.lm_head.weight.device
-    free = free_bytes(device)
-    if free is None:
-        return MOST_ON_CPU
-    return max(1, min(MOST, int(0.9 * free) // _row_bytes(lm.config, tokens, cache_type(lm))))
+def _cache_bytes(config: LlamaConfig, places: int, dtype: torch.dtype) -> int:
+    """Return the size of a row's keys and values in a network's layers."""
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    heads = config.num_key_value_heads
+    return int(config.num_hidden_layers * 2 * bucket(places, places) * heads * width * dtype.itemsize)
+
+
+def _once_bytes(config: LlamaConfig, dtype: torch.dtype, books: int, depth: LlamaConfig | None) -> int:
+    """Return what a batch needs whatever its rows: the depth network's output matrices, laid out for single draws."""
+    return 0 if depth is None else (books - 1) * config.vocab_size * depth.hidden_size * dtype.itemsize
