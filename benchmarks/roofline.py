@@ -8,7 +8,7 @@ bytes read and written, operations, kernels, values that the host waits for. Wha
 * an operator takes its arithmetic or its bytes, whichever is slower, and 2 us at least; a product with a matrix whose
   rows are no multiple of 16 bytes takes 2.5 times as long; views are free; what is changed in place is read, written;
 * the host needs 10 us a kernel and works ahead; each value that it waits for idles the card for 100 us; copies to host
-  memory and back run at 20 GB/s on the computing stream (``tts_train/memory/step/roofline.py``);
+  memory and back run at 20 GB/s on the computing stream (``tts_train/memory/step/ledger.py``);
 * bitsandbytes' kernels and products of 4 and 8 bits, which cannot run on shapes, count by what they read and write;
 * MFU is of the stated bfloat16 arithmetic, recomputation not counted: 6 operations a trained weight and token, 4 a
   frozen one, attention below the diagonal.
@@ -40,7 +40,7 @@ from tts_train.configuration.select import select
 from tts_train.errors import ConfigError, Interrupted
 from tts_train.memory.cards import GIB, Card, card_named, memory_of
 from tts_train.memory.planner import Plan
-from tts_train.memory.step.roofline import Estimate
+from tts_train.memory.step.ledger import Estimate
 from tts_train.recipes import recipes_folder
 from tts_train.training.parser import TrainingParser
 from tts_train.training.planning import plan_of

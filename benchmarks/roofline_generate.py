@@ -19,9 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tts_train.families.token_lm.decoding.decode_shapes import decoding_on_shapes
 from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.memory.cards import Card
-from tts_train.memory.step.ledger import StepLedger
-from tts_train.memory.step.roofline import Estimate, estimate
-from tts_train.nn.target import planning_for
+from tts_train.memory.step.ledger import Estimate, StepLedger, estimate
+from tts_train.nn.devices import planning_for
 from tts_train_orpheus import layout
 from tts_train_orpheus.model import ORPHEUS, tiny_config
 

@@ -26,9 +26,9 @@ from tts_train.contract.module import StageModule
 from tts_train.errors import ConfigError, DataError, DiskError
 from tts_train.parallel.together import raised_by_all, together
 from tts_train.run.loops import share_batches
+from tts_train.sharding.fsdp import checked_precision
 from tts_train.sharding.loading import INDEX, materialise, safetensors_folder
 from tts_train.sharding.options import FsdpOptions
-from tts_train.sharding.precision import checked_precision
 from tts_train.sharding.shard import shard
 
 RANK, WORLD = 1, 4

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.clients import asked, client
-from tts_train.nn.seeded import drawn_on_cpu
+from tts_train.nn.reproducible import drawn_on_cpu
 from tts_train_gpt_sovits.networks.gpt.generate import SamplingOptions, _penalised, generate, probabilities
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork, Positions
 from tts_train_gpt_sovits.networks.sovits.build import build_network

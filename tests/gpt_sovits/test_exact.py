@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 
 import tts_train_gpt_sovits
 from tests.gpt_sovits.exact_operators import ExactOperators
-from tts_train.nn.deterministic import deterministic_kernels
-from tts_train.nn.target import planning_for
+from tts_train.nn.devices import planning_for
+from tts_train.nn.reproducible import deterministic_kernels
 from tts_train.training.survive.continuation import ExactContinuation
 from tts_train_gpt_sovits.networks.gpt.attention import PaddedRows, attend_grid, attend_spans
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, pack

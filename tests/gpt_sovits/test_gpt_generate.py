@@ -7,7 +7,7 @@ import torch
 
 from tests.host_reads import HostReads
 from tts_train.errors import ConfigError
-from tts_train.nn.target import planning_for
+from tts_train.nn.devices import planning_for
 from tts_train_gpt_sovits.networks.gpt.generate import GptLine, SamplingOptions, generate, generate_lines, probabilities
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, pack

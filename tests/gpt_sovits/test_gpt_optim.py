@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.gpt_sovits.upstream import UpstreamSchedule
-from tts_train.nn.target import planning_for
+from tts_train.nn.devices import planning_for
 from tts_train_gpt_sovits.stages.gpt.optimizer import LOCKED_RATE, ScaledAdam, build_upstream_schedule
 
 

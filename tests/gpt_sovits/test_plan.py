@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from tests.core.memory.allocated import Allocated, highest
 from tts_train.contract.data import StageData
 from tts_train.memory.cards import GIB
-from tts_train.memory.gradients import DropGradients
+from tts_train.memory.step.gradients import DropGradients
 from tts_train.memory.step.step import Step, run_steps
 from tts_train_gpt_sovits.networks.gpt.attention import _triangle
 from tts_train_gpt_sovits.networks.gpt.network import Positions

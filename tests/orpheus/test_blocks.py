@@ -23,8 +23,8 @@ from tts_train.errors import ConfigError
 from tts_train.families.token_lm.network.adapters import LoraOptions
 from tts_train.families.token_lm.network.projections import project
 from tts_train.nn import kernels
+from tts_train.nn.devices import planning_for
 from tts_train.nn.kernels.choice import choose_fused
-from tts_train.nn.target import planning_for
 
 METHODS = ("full", "lora", "qlora", "lora-8bit")
 CPU = torch.device("cpu")

@@ -19,7 +19,7 @@ from tts_train.families.token_lm.decoding.decoder import CachedDecoder, bucket
 from tts_train.families.token_lm.decoding.options import Sampling
 from tts_train.families.token_lm.network.adapters import LoraOptions, apply_method, merge
 from tts_train.families.token_lm.network.start import TinyOptions
-from tts_train.nn.target import planning_for
+from tts_train.nn.devices import planning_for
 from tts_train_orpheus import layout
 from tts_train_orpheus.model import tiny_config
 

@@ -20,7 +20,7 @@ from tts_train.configuration.select import select
 from tts_train.families.token_lm.network.adapters import LoraOptions
 from tts_train.families.token_lm.network.network import HeadOptions
 from tts_train.families.token_lm.network.start import TinyOptions
-from tts_train.memory.gradients import DropGradients
+from tts_train.memory.step.gradients import DropGradients
 from tts_train.memory.step.step import run_steps
 from tts_train.memory.step.tracker import KINDS
 from tts_train.optim import OptimizerOptions, ScheduleOptions

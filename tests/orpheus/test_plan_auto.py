@@ -14,8 +14,7 @@ from tts_train.configuration.select import select
 from tts_train.memory import probe
 from tts_train.memory.cards import GIB
 from tts_train.memory.planner import CONTEXT_BYTES, make_plan, needed
-from tts_train.memory.recompute import LeastRecomputed
-from tts_train.memory.search import LargestBatch
+from tts_train.memory.search import LargestBatch, LeastRecomputed
 from tts_train.memory.step.step import Step
 from tts_train.memory.step.tracker import KINDS
 from tts_train.optim import OptimizerOptions

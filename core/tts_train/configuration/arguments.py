@@ -10,8 +10,7 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
-from tts_train.configuration.classes import about_class
-from tts_train.configuration.values import in_words, nearest, refused
+from tts_train.configuration.values import about_class, in_words, nearest, refused
 from tts_train.errors import ConfigError
 
 JSON_FLAG = "--json"

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from tts_train.contract.data import StageData
-from tts_train.memory.gradients import DropGradients
+from tts_train.memory.step.gradients import DropGradients
 from tts_train.memory.step.step import SETTINGS, itself
 from tts_train.run.loops import leave_signals_alone
 

@@ -12,22 +12,20 @@ from tts_train.lazy import lazy_names
 
 if TYPE_CHECKING:
     from tts_train.mel import mel_edges as mel_edges, mel_triangles as mel_triangles
-    from tts_train.nn.decoding.counter_noise import exponential_noise as exponential_noise
-    from tts_train.nn.deterministic import deterministic_kernels as deterministic_kernels
-    from tts_train.nn.seeded import drawn_on_cpu as drawn_on_cpu
-    from tts_train.nn.tables import kept_table as kept_table
-    from tts_train.nn.target import runs_on as runs_on
+    from tts_train.nn.devices import kept_table as kept_table, runs_on as runs_on
+    from tts_train.nn.reproducible import (
+        deterministic_kernels as deterministic_kernels,
+        drawn_on_cpu as drawn_on_cpu,
+        exponential_noise as exponential_noise,
+    )
 
 without_cudnn_attention()
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        ".decoding.counter_noise": "exponential_noise",
-        ".deterministic": "deterministic_kernels",
-        ".seeded": "drawn_on_cpu",
-        ".tables": "kept_table",
-        ".target": "runs_on",
+        ".devices": "kept_table runs_on",
+        ".reproducible": "deterministic_kernels drawn_on_cpu exponential_noise",
         "tts_train.mel": "mel_edges mel_triangles",
     },
 )

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from tts_train.nn.decoding.streams import side_stream
-from tts_train.nn.kernels.left_out import left_out
-from tts_train.nn.target import planned_device, runs_on
+from tts_train.nn.devices import planned_device, runs_on, side_stream
+from tts_train.nn.kernels.choice import left_out
 
 SMALLEST_BYTES = 1 << 20
 """Smaller tensors stay where they are: moving one costs more than it frees."""

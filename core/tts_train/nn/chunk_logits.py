@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tts_train.nn.target import runs_on
+from tts_train.nn.devices import runs_on
 
 _ROW_BLOCK = 16_384
 _SEARCH_BLOCK = 256

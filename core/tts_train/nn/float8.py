@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tts_train.errors import ConfigError
-from tts_train.nn.target import planned_device, runs_on
+from tts_train.nn.devices import planned_device, runs_on
 
 Recipe: TypeAlias = Literal["off", "tensorwise", "rowwise", "rowwise_with_gw_hp"]
 

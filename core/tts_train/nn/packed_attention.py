@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
+from tts_train.nn.devices import runs_on
 from tts_train.nn.kernels.varlen_attention import has_flash_kernel, varlen_attention
-from tts_train.nn.target import runs_on
 
 NAME = "tts_packed"
 """The value for ``attn_implementation``."""

@@ -1,7 +1,11 @@
-"""From options to an optimiser: parameter groups, and what refuses to go together."""
+"""From options to an optimiser: parameter groups, and which ways to save memory cannot go together.
+
+Each is refused by name before the first step.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,9 +16,78 @@ from torch.optim import Optimizer
 from tts_train.errors import ConfigError
 from tts_train.optim.options import STREAMABLE, OptimizerOptions
 from tts_train.optim.paged import paged_adamw8bit
-from tts_train.optim.refusals import refuse_for_parameters, refuse_for_trainer
 from tts_train.optim.streamed.optimizer import StreamedOptimizer
 from tts_train.optim.streamed.rules import AdamWRule, EightBitRule
+
+_IN_BACKWARD = "--model.optimizer.in_backward true"
+
+
+def refuse_for_parameters(parameters: Sequence[nn.Parameter], options: OptimizerOptions) -> None:
+    """Refuse options that these parameters cannot have.
+
+    Raises:
+        ConfigError: naming the option and what to give instead.
+    """
+    types = {parameter.dtype for parameter in parameters}
+    if options.rounding != "nearest" and torch.bfloat16 not in types:
+        raise ConfigError(
+            f"--model.optimizer.rounding {options.rounding} is for bfloat16 weights, and these are "
+            f"{', '.join(sorted(str(kind)[6:] for kind in types))}: leave it out, or use --trainer.precision bf16-true."
+        )
+    sharded = [parameter for parameter in parameters if isinstance(parameter, DTensor)]
+    if sharded and options.offload:
+        raise ConfigError(
+            "--model.optimizer.offload true cannot be used with parameters that are sharded over processes. Leave it "
+            "out, or let the sharding strategy offload."
+        )
+    if options.name != "adamw" or options.streamed:
+        for parameter in sharded:
+            if sum(place.is_shard() for place in parameter.placements) > 1:
+                raise ConfigError(
+                    f"--model.optimizer.name {options.name} cannot step parameters that are sharded in two ways at "
+                    "once; use --model.optimizer.name adamw without in_backward and rounding."
+                )
+
+
+def refuse_for_trainer(module: nn.Module, options: OptimizerOptions, *, sharded: bool) -> None:
+    """Refuse a step inside backward where the trainer needs all gradients at once.
+
+    Raises:
+        ConfigError: naming the trainer's setting and what to give instead.
+    """
+    trainer: Any = getattr(module, "_trainer", None)
+    if trainer is None or not options.in_backward:
+        return
+    if not getattr(module, "automatic_optimization", True):
+        raise ConfigError(f"{_IN_BACKWARD} cannot be used here: this stage steps its optimisers by itself.")
+    if trainer.accumulate_grad_batches != 1:
+        raise ConfigError(
+            f"{_IN_BACKWARD} uses every batch's gradients at once, so --trainer.accumulate_grad_batches must be 1, "
+            f"and {trainer.accumulate_grad_batches} was given. Raise --data.max_tokens instead, or lower lr."
+        )
+    if getattr(trainer.precision_plugin, "scaler", None) is not None:
+        raise ConfigError(
+            f"{_IN_BACKWARD} cannot undo the loss scale of --trainer.precision 16-mixed; use bf16-true or bf16-mixed."
+        )
+    if trainer.world_size > 1 and not sharded:
+        raise ConfigError(
+            f"{_IN_BACKWARD} would step before the processes' gradients are averaged. Shard with --trainer.strategy "
+            "fsdp, or leave it out."
+        )
+    if sharded and _on_host(module) and trainer.strategy.root_device.type != "cpu":
+        raise ConfigError(
+            f"{_IN_BACKWARD} cannot be used with sharded parameters in host memory; turn off the strategy's CPU "
+            "offload, or leave it out."
+        )
+    if trainer.gradient_clip_val:
+        raise ConfigError(
+            f"{_IN_BACKWARD} never has all gradients, which --trainer.gradient_clip_val needs: leave that out, or clip "
+            "each gradient by value with --model.optimizer.clip_value."
+        )
+
+
+def _on_host(module: nn.Module) -> bool:
+    return any(parameter.device.type == "cpu" for parameter in module.parameters())
 
 
 def build_optimizer(module: nn.Module, options: OptimizerOptions) -> Optimizer:

@@ -19,7 +19,7 @@ from tts_train.configuration.select import Chosen, Selection
 from tts_train.configuration.settings import Recipe, Settings, requested
 from tts_train.disk.files import write_atomically
 from tts_train.errors import ConfigError, DiskError
-from tts_train.memory.gradients import DropGradients
+from tts_train.memory.step.gradients import DropGradients
 from tts_train.quiet import quiet
 from tts_train.report.page import write_report
 from tts_train.report.sections import TITLES

@@ -20,14 +20,12 @@ from tts_train.cli import main
 from tts_train.configuration.select import select
 from tts_train.errors import ConfigError
 from tts_train.memory.cards import CARDS, GIB, Card, memory_of
-from tts_train.memory.planner import Plan
-from tts_train.memory.quantised import QuantisedShape
-from tts_train.memory.ranks import Division
+from tts_train.memory.planner import Division, Plan
 from tts_train.memory.search import LargestBatch
-from tts_train.memory.step.shapes import Shapes
+from tts_train.memory.step.shapes import QuantisedShape, Shapes
 from tts_train.memory.step.step import Step, run_steps
 from tts_train.memory.step.tracker import KINDS, PeakTracker
-from tts_train.nn.target import planned_device, planning_for
+from tts_train.nn.devices import planned_device, planning_for
 from tts_train.run.directory import RunDirectory
 from tts_train.sharding.options import FsdpOptions
 from tts_train.training.parser import TrainingParser

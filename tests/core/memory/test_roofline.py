@@ -11,20 +11,21 @@ from torch.utils.checkpoint import checkpoint
 
 from tts_train.errors import ConfigError
 from tts_train.memory.cards import card_named
-from tts_train.memory.step.ledger import KINDS_OF_WORK, StepLedger
-from tts_train.memory.step.roofline import (
+from tts_train.memory.step.ledger import (
     HOST_BUS,
     KERNEL_SECONDS,
+    KINDS_OF_WORK,
     LAUNCH_SECONDS,
     MISALIGNED_SHARE,
     WAIT_SECONDS,
+    StepLedger,
     estimate,
     kernel_seconds,
 )
 from tts_train.memory.step.shapes import Shapes
 from tts_train.memory.step.tracker import PeakTracker
 from tts_train.memory.step.traffic import Traffic, traffic
-from tts_train.nn.kernels.left_out import left_out
+from tts_train.nn.kernels.choice import left_out
 
 H100 = card_named("H100")
 

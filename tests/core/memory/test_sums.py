@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from tests.core.memory.allocated import Allocated
-from tts_train.memory.gradients import DropGradients
+from tts_train.memory.step.gradients import DropGradients
 from tts_train.memory.step.step import run_steps
 
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}

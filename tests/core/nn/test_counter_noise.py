@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tts_train.nn.decoding.counter_noise import counter_bits, exponential_noise, seed_keys, uniform_noise
+from tts_train.nn.reproducible import counter_bits, exponential_noise, seed_keys, uniform_noise
 
 IDS = torch.arange(156_940)
 

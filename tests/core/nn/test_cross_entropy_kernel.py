@@ -17,8 +17,8 @@ from tests.core.nn.cross_entropy_cases import cases
 from tts_train.memory.step.shapes import Shapes
 from tts_train.nn import linear_cross_entropy as linear_cross_entropy_module
 from tts_train.nn.chunk_logits import LogitsBuffers, row_stride
+from tts_train.nn.devices import planning_for
 from tts_train.nn.linear_cross_entropy import linear_cross_entropy
-from tts_train.nn.target import planning_for
 
 UNIT = {"float32": 2e-6, "bfloat16": 2**-8, "float16": 2**-11}
 """Greatest error of a slope, whose size is at most 1: a rounding to the type; float32's is that of exp."""

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from tts_train.errors import ConfigError
+from tts_train.nn.devices import planning_for
 from tts_train.nn.float8 import Float8Options, use_float8
-from tts_train.nn.target import planning_for
 
 CPU = torch.device("cpu")
 RECIPES = ("tensorwise", "rowwise", "rowwise_with_gw_hp")

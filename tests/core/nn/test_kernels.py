@@ -17,11 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.core.nn.kernel_cases import cases
 from tts_train.nn import kernels
+from tts_train.nn.devices import planning_for
 from tts_train.nn.kernels import fused
 from tts_train.nn.kernels.rms_norm import add_rms_norm, rms_norm
 from tts_train.nn.kernels.rope import rope
 from tts_train.nn.kernels.swiglu import swiglu
-from tts_train.nn.target import planning_for
 
 ROOT = Path(__file__).parents[3]
 WITHIN = {"float32": 2e-6, "bfloat16": 1.6e-2, "float16": 2e-3}

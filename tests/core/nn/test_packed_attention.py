@@ -9,8 +9,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tts_train.nn import packed_attention as packed
+from tts_train.nn.devices import planning_for
 from tts_train.nn.packed_attention import packed_attention, packed_attention_thd, register
-from tts_train.nn.target import planning_for
 
 LENGTHS = [5, 1, 9, 3]
 

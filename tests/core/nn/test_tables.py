@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from tts_train.nn.tables import kept_table
-from tts_train.nn.target import planning_for
+from tts_train.nn.devices import kept_table, planning_for
 
 
 def squares():

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from tts_train.memory.step.attention import varlen_flops
+from tts_train.memory.step.fused import varlen_flops
 from tts_train.memory.step.shapes import Shapes
 from tts_train.memory.step.tracker import PeakTracker
+from tts_train.nn.devices import planning_for
 from tts_train.nn.kernels.varlen_attention import varlen_attention
 from tts_train.nn.packed_attention import packed_attention_thd
-from tts_train.nn.target import planning_for
 
 LENGTHS = [1, 7, 2, 5]
 HEADS, KEY_HEADS = 6, 2

@@ -16,7 +16,7 @@ from torch import nn
 from tts_train.nn.kernels import fused as runs_fused
 from tts_train.optim import OptimizerOptions, build_optimizer
 from tts_train.optim.kernels import dynamic, fused
-from tts_train.optim.streamed import rounding
+from tts_train.optim.streamed import rules as rounding
 from tts_train.optim.streamed.rules import AdamWRule, EightBitRule
 
 assert runs_fused(torch.zeros(1)), "set TRITON_INTERPRET=1"

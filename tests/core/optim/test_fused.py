@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from tts_train.memory.step.shapes import Shapes
-from tts_train.nn.target import planning_for
+from tts_train.nn.devices import planning_for
 from tts_train.optim import OptimizerOptions, build_optimizer
 from tts_train.optim.kernels import fused
-from tts_train.optim.streamed import rounding
+from tts_train.optim.streamed import rules as rounding
 
 ROOT = Path(__file__).parents[3]
 

@@ -11,7 +11,7 @@ from lightning.fabric.utilities.optimizer import _optimizer_to_device
 from torch import nn
 
 from tts_train.memory.step.shapes import Shapes
-from tts_train.nn.target import planning_for
+from tts_train.nn.devices import planning_for
 from tts_train.optim import OptimizerOptions, build_optimizer
 from tts_train.optim.streamed import host
 from tts_train.optim.streamed.optimizer import PIECE

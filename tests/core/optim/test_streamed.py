@@ -22,7 +22,7 @@ from tts_train.optim import (
     parameter_groups,
 )
 from tts_train.optim.streamed import optimizer as streamed_module
-from tts_train.optim.streamed.rounding import parameter_key, round_stochastically, step_key
+from tts_train.optim.streamed.rules import parameter_key, round_stochastically, step_key
 
 NAMES = ["adamw", "adamw8bit", "lion8bit"]
 IDS = torch.arange(50)

@@ -18,13 +18,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
 from tts_train.contract.module import StageModule
-from tts_train.memory.gradients import DropGradients
 from tts_train.memory.step.fused import fused_kernels
-from tts_train.memory.step.kernels import eight_bit_without_kernels
+from tts_train.memory.step.gradients import DropGradients
 from tts_train.memory.step.ledger import Operation, StepLedger
-from tts_train.memory.step.shapes import Shapes
+from tts_train.memory.step.shapes import Shapes, eight_bit_without_kernels
 from tts_train.memory.step.tracker import Kind, PeakTracker
-from tts_train.nn.target import planning_for
+from tts_train.nn.devices import planning_for
 from tts_train.run.loops import leave_signals_alone
 
 SETTINGS = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")

@@ -13,10 +13,10 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tts_train.memory.step.attention import varlen_working_bytes
+from tts_train.memory.step.fused import varlen_working_bytes
+from tts_train.memory.step.gradients import GradientSums
 from tts_train.memory.step.ledger import StepLedger
 from tts_train.memory.step.shapes import Shapes
-from tts_train.memory.step.sums import GradientSums
 from tts_train.nn.chunk_logits import row_stride
 
 Kind: TypeAlias = Literal["weights", "gradients", "optimizer", "activations", "logits", "other"]

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from tts_train.memory.step.attention import varlen_flops
-from tts_train.nn.kernels.left_out import NAME as LEFT_OUT
+from tts_train.memory.step.fused import varlen_flops
+from tts_train.nn.kernels.choice import NAME as LEFT_OUT
 
 _aten = torch.ops.aten
 _ALIGNED = 16

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 import torch
 
-from tts_train.nn.target import planned_device
+from tts_train.nn.devices import planned_device
 
 _OLDEST = (7, 5)
 

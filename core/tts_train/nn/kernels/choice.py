@@ -1,15 +1,17 @@
-"""Which kernels a run uses: fused ones where they can run, or plain PyTorch."""
+"""Which kernels a run uses: fused ones where they can run, or plain PyTorch; in a plan stand-ins are counted."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Literal, TypeAlias, get_args
 
 import torch
+from torch import Tensor
 
 from tts_train.errors import ConfigError
+from tts_train.nn.devices import planned_device, runs_on
 from tts_train.nn.kernels import interpreted, triton_lacks
-from tts_train.nn.target import planned_device, runs_on
 
 Kernels: TypeAlias = Literal["auto", "eager", "fused"]
 """``fused``: one kernel for each normalisation, rotation and activation, written in Triton; ``eager``: plain PyTorch,
@@ -48,3 +50,25 @@ def _missing(device: torch.device) -> str | None:
     if planned_device() is not None:
         return None
     return triton_lacks(device)
+
+
+NAME = "tts_train::left_out"
+"""Of the operator; a plan counts it under the name of the kernel that it stands for."""
+
+
+@torch.library.custom_op(NAME, mutates_args=("written",))
+def left_out(name: str, read: Sequence[Tensor], written: Sequence[Tensor], flops: int = 0) -> None:
+    """Do nothing: one kernel that would read ``read`` and write ``written``.
+
+    Args:
+        name: Of the kernel, such as ``bitsandbytes::adamw8bit``; ``host_copy`` in it means a copy to host memory or
+            back.
+        read: What it reads.
+        written: What it writes; what it changes in place is in both.
+        flops: Operations of a product in it.
+    """
+
+
+@left_out.register_fake
+def _(*_: object, **__: object) -> None:
+    return None

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tts_train.nn.deterministic import deterministic_kernels
-from tts_train.nn.target import planned_device, runs_on
+from tts_train.nn.devices import planned_device, runs_on
+from tts_train.nn.reproducible import deterministic_kernels
 
 _TYPES = (torch.float16, torch.bfloat16)
 _WIDEST_HEAD = 256

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tts_train.nn.target import planned_device
+from tts_train.nn.devices import planned_device
 
 
 class StepFlags:

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tts_train.nn.decoding.hash32 import signed
-from tts_train.nn.target import planned_device
+from tts_train.nn.devices import planned_device
+from tts_train.nn.reproducible import signed
 
 NEAREST, STOCHASTIC, MASTER = 0, 1, 2
 """How the result becomes the weight; with ``MASTER`` it is kept in float32 beside."""

@@ -25,7 +25,7 @@ def _mixed(word):
 
 @triton.jit
 def _noise(index, key_a, key_b, count):
-    """``rounding.noise`` of the elements ``index``, for a parameter's key words and its step."""
+    """``rules.noise`` of the elements ``index``, for a parameter's key words and its step."""
     first = _mixed(key_a + count * 0x9E3779B9)
     second = _mixed(key_b + count * 0x85EBCA6B)
     word = (index >> 1).to(tl.uint32) ^ first

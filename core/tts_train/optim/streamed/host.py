@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from tts_train.nn.decoding.streams import side_stream
-from tts_train.nn.kernels.left_out import left_out
-from tts_train.nn.target import planned_device
+from tts_train.nn.devices import planned_device, side_stream
+from tts_train.nn.kernels.choice import left_out
 
 DEPTH = 3
 """Pieces that are on the device at a time: one arrives, one is stepped, one leaves."""

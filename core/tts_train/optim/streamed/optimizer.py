@@ -4,23 +4,55 @@ from __future__ import annotations
 
 import functools
 import logging
+import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+from torch.utils.weak import WeakTensorKeyDictionary
 
+from tts_train.nn.devices import planned_device
 from tts_train.nn.kernels import fused as runs_fused
-from tts_train.nn.target import planned_device
 from tts_train.optim.kernels import fused
 from tts_train.optim.kernels.flags import StepFlags, is_set, not_finite
 from tts_train.optim.options import OptimizerOptions
-from tts_train.optim.streamed.hooks import call_on_gradient
 from tts_train.optim.streamed.host import HostArena, StateRing
-from tts_train.optim.streamed.rounding import parameter_key, round_stochastically, step_key
-from tts_train.optim.streamed.rules import BLOCK, Rule
+from tts_train.optim.streamed.rules import BLOCK, Rule, parameter_key, round_stochastically, step_key
 from tts_train.optim.streamed.slots import MASTER, Slot, local, places_for
+
+# A parameter's newest optimiser steps it; one of an earlier fit of the same module must not step it too.
+_hooks = WeakTensorKeyDictionary()
+
+
+class TakesGradients(Protocol):
+    """What a hook calls."""
+
+    def receive(self, parameter: nn.Parameter) -> None:
+        """Use the gradient that ``parameter`` has just got."""
+
+
+def call_on_gradient(parameter: nn.Parameter, optimizer: TakesGradients) -> None:
+    """Call ``optimizer.receive`` for each gradient of ``parameter``, in place of what an earlier call asked for.
+
+    The hook keeps no optimiser alive.
+    """
+    earlier: RemovableHandle | None = _hooks.get(parameter)  # type: ignore[no-untyped-call]
+    if earlier is not None:
+        earlier.remove()
+    hook = functools.partial(_on_gradient, weakref.ref(optimizer))
+    _hooks[parameter] = parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+
+
+@torch.no_grad()
+def _on_gradient(optimizer: weakref.ref[TakesGradients], parameter: Tensor) -> None:
+    owner = optimizer()
+    if owner is not None:
+        assert isinstance(parameter, nn.Parameter)
+        owner.receive(parameter)
+
 
 logger = logging.getLogger(__name__)
 

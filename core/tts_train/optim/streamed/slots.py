@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from tts_train.errors import ConfigError
-from tts_train.nn.target import planned_device, runs_on
+from tts_train.nn.devices import planned_device, runs_on
 from tts_train.optim.streamed.host import HostArena, StateRing, room_for
 from tts_train.optim.streamed.rules import BLOCK, Rule
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.network.layers import angles
 from tts_train.families.token_lm.network.start import SUPPORTED
-from tts_train.nn.decoding.decode_attention import decode_attention, reach, row_bounds
+from tts_train.nn.decode_attention import decode_attention, reach, row_bounds
 from tts_train.nn.kernels import fused
 from tts_train.nn.kernels.rms_norm import add_rms_norm, rms_norm
 from tts_train.nn.kernels.rope import rope

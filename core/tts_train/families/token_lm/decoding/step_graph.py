@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tts_train.nn.decoding.streams import side_stream
+from tts_train.nn.devices import side_stream
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.network.network import TokenNetwork
-from tts_train.nn.seeded import drawn_on_cpu
+from tts_train.nn.reproducible import drawn_on_cpu
 
 if TYPE_CHECKING:
     from peft import LoraConfig

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tts_train.nn.target import runs_on
+from tts_train.nn.devices import runs_on
 
 _ADAPTER = "default"
 _HALF = (torch.float16, torch.bfloat16)

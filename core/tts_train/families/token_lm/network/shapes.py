@@ -15,7 +15,7 @@ from tts_train.families.token_lm.network.build import build_network
 from tts_train.families.token_lm.network.network import HeadOptions, TokenNetwork
 from tts_train.families.token_lm.network.restore import initial_config
 from tts_train.families.token_lm.network.start import TinyOptions, empty_network
-from tts_train.memory.quantised import QuantisedShape
+from tts_train.memory.step.shapes import QuantisedShape
 
 if TYPE_CHECKING:
     from tts_train.families.token_lm.model import TokenLM

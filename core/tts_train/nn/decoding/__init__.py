@@ -1,1 +1,0 @@
-"""Sampling of tokens: attention over a static cache, and random numbers that are the same on every device."""
