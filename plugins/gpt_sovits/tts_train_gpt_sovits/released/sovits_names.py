@@ -168,6 +168,7 @@ def load_upstream(network: nn.Module, weights: Mapping[str, Tensor], *, omitted:
 
 
 def _rename(name: str, rules: _Rules) -> str:
+    # Every rule in its order: later ones see what earlier ones made.
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name

@@ -77,6 +77,8 @@ def adapt_estimator(network: FlowSovitsNetwork, rank: int) -> None:
     """
     from peft import LoraConfig, get_peft_model
 
+    # Alpha is the rank, so the scale is 1: upstream's inference reads the rank from the file and takes alpha for it
+    # (s2_train_v3_lora.py).
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=LORA_TARGETS, init_lora_weights=True)
     with drawn_on_cpu(_ESTIMATOR_SEED, like=network.bridge.weight):
         adapted = get_peft_model(network.matching, config)
@@ -129,6 +131,7 @@ def _added(network: GptNetwork, name: str, base: Tensor) -> Tensor | int:
     module = network.get_submodule(owner)
     if leaf != "weight" or not isinstance(module, LoraLayer):
         return 0
+    # The product of two small matrices is rounded once, and not before.
     wide = torch.promote_types(base.dtype, torch.float32)
     a, b = (matrices[_ADAPTER].weight.detach().to(wide) for matrices in (module.lora_A, module.lora_B))
     delta: Tensor = b @ a * module.scaling[_ADAPTER]

@@ -103,6 +103,7 @@ def filled(model: Mapping[str, Any], weights: Mapping[str, Tensor], *, dropout: 
     """Return a float32 network of upstream's sizes with upstream's tensors."""
     with torch.device("meta"):
         network = GptNetwork(replace(config_from_upstream(model), dropout=dropout))
+    # Without initialising what is overwritten at once.
     network.to_empty(device="cpu")
     ours = from_upstream(weights, network.state_dict())
     network.load_state_dict({name: tensor.float() for name, tensor in ours.items()})
@@ -182,6 +183,7 @@ def load_run(source: Path | Checkpoint, *, dropout: float = 0.0) -> GptNetwork:
     given = {name.removeprefix(PREFIX): tensor for name, tensor in checkpoint.weights().items()}
     options = checkpoint.card.options("model", "init_from", names=(TINY,))
     if options.get("method", "full") == "full":
+        # By way of upstream's names, for one reader checks them all.
         return filled(sizes, to_upstream(given), dropout=dropout)
     network = load_initial(options.get("init_from", TINY), tiny=TinyGptOptions(**(options.get("tiny") or {})))
     adapt_gpt(network, _lora(options.get("lora") or {}))

@@ -259,6 +259,7 @@ def _shrink_of(file: Path) -> int:
     content = describe_torch(file, head=recognise(file).head, dict_classes=CONFIG_CLASSES)
     weights = content.get("weight") or content.get("model") if isinstance(content, dict) else None
     claim = weights.get("discriminators.0.convs.5.bias") if isinstance(weights, dict) else None
+    # Small critics are told by the width of their last layer.
     channels = claim.shape[0] if isinstance(claim, TensorClaim) and claim.shape else CRITIC_CHANNELS
     return max(1, CRITIC_CHANNELS // max(channels, 1))
 
@@ -292,6 +293,7 @@ def _missing(source: str, version: str, base: str | None, shapes: Shapes) -> dic
     read = read_training if found.kind == "s2G_training" else read_s2
     file: TrainingFile | WeightsFile = read(path, version=version, shapes=shapes)
     logger.warning("The posterior encoder comes from %s, since %s has none.", base, source)
+    # Only the part that the export lacks; everything else is the fine-tuned voice's own.
     return {name: tensor for name, tensor in file.weights.items() if name.startswith(EXPORT_OMITS)}
 
 
@@ -312,6 +314,7 @@ def _build(version: str, sizes: Mapping[str, Any], freeze_quantizer: bool) -> Ne
 def _tiny_generator(version: str, tiny: TinySovitsOptions, freeze_quantizer: bool) -> LoadedGenerator:
     sizes = tiny_sizes(version, tiny)
     with drawn_on_cpu(0):
+        # The codebook that `--models tiny` prepares with: data and network must mean the same by a code.
         network = with_tiny_semantics(_build(version, sizes, freeze_quantizer))
         if isinstance(network, FlowSovitsNetwork):
             let_gradients_through(network.matching.estimator)

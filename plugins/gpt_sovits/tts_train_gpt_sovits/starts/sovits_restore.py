@@ -151,6 +151,7 @@ def critics_for(init_from: str, version: str) -> str:
     path = Path(init_from).expanduser()
     if init_from == TINY or is_run(path):
         return init_from
+    # Upstream's training files, and its released ones and our `full` export.
     names = {"G_": "D_", "s2G": "s2D"}
     named = [path.name.replace(ours, theirs, 1) for ours, theirs in names.items() if path.name.startswith(ours)]
     return next((str(path.with_name(name)) for name in named if path.with_name(name).is_file()), version)
@@ -177,4 +178,5 @@ def _fill(
     ]
     if wrong:
         raise DataError(f"The checkpoint does not fit this network: {len(wrong)} names differ, first {wrong[0]}.")
+    # Checked above, name by name; not strict, since a run with adapters stores no frozen base.
     network.load_state_dict(given, strict=False)

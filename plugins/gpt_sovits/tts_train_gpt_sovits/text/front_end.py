@@ -88,6 +88,7 @@ class FrontEnd:
     @property
     def fingerprint(self) -> str:
         """Hash of all that decides a reading: rules, dictionaries, table and the versions of the libraries."""
+        # Whatever could change a phone: rows that were prepared with another fingerprint are prepared again.
         parts = [f"rules {RULES}", f"table {len(self.table.symbols)}", data_digest(), f"default {self._default}"]
         for language in self.languages:
             libraries = import_module(f"tts_train_gpt_sovits.text.{_MODULES[language]}").LIBRARIES
@@ -156,8 +157,10 @@ class FrontEnd:
 
 
 def _make_reader(language: str, version: str) -> Reader:
+    # By name, since a language's library may be missing where nothing is read in it.
     module = import_module(f"tts_train_gpt_sovits.text.{_MODULES[language]}")
     makers: Mapping[str, Callable[[], Reader]] = {
+        # v1's readers had neither erhua nor pitch marks, and its weights know no others.
         "zh": lambda: module.ChineseReader(erhua=version != "v1"),
         "en": lambda: module.EnglishReader(),
         "ja": lambda: module.JapaneseReader(prosody=version != "v1"),

@@ -63,6 +63,7 @@ _ALONE = {
 
 def digits_in_a_row(digits: str) -> str:
     """Spell a row of digits. Han digits get Open JTalk's accent for rows; it reads 〇 among them as maru."""
+    # 〇 among Han digits would be read as a circle.
     if "0" in digits:
         return "".join(_KANA_DIGITS[int(digit)] for digit in digits)
     return digits.translate(_HAN_DIGITS)
@@ -238,12 +239,14 @@ class JapaneseReader:
         norm_text = normalise(text)
         phones: list[str] = []
         for run in re.findall(r"[!?…,.\-]|[^!?…,.\- ]+", norm_text):
+            # Cut at marks: Open JTalk reads them all as the same pause.
             phones += [run] if run in PUNCTUATION else self._phones(run)
         return TextReading(norm_text, tuple(phones))
 
     def _phones(self, text: str) -> Iterator[str]:
         open_jtalk = self._open_jtalk
         try:
+            # Not g2p, which gives phones without the accents that pitch marks are made of.
             labels = [_Label.parse(line) for line in open_jtalk.make_label(open_jtalk.run_frontend(text))]
         except RuntimeError as error:  # text without a mark in it for some 8,000 bytes
             raise TextRejected("unreadable_text", f"{text[:40]!r}: Open JTalk says {error}") from error
@@ -278,6 +281,7 @@ def _with_prosody(labels: Sequence[_Label]) -> Iterator[str]:
         if label.phone == "pau":
             yield PAUSE
             continue
+        # Open JTalk writes devoiced vowels in capitals; upstream's v2 reads them voiced.
         yield label.phone.lower() if label.phone in "AEIOU" else label.phone
         if label.from_end == 1 and following.from_start == 1 and label.phone in _MORA_ENDS:
             yield PHRASE_BORDER

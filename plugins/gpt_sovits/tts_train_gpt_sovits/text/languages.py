@@ -84,6 +84,7 @@ def normalise_language(code: str) -> str:
     if not tag:
         raise TextRejected("no_language", f"no language is given; give one of {', '.join(LANGUAGES)}")
     parts = tag.split("-")
+    # The longer tag first: zh-yue is Cantonese, zh-CN Mandarin.
     name = _CODES.get("-".join(parts[:2])) or (_CODES.get("zh-hk") if _is_hong_kong(parts) else _CODES.get(parts[0]))
     if name is None:
         raise TextRejected(
@@ -155,6 +156,7 @@ def segments(text: str, language: str) -> list[Segment]:
     """
     found: list[Segment] = []
     for name, piece in _runs(text, language):
+        # A mark has no language, and stays with what it closes.
         if found and (name is None or found[-1].language == name):
             found[-1] = Segment(found[-1].language, found[-1].text + piece)
         else:
@@ -165,6 +167,7 @@ def segments(text: str, language: str) -> list[Segment]:
 def plain_characters(text: str) -> str:
     """Give full-width letters and digits and half-width kana their usual form, and compose accents (NFC)."""
     text = "".join(_full_kana(text)) if any(_HALF_KANA[0] <= c <= _HALF_KANA[1] for c in text) else text
+    # One sign each, as the readers' rules have them.
     return unicodedata.normalize("NFC", text).translate(_WIDE).replace("°C", "℃").replace("°F", "℉")
 
 
@@ -193,6 +196,7 @@ def _runs(text: str, language: str) -> Iterator[tuple[str | None, str]]:
                 "unsupported_script",
                 f"{character!r} ({name}) in {text[:40]!r}; the languages are written in Han, kana, Hangul and Latin",
             )
+        # The letters of a unit would be a piece of English between two of Chinese.
         yield language if i in units else homes.get(script), character
 
 

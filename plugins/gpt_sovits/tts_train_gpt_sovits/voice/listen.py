@@ -95,6 +95,7 @@ class StageVoice(SampleVoice, ABC):
         phonemes, features = self._targets[passage.name]
         sampling = SamplingOptions(max_codes=min(max_tokens, MAX_CODES))
         with precision_of(self._trainer):
+            # In the precision of training, for that is the network which is heard; the sound is made in float32.
             said = self._voice.draw(phonemes, features, reference, sampling=sampling, generator=chance)
         sound = self._sound(said.codes, phonemes, reference, chance)
         return Uttered(sound=sound, tokens=said.codes.tolist(), ended=said.ended)
@@ -135,6 +136,7 @@ class StageVoice(SampleVoice, ABC):
         data = self._held.data
         count = min(len(data), USUAL_ROWS)
         sizes = [data.rows.list_lengths(name)[:count] for name in ("codes", "phonemes")]
+        # The median: pauses make some clips several times slower.
         return float(np.median(sizes[0] / np.maximum(sizes[1], 1)))
 
 

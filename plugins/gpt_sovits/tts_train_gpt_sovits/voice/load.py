@@ -69,6 +69,7 @@ def find_pair(
         raise ConfigError(f"{source} is a {kind} already. Name the other network with {option}.")
     if given is None:
         given = settings.get("sovits") if is_gpt else version or settings.get("version")
+        # A released GPT would not know the tiny codebook's tokens.
         if settings.get("models") == "tiny" and not is_gpt:
             given = None
     if given is None:
@@ -101,6 +102,7 @@ def local_sovits(data: PreparedSet, device: torch.device) -> tuple[SovitsNetwork
     if source is None or version is None or "wave" not in data.rows.names:
         raise ConfigError(f"{data.path} does not say which SoVITS made it; `tts-train prepare` writes sets that do.")
     if source != TINY and not Path(source).expanduser().exists():
+        # A run must not begin to download in the middle of its training.
         cached = try_to_load_from_cache(REPOSITORY, place_in_models("s2G", version))
         if not isinstance(cached, str):
             raise ConfigError(
@@ -125,6 +127,7 @@ def _file_in(source: Path) -> Path:
     files = sorted(source.glob(names.get(str(read_provenance(source).format), "*")))
     if not files:
         raise ConfigError(f"{source} holds no exported weights any more. Export them again.")
+    # The last one written, where several steps were exported into one folder.
     return max(files, key=lambda file: file.stat().st_mtime_ns)
 
 

@@ -71,5 +71,6 @@ def warn_of_language(text: str, language: str, trained: Collection[str]) -> None
         if rejected.reason == "unknown_language":
             _log.warning("The text is read as English, and %s", rejected.detail)
         return
+    # A foreign name or two in an English sentence is no other language.
     if found != "en" and sum(character.isascii() for character in text) < len(text) / 2:
         _log.warning("The text is read as English, and looks like %s. Give --language %s.", found, found)

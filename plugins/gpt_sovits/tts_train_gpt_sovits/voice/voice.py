@@ -103,6 +103,7 @@ class GptSovitsVoice:
         bert = text_features([said], self.bert)[0]
         features = None if bert is None else bert.cpu().float()
         drawn = self.draw(target, features, reference, sampling=sampling, generator=generator)
+        # The decoder cannot take an empty sequence.
         if not len(drawn.codes):
             return SpokenSentence(sound=torch.zeros(0), codes=0, ended=drawn.ended)
         sound = self.sound(drawn.codes, target, reference, delivery=delivery, generator=generator)
@@ -182,6 +183,8 @@ class GptSovitsVoice:
         style = network.style_encoder(spectrogram, torch.ones_like(spectrogram[:, :1]))
         content = network.content(codes, phonemes, style, speed=speed)
         lengths = torch.tensor([content.shape[-1]], device=content.device)
+        # Without a prompt of mel frames: the reference gives its style alone, in one piece, where upstream continues
+        # the reference chunk by chunk.
         known = content.new_zeros(1, find_version(self.version).mel.n_mels, 0)
         mel = network.matching.sample(content, lengths, known, steps=FLOW_STEPS, generator=generator)
         return denormalise(mel)

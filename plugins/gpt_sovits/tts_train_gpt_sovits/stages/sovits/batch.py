@@ -65,6 +65,7 @@ class SovitsBatch(TypedDict):
 def join(utterances: Sequence[SovitsUtterance]) -> SovitsBatch:
     """Pad utterances to the longest and join them."""
     codes = _pad([each.codes for each in utterances])
+    # An even number, since a code covers two frames.
     frames = FRAMES_PER_CODE * codes.shape[1]
     wave = torch.zeros(len(utterances), frames * HOP, dtype=torch.int16)
     for row, each in zip(wave, utterances, strict=True):
@@ -74,6 +75,7 @@ def join(utterances: Sequence[SovitsUtterance]) -> SovitsBatch:
         "texts": [each.text for each in utterances],
         "languages": [each.language for each in utterances],
         "codes": codes,
+        # Of the audio, which may end up to four frames before the codes do.
         "frames": torch.tensor([len(each.wave) // HOP for each in utterances]),
         "wave": wave,
         "phonemes": _pad([each.phonemes for each in utterances]),
@@ -85,6 +87,7 @@ def join(utterances: Sequence[SovitsUtterance]) -> SovitsBatch:
 
 def samples(batch: SovitsBatch) -> Tensor:
     """Return the audio of a batch as float32 samples (B, F * 640) in [-1, 1)."""
+    # Widened on the device: 16-bit words are half as much to copy.
     return batch["wave"].float() / FULL_SCALE
 
 
@@ -116,6 +119,7 @@ def fixed_draws(batch: SovitsBatch, *, latent: int, frames: int, device: torch.d
 
 def seed_of(name: str) -> int:
     """Return the seed that an utterance's id gives, the same on every machine."""
+    # A float64 has 52 bits behind the point.
     return int(place(name) * 2**52)
 
 

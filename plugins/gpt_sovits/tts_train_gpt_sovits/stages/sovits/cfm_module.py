@@ -161,6 +161,7 @@ class CfmModule(SovitsStage[FlowSovitsNetwork]):
     def _losses(self, batch: SovitsBatch, **draws: Tensor | None) -> Tensor:
         wave, frames = samples(batch), batch["frames"]
         mel, mel_frames = target_mel(wave, frames, find_version(self._loaded.version).mel)
+        # The whole network is called, not a part of it, so that DDP and FSDP see its forward.
         losses: Tensor = self._built(
             None,
             magnitudes(wave, frames),
@@ -176,6 +177,7 @@ class CfmModule(SovitsStage[FlowSovitsNetwork]):
 
     def _draws(self, batch: SovitsBatch) -> dict[str, Tensor]:
         settings = find_version(self._loaded.version).mel
+        # Each utterance's chance is drawn for its own length, so that a batch around it changes nothing.
         counts = [_mel_frames(int(count), settings) for count in batch["frames"].tolist()]
         noise = torch.zeros(len(counts), settings.n_mels, _mel_frames(2 * batch["codes"].shape[1], settings))
         chances = [torch.Generator().manual_seed(seed_of(name)) for name in batch["ids"]]
@@ -203,6 +205,7 @@ def target_mel(wave: Tensor, frames: Tensor, settings: MelSettings) -> tuple[Ten
     if settings.sample_rate != GAN_MEL.sample_rate:
         from torchaudio.functional import resample
 
+        # v3's mel spectrogram is of 24 kHz, and the data are at 32.
         wave = resample(wave, GAN_MEL.sample_rate, settings.sample_rate)
     lengths = frames * HOP * settings.sample_rate // GAN_MEL.sample_rate
     mel = normalise(log_mel(batch_spectrogram(wave, lengths, settings), settings))

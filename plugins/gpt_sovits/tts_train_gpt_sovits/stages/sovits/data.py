@@ -140,6 +140,7 @@ class SovitsData(StageData):
         """Return the batches of an epoch; batches that lie beside each other for the ranks are of one bucket."""
         assert self._lengths is not None
         _, ranks = self._ranks()
+        # One number of seed and epoch, since the sampler takes a single one.
         drawn = np.random.SeedSequence([abs(self.seed), epoch]).generate_state(2)
         shares = []
         for rank in range(ranks):
@@ -246,6 +247,7 @@ def check_data(
         raise ConfigError(f"{data.path} has no speaker vectors, which {version} needs. {again}")
     if features and not data.features:
         raise ConfigError("--model.freeze_quantizer false trains on speech features: add --data.features true.")
+    # Compared by content, not by name: files of other names hold the same codebook.
     tokens, own = data.settings.get("quantizer"), _fingerprint(network)
     if isinstance(tokens, str) and not features and tokens != own:
         raise ConfigError(

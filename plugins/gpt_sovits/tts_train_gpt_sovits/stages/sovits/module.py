@@ -110,6 +110,7 @@ class SovitsModule(SovitsStage[SovitsNetwork]):
                 "--model.lr and --model.segment_frames must be above 0, --model.text_lr_factor, --model.c_mel and "
                 "--model.c_kl 0 or more, and --model.lr_decay above 0 and at most 1."
             )
+        # Two optimisers step in each batch, which Lightning's own loop no longer does.
         self.automatic_optimization = False
         self.init_from = init_from
         self.critics_from = critics_from
@@ -165,6 +166,7 @@ class SovitsModule(SovitsStage[SovitsNetwork]):
         Raises:
             ConfigError: if a source is not of the version, or the data were made for another.
         """
+        # Before checkpoints are read: the scaler's state belongs to the one that takes its place.
         scale_by_batch(self.trainer, optimizers=2)
         if self.samples is not None:
             logger.warning(
@@ -183,6 +185,8 @@ class SovitsModule(SovitsStage[SovitsNetwork]):
         for optimizer, state in zip(pair, (self._start[0].optimizer, self._start[1].optimizer), strict=True):
             if state:
                 optimizer_state(optimizer, state, source=self.init_from)
+        # The rate falls once an epoch, so the schedule must know how many batches one has, which Lightning does not
+        # know yet here.
         self.trainer.fit_loop.setup_data()
         steps = int(self.trainer.num_training_batches)
         done = self._loaded.epochs
@@ -191,6 +195,7 @@ class SovitsModule(SovitsStage[SovitsNetwork]):
     def training_step(self, batch: SovitsBatch, batch_idx: int) -> Tensor:
         """Take a step of the critics and then one of the generator; return the generator's loss."""
         made, spectrum, wave = self._generate(batch)
+        # In upstream's order: critics first, then the generator against critics that have just learned (s2_train.py).
         real = wave_slices(wave, made.starts, self.segment_frames)
         generator, critics = self._optimizers
         loss_of_critics = critic_loss(*self._critics.compare(real, made.audio.detach()))
@@ -205,6 +210,7 @@ class SovitsModule(SovitsStage[SovitsNetwork]):
         self.manual_backward(total)
         self._critics.requires_grad_(True)  # only now: until its end a sharded network may be gathered copies
         generator.step()
+        # With manual optimisation nobody else steps them.
         for schedule in self.lr_schedulers():  # type: ignore[union-attr]
             schedule.step()
         figures = unweighted(self.trainer, {"loss": total, **parts, "critics": loss_of_critics})

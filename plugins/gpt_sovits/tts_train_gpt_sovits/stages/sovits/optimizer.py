@@ -22,6 +22,8 @@ def parameter_groups(network: nn.Module, *, lr: float, text_lr_factor: float = 0
 
     Frozen parameters are left out. The order of groups and parameters is that of the released training files.
     """
+    # An optimiser's state names parameters by their place alone: another order would load upstream's moments onto other
+    # tensors.
     groups: list[dict[str, Any]] = [{"params": [], "lr": lr}]
     groups += [{"params": [], "lr": lr * text_lr_factor} for _ in TEXT_PARTS]
     for name, parameter in network.named_parameters():
@@ -49,6 +51,8 @@ def by_epoch(optimizer: torch.optim.Optimizer, *, decay: float, steps_per_epoch:
         steps_per_epoch: Batches of an epoch.
         done: Epochs that are counted as done before the first step.
     """
+    # Upstream's first epoch is at the decayed rate already, since it counts from 1. Its continued runs decay twice;
+    # these do not.
     return LambdaLR(optimizer, lambda step: decay ** (1 + done + step // steps_per_epoch))
 
 

@@ -53,6 +53,7 @@ class SovitsSource(UsableRows):
         columns = tuple(name for name in COLUMNS if name != "ssl" or features)
         prepared = open_prepared(path, needed=_NEEDED, columns=columns)
         frames = FRAMES_PER_CODE * prepared.rows.list_lengths("codes")
+        # As upstream's buckets, which take what is above their lower border.
         short, long = frames <= least, frames > most
         left_out: Counter[str] = Counter()
         lengths = least / FRAMES_PER_SECOND, most / FRAMES_PER_SECOND
@@ -124,6 +125,8 @@ class SovitsRows(Dataset[SovitsUtterance]):
         missing = frames - found.shape[1]
         if missing > _MISSING_FRAMES:
             raise self._odd(row, f"{found.shape[1]} frames of features for {frames // FRAMES_PER_CODE} codes")
+        # Upstream repeats the last frame once and leaves larger gaps; up to four are filled here, and beyond that the
+        # row is refused.
         return found[:, :frames] if missing <= 0 else torch.cat([found, found[:, -1:].expand(-1, missing)], dim=1)
 
     def _odd(self, row: Mapping[str, Any], what: str) -> DataError:
@@ -192,6 +195,7 @@ class BucketSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield this process's batches of the epoch as lists of utterance numbers."""
+        # Upstream's seed and its calls in order, so that its figures can be met (module/data_utils.py).
         generator = torch.Generator().manual_seed(self.epoch)
         orders = [self._order(len(bucket), generator) for bucket in self.buckets]
         batches = [
@@ -204,6 +208,7 @@ class BucketSampler(Sampler[list[int]]):
 
     def _share(self, bucket: Sequence[int], size: int, order: Sequence[int]) -> list[list[int]]:
         """Return this process's batches of one bucket."""
+        # Filled up rather than cut off: in small sets a bucket's rest is a good part of it.
         filled = [bucket[order[i % len(order)]] for i in range(size)]
         mine = filled[self.rank :: self.num_replicas]
         return [mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size)]

@@ -55,6 +55,7 @@ class SovitsStage(StageModule, Generic[N]):
 
         data = self.stage_data
         held = required(data.held_out() if isinstance(data, SovitsData) else None)
+        # Kept for the whole run, since the callback keeps the voice.
         gpt = None if self.gpt is None else open_gpt(self.gpt, self.device)
         return SovitsVoice(
             self.trainer, GptSovitsVoice(gpt=gpt, sovits=self._built, version=self._loaded.version), held

@@ -50,9 +50,11 @@ def _sum(digits: str, magnitude: str | None, power: str | None) -> str:
     """Read 3.5 and M as 三百五十万."""
     if not magnitude:
         return counted(digits) + (power or "")
+    # Decimals, for products of floats may have digits that nobody wrote.
     context = Context(prec=len(digits) + 16)
     exact = context.multiply(Decimal(digits), MAGNITUDES[magnitude])
     for size, name in ((10**8, "亿"), (10**4, "万")):
+        # At most two decimals before 亿 or 万; otherwise the number is said in full.
         if exact >= size and context.remainder(exact, size // 100) == 0:
             return counted(_plain(context.divide(exact, size))) + name
     return counted(_plain(exact))
@@ -74,6 +76,7 @@ def _shares(match: re.Match[str]) -> str:
 
 
 def _hundred(digits: str, sign: str) -> str:
+    # 百分之百.
     return "百" if digits == "100" and sign == "%" else number(digits)
 
 
@@ -104,6 +107,7 @@ def _fraction(match: re.Match[str]) -> str:
         raise TextRejected("unreadable_text", "'24/7' has no settled reading in Chinese; write it in words")
     if not whole and len(upper) <= 2 and len(lower) <= 2 and (day := _month_and_day(match, int(upper), int(lower))):
         return day
+    # Compared as strings: digits of any number are allowed.
     larger = len(upper) > len(lower) or (len(upper) == len(lower) and upper > lower)
     if not lower.strip("0") or (larger and arithmetic(match.string, match.start(2))):
         return f"{number(upper)}除以{number(lower)}"
@@ -149,6 +153,7 @@ AMOUNTS: tuple[Rule, ...] = (
         rf"(?:{_TO}\1? ?({NUMBER}){_MAGNITUDE}{_POWER_OF_TEN})?(?:[美港欧歐日]元|美金|英镑|英鎊|[元块塊])?",
         _money,
     ),
+    # A sign without an amount is the currency's name.
     rule(rf"{_PREFIX}(?<={_SYMBOL})", lambda match: {"¥": "人民币"}.get(match[1], MONEY[match[1]])),
     rule(rf"({NUMBER}){_MAGNITUDE}{_POWER_OF_TEN} ?({_SUFFIX})(?![A-Za-z\d])", _money_behind),
     rule(rf"{_SIGNED}({NUMBER}) ?([%‰])?{_TO}([-−+]?)({NUMBER}) ?((?(3)\3|[%‰]))", _shares),
@@ -162,7 +167,9 @@ AMOUNTS: tuple[Rule, ...] = (
     rule(r"(?:(\d+) )?(\d+) ?/ ?(\d+)(?![\d.]|/\d)", _fraction),
     rule(rf"{NUMBER}(?: ?[:：∶] ?{NUMBER})+(?!\d)", _ratio),
     rule(rf"(?<!第)({NUMBER})([多几幾余餘])?(?={MEASURE})", _counted),
+    # 2-3个: the measure word counts for the first number as well, and 2 is 两.
     rule(rf"(2)(?={_TO}{NUMBER}[多几幾余餘]?{MEASURE})()", _counted),
+    # What no rule before it wanted.
     rule(rf"({NUMBER})", lambda match: number(match[1])),
 )
 DECIMAL = rule(r"(?<![\d.\w])\.(\d+)", lambda match: f"零点{row(match[1])}")

@@ -42,6 +42,7 @@ def spoken_numbers(text: str, *, cantonese: bool = False) -> str:
     """
     if cantonese:
         text = re.sub(r"(?<![A-Za-z])\$(?=[0-9.,]+ ?蚊)", "", text)
+        # In Hong Kong $ is 元; written as ¥, the rules of Mandarin read it so.
         text = re.sub(r"(?<![A-Za-z])\$", "¥", text)
     form = _TRADITIONAL if cantonese else {}
     text = folded(text, form)
@@ -55,6 +56,7 @@ def spoken_numbers(text: str, *, cantonese: bool = False) -> str:
             place += 1
             continue
         spoken, length = found
+        # 3 5 must not become 三十五 nor 三五.
         if end >= 0 and _would_join(said, text[end:place], spoken):
             said.append(",")
         said.append(spoken.translate(form))
@@ -63,12 +65,14 @@ def spoken_numbers(text: str, *, cantonese: bool = False) -> str:
     unread = re.search("[%‰‱°<>]", spoken)  # behind Latin letters they would be left to English
     if unread:
         raise TextRejected("unreadable_text", f"{unread[0]!r} in {text[:40]!r} stands by no number; write it in words")
+    # Cantonese telephone numbers have 一.
     return spoken.replace("幺", "一") if cantonese else spoken
 
 
 def _at(text: str, place: int, rules: tuple[Rule, ...]) -> tuple[str, int] | None:
     """Read what begins at `place`; None where that is plain text."""
     mark = text[place]
+    # English is read by another reader; only codes of money and a cross between numbers concern this one.
     if mark.isascii() and mark.isalpha() and mark not in _LETTERS_OF_MONEY and mark not in "xX":
         return None
     if mark.isspace() or "\u4e00" <= mark <= "\u9fff":
@@ -109,6 +113,7 @@ LONG_PAUSE = "^"
 """Read as the phone `SP3`; stands as a comma in the normalised text."""
 
 _MARKS = str.maketrans("：；，。！？\n·、/—–―～~:;•・‥‼⁇⁉⁈", ",,,.!?.,,,---……,,,,…!??!")
+# Upstream's two normalisers differ in the wave dash alone.
 _CANTONESE_MARKS = str.maketrans("：；，。！？\n·、/—–―～~:;•・‥‼⁇⁉⁈", ",,,.!?.,,,-----,,,,…!??!")
 # Upstream reads these two interjections by characters that are in its syllable table.
 _INTERJECTIONS = str.maketrans("嗯呣〇", "恩母零")

@@ -33,6 +33,7 @@ def syllable_phones(syllable: str, tone: str) -> tuple[str, str]:
 
 
 def _final(initial: str, final: str) -> str:
+    # Three sounds are written i: those of zhi, zi and qi.
     if final == "i" and initial in _RETROFLEX:
         return "ir"
     if final == "i" and initial in _SIBILANT:
@@ -40,6 +41,7 @@ def _final(initial: str, final: str) -> str:
     if initial == "y" and final in {"an", "e"}:
         return "En" if final == "an" else "E"
     if initial in _FRONTED or (initial in {"l", "n"} and final == "ue"):
+        # The table writes ü as v.
         return _FRONT_VOWEL.get(final, final)
     return final
 
@@ -68,6 +70,7 @@ class ChineseReader:
         jieba, pypinyin = _load("jieba"), _load("pypinyin")
         jieba.setLogLevel(logging.WARNING)
         self._cutter = _cutter(jieba)
+        # Upstream uses jieba_fast, a compiled copy of it with the same dictionary.
         self._tagger = _load("jieba.posseg").POSTokenizer(self._cutter)
         self._simplify = _load("opencc").OpenCC("t2s").convert
         self._pinyin, self._style = pypinyin.lazy_pinyin, pypinyin.Style.TONE3

@@ -37,6 +37,7 @@ Split = Callable[[str], Sequence[str]]
 
 def join_words(words: Sequence[Word]) -> list[Word]:
     """Join what is spoken in one breath, so that tones can change inside it."""
+    # In PaddleSpeech's order: what an earlier step has joined, a later one sees as one word.
     joined = _join(words, lambda last, _: last.text == "不", keep_last_tag=False)
     joined = _join_asking(joined)
     joined = _join(joined, lambda last, _: last.text == "一")
@@ -57,10 +58,13 @@ def colour_final(word: Word) -> Word:
     text, tones = word.text, word.tones
     if text[-1] != "儿" or word.syllables[-1] != "er":
         return word
+    # 儿 with a first tone is a slip of the dictionary's.
     tones = tones[:-1] + "2" if tones[-1] == "1" else tones
     own_syllable = text in _LISTS["never_erhua"] or word.tag in {"a", "j", "nr"}
     if (own_syllable and text not in _LISTS["erhua"]) or text[-2:] in _LISTS["never_erhua"] or len(text) == 1:
         return replace(word, tones=tones)
+    # One sound with the syllable before it, and so that one's tone; the phones stay two, as the counts per character
+    # want it.
     return replace(word, tones=tones[:-1] + tones[-2]) if tones[-1] in "25" else word
 
 
@@ -95,6 +99,7 @@ def _join_thirds(words: Sequence[Word], together: Callable[[Word, Word], bool]) 
     for i, word in enumerate(words):
         last = words[i - 1]
         twice = len(last.text) == 2 and last.text[0] == last.text[1]
+        # Doubled words (奶奶) have a neutral tone of their own and take part in no chain of third tones.
         fits = bool(i) and not twice and len(last.text) + len(word.text) <= 3
         if fits and not taken and together(last, word):
             joined[-1] = joined[-1].joined(word, joined[-1].tag)
@@ -106,6 +111,7 @@ def _join_thirds(words: Sequence[Word], together: Callable[[Word, Word], bool]) 
 
 
 def _bu(text: str, tones: str) -> str:
+    # Between a verb and what comes of it 不 is neutral.
     if len(text) == 3 and text[1] == "不":  # 看不懂
         return tones[0] + "5" + tones[2]
     return "".join(
@@ -114,10 +120,12 @@ def _bu(text: str, tones: str) -> str:
 
 
 def _yi(text: str, tones: str) -> str:
+    # In a number 一 keeps its first tone.
     if "一" not in text or set(text) <= _NUMERALS:
         return tones
     if len(text) == 3 and text[1] == "一" and text[0] == text[2]:  # 看一看
         return tones[0] + "5" + tones[2]
+    # So does an ordinal.
     if text.startswith("第一"):
         return tones[0] + "1" + tones[2:]
     changed = list(tones)
@@ -178,6 +186,7 @@ def _pair(tones: str) -> str:
 
 def _halves(text: str, split: Split) -> tuple[str, str]:
     """Cut a word where its shortest part begins or ends."""
+    # jieba gives all shorter words; the shortest tells where the compound was put together.
     part = min(split(text), key=len, default=text)
     if text.startswith(part):
         return part, text[len(part) :]

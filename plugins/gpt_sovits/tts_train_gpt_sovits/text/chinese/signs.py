@@ -117,7 +117,9 @@ def _dash(before: str, after: str, mark: str, text: str, place: int) -> tuple[st
     if NUMBER_BEFORE.search(before[-12:]):
         score = re.search(r"(?<![0-9.])[0-9]{1,3}$", before) and re.match(r"[0-9]{1,3}(?![0-9.])", after)
         named = SCORE_BEFORE.search(before.rstrip("0123456789")) or SCORE_AFTER.match(after.lstrip("0123456789"))
+        # 3-1 is a score where words around it speak of a game, and a range elsewhere.
         return "比" if score and named else "到", 1
+    # 歼-20 has no minus.
     if _MODEL.search(before) or not re.match(r" ?[0-9.$¥€£]|[A-Z]{1,2}\$", after):
         return None
     return {"~": ("约", 1), "-": ("负", 1)}.get(mark)

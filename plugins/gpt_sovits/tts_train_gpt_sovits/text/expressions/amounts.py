@@ -48,12 +48,14 @@ def read_times(text: str, words: Vocabulary) -> str:
 def _day(match: re.Match[str], words: Vocabulary) -> str:
     """Tell a day from a fraction by what follows, then by what the numbers allow."""
     month, day = int(match[1]), int(match[2])
+    # The two numbers are read one after the other.
     if (month, day) == (24, 7):  # all day, every day
         return "24, 7"
     possible = 1 <= month <= _LARGEST_MONTH and 1 <= day <= 31
     if not possible or words.fraction_follows.match(match.string, match.end()):
         return match[0]
     padded = match[1].startswith("0") or match[2].startswith("0")
+    # 1/2 to 11/12 may be either; a day above 12, a zero in front or a fraction of more than one can only be a day.
     if padded or words.date_follows.match(match.string, match.end()) or day > _FEWEST_DAYS or month >= day:
         return words.date(None, match[1], match[2])
     return match[0]
@@ -104,6 +106,7 @@ def _scaled(amount: str, scale: str | None) -> str:
     if not scale:
         return amount
     if not (whole + decimals).isdigit():
+        # 3억M means nothing; both are left as they stand.
         return f"{amount} {scale}"
     places = _SCALES[scale.lower()]
     whole, decimals = whole + decimals[:places].ljust(places, "0"), decimals[places:]
@@ -128,10 +131,12 @@ _NUMBERED = re.compile(r"(?<![A-Za-z])(?:[Nn][Oo]\.\s?(1(?![\d.]))?|#\s?)(?:(?<=
 
 def read_measures(text: str, words: Vocabulary) -> str:
     """Read `80 km/h`, `5 m²`, `x²`, `10⁻³`, `H₂O`, `3D`, `5G`, `1st`, `1980s`, `No. 1` and `#3`."""
+    # 3D and 5G are said in English by Japanese and Koreans as well; so is what follows.
     text = replaced(_DIMENSION, lambda m: words.english_digits[int(m[1])] + words.english_letters[m[2]], text)
     text = replaced(_DECADE, lambda m: f"{m[1] or m[2] or m[3]}{words.decade}", text)
     text = replaced(_ENGLISH_ORDINAL, lambda m: words.english_ordinals[int(m[0][:-2]) - 1], text)
     text = replaced(_ANGLE, lambda m: _angle(m, words), text)
+    # Units before powers, or the ² of m² would be one.
     text = replaced(_unit_pattern(tuple(words.units)), lambda m: _unit(m, words), text)
     text = replaced(_POWER, lambda m: words.power((m[1] or m[2]).translate(_RAISED)), text)
     text = replaced(_BELOW, lambda m: _english(m[0].translate(_LOWERED), words), text)

@@ -52,10 +52,13 @@ def read_signs(text: str, words: Vocabulary) -> str:
 
 def _steps(words: Vocabulary) -> Iterator[Callable[[str], str]]:
     yield fold
+    # Sums first, since a date or a range could be found inside one; telephone numbers before dates, whose form they may
+    # have.
     yield lambda text: replaced(_SUM, lambda m: _sum(m, words), text)
     yield lambda text: _numbers_in_rows(text, words)
     yield lambda text: read_dates(text, words)
     yield lambda text: _scores(text, words)
+    # After scores and before ratios: all three may be 2:1.
     yield lambda text: read_times(text, words)
     yield lambda text: read_money(text, words)
     yield lambda text: replaced(_RATIO, lambda m: re.sub(r"\s?:\s?", words.ratio, m[0]), text)
@@ -65,6 +68,7 @@ def _steps(words: Vocabulary) -> Iterator[Callable[[str], str]]:
     yield lambda text: replaced(_FRACTION, lambda m: words.fraction(m[1], m[2]), text)
     yield lambda text: _MINUS.sub(words.minus, text)
     yield lambda text: _between(text, words)
+    # Last: what is left stands for itself.
     yield lambda text: _alone(text, words)
 
 
@@ -87,6 +91,7 @@ def _numbers_in_rows(text: str, words: Vocabulary) -> str:
     def dotted_date(match: re.Match[str]) -> bool:
         groups = match[1].split(".")
         sizes = [len(group) for group in groups]
+        # 2024.5.1 is a day and 2024.13.1 a version.
         return sizes[0] == 4 and len(sizes) == 3 and max(sizes[1:]) <= 2 and 1 <= int(groups[1]) <= 12
 
     phones = re.compile(rf"{_PHONE}|{words.short_phone})(?![\d-])")
@@ -112,11 +117,13 @@ def _ranges(text: str, words: Vocabulary) -> str:
         first, sign, second = match.groups()
         counted = re.match(rf"\s?[%℃{words.counters}]", match.string[match.end() :])
         down = float(first) > float(second)
+        # A real minus sign, or blanks around a hyphen, make a difference of it, unless things are counted.
         if sign != "-" and (down or not counted):
             return match[0]
         if down and _DIFFERENCE_FOLLOWS.match(match.string, match.end()):
             return first + words.between["-"] + second
         address = words.address_before.search(match.string[: match.start()])
+        # 5-3 counts down, and so is a block and a house.
         return first + (words.block if down or (address and not counted) else words.to) + second
 
     text = replaced(_BLOCKS, lambda m: m[0].replace("-", words.block), text)

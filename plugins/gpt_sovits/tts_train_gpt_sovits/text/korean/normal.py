@@ -41,10 +41,13 @@ _PLAIN = re.compile(r"\d+(?:\.\d+)?")
 
 def spelled(text: str) -> str:
     """Spell every number of `text`, whose signs have been read."""
+    # June and October have lost a sound.
     text = re.sub(r"(?<!\d)0?6월", "유월", re.sub(r"(?<!\d)10월", "시월", text))
     text = re.sub(r"(?<!\d)1번째", "첫번째", text)
     text = re.sub(r"(?<![\d.])0(?=\d\s?[시분초월일](?!\d))", "", text)
+    # 1만 is 만: nobody says 일만.
     text = re.sub(r"(?<![\d.])1(?=[십백천만])", "", text)
+    # 112, 114 and 119, where something is reported to them.
     text = re.sub(r"(?<!\d)11[249](?=에 |로 |번? ?신고| ?구급)", lambda m: phone_digits(m[0]), text)
     text = _COUNTED.sub(_counted, _RANGE.sub(_each_counted, text))
     return _PLAIN.sub(lambda m: number(m[0]), re.sub(r"(?<![\d.])(?=\.\d)", "0", text))
@@ -69,6 +72,7 @@ def sino(digits: str) -> str:
     for place, end in enumerate(range(len(digits), 0, -4)):
         group = _thousands(digits[max(0, end - 4) : end])
         if group:
+            # 만 for 10000, but 십일만 and 일억.
             groups.append(("" if group == "일" and place == 1 and len(digits) == 5 else group) + _LARGE[place])
     return "".join(reversed(groups))
 
@@ -109,6 +113,7 @@ def _each_counted(match: re.Match[str]) -> str:
     rest = match.string[match.start(3) :].lstrip()
     if _SINO_AFTER_ALL.match(rest):
         return match[0]
+    # 3에서 5개: the counter belongs to both, or the first would be read as Sino-Korean.
     return f"{match[1]}{match[3]}에서 {match[2]}{match[3]}"
 
 
@@ -140,6 +145,7 @@ def spoken_signs(text: str) -> str:
     text = _EVENT.sub(lambda m: one_by_one(m[1]) + one_by_one(m[2]), text.replace("...", "…"))
     text = _QUARTER.sub(lambda m: one_by_one(m[1] + "4"), text)
     text = _OFFER.sub(lambda m: f"{'원' if m[1] == '1' else '투'} 플러스 원", text)
+    # Before signs are folded, after which a circled number is a number like any other.
     text = fold(_NAMED_NUMBER.sub(_named, text))
     text = _FAHRENHEIT.sub(r"화씨 \1도", text)
     text = _COMPARED_LETTERS.sub(lambda m: f"{TOPIC} {m[2]}{KOREAN.bound[m[1]]}", text)
@@ -170,5 +176,6 @@ def _named(match: re.Match[str]) -> str:
 
 def _topic(match: re.Match[str]) -> str:
     last = match[1]
+    # 은 after a consonant, 는 after a vowel; L, M, N and R end in one when they are spelled.
     coda = bool(taken_apart(last).coda) if last and is_syllable(last) else last in _LETTERS_WITH_CODA
     return f"{last}{'은' if last and coda else '는'}"

