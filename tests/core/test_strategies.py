@@ -26,10 +26,10 @@ from tts_train.contract.module import StageModule
 from tts_train.errors import ConfigError, DataError, DiskError
 from tts_train.parallel.together import raised_by_all, together
 from tts_train.run.loops import share_batches
+from tts_train.sharding.apply import apply_sharding
 from tts_train.sharding.fsdp import checked_precision
 from tts_train.sharding.loading import INDEX, materialise, safetensors_folder
 from tts_train.sharding.options import FsdpOptions
-from tts_train.sharding.shard import shard
 
 RANK, WORLD = 1, 4
 TWO = ("first", "second")
@@ -88,24 +88,24 @@ def test_where_a_network_is_cut(mesh, options, expected):
     module = Module(Network())
     if options.get("blocks") == ("Linear",):
         module.network.head = nn.Identity()
-    shard(module, PLAN, FsdpOptions(**options), mesh)
+    apply_sharding(module, PLAN, FsdpOptions(**options), mesh)
     assert wrapped(module) == expected
     assert all(isinstance(parameter, DTensor) for parameter in module.parameters())
 
 
 def test_what_cannot_be_cut_is_refused(mesh):
     with pytest.raises(ConfigError, match=r"No module is of class Layer.*There are: Block, Embedding.*--fsdp\.blocks"):
-        shard(Module(Network()), Sharding(wrap=("Layer",)), FsdpOptions(), mesh)
+        apply_sharding(Module(Network()), Sharding(wrap=("Layer",)), FsdpOptions(), mesh)
     with pytest.raises(ConfigError, match=r"Embedding share parameters"):
-        shard(Module(Network()), PLAN, FsdpOptions(blocks=("Embedding",)), mesh)
+        apply_sharding(Module(Network()), PLAN, FsdpOptions(blocks=("Embedding",)), mesh)
     loose = Module(Network())
     loose.scale = nn.Parameter(torch.ones(3))
     with pytest.raises(ConfigError, match=r"parameters outside any network \(scale\)"):
-        shard(loose, PLAN, FsdpOptions(), mesh)
+        apply_sharding(loose, PLAN, FsdpOptions(), mesh)
     scalar = Module(Network())
     scalar.network.layers[0].scale = nn.Parameter(torch.ones(()))
     with pytest.raises(ConfigError, match=r"Block cannot be sharded: .*scalar.*--trainer\.strategy ddp"):
-        shard(scalar, PLAN, FsdpOptions(), mesh)
+        apply_sharding(scalar, PLAN, FsdpOptions(), mesh)
     with pytest.raises(ConfigError, match=r"--fsdp\.prefetch must be at least 1"):
         FsdpOptions(prefetch=0)
 
@@ -127,7 +127,7 @@ class Returns(nn.Module):
 def test_a_network_must_show_where_its_gradients_begin(mesh):
     module = StageModule()
     module.shown, module.hidden = Returns(Answer), Returns(lambda x: SimpleNamespace(loss=x))
-    shard(module, PLAN, FsdpOptions(wrap="none", blocks=()), mesh)
+    apply_sharding(module, PLAN, FsdpOptions(wrap="none", blocks=()), mesh)
     assert module.shown(torch.ones(2, 4)).loss.requires_grad
     with pytest.raises(ConfigError, match=r"Returns returns SimpleNamespace.*a dataclass of tensors"):
         module.hidden(torch.ones(2, 4))
@@ -175,7 +175,7 @@ def test_no_process_ever_holds_the_whole_model(mesh, tmp_path):
     size = sum(p.numel() * 4 for p in weights.values())
     with torch.device("meta"):
         module = Module(Network(width, layers), tmp_path)
-    shard(module, PLAN, FsdpOptions(), mesh)
+    apply_sharding(module, PLAN, FsdpOptions(), mesh)
     with Peak() as own:
         materialise(module, torch.device("cpu"))
     for name, parameter in module.network.named_parameters():
@@ -198,7 +198,7 @@ def test_weights_that_are_missing_or_other_are_refused(mesh, tmp_path):
     with torch.device("meta"):
         modules = [Module(Network(layers=layers), tmp_path) for layers in (3, 4)]
     for module, message in zip(modules, (r"first.bias has shape \(3,\)", "first is network.layers.3"), strict=True):
-        shard(module, PLAN, FsdpOptions(), mesh)
+        apply_sharding(module, PLAN, FsdpOptions(), mesh)
         with pytest.raises(ConfigError, match=message):
             materialise(module, torch.device("cpu"))
 

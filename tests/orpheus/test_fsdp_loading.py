@@ -13,9 +13,9 @@ from tests.orpheus.family import load_base
 from tts_train.contract.backend import Sharding
 from tts_train.families.token_lm.network.late import reads_late
 from tts_train.families.token_lm.network.start import TinyOptions
+from tts_train.sharding.apply import apply_sharding
 from tts_train.sharding.loading import materialise
 from tts_train.sharding.options import FsdpOptions
-from tts_train.sharding.shard import shard
 from tts_train_orpheus import layout
 from tts_train_orpheus.stage import OrpheusModule
 
@@ -47,7 +47,7 @@ def test_each_process_reads_its_rows(base, mesh):
     module._device_mesh = mesh
     module.configure_model()
     assert all(parameter.is_meta for parameter in module.parameters())
-    shard(module, Sharding(wrap=("LlamaDecoderLayer",)), FsdpOptions(), mesh)
+    apply_sharding(module, Sharding(wrap=("LlamaDecoderLayer",)), FsdpOptions(), mesh)
     materialise(module, torch.device("cpu"))
     whole = dict(load_base(str(base)).named_parameters())
     assert module.network.tied

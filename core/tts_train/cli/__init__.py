@@ -41,10 +41,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
 ALIASES = {"train": "fit"}
 INTERNAL_ERROR = TTSTrainError.exit_code
 _HANDLER = "tts-train"
+# How torch says on a CPU that there is too little.
 _NO_MEMORY = "can't allocate memory"
-"""How torch says on a CPU that there is too little."""
+# What the system says about a path that the user has to change.
 _UNUSABLE = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EROFS, errno.EINVAL)
-"""What the system says about a path that the user has to change."""
 _SHOWN = 100
 
 

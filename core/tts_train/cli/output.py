@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+# Most numbered figures of one name that have a line each; a codec of 32 codebooks would fill the screen.
 _MANY = 8
-"""Most numbered figures of one name that have a line each; a codec of 32 codebooks would fill the screen."""
 
 
 def never_refuse_a_letter() -> None:

@@ -19,8 +19,8 @@ from tts_train.run.places import PATHS
 
 _HELP = {"-h", "--help"}
 _FLAGS = {"-h", "--help", "--print_config", "--json"}
+# Options that the commands add to those of a job.
 _OF_JOBS = ("json", "help", "checkpoint")
-"""Options that the commands add to those of a job."""
 _ANYTHING = {"config", "print_config", "help", "plugins"}
 _REFERENCE = "${"
 _SECTIONS = {False: (Mapping,), True: (Mapping, type(None))}

@@ -20,8 +20,8 @@ Kind: TypeAlias = "Group | Value | None"
 
 _DEEPEST = 6
 _PLAIN: Mapping[str, Any] = {"int": int, "float": float, "str": str, "bool": bool, "Path": Path}
+# Bases that bring no settings.
 _EMPTY = ("ABC", "Protocol")
-"""Bases that bring no settings."""
 _CONTAINERS: Mapping[str, Any] = {"list": list, "tuple": tuple}
 
 

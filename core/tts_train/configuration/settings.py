@@ -24,10 +24,10 @@ Settings: TypeAlias = "Mapping[str, Any]"
 """Settings by name: sections as mappings, or whole names with dots, ``{"trainer.max_steps": 100}``."""
 
 _CLASS = "class_path"
+# Options that print something and end the command.
 _SHOWN = ("help", "print_config")
-"""Options that print something and end the command."""
+# The one option that is given once for each of its values.
 _REPEATED = "no_plugin"
-"""The one option that is given once for each of its values."""
 
 
 def words_of(settings: Settings) -> list[str]:

@@ -132,12 +132,12 @@ _NO_SUBCLASS = re.compile(
 _NO_SETTING = re.compile(r"Option '(?P<name>[^']+)' is not accepted")
 _NEEDS = re.compile(r"the following arguments are required: (?P<names>[^.\n]+)")
 _CLASS = re.compile(r"class_path'?[=:] ?'(?P<path>[\w.]+)'")
+# Classes that recipes and runs of earlier versions may name, and what to do without them.
 _REMOVED = {
     "tts_train.loggers.TrackioLogger": "was removed, as trackio reads TensorBoard's files. Leave out --trainer.logger"
     ' and its settings: TensorBoard is the default. Then type: pip install trackio tbparse; python -c "import trackio;'
     " trackio.import_tf_events('RUN/logs', 'PROJECT')\"",
 }
-"""Classes that recipes and runs of earlier versions may name, and what to do without them."""
 _BEHIND = " Give a class by its module and name, as in lightning.pytorch.callbacks.EarlyStopping."
 
 

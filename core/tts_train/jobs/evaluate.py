@@ -25,10 +25,10 @@ from tts_train.jobs.sources import select_by_source
 from tts_train.progress import write_line
 from tts_train.quiet import quiet
 
+# What `tts-train eval` does.
 _SUMMARY = "Score what runs, checkpoints or exports say, side by side."
-"""What ``tts-train eval`` does."""
+# Fields of a synth job that every sentence has its own of.
 _SPOKEN = {"source", "text", "out"}
-"""Fields of a synth job that every sentence has its own of."""
 
 
 @dataclass(kw_only=True)

@@ -18,8 +18,8 @@ _MOST = 1 << 20
 _TRIES = 6
 _CLOSE = 0.02
 _COARSE = 1024
+# How many times larger or smaller than the first the second size may be.
 _FAR = 16
-"""How many times larger or smaller than the first the second size may be."""
 
 
 class LargestBatch:
@@ -90,11 +90,11 @@ def _rounded(size: int) -> int:
 
 CHECKPOINTING, SHARE = "gradient_checkpointing", "checkpoint_share"
 """Options of a module that recomputes: whether it does, and the share of its layers, ``auto`` or up to 1."""
+# Shares are whole parts of so many.
 _PARTS = 20
-"""Shares are whole parts of so many."""
 _SHARE_TRIES = 2
+# Parts by which a share that turned out too small grows.
 _MARGIN = 1
-"""Parts by which a share that turned out too small grows."""
 
 
 def recomputes(module: nn.Module) -> StageModule | None:

@@ -22,8 +22,8 @@ class _Plan:
     tables: dict[Hashable, Any] = field(default_factory=dict)
 
 
+# The plans in progress, the innermost last. A plan runs in one thread, and compiled code can read a list.
 _PLANS: list[_Plan] = []
-"""The plans in progress, the innermost last. A plan runs in one thread, and compiled code can read a list."""
 
 
 def planned_device() -> str | None:

@@ -15,13 +15,13 @@ from tts_train.nn.devices import planned_device, runs_on
 
 Recipe: TypeAlias = Literal["off", "tensorwise", "rowwise", "rowwise_with_gw_hp"]
 
+# Compute capability of the cards whose kernels there are: Ada for one scale a tensor, Hopper for one a row.
 _NEEDED: dict[Recipe, tuple[int, int]] = {"tensorwise": (8, 9), "rowwise": (9, 0), "rowwise_with_gw_hp": (9, 0)}
-"""Compute capability of the cards whose kernels there are: Ada for one scale a tensor, Hopper for one a row."""
 _PRECISIONS = ("bf16-mixed", "bf16-true")
+# Sizes of a matrix that the kernels take.
 _MULTIPLE = 16
-"""Sizes of a matrix that the kernels take."""
+# Compiled versions of a layer's code: one for each shape of matrix, with and without gradients. torch stops at 8.
 _SHAPES = 64
-"""Compiled versions of a layer's code: one for each shape of matrix, with and without gradients. torch stops at 8."""
 
 logger = logging.getLogger(__name__)
 

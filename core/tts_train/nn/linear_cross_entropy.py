@@ -22,9 +22,9 @@ from tts_train.nn.kernels.cross_entropy import TYPES, cross_entropy
 IGNORE = -100
 """Targets with this value carry no loss."""
 
+# Factor on slopes in float16, whose smallest ones would be rounded away before a loss scale is applied. Without their
+# signs a token's slopes add up to no more than 2, so that its product with a matrix of weights stays in range.
 _HALF_SCALE = 1024.0
-"""Factor on slopes in float16, whose smallest ones would be rounded away before a loss scale is applied. Without their
-signs a token's slopes add up to no more than 2, so that its product with a matrix of weights stays in range."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,8 +85,8 @@ def signed(word: int) -> int:
 
 
 _LOWEST_CHANCE = 2.0**-32
+# The largest float32 below 1.
 _HIGHEST_CHANCE = 1.0 - 2.0**-24
-"""The largest float32 below 1."""
 
 
 def seed_keys(seed: int | Tensor, device: torch.device | None = None) -> Tensor:

@@ -93,7 +93,7 @@ def _on_host(module: nn.Module) -> bool:
 def build_optimizer(module: nn.Module, options: OptimizerOptions) -> Optimizer:
     """Build the optimiser of ``module``'s trainable parameters, each in one group: decayed or not.
 
-    An 8-bit optimiser steps one parameter after the other, of sharded ones this process's own shard.
+    An 8-bit optimiser steps one parameter after the other, of sharded ones this process's own part.
 
     Raises:
         ConfigError: if nothing is trainable, or the optimiser cannot run here, on these parameters, or with the

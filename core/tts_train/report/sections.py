@@ -89,8 +89,8 @@ def _spelt(hours: float) -> str:
 
 TITLES = "titles"
 """Where ``run.json`` keeps what ``Backend.titles`` said."""
+# Entries of the run card that a page handed to others need not tell.
 _PRIVATE = ("host", "pid")
-"""Entries of the run card that a page handed to others need not tell."""
 FEW, MAX_NAMES = 3, 20
 """Voices or languages up to which they are told in a line, and beyond which the rest is counted only."""
 NOTHING_LOGGED = '<p class="none">No figures were logged.</p>'

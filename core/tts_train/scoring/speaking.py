@@ -17,8 +17,8 @@ from tts_train.scoring.sentences import Sentence
 RECORDING, CEILING, BASE = "recording", "codec", "base"
 """Sources besides those that the user names: the recordings, what the codec leaves of them, and the base model."""
 
+# What belongs to one source. A full disk and an interruption end the command.
 _FAULTS = (ConfigError, DataError, UnsafeFileError)
-"""What belongs to one source. A full disk and an interruption end the command."""
 
 _NO_CEILING = "What the codec leaves of the recordings is not scored: %s"
 

@@ -27,9 +27,9 @@ from tts_train.checkpoints.stored import StoredTensor
 from tts_train.contract.backend import Sharding
 from tts_train.errors import ConfigError
 from tts_train.parallel.together import reshard
+from tts_train.sharding.apply import apply_sharding
 from tts_train.sharding.loading import load_rows, materialise, own_rows
 from tts_train.sharding.options import NAME, FsdpOptions
-from tts_train.sharding.shard import shard
 
 _SPELLINGS = {
     "16": "16-mixed",
@@ -117,7 +117,7 @@ class FsdpStrategy(ModelParallelStrategy):
         assert self.accelerator is not None
         self.accelerator.setup(trainer)
         self.model = self.precision_plugin.convert_module(self.model)
-        shard(self.model, self.sharding, self.options, self._mesh())
+        apply_sharding(self.model, self.sharding, self.options, self._mesh())
         materialise(self.model, torch.device("cpu") if self.options.cpu_offload else self.root_device)
         vars(self.model)["_device"] = self.root_device  # what Lightning's own strategies do by moving the whole module
         self.barrier()

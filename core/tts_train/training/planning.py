@@ -32,8 +32,8 @@ OnMisfit: TypeAlias = Literal["refuse", "try", "off"]
 
 _ONE_PROCESS = ("auto", "None")
 _LESS, _TRIES = 0.9, 3
+# Other programs' memory from which on it is told of.
 _NOTED = GIB // 4
-"""Other programs' memory from which on it is told of."""
 
 
 def plan(

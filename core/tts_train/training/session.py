@@ -35,10 +35,10 @@ from tts_train.training.survive.stopping import GracefulStop, exit_code
 from tts_train.training.watch.monitors import Monitors
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# How torch begins to say that a process of a loader is gone.
 _DEAD_WORKER = "DataLoader worker"
-"""How torch begins to say that a process of a loader is gone."""
+# How gloo says that a process of the run is gone.
 _GONE = ("Connection closed by peer", "Connection reset by peer")
-"""How gloo says that a process of the run is gone."""
 
 logger = logging.getLogger(__name__)
 

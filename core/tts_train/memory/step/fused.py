@@ -17,13 +17,13 @@ from torch.nn import functional as F
 from torch.utils import _foreach_utils
 
 _FORWARD, _BACKWARD = "varlen_attention", "varlen_attention_backward"
+# Scores and values forward; backward makes the scores again, and gradients of values, weights, queries and keys.
 _PRODUCTS = {_FORWARD: 2, _BACKWARD: 5}
-"""Scores and values forward; backward makes the scores again, and gradients of values, weights, queries and keys."""
 
+# Multiprocessors of an H100: with fewer heads and documents than that, backward adds up in several places.
 _PROCESSORS = 132
-"""Multiprocessors of an H100: with fewer heads and documents than that, backward adds up in several places."""
+# Rows past each document's last that backward may write to.
 _PAST_EACH = 128
-"""Rows past each document's last that backward may write to."""
 
 
 def varlen_flops(func: Any, args: tuple[Any, ...]) -> int:  # noqa: ANN401 - any operator

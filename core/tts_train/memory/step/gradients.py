@@ -16,11 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tts_train.memory.step.shapes import Shapes
 
+# The Python function that backward runs below; what its own nodes and hooks run in Python has other callers.
 _ENGINE = "_engine_run_backward"
-"""The Python function that backward runs below; what its own nodes and hooks run in Python has other callers."""
 _DISPATCH = "__torch_dispatch__"
+# A mode's own function and those that torch puts around it.
 _OURS = (_DISPATCH, "_fn", "inner")
-"""A mode's own function and those that torch puts around it."""
 
 
 class GradientSums:

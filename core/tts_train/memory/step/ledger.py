@@ -35,8 +35,8 @@ KINDS_OF_WORK: tuple[Work, ...] = get_args(Work)
 HOST_COPY = "host_copy"
 """Part of the name of operators that copy to host memory or back."""
 
+# A padded vocabulary has at most so many rows more.
 _PADDED_ROWS = 128
-"""A padded vocabulary has at most so many rows more."""
 _ATTENTION = ("attention", "attn")
 
 

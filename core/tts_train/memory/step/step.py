@@ -30,8 +30,8 @@ SETTINGS = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradie
 """Options of the trainer that change a step."""
 
 _MOST_STEPS = 20
+# Precisions that the CPU cannot compute in, and those of the same sizes.
 _CPU_HAS_NO = {"16-mixed": "bf16-mixed", "16": "bf16-mixed", "16-true": "bf16-true"}
-"""Precisions that the CPU cannot compute in, and those of the same sizes."""
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,13 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 LASTING: tuple[Kind, ...] = ("weights", "gradients", "optimizer")
 """What is divided over processes; the rest lives for a moment."""
 
+# Bytes that a CUDA allocation is rounded up to.
 _BLOCK = 512
-"""Bytes that a CUDA allocation is rounded up to."""
 _aten = torch.ops.aten
 _MAKERS = {_aten.empty, _aten.zeros, _aten.ones, _aten.full, _aten.rand, _aten.randn, _aten.empty_strided}
 _LARGE = 1 << 18
+# Types of lengths, masks and positions, whose values a step may need.
 _REAL = (torch.bool, torch.int16, torch.int32, torch.int64)
-"""Types of lengths, masks and positions, whose values a step may need."""
 
 
 class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -17,20 +17,20 @@ from tts_train.memory.step.fused import varlen_flops
 from tts_train.nn.kernels.choice import NAME as LEFT_OUT
 
 _aten = torch.ops.aten
+# Bytes that rows of a product's matrices must be a multiple of for the fast kernels (TMA's and cp.async's unit).
 _ALIGNED = 16
-"""Bytes that rows of a product's matrices must be a multiple of for the fast kernels (TMA's and cp.async's unit)."""
+# In-place operators that do not look at what they overwrite.
 _WRITE_ONLY = {"copy_", "fill_", "zero_", "random_", "normal_", "uniform_", "exponential_", "bernoulli_", "log_normal_"}
-"""In-place operators that do not look at what they overwrite."""
+# No kernel at all.
 _ALLOCATES = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "resize_", "set_", "lift_fresh"}
-"""No kernel at all."""
+# Take a shape from their first argument and read nothing of it.
 _SHAPE_ONLY = {"zeros_like", "ones_like", "full_like", "rand_like", "randn_like", "new_zeros", "new_ones", "new_full"}
-"""Take a shape from their first argument and read nothing of it."""
+# Read of their first argument only what they return.
 _GATHERS = {"embedding", "index_select", "gather", "index", "take", "_unsafe_index"}
-"""Read of their first argument only what they return."""
+# Read and write of their first argument only as much as the values put there.
 _SCATTERS = {"scatter_add_", "scatter_", "index_put_", "index_add_", "_index_put_impl_", "index_copy_"}
-"""Read and write of their first argument only as much as the values put there."""
+# Need a value, or a size that depends on values, on the host.
 _WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "equal"}
-"""Need a value, or a size that depends on values, on the host."""
 _GROUP_TENSORS, _GROUP_ELEMENTS = 36, 320 * 65536
 """Most tensors and elements that one kernel of a ``_foreach_`` or ``_fused_`` operator takes, as in torch."""
 _LOW = (torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.int8)

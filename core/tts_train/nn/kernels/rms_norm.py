@@ -16,8 +16,8 @@ from tts_train.nn.kernels import fused
 if TYPE_CHECKING:
     from types import ModuleType
 
+# Rows are divided over so many sums for the weight's gradient, on every card: the order of addition stays the same.
 _PARTIAL_SUMS = 256
-"""Rows are divided over so many sums for the weight's gradient, on every card: the order of addition stays the same."""
 
 
 def rms_norm(states: Tensor, weight: Tensor, eps: float) -> Tensor:

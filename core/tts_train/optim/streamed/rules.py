@@ -25,8 +25,8 @@ from tts_train.nn.reproducible import FIRST, KEYS, MASK, SECOND, mixed, shift_xo
 from tts_train.optim.kernels import dynamic
 
 _EXPONENT = 0x7F800000
+# Elements rounded at a time on a CPU, so that what is in between stays in its cache.
 _CHUNK = 1 << 17
-"""Elements rounded at a time on a CPU, so that what is in between stays in its cache."""
 
 
 def parameter_key(seed: int, place: int) -> tuple[int, int]:
@@ -84,8 +84,8 @@ BLOCK = 256
 Allocate = Callable[[int, torch.dtype], Tensor]
 """Makes a flat tensor of zeros."""
 
+# Parameters below this size keep 32-bit states, as bitsandbytes does.
 _SMALLEST = 4096
-"""Parameters below this size keep 32-bit states, as bitsandbytes does."""
 
 
 class Rule(Protocol):

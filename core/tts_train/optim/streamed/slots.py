@@ -1,4 +1,4 @@
-"""Where a parameter's optimiser states lie: on its device or in host memory, whole or as one process's shard."""
+"""Where a parameter's optimiser states lie: on its device or in host memory, whole or as one process's part."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MASTER = "master"
 
 
 class Slot:
-    """The states of one parameter, or of this process's shard of it, each flat.
+    """The states of one parameter, or of this process's part of it, each flat.
 
     No mapping on purpose: trainers move tensors that they find in an optimiser's state to the device.
 
@@ -73,14 +73,14 @@ class Slot:
 
     def describe(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         """Return the states as a checkpoint holds them: those of one entry an element in the parameter's shape."""
-        shard = _shard_of(parameter)
+        part = _part_of(parameter)
         found = {"step": torch.tensor(float(self.count))}
         for name, state in self.states.items():
             if self.spans[name] == 1:
                 shaped = state.view(local(parameter.detach()).shape)
-                found[name] = shaped if shard is None else shard.wrap(shaped)
+                found[name] = shaped if part is None else part.wrap(shaped)
             else:
-                found[name] = state if shard is None else shard.wrap_blocks(state)
+                found[name] = state if part is None else part.wrap_blocks(state)
         return found
 
     def restore(self, parameter: nn.Parameter, saved: Mapping[str, Tensor]) -> None:
@@ -150,7 +150,7 @@ def local(tensor: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Shard:
+class _OwnPart:
     parameter: DTensor
     ranks: int
 
@@ -161,7 +161,7 @@ class _Shard:
         return DTensor.from_local(state, mesh, placements, run_check=False, shape=shape, stride=stride)
 
     def wrap_blocks(self, state: Tensor) -> Tensor:
-        """Return the scales of blocks as (ranks, most blocks of a rank): a rank's blocks begin with its shard."""
+        """Return the scales of blocks as (ranks, most blocks of a rank): a rank's blocks begin with its part."""
         like = self.parameter
         rows = -(-like.shape[0] // self.ranks)
         width = -(-rows * (like.numel() // max(like.shape[0], 1)) // BLOCK)
@@ -172,13 +172,13 @@ class _Shard:
         return DTensor.from_local(padded, like.device_mesh, placements, run_check=False, shape=shape, stride=(width, 1))
 
 
-def _shard_of(parameter: nn.Parameter) -> _Shard | None:
+def _part_of(parameter: nn.Parameter) -> _OwnPart | None:
     if not isinstance(parameter, DTensor):
         return None
     ranks = 1
     for axis, place in enumerate(parameter.placements):
         ranks *= parameter.device_mesh.size(axis) if place.is_shard() else 1
-    return _Shard(parameter, ranks)
+    return _OwnPart(parameter, ranks)
 
 
 def _first_of(parameter: nn.Parameter) -> int:

@@ -128,8 +128,8 @@ class GracefulStop(Callback):
         logger.warning("%s: saving at the end of this step. A second signal stops at once.", self.requested)
 
 
+# Seconds in which processes that know of the failure may end by themselves and say what they met.
 _PATIENCE = 3.0
-"""Seconds in which processes that know of the failure may end by themselves and say what they met."""
 
 
 @contextmanager

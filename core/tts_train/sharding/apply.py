@@ -28,7 +28,7 @@ _TYPES: dict[HalfType, torch.dtype | None] = {
 }
 
 
-def shard(module: nn.Module, sharding: Sharding, options: FsdpOptions, mesh: DeviceMesh) -> None:
+def apply_sharding(module: nn.Module, sharding: Sharding, options: FsdpOptions, mesh: DeviceMesh) -> None:
     """Divide every network below ``module`` over the processes of ``mesh``, in place.
 
     Each direct child with parameters is a network of its own and must be called through its ``forward``, which is
