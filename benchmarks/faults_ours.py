@@ -170,7 +170,7 @@ def malformed(folder: Path, temporary: Path) -> Row:
     """Every kind of bad recording with good ones between: each row must end as kept or dropped with a known reason."""
     from tests.core.corpus.malformed import cases
     from tests.core.corpus.sounds import TEXT, write_clips
-    from tts_train.corpus import REASONS
+    from tts_train.corpus.reasons import REASONS
 
     corpus = folder / "corpus"
     write_clips(corpus / "wavs", [f"good_{n}.wav" for n in range(20)])

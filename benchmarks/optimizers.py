@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tts_train.optim import OptimizerOptions, build_optimizer
+from tts_train.optim import OptimizerOptions
+from tts_train.optim.build import build_optimizer
 
 RESULTS = Path(__file__).parent / "results"
 WIDTHS = (64, 512, 512, 100)

@@ -19,18 +19,15 @@ ROWS = read_rows()
 TREE = read_tree()
 
 # What is measured by tools/measure_house.py may become better, never worse: set a figure to what is reached.
-MOST_IMPORTED_NAMES = 141
+MOST_IMPORTED_NAMES = 104
 MOST_LINES = 400
 LONGEST_OF_MOST_FUNCTIONS = 29
-LEAST_COMMENTED = 1.45
+LEAST_COMMENTED = 1.9
 ODD_FOLDERS = {
-    "tts_train": "what every folder uses lies beside them: errors, plugins, sounds, messages",
-    "tts_train/corpus/tables": "one kind of table each",
     "tts_train/demo": "the demo, the sample voice and what the demo does with it",
     "tts_train/families/token_lm/export": "one module for each format, and the older names of their files",
-    "tts_train/families/token_lm/preparing": "a row, a chunk of rows, the job",
-    "tts_train_gpt_sovits": "the backend's table; everything else has a folder",
-    "tts_train_gpt_sovits/export": "one module for each file that upstream's tools read",
+    "tts_train/families/token_lm/preparing": "the encoder, which loads torch, and the job, which must not",
+    "tts_train_gpt_sovits": "the backend's table and its exports; everything else has a folder",
     "tts_train_orpheus": "no folders: it is small, and most of it is the two codecs",
 }
 """Folders that have not 4 to 12 files, and why; the list only shrinks."""

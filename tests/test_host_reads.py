@@ -16,8 +16,8 @@ from tests.gpt_sovits.sovits_rows import write_rows
 from tests.host_reads import HostReads, Read
 from tests.orpheus.test_data import write_set as write_tokens
 from tts_train.cli import main
-from tts_train.optim import StreamedOptimizer
 from tts_train.optim.streamed import optimizer as streamed
+from tts_train.optim.streamed.optimizer import StreamedOptimizer
 from tts_train.progress import is_terminal
 from tts_train.training import run as train
 from tts_train.training.survive import finite as guard

@@ -72,7 +72,8 @@ def _output_layer(job: Job) -> None:
 
 
 def _adamw8bit(job: Job) -> None:
-    from tts_train.optim import OptimizerOptions, build_optimizer
+    from tts_train.optim import OptimizerOptions
+    from tts_train.optim.build import build_optimizer
 
     count = 2**16 if job.tiny else 2**27
     module = torch.nn.Module()

@@ -147,7 +147,8 @@ def _optimisers(job: Job) -> None:
 
 def _stepped(device: str, name: str, count: int, *, kind: torch.dtype = torch.bfloat16, **options: Any) -> Tensor:
     """Return a weight of ones after a step along a fixed gradient."""
-    from tts_train.optim import OptimizerOptions, build_optimizer
+    from tts_train.optim import OptimizerOptions
+    from tts_train.optim.build import build_optimizer
 
     torch.manual_seed(0)
     module = torch.nn.Module()

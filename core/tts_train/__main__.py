@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from tts_train.cli import main
-from tts_train.run.leave import leave
+from tts_train.parallel.processes import leave
 
 
 def run() -> NoReturn:

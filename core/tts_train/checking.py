@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
 from tts_train.configuration.settings import requested
 from tts_train.contract.probe import NoProbe, Probe, Said, SpeechProbe
-from tts_train.quiet import quiet
+from tts_train.environment import quiet
 from tts_train.run.checkpoint import open_checkpoint
 from tts_train.run.loops import leave_signals_alone
 from tts_train.training.parser import TrainingParser

@@ -1,4 +1,4 @@
-"""What torch is told before it is imported, and which attention kernels it may choose.
+"""What surrounds this process: variables that torch reads, and what other libraries say that nobody needs to read.
 
 The command line and ``import tts_train`` set the variables; importing what computes (``tts_train.nn``,
 ``tts_train.training.session``) switches cuDNN's attention off. Nothing here imports torch unless it is asked to.
@@ -6,9 +6,13 @@ The command line and ``import tts_train`` set the variables; importing what comp
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from collections.abc import Mapping, MutableMapping
+import warnings
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from tts_train.errors import UnsafeFileError
 
@@ -64,3 +68,48 @@ def without_cudnn_attention() -> None:
     import torch
 
     torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+_LEVELS = {
+    "lightning.pytorch.utilities.rank_zero": logging.WARNING,
+    "lightning.pytorch.accelerators": logging.WARNING,
+    "lightning.fabric": logging.WARNING,
+    "bitsandbytes": logging.ERROR,  # it warns on import of a CPU kernel that is optional
+}
+_ADVICE = (
+    ".*args parameter is intended to run from within Python.*",
+    ".*does not have many workers.*",
+    ".*You're resuming from a checkpoint that ended before the epoch ended.*",
+    ".*is smaller than the logging interval.*",
+    ".*but have no `val_dataloader`.*",
+    ".*callbacks used to create the checkpoint need to be provided.*",
+    ".*`max_epochs` was not set.*",
+    ".*isinstance\\(treespec, LeafSpec\\).*",
+    ".*your dataloader is not resumable",  # Lightning cannot know that the sampler restores the position
+)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence, in the block, Lightning's advice about things that are decided here, and its notices of what is missing.
+
+    Afterwards loggers and filters of warnings are as the program around it had them.
+    """
+    loggers = {logging.getLogger(name): level for name, level in _LEVELS.items()}
+    levels = {logger: logger.level for logger in loggers}
+    filters: Any = warnings.filters
+    before = list(filters)
+    for logger, level in loggers.items():
+        logger.setLevel(level)
+    for advice in _ADVICE:
+        warnings.filterwarnings("ignore", message=advice)
+    # warnings.catch_warnings would take back what libraries add in the block as well, and is not safe in threads.
+    added = [each for each in filters if each not in before]
+    try:
+        yield
+    finally:
+        for each in added:  # what a library that was imported in the block has added stays
+            with suppress(ValueError):
+                filters.remove(each)
+        for logger, level in levels.items():
+            logger.setLevel(level)

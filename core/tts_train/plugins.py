@@ -16,8 +16,8 @@ import pluggy
 from tts_train import builtin
 from tts_train.contract import hooks as hookspecs
 from tts_train.contract.backend import Backend, Format, Stage
+from tts_train.corpus.reasons import declare_reasons
 from tts_train.errors import ConfigError, TTSTrainError
-from tts_train.reasons import declare_reasons
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningDataModule, LightningModule

@@ -17,7 +17,7 @@ import torch
 
 from tts_train.cli import main
 from tts_train.demo.journey import VOICE
-from tts_train.disk.file_names import require_allowed
+from tts_train.disk.apart import require_allowed
 from tts_train.errors import ConfigError
 from tts_train.recipes import find_recipe
 from tts_train.run.checkpoint import open_checkpoint
@@ -251,7 +251,7 @@ def test_ctrl_c_reaches_all_processes_and_the_run_saves_itself(tmp_path):
     [("C:\\voices\\x", "C:\\voices\\x"), ("C:\\my voices\\", '"C:\\my voices\\\\"'), ("a|b", '"a|b"'), ("", '""')],
 )
 def test_commands_to_paste_are_quoted_for_the_shells_there(word, line, monkeypatch):
-    from tts_train.shell import quoted
+    from tts_train.errors import quoted
 
     assert quoted("a b") == "'a b'"
     monkeypatch.setattr(sys, "platform", "win32")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.core.pair import note
 from tts_train.cli import main
-from tts_train.run.leave import leave
+from tts_train.parallel.processes import leave
 
 if __name__ == "__main__":
     results = []

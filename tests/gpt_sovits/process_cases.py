@@ -19,9 +19,9 @@ from tests.core.pair import note, ranks
 from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
 from tts_train.errors import ConfigError
 from tts_train.optim import OptimizerOptions, ScheduleOptions
+from tts_train.parallel.processes import leave
 from tts_train.run.checkpoint import RunCard
 from tts_train.run.directory import RunDirectory
-from tts_train.run.leave import leave
 from tts_train.sharding.fsdp import FsdpStrategy
 from tts_train.sharding.options import FsdpOptions
 from tts_train.training.session import RunSession

@@ -12,8 +12,7 @@ from tests.gpt_sovits.gpt_sets import write_set
 from tests.gpt_sovits.process_cases import STANDARD, Case, train
 from tests.gpt_sovits.sovits_rows import write_rows
 from tts_train.run.checkpoint import open_checkpoint
-from tts_train_gpt_sovits.export.gpt import S1Export
-from tts_train_gpt_sovits.export.sovits import S2Export
+from tts_train_gpt_sovits.export import S1Export, S2Export
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -25,9 +25,9 @@ from tts_train.families.token_lm.network.network import HeadOptions
 from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.nn.float8 import Float8Options, Recipe
 from tts_train.optim import OptimizerOptions, ScheduleOptions
+from tts_train.parallel.processes import leave
 from tts_train.run.checkpoint import RunCard
 from tts_train.run.directory import RunDirectory
-from tts_train.run.leave import leave
 from tts_train.sharding.fsdp import FsdpStrategy
 from tts_train.sharding.options import FsdpOptions
 from tts_train.training.session import RunSession

@@ -18,7 +18,8 @@ from tests.orpheus.family import OrpheusNetwork, kept_targets
 from tts_train.families.token_lm.network.adapters import LoraOptions, apply_method, merge, trainable_parameters
 from tts_train.families.token_lm.network.network import HeadOptions
 from tts_train.families.token_lm.network.start import empty_network
-from tts_train.optim import OptimizerOptions, build_optimizer
+from tts_train.optim import OptimizerOptions
+from tts_train.optim.build import build_optimizer
 
 LOSS = 1e-5
 """The reference's tolerance for losses; gradient norms and logits get it as a share of their size besides."""

@@ -20,7 +20,8 @@ from tts_train.contract.data import StageData
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.network.adapters import LoraOptions, merge
 from tts_train.families.token_lm.network.network import HeadOptions
-from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer
+from tts_train.optim import OptimizerOptions, ScheduleOptions
+from tts_train.optim.build import build_optimizer
 from tts_train.run.checkpoint import CARD_KEY, RunCard
 from tts_train_orpheus.stage import OrpheusModule
 

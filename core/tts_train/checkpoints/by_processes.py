@@ -54,6 +54,7 @@ def save_shared(
     first = distributed.get_rank() == 0
     with together(device):
         refuse_not_finite(checkpoint, path)
+    # The name holds host and process id, so only one process may choose it.
     told = [str(temporary_beside(path))]
     distributed.broadcast_object_list(told)
     temporary = Path(told[0])
@@ -80,6 +81,7 @@ def load_shared(path: Path, *, device: torch.device) -> dict[str, Any]:
         DataError: in all processes, if it is missing or damaged.
     """
     with together(device):
+        # One process reads every byte; the others, often on the same disk, compare sizes only.
         verify(path, hashes=distributed.get_rank() == 0)
     source = TensorSource(path)
     shared = ("state_dict", "optimizer_states")
@@ -105,6 +107,7 @@ class _Writing:
             file = self._common.setdefault(stem, TensorFile(f"{stem}.safetensors"))
             return {**file.add(rest, tensor), **({} if owners is None else {"by_rows": True})}
         if self._rank in owners:
+            # A shard may be a view with gaps, and a file has none.
             name = self._add(stem, rest, local(tensor).contiguous())["$tensor"]
         else:
             name = "/".join(str(key) for key in rest)  # only the first process's reference is written
@@ -113,6 +116,7 @@ class _Writing:
     def write(self, directory: Path, io: DirectoryCheckpointIO, *, path: Path, device: torch.device) -> dict[str, Any]:
         """Write this process's files, and gather what the first one writes; return sizes and hashes of all files."""
         described: dict[str, Any] = {}
+        # Gathering is collective: all must take part for the same tensors in the order of the one that writes.
         files = [[(stem, file.gathered) for stem, file in self._common.items()]]
         distributed.broadcast_object_list(files)
         with together(device):
@@ -186,6 +190,7 @@ def _owners(tensor: torch.Tensor) -> list[int] | None:
     """Return the processes that hold the rows of a tensor, in their order; None if it is not sharded by rows."""
     if not isinstance(tensor, DTensor) or not isinstance(tensor.placements[-1], Shard):
         return None
+    # HSDP replicates over nodes and shards within one: the first group of replicas writes for all.
     *replicated, sharded = tensor.placements
     if not all(isinstance(placement, Replicate) for placement in replicated) or sharded != Shard(0):
         return None

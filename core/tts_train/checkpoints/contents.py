@@ -48,6 +48,7 @@ class Contents:
 def to_keep(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of Lightning's checkpoint is written."""
     kept = {key: value for key, value in checkpoint.items() if key not in _LEFT_OUT}
+    # torch upgrades old weights by these versions of their modules; they ride on the dictionary as an attribute.
     metadata = getattr(checkpoint.get("state_dict"), "_metadata", None)
     if metadata is not None:
         kept["state_dict_metadata"] = {key: dict(value) for key, value in metadata.items()}

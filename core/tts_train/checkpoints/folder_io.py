@@ -71,6 +71,7 @@ class DirectoryCheckpointIO(CheckpointIO):
         """
         target = Path(path)
         self.writes.wait()
+        # Before anything is copied: a run that wrote NaN over its last good weights could only be thrown away.
         refuse_not_finite(checkpoint, target)
         contents = Contents(checkpoint)
         if storage_options == LATER and self._has_room(contents):
@@ -120,6 +121,7 @@ class DirectoryCheckpointIO(CheckpointIO):
             for name, file in contents.files.items():
                 described[name] = file.write(temporary)
                 self.written(temporary / name)
+            # The manifest comes last, so that a directory that has one is complete.
             self.conclude(temporary, contents.state, described, step=contents.step)
             move_directory(temporary, target)
             self.written(target)
@@ -222,6 +224,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
                 f"{directory} has checkpoint format {manifest['format']}; this version reads format {FORMAT}."
             )
         for name, file in manifest["files"].items():
+            # A manifest may come from a stranger: a name with a path in it would lead out of the checkpoint.
             if Path(name).name != name or type(file["size"]) is not int or type(file["xxh3_128"]) is not str:
                 raise ValueError(f"odd entry {name!r}")
         if type(manifest["step"]) is not int:
@@ -277,6 +280,7 @@ def load_state(
         state: dict[str, Any] = decode(wanted, source or TensorSource(directory))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DataError(f"{directory} cannot be read: {type(error).__name__}: {error}.") from error
+    # torch keeps the versions of modules as an attribute of the dictionary, which JSON would lose.
     metadata = state.pop("state_dict_metadata", None)
     if metadata is not None and "state_dict" in state:
         state["state_dict"]._metadata = metadata

@@ -46,6 +46,7 @@ class Staging:
         self.pinned, self._piece, self._used = pinned, 0, 0
         while self.nbytes < needed:
             rest = needed - self.nbytes
+            # A power of two, to which pinned memory is rounded anyway: the rest of it serves a later save.
             size = min(PIECE, 1 << max(rest - 1, 1).bit_length())
             self._pieces.append(self._pinned_if_possible(size) if pinned else torch.empty(size, dtype=torch.uint8))
 
@@ -55,6 +56,7 @@ class Staging:
         Copies from a card are launched on its current stream and not waited for: whatever is launched there afterwards
         finds the tensor free to change, and the copy is whole once the stream has come so far.
         """
+        # Bytes whatever the type: numpy, which writes them, knows no bfloat16.
         flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
         parts = []
         while len(flat):
@@ -101,6 +103,7 @@ def free_host_memory() -> int:
     try:
         limit, used = (int((_CGROUP / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
         stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
+        # Pages of files that were read count as used, and are given back when somebody asks for memory.
         return min(free, limit - used + int(stat.get("inactive_file", 0)))
     except (OSError, ValueError):  # no such group, or no limit ("max")
         return free

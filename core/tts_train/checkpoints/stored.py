@@ -32,6 +32,7 @@ class StoredTensor:
     def shape(self) -> tuple[int, ...]:
         """Its shape, as it was saved."""
         shapes = [file.get_slice(self._name).get_shape() for file in self._files]
+        # Shards lie one below the other: only the first dimension was divided.
         stored = [sum(shape[0] for shape in shapes), *shapes[0][1:]] if len(shapes) > 1 else list(shapes[0])
         return tuple(stored if self._order is None else (stored[i] for i in _inverse(self._order)))
 
@@ -79,6 +80,7 @@ class TensorSource:
         """Return the tensor that ``reference`` names, on the CPU, in the layout it was saved with."""
         key = (reference["$tensor"], *_files_of(reference))
         if key not in self._read:
+            # Shared memory is cached as it lies, since two names may have it in different orders.
             stored = self.later({**reference, "order": None})
             self._read[key] = stored.as_mapped() if self._mapped.issuperset(_files_of(reference)) else stored.whole()
         order = reference.get("order")
@@ -102,6 +104,7 @@ def own_states(optimizer: torch.optim.Optimizer) -> None:
     for state in optimizer.state.values():
         for name, value in list(state.items()) if isinstance(state, dict) else ():
             if isinstance(value, torch.Tensor) and value.device.type == "cpu":
+                # A state that several parameters share stays one.
                 key = (value.data_ptr(), value.dtype, value.shape, value.stride())
                 state[name] = owned.setdefault(key, value.clone())
 

@@ -72,7 +72,9 @@ class TensorFile:
         tensor = tensor.detach()
         name = self._free_name("/".join(str(key) for key in keys))
         mine = local(tensor)
+        # Tied weights are the same view of the same memory, and must be tied again when they are read.
         identity = (mine.device, mine.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        # Empty tensors all lie at address 0, and are not the same for it.
         if mine.numel() and identity in self._names:
             self._aliases[name] = self._names[identity]
             name = self._names[identity]
@@ -96,6 +98,7 @@ class TensorFile:
         except OSError as error:
             failure = error
         try:
+            # The loop goes on after a failure: the other processes wait in the gathering of each tensor.
             for part in self._parts():
                 if writer is not None and failure is None:
                     try:
@@ -139,6 +142,7 @@ class TensorFile:
         yield self._header()
         for tensor in self._tensors.values():
             if tensor.numel():
+                # One tensor at a time: a sharded model would not fit into one process whole.
                 flat = whole(tensor).contiguous().cpu().reshape(-1).view(torch.uint8)
                 yield flat.numpy().data
 
@@ -161,6 +165,7 @@ class TensorFile:
             }
             offset = end
         encoded = json.dumps(header, separators=(",", ":")).encode()
+        # The format asks for tensors that begin at a multiple of 8 bytes; readers map them as they lie.
         encoded += b" " * (-len(encoded) % 8)
         return struct.pack("<Q", len(encoded)) + encoded
 
@@ -188,6 +193,7 @@ def first_not_finite(tensors: dict[str, Any]) -> str | None:
         if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
             mine = local(tensor)
             if mine.numel():
+                # aminmax is not there for 8-bit floats.
                 wide = mine.float() if mine.element_size() == 1 else mine
                 names.append(name)
                 flags.append(torch.isfinite(torch.stack(torch.aminmax(wide))).all())  # one pass, and NaN is both
@@ -197,6 +203,7 @@ def first_not_finite(tensors: dict[str, Any]) -> str | None:
 
 
 def _check(keys: Keys, tensor: torch.Tensor) -> None:
+    # Anything else would come back as another tensor than was saved.
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
         raise NotRepresentableError(keys, f"a tensor with layout {tensor.layout} on {tensor.device}")
     if is_traceable_wrapper_subclass(tensor) and not isinstance(tensor, DTensor):

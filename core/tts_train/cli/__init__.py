@@ -13,10 +13,9 @@ from importlib.metadata import version
 
 from tts_train.cli.output import never_refuse_a_letter
 from tts_train.cli.stopping import told_when_stopped
-from tts_train.environment import refuse_unsafe
+from tts_train.environment import quiet, refuse_unsafe
 from tts_train.errors import ConfigError, Interrupted, NoTextsError, TTSTrainError
 from tts_train.plugins import installed_backends
-from tts_train.quiet import quiet
 
 TRAIN, JOBS, SHOW = "tts_train.cli.commands.training", "tts_train.cli.commands.jobs", "tts_train.cli.commands.show"
 

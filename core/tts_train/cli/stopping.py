@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from tts_train.errors import Interrupted
-from tts_train.parallel.signals import STOP
+from tts_train.parallel.processes import STOP
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from tts_train.configuration.recipe_file import read_config
 from tts_train.errors import ConfigError
-from tts_train.parallel.ranks import leads
+from tts_train.parallel.together import leads
 from tts_train.progress import write_line
 
 FLAG = "--from-accelerate"

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tts_train.contract.encoder import Clip, ReadyRows, RowEncoder
-from tts_train.corpus import Audio, Ledger, Limits, Rejected, RowRejected, TokenRow, Utterance, read_utterance
-from tts_train.datasets.store.inputs import input_of, printable
-from tts_train.datasets.store.shard_store import Shard, input_key
-from tts_train.parallel.devices import own_device
+from tts_train.corpus import Limits, Rejected, RowRejected, Utterance
+from tts_train.corpus.audio.read import Audio, read_utterance
+from tts_train.corpus.ledger import Ledger
+from tts_train.corpus.rows.utterance import TokenRow
+from tts_train.datasets.store.shard_store import Shard, input_key, input_of, printable
+from tts_train.parallel.processes import own_device
 
 if TYPE_CHECKING:
     from tts_train.contract.encoder import Input

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tts_train.datasets.sampler import ResumableBatchSampler
 from tts_train.errors import ConfigError
-from tts_train.parallel.signals import ignore_interruptions
+from tts_train.parallel.processes import ignore_interruptions
 from tts_train.run.loops import position
 
 AUTO = "auto"
@@ -49,6 +49,7 @@ class StageData(LightningDataModule, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a data worker that is spawned gets: it collates, and needs neither the trainer nor the rows again."""
+        # A trainer cannot be pickled, and rows would be copied once more for each worker.
         left = ("trainer", "_train_sampler", "train_set", "val_set")
         return {**self.__dict__, **{name: None for name in left if name in self.__dict__}}
 
@@ -131,6 +132,7 @@ class StageData(LightningDataModule, ABC):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             worker_init_fn=_begin_worker,
+            # From pinned memory a copy to the card does not block.
             pin_memory=torch.cuda.is_available(),
         )
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from tts_train.corpus import Audio, Rejected, RowRejected, TokenRow, Utterance
+    from tts_train.corpus import Rejected, RowRejected, Utterance
+    from tts_train.corpus.audio.read import Audio
+    from tts_train.corpus.rows.utterance import TokenRow
     from tts_train.datasets.store.shard_store import ShardStore
 
     Input: TypeAlias = "Utterance | TokenRow"

@@ -7,17 +7,23 @@ A job is a dataclass: its fields become command-line options (the string under a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tts_train.contract.reports import ExportReport, Report, SynthReport
 from tts_train.disk.apart import require_apart, require_not_read
-from tts_train.errors import DataError
+from tts_train.disk.place import check_place, may_sign, staged_folder
+from tts_train.disk.provenance import Provenance
+from tts_train.errors import ConfigError, DataError
 
+# jsonargparse imports this block, too, to read the types of options: nothing in it may load torch.
 if TYPE_CHECKING:
-    from tts_train.corpus import Corpus, RowReader
+    from tts_train.corpus.audio.read import RowReader
+    from tts_train.corpus.read import Corpus
+    from tts_train.disk.sound_files import Samples
 
 
 @dataclass(kw_only=True)
@@ -65,9 +71,14 @@ class PrepareJob(Job):
         del corpus
         return None
 
+    def outputs(self) -> Mapping[str, Path]:
+        """Return what is written, by option."""
+        return {"--out": self.out}
+
     def check_places(self) -> None:
-        """Refuse an output folder that is the corpus, lies in it or holds it."""
-        require_apart(self.corpus, self.out, given="--corpus")
+        """Refuse outputs that are the corpus, lie in it or hold it."""
+        for option, path in self.outputs().items():
+            require_apart(self.corpus, path, given="--corpus", option=option)
 
 
 @dataclass(kw_only=True)
@@ -93,6 +104,64 @@ class ExportJob(Job):
         checkpoints = self.source / "checkpoints"
         if checkpoints.is_dir():
             require_apart(checkpoints, self.out, given="the checkpoints in")
+
+    @property
+    def run_name(self) -> str:
+        """The name of the run directory that is exported."""
+        path = self.source.resolve()
+        return path.parent.parent.name if path.parent.name == "checkpoints" else path.name
+
+    def require_folder(self) -> None:
+        """Refuse an ``out`` that :meth:`folder` cannot replace; called before anything is loaded.
+
+        Raises:
+            ConfigError: with what is in the way.
+        """
+        check_place(self.out)
+
+    @contextmanager
+    def folder(self, made_by: Provenance) -> Iterator[Path]:
+        """Yield an empty folder that takes the name ``out`` if the block ends well, and vanishes if it does not.
+
+        Args:
+            made_by: written into it, so that ``synth`` knows it; see ``Checkpoint.provenance``.
+
+        Raises:
+            ConfigError: see :meth:`require_folder`.
+            DiskError: if it cannot be written.
+        """
+        self.require_folder()
+        with staged_folder(self.out) as folder:
+            yield folder
+            made_by.write(folder)
+
+    def file(self, name: str) -> ExportedFile:
+        """Return where the file ``name`` goes: ``out`` itself if it has the same suffix, else into the folder ``out``.
+
+        A folder with files of other tools gets the file and nothing else.
+
+        Raises:
+            ConfigError: if ``out`` is a file of another kind.
+        """
+        if self.out.suffix == Path(name).suffix:
+            return ExportedFile(path=self.out, folder=None)
+        if self.out.exists() and not self.out.is_dir():
+            raise ConfigError(f"--out {self.out} is a file. Give a folder, or a name that ends in {Path(name).suffix}.")
+        return ExportedFile(path=self.out / name, folder=self.out if may_sign(self.out) else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedFile:
+    """One file of an export: named by the user, or by the job in a folder that the user named."""
+
+    path: Path
+    folder: Path | None
+    """The folder of which the export may say what it is; None where the user named the file."""
+
+    def sign(self, made_by: Provenance) -> None:
+        """Say beside the file what made it, so that ``synth`` knows it."""
+        if self.folder is not None:
+            made_by.write(self.folder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +213,21 @@ class SynthJob(Job):
     def of(self: _Synth, line: Line) -> _Synth:
         """Return the job that speaks a line. A job whose models take names or languages passes those on, too."""
         return replace(self, text=line.text, out=line.out, seed=line.seed)
+
+    def write(self, sound: Samples, *, sample_rate: int, out: Path | None = None) -> None:
+        """Write what was spoken as 16-bit mono, in the format that the file's ending says.
+
+        Args:
+            sound: samples (N,), full scale 1; what is beyond it is cut there.
+            sample_rate: samples a second.
+            out: the file; None is the job's own.
+
+        Raises:
+            DiskError: if it cannot be written.
+        """
+        from tts_train.disk.sound_files import write_sound
+
+        write_sound(out or self.out, sound, sample_rate=sample_rate)
 
     def try_open(self, lines: Sequence[Line]) -> None:
         """Open everything that speaking these lines needs, then let go of it: weights, codec, tokenizer, libraries.

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins import MixedPrecision
 
 from tts_train.contract.data import StageData, stage_data
+from tts_train.parallel.means import Means, unweighted, weighted
+from tts_train.parallel.together import reshard
 from tts_train.run.checkpoint import check_names
 
 if TYPE_CHECKING:
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
     from torch import Tensor
 
     from tts_train.checkpoints.stored import StoredTensor
     from tts_train.contract.probe import NoProbe, Probe
     from tts_train.contract.voice import SampleVoice
+    from tts_train.optim import OptimizerOptions, ScheduleOptions
 
 STATE = "state_dict"
 """Where Lightning's checkpoint keeps the weights."""
@@ -53,6 +59,7 @@ class StageModule(LightningModule, ABC):
         # Which names a checkpoint must have is said by stored_names, and checked when it is loaded.
         self.strict_loading = False
         self._is_built = False
+        self._means: Means | None = None
 
     # --- the network ------------------------------------------------------------------------------------------------
 
@@ -119,6 +126,11 @@ class StageModule(LightningModule, ABC):
         """
         del sentences
 
+    def training_precision(self) -> AbstractContextManager[object]:
+        """Return the context in which a network computes as in training: autocast under a mixed precision."""
+        plugin = self.trainer.precision_plugin
+        return plugin.forward_context() if isinstance(plugin, MixedPrecision) else nullcontext()
+
     def voice_bytes(self, passages: int) -> int:
         """Return the memory in bytes that speaking ``passages`` texts at once takes besides the weights."""
         del passages
@@ -132,6 +144,48 @@ class StageModule(LightningModule, ABC):
         """
         del data
         return None
+
+    # --- over batches and processes --------------------------------------------------------------------------------
+
+    def val_figures(self) -> Sequence[str]:
+        """Return the names of what :meth:`add_figure` adds up in a validation, the same on every process.
+
+        Their means are logged as ``val/NAME``; none are logged for a module that names none and logs by itself.
+        """
+        return ()
+
+    def add_figure(self, name: str, total: Tensor, count: int | Tensor) -> None:
+        """Add ``count`` items that sum to ``total`` to a mean over the validation set, each item counting the same.
+
+        A name that :meth:`val_figures` does not have is left out.
+        """
+        assert self._means is not None, "figures are added in a validation"
+        self._means.add(name, total, count)
+
+    def over_processes(self, means: Sequence[Tensor], counts: Sequence[int | Tensor]) -> tuple[Tensor, Tensor]:
+        """Weigh K means of this process, each () over a count of items, by the counts of all processes.
+
+        Returns:
+            (K,) what to train on, with gradients, and (K,) the means over all processes, without.
+        """
+        return weighted(self.trainer, means, counts)
+
+    def averaged(self, figures: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return figures averaged over the processes, whose batches have as many items, without gradients."""
+        return unweighted(self.trainer, figures)
+
+    def divide_again(self) -> None:
+        """Divide again what FSDP has gathered below this module; nothing where nothing is sharded."""
+        reshard(self)
+
+    def standard_optimizer(self, options: OptimizerOptions, schedule: ScheduleOptions) -> OptimizerLRScheduler:
+        """Return what ``configure_optimizers`` returns: one optimiser, its schedule stepped once an optimiser step."""
+        from tts_train.optim.build import build_optimizer
+        from tts_train.optim.schedule import build_schedule
+
+        optimizer = build_optimizer(self, options)
+        planned = build_schedule(optimizer, schedule, self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": planned, "interval": "step"}}
 
     # --- Lightning's side of it -------------------------------------------------------------------------------------
 
@@ -147,9 +201,23 @@ class StageModule(LightningModule, ABC):
             self.build_shapes()
             self._is_built = True
 
+    def on_validation_epoch_start(self) -> None:
+        """Begin new sums."""
+        names = self.val_figures()
+        self._means = Means(names, self.device) if names else None
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over the whole set, whatever batch and process an item was in."""
+        if self._means is not None:
+            figures = {f"val/{name}": mean for name, mean in self._means.over(self.trainer.strategy).items()}
+            # They are equal on all processes already; Lightning warns of figures that are not said to be.
+            self.log_dict(figures, batch_size=1, sync_dist=True)
+            self._means = None
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the weights that :meth:`stored_names` names, and what :meth:`describe` says."""
         names = self.stored_names()
+        # A frozen base of gigabytes would otherwise be written with each adapter.
         checkpoint[STATE] = {name: tensor for name, tensor in checkpoint[STATE].items() if name in names}
         if self.description_key:
             checkpoint[self.description_key] = dict(self.describe())

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from tts_train.contract.encoder import Census, ReadyRows, RowEncoder
 from tts_train.contract.jobs import PrepareJob
 from tts_train.contract.reports import PrepareReport, Report
+from tts_train.corpus.reasons import REASONS, WARNINGS, with_reasons
 from tts_train.errors import DiskError
-from tts_train.reasons import REASONS, WARNINGS, with_reasons
 
 if TYPE_CHECKING:
     from tts_train.contract.chunks import Done
-    from tts_train.corpus import Corpus, Ledger, RowReader
+    from tts_train.corpus.audio.read import RowReader
+    from tts_train.corpus.ledger import Ledger
+    from tts_train.corpus.read import Corpus
     from tts_train.datasets.store.shard_store import ShardStore
 
 _log = logging.getLogger(__name__)
@@ -110,12 +112,14 @@ class ShardedPrepare(PrepareJob):
 
     def _encode(self) -> PrepareReport:
         from tts_train.contract.chunks import ReadOptions, encode_chunk
-        from tts_train.corpus import Ledger, kept_utterances, no_rows, open_corpus
+        from tts_train.corpus.ledger import Ledger, no_rows
+        from tts_train.corpus.read import kept_utterances, open_corpus
         from tts_train.parallel.chunks import cut
-        from tts_train.parallel.devices import choose_device, own_device
+        from tts_train.parallel.processes import choose_device, own_device
 
         started = time.monotonic()
         corpus = open_corpus(self.corpus, layout=self.corpus_format)
+        # A pass over the rows alone, without sound: names of speakers decide how every text is written.
         census = take_census(corpus)
         if not census.rows and not census.rejected:
             raise no_rows()
@@ -138,7 +142,7 @@ class ShardedPrepare(PrepareJob):
 
     def _take_over(self, ready: ReadyRows) -> PrepareReport:
         from tts_train.contract.chunks import write_ready
-        from tts_train.corpus import Ledger
+        from tts_train.corpus.ledger import Ledger
 
         started = time.monotonic()
         settings = ready.settings()
@@ -181,7 +185,7 @@ class ShardedPrepare(PrepareJob):
 
     def _results(self, work: partial[Done], chunks: Iterator[list[Any]], ledger: Ledger) -> Iterator[Done]:
         from tts_train.parallel.chunks import run_chunks, run_chunks_on_ray
-        from tts_train.parallel.devices import set_worker
+        from tts_train.parallel.processes import set_worker
 
         # Processes start afresh and import the work, not the plugin that named the backend's reasons.
         told = partial(with_reasons, work, dict(REASONS), dict(WARNINGS))
@@ -191,7 +195,7 @@ class ShardedPrepare(PrepareJob):
 
 
 def _progress(results: Iterable[Done], ledger: Ledger, title: str, *, total: int) -> Iterator[Done]:
-    from tts_train.corpus import Ledger as Account
+    from tts_train.corpus.ledger import Ledger as Account
     from tts_train.progress import Progress
 
     with Progress(title, total) as progress:
@@ -208,7 +212,8 @@ def optional_decoders() -> tuple[str, ...]:
 
 def take_census(corpus: Corpus) -> Census:
     """Count a corpus's usable rows, speakers and languages."""
-    from tts_train.corpus import Rejected, TokenRow
+    from tts_train.corpus import Rejected
+    from tts_train.corpus.rows.utterance import TokenRow
 
     rows, tokenised, rejected, labelled = 0, 0, 0, 0
     speakers, languages = Counter[str | None](), Counter[str | None]()

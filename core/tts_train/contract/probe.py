@@ -89,6 +89,7 @@ class Probe(ABC):
         dropping = [each for each in self.module.modules() if isinstance(each, _DropoutNd)]
         before = [each.p for each in dropping]
         for each in dropping:
+            # Not eval(), which would also change norms that keep statistics.
             each.p = 0.0
         try:
             yield

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
-
-from lightning.pytorch import Trainer
-from lightning.pytorch.plugins import MixedPrecision
 
 from tts_train.sound import Sound
 
@@ -94,9 +90,3 @@ def take_turns(languages: Sequence[str | None], count: int) -> list[int]:
         seen[language] = seen.get(language, 0) + 1
         ranks.append((seen[language], place))
     return [place for _, place in sorted(ranks)[:count]]
-
-
-def precision_of(trainer: Trainer) -> AbstractContextManager[object]:
-    """Return the context in which a network computes as in training: autocast under a mixed precision."""
-    plugin = trainer.precision_plugin
-    return plugin.forward_context() if isinstance(plugin, MixedPrecision) else nullcontext()

@@ -55,6 +55,7 @@ def other_language(text: str, trained: Collection[str]) -> str | None:
     """
     said = _TAG.sub(" ", text)
     known = {_code(name) for name in trained}
+    # One name that is not understood could be any language, so nothing is claimed.
     if not known or None in known or sum(map(str.isalpha, said)) < SHORTEST:
         return None
     try:
@@ -79,6 +80,7 @@ def languages_of(texts: Iterable[str]) -> list[str]:
             language, score = detected(text)
         except MissingExtraError:
             return []
+        # Names and digits alone are often taken for another language, with little confidence.
         counts.update([language] if score >= _SURE else [])
     return [language for language, count in counts.most_common() if count * 10 >= counts.total()]
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import xxhash
 
+from tts_train.corpus.reasons import REASONS, WARNINGS
 from tts_train.corpus.rows.utterance import Rejected, Row, Utterance
 from tts_train.disk.files import patiently
 from tts_train.errors import DataError
-from tts_train.reasons import REASONS, WARNINGS
 
 EXAMPLES_PER_REASON = 3
 _DECLARE = "a backend names its own in Backend(reasons=...), an extension with tts_train.corpus.declare_reasons"
@@ -51,6 +51,7 @@ class Ledger:
         if isinstance(row, Rejected):
             self.drop(row.origin, row.reason, row.detail)
             return
+        # Numbers, not strings: a corpus of ten million rows would fill gigabytes with their origins.
         key = _key(row.origin)
         if key in self._open or key in self._settled:
             raise RuntimeError(f"row {row.origin} was read twice")
@@ -135,6 +136,7 @@ class Ledger:
             raise DataError(f"--max_dropped is a share from 0 to 1, not {max_dropped}.")
         if not self.rows:
             raise no_rows()
+        # Of all rows, those of earlier runs among them: a shard that is used again brings its account along.
         share = len(self.dropped) / self.rows
         if self.kept and share <= max_dropped:
             return

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tts_train.corpus.ahead import Ahead, read_ahead
-from tts_train.corpus.layouts.bars import BarList
 from tts_train.corpus.layouts.base import Layout, RawRow
 from tts_train.corpus.layouts.columnar import Arrow, Parquet
 from tts_train.corpus.layouts.experiment import Experiment
@@ -14,7 +13,7 @@ from tts_train.corpus.layouts.hub import Hub
 from tts_train.corpus.layouts.jsonl import JsonLines
 from tts_train.corpus.layouts.pairs import Pairs
 from tts_train.corpus.layouts.splits import part_of, warn_left_out
-from tts_train.corpus.layouts.table import Table
+from tts_train.corpus.layouts.table import BarList, Table
 from tts_train.corpus.ledger import Ledger
 from tts_train.corpus.own_output import refuse_prepared
 from tts_train.corpus.reading import Reading

@@ -17,16 +17,7 @@ if TYPE_CHECKING:
         shuffled as shuffled,
     )
     from tts_train.datasets.split import place as place
-    from tts_train.datasets.store.inputs import input_of as input_of, printable as printable
-    from tts_train.datasets.store.parquet_rows import is_number_list as is_number_list
-    from tts_train.datasets.store.shard_store import ShardStore as ShardStore, input_key as input_key
-    from tts_train.datasets.store.shards import (
-        PREPARE as PREPARE,
-        PreparedSet as PreparedSet,
-        facts_of as facts_of,
-        is_prepared as is_prepared,
-        read_index as read_index,
-    )
+    from tts_train.datasets.store.shards import PreparedSet as PreparedSet, prepared_facts as prepared_facts
     from tts_train.datasets.usable import UsableRows as UsableRows
 
 __getattr__, __dir__ = lazy_names(
@@ -34,10 +25,7 @@ __getattr__, __dir__ = lazy_names(
     {
         ".batches": "Batches batches_for pack shuffled",
         ".split": "place",
-        ".store.inputs": "input_of printable",
-        ".store.parquet_rows": "is_number_list",
-        ".store.shard_store": "ShardStore input_key",
-        ".store.shards": "PREPARE PreparedSet facts_of is_prepared read_index",
+        ".store.shards": "PreparedSet prepared_facts",
         ".usable": "UsableRows",
     },
 )

@@ -69,6 +69,7 @@ def pack(
     """
     sizes = _checked(lengths, max_tokens)
     order = shuffled(len(sizes), seed=seed, epoch=epoch).tolist()
+    # Packing in shuffled order needs a batch more now and then; sorting the end of it, and at last all, saves that.
     for sorted_share in _SORTED_SHARES:
         packed = _pack_in_order(order, sizes.tolist(), max_tokens, sorted_share)
         if batches is None or len(packed) <= batches:
@@ -108,6 +109,7 @@ def bucket(
     window = batch_size * BUCKET_BATCHES
     batches: Batches = []
     for start in range(0, len(order), window):
+        # Within a window only: sorting all rows would make the same neighbours in every epoch.
         part = order[start : start + window]
         batches += _cut(part[np.argsort(sizes[part], kind="stable")].tolist(), sizes, batch_size, max_tokens)
     return [batches[i] for i in shuffled(len(batches), seed=seed, epoch=-1 - epoch).tolist()]
@@ -161,10 +163,12 @@ def _best_fit(order: list[int], sizes: list[int], budget: int, *, smallest: int,
         batch = take(slot) if found else []
         count -= found
         batch.append(row)
+        # No row can fit any more, so it need not take one of the open places.
         if room < smallest:
             closed.append(batch)
             continue
         if count >= keep:
+            # The fullest one: what is left in it is the least.
             closed.append(take(0))
             count -= 1
         if room not in by_room:
@@ -181,6 +185,7 @@ def _divided(packed: Batches, count: int, sizes: list[int]) -> Batches:
     if len(packed) > count or (len(packed) < count and sum(map(len, packed)) < count):
         raise DataError(f"{len(sizes)} rows of {sum(sizes)} tokens cannot be packed into exactly {count} batches.")
     for number in range(len(packed), count):
+        # The batch with the most rows, since one row cannot be divided.
         _, place, batch = heappop(heap)
         half = len(batch) // 2
         for part, key in ((batch[:half], place), (batch[half:], number)):

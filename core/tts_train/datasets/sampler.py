@@ -92,6 +92,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
         return len(self._of_all_ranks(epoch)) - len(self) * self._world_size
 
     def _of_all_ranks(self, epoch: int) -> Sequence[Sequence[int]]:
+        # Packing a million rows takes seconds, and length, tail and iteration all ask for it.
         if self._cached is None or self._cached[0] != epoch:
             self._cached = (epoch, self._batches_of(epoch))
         return self._cached[1]

@@ -14,7 +14,7 @@ from tts_train.contract.backend import Demo, Stage
 from tts_train.demo.commands import call, run, start
 from tts_train.demo.heard import show_learned, speak_learned
 from tts_train.errors import ConfigError
-from tts_train.parallel.signals import KILLED
+from tts_train.parallel.processes import KILLED
 from tts_train.plugins import Plugins
 from tts_train.recipes import find_recipe
 

@@ -1,7 +1,8 @@
-"""Refuses an output that would be read again as the input it was made from."""
+"""Refuses outputs: those that would be read again as input, and names that Windows does not allow."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,32 @@ from tts_train.errors import ConfigError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
+_SIGNS = '<>:"|?*'
+
+
+def require_allowed(path: Path, *, option: str = "--out") -> None:
+    """Refuse a path that this system cannot write to under its name; only Windows has such names.
+
+    Args:
+        path: where something is to be written.
+        option: the option that named it.
+
+    Raises:
+        ConfigError: naming the part that is not allowed, and what is.
+    """
+    if sys.platform != "win32":
+        return
+    for part in path.parts[1 if path.anchor else 0 :]:
+        if part == "..":
+            continue
+        if part.split(".")[0].strip().lower() in _DEVICES or part != part.rstrip(" .") or set(part) & set(_SIGNS):
+            raise ConfigError(
+                f"{option} {path}: {part!r} is no name for a file under Windows, which keeps {' '.join(_SIGNS)}, a dot "
+                f"or blank at the end, and names such as CON and NUL. Choose another {option}."
+            )
 
 
 def require_apart(source: Path | str, out: Path, *, given: str, option: str = "--out") -> None:

@@ -121,6 +121,7 @@ def write_json(path: Path, value: object) -> None:
 def move_directory(source: Path, target: Path) -> None:
     """Give a finished directory its final name in one step; a directory of that name is replaced."""
     if target.exists():
+        # A directory cannot be renamed onto one that is not empty, so the old one steps aside first.
         aside = target.with_name(f"{TEMPORARY}old-{target.name}.{os.getpid()}")
         patiently(lambda: target.rename(aside))
         patiently(lambda: source.rename(target))

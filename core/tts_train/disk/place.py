@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from tts_train.disk.files import is_in_use, move_directory, patiently, temporary_beside
+from tts_train.disk.files import is_in_use, move_directory, patiently, sync_directory, temporary_beside
 from tts_train.disk.provenance import FILE_NAME
 from tts_train.errors import ConfigError, DiskError
 
@@ -65,23 +65,27 @@ def staged_file(out: Path) -> Iterator[Path]:
     temporary = temporary_beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        patiently(lambda: temporary.replace(target))
+        try:
+            yield temporary
+            patiently(lambda: temporary.replace(target))
+        finally:
+            temporary.unlink(missing_ok=True)
+        # A rename is on the disk only once the folder is: without this a power cut could leave neither file.
+        sync_directory(target.parent)
     except OSError as error:
         raise _failed(out, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _failed(out: Path, error: OSError | SafetensorError) -> DiskError:
     advice = "Close the program that has it open." if is_in_use(error) else "Free some space."
-    return DiskError(f"The export to {out} failed, and nothing was left of it: {error}. {advice}")
+    return DiskError(f"{out} was not written, and nothing was left of it: {error}. {advice}")
 
 
 def _open_to_readers(folder: Path) -> None:
     """Give the files the permissions that the user's umask gave the folder; safetensors keeps its own to the owner."""
     for path in folder.rglob("*"):
         if path.is_file():
+            # Tools that serve models often run as another user.
             path.chmod(folder.stat().st_mode & 0o666)
 
 
@@ -114,9 +118,18 @@ def push(folder: Path, repository: str | None) -> dict[str, str]:
     return {"pushed_to": str(commit.repo_url)}
 
 
+def may_sign(folder: Path) -> bool:
+    """Tell whether a card that says what a folder is may be written into it: it is new, empty, or has a card."""
+    return not folder.is_dir() or not any(folder.iterdir()) or _card(folder) is not None
+
+
 def _is_export(folder: Path) -> bool:
+    return isinstance((_card(folder) or {}).get("format"), str)
+
+
+def _card(folder: Path) -> dict[str, object] | None:
     try:
         card = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(card, dict) and isinstance(card.get("format"), str)
+        return None
+    return card if isinstance(card, dict) else None

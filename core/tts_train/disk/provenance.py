@@ -57,6 +57,11 @@ def read_provenance(path: Path) -> Provenance:
     )
 
 
+def export_card(folder: Path) -> Provenance | None:
+    """Return what made an exported folder; None if it is none of ours."""
+    return read_provenance(folder) if (folder / FILE_NAME).is_file() else None
+
+
 def _read(file: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

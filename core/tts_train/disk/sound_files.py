@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from tts_train.errors import ConfigError, DiskError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Samples: TypeAlias = "Tensor"
+"""Samples (N,), full scale 1."""
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,13 @@ from tts_train.configuration.settings import words_of
 from tts_train.configuration.values import check_numbers
 from tts_train.contract.backend import resolve
 from tts_train.contract.jobs import SynthJob
-from tts_train.disk.apart import require_apart
-from tts_train.disk.file_names import require_allowed
+from tts_train.disk.apart import require_allowed, require_apart
 from tts_train.disk.provenance import read_provenance
-from tts_train.environment import refuse_unsafe
+from tts_train.environment import quiet, refuse_unsafe
 from tts_train.errors import ConfigError, DataError
 from tts_train.jobs.checkpoints import choose_checkpoint
 from tts_train.jobs.sources import select_by_source
 from tts_train.progress import write_line
-from tts_train.quiet import quiet
 
 # What `tts-train eval` does.
 _SUMMARY = "Score what runs, checkpoints or exports say, side by side."

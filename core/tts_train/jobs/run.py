@@ -17,12 +17,12 @@ from tts_train.contract.backend import resolve
 from tts_train.contract.jobs import Job, SynthJob
 from tts_train.contract.reports import ExportReport, PrepareReport, Report, SynthReport
 from tts_train.corpus.language import says_nothing
-from tts_train.disk.file_names import require_allowed
-from tts_train.environment import refuse_unsafe
+from tts_train.disk.apart import require_allowed
+from tts_train.disk.sound_files import check_sound_name
+from tts_train.environment import quiet, refuse_unsafe
 from tts_train.errors import ConfigError
 from tts_train.jobs.checkpoints import HELP, choose_checkpoint
 from tts_train.jobs.sources import select_by_source
-from tts_train.quiet import quiet
 
 _SOURCE_HELP = {
     "export": "run directory or checkpoint to export",
@@ -175,6 +175,8 @@ def perform(job: Job) -> Report:
     if isinstance(out := getattr(job, "out", None), Path):
         require_allowed(out)
     job.check_places()
+    if isinstance(job, SynthJob):
+        check_sound_name(job.out)
     with quiet():
         report = job.run()
     if isinstance(job, SynthJob) and (job.source / "checkpoints").is_dir():

@@ -11,13 +11,13 @@ from tts_train.environment import without_cudnn_attention
 from tts_train.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from tts_train.mel import mel_edges as mel_edges, mel_triangles as mel_triangles
     from tts_train.nn.devices import kept_table as kept_table, runs_on as runs_on
     from tts_train.nn.reproducible import (
         deterministic_kernels as deterministic_kernels,
         drawn_on_cpu as drawn_on_cpu,
         exponential_noise as exponential_noise,
     )
+    from tts_train.sound import mel_triangles as mel_triangles
 
 without_cudnn_attention()
 
@@ -26,6 +26,6 @@ __getattr__, __dir__ = lazy_names(
     {
         ".devices": "kept_table runs_on",
         ".reproducible": "deterministic_kernels drawn_on_cpu exponential_noise",
-        "tts_train.mel": "mel_edges mel_triangles",
+        "tts_train.sound": "mel_triangles",
     },
 )

@@ -36,6 +36,7 @@ class Means:
 
     def over(self, strategy: Strategy) -> dict[str, Tensor]:
         """Return the means over all processes, by name; names to which nothing was added are left out."""
+        # Sums and counts in one message: processes may have had different numbers of items.
         totals = strategy.reduce(self._sums, reduce_op="sum")
         assert isinstance(totals, Tensor)
         counts = totals[:, 1].tolist()
@@ -60,6 +61,7 @@ def weighted(trainer: Trainer, means: Sequence[Tensor], counts: Sequence[int | T
     here = torch.stack([torch.as_tensor(count, dtype=own.dtype) for count in counts]).to(own.device, non_blocking=True)
     sums = trainer.strategy.reduce(torch.stack([own.detach() * here, here]), reduce_op="sum")
     assert isinstance(sums, Tensor)
+    # A batch may have no item of a kind on any process, such as pairs in rehearsal.
     total = sums[1].clamp(min=1)
     return own * here * (trainer.world_size / total), sums[0] / total
 

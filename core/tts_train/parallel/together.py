@@ -1,17 +1,35 @@
-"""All processes of a run fail where one of them fails, instead of waiting for it."""
+"""The processes of a run: which of them this is; and all fail where one of them fails, instead of waiting for it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 from torch import distributed, nn
 from torch.distributed.fsdp import FSDPModule
 
 from tts_train.errors import ConfigError, DiskError, Interrupted, NumericError, TTSTrainError
+
+
+def leads() -> bool:
+    """Tell whether this is the first process of a run, the one that writes and speaks.
+
+    It holds before Lightning has launched the others, too: launchers tell rank and node by the environment.
+    """
+    node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))
+    return getattr(rank_zero_only, "rank", 0) == 0 and node == "0"
+
+
+def launched_by_lightning() -> bool:
+    """Tell whether Lightning itself started this process beside the first one."""
+    foreign = {"TORCHELASTIC_RUN_ID", "SLURM_PROCID"} & set(os.environ)
+    return not leads() and not foreign
+
 
 _KINDS: tuple[type[TTSTrainError], ...] = (ConfigError, NumericError, DiskError, Interrupted)
 _MARK = "raised_by_all"
@@ -33,6 +51,7 @@ def together(device: torch.device) -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001 - it is raised again below, once the others know
         failure = error
+    # Each process learns the worst code of all, so that those without an error of their own leave with it.
     worst = _worst(0 if failure is None else getattr(failure, "exit_code", TTSTrainError.exit_code), device)
     if failure is None and worst:
         kind = next((kind for kind in _KINDS if kind.exit_code == worst), TTSTrainError)

@@ -11,11 +11,11 @@ from typing import Any
 
 import soundfile
 
+from tts_train.errors import quoted
 from tts_train.report import curves, sections, sound
 from tts_train.report.samples import write_sample
 from tts_train.report.sections import plan_and_run
 from tts_train.report.source import Run, read_run
-from tts_train.shell import quoted
 
 FORMATS = "formats"
 """Entry of the run card: the export formats of its stage, each with what it is for."""

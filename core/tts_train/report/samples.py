@@ -15,7 +15,7 @@ import soundfile as sf
 from PIL import Image
 
 from tts_train.errors import DataError
-from tts_train.mel import Floats, mel_edges, mel_triangles
+from tts_train.sound import Floats64, mel_triangles
 
 if TYPE_CHECKING:
     import torch
@@ -32,14 +32,14 @@ MAX_FRAMES = 900
 _HOP_SECONDS = 0.008
 
 
-def mono(waveform: Waveform) -> Floats:
+def mono(waveform: Waveform) -> Floats64:
     """Return a waveform of any leading shape as one channel ``[time]``, in the range it had (usually -1 to 1).
 
     Raises:
         DataError: if it holds no samples or values that are not finite.
     """
     values = waveform.detach().float().cpu().numpy() if hasattr(waveform, "detach") else np.asarray(waveform)
-    samples: Floats = np.asarray(values, dtype=np.float64)
+    samples: Floats64 = np.asarray(values, dtype=np.float64)
     samples = samples.reshape(-1, samples.shape[-1]).mean(axis=0) if samples.ndim > 1 else samples
     if samples.size == 0:
         raise DataError("The waveform is empty, so there is nothing to draw or to write.")
@@ -48,7 +48,7 @@ def mono(waveform: Waveform) -> Floats:
     return samples
 
 
-def log_mel(waveform: Waveform, sample_rate: int, *, n_mels: int = N_MELS) -> Floats:
+def log_mel(waveform: Waveform, sample_rate: int, *, n_mels: int = N_MELS) -> Floats64:
     """Return mel power in dB against its loudest point: ``[n_mels, frames]``, between ``-RANGE_DB`` and 0.
 
     Bands are triangles on HTK's mel scale up to half the sample rate, none narrower than a bin. Frames are about
@@ -62,10 +62,10 @@ def log_mel(waveform: Waveform, sample_rate: int, *, n_mels: int = N_MELS) -> Fl
     taper = np.hanning(size)
     power = np.abs(np.fft.rfft(windows * (2.0 * taper / taper.sum()), axis=1)) ** 2
     frequencies = np.fft.rfftfreq(size, 1.0 / sample_rate).astype(np.float64)
-    bands = mel_triangles(mel_edges(sample_rate, n_mels, "htk"), frequencies, least_hz=frequencies[1])
+    bands = mel_triangles(sample_rate, n_mels, "htk", frequencies, least_hz=frequencies[1])
     mel = bands @ power.T
     reference = max(float(mel.max()), SILENCE)
-    decibels: Floats = 10.0 * np.log10(np.maximum(mel / reference, 10.0 ** (-RANGE_DB / 10.0)))
+    decibels: Floats64 = 10.0 * np.log10(np.maximum(mel / reference, 10.0 ** (-RANGE_DB / 10.0)))
     return decibels
 
 
@@ -138,7 +138,7 @@ def write_sample(
     return report
 
 
-def measure(samples: Floats, sample_rate: int) -> dict[str, float | int]:
+def measure(samples: Floats64, sample_rate: int) -> dict[str, float | int]:
     """Return ``seconds``, ``peak`` (1 is full scale), ``rms_db`` (dBFS, not below -120) and ``clipped`` (a count)."""
     rms = float(np.sqrt(np.mean(samples**2)))
     return {

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from tts_train.checkpoints.folder_io import MANIFEST, load_state, verify
 from tts_train.disk.pointer import followed
+from tts_train.disk.provenance import Provenance
 from tts_train.errors import ConfigError, DataError
 from tts_train.run.directory import RunDirectory
-from tts_train.run.places import located, project_of
+from tts_train.run.places import located, project_of, reachable
 
 CARD_KEY = "run_card"
 """Where the run card rides in Lightning's checkpoint."""
@@ -69,6 +70,11 @@ class RunCard:
             if isinstance(values.get(name), str)
         }
 
+    @property
+    def prepared(self) -> dict[str, Any]:
+        """What is known of the prepared set, its paths as they are reached from here; empty in cards of old."""
+        return {**self.data, "settings": reachable(self.data.get("settings", {}))} if self.data else {}
+
     def knowing(self, remembered: Mapping[str, object]) -> RunCard:
         """Return the card with what later steps must know of the data."""
         return replace(self, data=dict(remembered))
@@ -109,6 +115,15 @@ class Checkpoint:
     def weights(self) -> dict[str, Tensor]:
         """Read the module's ``state_dict`` onto the CPU, data types as trained; tied weights share memory."""
         return dict(load_state(self.path, "state_dict")["state_dict"])
+
+    def provenance(self, form: str, facts: Mapping[str, Any] | None = None) -> Provenance:
+        """Return the card of an export.
+
+        Args:
+            form: the format's name.
+            facts: what the backend needs to know again when it opens the export, in plain types.
+        """
+        return Provenance(self.card.backend, self.card.stage, form, self.step, facts or {})
 
     def state(self, *keys: str) -> dict[str, Any]:
         """Read Lightning's checkpoint dictionary, or only some of its top-level keys."""

@@ -1,16 +1,18 @@
-"""The directory of a run: where everything lies, which checkpoint is the newest valid one, and which may go."""
+"""The directory of a run: where everything lies, which checkpoint is valid, and what a refused command takes back."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 from tts_train.checkpoints.folder_io import verify
-from tts_train.disk.file_names import require_allowed
+from tts_train.disk.apart import require_allowed
 from tts_train.disk.files import TEMPORARY, is_in_use, patiently, remove_directory, write_json
 from tts_train.disk.pointer import link_atomically, target_of
 from tts_train.errors import ConfigError, DataError, DiskError
@@ -142,6 +144,7 @@ class RunDirectory:
         the right size: what was just written was hashed on its way. Fewer than two are never left by choice.
         """
         valid = [step for step in self.steps() if self._looks_valid(step)]
+        # Two, for the newest may turn out to be damaged when it is read.
         spared = {*valid[-max(keep, 2) :], self.linked("best"), self.linked("last")}
         return [step for step in valid if step not in spared and self._removed(step)]
 
@@ -235,6 +238,71 @@ class RunDirectory:
         target = path.with_name(f"{path.name}.corrupt")
         number = 2
         while target.exists():
+            # Earlier damage of the same step is kept, too: it is evidence of a failing disk.
             target, number = path.with_name(f"{path.name}.{number}.corrupt"), number + 1
         patiently(lambda: path.rename(target))
         logger.warning("The damaged checkpoint was renamed to %s.", target)
+
+
+_WRITTEN = (
+    ".lock", "checkpoints", "config.yaml", "history.jsonl", "logs", "nonfinite.json", "report.html", "run.json",
+    "samples",
+)  # fmt: skip
+"""What a run writes; nothing else is ever removed."""
+
+
+class Traces:
+    """Remembers what lay in a run directory, so that a refused command can leave it as it was.
+
+    Args:
+        run: the run directory, before anything is made of it.
+    """
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+        self._there = {path.name for path in run.path.iterdir()} if run.path.is_dir() else set[str]()
+        self._kept = {path: path.read_bytes() for path in (run.config, run.record) if path.is_file()}
+        self._steps = run.steps()
+        self._made = _missing(run.path)
+
+    @property
+    def trained(self) -> bool:
+        """Whether a checkpoint was written since."""
+        return self._run.steps() != self._steps
+
+    def remove(self) -> None:
+        """Put back configuration and record, and remove what was not there; the folder too, if it was not."""
+        for path, content in self._kept.items():
+            with contextlib.suppress(OSError):
+                path.write_bytes(content)
+        # Names that a run writes and that were not there: a file of the user is in neither set.
+        for name in set(_WRITTEN) - self._there:
+            path = self._run.path / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+        self._remove_folders()
+
+    def remove_lock(self) -> None:
+        """Remove what :meth:`remove` could not while the lock was held: Windows keeps a file that is open.
+
+        It keeps one that another process has opened since, too. Elsewhere a lock that is free is left alone: removing
+        it could take it from who has just taken it.
+        """
+        if sys.platform == "win32" and self._run.lock.name not in self._there:
+            with contextlib.suppress(OSError):
+                self._run.lock.unlink(missing_ok=True)
+            self._remove_folders()
+
+    def _remove_folders(self) -> None:
+        for folder in self._made:
+            with contextlib.suppress(OSError):  # something else was put there meanwhile
+                folder.rmdir()
+
+
+def _missing(path: Path) -> list[Path]:
+    """Return the folders of a path that do not exist yet, the innermost first."""
+    path = path.absolute()
+    return [folder for folder in (path, *path.parents) if not folder.exists()]

@@ -92,6 +92,7 @@ def apply_changes(
                 yield f"{name} of parameter group {j} of optimiser {i} from {old} to {new}"
     for i, scheduler in enumerate(schedulers):
         for name, old, new in _differences(_at(before["schedulers"], i), now["schedulers"][i]):
+            # Attributes, as load_state_dict sets them: schedulers have no other way to change a setting.
             setattr(scheduler, name, new)
             yield f"{name} of schedule {i} from {old} to {new}"
         _recompute(scheduler)
@@ -108,6 +109,7 @@ def _recompute(scheduler: Any) -> None:  # noqa: ANN401 - schedulers share no us
         scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
     ):
         group["lr"] = base * function(scheduler.last_epoch)
+    # What loggers read until the next step of the schedule.
     scheduler._last_lr = [group["lr"] for group in scheduler.optimizer.param_groups]
 
 

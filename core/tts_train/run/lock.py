@@ -16,7 +16,7 @@ import psutil
 
 from tts_train.disk.record_lock import NO_LOCKS, lock, unlock
 from tts_train.errors import DiskError, RunLockedError
-from tts_train.parallel.signals import HOW_TO_STOP
+from tts_train.parallel.processes import HOW_TO_STOP
 
 HEARTBEAT_SECONDS = 10.0
 """How often a holder shows a sign of life where the file system has no locks."""
@@ -85,6 +85,7 @@ class RunLock:
             self._file.close()
 
     def _acquire(self) -> None:
+        # Not "w": opening must not erase the name of whoever holds the lock.
         file = self.path.open("a+", encoding="utf-8")
         try:
             taken = _lock_soon(file)
@@ -116,6 +117,7 @@ class RunLock:
         seen = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
         holder = _parse(seen)
         if seen and holder and not _is_dead(holder):
+            # Two beats: one may be late on a file server whose clock or cache lags.
             time.sleep(2 * self._heartbeat)
             if self.path.exists() and self.path.read_text(encoding="utf-8") != seen:
                 raise self._refusal(holder)
@@ -163,9 +165,11 @@ def _is_dead(holder: dict[str, Any]) -> bool:
     mine = _identity()
     if holder.get("host") != mine["host"]:
         return False
+    # After a restart process ids begin again, and another process may have the old one.
     if holder.get("boot") != mine["boot"]:
         return True
     try:
+        # Ids are used again within one boot too; the time of the start tells two processes apart.
         return bool(psutil.Process(holder["pid"]).create_time() != holder["started"])
     except psutil.NoSuchProcess:
         return True

@@ -34,6 +34,7 @@ class Validation(Enum):
 def position(trainer: Trainer) -> tuple[int, int]:
     """Return (epoch, batches of it that are done) from which the next training iterator must go on."""
     epochs: Any = trainer.fit_loop.epoch_progress.current
+    # Lightning raises ready when an epoch begins and processed when it ends.
     if epochs.ready == epochs.processed:  # between epochs, also before the first
         return int(epochs.processed), 0
     return int(epochs.processed), trainer.fit_loop.epoch_loop.batch_progress.current.ready
@@ -154,6 +155,7 @@ def share_batches(checkpoint: dict[str, Any], *, before: int, now: int) -> None:
     counters = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
     for scope in ("total", "current"):
         finished = counters[scope]["ready"] - counters[scope]["completed"]
+        # Rounded down: a batch that is seen twice costs less than one that is never seen.
         ready = counters[scope]["ready"] * before // now
         counters[scope].update(ready=ready, started=ready, processed=ready, completed=ready - finished)
     logger.info("Continuing with %d processes what %d began, at the same batch of the epoch.", now, before)

@@ -13,7 +13,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from tts_train.corpus import AudioRejected, Utterance, open_corpus, read_audio
+from tts_train.corpus import Utterance, read_audio
+from tts_train.corpus.audio.containers import AudioRejected
+from tts_train.corpus.read import open_corpus
 from tts_train.datasets.split import place, run_seed, split
 from tts_train.datasets.store.shards import PreparedSet, is_prepared
 from tts_train.errors import DataError

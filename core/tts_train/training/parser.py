@@ -28,7 +28,7 @@ from tts_train.configuration.values import admits_null, check_numbers, in_words,
 from tts_train.contract.module import speaks
 from tts_train.datasets.split import DEFAULT_SEED, run_seed
 from tts_train.errors import ConfigError, MissingExtraError
-from tts_train.parallel.ranks import leads
+from tts_train.parallel.together import leads
 from tts_train.sharding.fsdp import checked_precision
 from tts_train.sharding.options import NAME as FSDP, FsdpOptions
 from tts_train.training.listen.options import SECTION as LISTEN, ListenOptions, left_out_of_help, refuse_unheard

@@ -13,13 +13,13 @@ import yaml
 from tts_train.configuration.select import Chosen, Selection
 from tts_train.configuration.settings import Recipe, Settings, requested
 from tts_train.contract.data import AUTO, StageData
+from tts_train.environment import quiet
 from tts_train.errors import ConfigError, TTSTrainError
 from tts_train.memory.cards import GIB, memory_of
 from tts_train.memory.planner import CONTEXT_BYTES, Division, Plan, make_plan
 from tts_train.memory.probe import takes_a_step
 from tts_train.memory.search import CHECKPOINTING, SHARE, recomputes
-from tts_train.parallel.ranks import leads
-from tts_train.quiet import quiet
+from tts_train.parallel.together import leads
 from tts_train.run.directory import RunDirectory
 from tts_train.run.loops import keyboard_interrupts
 from tts_train.sharding.options import NAME

@@ -18,9 +18,9 @@ from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
 from tts_train.configuration.select import Chosen, Selection
 from tts_train.configuration.settings import Recipe, Settings, requested
 from tts_train.disk.files import write_atomically
+from tts_train.environment import quiet
 from tts_train.errors import ConfigError, DiskError
 from tts_train.memory.step.gradients import DropGradients
-from tts_train.quiet import quiet
 from tts_train.report.page import write_report
 from tts_train.report.sections import TITLES
 from tts_train.run.checkpoint import RunCard, open_checkpoint

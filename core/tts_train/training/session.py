@@ -19,14 +19,12 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from tts_train.environment import without_cudnn_attention
 from tts_train.errors import ConfigError, DataError, DiskError, Interrupted, NumericError, TTSTrainError
-from tts_train.parallel.ranks import leads
-from tts_train.parallel.together import ANOTHER
+from tts_train.parallel.together import ANOTHER, leads
 from tts_train.run.checkpoint import Checkpoint, RunCard, open_checkpoint
 from tts_train.run.difference import DEFAULT_IDENTITY, Change, differences, refuse_identity_changes
-from tts_train.run.directory import RunDirectory
+from tts_train.run.directory import RunDirectory, Traces
 from tts_train.run.lock import RunLock
 from tts_train.run.places import same_place
-from tts_train.run.traces import Traces
 from tts_train.training.survive.checkpoint import CheckpointOptions, PeriodicCheckpoint
 from tts_train.training.survive.continuation import ExactContinuation, SameData
 from tts_train.training.survive.faults import InjectFaults

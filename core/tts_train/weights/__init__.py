@@ -10,27 +10,17 @@ from typing import TYPE_CHECKING
 from tts_train.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from tts_train.weights.claims import StorageClaim as StorageClaim, TensorClaim as TensorClaim
-    from tts_train.weights.hub import (
-        load_whisper as load_whisper,
-        unreachable as unreachable,
-        why_missing as why_missing,
-    )
-    from tts_train.weights.limits import (
-        LIMITS as LIMITS,
-        WeightsLimits as WeightsLimits,
-        check_regular as check_regular,
-    )
+    from tts_train.weights.claims import TensorClaim as TensorClaim, check_regular as check_regular
+    from tts_train.weights.hub import from_hub as from_hub, load_whisper as load_whisper
     from tts_train.weights.safetensors_file import read_safetensors as read_safetensors
     from tts_train.weights.torch_file import describe_torch as describe_torch, read_torch as read_torch
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        ".claims": "StorageClaim TensorClaim",
-        ".limits": "LIMITS WeightsLimits check_regular",
+        ".claims": "TensorClaim check_regular",
+        ".hub": "from_hub load_whisper",
         ".safetensors_file": "read_safetensors",
         ".torch_file": "describe_torch read_torch",
-        ".hub": "load_whisper unreachable why_missing",
     },
 )

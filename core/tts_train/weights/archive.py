@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, cast
 
-from tts_train.weights.claims import StorageClaim
-from tts_train.weights.limits import WeightsLimits, refuse
+from tts_train.weights.claims import StorageClaim, WeightsLimits, refuse
 
 SIGNATURE = b"PK\x03\x04"
 """First bytes of an archive."""

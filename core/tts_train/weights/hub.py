@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +27,7 @@ def unreachable() -> bool:
 
     if constants.HF_HUB_OFFLINE:
         return True
+    # Behind a proxy this machine may resolve no name at all, and still reach the hub.
     if urllib.request.getproxies():
         return False
     try:
@@ -32,6 +35,27 @@ def unreachable() -> bool:
     except OSError:
         return True
     return False
+
+
+@contextmanager
+def from_hub(source: str, *, failed: str, advice: str) -> Iterator[bool]:
+    """Tell why something could not be loaded in the block, from a folder or the hub.
+
+    Yields:
+        What to pass as ``local_files_only``: whether only what is cached can be loaded.
+
+    Args:
+        source: the folder or hub name.
+        failed: what could not be done, as in ``No tokenizer could be loaded from 'x':``.
+        advice: what to give instead.
+
+    Raises:
+        ConfigError: for what huggingface_hub and transformers raise, OSError and ValueError.
+    """
+    try:
+        yield unreachable()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{failed} {why_missing(error, source)} {advice}") from error
 
 
 def why_missing(error: Exception, source: str) -> str:

@@ -28,10 +28,10 @@ from tts_train.weights.claims import (
     StorageClaim,
     TensorClaim,
     Tree,
+    WeightsLimits,
     claim_storage,
     claim_tensor,
 )
-from tts_train.weights.limits import WeightsLimits
 
 _USED = {
     "MARK", "STOP", "NONE", "NEWTRUE", "NEWFALSE", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "TUPLE", "TUPLE1",

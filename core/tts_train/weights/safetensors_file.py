@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tts_train.weights.limits import LIMITS, WeightsLimits, check_regular, refuse
+from tts_train.weights.claims import LIMITS, WeightsLimits, check_regular, refuse
 
 if TYPE_CHECKING:
     from torch import Tensor

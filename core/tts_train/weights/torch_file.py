@@ -13,8 +13,16 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from tts_train.errors import UnsafeFileError
 from tts_train.weights import archive
 from tts_train.weights.archive import Archive, RestoredFile
-from tts_train.weights.claims import ClaimError, TensorClaim, Tree, check_tree
-from tts_train.weights.limits import LIMITS, WeightsLimits, check_regular, refuse
+from tts_train.weights.claims import (
+    LIMITS,
+    ClaimError,
+    TensorClaim,
+    Tree,
+    WeightsLimits,
+    check_regular,
+    check_tree,
+    refuse,
+)
 from tts_train.weights.pickles import PATHS, SCALARS, PickleReader
 
 if TYPE_CHECKING:

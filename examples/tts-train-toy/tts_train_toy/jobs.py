@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tts_train.contract import DataError, ExportJob, ExportReport, Provenance, SynthJob, SynthReport
+from tts_train.contract import DataError, ExportJob, ExportReport, SynthJob, SynthReport
 
 if TYPE_CHECKING:
     from tts_train_toy.network import ToyNetwork
@@ -27,12 +27,11 @@ class TonesExport(ExportJob):
         network = _network(checkpoint.card.config["model"], checkpoint.weights())
         with torch.no_grad():
             table = network(torch.arange(128)[None])[0].contiguous()
-        self.out.mkdir(parents=True, exist_ok=True)
-        path = self.out / "tones.safetensors"
-        save_file({"tones": table}, path)
-        if not torch.equal(load_file(path)["tones"], table):
-            raise DataError(f"{path} does not read back as it was written. Is the disk sound?")
-        Provenance("toy", "hum", "tones", checkpoint.step).write(self.out)
+        with self.folder(checkpoint.provenance("tones")) as folder:
+            path = folder / "tones.safetensors"
+            save_file({"tones": table}, path)
+            if not torch.equal(load_file(path)["tones"], table):
+                raise DataError(f"{path} does not read back as it was written. Is the disk sound?")
         return ExportReport(format="tones", path=str(self.out), files=[path.name], verified=True)
 
 
@@ -42,15 +41,12 @@ class ToySynth(SynthJob):
 
     def run(self) -> SynthReport:
         """Write a wave file."""
-        import soundfile
-
         from tts_train.contract import open_checkpoint
         from tts_train_toy.network import SAMPLE_RATE
 
         checkpoint = open_checkpoint(self.source)
-        wave = _network(checkpoint.card.config["model"], checkpoint.weights()).hum(self.text).numpy()
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(self.out, wave, SAMPLE_RATE)
+        wave = _network(checkpoint.card.config["model"], checkpoint.weights()).hum(self.text)
+        self.write(wave, sample_rate=SAMPLE_RATE)
         return SynthReport(path=str(self.out), seconds=len(wave) / SAMPLE_RATE)
 
 

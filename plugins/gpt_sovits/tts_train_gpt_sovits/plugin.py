@@ -14,11 +14,11 @@ _PREPARE = f"{_HERE}.preparing.prepare:GptSovitsPrepare"
 _SYNTH = f"{_HERE}.voice.synth:GptSovitsSynth"
 _TINY = ("--models", "tiny", "--language", "en")
 _REMARK = "Every network is small and starts from seeded random weights: this proves the way, it is not speech."
-_S1 = Format(summary="GPT file for upstream's GPT_weights folders", job=f"{_HERE}.export.gpt:S1Export")
-_S2 = Format(summary="SoVITS file for upstream's SoVITS_weights folders", job=f"{_HERE}.export.sovits:S2Export")
+_S1 = Format(summary="GPT file for upstream's GPT_weights folders", job=f"{_HERE}.export:S1Export")
+_S2 = Format(summary="SoVITS file for upstream's SoVITS_weights folders", job=f"{_HERE}.export:S2Export")
 _FULL = Format(
     summary="generator and critics, laid out as the released bases, to train on from",
-    job=f"{_HERE}.export.sovits:FullExport",
+    job=f"{_HERE}.export:FullExport",
 )
 _REASONS = {
     "language_not_enabled": "A part of the text is in a language that was left out; enable it or remove the row.",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tts_train.contract import ConfigError, UnsafeFileError
-from tts_train.weights import unreachable, why_missing
+from tts_train.weights import from_hub
 
 CONFIG, SAFE, PICKLED = "config.json", "model.safetensors", "pytorch_model.bin"
 
@@ -72,9 +72,7 @@ def _read_pickled(path: Path) -> Mapping[str, Tensor]:
 def _download(source: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    try:
-        wanted = [CONFIG, SAFE, PICKLED]
-        return Path(snapshot_download(source, allow_patterns=wanted, local_files_only=unreachable()))
-    except (OSError, ValueError) as error:
-        advice = "Give --codec a folder, a name such as hubertsiuzdak/snac_24khz, or 'tiny'."
-        raise ConfigError(f"No codec could be loaded from {source!r}: {why_missing(error, source)} {advice}") from error
+    wanted = [CONFIG, SAFE, PICKLED]
+    advice = "Give --codec a folder, a name such as hubertsiuzdak/snac_24khz, or 'tiny'."
+    with from_hub(source, failed=f"No codec could be loaded from {source!r}:", advice=advice) as cached:
+        return Path(snapshot_download(source, allow_patterns=wanted, local_files_only=cached))

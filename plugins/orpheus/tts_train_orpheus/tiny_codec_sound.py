@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tts_train.contract import wide_type
-from tts_train.nn import mel_edges, mel_triangles
+from tts_train.nn import mel_triangles
 from tts_train_orpheus.layout import FRAME_SAMPLES, SAMPLE_RATE
 
 STEP = 512
@@ -135,8 +135,8 @@ def anchored_cycles(pitch: Tensor, voice: Tensor, first_frame: int) -> Tensor:
 @lru_cache(maxsize=8)
 def mel_filters(count: int, size: int) -> Tensor:
     """Return [size // 2 + 1, count] triangles on the mel scale (O'Shaughnessy 1987) from 0 Hz to half the rate."""
-    edges = mel_edges(SAMPLE_RATE, count, "htk")
-    triangles = torch.from_numpy(mel_triangles(edges, np.linspace(0, SAMPLE_RATE / 2, size // 2 + 1))).T
+    frequencies = np.linspace(0, SAMPLE_RATE / 2, size // 2 + 1)
+    triangles = torch.from_numpy(mel_triangles(SAMPLE_RATE, count, "htk", frequencies)).T
     return (triangles / triangles.sum(0).clamp(min=1e-9)).float()
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from tts_train.contract import ConfigError
-from tts_train.weights import unreachable, why_missing
+from tts_train.weights import from_hub
 from tts_train_orpheus import layout
 
 if TYPE_CHECKING:
@@ -96,13 +96,10 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
 def _load(source: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(source, use_fast=True, local_files_only=unreachable())
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"No tokenizer could be loaded from {source!r}: {why_missing(error, source)} "
-            f"Give --tokenizer a folder with tokenizer.json, the name of a model you have access to, or {TINY!r}."
-        ) from error
+    failed = f"No tokenizer could be loaded from {source!r}:"
+    advice = f"Give --tokenizer a folder with tokenizer.json, the name of a model you have access to, or {TINY!r}."
+    with from_hub(source, failed=failed, advice=advice) as cached:
+        return AutoTokenizer.from_pretrained(source, use_fast=True, local_files_only=cached)
 
 
 def _needed() -> Iterator[tuple[str, int]]:

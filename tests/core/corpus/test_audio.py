@@ -18,7 +18,10 @@ import soxr
 from tests.core.corpus.malformed import cases, odd_paths
 from tests.core.corpus.sounds import RATE, TEXT, encoded, voice
 from tests.peak import forget_peak, peak_kibibytes
-from tts_train.corpus import REASONS, WARNINGS, AudioRejected, Limits, check_pace, read_audio
+from tts_train.corpus import Limits, read_audio
+from tts_train.corpus.audio.containers import AudioRejected
+from tts_train.corpus.audio.read import check_pace
+from tts_train.corpus.reasons import REASONS, WARNINGS
 
 ALL = list(cases())
 
@@ -142,7 +145,7 @@ def test_claims_are_checked_before_memory_is_asked_for():
     flac = next(data for name, data, _ in ALL if name == "samples_2_36.flac")
     program = (
         "import resource, sys\n"
-        "from tts_train.corpus import read_audio, AudioRejected\n"
+        "from tts_train.corpus import read_audio, RowRejected as AudioRejected\n"
         "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
         "try: read_audio(sys.stdin.buffer.read())\n"
         "except AudioRejected as error: sys.exit(error.reason)\n"

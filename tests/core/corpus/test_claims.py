@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.core.corpus.sounds import RATE, encoded, voice
-from tts_train.corpus import AudioRejected, read_audio
+from tts_train.corpus import read_audio
+from tts_train.corpus.audio.containers import AudioRejected
 
 SOUND = voice()
 LIST = b"LIST" + struct.pack("<I", 26) + b"INFOISFT" + struct.pack("<I", 14) + b"a writer 1.0\0\0"

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tts_train.corpus import Ledger, kept_utterances, open_corpus
+from tts_train.corpus.ledger import Ledger
+from tts_train.corpus.read import kept_utterances, open_corpus
 from tts_train.errors import DataError
 
 FIELDS = [

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.core.corpus.sounds import TEXT, encoded, voice, write_clips
-from tts_train.corpus import LAYOUTS, Rejected, TokenRow, Utterance, open_corpus, read_audio, utterance_id
+from tts_train.corpus import Rejected, Utterance, read_audio, utterance_id
+from tts_train.corpus.read import LAYOUTS, open_corpus
+from tts_train.corpus.rows.utterance import TokenRow
 from tts_train.errors import DataError, MissingExtraError
 
 ROWS = [f"{TEXT} Number {n}." for n in range(3)]

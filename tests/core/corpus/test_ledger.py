@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tts_train.corpus import REASONS, WARNINGS, Ledger, Rejected, Utterance, declare_reasons
+from tts_train.corpus import Rejected, Utterance, declare_reasons
+from tts_train.corpus.ledger import Ledger
+from tts_train.corpus.reasons import REASONS, WARNINGS
 from tts_train.errors import DataError
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.core.corpus.sounds import RATE, TEXT, voice
-from tts_train.corpus import Rejected, Utterance, open_corpus, read_audio
+from tts_train.corpus import Rejected, Utterance, read_audio
+from tts_train.corpus.read import open_corpus
 from tts_train.errors import DataError
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.core.corpus.sounds import TEXT, encoded, write_clips
-from tts_train.corpus import Ledger, Rejected, Utterance, kept_utterances, open_corpus
+from tts_train.corpus import Rejected, Utterance
+from tts_train.corpus.ledger import Ledger
+from tts_train.corpus.read import kept_utterances, open_corpus
 from tts_train.errors import DataError
 
 

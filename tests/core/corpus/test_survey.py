@@ -12,7 +12,7 @@ import pytest
 
 from tests.core.corpus.malformed import cases
 from tests.core.corpus.sounds import RATE, TEXT, encoded, voice, write_clips
-from tts_train.corpus import survey
+from tts_train.corpus.probing import survey
 from tts_train.errors import DataError
 
 

@@ -14,7 +14,8 @@ import pytest
 import soundfile
 
 from tts_train.cli import main
-from tts_train.corpus import Rejected, Utterance, open_corpus
+from tts_train.corpus import Rejected, Utterance
+from tts_train.corpus.read import open_corpus
 from tts_train.errors import DataError
 
 SAID = [

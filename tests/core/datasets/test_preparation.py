@@ -12,7 +12,7 @@ import pytest
 from tests.core.corpus.sounds import TEXT, write_clips
 from tts_train.cli import main
 from tts_train.contract.prepare import ShardedPrepare
-from tts_train.corpus import Ledger
+from tts_train.corpus.ledger import Ledger
 from tts_train.disk.files import disk_errors
 from tts_train.errors import DiskError, RunLockedError
 from tts_train.run.lock import RunLock

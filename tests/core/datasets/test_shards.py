@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tts_train.datasets.store.lengths import describe_lengths
-from tts_train.datasets.store.shard_store import ShardStore, input_key
+from tts_train.datasets.store.shard_store import ShardStore, describe_lengths, input_key
 from tts_train.datasets.store.shards import PreparedSet, describe_prepared, is_prepared
 from tts_train.errors import ConfigError, DataError, Interrupted, MissingExtraError, TTSTrainError
 from tts_train.parallel.chunks import cut, run_chunks

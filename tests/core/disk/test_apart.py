@@ -10,7 +10,7 @@ import pytest
 
 from tests.core.corpus.sounds import TEXT, write_clips
 from tts_train.cli import main
-from tts_train.corpus import open_corpus
+from tts_train.corpus.read import open_corpus
 from tts_train.datasets.store.shard_store import ShardStore
 from tts_train.errors import DataError
 

@@ -6,7 +6,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
+from tts_train.optim import OptimizerOptions, ScheduleOptions
+from tts_train.optim.build import build_optimizer
+from tts_train.optim.schedule import build_schedule
 
 STEPS, WINDOW, SYMBOLS = 300, 50, 64
 SEEDS = (0, 1, 2)

@@ -14,7 +14,8 @@ from bitsandbytes import functional
 from torch import nn
 
 from tts_train.nn.kernels import fused as runs_fused
-from tts_train.optim import OptimizerOptions, build_optimizer
+from tts_train.optim import OptimizerOptions
+from tts_train.optim.build import build_optimizer
 from tts_train.optim.kernels import dynamic, fused
 from tts_train.optim.streamed import rules as rounding
 from tts_train.optim.streamed.rules import AdamWRule, EightBitRule

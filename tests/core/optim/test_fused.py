@@ -13,7 +13,8 @@ import torch
 
 from tts_train.memory.step.shapes import Shapes
 from tts_train.nn.devices import planning_for
-from tts_train.optim import OptimizerOptions, build_optimizer
+from tts_train.optim import OptimizerOptions
+from tts_train.optim.build import build_optimizer
 from tts_train.optim.kernels import fused
 from tts_train.optim.streamed import rules as rounding
 

@@ -7,7 +7,9 @@ import torch
 
 from tests.core.run.toy import Toy, digest, run
 from tts_train.errors import Interrupted, NumericError
-from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
+from tts_train.optim import OptimizerOptions, ScheduleOptions
+from tts_train.optim.build import build_optimizer
+from tts_train.optim.schedule import build_schedule
 from tts_train.run.directory import RunDirectory
 from tts_train.training.survive import finite as guard
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from tts_train.memory.step.shapes import Shapes
 from tts_train.nn.devices import planning_for
-from tts_train.optim import OptimizerOptions, build_optimizer
+from tts_train.optim import OptimizerOptions
+from tts_train.optim.build import build_optimizer
 from tts_train.optim.streamed import host
 from tts_train.optim.streamed.optimizer import PIECE
 

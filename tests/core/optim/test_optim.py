@@ -9,14 +9,9 @@ import torch
 from torch import nn
 
 from tts_train.errors import ConfigError
-from tts_train.optim import (
-    OptimizerOptions,
-    ScheduleOptions,
-    build_optimizer,
-    build_schedule,
-    learning_rate_factor,
-    parameter_groups,
-)
+from tts_train.optim import OptimizerOptions, ScheduleOptions
+from tts_train.optim.build import build_optimizer, parameter_groups
+from tts_train.optim.schedule import build_schedule, learning_rate_factor
 
 NAMES = ["adamw", "adamw8bit", "paged_adamw8bit", "adafactor", "lion8bit"]
 

@@ -17,8 +17,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from tts_train.errors import ConfigError
-from tts_train.optim import OptimizerOptions, StreamedOptimizer, build_optimizer
-from tts_train.run.leave import leave
+from tts_train.optim import OptimizerOptions
+from tts_train.optim.build import build_optimizer
+from tts_train.optim.streamed.optimizer import StreamedOptimizer
+from tts_train.parallel.processes import leave
 
 WAYS = [
     OptimizerOptions("adamw8bit", lr=1e-2),

@@ -13,15 +13,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from tts_train.errors import ConfigError
-from tts_train.optim import (
-    OptimizerOptions,
-    ScheduleOptions,
-    StreamedOptimizer,
-    build_optimizer,
-    build_schedule,
-    parameter_groups,
-)
+from tts_train.optim import OptimizerOptions, ScheduleOptions
+from tts_train.optim.build import build_optimizer, parameter_groups
+from tts_train.optim.schedule import build_schedule
 from tts_train.optim.streamed import optimizer as streamed_module
+from tts_train.optim.streamed.optimizer import StreamedOptimizer
 from tts_train.optim.streamed.rules import parameter_key, round_stochastically, step_key
 
 NAMES = ["adamw", "adamw8bit", "lion8bit"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from tts_train.datasets.store.lengths import describe_lengths
+from tts_train.datasets.store.shard_store import describe_lengths
 from tts_train.report import History, write_sample
 
 TEXTS = ("Good morning, and welcome to the workshop.", "A quick brown otter slid down the muddy bank.")

@@ -11,8 +11,8 @@ from PIL import Image
 
 from tests.core.report.example import clip
 from tts_train.errors import DataError
-from tts_train.mel import mel_edges
 from tts_train.report import samples as mel
+from tts_train.sound import mel_edges
 
 RATE = 24_000
 

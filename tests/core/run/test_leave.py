@@ -8,7 +8,7 @@ import sys
 SCRIPT = """
 import atexit, sys, threading, time
 import torch.distributed
-from tts_train.run.leave import leave
+from tts_train.parallel.processes import leave
 
 class Finalized:
     def __del__(self):

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from tests.core.pair import note, ranks
 from tests.core.run.toy import run
 from tts_train.errors import Interrupted
-from tts_train.run.leave import leave
+from tts_train.parallel.processes import leave
 
 
 class Ask(Callback):

@@ -94,7 +94,9 @@ def _parse_job(verb: str, words: Sequence[str], chosen: Chosen) -> tuple[dict[st
 
 
 def _survey(options: dict[str, Any], job: PrepareJob | None) -> None:
-    from tts_train.corpus import Corpus, RowReader, survey
+    from tts_train.corpus.audio.read import RowReader
+    from tts_train.corpus.probing import survey
+    from tts_train.corpus.read import Corpus
 
     applied = False
 

@@ -17,10 +17,9 @@ from tts_train.configuration.outline import group_of
 from tts_train.configuration.recipe_file import read_config
 from tts_train.contract.backend import Backend
 from tts_train.disk.apart import require_apart
-from tts_train.errors import ConfigError, DataError, NoTextsError
+from tts_train.errors import ConfigError, DataError, NoTextsError, quoted
 from tts_train.plugins import Plugins
 from tts_train.recipes import find_recipe, remark, summary
-from tts_train.shell import quoted
 
 _DATA_PATH = re.compile(r"^(?P<indent>\s+)path:.*$", re.MULTILINE)
 _LANGUAGE, _ROWS = "language", 200
@@ -104,7 +103,7 @@ def _said(what: str, sources: Sequence[Path]) -> str:
 
 def _require_texts(data: Path) -> None:
     """Refuse recordings without texts; anything else is told by the first command that reads it."""
-    from tts_train.corpus import open_corpus
+    from tts_train.corpus.read import open_corpus
 
     try:
         open_corpus(data)
@@ -151,7 +150,8 @@ def _pairs(words: str | None) -> list[list[str]]:
 
 def _names_languages(data: Path) -> bool:
     """Tell whether the first rows of a corpus that can be used name their languages."""
-    from tts_train.corpus import Utterance, open_corpus
+    from tts_train.corpus import Utterance
+    from tts_train.corpus.read import open_corpus
 
     first = [row for row in islice(open_corpus(data).rows(), _ROWS) if isinstance(row, Utterance)]
     return all(row.language is not None for row in first)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from tts_train.configuration.outline import group_of
 from tts_train.contract.backend import Backend
-from tts_train.errors import NoTextsError
+from tts_train.errors import NoTextsError, quoted
 from tts_train.plugins import working_backends
-from tts_train.shell import quoted
 
 _SLICES, _TRANSCRIBE = "slices", "transcribe"
 

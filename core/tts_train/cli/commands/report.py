@@ -7,7 +7,7 @@ from pathlib import Path
 from tts_train.cli import COMMANDS
 from tts_train.cli.output import print_report
 from tts_train.configuration.arguments import WordsParser
-from tts_train.disk.file_names import require_allowed
+from tts_train.disk.apart import require_allowed
 from tts_train.errors import ConfigError, DiskError
 from tts_train.report.page import REPORT_FILE, write_report
 

@@ -19,7 +19,7 @@ def run(verb: str, words: list[str]) -> int:
     if not set(words) & {"-h", "--help"}:
         check_early(verb, chosen, selection)
     with first_imports():
-        from tts_train.parallel.ranks import leads
+        from tts_train.parallel.together import leads
         from tts_train.training.run import Training
 
         chosen.plugins.model(chosen.stage)

@@ -23,7 +23,7 @@ _HEAD = 4096
 
 
 class AudioRejected(RowRejected):
-    """A recording that cannot be used; ``reason`` is a name from :data:`tts_train.reasons.REASONS`."""
+    """A recording that cannot be used; ``reason`` is a name from :data:`tts_train.corpus.reasons.REASONS`."""
 
 
 class MemoryFile(io.BytesIO):

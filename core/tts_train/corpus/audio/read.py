@@ -46,7 +46,7 @@ class Audio:
     source_rate: int
     """Of the file, in Hz."""
     warnings: tuple[str, ...]
-    """Names from :data:`tts_train.reasons.WARNINGS`."""
+    """Names from :data:`tts_train.corpus.reasons.WARNINGS`."""
     levels: Levels
     """Measured at the file's own rate."""
 
@@ -76,7 +76,7 @@ def read_audio(
         limits: lengths, rates and levels that are accepted.
 
     Raises:
-        AudioRejected: with a reason from :data:`tts_train.reasons.REASONS`.
+        AudioRejected: with a reason from :data:`tts_train.corpus.reasons.REASONS`.
     """
     with _open(source, root) as file:
         name = "" if isinstance(source, bytes) else source.name

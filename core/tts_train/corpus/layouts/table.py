@@ -1,4 +1,4 @@
-"""Tables in a text file, ``metadata.csv`` and its kin: bars, tabs, semicolons or commas, with or without a header."""
+"""Tables in a text file: ``metadata.csv`` and its kin, and lists with bars, ``path|speaker|language|text``."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from itertools import islice
 from pathlib import Path
 
 from tts_train.corpus.layouts.base import NAME_ONE, Layout, RawRow
+from tts_train.corpus.layouts.records import in_single_quotes, records, swapped
+from tts_train.corpus.layouts.shape import Shape, read_shape, split_header
 from tts_train.corpus.layouts.splits import part_folders, training_part
+from tts_train.corpus.rows.builder import parse_segment
 from tts_train.corpus.rows.files import first_existing
 from tts_train.corpus.rows.names import is_audio
-from tts_train.corpus.rows.segments import parse_segment
 from tts_train.corpus.rows.text import read_lines, require_utf8
 from tts_train.corpus.rows.utterance import Rejected
-from tts_train.corpus.tables.records import in_single_quotes, records, swapped
-from tts_train.corpus.tables.shape import Shape, read_shape, split_header
 from tts_train.errors import DataError
 
 NAMES = ("metadata.csv", "metadata.tsv", "metadata.txt")
@@ -108,3 +108,26 @@ def _may_be_corpus(table: Path) -> bool:
 def _in_subfolders(path: Path) -> list[Path]:
     """Audio folders keep a table in each split."""
     return [found for folder in part_folders(path) if (found := first_existing(folder, NAMES[:1]))]
+
+
+class BarList(Table):
+    """A ``.list`` file; bars in the text belong to the text."""
+
+    name = "list"
+    summary = "a .list file with rows path|speaker|language|text"
+    is_list = True
+
+    @classmethod
+    def detect(cls, path: Path) -> BarList | None:
+        """Return the layout if ``path`` has it."""
+        if path.is_file():
+            return cls(path, path.parent, [path]) if path.suffix == ".list" else None
+        if not path.is_dir():
+            return None
+        # Beside the slices, in a folder of its own, and that in the tool's folder for what it puts out.
+        places = ("*.list", "*/*.list", "*/*/*.list")
+        lists = training_part(next((found for place in places if (found := sorted(path.glob(place)))), []), path)
+        if len(lists) > 1:
+            names = ", ".join(str(file.relative_to(path)) for file in lists[:5])
+            raise DataError(f"{path} holds {len(lists)} lists ({names}). {NAME_ONE}")
+        return cls(lists[0], path, lists) if lists else None

@@ -7,7 +7,10 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from os import path as osp
+from pathlib import Path
 from unicodedata import normalize
+
+from tts_train.errors import DataError
 
 AUDIO_SUFFIXES = (
     ".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".mp4", ".mka", ".wma",
@@ -20,6 +23,22 @@ def is_audio(name: str) -> bool:
     """Tell by its suffix whether a file is meant to be audio; hidden files (``._x.wav`` of macOS) are not."""
     dot = name.rfind(".")
     return dot > 0 and name[dot:].lower() in _SUFFIX_SET and name[0] != "."
+
+
+def recordings_in(source: Path) -> list[Path]:
+    """Return the audio files in a folder and below, by name, or the file that ``source`` is.
+
+    Raises:
+        DataError: if there are none.
+    """
+    if source.is_file():
+        return [source]
+    found = sorted(path for path in source.rglob("*") if is_audio(path.name) and path.is_file())
+    if not found:
+        raise DataError(
+            f"{source} has no recordings. Give a folder with files such as {', '.join(AUDIO_SUFFIXES[:5])}, or one."
+        )
+    return found
 
 
 def plain_name(name: str) -> str:

@@ -33,7 +33,7 @@ class Utterance:
     origin: str = ""
     """Where the row stands, for people: ``metadata.csv:12``. Unique in its corpus."""
     warnings: tuple[str, ...] = ()
-    """Names from :data:`tts_train.reasons.WARNINGS`."""
+    """Names from :data:`tts_train.corpus.reasons.WARNINGS`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +68,7 @@ class Rejected:
 
     origin: str
     reason: str
-    """A name from :data:`tts_train.reasons.REASONS`."""
+    """A name from :data:`tts_train.corpus.reasons.REASONS`."""
     detail: str = ""
 
 

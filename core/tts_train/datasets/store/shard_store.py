@@ -7,17 +7,88 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from tts_train.corpus import Utterance
 from tts_train.corpus.own_output import FORMAT, INDEX_FILE, SHARD_META
-from tts_train.datasets.store.lengths import describe_lengths
-from tts_train.disk.files import disk_errors, patiently, sync_directory, write_json
+from tts_train.corpus.rows.utterance import TokenRow
+from tts_train.disk.files import disk_errors, hash_file, patiently, sync_directory, write_json
+
+BINS = 12
+"""Most bars of the histogram."""
+
+
+def describe_lengths(lengths: Sequence[int] | npt.NDArray[np.integer]) -> dict[str, Any]:
+    """Return total, min, median, p95, max and ``histogram``: [from, below, rows] bars of one round width."""
+    sizes = np.asarray(lengths, dtype=np.int64)
+    if not len(sizes):
+        return {"total": 0, "min": 0, "median": 0, "p95": 0, "max": 0, "histogram": []}
+    return {
+        "total": int(sizes.sum()),
+        "min": int(sizes.min()),
+        "median": int(np.quantile(sizes, 0.5, method="lower")),
+        "p95": int(np.quantile(sizes, 0.95, method="lower")),
+        "max": int(sizes.max()),
+        "histogram": _bars(sizes),
+    }
+
+
+def _bars(sizes: npt.NDArray[np.int64]) -> list[list[int]]:
+    width = _round_width(int(sizes.max()) + 1)
+    counts = np.bincount(sizes // width)
+    return [[i * width, (i + 1) * width, int(count)] for i, count in enumerate(counts)]
+
+
+def _round_width(span: int) -> int:
+    """Return the smallest of 1, 2, 5, 10, 20, 50, … with which ``span`` needs at most BINS bars."""
+    width = 1
+    while True:
+        for factor in (1, 2, 5):
+            if width * factor * BINS >= span:
+                return width * factor
+        width *= 10
+
+
+def input_of(row: Utterance | TokenRow) -> Iterator[bytes | str]:
+    """Yield everything about a row that its shard depends on, the content of its recording included."""
+    yield row.id
+    yield row.origin
+    if isinstance(row, TokenRow):
+        yield row.input_ids.astype("<i8").tobytes()
+        # Padding that no mask named was kept before there were labels here: such rows are made again.
+        yield "labels" if row.labels is None else row.labels.astype("<i8").tobytes()
+        return
+    yield repr((row.text, row.speaker, row.language, row.start, row.end, row.warnings))
+    yield row.audio if isinstance(row.audio, bytes) else _hash_of(row.audio)
+
+
+def printable(origin: str) -> str:
+    """Return an origin as text: file names may hold bytes that are none, and a Parquet string cannot."""
+    return origin.encode("utf-8", "backslashreplace").decode()
+
+
+def _hash_of(path: Path) -> str:
+    try:
+        about = path.stat()
+        return _hash_once(path, about.st_size, about.st_mtime_ns)
+    except OSError as error:
+        return f"unreadable: {error.errno}"
+
+
+@lru_cache(maxsize=256)
+def _hash_once(path: Path, size: int, changed: int) -> str:
+    """Hash a file once for all of its stretches; size and time only spare the repetition within one run."""
+    del size, changed
+    return hash_file(path)
+
 
 VERSION = 1
 DROPPED_FILE = "dropped.jsonl"
@@ -75,10 +146,12 @@ class ShardStore:
         meta = {"key": key, "hash": digest, "account": account}
         table = table.replace_schema_metadata({SHARD_META: json.dumps(meta).encode()})
         path = self._path(key)
+        # Two commands may make the same shard at once; the last rename wins, with the same bytes.
         temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
+                # Checksums, since a flipped bit would be read as a value; small groups, since rows are read at random.
                 pq.write_table(table, file, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True)
                 file.flush()
                 os.fsync(file.fileno())
@@ -108,6 +181,7 @@ class ShardStore:
             "shards": [{k: v for k, v in asdict(shard).items() if k != "account"} for shard in shards],
         }
         with disk_errors(self.folder):
+            # Until here readers see the set as it was before, if there was one: no other file was changed.
             write_json(self.folder / INDEX_FILE, index)
         self._remove_others({shard.file for shard in shards})
         return index
@@ -146,6 +220,7 @@ def input_key(settings: Mapping[str, Any], parts: Iterable[bytes | str]) -> str:
     digest = xxhash.xxh3_128(json.dumps(settings, sort_keys=True).encode())
     for part in parts:
         raw = part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass")
+        # Lengths between: "ab", "c" must not have the key of "a", "bc".
         digest.update(len(raw).to_bytes(8, "little"))
         digest.update(raw)
     return digest.hexdigest()
@@ -168,9 +243,11 @@ def _canonical(column: pa.Array) -> Iterator[bytes]:
         lengths = column.value_lengths().fill_null(-1)  # a missing list is not an empty one
         yield np.asarray(lengths, dtype=np.int64).tobytes()
         column = column.flatten()
+    # numpy would make floats of integers with gaps, in which large ones lose digits.
     if column.null_count:
         yield json.dumps(column.to_pylist()).encode()
     elif pa.types.is_integer(column.type):
+        # One width and byte order, so that a set made on another machine has the same hash.
         yield np.ascontiguousarray(column.to_numpy(), dtype="<i8").tobytes()
     elif pa.types.is_floating(column.type):
         yield np.ascontiguousarray(column.to_numpy()).tobytes()

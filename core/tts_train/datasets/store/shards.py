@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tts_train.corpus.own_output import FORMAT, INDEX_FILE, is_finished
-from tts_train.datasets.store.content import hash_of_files
-from tts_train.datasets.store.foreign import foreign_rows
-from tts_train.datasets.store.lengths import describe_lengths
-from tts_train.datasets.store.parquet_rows import ParquetRows, damaged
-from tts_train.datasets.store.shard_store import VERSION
+from tts_train.datasets.store.foreign import foreign_rows, hash_of_files
+from tts_train.datasets.store.parquet_rows import ParquetRows, damaged, is_number_list
+from tts_train.datasets.store.shard_store import VERSION, describe_lengths
 from tts_train.errors import DataError
 from tts_train.run.places import reachable
 
@@ -53,6 +52,7 @@ class PreparedSet:
         self.path = Path(path)
         self.index: Mapping[str, Any] = read_index(self.path) if (self.path / INDEX_FILE).is_file() else {}
         prepare = PREPARE if kind is None else PREPARE.replace("--backend B", f"--backend {kind.partition('/')[0]}")
+        self._prepare = prepare
         if self.index and kind is not None and self.index["kind"] != kind:
             made = self.index["kind"]
             raise DataError(
@@ -65,6 +65,46 @@ class PreparedSet:
         else:
             self.rows = foreign_rows(self.path, columns=columns, prepare=prepare)
         self._check(prepare)
+
+    def require_columns(self, names: Sequence[str]) -> None:
+        """Refuse a set without one of these columns.
+
+        Raises:
+            DataError: naming those that are missing, those that there are, and how to make them.
+        """
+        if missing := [name for name in names if name not in self.rows.names]:
+            raise DataError(
+                f"{self.path} has no column {', '.join(missing)} (it has {', '.join(self.rows.names)}). Prepare the "
+                f"recordings: {self._prepare} {self.path}-prepared"
+            )
+
+    def check_numbers(self, name: str, *, whole: bool = False, below: int | None = None) -> None:
+        """Refuse a column that is not a list of numbers a row; for sets that ``prepare`` did not write.
+
+        Args:
+            name: the column.
+            whole: whether its numbers must be integers.
+            below: integers must be from 0 up to but not including this; None allows any.
+
+        Raises:
+            DataError: naming the column and the first number that is out of range.
+        """
+        kind = self.rows.types[name]
+        if not is_number_list(kind) or (whole and pa.types.is_floating(kind.value_type)):
+            what = "whole numbers" if whole else "numbers"
+            raise DataError(f"The column {name} of {self.path} is not a list of {what} a row, but {kind}.")
+        if below is not None:
+            for table in self.rows.tables([name]):
+                for chunk in table.column(name).chunks:
+                    self._check_range(name, chunk.flatten(), below)
+
+    def _check_range(self, name: str, values: pa.Array, below: int) -> None:
+        if values.null_count:
+            raise DataError(f"The column {name} of {self.path} has lists in which a number is missing.")
+        least, most = (pc.min_max(values)[end].as_py() for end in ("min", "max"))
+        if least is not None and not 0 <= least <= most < below:
+            wrong = least if least < 0 else most
+            raise DataError(f"The column {name} of {self.path} has {wrong}, and its numbers are from 0 to {below - 1}.")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -178,6 +218,17 @@ def facts_of(index: Mapping[str, Any]) -> dict[str, Any]:
     """
     named = {name: list(index["report"].get(name, ())) for name in ("speakers", "languages")}
     return {"settings": dict(index.get("settings", {})), **named}
+
+
+def prepared_facts(path: Path | str) -> dict[str, Any]:
+    """Return what :func:`facts_of` says of a prepared folder, its paths as they are reached from here.
+
+    Empty if ``path`` is no prepared folder, or none any more.
+    """
+    if not is_prepared(path):
+        return {}
+    facts = facts_of(read_index(Path(path)))
+    return {**facts, "settings": reachable(facts["settings"])}
 
 
 def describe_prepared(path: Path | str) -> dict[str, Any]:

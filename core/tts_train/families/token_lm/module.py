@@ -25,7 +25,7 @@ from tts_train.families.token_lm.network.shapes import shape_network
 from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.nn.float8 import Float8Options, use_float8
 from tts_train.nn.kernels.choice import Kernels, choose_fused
-from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
+from tts_train.optim import OptimizerOptions, ScheduleOptions
 from tts_train.parallel.means import summed
 
 if TYPE_CHECKING:
@@ -206,9 +206,7 @@ class TokenModule(StageModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser and its schedule over the run's optimiser steps."""
-        optimizer = build_optimizer(self, self.optimizer_options)
-        schedule = build_schedule(optimizer, self.schedule_options, self.trainer.estimated_stepping_batches)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return self.standard_optimizer(self.optimizer_options, self.schedule_options)
 
     def work_in(self, batch: TokenBatch) -> Work:
         """Return the real tokens and the seconds of speech in a batch."""

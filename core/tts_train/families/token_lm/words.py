@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tts_train.errors import ConfigError
-from tts_train.weights.hub import unreachable, why_missing
+from tts_train.weights.hub import from_hub
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,16 +49,13 @@ def checked_tokenizer(source: str, special: Mapping[str, int], *, model: str) ->
     """
     from transformers import AutoTokenizer, PretrainedConfig
 
-    try:
+    failed = f"No tokenizer could be loaded from {source!r}:"
+    advice = "Give --tokenizer a folder with tokenizer.json, the name of a model you have access to, or 'tiny'."
+    with from_hub(source, failed=failed, advice=advice) as cached:
         # Its own files say what it is; the model's config.json beside them would be read and judged as well.
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            source, config=PretrainedConfig(), local_files_only=unreachable()
+            source, config=PretrainedConfig(), local_files_only=cached
         )
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"No tokenizer could be loaded from {source!r}: {why_missing(error, source)} "
-            "Give --tokenizer a folder with tokenizer.json, the name of a model you have access to, or 'tiny'."
-        ) from error
     known = tokenizer.get_vocab()
     wrong = [
         f"{name} (needs {index}, has {known.get(name)})" for name, index in special.items() if known.get(name) != index

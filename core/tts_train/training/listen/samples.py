@@ -19,7 +19,10 @@ from PIL import Image
 
 from tts_train.contract.metric import Metric, Take
 from tts_train.contract.voice import Passage, Uttered
-from tts_train.corpus import AudioRejected, Utterance, open_corpus, read_utterance
+from tts_train.corpus import Utterance
+from tts_train.corpus.audio.containers import AudioRejected
+from tts_train.corpus.audio.read import read_utterance
+from tts_train.corpus.read import open_corpus
 from tts_train.errors import ConfigError
 from tts_train.report.samples import write_sample
 from tts_train.report.source import CEILING, REFERENCE

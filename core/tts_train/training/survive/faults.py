@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
 from tts_train.errors import ConfigError
-from tts_train.parallel.signals import kill_this_process
+from tts_train.parallel.processes import kill_this_process
 
 _SPELLING = re.compile(r"(kill|term|nan)@(step|save)=(\d+)")
 _HELP = "kill@step=N, term@step=N, nan@step=N, or kill@save=K (after the K-th file a checkpoint writes)"

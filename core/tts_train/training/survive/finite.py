@@ -15,9 +15,9 @@ from torch.optim import Optimizer
 from tts_train.contract.data import stage_data
 from tts_train.disk.files import write_json
 from tts_train.errors import NumericError
-from tts_train.optim import StreamedOptimizer
 from tts_train.optim.kernels.flags import at_once, is_set
-from tts_train.parallel.ranks import leads
+from tts_train.optim.streamed.optimizer import StreamedOptimizer
+from tts_train.parallel.together import leads
 
 MOST_IN_A_ROW = 3
 """So many skipped steps in a row end the run."""

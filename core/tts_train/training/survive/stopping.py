@@ -21,9 +21,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed
 
 from tts_train.errors import Interrupted, TTSTrainError
-from tts_train.parallel.ranks import launched_by_lightning
-from tts_train.parallel.signals import STOP
-from tts_train.parallel.together import ANOTHER, raised_by_all
+from tts_train.parallel.processes import STOP
+from tts_train.parallel.together import ANOTHER, launched_by_lightning, raised_by_all
 from tts_train.run.loops import disable_sigterm_broadcast
 
 AGREE_EVERY = 10

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 from tts_train.contract import Census, ConfigError, ReadyRows, Report, RowEncoder, ShardedPrepare
-from tts_train.disk import require_apart
 
 Version = Literal["v1", "v2", "v3", "v4", "v2Pro", "v2ProPlus"]
 
@@ -66,16 +65,19 @@ class GptSovitsPrepare(ShardedPrepare):
         clips = write_prepared(self.experiment, self.out)
         return replace(report, more={**report.more, "experiment": str(self.experiment), "clips": clips})
 
+    def outputs(self) -> dict[str, Path]:
+        """Return what is written, the experiment folder included."""
+        given = {} if self.experiment is None else {"--experiment": self.experiment}
+        return {"--out": self.out, **given}
+
     def check_places(self) -> None:
-        """Refuse outputs, the experiment folder included, that are the corpus, lie in it or hold it."""
+        """Refuse outputs that are the corpus, lie in it or hold it, and texts for slices that nobody cuts."""
         super().check_places()
         if self.transcribe is not None and not self.slices:
             raise ConfigError(
                 f"--transcribe {self.transcribe} fills in the texts of slices: add --slices, which cuts the recordings "
                 "into --out, and prepare that folder afterwards."
             )
-        if self.experiment is not None:
-            require_apart(self.corpus, self.experiment, given="--corpus", option="--experiment")
 
     def _slice(self) -> Report:
         from tts_train_gpt_sovits.preparing.slices import slice_recordings, whisper

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tts_train.contract import DataError
-from tts_train.datasets import PREPARE, PreparedSet, is_number_list
+from tts_train.datasets import PreparedSet
 
 KIND = "gpt_sovits/speech"
 """What prepared folders of this backend hold: everything that each of its stages needs."""
@@ -48,12 +48,7 @@ def open_prepared(path: str, *, needed: Sequence[str], columns: Sequence[str]) -
     """
     prepared = PreparedSet(path, kind=KIND, length_of="codes", columns=columns)
     names = prepared.rows.names
-    missing = [name for name in needed if name not in names]
-    if missing:
-        raise DataError(
-            f"{path} has no column {', '.join(missing)} (it has {', '.join(names)}). Prepare the recordings: "
-            f"{PREPARE.replace('--backend B', '--backend gpt_sovits')} {path}-prepared"
-        )
+    prepared.require_columns(needed)
     if not prepared.index:  # what prepare wrote was checked when it was written
         _check(prepared, [name for name in names if name in _LISTS and name in (*needed, *columns)])
         for name in _TEXTS:
@@ -69,29 +64,7 @@ def largest_phoneme(prepared: PreparedSet) -> int:
 
 
 def _check(prepared: PreparedSet, names: Sequence[str]) -> None:
-    types = prepared.rows.types
     for name in names:
-        kind = types[name]
-        if pa.types.is_null(kind) and name not in ("phonemes", "codes", "wave"):
+        if pa.types.is_null(prepared.rows.types[name]) and name not in ("phonemes", "codes", "wave"):
             continue  # nothing but missing values
-        whole = is_number_list(kind) and not pa.types.is_floating(kind.value_type)
-        if not is_number_list(kind) or (name in _WHOLE and not whole):
-            what = "whole numbers" if name in _WHOLE else "numbers"
-            raise DataError(f"The column {name} of {prepared.path} is not a list of {what} a row, but {kind}.")
-        if name in _LIMITS:
-            _check_range(prepared, name)
-
-
-def _check_range(prepared: PreparedSet, name: str) -> None:
-    for table in prepared.rows.tables([name]):
-        for chunk in table.column(name).chunks:
-            values = chunk.flatten()
-            if values.null_count:
-                raise DataError(f"The column {name} of {prepared.path} has lists in which a number is missing.")
-            least, most = (pc.min_max(values)[end].as_py() for end in ("min", "max"))
-            if least is not None and not 0 <= least <= most < _LIMITS[name]:
-                wrong = least if least < 0 else most
-                raise DataError(
-                    f"The column {name} of {prepared.path} has {wrong}, and its numbers are from 0 to "
-                    f"{_LIMITS[name] - 1}."
-                )
+        prepared.check_numbers(name, whole=name in _WHOLE, below=_LIMITS.get(name))

@@ -12,8 +12,8 @@ from typing import Any
 import soundfile
 import torch
 
-from tts_train.contract import ConfigError, DataError, MissingExtraError, Progress
-from tts_train.corpus import AUDIO_SUFFIXES, AudioRejected, Limits, is_audio, read_audio
+from tts_train.contract import ConfigError, MissingExtraError, Progress
+from tts_train.corpus import Limits, RowRejected, read_audio, recordings_in
 from tts_train.disk import disk_errors
 from tts_train.weights import load_whisper
 from tts_train_gpt_sovits.signal.audio import SliceOptions, find_slices, slice_wave
@@ -48,7 +48,7 @@ def slice_recordings(
         ConfigError: if ``out`` holds something.
         DataError: if there are no recordings.
     """
-    files = _recordings(source)
+    files = recordings_in(source)
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"--out {out} is not empty. Choose another folder, so that nothing is overwritten.")
     failed: Counter[str] = Counter()
@@ -59,7 +59,7 @@ def slice_recordings(
         for file in files:
             try:
                 pieces = list(_cut(file, out, options))
-            except AudioRejected as rejected:
+            except RowRejected as rejected:
                 _log.warning("%s cannot be read: %s (%s).", file, rejected.reason, rejected.detail)
                 failed[rejected.reason] += 1
                 pieces = []
@@ -94,17 +94,6 @@ def whisper(model: str) -> Transcribe:
         return " ".join(segment.text.strip() for segment in segments).replace("|", " "), str(about.language)
 
     return transcribe
-
-
-def _recordings(source: Path) -> list[Path]:
-    if source.is_file():
-        return [source]
-    found = sorted(path for path in source.rglob("*") if is_audio(path.name) and path.is_file())
-    if not found:
-        raise DataError(
-            f"{source} has no recordings. Give a folder with files such as {', '.join(AUDIO_SUFFIXES[:5])}, or one."
-        )
-    return found
 
 
 def _cut(file: Path, out: Path, options: SliceOptions) -> Iterator[tuple[Path, float]]:

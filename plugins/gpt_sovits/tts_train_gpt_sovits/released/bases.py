@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from tts_train.contract import ConfigError, DataError
-from tts_train.weights import unreachable, why_missing
+from tts_train.weights import from_hub
 from tts_train_gpt_sovits.signal.versions import find_version
 
 REPOSITORY = "lj1995/GPT-SoVITS"
@@ -117,27 +118,24 @@ def place_in_models(kind: FileKind | FolderKind, version: str) -> str:
 def _download_file(name: str) -> Path:
     from huggingface_hub import hf_hub_download
 
-    try:
+    with _fetching(f"{name} of {REPOSITORY}") as cached:
         # Told to be local where the hub cannot be reached, it waits for no time-outs before it says so.
-        return Path(hf_hub_download(REPOSITORY, name, local_files_only=unreachable()))
-    except (OSError, ValueError) as error:
-        raise _failed(f"{name} of {REPOSITORY}", error) from error
+        return Path(hf_hub_download(REPOSITORY, name, local_files_only=cached))
 
 
 def _download_folder(repository: str, folder: str = "") -> Path:
     from huggingface_hub import snapshot_download
 
     wanted = [f"{folder}/{name}" if folder else name for name in _IN_FOLDER]
-    try:
-        return Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=unreachable())) / folder
-    except (OSError, ValueError) as error:
-        raise _failed(f"{folder} of {repository}" if folder else repository, error) from error
+    with _fetching(f"{folder} of {repository}" if folder else repository) as cached:
+        return Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=cached)) / folder
 
 
-def _failed(what: str, error: Exception) -> ConfigError:
-    return ConfigError(
-        f"{what} could not be fetched from the Hugging Face hub: {why_missing(error, what)} "
-        "Download it by hand and give its path, or try again when the hub can be reached."
+def _fetching(what: str) -> AbstractContextManager[bool]:
+    return from_hub(
+        what,
+        failed=f"{what} could not be fetched from the Hugging Face hub:",
+        advice="Download it by hand and give its path, or try again when the hub can be reached.",
     )
 
 

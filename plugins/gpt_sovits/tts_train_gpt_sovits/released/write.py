@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tts_train.contract import ConfigError, DataError, DiskError, NumericError
-from tts_train.disk import sync_directory, temporary_beside
+from tts_train.disk import staged_file
 from tts_train.weights import read_torch
 from tts_train_gpt_sovits.released.gpt_names import config_from_upstream
 from tts_train_gpt_sovits.released.recognise import ARCHIVE, mark_for
@@ -142,18 +142,11 @@ def _write(
     check_shapes("The export", {name: tuple(tensor.shape) for name, tensor in weights.items()}, expected)
     # In the released order, which is that of the networks' own parameters.
     cast = {name: _cast(name, weights[name], dtype) for name in expected}
-    target = path.resolve()
-    temporary = temporary_beside(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with staged_file(path) as temporary:
             _save(temporary, {"weight": cast, **content}, mark)
             _verify(temporary, {"weight": cast, **content}, mark)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_directory(target.parent)
-    except (OSError, RuntimeError) as error:
+    except RuntimeError as error:
         # torch says RuntimeError when the file below it cannot grow.
         raise DiskError(f"{path} was not written: {error}. Free some space or choose another place.") from error
 

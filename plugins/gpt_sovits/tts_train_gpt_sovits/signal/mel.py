@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tts_train.nn import kept_table, mel_edges, mel_triangles
+from tts_train.nn import kept_table, mel_triangles
 from tts_train_gpt_sovits.signal.frames import full_precision, reflect
 
 
@@ -87,9 +87,8 @@ def mel_bands(settings: MelSettings) -> Tensor:
 
     The scale is Slaney's.
     """
-    edges = mel_edges(settings.sample_rate, settings.n_mels, "slaney")
     frequencies = np.linspace(0.0, settings.sample_rate / 2, settings.n_fft // 2 + 1)
-    bands = mel_triangles(edges, frequencies) * 2.0 / (edges[2:, None] - edges[:-2, None])
+    bands = mel_triangles(settings.sample_rate, settings.n_mels, "slaney", frequencies, of_area=True)
     return torch.from_numpy(bands).float()
 
 

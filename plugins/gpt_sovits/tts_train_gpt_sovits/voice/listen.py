@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor
 
-from tts_train.contract import ConfigError, Passage, SampleVoice, Sound, Uttered, precision_of, take_turns
+from tts_train.contract import ConfigError, Passage, SampleVoice, Sound, StageModule, Uttered, take_turns
 from tts_train_gpt_sovits.networks.gpt.generate import MAX_CODES, SamplingOptions
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
@@ -54,7 +53,7 @@ class StageVoice(SampleVoice, ABC):
     """Speaks with networks as they stand; each speaker's texts continue an utterance of the data.
 
     Args:
-        trainer: The run's, for its precision.
+        module: What is in training, for its precision.
         voice: Networks that speak together, those in training among them.
         held_out: Validation rows.
 
@@ -62,8 +61,8 @@ class StageVoice(SampleVoice, ABC):
 
     tokens_per_second = float(CODES_PER_SECOND)
 
-    def __init__(self, trainer: Trainer, voice: GptSovitsVoice, held_out: HeldOut) -> None:
-        self._trainer = trainer
+    def __init__(self, module: StageModule, voice: GptSovitsVoice, held_out: HeldOut) -> None:
+        self._module = module
         self._voice = voice
         self._held = held_out
         data = str(held_out.data.path)
@@ -94,7 +93,7 @@ class StageVoice(SampleVoice, ABC):
         reference, chance = self._ready.reference_for(passage.speaker), self._voice.chance(seed)
         phonemes, features = self._targets[passage.name]
         sampling = SamplingOptions(max_codes=min(max_tokens, MAX_CODES))
-        with precision_of(self._trainer):
+        with self._module.training_precision():
             # In the precision of training, for that is the network which is heard; the sound is made in float32.
             said = self._voice.draw(phonemes, features, reference, sampling=sampling, generator=chance)
         sound = self._sound(said.codes, phonemes, reference, chance)
@@ -196,8 +195,8 @@ class GptVoice(StageVoice):
 class SovitsVoice(StageVoice):
     """A SoVITS in training: a recording's own tokens in its own voice, or those of a GPT for a text."""
 
-    def __init__(self, trainer: Trainer, voice: GptSovitsVoice, held_out: HeldOut) -> None:
-        super().__init__(trainer, voice, held_out)
+    def __init__(self, module: StageModule, voice: GptSovitsVoice, held_out: HeldOut) -> None:
+        super().__init__(module, voice, held_out)
         self._own: dict[str, Reference] = {}
 
     def passage(self, name: str, text: str) -> Passage:

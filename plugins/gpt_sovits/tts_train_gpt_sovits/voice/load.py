@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from tts_train.contract import ConfigError, is_run, open_checkpoint, reachable
-from tts_train.datasets import PreparedSet, facts_of, is_prepared, read_index
-from tts_train.disk import FILE_NAME, read_provenance
+from tts_train.contract import ConfigError, is_run, open_checkpoint
+from tts_train.datasets import PreparedSet, prepared_facts
+from tts_train.disk import export_card
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
 from tts_train_gpt_sovits.preparing.models import TINY
@@ -58,10 +58,10 @@ def find_pair(
     card = open_checkpoint(own).card if is_run(own) else None
     trained_on = card.options("data", "path").get("path") if card else None
     data = str(voice) if voice else trained_on
-    known = card.data if card and not voice else {}
-    if not known and data and is_prepared(data):  # cards of old say nothing themselves
-        known = facts_of(read_index(Path(data)))
-    settings = reachable(known.get("settings", {}))
+    known = card.prepared if card and not voice else {}
+    if not known and data:  # cards of old say nothing themselves
+        known = prepared_facts(data)
+    settings = known.get("settings", {})
     languages = tuple(known.get("languages", ()))
     option, given, twice = ("--sovits", sovits, gpt) if is_gpt else ("--gpt", gpt, sovits)
     if twice is not None:
@@ -121,10 +121,11 @@ def _still(network: N, device: torch.device) -> N:
 
 def _file_in(source: Path) -> Path:
     """Return the exported file in a folder of ours, or what was given."""
-    if not (source / FILE_NAME).is_file():
+    card = export_card(source)
+    if card is None:
         return source
     names = {"s1": "*.ckpt", "s2": "*.pth", "full": "s2G.pth"}
-    files = sorted(source.glob(names.get(str(read_provenance(source).format), "*")))
+    files = sorted(source.glob(names.get(str(card.format), "*")))
     if not files:
         raise ConfigError(f"{source} holds no exported weights any more. Export them again.")
     # The last one written, where several steps were exported into one folder.

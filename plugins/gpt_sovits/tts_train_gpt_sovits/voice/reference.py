@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tts_train.contract import ConfigError, DataError
-from tts_train.corpus import AudioRejected, Limits, read_audio
-from tts_train.datasets import PreparedSet, is_prepared
+from tts_train.corpus import Limits, RowRejected, read_audio
+from tts_train.datasets import PreparedSet, prepared_facts
 from tts_train_gpt_sovits.preparing.encode import SAMPLE_RATE, Networks, text_features
 from tts_train_gpt_sovits.signal.audio import FULL_SCALE, to_int16
 from tts_train_gpt_sovits.signal.mel import spectrogram
@@ -58,7 +58,7 @@ def reference_from_file(
     try:
         limits = Limits() if any_length else Limits(min_seconds=SHORTEST, max_seconds=LONGEST)
         audio = read_audio(file, sample_rate=SAMPLE_RATE, limits=limits)
-    except AudioRejected as rejected:
+    except RowRejected as rejected:
         raise DataError(
             f"--reference {file} cannot be used: {rejected.reason} ({rejected.detail}). It must have {SHORTEST:g} to "
             f"{LONGEST:g} seconds of speech."
@@ -86,7 +86,7 @@ def reference_from_data(path: str, *, speaker: str | None = None) -> Reference:
     Raises:
         ConfigError: if there is no such set any more, or nothing in it is by that speaker and of that length.
     """
-    if not is_prepared(path):
+    if not prepared_facts(path):
         raise ConfigError(
             f"The data that this was trained on are not at {path}, so there is no voice to continue. Give --reference "
             "FILE.wav and --reference_text."

@@ -73,10 +73,8 @@ class GptSovitsSynth(SynthJob):
         Raises:
             DataError: if nothing was spoken; nothing is written then.
         """
-        from tts_train.disk import check_sound_name
         from tts_train_gpt_sovits.voice.sentences import warn_of_language
 
-        check_sound_name(self.out)
         ready = self._open()
         language = self.language or ready.reference_for(self.speaker).language
         warn_of_language(self.text, language, ready.trained)
@@ -108,17 +106,14 @@ class GptSovitsSynth(SynthJob):
 
     def round_trip(self, recordings: Iterable[tuple[Path, Line]]) -> bool:
         """Make semantic tokens of recordings and sound of these, each in its own voice: no GPT can sound better."""
-        from tts_train.disk import write_sound
-
         waiting = list(recordings)
         ready = self._open({line.language for _, line in waiting}, listens=True)
         for recording, line in waiting:
             sound = ready.resound(recording, line.text, line.language or self.language or ready.language)
-            write_sound(line.out, sound, sample_rate=ready.voice.sample_rate)
+            self.write(sound, sample_rate=ready.voice.sample_rate, out=line.out)
         return True
 
     def _say(self, ready: Ready) -> SynthReport:
-        from tts_train.disk import write_sound
         from tts_train_gpt_sovits.voice.sentences import split_sentences
 
         sentences = split_sentences(self.text)
@@ -130,7 +125,7 @@ class GptSovitsSynth(SynthJob):
         spoken = [self._speak(ready.voice, reference, each, number) for number, each in enumerate(said)]
         self._judge(sentences, spoken)
         sound = self._join(spoken, ready.voice.sample_rate)
-        write_sound(self.out, sound, sample_rate=ready.voice.sample_rate)
+        self.write(sound, sample_rate=ready.voice.sample_rate)
         figures = {
             "sentences": len(sentences),
             "tokens": sum(each.codes for each in spoken),

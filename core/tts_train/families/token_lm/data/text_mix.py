@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from tts_train.datasets.batches import Batches, pack
-from tts_train.datasets.store.content import hash_of_arrays, hash_of_files
-from tts_train.datasets.store.foreign import foreign_rows
+from tts_train.datasets.store.foreign import foreign_rows, hash_of_arrays, hash_of_files
 from tts_train.datasets.store.parquet_rows import ParquetRows
 from tts_train.datasets.store.shards import PREPARE
 from tts_train.errors import ConfigError, DataError

@@ -12,8 +12,9 @@ import pyarrow as pa
 import torch
 
 from tts_train.contract.encoder import Clip, RowEncoder
-from tts_train.corpus import RowRejected, TokenRow, Utterance
+from tts_train.corpus import RowRejected, Utterance
 from tts_train.corpus.rows.token_lists import NO_LABEL, TokenLists
+from tts_train.corpus.rows.utterance import TokenRow
 from tts_train.errors import DataError
 from tts_train.families.token_lm.codec import Codec
 from tts_train.families.token_lm.data.token_rows import Inspected, inspect_rows, without_padding

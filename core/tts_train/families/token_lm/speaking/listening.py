@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tts_train.contract.voice import Passage, Uttered, precision_of, take_turns
+from tts_train.contract.voice import Passage, Uttered, take_turns
 from tts_train.datasets.store.shards import PreparedSet
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.data.token_rows import inspect_rows
@@ -98,7 +98,7 @@ class TrainingVoice:
         limits = [
             min(limit, self._layout.room(prompt, room)) for limit, prompt in zip(max_tokens, prompts, strict=True)
         ]
-        with precision_of(self._module.trainer):
+        with self._module.training_precision():
             said = self._voice.say(prompts, seeds=seeds, max_new_tokens=limits)
         return [self._uttered(one) for one in said]
 

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tts_train.datasets.store.shards import facts_of, is_prepared, read_index
-from tts_train.disk.provenance import FILE_NAME, read_provenance
+from tts_train.datasets.store.shards import prepared_facts
+from tts_train.disk.provenance import export_card
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.network.adapters import merge
 from tts_train.families.token_lm.network.network import TokenNetwork
 from tts_train.families.token_lm.network.restore import described, load_trained, open_own
 from tts_train.families.token_lm.network.start import TINY, TinyOptions, load_base, use_attention
 from tts_train.run.checkpoint import Checkpoint, is_run
-from tts_train.run.places import reachable
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
@@ -66,9 +65,9 @@ class TrainedRun:
     def data(self) -> Mapping[str, Any]:
         """What is known of the prepared set that it was trained on: its settings and speakers."""
         card = self.checkpoint.card
-        path = None if card.data else card.options("data", "path").get("path")  # cards of old say nothing themselves
-        found = facts_of(read_index(Path(path))) if path and is_prepared(path) else card.data
-        return {**found, "settings": reachable(found.get("settings", {}))}
+        # Cards of old say nothing themselves.
+        known = card.prepared or prepared_facts(card.options("data", "path").get("path") or "")
+        return known or {"settings": {}}
 
     @property
     def codec(self) -> str | None:
@@ -204,8 +203,8 @@ def _from_adapter(token_lm: TokenLM, folder: Path, dtype: torch.dtype, tokenizer
 
     base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
     words = token_lm.load_tokenizer(tokenizer or str(folder))
-    facts = read_provenance(folder).facts if (folder / FILE_NAME).is_file() else {}
-    sizes: Any = facts.get(TINY) or {}
+    card = export_card(folder)
+    sizes: Any = card.facts.get(TINY) or {} if card else {}
     lm = load_base(token_lm, base, dtype=dtype, tiny=TinyOptions(**sizes))
     use_attention(lm, "sdpa")
     adapted = PeftModel.from_pretrained(lm, str(folder), autocast_adapter_dtype=True)
@@ -233,9 +232,10 @@ def codec_of(token_lm: TokenLM, source: Path) -> str | None:
 
 def _remembered(folder: Path) -> dict[str, Any]:
     """Return what the export in a folder remembers, as fields of a voice; nothing for models of others."""
-    if not (folder / FILE_NAME).is_file():
+    card = export_card(folder)
+    if card is None:
         return {}
-    facts = read_provenance(folder).facts
+    facts = card.facts
     codec = facts.get(CODEC)
     known: dict[str, Any] = {CODEC: codec} if isinstance(codec, str) else {}
     lists = {name: facts.get(name) for name in (SPEAKERS, LANGUAGES)}

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from tts_train.contract.jobs import Line, SynthJob
 from tts_train.contract.reports import SynthReport
 from tts_train.corpus.language import other_language
-from tts_train.disk.sound_files import check_sound_name, write_sound
 from tts_train.errors import ConfigError, DataError
 from tts_train.families.token_lm.decoding.options import Sampling
 from tts_train.families.token_lm.speaking.parts import SpokenPart, join, judge, split_text, totals
@@ -83,7 +82,6 @@ class TokenSynth(SynthJob):
         Raises:
             DataError: if what was generated holds no whole frame; nothing is written then.
         """
-        check_sound_name(self.out)
         voice = self._open()
         _warn_of_language(self.text, voice.languages)
         return self._say(voice)
@@ -116,7 +114,7 @@ class TokenSynth(SynthJob):
         for recording, line in recordings:
             samples = read_reference(recording, codec)
             sound = codec.decode(codec.encode([samples])[0], seed=self.seed)
-            write_sound(line.out, sound[: len(samples)], sample_rate=codec.sample_rate)
+            self.write(sound[: len(samples)], sample_rate=codec.sample_rate, out=line.out)
         return True
 
     def _open(self) -> TokenVoice:
@@ -201,7 +199,7 @@ class TokenSynth(SynthJob):
         judge(self.token_lm.layout, parts, max_new_tokens=self.max_new_tokens, unwritten=str(self.out))
         rate = voice.codec.sample_rate
         sound = join(parts, pause=self.pause, sample_rate=rate)
-        write_sound(self.out, sound, sample_rate=rate)
+        self.write(sound, sample_rate=rate)
         figures = {**totals(parts), "seed": self.seed}
         return SynthReport(path=str(self.out), seconds=round(len(sound) / rate, 3), more=figures)
 
@@ -217,7 +215,7 @@ class TokenSynth(SynthJob):
     def _device(self) -> torch.device:
         import torch
 
-        from tts_train.parallel.devices import choose_device
+        from tts_train.parallel.processes import choose_device
 
         device = torch.device(choose_device(self.device))
         if device.type == "cuda" and device.index is not None:

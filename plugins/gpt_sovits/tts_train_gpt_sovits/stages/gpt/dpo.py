@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tts_train.contract import ConfigError, reshard, weighted
+from tts_train.contract import ConfigError
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork, GptOutput
 from tts_train_gpt_sovits.networks.gpt.packing import PackedBatch
 from tts_train_gpt_sovits.networks.gpt.padded import padded_forward, unpack, unpack_rejected
@@ -129,11 +129,11 @@ class DpoModule(GptModule):
         output = self._forward(batch)
         sft, tokens = output.losses.mean(), len(output.losses)
         if batch["rehearsed"]:
-            own, common = weighted(self.trainer, [sft, torch.zeros_like(sft)], [tokens, 0])
+            own, common = self.over_processes([sft, torch.zeros_like(sft)], [tokens, 0])
             self.log("train/loss", common[0], batch_size=1)
             return own[0]
         prefers = self._preference(output, held)
-        own, common = weighted(self.trainer, [sft, prefers.loss], [tokens, len(prefers.margins)])
+        own, common = self.over_processes([sft, prefers.loss], [tokens, len(prefers.margins)])
         # Weighted apart: an ordinary loss is a mean over tokens, a preference one over pairs, and processes have
         # different numbers of both.
         self._log_pairs(common[0], prefers, common[1])
@@ -166,9 +166,9 @@ class DpoModule(GptModule):
             return
         prefers = self._preference(output, held)
         count = len(prefers.margins)
-        self._add("preference", prefers.loss * count, count)
-        self._add("margin", prefers.margins.sum(), count)
-        self._add("pair_accuracy", prefers.accuracy * count, count)
+        self.add_figure("preference", prefers.loss * count, count)
+        self.add_figure("margin", prefers.margins.sum(), count)
+        self.add_figure("pair_accuracy", prefers.accuracy * count, count)
 
     def _preference(self, output: GptOutput, held: tuple[Tensor, Tensor] | None) -> Preference:
         return preference(
@@ -203,7 +203,7 @@ class DpoModule(GptModule):
         training = self._built.training
         with adapters_off(self._built.eval()):
             yield self._built
-            reshard(self._built)  # adapters are turned on again on the shards, not on gathered copies of them
+            self.divide_again()  # adapters are turned on again on the shards, not on gathered copies of them
         self._built.train(training)
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from tts_train.contract import ConfigError, Means, StageModule, Work, weighted
-from tts_train.optim import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
+from tts_train.contract import ConfigError, StageModule, Work
+from tts_train.optim import OptimizerOptions, ScheduleOptions
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork, GptOutput
 from tts_train_gpt_sovits.networks.gpt.packing import PackedBatch
 from tts_train_gpt_sovits.networks.gpt.padded import padded_forward, unpack
@@ -117,7 +117,6 @@ class GptModule(StageModule):
         self.gradient_checkpointing = gradient_checkpointing
         self.tiny = tiny
         self.network: GptNetwork | None = None
-        self._means: Means | None = None
 
     def build(self) -> None:
         """Build the network from :attr:`init_from`.
@@ -182,17 +181,17 @@ class GptModule(StageModule):
             loss, mean, top3 = padded.loss_sum, padded.losses.mean(), padded.top3(self._built.config.end)
         else:
             output = self._forward(batch)
-            (loss,), (mean,) = weighted(self.trainer, [output.losses.mean()], [len(output.losses)])
+            (loss,), (mean,) = self.over_processes([output.losses.mean()], [len(output.losses)])
             top3 = output.top3(self._built.config.end)
         self.log("train/top3", top3, batch_size=1)
         self.log("train/loss", mean.detach(), batch_size=1)
         return loss
 
-    def on_validation_epoch_start(self) -> None:
-        """Begin new sums."""
+    def val_figures(self) -> list[str]:
+        """Return the figures of a validation, one for each language of its set among them."""
         data = self.stage_data
         languages = data.val_languages if isinstance(data, GptData) else ()
-        self._means = Means([*self.FIGURES, *(f"loss/{language}" for language in languages)], self.device)
+        return [*self.FIGURES, *(f"loss/{language}" for language in languages)]
 
     def validation_step(self, batch: PackedBatch, batch_idx: int) -> None:
         """Add a batch to the sums."""
@@ -206,27 +205,18 @@ class GptModule(StageModule):
         sums, counts = -output.chosen_logps, output.losses.new_tensor(output.counts)
         for language in set(batch["languages"]):
             here = [place for place, name in enumerate(batch["languages"]) if name == language]
-            self._add(f"loss/{language}", sums[here].sum(), counts[here].sum())
+            self.add_figure(f"loss/{language}", sums[here].sum(), counts[here].sum())
         if batch["rehearsed"]:
             return
         spoken = output.targets != self._built.config.end
-        self._add("loss", sums.sum(), counts.sum())
-        self._add("top3", (output.hits & spoken).sum(), spoken.sum())
-        self._add("utterance_loss", (sums / counts).sum(), len(sums))
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the figures over the whole set."""
-        assert self._means is not None
-        figures = {f"val/{name}": mean for name, mean in self._means.over(self.trainer.strategy).items()}
-        self.log_dict(figures, batch_size=1, sync_dist=True)  # equal already, as Lightning is told so
-        self._means = None
+        self.add_figure("loss", sums.sum(), counts.sum())
+        self.add_figure("top3", (output.hits & spoken).sum(), spoken.sum())
+        self.add_figure("utterance_loss", (sums / counts).sum(), len(sums))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser and its schedule, stepped once an optimiser step."""
         if self.scaled_adam is None:
-            optimizer = build_optimizer(self, self.optimizer_options)
-            schedule = build_schedule(optimizer, self.schedule_options, self.trainer.estimated_stepping_batches)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+            return self.standard_optimizer(self.optimizer_options, self.schedule_options)
         options = self.scaled_adam
         scaled = ScaledAdam(self._built.parameters(), lr=options.lr, clip_update=options.clip_update)
         done = self._continue(scaled) if self.continue_optimizer else 0
@@ -250,7 +240,7 @@ class GptModule(StageModule):
 
         held = required(self.stage_data.held_out() if isinstance(self.stage_data, GptData) else None)
         sovits, version = local_sovits(held.data, self.device)
-        return GptVoice(self.trainer, GptSovitsVoice(gpt=self._built, sovits=sovits, version=version), held)
+        return GptVoice(self, GptSovitsVoice(gpt=self._built, sovits=sovits, version=version), held)
 
     def probe(self, data: StageData) -> GptProbe | NoProbe:
         """Return what the training is measured by: codes that the network draws."""
@@ -284,10 +274,6 @@ class GptModule(StageModule):
                 "scaled_adam and upstream's padding need whole tensors, of which a process has only rows under "
                 f"--trainer.strategy fsdp. Use {' and '.join(needed)}, or --trainer.strategy ddp."
             )
-
-    def _add(self, name: str, total: Tensor, count: int | Tensor) -> None:
-        assert self._means is not None
-        self._means.add(name, total, count)
 
     def _continue(self, optimizer: ScaledAdam) -> int:
         """Give an optimiser the state of upstream's checkpoint and return the steps that were done."""

@@ -118,17 +118,16 @@ class CfmModule(SovitsStage[FlowSovitsNetwork]):
         self.log_dict({f"train/{name}": figure for name, figure in figures.items()}, batch_size=1)
         return loss
 
-    def on_validation_epoch_start(self) -> None:
-        """Begin new sums."""
-        self._begin_means("loss", by_language="loss")
+    def val_figures(self) -> list[str]:
+        """Return the figures of a validation."""
+        return ["loss", *self._each_language("loss")]
 
     def validation_step(self, batch: SovitsBatch, batch_idx: int) -> None:
         """Add a batch to the sums; an utterance always has the same noise, time and prompt."""
-        assert self._means is not None
         losses = self.losses(batch, fixed=True)
         for language, loss in zip(batch["languages"], losses, strict=True):
             for name in ("loss", f"loss/{language}") if language else ("loss",):
-                self._means.add(name, loss, 1)
+                self.add_figure(name, loss, 1)
 
     def losses(self, batch: SovitsBatch, *, fixed: bool = False) -> Tensor:
         """Return the loss of each utterance (B,), with chance of its own; ``fixed``: that which it always has."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from tts_train.contract import ConfigError, unweighted
+from tts_train.contract import ConfigError
 from tts_train_gpt_sovits.networks.sovits.adversarial import (
     KL_WEIGHT,
     MEL_WEIGHT,
@@ -213,7 +213,7 @@ class SovitsModule(SovitsStage[SovitsNetwork]):
         # With manual optimisation nobody else steps them.
         for schedule in self.lr_schedulers():  # type: ignore[union-attr]
             schedule.step()
-        figures = unweighted(self.trainer, {"loss": total, **parts, "critics": loss_of_critics})
+        figures = self.averaged({"loss": total, **parts, "critics": loss_of_critics})
         figures |= scale_figures(self.trainer)
         self.log_dict({f"train/{name}": figure for name, figure in figures.items()}, batch_size=1)
         return total.detach()
@@ -223,20 +223,19 @@ class SovitsModule(SovitsStage[SovitsNetwork]):
         if self.gradient_clip is not None:
             clip_grad_norm_([each for group in optimizer.param_groups for each in group["params"]], self.gradient_clip)
 
-    def on_validation_epoch_start(self) -> None:
-        """Begin new sums."""
-        self._begin_means("loss", "kl", by_language="mel_loss")
+    def val_figures(self) -> list[str]:
+        """Return the figures of a validation."""
+        return ["loss", "kl", *self._each_language("mel_loss")]
 
     def validation_step(self, batch: SovitsBatch, batch_idx: int) -> None:
         """Add a batch to the sums, its slices and noise always the same."""
-        assert self._means is not None
         made, spectrum, _ = self._generate_fixed(batch)
         target, spoken = mels(made, spectrum, self.segment_frames)
         for i, language in enumerate(batch["languages"]):
             apart = mel_loss(target[i], spoken[i])
             for name in ("loss", f"mel_loss/{language}") if language else ("loss",):
-                self._means.add(name, apart, 1)
-        self._means.add("kl", divergence(made) * len(target), len(target))
+                self.add_figure(name, apart, 1)
+        self.add_figure("kl", divergence(made) * len(target), len(target))
 
     def fixed_losses(self, batch: SovitsBatch) -> dict[str, Tensor]:
         """Return the parts of the generator's loss, with the slice and noise that an utterance always has."""

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from tts_train.contract import ConfigError, Means, StageModule, Work
+from tts_train.contract import ConfigError, StageModule, Work
 from tts_train_gpt_sovits.networks.sovits.cfm import FlowSovitsNetwork
 from tts_train_gpt_sovits.networks.sovits.network import SovitsNetwork
 from tts_train_gpt_sovits.signal.versions import CODES_PER_SECOND
@@ -34,13 +34,6 @@ class SovitsStage(StageModule, Generic[N]):
         super().__init__()
         self.gpt = gpt
         self.network: N | None = None
-        self._means: Means | None = None
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the means over the whole set, whatever batch and process an utterance was in."""
-        assert self._means is not None
-        for name, mean in self._means.over(self.trainer.strategy).items():
-            self.log(f"val/{name}", mean, batch_size=1, sync_dist=True)  # equal already, as Lightning is told so
 
     def work_in(self, batch: SovitsBatch) -> Work:
         """Return the codes and phonemes, and the seconds of speech in a batch."""
@@ -57,9 +50,7 @@ class SovitsStage(StageModule, Generic[N]):
         held = required(data.held_out() if isinstance(data, SovitsData) else None)
         # Kept for the whole run, since the callback keeps the voice.
         gpt = None if self.gpt is None else open_gpt(self.gpt, self.device)
-        return SovitsVoice(
-            self.trainer, GptSovitsVoice(gpt=gpt, sovits=self._built, version=self._loaded.version), held
-        )
+        return SovitsVoice(self, GptSovitsVoice(gpt=gpt, sovits=self._built, version=self._loaded.version), held)
 
     def check_listening(self, sentences: int | Sequence[str]) -> None:
         """Refuse texts without a GPT that makes their tokens, and a GPT that is none."""
@@ -80,11 +71,11 @@ class SovitsStage(StageModule, Generic[N]):
         gpt = None if self.gpt is None else planned_network(self.gpt)
         return listening_bytes(self._built, self._loaded.version, gpt)
 
-    def _begin_means(self, *names: str, by_language: str) -> None:
-        """Begin new sums, one of a figure for each language of the validation set among them."""
+    def _each_language(self, figure: str) -> list[str]:
+        """Return a figure's name for each language of the validation set."""
         data = self.stage_data
         languages: Sequence[str] = data.val_languages if isinstance(data, SovitsData) else ()
-        self._means = Means([*names, *(f"{by_language}/{each}" for each in languages if each)], self.device)
+        return [f"{figure}/{each}" for each in languages if each]
 
     @property
     @abstractmethod

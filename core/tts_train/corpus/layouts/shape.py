@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from tts_train.corpus.layouts.guess import Unclear, ends_sentence, guess_columns, is_language, is_text
+from tts_train.corpus.layouts.records import MARKS, cut, is_quoted
 from tts_train.corpus.rows.columns import UNUSED, Asked, describe, match_columns
 from tts_train.corpus.rows.names import is_audio
-from tts_train.corpus.tables.guess import Unclear, ends_sentence, guess_columns, is_language, is_text
-from tts_train.corpus.tables.records import MARKS, cut, is_quoted
 from tts_train.errors import DataError
 
 _LIST = ("audio", "speaker", "language", "text")

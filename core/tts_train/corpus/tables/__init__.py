@@ -1,1 +1,0 @@
-"""Text tables: lines cut into fields, fields told apart."""
