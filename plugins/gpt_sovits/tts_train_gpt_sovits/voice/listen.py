@@ -34,7 +34,6 @@ NEEDS_GPT = (
     "validation recordings."
 )
 
-
 logger = logging.getLogger(__name__)
 
 
