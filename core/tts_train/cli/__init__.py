@@ -44,6 +44,7 @@ _HANDLER = "tts-train"
 _NO_MEMORY = "can't allocate memory"
 # What the system says about a path that the user has to change.
 _UNUSABLE = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EROFS, errno.EINVAL)
+# Letters of a path that an error repeats: a pasted text must not fill the screen.
 _SHOWN = 100
 
 
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"tts-train {version('tts-train')}")
         return 0
+    # `tts-train -c recipe.yaml` trains.
     verb, rest = ("fit", words) if words[0].startswith("-") else (words[0], words[1:])
     _log_to_stderr()
     try:
@@ -77,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _interrupted()
     except BrokenPipeError:
+        # Python flushes stdout once more at its end, and would print a traceback there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SystemExit as stop:
@@ -116,6 +119,7 @@ def _run(verb: str, words: list[str]) -> int:
     refuse_unsafe()
     if verb not in COMMANDS:
         raise ConfigError(f"There is no command {verb!r}. The commands are: {', '.join(COMMANDS)}.")
+    # Late: each command imports what it needs and no more; --help takes no torch.
     module = importlib.import_module(COMMANDS[verb][0])
     code: int = module.run(verb, words)
     return code
@@ -138,6 +142,7 @@ def _usage() -> str:
 
 
 def _explain(error: Exception) -> str:
+    # By name, since torch need not have been imported.
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or _NO_MEMORY in str(error):
         return (
             "out of memory. Lower --data.max_tokens, or choose a recipe that needs less (configs/README.md). "
@@ -158,6 +163,7 @@ def _log_to_stderr() -> None:
     """Our loggers speak to this command's stderr; a second command of one process has its own."""
     for name in ("tts_train", *(found.entry_point.module.split(".")[0] for found in installed_backends())):
         logger = logging.getLogger(name)
+        # Tests and programs call main more than once.
         for old in [handler for handler in logger.handlers if handler.name == _HANDLER]:
             logger.removeHandler(old)
         handler = _Stderr()

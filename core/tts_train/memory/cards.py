@@ -50,6 +50,7 @@ def _card(name: str, gib: float, half: float, single: float, gigabytes: float) -
 
 
 CARDS = (
+    # Half: dense, summed in float32, which is half of what consumer cards' sheets print for float16 sums.
     _card("RTX 3060", 11.6, 25.5, 12.7, 360),
     _card("RTX 3090", 23.6, 71, 35.6, 936),
     _card("RTX 4060 Ti", 15.6, 44, 22.1, 288),
@@ -76,6 +77,7 @@ def card_named(given: str) -> Card:
     Raises:
         ConfigError: if there is none.
     """
+    # "4090" and "rtx-4090" are what people type.
     word = _plain(given)
     found = [card for card in CARDS if _plain(card.name) == word or card.name.lower().split()[-1] == word]
     found = found or [card for card in CARDS if _plain(card.name).startswith(word)]

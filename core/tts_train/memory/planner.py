@@ -23,6 +23,7 @@ from tts_train.memory.step.step import Step, run_steps
 from tts_train.memory.step.tracker import LASTING, Kind
 from tts_train.sharding.options import FsdpOptions
 
+# Bytes.
 _HALF = 2
 
 
@@ -48,6 +49,7 @@ class Division:
         if self.ranks == 1:
             return step
         if self.fsdp is None:
+            # DDP keeps its buckets for the whole run, beside the gradients.
             trained = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
             return _changed(step, {"gradients": trained})
         return _changed(step, {"other": self._gathered(module, self.fsdp)})
@@ -69,7 +71,9 @@ class Division:
         else:
             names = options.blocks or self.blocks
             blocks = [m for m in module.modules() if type(m).__name__ in names]
+        # The largest blocks might follow each other; a plan errs on the safe side.
         sizes = sorted(map(self._size, blocks), reverse=True)
+        # What is in no block, embedding and head, stays gathered from forward to backward.
         return whole - sum(sizes) + sum(sizes[: 1 + options.prefetch])
 
     def _size(self, module: nn.Module) -> int:
@@ -141,6 +145,7 @@ class Plan:
         """Return least and most hours of an epoch with ``ranks`` such cards; None where the data are not there."""
         if self.batches is None:
             return None
+        # Batches are shared by the processes, and a step takes several where they are accumulated.
         hours = self.batches / self.ranks / self.accumulate * self.on(card).seconds / 3600
         return hours * (1 - UNCERTAINTY), hours * (1 + UNCERTAINTY)
 
@@ -186,12 +191,14 @@ class Plan:
 
 def needed(step: Step) -> int:
     """Return the memory of a card that a step needs."""
+    # Lasting tensors are allocated once and leave no gaps.
     passing = sum(size for kind, size in step.breakdown.items() if kind not in LASTING)
     return step.peak_bytes + CONTEXT_BYTES + int(FRAGMENTATION * passing)
 
 
 def speaking(step: Step, generation: int) -> int:
     """Return the memory of a card that generation needs beside weights and states, while no gradients are there."""
+    # Listening comes between steps, when DropGradients has let go of the gradients.
     lasting = step.breakdown["weights"] + step.breakdown["optimizer"]
     return lasting + CONTEXT_BYTES + int((1 + FRAGMENTATION) * generation)
 
@@ -236,6 +243,7 @@ def make_plan(
     chooser = recomputes(module)
     least = None if chooser is None else LeastRecomputed(chooser, seeker, gpu_bytes, needs)
     try:
+        # One call for all sizes: building the module again for each would take longer than its steps.
         steps = run_steps(module, data.sample_batch, least or seeker, trainer, share=division.share, device=device)
     except (DynamicOutputShapeException, UnsupportedOperatorException) as error:
         raise ConfigError(
@@ -250,6 +258,7 @@ def make_plan(
         option=f"data.{data.budget}",
         step=division.of(step, module),
         recomputed=share,
+        # The first step is always the one with all layers recomputed.
         least_bytes=needs(steps[0]),
         listening_bytes=_listening_bytes(module, listened),
         gpu_bytes=gpu_bytes,

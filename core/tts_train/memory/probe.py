@@ -16,6 +16,7 @@ from tts_train.memory.step.gradients import DropGradients
 from tts_train.memory.step.step import SETTINGS, itself
 from tts_train.run.loops import leave_signals_alone
 
+# The first step makes the optimiser's states, so only the second has everything at once.
 _STEPS = 2
 
 
@@ -52,6 +53,7 @@ def takes_a_step(module: LightningModule, data: StageData, trainer: Mapping[str,
     leave_signals_alone(runner)
     batches: Any = [data.sample_batch(size)] * (_STEPS * each)
     loader: DataLoader[Any] = DataLoader(batches, batch_size=None, collate_fn=itself)
+    # The run that follows draws what it would have drawn without a try.
     with torch.random.fork_rng():
         try:
             runner.fit(module, train_dataloaders=loader)
@@ -80,6 +82,7 @@ class _LetGo(Callback):
 
 def _let_go(trainer: Trainer, module: nn.Module) -> None:
     for optimizer in trainer.optimizers:
+        # Lightning's teardown would otherwise copy gigabytes of states to host memory, only to drop them.
         optimizer.state.clear()
         optimizer.param_groups.clear()
     for part in module.modules():

@@ -14,9 +14,12 @@ from tts_train.contract.module import StageModule
 from tts_train.memory.step.step import Step
 from tts_train.memory.step.tracker import LASTING
 
+# Tokens, or clips; a larger batch is no use to anybody.
 _MOST = 1 << 20
 _TRIES = 6
+# Share of the size below which another step would gain nothing.
 _CLOSE = 0.02
+# From here on sizes are multiples of 64.
 _COARSE = 1024
 # How many times larger or smaller than the first the second size may be.
 _FAR = 16
@@ -69,6 +72,7 @@ class LargestBatch:
         passing = sum(size for kind, size in step.breakdown.items() if kind not in LASTING)
         if not passing:
             return step.size * 4 if free >= 0 else max(step.size // 4, 1)
+        # The first guess knows one point only; weights and states stay what they are.
         factor = 1 + free / passing
         return max(1, int(step.size * min(max(factor, 1 / _FAR), _FAR)))
 
@@ -129,10 +133,12 @@ class LeastRecomputed:
             return self._seeker(self.full(steps))
         self._tried.append(share)
         self._module.recompute(share)
+        # The recipe's own size: shares are compared at one size of batch.
         return self._seeker([])
 
     def full(self, steps: Sequence[Step]) -> Sequence[Step]:
         """Return the steps with all layers recomputed."""
+        # The steps in between had other shares.
         return [*steps[:1], *steps[len(self._tried) :]]
 
     def chosen(self, steps: Sequence[Step]) -> tuple[float, Step]:
@@ -156,5 +162,6 @@ class LeastRecomputed:
             share = self._tried[-1] + _MARGIN / _PARTS
         else:
             share = (last - self._room) / max(last - self._needed(steps[0]), 1)
+        # Up: a share that is too small does not fit, one too large costs a little time.
         share = math.ceil(share * _PARTS - 1e-9) / _PARTS
         return share if share < 1 else None

@@ -16,12 +16,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from tts_train.nn.devices import planned_device, runs_on, side_stream
 from tts_train.nn.kernels.choice import left_out
 
+# 1 MiB.
 SMALLEST_BYTES = 1 << 20
 """Smaller tensors stay where they are: moving one costs more than it frees."""
 
 IN_FLIGHT = 2
 """Most tensors that are being copied to the host and still lie on the card."""
 
+# Nodes that autograd puts between a parameter and the copy of it that autocast multiplies with.
 _CASTS = ("TBackward0", "ToCopyBackward0", "TransposeBackward0", "ViewBackward0", "UnsafeViewBackward0")
 
 
@@ -30,6 +32,7 @@ def spread(count: int, share: float) -> list[bool]:
 
     The first blocks of each stretch are chosen: what an early block keeps lives longest.
     """
+    # Rounded up: a share is what a card must have, and one block fewer may not fit.
     wanted = math.ceil(count * share)
     return [index * wanted % count < wanted for index in range(count)]
 
@@ -59,9 +62,12 @@ class OffloadedActivations(saved_tensors_hooks):
         if not tensor.is_floating_point() or tensor.nbytes < SMALLEST_BYTES or _is_weight(tensor):
             return tensor
         self.moved_bytes += tensor.nbytes
+        # Without a limit the host, which is ahead of the card, would keep every tensor on the card until its copy.
         while len(self._flight) >= IN_FLIGHT:
             self._land()
+        # Detached, so that what is kept holds no graph, which would hold the activations that were just moved.
         moved = _Moved(tensor.detach(), place=len(self._moved))
+        # Weakly: a tensor that backward no longer needs goes, whatever the order in which blocks are done.
         self._moved.append(weakref.ref(moved))
         if runs_on(tensor.device) == "cuda":
             self._flight.append((tensor.detach(), moved.left))
@@ -77,6 +83,7 @@ class OffloadedActivations(saved_tensors_hooks):
         if isinstance(kept, Tensor):
             return kept
         back = kept.back()
+        # Backward goes through forward's order from its end, so what was moved before this comes next.
         before = self._moved[kept.place - 1]() if kept.place else None
         if before is not None:
             before.fetch()
@@ -89,6 +96,7 @@ class _Moved:
     def __init__(self, tensor: Tensor, *, place: int) -> None:
         self.place = place
         self.left: torch.cuda.Event | None = None
+        # An empty tensor keeps type and device; in a plan that is the planned device.
         self._like = tensor.new_empty(0), tensor.shape
         self._fetched: tuple[Tensor, torch.cuda.Event | None] | None = None
         self._host: Tensor | None = None

@@ -61,6 +61,7 @@ def decode_attention(query: Tensor, keys: Tensor, values: Tensor, reach: Reach, 
     """
     rows, capacity, key_heads, width = keys.shape
     if reach.bias is None:
+        # The cache of all rows is given as one packed row, in which `seqused_k` says how much of each document counts.
         output: Tensor = torch.ops.aten._flash_attention_forward(
             query,
             keys.view(rows * capacity, key_heads, width),
@@ -76,6 +77,7 @@ def decode_attention(query: Tensor, keys: Tensor, values: Tensor, reach: Reach, 
             seqused_k=reach.lengths,
         )[0]
         return output
+    # Heads of a group stand where a sequence's tokens would: with one new token there is no order among them.
     grouped = query.reshape(rows, key_heads, -1, width)
     bias = reach.bias.expand(rows, key_heads, grouped.shape[2], capacity)
     attended = F.scaled_dot_product_attention(

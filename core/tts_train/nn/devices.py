@@ -36,6 +36,7 @@ def planned_tables() -> dict[Hashable, Any] | None:
     return _PLANS[-1].tables if _PLANS else None
 
 
+# Compared as a word, since a plan for CUDA runs on machines whose torch knows no such device.
 def runs_on(device: torch.device) -> str:
     """Return the type of a tensor's device: in a plan, that of the device planned for."""
     return planned_device() or device.type

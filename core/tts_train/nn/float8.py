@@ -19,6 +19,7 @@ Recipe: TypeAlias = Literal["off", "tensorwise", "rowwise", "rowwise_with_gw_hp"
 _NEEDED: dict[Recipe, tuple[int, int]] = {"tensorwise": (8, 9), "rowwise": (9, 0), "rowwise_with_gw_hp": (9, 0)}
 _PRECISIONS = ("bf16-mixed", "bf16-true")
 # Sizes of a matrix that the kernels take.
+# torch._scaled_mm checks it.
 _MULTIPLE = 16
 # Compiled versions of a layer's code: one for each shape of matrix, with and without gradients. torch stops at 8.
 _SHAPES = 64
@@ -76,6 +77,7 @@ def use_float8(network: nn.Module, options: Float8Options, *, device: torch.devi
     config = replace(
         Float8LinearConfig.from_recipe_name(options.recipe), pad_inner_dim=on != "cpu", emulate=on == "cpu"
     )
+    # Exactly nn.Linear: a subclass, such as an adapter's layer, computes something else in its forward.
     chosen = {name for name, module in network.named_modules() if type(module) is nn.Linear and _fits(module)}
     if not chosen:
         raise ConfigError(
@@ -96,6 +98,7 @@ def _compile(layers: Iterable[nn.Module]) -> None:
 
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _SHAPES)
     for layer in layers:
+        # Batches differ in their number of tokens; static shapes would compile for each.
         layer.compile(dynamic=True)
 
 
@@ -111,6 +114,7 @@ def _check(recipe: Recipe, device: torch.device, precision: str) -> None:
         raise ConfigError(f"--model.float8.recipe {recipe} has no kernels on {device.type}. Leave it out.")
     capability, needed = torch.cuda.get_device_capability(device), _NEEDED[recipe]
     if capability < needed:
+        # An Ada card can still do the coarser recipe.
         able = [name for name, least in _NEEDED.items() if capability >= least]
         raise ConfigError(
             f"--model.float8.recipe {recipe} needs a card of compute capability {needed[0]}.{needed[1]} or newer, and "

@@ -86,6 +86,7 @@ def linear_cross_entropy(
     Raises:
         ValueError: if the groups hold more or fewer tokens than are kept.
     """
+    # Compact rows first: prompts and padding carry no loss, and their logits would be most of the work.
     kept = (targets != IGNORE).nonzero().squeeze(1) if kept is None else kept
     targets = targets.index_select(0, kept)
     softmaxes = _softmaxes(kept.numel(), row_groups, weight.shape[0])
@@ -122,6 +123,7 @@ class _FusedHead(torch.autograd.Function):
         grad_enabled: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         compute = _compute_dtype(weight)
+        # A sum of exp over 150,000 entries loses too much in bfloat16, whose step at 1 is 1/128.
         wide = torch.promote_types(compute, torch.float32)
         fused = fused and compute in TYPES and kernels.fused(hidden)
         scale = _HALF_SCALE if compute == torch.float16 else 1.0
@@ -131,6 +133,7 @@ class _FusedHead(torch.autograd.Function):
         predictions = torch.empty_like(targets)
         grad_hidden = torch.zeros_like(hidden) if needs_hidden else None
         grad_weight = torch.zeros_like(weight) if needs_weight else None
+        # The types are chosen above; autocast would cast the products of the plain branch again, each chunk.
         with torch.autocast(hidden.device.type, enabled=False):
             matrix = weight.detach().to(compute)
             buffers = LogitsBuffers(
@@ -145,6 +148,7 @@ class _FusedHead(torch.autograd.Function):
                     )
                     if grad_hidden is not None and slopes is not None:
                         grad_hidden[kept[chunk]] = product_in(hidden.dtype, slopes, part.matrix)
+                # Groups may share rows of the matrix, so each group's sum is added when it is complete.
                 part.close()
         ctx.gradients = (grad_hidden, grad_weight)
         ctx.scale = scale
@@ -163,6 +167,8 @@ class _FusedHead(torch.autograd.Function):
         # Dropped here so that autograd may take the buffers over instead of copying them.
         ctx.gradients = None
         if grad_hidden is not None:
+            # The slopes were made larger by the scale for float16 only, and are made smaller with the loss's own
+            # factor.
             grad_hidden.mul_(grad_loss if ctx.scale == 1 else grad_loss / ctx.scale)
         if grad_weight is not None:
             grad_weight.mul_(grad_loss)
@@ -198,6 +204,7 @@ class _Part:
         self.matrix = matrix[rows[0][0] : rows[0][1]]
         self.gradient = self.views[0] if self.views else None
         if len(rows) > 1:
+            # One product for scattered rows is faster than one for each range, for a copy of few rows.
             self.matrix = torch.cat([matrix[start:end] for start, end in rows])
             self.gradient = None if grad_weight is None else torch.zeros_like(self.matrix, dtype=grad_weight.dtype)
 
@@ -221,6 +228,7 @@ class _Part:
         highest, predicted = highest_logits(logits)
         target_logits = logits.gather(1, local)
         # From here on the one buffer is in turn exp(logits), softmax and softmax minus one-hot.
+        # The maximum is taken off first: exp of a logit above 88 overflows float32.
         total = logits.sub_(highest).exp_().sum(dim=1, keepdim=True)
         losses = total.log().add_(highest).sub_(target_logits).squeeze(1)
         if not need_slopes:
@@ -237,6 +245,7 @@ class _Part:
             for view, piece in zip(self.views, torch.split(self.gradient, sizes), strict=True):
                 view.add_(piece)
 
+    # Ids are mapped by arithmetic with the ranges' bounds: a table of the vocabulary would have to lie on the device.
     def _to_local(self, ids: Tensor) -> Tensor:
         local, offset = ids - self.rows[0][0], self.rows[0][1] - self.rows[0][0]
         for start, end in self.rows[1:]:

@@ -83,6 +83,7 @@ def packed_attention_thd(
     if has_flash_kernel(query) and not dropout:
         query, key, value = (_rows(tensor) for tensor in (query, key, value))
         return varlen_attention(query, key, value, cu_seqlens.to(torch.int32), max_seqlen, scale)
+    # Reads from the device, which callers avoid by bringing the lengths with the batch.
     lengths = cu_seqlens.diff().tolist() if lengths is None else lengths
     heads_first = (tensor.transpose(0, 1).unsqueeze(0) for tensor in (query, key, value))
     return _one_by_one(*heads_first, lengths=lengths, dropout=dropout, scale=scale).squeeze(0)
@@ -120,6 +121,7 @@ def _attention(
     if attention_mask is None and 1 < queries < keys:
         # Several new tokens after a cached prefix: is_causal would align the triangle with the wrong corner.
         attention_mask = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)
+    # One new token sees all keys; is_causal with one query would let it see the first only.
     causal = attention_mask is None and queries > 1
     output = causal_attention(query, key, value, mask=attention_mask, dropout=dropout, is_causal=causal, scale=scaling)
     return output.transpose(1, 2).contiguous(), None

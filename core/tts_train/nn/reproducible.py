@@ -49,7 +49,9 @@ def drawn_on_cpu(seed: int, *, like: torch.Tensor | None = None) -> Iterator[Non
         like: A tensor of what is added to; on ``meta`` nothing is drawn, and modules are made there.
     """
     device = torch.device("meta" if like is not None and like.is_meta else "cpu")
+    # No device's generator is forked, since nothing is drawn there.
     with device, torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which seeds every device's generator too, and fork_rng would not put those back.
         torch.default_generator.manual_seed(seed)
         yield
 
@@ -124,6 +126,7 @@ def uniform_noise(seed: int | Tensor, step: int | Tensor, ids: Tensor) -> Tensor
 
     Small numbers are drawn as finely as 2**-32.
     """
+    # 31 bits become a float32 without a sign; the few that round up to 1 are clamped.
     whole = (counter_bits(seed, step, ids) & 0x7FFFFFFF).float()
     return whole.mul_(2.0**-31).add_(_LOWEST_CHANCE).clamp_(max=_HIGHEST_CHANCE)
 
@@ -133,6 +136,7 @@ def exponential_noise(seed: int | Tensor, step: int | Tensor, ids: Tensor) -> Te
 
     Devices agree up to the last bit of their logarithms.
     """
+    # -log1p(-u): exact also where u is small, where log(1 - u) would be 0.
     return uniform_noise(seed, step, ids).neg_().log1p_().neg_()
 
 

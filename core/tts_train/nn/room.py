@@ -37,6 +37,7 @@ def in_batches(
         except torch.OutOfMemoryError:
             if len(batch) == 1:
                 raise
+            # For all that follow as well: what did not fit once will hardly fit again.
             most = len(batch) // 2
         else:
             continue
@@ -48,6 +49,7 @@ def in_batches(
 
 def free_memory() -> None:
     """Let go of what nobody uses any more, on the host and on the card."""
+    # First, since tensors in reference cycles are what empty_cache cannot give back.
     gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
@@ -57,5 +59,6 @@ def free_bytes(device: torch.device) -> int | None:
     """Return what may still be allocated on a card, memory that torch holds without using it included; else None."""
     if device.type != "cuda":
         return None
+    # The driver counts torch's cached blocks as used, though the next allocation may take them.
     free, _ = torch.cuda.mem_get_info(device)
     return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))

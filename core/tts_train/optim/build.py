@@ -55,6 +55,7 @@ def refuse_for_trainer(module: nn.Module, options: OptimizerOptions, *, sharded:
     Raises:
         ConfigError: naming the trainer's setting and what to give instead.
     """
+    # Lightning's property raises where a module has no trainer, as in a plan or a test.
     trainer: Any = getattr(module, "_trainer", None)
     if trainer is None or not options.in_backward:
         return
@@ -65,6 +66,7 @@ def refuse_for_trainer(module: nn.Module, options: OptimizerOptions, *, sharded:
             f"{_IN_BACKWARD} uses every batch's gradients at once, so --trainer.accumulate_grad_batches must be 1, "
             f"and {trainer.accumulate_grad_batches} was given. Raise --data.max_tokens instead, or lower lr."
         )
+    # The scale is taken off all gradients at once before the step, which is too late here.
     if getattr(trainer.precision_plugin, "scaler", None) is not None:
         raise ConfigError(
             f"{_IN_BACKWARD} cannot undo the loss scale of --trainer.precision 16-mixed; use bf16-true or bf16-mixed."
@@ -109,6 +111,7 @@ def build_optimizer(module: nn.Module, options: OptimizerOptions) -> Optimizer:
     if options.name == "paged_adamw8bit":
         return _paged(groups, options)
     if options.name == "adafactor":
+        # The groups bring their own decay; this is only its default.
         return torch.optim.Adafactor(groups, lr=options.lr, weight_decay=0.0)
     optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, eps=options.eps, fused=True)
     # The fused step can undo a loss scale itself, and Lightning then refuses to clip gradients, even in bf16 where
@@ -119,6 +122,7 @@ def build_optimizer(module: nn.Module, options: OptimizerOptions) -> Optimizer:
 
 def parameter_groups(module: nn.Module, options: OptimizerOptions) -> list[dict[str, Any]]:
     """Return the trainable parameters in at most two groups, those that decay first; a shared one counts once."""
+    # Decay pulls rare tokens' rows to zero, which get no gradient for most steps.
     embeddings = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []

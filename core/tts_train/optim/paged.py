@@ -23,8 +23,10 @@ def paged_adamw8bit(groups: list[dict[str, Any]], options: OptimizerOptions) -> 
     """
     base: Any = import_bitsandbytes(options.name).optim.PagedAdamW8bit
 
+    # Made here, since its base is there only where bitsandbytes is.
     class Paged(base):  # type: ignore[misc]
         def load_state_dict(self, state_dict: dict[str, Any], move_to_device: bool = True) -> None:
+            # Else bitsandbytes itself puts 8-bit states on the card, where a run that needs paging has no room.
             super().load_state_dict(state_dict, move_to_device=False)
             for parameter, states in self.state.items():
                 if isinstance(parameter, Tensor):
@@ -41,6 +43,7 @@ def paged_adamw8bit(groups: list[dict[str, Any]], options: OptimizerOptions) -> 
                     placed[name] = value.to(parameter.device) if isinstance(value, Tensor) else value
             return placed
 
+    # Lightning's summary and callbacks show the class's name.
     Paged.__name__ = base.__name__
     optimizer: Optimizer = Paged(groups, lr=options.lr, betas=options.betas, eps=options.eps)
     return optimizer

@@ -34,6 +34,7 @@ def learning_rate_factor(options: ScheduleOptions, total_steps: float) -> Callab
             f"The {options.name} schedule needs to know where the run ends: give --trainer.max_steps or "
             "--trainer.max_epochs, or use --model.schedule.name constant with warmup_steps."
         )
+    # Given in steps it holds for runs of any length, also for one that is prolonged.
     warmup = options.warmup_steps or round(options.warmup_share * (0 if endless else total_steps))
 
     def factor(step: int) -> float:

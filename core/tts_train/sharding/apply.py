@@ -19,6 +19,7 @@ from tts_train.sharding.options import FsdpOptions, HalfType
 
 logger = logging.getLogger(__name__)
 
+# Members of these are called one after the other through forward, never read from outside.
 _HOLDERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 _TYPES: dict[HalfType, torch.dtype | None] = {
     "stored": None,
@@ -52,6 +53,7 @@ def apply_sharding(module: nn.Module, sharding: Sharding, options: FsdpOptions, 
     }
     if options.cpu_offload:
         settings["offload_policy"] = CPUOffloadPolicy(pin_memory=mesh.device_type != "cpu")
+    # Inner blocks before the network around them: fully_shard takes what no module below has taken.
     found = 0
     for network in networks(module):
         blocks = list(_blocks(network, sharding, options))
@@ -103,6 +105,7 @@ def _by_size(network: nn.Module, least: int) -> list[nn.Module]:
         holds = isinstance(module, _HOLDERS)
         for child in module.children():
             taken |= visit(child, listed=listed or holds)
+        # What smaller chosen modules hold is gathered by them already.
         rest = {id(p): p.numel() for p in module.parameters() if id(p) not in taken}
         if listed and not holds and sum(rest.values()) >= least and not _shares(module, network):
             chosen.append(module)
@@ -117,6 +120,7 @@ def _shares(block: nn.Module, network: nn.Module) -> bool:
     inside = {id(module) for module in block.modules()}
     own = {id(p) for p in block.parameters()}
     outside = (module for module in network.modules() if id(module) not in inside)
+    # A tied weight that one block shards would be gone when its other place looks for it.
     return any(id(p) in own for module in outside for p in module.parameters(recurse=False))
 
 
@@ -145,6 +149,7 @@ def _show_outputs(network: nn.Module, _inputs: object, output: object) -> None:
     Raises:
         ConfigError: if a network that is trained returns no tensor with a gradient that FSDP can find.
     """
+    # transformers' outputs are registered by transformers; a backend's own are not.
     if is_dataclass(output) and type(output) not in pytree.SUPPORTED_NODES:
         pytree.register_dataclass(type(output))
     if not torch.is_grad_enabled() or not any(parameter.requires_grad for parameter in network.parameters()):

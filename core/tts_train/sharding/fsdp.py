@@ -39,6 +39,7 @@ _SPELLINGS = {
 }
 _CPU = ("32-true", "bf16-mixed", "bf16-true", "64-true")
 _APPLE = ("32-true", "bf16-mixed", "bf16-true")
+# Older cards emulate bfloat16, slowly.
 _AMPERE = (8, 0)
 
 
@@ -68,6 +69,7 @@ def checked_precision(trainer: dict[str, Any]) -> dict[str, Any]:
     if precision not in able:
         raise ConfigError(f"--trainer.precision {given} is not for {where}, which can do: {', '.join(able)}.")
     if precision == "16-mixed" and _is_ours(trainer.get("strategy")):
+        # Lightning's check sits in its connector for the option, not in the plugin.
         scaled = MixedPrecision("16-mixed", "cuda")
         return {**trainer, "precision": None, "plugins": [*(trainer.get("plugins") or []), scaled]}
     return trainer
@@ -83,8 +85,6 @@ def _is_cuda(accelerator: object) -> bool:
 
 
 def _is_ours(strategy: object) -> bool:
-    from tts_train.sharding.fsdp import FsdpStrategy
-
     return strategy == NAME or isinstance(strategy, FsdpStrategy)
 
 
@@ -100,6 +100,7 @@ class FsdpStrategy(ModelParallelStrategy):
     """
 
     def __init__(self, sharding: Sharding, options: FsdpOptions) -> None:
+        # Lightning's strategy for DTensors without its second dimension; how networks are cut is ours below.
         super().__init__(tensor_parallel_size=1)
         self.sharding = sharding
         self.options = options
@@ -107,6 +108,7 @@ class FsdpStrategy(ModelParallelStrategy):
     @override
     def setup_environment(self) -> None:
         """Join the processes."""
+        # Set before the mesh is made; "auto" would be the number of machines.
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
@@ -122,6 +124,7 @@ class FsdpStrategy(ModelParallelStrategy):
         vars(self.model)["_device"] = self.root_device  # what Lightning's own strategies do by moving the whole module
         self.barrier()
         if trainer.state.fn == TrainerFn.FITTING:
+            # After cutting: an optimiser must be given the DTensors, not the parameters that they replace.
             self.setup_optimizers(trainer)
             _refuse_factored(self.optimizers)
         self.setup_precision_plugin()
@@ -194,6 +197,8 @@ class FsdpStrategy(ModelParallelStrategy):
         """Read this process's rows of the optimisers' states."""
         for optimizer, stored in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            # Numbers, not names: an optimiser's state of one process has them, and any number of processes continues
+            # from it.
             state = {
                 number: {name: _as_held(value, parameters[number]) for name, value in values.items()}
                 for number, values in stored["state"].items()

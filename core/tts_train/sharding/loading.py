@@ -30,6 +30,7 @@ def safetensors_folder(folder: Path) -> dict[str, StoredTensor]:
     index = folder / INDEX
     if index.is_file():
         named: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        # The name alone: an index from elsewhere must not reach outside of the folder.
         paths = sorted({folder / Path(name).name for name in named.values()})
     else:
         paths = sorted(folder.glob("*.safetensors"))
@@ -55,6 +56,7 @@ def materialise(module: nn.Module, device: torch.device) -> None:
             f"{len(missing)} parameters have no memory and stored_weights() of {type(module).__name__} names no "
             f"source for them; the first is {missing[0]}."
         )
+    # Not to_empty, which would empty what has memory already, buffers among it.
     move: Any = module._apply
     move(lambda tensor: torch.empty_like(tensor, device=device) if tensor.is_meta else tensor)
     with torch.no_grad():
@@ -81,10 +83,12 @@ def load_rows(target: Tensor, source: StoredTensor | Tensor, name: str) -> None:
 def own_rows(source: StoredTensor | Tensor, mesh: DeviceMesh, placements: Sequence[Placement]) -> Tensor:
     """Return what this process holds of ``source`` when it is divided as ``placements`` say."""
     shape, offset = compute_local_shape_and_global_offset(tuple(source.shape), mesh, placements)
+    # A number has no rows, and every process holds it.
     if not shape:
         return source.whole() if isinstance(source, StoredTensor) else source
     start, stop = offset[0], offset[0] + shape[0]
     if shape[0] == 0:
+        # With more processes than rows, torch says that the rest begin beyond the end.
         start = stop = 0
     rows = source.rows(start, stop) if isinstance(source, StoredTensor) else source[start:stop]
     own = [slice(None)] + [slice(first, first + size) for first, size in zip(offset[1:], shape[1:], strict=True)]

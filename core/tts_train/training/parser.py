@@ -36,9 +36,11 @@ from tts_train.training.survive.checkpoint import CheckpointOptions
 
 logger = logging.getLogger(__name__)
 
+# What Lightning and Python say when the package of a logger is not there.
 _MISSING_LOGGER = re.compile(r"(?:Requirement|No module named) '(wandb|mlflow)")
 TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # the sampler itself deals batches out to the ranks
+    # Reading figures waits for the card; every tenth step costs nothing that can be measured.
     "log_every_n_steps": 10,
     "num_sanity_val_steps": -1,  # the whole validation set: its figures are the base model's
     "enable_model_summary": False,  # it prints to stdout
@@ -85,7 +87,9 @@ class TrainingParser(LightningCLI):
     def __init__(self, verb: str, chosen: Chosen, words: Sequence[str]) -> None:
         self._chosen = chosen
         read_help_texts(words)
+        # Last, so that the words' own choice, which the first parse has read, cannot be overridden by a file.
         selected = ["--backend", chosen.backend.name, "--stage", chosen.stage.name]
+        # run=False: LightningCLI would call the trainer itself, which is made later and elsewhere.
         super().__init__(
             chosen.plugins.model(chosen.stage),
             chosen.plugins.data(chosen.stage),
@@ -135,6 +139,7 @@ class TrainingParser(LightningCLI):
         parser.add_argument("--listen", type=ListenOptions, default=ListenOptions())
         assert isinstance(parser, _Parser)
         parser.unanswered = () if speaks(self._chosen.plugins.model(stage)) else (LISTEN,)
+        # Always there: a configuration of a run must be readable under any strategy.
         parser.add_argument(f"--{FSDP}", type=FsdpOptions, default=FsdpOptions())
         parser.add_argument(
             "--plan",
@@ -148,6 +153,7 @@ class TrainingParser(LightningCLI):
         self._chosen.plugins.arguments(parser, stage)
         for source, target in stage.links.items():
             parser.link_arguments(source, target)
+        # A data module need not take one.
         if "seed" in inspect.signature(self._datamodule_class).parameters:
             parser.link_arguments("seed_everything", "data.seed", compute_fn=run_seed)
         if stage.defaults:
@@ -190,6 +196,7 @@ class TrainingParser(LightningCLI):
         """Build the trainer from ``--trainer.*``; ``overrides`` replace what the user left to us."""
         config = checked_precision({**self.options("trainer"), **overrides})
         strategy = config.get("strategy")
+        # Told, not refused: the same recipe is used with and without FSDP.
         idle = [] if strategy == FSDP else self.options(FSDP).given()
         if idle and leads():
             logger.warning("%s change nothing: --trainer.strategy is %s, not %s.", ", ".join(idle), strategy, FSDP)
@@ -210,6 +217,7 @@ class TrainingParser(LightningCLI):
         """The whole configuration in plain types, interpolations resolved; ``fit -c`` on it repeats the run."""
         text = self.parser.dump(self.config, skip_unset=False, skip_link_targets=True)
         content: dict[str, Any] = yaml.safe_load(text)
+        # The files that were read are resolved into the rest; naming them would read them again.
         content.pop("config", None)
         return content
 
@@ -232,6 +240,7 @@ class TrainingParser(LightningCLI):
 
 def _refuse_processes(trainer: Trainer) -> None:
     """Refuse processes that this machine has no cores for, and machines that nothing leads to each other."""
+    # Lightning starts as many as are asked for.
     cores = os.cpu_count() or 1
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
         raise ConfigError(

@@ -31,6 +31,7 @@ OnMisfit: TypeAlias = Literal["refuse", "try", "off"]
 """``--plan``: what to do with a run that the plan says does not fit the card."""
 
 _ONE_PROCESS = ("auto", "None")
+# A size that did not fit is lowered to this share of it, so many times.
 _LESS, _TRIES = 0.9, 3
 # Other programs' memory from which on it is told of.
 _NOTED = GIB // 4
@@ -79,6 +80,7 @@ def plan_of(
     Raises:
         ConfigError: if the stage cannot be planned, or the number of processes makes no sense.
     """
+    # The plan empties what it is given.
     module, data = parser.build_again()
     trainer = parser.options("trainer")
     return make_plan(
@@ -100,6 +102,7 @@ def _listened(parser: TrainingParser) -> int:
 
 
 def _division(parser: TrainingParser, chosen: Chosen, trainer: Mapping[str, Any], ranks: int | None) -> Any:  # noqa: ANN401
+    # "auto" and -1 are one process: what they come to is known on the machine of the run only.
     devices, nodes = trainer.get("devices"), int(trainer.get("num_nodes") or 1)
     found = int(str(devices)) * nodes if str(devices).isdigit() else nodes
     count = found if ranks is None else ranks
@@ -140,6 +143,7 @@ def check_fits(
         ConfigError: if it does not fit, and ``--plan`` does not say to try.
     """
     on_misfit: OnMisfit = parser.resolved["plan"]
+    # A run that has trained has shown that it fits; and one process says it for all.
     if card_bytes is None or on_misfit == "off" or run.steps() or not leads():
         return None
     try:
@@ -165,6 +169,7 @@ def card_of(trainer: Mapping[str, Any]) -> int | None:
     if not torch.cuda.is_available() or str(trainer.get("accelerator")) not in ("auto", "gpu", "cuda"):
         return None
     devices = trainer.get("devices")
+    # Cards of one machine are taken for alike.
     first = int(devices[0]) if isinstance(devices, (list, tuple)) and devices else 0
     free, total = torch.cuda.mem_get_info(first)
     # Asking makes this process's CUDA context, which the plan counts by itself.
@@ -214,6 +219,7 @@ def _found(verb: str, parser: TrainingParser, chosen: Chosen, option: str) -> in
         logger.info("The plan says that %s %d fits this card; trying a step with it.", option, size)
         if takes_a_step(*parser.build_again(), trainer, size):
             return size
+        # The plan knows no card's fragmentation; what ran out of memory needs a little more, hardly ever a tenth.
         size = int(size * _LESS)
     raise ConfigError(
         f"{verdict(plan)} No {option} was found that this card has room for; choose a recipe that needs less."
@@ -254,6 +260,7 @@ def _share_words(share: float) -> list[str]:
 
 
 def _several(trainer: Mapping[str, Any]) -> bool:
+    # Processes would find different numbers on cards that others use, and their batches would not match.
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 or str(trainer.get("strategy")) not in _ONE_PROCESS
 
 
@@ -261,6 +268,7 @@ def _of_the_run(run: RunDirectory, part: str, option: str) -> Any:  # noqa: ANN4
     """Return a number or switch that a run was begun with; None where there is no run, or it is no such value."""
     if not run.config.is_file():
         return None
+    # The run's own file, not this command's recipe, where it may still say auto.
     saved: Any = yaml.safe_load(run.config.read_text(encoding="utf-8"))
     value = (saved.get(part) or {}).get(option) if isinstance(saved, dict) else None
     return value if isinstance(value, (int, float)) else None

@@ -35,6 +35,7 @@ def varlen_flops(func: Any, args: tuple[Any, ...]) -> int:  # noqa: ANN401 - any
     if name is None:
         return 0
     query = args[0] if name == _FORWARD else args[1]
+    # Lengths are integers and so real, also in a plan.
     squares = sum(length**2 for length in _cumulative(args).diff().tolist())
     _, heads, width = query.shape
     return int(2 * _PRODUCTS[name] * heads * width * squares)
@@ -51,6 +52,7 @@ def varlen_working_bytes(func: Any, args: tuple[Any, ...]) -> int:  # noqa: ANN4
     query, key = args[1], args[2]
     tokens, heads, width = query.shape
     documents = _cumulative(args).numel() - 1
+    # The sizes below are those that FlashAttention-2's host code allocates, rounding included.
     rows = tokens + _PAST_EACH * documents
     places = -(-_PROCESSORS // (documents * heads))
     rounded = -(-width // 32) * 32 if width <= 128 else -(-width // 64) * 64
@@ -84,6 +86,7 @@ def fused_kernels() -> Iterator[None]:
     mode for torch's functions is not there while a layer is computed again in backward.
     """
     with (
+        # torch asks by device, and a plan's tensors claim to be on the CPU.
         patch.object(_foreach_utils, "_get_foreach_kernels_supported_devices", lambda: ["cpu"]),
         patch.object(
             sys.modules[torch.optim.Optimizer.__module__], "_get_foreach_kernels_supported_devices", lambda: ["cpu"]
@@ -111,6 +114,7 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
+    # The function that is replaced is cast by autocast; its stand-in has to do so itself.
     if torch.is_autocast_enabled("cpu"):
         query, key, value = (each.to(torch.get_autocast_dtype("cpu")) for each in (query, key, value))
     if enable_gqa:

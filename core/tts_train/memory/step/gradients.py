@@ -34,6 +34,7 @@ class GradientSums:
 
     def __init__(self, shapes: Shapes) -> None:
         with _Listener() as heard:  # type: ignore[no-untyped-call]
+            # A sum of two branches' gradients, of which it is known that nothing else holds the first.
             start = shapes.fake(torch.empty(2, requires_grad=True))
             (start.tanh() + start.sigmoid()).sum().backward()  # type: ignore[no-untyped-call]
         self._alone = heard.holders

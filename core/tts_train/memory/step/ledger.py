@@ -70,6 +70,7 @@ class StepLedger:
         """Count one operator that was run; ``optimizing`` says that it is the optimiser's."""
         cost = traffic(func, args, kwargs, out)
         if cost.launches or cost.waits:
+            # -1 outside of any backward; there is no public question.
             backward = torch._C._current_graph_task_id() != -1
             again = backward and bool(self._modules)  # a module's forward, run by backward
             work = self._work(cost, (args, kwargs, out), backward=backward and not again, optimizing=optimizing)
@@ -91,6 +92,7 @@ class StepLedger:
             if self._modules and self._modules[-1] is module:
                 self._modules.pop()
 
+        # always_call: a module whose forward raises, as early-stopped recomputation does, must be left too.
         hooks = register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)
         try:
             yield
@@ -108,6 +110,7 @@ class StepLedger:
         operator = cost.name.split("::")[-1]
         if any(word in operator for word in _ATTENTION):
             return "attention"
+        # Told by size: who calls the product is lost in backward.
         if self._vocabulary is not None and any(map(self._has_rows, _tensors(values))):
             return "head"
         if self._is_norm(operator, node):
@@ -118,9 +121,11 @@ class StepLedger:
         if "_norm" in operator and not any(word in operator for word in ("foreach", "vector", "weight")):
             return True
         if node is not None:
+            # A backward node has the number of the forward that made it.
             return node._sequence_nr() in self._norms
         if not (self._modules and "Norm" in type(self._modules[-1]).__name__):
             return False
+        # The number just given to this forward operator, by which its backward is known.
         self._norms.add(torch.autograd._get_sequence_nr() - 1)  # type: ignore[attr-defined]
         return True
 
@@ -208,6 +213,7 @@ def estimate(operations: Mapping[Operation, float], card: Card, *, batches: int 
         moved += often * cost.bytes
         flops += often * cost.flops
         if work != "recomputation":
+            # Causal: half of each square of scores is never needed.
             model += often * cost.flops * (0.5 if work == "attention" else 1.0)
     return Estimate(
         device_seconds=sum(by_work.values()),

@@ -28,13 +28,16 @@ class Shapes:
     """
 
     def __init__(self) -> None:
+        # Real integers meet fakes in one operator: lengths and positions of a batch are real.
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
 
     def fake(self, tensor: Tensor) -> Tensor:
         """Return a fake of the same shape and type, on the CPU."""
         if isinstance(tensor, FakeTensor):
             return tensor
+        # Made outside of the tracker, which would count it before its kind is known.
         with _disable_current_modes(), self._mode:
+            # "cpu" whatever the run's device: a fake CUDA tensor would look for a card.
             made = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
         return made.requires_grad_(tensor.requires_grad)
 
@@ -51,11 +54,13 @@ class Shapes:
         made: dict[nn.Parameter, nn.Parameter] = {}
         for part in module.modules():
             for name, parameter in list(part.named_parameters(recurse=False, remove_duplicate=False)):
+                # Tied weights stay one tensor, and are counted once.
                 if parameter not in made:
                     fake = nn.Parameter(self.fake(parameter.detach()), requires_grad=parameter.requires_grad)
                     made[parameter] = made[fake] = fake
                 part._parameters[name] = made[parameter]
             for name, buffer in list(part.named_buffers(recurse=False, remove_duplicate=False)):
+                # Real buffers, such as rotary frequencies, are small and may be read for their values.
                 if buffer.device.type == "meta":
                     part._buffers[name] = self.fake(buffer)
 
@@ -89,6 +94,7 @@ class QuantisedShape(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return (..., out_features) in the type that the layer computes in."""
+        # bitsandbytes casts its input to the type that the layer computes in, and not back.
         states = input.to(self.compute)
         product: Tensor = _Product.apply(states, self)  # type: ignore[no-untyped-call]
         if self.bias is not None:
@@ -128,6 +134,7 @@ def eight_bit_without_kernels() -> Iterator[None]:
         return
     with ExitStack() as stack:
         for kind in (bnb.Optimizer1State, bnb.Optimizer2State):
+            # The call that launches the kernel, after the states have been made.
             stack.enter_context(patch.object(kind, "update_step", _no_update))
         yield
 

@@ -29,6 +29,7 @@ from tts_train.run.loops import leave_signals_alone
 SETTINGS = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
 """Options of the trainer that change a step."""
 
+# More than any search takes.
 _MOST_STEPS = 20
 # Precisions that the CPU cannot compute in, and those of the same sizes.
 _CPU_HAS_NO = {"16-mixed": "bf16-mixed", "16": "bf16-mixed", "16-true": "bf16-true"}
@@ -74,6 +75,7 @@ def run_steps(
         device: What the run is for: where the kernels of ``cuda`` differ in memory, they are the ones that count.
     """
     shapes = Shapes()
+    # Told by the stage, so that logits can be told from other activations.
     vocabulary = module.vocabulary if isinstance(module, StageModule) else None
     tracker = PeakTracker(shapes, share=share, vocabulary=vocabulary)
     settings = {name: trainer[name] for name in SETTINGS if trainer.get(name) is not None}
@@ -86,6 +88,7 @@ def run_steps(
     runner = Trainer(
         strategy=_ShapesStrategy(shapes, tracker),
         accelerator="cpu",
+        # Under SLURM or torchrun Lightning would look for the other processes of a run.
         plugins=[LightningEnvironment()],
         max_epochs=1,
         limit_val_batches=0,
@@ -95,6 +98,7 @@ def run_steps(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        # A fake loss has no value to log.
         log_every_n_steps=10**9,
         **settings,
     )
@@ -123,6 +127,7 @@ class _Batches(Dataset[Any]):
         self.each = each
         self.size = next_size([])
         self._sample, self._next, self._shapes = sample, next_size, shapes
+        # Shared with the step that was reported: it is filled when the trainer is done with the step.
         self._operations: dict[Operation, float] = {}
 
     def __len__(self) -> int:
@@ -163,6 +168,7 @@ class _ShapesStrategy(SingleDeviceStrategy):
         self._tracker.add_weights([*module.parameters(), *module.buffers()])
         for parameter in module.parameters():
             if parameter.requires_grad:
+                # A gradient appears as an activation of backward; only autograd's own hook tells that it stays.
                 parameter.register_post_accumulate_grad_hook(self._count_gradient)  # type: ignore[no-untyped-call]
 
     def teardown(self) -> None:
@@ -195,6 +201,7 @@ class _Phases(Callback):
         self._tracker.kind = "optimizer"
         for parameter in pl_module.parameters():
             if parameter.requires_grad:
+                # A step without a batch makes the optimiser's states, as they are from the second step on.
                 parameter.grad = torch.empty_like(parameter)
                 self._tracker.add(parameter.grad, "gradients")
         for optimizer in trainer.optimizers:
@@ -253,6 +260,7 @@ def _steps(tracker: PeakTracker, trainer: Trainer) -> Iterator[None]:
 
     def begin(optimizer: Any, *_: object) -> None:  # noqa: ANN401
         before.append(tracker.kind)
+        # Lightning calls the others with forward and backward as their closure, which is not the optimiser's work.
         if not (trainer.lightning_module.automatic_optimization and optimizer in trainer.optimizers):
             tracker.kind = "optimizer"
 

@@ -30,6 +30,7 @@ LASTING: tuple[Kind, ...] = ("weights", "gradients", "optimizer")
 _BLOCK = 512
 _aten = torch.ops.aten
 _MAKERS = {_aten.empty, _aten.zeros, _aten.ones, _aten.full, _aten.rand, _aten.randn, _aten.empty_strided}
+# Elements, from which on a made tensor is taken for states or noise rather than for a mask.
 _LARGE = 1 << 18
 # Types of lengths, masks and positions, whose values a step may need.
 _REAL = (torch.bool, torch.int16, torch.int32, torch.int64)
@@ -75,6 +76,7 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:  # noqa: ANN401 - what the operator returns
         """Run one operator and add what it made."""
         kwargs = kwargs or {}
+        # Otherwise each sum would have memory of its own, which a run does not have.
         if self._sums.in_place(func, args, kwargs):
             self._note(torch.ops.aten.add_.Tensor, args, kwargs, args[0])
             return args[0] if isinstance(args[0], FakeTensor) else args[0].add_(args[1])
@@ -84,12 +86,14 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         try:
             out = self._shapes.run(func, types, args, kwargs) if fake else func(*args, **kwargs)
         except DataDependentOutputException:
+            # Lightning reads whether a loss is finite, and clipping reads a norm; a plan must go on.
             value = _assumed(func, args)
             self._note(func, args, kwargs, value)
             return value
         for value in (out,) if isinstance(out, Tensor) else tree_leaves(out):
             if isinstance(value, Tensor):
                 self.add(value)
+        # A kernel's own memory is there while its inputs and outputs are.
         self._see_peak(varlen_working_bytes(func, args))
         self._note(func, args, kwargs, out)
         return out
@@ -101,6 +105,7 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def add(self, tensor: Tensor, kind: Kind | None = None) -> None:
         """Count a tensor's storage, once; with ``kind``, also say anew what one that is counted is for."""
         storage = tensor.untyped_storage()
+        # By memory, not by tensor: views share it, and a view may outlive what it shows.
         key = storage._cdata
         known = self._live.get(key)
         if known is not None:
@@ -112,6 +117,7 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         size = -(-storage.nbytes() // _BLOCK) * _BLOCK
         kind = kind or self._kind_of(tensor)
+        # Released when the last tensor on it goes, in the order in which Python lets go, as on a card.
         self._live[key] = (kind, size, weakref.ref(storage, lambda _: self._drop(key)))
         self._now[kind] += size
         self._total += int(size * self._shares[kind])
@@ -145,6 +151,7 @@ class PeakTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if rows is None or self.kind != "activations" or not tensor.is_floating_point():
             return self.kind
         if (tuple(tensor.shape), tensor.dtype) in self._matrices:
+            # The one activation that looks like a weight.
             return "gradients" if rows in tensor.shape else self.kind  # the chunked head makes one in forward
         whole = any(tensor.numel() % width == 0 for width in (rows, row_stride(rows)))
         flat = tensor.ndim == 1 and tensor.numel() > rows and whole

@@ -33,6 +33,7 @@ _SCATTERS = {"scatter_add_", "scatter_", "index_put_", "index_add_", "_index_put
 _WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "equal"}
 _GROUP_TENSORS, _GROUP_ELEMENTS = 36, 320 * 65536
 """Most tensors and elements that one kernel of a ``_foreach_`` or ``_fused_`` operator takes, as in torch."""
+# Types whose products have tensor cores; float32 is counted at the plain rate, without TF32.
 _LOW = (torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.int8)
 
 
@@ -73,15 +74,18 @@ def traffic(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) 
     written = [tensor for tensor, writes, _ in given if writes]
     made = [value for value in tree_leaves(out) if isinstance(value, Tensor)]
     held = {_memory(tensor) for tensor, _, _ in given}
+    # What shares memory with an argument was written there, or is a view.
     made = [tensor for tensor in made if _memory(tensor) not in held]
     if not made and not written and not waits:
         return Traffic(form.name, 0)  # a view
     read = sum(_distinct(tensor for tensor, _, reads in given if reads))
     moved = read + sum(_distinct(written)) + sum(_distinct(made))
     if form.op in _GATHERS:
+        # Rows that are picked are read and written once; the table's other rows are not touched.
         moved = 2 * sum(_distinct(made)) + sum(_distinct(t for t, _, _ in given[1:]))
     elif form.op in _SCATTERS:
         values = list(_distinct(t for t, _, _ in given[1:]))
+        # The values are read, and so are the places they go to, which are then written.
         moved = sum(values) + 2 * max(values, default=0)
     flops = _flops(func, args, kwargs, out)
     products = [tensor for tensor, _, _ in given if tensor.ndim >= 2] + made if flops else []
@@ -172,6 +176,7 @@ def _misaligned(tensor: Tensor) -> bool:
     """Tell whether the longer step between a matrix's rows or columns is no multiple of 16 bytes."""
     if tensor.dtype not in _LOW or tensor.ndim < 2:
         return False
+    # One of the last two strides is 1; the other is what the kernel's loads step by.
     step = max(tensor.stride()[-2:])
     return bool(step * tensor.element_size() % _ALIGNED)
 

@@ -14,6 +14,7 @@ import torch
 
 from tts_train.nn.devices import planned_device
 
+# Compute capability of Turing.
 _OLDEST = (7, 5)
 
 
@@ -25,6 +26,7 @@ def fused(tensor: torch.Tensor) -> bool:
     planned = planned_device()
     if planned is not None:
         return planned == "cuda"
+    # The interpreter runs on a CPU's tensors, so their device says nothing.
     return interpreted() or (tensor.is_cuda and triton_lacks(tensor.device) is None)
 
 

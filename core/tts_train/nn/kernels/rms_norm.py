@@ -24,6 +24,7 @@ def rms_norm(states: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Return ``states`` (N, H) normalised over H and multiplied by ``weight`` (H,)."""
     if not fused(states):
         return rms_norm_reference(states, weight, eps)
+    # An autograd function around the operator, since the gradient of two outputs is one kernel.
     normed: Tensor = _RmsNorm.apply(states, weight, eps)  # type: ignore[no-untyped-call]
     return normed
 
@@ -41,6 +42,7 @@ def rms_norm_reference(states: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Return what the kernel computes, in plain PyTorch, wider inside for float64."""
     wide = states.to(torch.promote_types(states.dtype, torch.float32))
     normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+    # Rounded before the weight, as LlamaRMSNorm does: the other order differs in the last bit of every layer.
     return weight * normed.to(states.dtype)
 
 
@@ -73,6 +75,7 @@ class _AddRmsNorm(torch.autograd.Function):
         total, weight, scale = ctx.saved_tensors
         needed = ctx.needs_input_grad[2]
         slope, for_weight = rms_norm_backward(grad.contiguous(), grad_total.contiguous(), total, weight, scale, needed)
+        # The gradient of a sum is the same for both addends, each in its own type.
         for_states, for_residual = (slope.to(dtype) for dtype in ctx.types)
         return for_states, for_residual, for_weight if needed else None, None
 
@@ -117,6 +120,7 @@ def rms_norm_backward(
     rows, width = states.shape
     slope, gradient = _made_backward(states, weight, for_weight)
     sums = min(rows, _PARTIAL_SUMS)
+    # Float32 rows for each program, added in one order afterwards: atomics would add in the order of arrival.
     partial = torch.empty(sums if for_weight else 1, width, dtype=torch.float32, device=states.device)
     kernels = _kernels()
     kernels.backward[(sums,)](

@@ -35,6 +35,7 @@ def rope(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, 
 
 
 def _rotated(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    # Llama rotates the halves of a head (x[i], x[i + d/2]), not neighbouring pairs as in the paper.
     first, second = states.to(torch.promote_types(states.dtype, cos.dtype)).chunk(2, dim=-1)
     cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(states.dtype)
@@ -49,6 +50,7 @@ class _Rope(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, None, None]:  # noqa: ANN401
+        # A rotation's transpose is the rotation back, so nothing but the angles is saved.
         back = rope_rotated(query.contiguous(), key.contiguous(), *ctx.saved_tensors, True)
         return *back, None, None
 

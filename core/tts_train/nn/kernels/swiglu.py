@@ -30,6 +30,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 class _Swiglu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:  # noqa: ANN401 - autograd's context
+        # Not the sigmoid: computing it again costs less than reading it.
         ctx.save_for_backward(gate, up)
         made: Tensor = swiglu_forward(gate.contiguous(), up.contiguous())
         return made

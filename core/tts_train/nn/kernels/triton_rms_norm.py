@@ -25,11 +25,13 @@ def forward(
     value = tl.load(states + place, mask=inside, other=0.0)
     if HAS_RESIDUAL:
         value = tl.load(residual + place, mask=inside, other=0.0).to(tl.float32) + value.to(tl.float32)
+        # The norm must see the sum as it is stored, or backward would see another one.
         value = value.to(total.dtype.element_ty)
         tl.store(total + place, value, mask=inside)
     wide = value.to(tl.float32)
     factor = 1.0 / tl.sqrt(tl.sum(wide * wide, axis=0) / width + eps)
     tl.store(scale + row, factor)
+    # Llama's order, see rms_norm_reference.
     rounded = (wide * factor).to(value.dtype).to(tl.float32)
     factors = tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
     tl.store(normed + place, (factors * rounded).to(normed.dtype.element_ty), mask=inside)
@@ -68,6 +70,7 @@ def backward(
         if FOR_WEIGHT:
             summed += incoming * unit.to(value.dtype).to(tl.float32)
         weighted = incoming * factors
+        # What of the gradient points along the row itself; normalisation takes it out.
         along = tl.sum(weighted * unit, axis=0) / width
         result = factor * (weighted - unit * along)
         if HAS_TOTAL:

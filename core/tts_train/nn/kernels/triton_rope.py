@@ -48,6 +48,7 @@ def rotate(
     cosine = tl.load(cos + token * half + column, mask=inside, other=0.0).to(tl.float32)[None, :]
     sine = tl.load(sin + token * half + column, mask=inside, other=0.0).to(tl.float32)[None, :]
     if BACKWARDS:
+        # The gradient is turned by the same angle the other way.
         sine = -sine
     _rotate_heads(query, query_out, token, heads, half, cosine, sine, HEADS, HALF)
     _rotate_heads(key, key_out, token, key_heads, half, cosine, sine, KEY_HEADS, HALF)

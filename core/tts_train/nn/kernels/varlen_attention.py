@@ -17,6 +17,7 @@ from tts_train.nn.devices import planned_device, runs_on
 from tts_train.nn.reproducible import deterministic_kernels
 
 _TYPES = (torch.float16, torch.bfloat16)
+# Limits of FlashAttention-2's kernels.
 _WIDEST_HEAD = 256
 _OLDEST = (8, 0)
 
@@ -34,6 +35,7 @@ def has_flash_kernel(like: Tensor) -> bool:
         return False
     if runs_on(like.device) != "cuda":
         return False
+    # A plan is for a card that this machine need not have.
     if planned_device() is not None or torch.version.hip is not None:
         return True
     return torch.cuda.get_device_capability(like.device) >= _OLDEST
@@ -101,6 +103,7 @@ def varlen_forward(
 @varlen_forward.register_fake
 def _(query: Tensor, key: Tensor, value: Tensor, cumulative: Tensor, longest: int, scale: float | None) -> Any:  # noqa: ANN401
     if torch.version.hip:
+        # AOTriton lays its sums out by document, padded to the longest.
         sums = query.new_empty((cumulative.numel() - 1, query.shape[1], longest), dtype=torch.float32)
     else:
         sums = query.new_empty((query.shape[1], query.shape[0]), dtype=torch.float32)

@@ -30,6 +30,7 @@ def _numbers(magnitudes: Tensor) -> Tensor:
     first = (len(values) - 1) // (2**DECADES - 1)  # values of the lowest decade: 1 if signed, 2 if not
     begins = [first * (2**decade - 1) for decade in range(DECADES + 1)]
     below = torch.cat([values.new_zeros(1), values])
+    # Halfway between neighbours: from there on a value is nearer to the upper one.
     starts = [float(below[place] + below[place + 1]) / 2 for place in begins]
     scales = [0.9 * 10.0 ** (decade - DECADES + 1) / (first * 2**decade) for decade in range(DECADES)]
     steps = [1 / scale for scale in scales]

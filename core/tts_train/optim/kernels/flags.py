@@ -19,11 +19,13 @@ class StepFlags:
     """
 
     def __init__(self, like: Tensor, counts: Sequence[int]) -> None:
+        # Float32, as torch's own found_inf: both may be given to a fused kernel.
         self.held = like.new_zeros((), dtype=torch.float32)
         """1 from the moment on at which the present step is held back."""
         self.counts = like.new_zeros(len(counts), dtype=torch.float32)
         """Steps that each parameter had taken before the present one."""
         if any(counts):
+            # Only where a run continues; a first step starts without a copy from the host.
             self.counts.copy_(torch.tensor(counts, dtype=torch.float32))
         self.upcoming = self.counts.clone()
         """The same after it, as far as it has come."""

@@ -25,6 +25,7 @@ NEAREST, STOCHASTIC, MASTER = 0, 1, 2
 """How the result becomes the weight; with ``MASTER`` it is kept in float32 beside."""
 SIZE = 1024
 """Elements of a program, its rows of 256: a parameter of a multiple of them needs no mask."""
+# Elements that one program looks through for what is not finite.
 _SPAN = 4096
 
 
@@ -118,16 +119,20 @@ def _run(
     if not sum(blocks):
         return
     everything = (*weights, *grads, *states, *masters)
+    # Then every load is a whole and aligned one: Triton reads 16 bytes at a time.
     even = all(size % SIZE == 0 for size in sizes) and all(one.data_ptr() % 16 == 0 for one in everything)
     how = {"LION": lion, "EIGHT": bool(scales), "ROUNDING": rounding, "CLIPS": clips, "EVEN": even}
     with torch.cuda.device_of(weights[0]):  # type: ignore[no-untyped-call]
         if len(weights) == 1:
+            # A kernel takes every pointer; those that this optimiser has no use for point at something that is there.
             state2, scale2 = states[each - 1], scales[each - 1] if scales else maps
             kernels.step_one[(blocks[0],)](
                 weights[0], grads[0], states[0], state2, scales[0] if scales else maps, scale2,
                 masters[0] if masters else maps, maps, held, counts, upcoming, sizes[0], *places, *numbers, **how,
             )  # fmt: skip
             return
+        # Addresses and sizes of all parameters travel in one copy, and one launch steps them: hundreds of launches of
+        # small kernels would take longer than their work.
         table, first = [], 0
         for one, weight in enumerate(weights):
             start, place, *key = places[4 * one : 4 * one + 4]
@@ -139,6 +144,7 @@ def _run(
             ]  # fmt: skip
             first += blocks[one]
         device = weights[0].device
+        # Pinned, so that the copy does not wait for the steps before it.
         addresses = torch.tensor(table, dtype=torch.int64, pin_memory=device.type == "cuda")
         kernels.step_many[(first,)](
             addresses.to(device, non_blocking=True), _owners(tuple(blocks), device), maps, held, counts, upcoming,
@@ -186,6 +192,7 @@ def _(values: Tensor, held: Tensor) -> None:
 def _owners(blocks: tuple[int, ...], device: torch.device) -> Tensor:
     """Return whose each block is."""
     counts = torch.tensor(blocks)
+    # Kept: the sizes of a network's parameters are the same in every step.
     return torch.arange(len(blocks), dtype=torch.int32).repeat_interleave(counts).to(device)
 
 
@@ -197,4 +204,5 @@ def _triton(tensor: Tensor) -> Any:  # noqa: ANN401 - Triton is not typed
 
 
 def _log(beta: float) -> float:
+    # A beta of 0 has no logarithm; exp(-1e4) is 0 in float32.
     return math.log(beta) if beta > 0 else -1e4

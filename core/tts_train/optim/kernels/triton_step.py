@@ -13,10 +13,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# 1,024 elements a program, `SIZE` of fused.py.
 ROWS = tl.constexpr(4)
 
 
 @triton.jit
+# `reproducible.mixed` in Triton, and the function below `rules.noise`: a test compares their bits.
 def _mixed(word):
     word = (word ^ (word >> 16)) * 0x7FEB352D
     word = (word ^ (word >> 15)) * 0x846CA68B
@@ -26,12 +28,14 @@ def _mixed(word):
 @triton.jit
 def _noise(index, key_a, key_b, count):
     """``rules.noise`` of the elements ``index``, for a parameter's key words and its step."""
+    # A key word before each of the two multiplications; 2^32 / phi and the next of such constants keep steps apart.
     first = _mixed(key_a + count * 0x9E3779B9)
     second = _mixed(key_b + count * 0x85EBCA6B)
     word = (index >> 1).to(tl.uint32) ^ first
     word = (word ^ (word >> 16)) * 0x7FEB352D
     word = ((word ^ (word >> 15)) + second) * 0x846CA68B
     word = word ^ (word >> 16)
+    # One hash serves two neighbours.
     return (word >> ((index & 1) * 16).to(tl.uint32)) & 0xFFFF
 
 
@@ -39,6 +43,7 @@ def _noise(index, key_a, key_b, count):
 def _one_minus_power(log_beta, count):
     """1 - beta ** count, also where the power is nearly 1."""
     x = log_beta * count
+    # For beta2 of 0.999 the power of the first steps is so near 1 that 1 - exp(x) keeps few digits of float32.
     series = -x * (1 + x / 2 * (1 + x / 3 * (1 + x / 4 * (1 + x / 5 * (1 + x / 6 * (1 + x / 7))))))
     return tl.where(x > -0.3, series, 1 - tl.exp(x))
 
@@ -47,6 +52,7 @@ def _one_minus_power(log_beta, count):
 def _nearest_code(value, tables, SIGNED: tl.constexpr):
     """The code of bitsandbytes' dynamic map that is nearest to ``value`` in -1 to 1; see ``dynamic.tables``."""
     size = tl.abs(value)
+    # Counted, not searched: a search of 256 values would read the table eight times and branch.
     decade = (size > tl.load(tables + 1)).to(tl.int32)
     decade += (size > tl.load(tables + 2)).to(tl.int32)
     decade += (size > tl.load(tables + 3)).to(tl.int32)
@@ -55,6 +61,7 @@ def _nearest_code(value, tables, SIGNED: tl.constexpr):
     decade += (size > tl.load(tables + 6)).to(tl.int32)
     count = (1 << decade) if SIGNED else (2 << decade)
     within = size * tl.load(tables + 8 + decade) - tl.load(tables + 16 + decade)
+    # Rounding at a decade's end may leave it by one place.
     within = tl.minimum(tl.maximum(within, 0.0).to(tl.int32), count - 1)
     found = (count if SIGNED else count - 1) + within
     found = tl.where(size > tl.load(tables), found, 0)
@@ -67,6 +74,7 @@ def _nearest_code(value, tables, SIGNED: tl.constexpr):
 @triton.jit
 def _as(values, TYPE: tl.constexpr):
     """``values`` in ``TYPE``, to nearest, ties to even: spelt out, since Triton's interpreter cuts bfloat16 off."""
+    # Half of the last kept bit is added, less one where that bit is even: ties go to even.
     if tl.bfloat16 == TYPE:
         bits = values.to(tl.uint32, bitcast=True)
         rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).to(tl.float32, bitcast=True)
@@ -76,6 +84,7 @@ def _as(values, TYPE: tl.constexpr):
 
 @triton.jit
 def _row_scale(values):
+    # A row of zeros has no scale; its codes are zero whatever it is divided by.
     scale = tl.max(tl.abs(values), axis=1)
     return scale, tl.where(scale > 0, 1 / tl.where(scale > 0, scale, 1.0), 0.0)
 
@@ -88,8 +97,10 @@ def _move(
 ):  # fmt: skip
     rows = block.to(tl.int64) * ROWS + tl.arange(0, ROWS)
     at = rows[:, None] * 256 + tl.arange(0, 256)[None, :]
+    # A constant mask, which the compiler drops.
     keep = tl.full((ROWS, 256), 1, tl.int1) if EVEN else at < size
     keep_row = tl.full((ROWS,), 1, tl.int1) if EVEN else rows * 256 < size
+    # With a float32 copy of the weight, that is what moves; the weight is only rounded from it.
     source = master if ROUNDING == 2 else weight
     exact = tl.load(source + at, mask=keep, other=0.0).to(tl.float32)
     slope = tl.load(grad + at, mask=keep, other=0.0).to(tl.float32)
@@ -100,10 +111,12 @@ def _move(
         mean = tl.load(maps + code) * tl.load(scale1 + rows, mask=keep_row, other=0.0)[:, None]
     else:
         mean = tl.load(state1 + at, mask=keep, other=0.0).to(tl.float32)
+    # Decoupled decay comes first, as in torch's AdamW.
     exact = exact * (1 - lr * decay)
     if LION:
         ahead = mean * beta1 + slope * (1 - beta1)
         exact = exact - lr * ((ahead > 0).to(tl.float32) - (ahead < 0).to(tl.float32))
+        # Lion looks ahead with beta1 and remembers with beta2.
         mean = mean * beta2 + slope * (1 - beta2)
     else:
         if EIGHT:
@@ -113,10 +126,12 @@ def _move(
             square = tl.load(state2 + at, mask=keep, other=0.0).to(tl.float32)
         mean = mean * beta1 + slope * (1 - beta1)
         square = square * beta2 + slope * slope * (1 - beta2)
+        # Bias is taken off by torch's order of operations, so that float32 states agree to the last bits.
         rate = lr / _one_minus_power(log1, count)
         root = tl.sqrt(_one_minus_power(log2, count))
         exact = exact - rate * mean / (tl.sqrt(square) / root + eps)
         if EIGHT:
+            # Beyond the end there may be anything, and it would become the row's scale.
             square = tl.where(keep, square, 0.0)
             scale, inverse = _row_scale(square)
             tl.store(scale2 + rows, scale, mask=keep_row)
@@ -134,6 +149,7 @@ def _move(
         tl.store(master + at, exact, mask=keep)
     if ROUNDING == 1:
         bits = exact.to(tl.uint32, bitcast=True)
+        # Counted within the whole parameter, so that pieces and processes draw what one step of the whole would.
         noise = _noise(at + start, key_a, key_b, count.to(tl.uint32))
         rounded = ((bits + noise) & 0xFFFF0000).to(tl.float32, bitcast=True)
         exact = tl.where((bits & 0x7F800000) != 0x7F800000, rounded, exact)
@@ -167,6 +183,7 @@ def step_many(
 ):  # fmt: skip
     """Step many parameters of one kind; ``table`` has addresses, sizes and key words, ``owners`` whose block it is."""
     if tl.load(held) == 0:
+        # Twelve words of each parameter, in the order in which fused.py writes them.
         row = table + tl.load(owners + tl.program_id(0)) * 12
         block = tl.program_id(0) - tl.load(row + 7).to(tl.int32)
         place = tl.load(row + 10)
@@ -196,6 +213,8 @@ def mark(values, held, size, SPAN: tl.constexpr):
     """Set ``held`` to 1 if any value is not finite."""
     at = tl.program_id(0).to(tl.int64) * SPAN + tl.arange(0, SPAN)
     read = tl.load(values + at, mask=at < size, other=0.0).to(tl.float32)
+    # All bits of the exponent: infinity or NaN.
     bad = (read.to(tl.uint32, bitcast=True) & 0x7F800000) == 0x7F800000
     if tl.max(bad.to(tl.int32), axis=0) > 0:
+        # Whoever writes, writes 1: no atomic is needed.
         tl.store(held, 1.0)

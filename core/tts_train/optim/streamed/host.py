@@ -14,6 +14,7 @@ DEPTH = 3
 """Pieces that are on the device at a time: one arrives, one is stepped, one leaves."""
 CHUNK = 1 << 28
 """Most bytes of a chunk of host memory that are not yet asked for."""
+# Bytes; what CUDA's allocator aligns to, so that every view may be of any type.
 _ALIGNED = 512
 
 
@@ -43,8 +44,10 @@ class HostArena:
         needed = -(-size * dtype.itemsize // _ALIGNED) * _ALIGNED
         fitting = (n for n, (chunk, used) in enumerate(self._chunks)
                    if chunk.dtype == dtype and used + needed <= chunk.nbytes)  # fmt: skip
+        # First fit: parameters come once, in one order, and none is given back.
         place = next(fitting, None)
         if place is None:
+            # No more than what is still expected, or the last chunk would be mostly empty.
             length = max(_power_of_two(needed), min(CHUNK, _power_of_two(self._expected)))
             self._chunks.append((torch.empty(length // dtype.itemsize, dtype=dtype, pin_memory=self._pinned), 0))
             place = len(self._chunks) - 1
@@ -75,6 +78,7 @@ class StateRing:
         if planned_device() is None:
             self._streams = side_stream(like.device, "states in"), side_stream(like.device, "states out")
             self._free: list[torch.cuda.Event | None] = [None] * DEPTH
+            # The buffers were just taken from memory that the computing stream may still be using.
             self._streams[0].wait_stream(torch.cuda.current_stream(like.device))
 
     def bring(self, cuts: Mapping[str, Tensor], after: torch.cuda.Event | None) -> dict[str, Tensor]:
@@ -93,6 +97,7 @@ class StateRing:
             left_out("host_copy::states", [], list(found.values()))
             return found
         inward = self._streams[0]
+        # The place's last states must have left, and this piece's own must have arrived where they are read from.
         for event in (self._free[self._next], after):
             if event is not None:
                 inward.wait_event(event)
@@ -113,6 +118,7 @@ class StateRing:
             left_out("host_copy::states", list(states.values()), [])
             return None
         outward = self._streams[1]
+        # The step of this piece has been launched on the computing stream; its result leaves when that is done.
         outward.wait_stream(torch.cuda.current_stream(self._buffers[place].device))
         with torch.cuda.stream(outward):
             for name, cut in cuts.items():

@@ -88,12 +88,15 @@ class StreamedOptimizer(Optimizer):
         """If set to a tensor of 1, the coming :meth:`step` changes nothing; 0-d float32, as torch's fused AdamW."""
         self._dropped, self._held = 0, False
         self._flags: StepFlags | None = None
+        # Asked for at the first step: parameters may be moved to the card, or sharded, after the optimiser is made.
         self._fused: bool | None = None
         self._rule = rule
         self._options = options
         super().__init__(groups, {"lr": options.lr, "betas": options.betas, "eps": options.eps})
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         self._places = {id(parameter): place for place, parameter in enumerate(parameters)}
+        # Seed 0 whatever the run's: bits of rounding need be even, not secret, and a continued run need not carry a
+        # seed.
         self._keys = [parameter_key(0, place) for place in range(len(parameters))]
         if self.in_backward:
             for parameter in parameters:
@@ -153,6 +156,7 @@ class StreamedOptimizer(Optimizer):
         if self._flags is not None and planned_device() is None:
             counts = self._flags.counts.tolist()
             for parameter, slot in self.state.items():
+                # Counts live on the device while steps are launched; a checkpoint is where the host reads them.
                 slot.count = int(counts[self._places[id(parameter)]])
         slots = {self._places[id(parameter)]: (parameter, slot) for parameter, slot in self.state.items()}
         packed["state"] = {place: slot.describe(parameter) for place, (parameter, slot) in sorted(slots.items())}
@@ -175,6 +179,7 @@ class StreamedOptimizer(Optimizer):
         for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
             group.update({name: value for name, value in saved.items() if name != "params"})
             for parameter, place in zip(group["params"], saved["params"], strict=True):
+                # Never copied into an old slot, whose states may be of another type or lie elsewhere.
                 self.state.pop(parameter, None)
                 if place in state_dict["state"]:
                     slot = self._slot(parameter)
@@ -199,6 +204,7 @@ class StreamedOptimizer(Optimizer):
                 if self._options.clip_value is not None:
                     grad.clamp_(-self._options.clip_value, self._options.clip_value)
                 self._update(parameter, group)
+        # Before the next parameter's gradient is made: that one gradient exists at a time is what saves the memory.
         parameter.grad = None
 
     def _update(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
@@ -207,9 +213,11 @@ class StreamedOptimizer(Optimizer):
         slot = self._slot(parameter)
         weight, grad = local(parameter.detach()), local(parameter.grad).reshape(-1)
         flat = weight.reshape(-1)  # a view wherever the weight's memory is in order
+        # Triton rounds in registers; elsewhere the float32 copy of the whole weight would take twice its memory.
         wide = self._wide(parameter) and not self._is_fused
         size = PIECE if wide or self._options.offload else max(flat.numel(), 1)
         assert size == flat.numel() or size % BLOCK == 0
+        # On the device the kernel counts, and does not where a step is held back.
         slot.count += not self._is_fused
         for start in range(0, flat.numel(), size):
             end = min(start + size, flat.numel())
@@ -245,6 +253,7 @@ class StreamedOptimizer(Optimizer):
     def _launch(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
         """Step whole parameters, those of one kind in one launch."""
         kinds: dict[object, list[fused.Part]] = {}
+        # Copied back after the one launch, not between launches.
         scattered: list[tuple[Tensor, Tensor]] = []
         for parameter in parameters:
             assert parameter.grad is not None
@@ -275,6 +284,7 @@ class StreamedOptimizer(Optimizer):
             flags=self._device_flags.all(),
             group=group,
             lion=self._rule.lion,
+            # Float32 weights of the same optimiser, such as norms, need no rounding.
             rounding=rounding if parts[0].weight.dtype == torch.bfloat16 else fused.NEAREST,
             clip=self._options.clip_value,
         )

@@ -50,6 +50,7 @@ def noise(start: int, end: int, key: tuple[int, int], device: torch.device) -> T
     shift_xor_(words.bitwise_xor_(signed(key[0])), 16).mul_(signed(FIRST))
     shift_xor_(words, 15).add_(signed(key[1])).mul_(signed(SECOND))
     shift_xor_(words, 16)
+    # Reads the two halves in little-endian order, that of every machine torch is built for.
     halves = words.view(torch.int16)[start % 2 : start % 2 + end - start]  # the lower half is the even element's
     return halves.to(torch.int32).bitwise_and_(0xFFFF)
 
@@ -71,6 +72,8 @@ def round_stochastically(values: Tensor, key: tuple[int, int], *, start: int = 0
     for begin in range(0, values.numel(), size):
         part = values[begin : begin + size]
         bits = noise(start + begin, start + begin + part.numel(), key, values.device)
+        # Adding to the bits carries into the mantissa that stays, and from there into the exponent, as rounding up
+        # must.
         bits.add_(part.view(torch.int32)).bitwise_and_(-(1 << 16))
         # A NaN can have every mantissa bit set; the noise would carry it over into a number.
         finite = part.view(torch.int32).bitwise_and(_EXPONENT) != _EXPONENT
@@ -165,6 +168,7 @@ class EightBitRule:
 
     def new_state(self, size: int, whole: int, dtype: torch.dtype, allocate: Allocate) -> dict[str, Tensor]:
         """Return 8-bit codes and their scales; a small parameter's states are float32 and have no scales."""
+        # Of the whole parameter, so that a piece of it, or a process's part, has states of the same kind.
         if whole < _SMALLEST:
             return {name: allocate(size, torch.float32) for name, span in self.spans.items() if span == 1}
         blocks = -(-size // BLOCK)
@@ -183,13 +187,16 @@ class EightBitRule:
             left_out(f"bitsandbytes::{'lion8bit' if self.lion else 'adamw8bit'}", [grad, *kept], kept)
             return
         beta1, beta2 = group["betas"]
+        # bitsandbytes calls its AdamW kernel adam; decay is decoupled in both.
         name, eps = ("lion", 0.0) if self.lion else ("adam", group["eps"])
         one, two = state["state1"], state.get("state2")
+        # A small parameter, see new_state.
         if "absmax1" not in state:
             self._functional.optimizer_update_32bit(
                 name, grad, weight, one, beta1, eps, count, group["lr"], two, beta2, weight_decay=group["weight_decay"]
             )
             return
+        # Squares have no sign, so their map spends all 256 codes on magnitudes.
         signed, unsigned = self._codes(weight.device)
         codes = (signed, None if two is None else unsigned, state["absmax1"], state.get("absmax2"))
         self._functional.optimizer_update_8bit_blockwise(

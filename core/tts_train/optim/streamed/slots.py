@@ -90,6 +90,7 @@ class Slot:
             ConfigError: if the states are those of another optimiser.
         """
         expected = self.describe(parameter)
+        # Types and shapes are compared, not names of options: an optimiser that makes the same states may go on.
         kinds = {name: (value.dtype, tuple(value.shape)) for name, value in expected.items() if name != "step"}
         given = {name: (value.dtype, tuple(value.shape)) for name, value in saved.items() if name != "step"}
         if kinds != given:
@@ -100,6 +101,7 @@ class Slot:
             )
         self.count = int(saved["step"])
         for name, state in self.states.items():
+            # Cut to this process's states: scales are padded to the longest part.
             state.copy_(local(saved[name]).reshape(-1)[: state.numel()])
 
     def _cut(self, start: int, end: int) -> dict[str, Tensor]:
@@ -110,6 +112,7 @@ class Slot:
         if self._arena is None:
             return torch.zeros(size, dtype=dtype, device=self._device)
         if planned_device() is not None:
+            # Its shape and type are what counts; host memory is not part of a plan.
             return torch.zeros((), dtype=dtype).expand(size)  # a plan counts what is on the card
         return self._arena.zeros(size, dtype)
 
@@ -129,6 +132,7 @@ def places_for(
     like = local(parameters[0][0].detach())
     if runs_on(like.device) != "cuda":
         return None, None
+    # Known beforehand, so that chunks of host memory can be few and large.
     whole = sum(_state_bytes(*one, rule, None) for one in parameters)
     ring = StateRing(like, max(_state_bytes(*one, rule, piece) for one in parameters))
     return HostArena(whole, pinned=like.is_cuda), ring
@@ -164,6 +168,7 @@ class _OwnPart:
         """Return the scales of blocks as (ranks, most blocks of a rank): a rank's blocks begin with its part."""
         like = self.parameter
         rows = -(-like.shape[0] // self.ranks)
+        # FSDP gives every process the same number of rows but the last ones; the first has the most blocks.
         width = -(-rows * (like.numel() // max(like.shape[0], 1)) // BLOCK)
         padded = state.new_zeros(1, width)
         padded[0, : state.numel()] = state

@@ -38,6 +38,7 @@ class TimeBudget:
     def allows(self, *, needed: bool = False) -> bool:
         """Tell whether what the work cost last fits the share; ``needed`` work is always done. Counts what is not."""
         earned = self.max_share * (self._clock() - self._began) - self._spent
+        # What it costs is not known before the first time.
         allowed = needed or self.done == 0 or self.max_share >= 1 or earned >= self._cost
         self.left_out += not allowed
         return allowed

@@ -94,6 +94,7 @@ class Listen(Callback):
         if self.options.sentences and speaks(type(pl_module)) and not whole:
             logger.info("No process of this strategy has the whole network, so nothing is spoken while it trains.")
         known = {**known_figures(self._scorer), **dict.fromkeys((*GUARDS, SHARE), "lower")} if self._on else {}
+        # A list, not a generator: each name is checked, also behind one that is needed.
         self._needed = any([_is_needed(each, known) for each in _monitors(trainer)])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -116,6 +117,7 @@ class Listen(Callback):
     ) -> None:
         """Speak if so many steps were done."""
         every, step = self.options.every_n_steps, trainer.global_step
+        # Between accumulated batches global_step stands still, and would ask again.
         if every is None or mid_accumulation(trainer) or step // every <= self._last // every:
             return
         self._last = step
@@ -141,9 +143,11 @@ class Listen(Callback):
             return
         figures: dict[str, float] = self._speak(trainer, module) if trainer.is_global_zero else {}
         if trainer.world_size > 1:
+            # Early stopping and the best checkpoint decide in every process, and must decide alike.
             figures = trainer.strategy.broadcast(figures)
         for each in trainer.loggers:
             each.log_metrics(figures, step=trainer.global_step)
+        # Where early stopping looks; Lightning's self.log is not for callbacks at this point of a validation.
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in figures.items()})
 
     def _speak(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
@@ -197,6 +201,7 @@ class Listen(Callback):
 
     @property
     def _seeds(self) -> Sequence[int]:
+        # The same numbers at every step of the run, so that takes differ by the weights alone.
         return [self._seed + number for number in range(len(self._passages))]
 
     def _limits(self, voice: SampleVoice) -> Sequence[int]:
@@ -235,6 +240,7 @@ def _is_whole(trainer: Trainer) -> bool:
 @contextmanager
 def _untouched(module: LightningModule) -> Iterator[None]:
     """Put a module in evaluation mode; random states and modes are afterwards what they were."""
+    # Each part's own: module.train() would also switch on what a stage keeps in evaluation mode.
     modes = [(part, part.training) for part in module.modules()]
     with isolate_rng(), torch.no_grad():
         module.eval()
@@ -248,6 +254,7 @@ def _untouched(module: LightningModule) -> Iterator[None]:
 def _monitors(trainer: Trainer) -> Iterator[tuple[str, str]]:
     """What callbacks watch, and whether they take the least (``min``) or the most (``max``) for the best."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        # Ours keep their monitor in options, Lightning's on themselves.
         settings = getattr(callback, "options", callback)
         name, mode = (getattr(settings, key, None) for key in ("monitor", "mode"))
         if isinstance(name, str) and isinstance(mode, str):

@@ -66,6 +66,7 @@ def most_tokens(passage: Passage, *, tokens_per_second: float) -> int:
 def longest_loop(tokens: Sequence[int], *, longest_period: int) -> int:
     """Return the tokens of the longest stretch that is one n-gram three or more times in a row; 0 if there is none."""
     values, best = np.asarray(tokens, dtype=np.int64), 0
+    # Equal to itself shifted by the period for twice its length: three repetitions.
     for period in range(1, min(longest_period, len(values) // 3) + 1):
         run = _longest_run(values[period:] == values[:-period])
         if run >= 2 * period:
@@ -74,6 +75,7 @@ def longest_loop(tokens: Sequence[int], *, longest_period: int) -> int:
 
 
 def _longest_run(same: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> int:
+    # Padded with False, so that every run has a beginning and an end.
     edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
     lengths = edges[1::2] - edges[::2]
     return int(lengths.max()) if len(lengths) else 0
@@ -144,6 +146,7 @@ class Scorer:
 
     def score(self, passage: Passage, sound: Sound) -> dict[str, float]:
         """Return every figure that this sample has; lengths are held against the recording, else the ceiling."""
+        # Without the corpus the codec's round trip is the nearest thing to the recording.
         reference = passage.recording or passage.ceiling
         take = Take(sound=sound, text=passage.text, language=passage.language, reference=reference)
         found = [metric.measure(take) for metric in self.metrics if metric.lacks(take) is None]
@@ -178,6 +181,7 @@ def keep_said(
     about = {"language": passage.language, "speaker": passage.speaker}
     known = {name: value for name, value in about.items() if value is not None}
     target = folder / f"step-{step:06d}"
+    # For people: the page shows them, and the exact means are in the metrics.
     rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in facts.items()}
     write_sample(target, passage.name, sound.samples, sound.sample_rate, text=passage.text, facts={**known, **rounded})
     for logger in loggers:
@@ -186,6 +190,7 @@ def keep_said(
 
 
 def _show(writer: Any, name: str, sound: Sound, picture: Path, step: int) -> None:  # noqa: ANN401 - untyped writer
+    # TensorBoard writes 16-bit words and would wrap what is louder.
     samples = torch.from_numpy(np.clip(sound.samples, -1.0, 1.0))
     writer.add_audio(f"listen/{name}", samples[None], step, sound.sample_rate)
     with Image.open(picture) as image:

@@ -101,6 +101,7 @@ class PeriodicCheckpoint(Checkpoint):
         with together(trainer.strategy.root_device):
             if trainer.is_global_zero:
                 self._restore_best()
+                # Asked for at the start, and not when the disk is full.
                 kept = self.options.keep + 2  # the best one, and the one being written
                 have = sum(_bytes(self.run, step) for step in self.run.steps())
                 self.run.check_space(max(size * kept - have, size), purpose=f"Room for {kept} checkpoints")
@@ -121,10 +122,13 @@ class PeriodicCheckpoint(Checkpoint):
         if mid_accumulation(trainer):
             return
         every, step = self.options.every_n_steps, trainer.global_step
+        # Counted from multiples, not from the last save: continued runs save at the same steps as others.
         due = step // every > (self._saved or 0) // every or is_last_step(trainer)
+        # Before the next save hides it: a write beside training has nobody else to tell.
         self._raise_failed(trainer)
         stopping = self._stop is not None and self._stop.agreed(trainer, done=step, anyway=due)
         if stopping or due:
+            # At the end there is nothing to do beside, and the process must not end before its file is whole.
             beside = not (stopping or is_last_step(trainer))
             self._save(trainer, Validation.DUE if validation_due(trainer) else Validation.NONE, beside=beside)
         if stopping and self._stop is not None:
@@ -198,6 +202,7 @@ class PeriodicCheckpoint(Checkpoint):
 
     def _save(self, trainer: Trainer, validation: Validation, *, beside: bool = False) -> None:
         step = trainer.global_step
+        # A step is saved once, whether it is due, the best and the last or only one of these.
         if self._saved == step:
             return
         self._settle(trainer)
@@ -205,6 +210,7 @@ class PeriodicCheckpoint(Checkpoint):
         with together(trainer.strategy.root_device):
             if trainer.is_global_zero:
                 self.run.check_space(size, purpose=f"The checkpoint of step {step}")
+        # Early stopping asks for them at an epoch's end that may come right after a continuation.
         self._metrics = {name: torch.as_tensor(value) for name, value in trainer.callback_metrics.items()}
         self._validation = validation
         try:
@@ -228,6 +234,7 @@ class PeriodicCheckpoint(Checkpoint):
                 if trainer.is_global_zero:
                     publish()
         elif trainer.is_global_zero:
+            # One queue, in order: a link is set only behind the files that it points at.
             self._later.writes.submit(publish)
 
     def _settle(self, trainer: Trainer) -> None:
@@ -240,6 +247,7 @@ class PeriodicCheckpoint(Checkpoint):
     def _raise_failed(self, trainer: Trainer) -> None:
         """Raise what a write has failed with so far; several processes ask each other now and then."""
         step, before = trainer.global_step, self._polled
+        # Asking is a collective, which waits for what all cards have been given.
         if self._later is None or (trainer.world_size > 1 and step // AGREE_EVERY == before // AGREE_EVERY):
             return
         self._polled = step
@@ -260,6 +268,7 @@ class PeriodicCheckpoint(Checkpoint):
             return False
         score, best = float(metrics[name]), self._best["score"]
         better = best is None or (score < best if self.options.mode == "min" else score > best)
+        # NaN compares as neither better nor worse, and infinity would never be beaten under max.
         if math.isfinite(score) and better:
             self._best["score"] = score
             return True
@@ -277,6 +286,7 @@ class PeriodicCheckpoint(Checkpoint):
         """Bytes of the next checkpoint: those of the last one, or weights and what optimisers will hold."""
         weights: int = sum(t.numel() * t.element_size() for t in trainer.lightning_module.state_dict().values())
         steps = self.run.steps() if trainer.is_global_zero else []
+        # A checkpoint is as large as the one before it, but for a few bytes of JSON.
         if steps:
             return _bytes(self.run, steps[-1])
         return weights + sum(_optimizer_bytes(optimizer) for optimizer in trainer.optimizers)

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 def seed_for(*parts: int | str) -> int:
     """Return a 64-bit seed that depends on every part; the same on every machine and version."""
+    # Fixed widths and an end for words, so that no two lists of parts are encoded alike.
     encoded = b"".join(struct.pack("<q", part) if isinstance(part, int) else part.encode() + b"\0" for part in parts)
     return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")
 
@@ -66,6 +67,7 @@ class ExactContinuation(Callback):
             ConfigError: if the checkpoint's states are those of another optimiser.
         """
         self._only_deterministic_convolutions()
+        # Here the optimisers are built and the checkpoint's states are not yet in them.
         self._now = configured(trainer.optimizers, [config.scheduler for config in trainer.lr_scheduler_configs])
         if self._before is not None:
             refuse_other_optimizers(before=self._before, now=self._now, run=trainer.default_root_dir)
@@ -74,6 +76,8 @@ class ExactContinuation(Callback):
         """Apply changed hyperparameters, and start the data again where training stands."""
         if getattr(trainer.strategy.checkpoint_io, "mapped", False):
             for optimizer in trainer.optimizers:
+                # States read from a mapped file are changed in place by the first step, and must be memory of their
+                # own.
                 own_states(optimizer)
         if self._before is not None:
             schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
@@ -92,6 +96,7 @@ class ExactContinuation(Callback):
         batch_idx: int,
     ) -> None:
         """Set the random state of this batch."""
+        # The rank is a part, or all processes would drop out the same units.
         seed_everything(seed_for(self.seed, "train", trainer.current_epoch, batch_idx, trainer.global_rank))
 
     def on_validation_batch_start(
@@ -115,6 +120,7 @@ class ExactContinuation(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End the epoch as one that was never interrupted."""
+        # Plateau schedules would otherwise miss the step of the epoch that was interrupted.
         count_restart_as_done(trainer)
 
     def _only_deterministic_convolutions(self) -> None:
@@ -122,6 +128,7 @@ class ExactContinuation(Callback):
 
         What is tried differs from process to process, and torch ignores the switch then.
         """
+        # The user has asked for speed by name.
         if torch.backends.cudnn.benchmark:
             logger.info("--trainer.benchmark true: a continued run on a card may differ in its last digits.")
             return

@@ -82,6 +82,7 @@ class InjectFaults(Callback):
         """Send signals, before the step is saved, and when the one before is whole."""
         for fault in self._due("step", trainer.global_step, "kill", "term"):
             if isinstance(writer := trainer.strategy.checkpoint_io, DirectoryCheckpointIO):
+                # The test says what a kill may cost: the checkpoint before must be there, also on a slow disk.
                 writer.writes.wait()
             self._note(fault)
             if fault.action == "kill":
@@ -95,6 +96,7 @@ class InjectFaults(Callback):
             kill_this_process()
 
     def _due(self, point: str, number: int, *actions: str) -> list[Fault]:
+        # Noted on disk rather than in memory: the process that goes on is another one.
         wanted = [f for f in self.faults if (f.point, f.number) == (point, number) and f.action in actions]
         return [fault for fault in wanted if not ((mark := self._mark(fault)) and mark.exists())]
 

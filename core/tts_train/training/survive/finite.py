@@ -65,6 +65,7 @@ class FiniteGuard(Callback):
         batch_idx: int,
     ) -> None:
         """Note what is in the batch, for the message."""
+        # Batches that are accumulated into one step are told of together.
         if self._stepped:
             self._batches, self._stepped = [], False
         self._batches.append(
@@ -73,8 +74,10 @@ class FiniteGuard(Callback):
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
         """Judge the loss, on the device."""
+        # Not read here: the host would wait for forward in every batch.
         bad = ~torch.isfinite(loss.detach()).all()
         self._judge(bad)
+        # Their steps happen in backward, so they must know beforehand.
         inside = [one for one in trainer.optimizers if isinstance(one, StreamedOptimizer) and one.in_backward]
         if inside:
             bad = _anywhere(trainer, bad)
@@ -88,6 +91,7 @@ class FiniteGuard(Callback):
             NumericError: if that happened three times in a row; a step that was skipped on the device is counted one
                 step later.
         """
+        # Scaled gradients overflow now and then by design.
         if getattr(trainer.precision_plugin, "scaler", None) is None:
             self._judge_gradients(optimizer)
         if isinstance(optimizer, StreamedOptimizer) and optimizer.in_backward:
@@ -99,6 +103,7 @@ class FiniteGuard(Callback):
         if bad is None:
             return
         bad = _anywhere(trainer, bad)
+        # The answer of the step before has arrived meanwhile; this one's is only launched.
         if not at_once(bad) and _skips_on_device(optimizer):
             self._settle(which)
             self._skip_on_device(optimizer, bad, which, step)
@@ -133,10 +138,12 @@ class FiniteGuard(Callback):
 
     def _judge_gradients(self, optimizer: Optimizer) -> None:
         grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        # Each process judges its own rows; _anywhere joins the answers.
         local = [grad.to_local() if hasattr(grad, "to_local") else grad for grad in grads]
         by_kind: dict[tuple[torch.device, torch.dtype], list[torch.Tensor]] = {}
         for grad in local:
             if grad.numel() and not grad.is_sparse:
+                # torch's _foreach functions take one device and type at a time, else they go one by one.
                 by_kind.setdefault((grad.device, grad.dtype), []).append(grad)
         for same in by_kind.values():
             norms = torch._foreach_norm(same, float("inf"))  # the greatest value cannot overflow, a sum of squares can
@@ -145,6 +152,7 @@ class FiniteGuard(Callback):
     def _skip_on_device(self, optimizer: Optimizer, bad: torch.Tensor, which: int, step: dict[str, Any]) -> None:
         flag = bad.float()
         optimizer.found_inf = flag  # type: ignore[attr-defined]
+        # Pinned, or the copy itself would wait for the device.
         copy = torch.empty((), dtype=flag.dtype, pin_memory=flag.is_cuda)
         copy.copy_(flag, non_blocking=True)
         event = None
@@ -159,6 +167,7 @@ class FiniteGuard(Callback):
             if which in self._pending:
                 copy, event, step = self._pending.pop(which)
                 if event is not None:
+                    # Recorded a whole step ago: nothing is left to wait for.
                     event.synchronize()
                 if is_set(copy):
                     self._count(which, step)

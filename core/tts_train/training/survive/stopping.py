@@ -63,6 +63,7 @@ class GracefulStop(Callback):
         return self
 
     def __exit__(self, *_: object) -> None:
+        # A notebook goes on with its own handlers.
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
@@ -84,6 +85,7 @@ class GracefulStop(Callback):
         due, self._done = done // AGREE_EVERY != self._done // AGREE_EVERY, done
         if not (due or anyway):
             return False
+        # One process that was asked is enough: schedulers signal some or all of them.
         return bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
 
     def interrupted(self, trainer: Trainer, *, saved: bool) -> Interrupted:
@@ -121,6 +123,7 @@ class GracefulStop(Callback):
         self._count += 1
         self.requested = signal.Signals(number).name
         if self._count > 2 and self._exits:
+            # An exception may be lost in a library's C code or be held up by a disk; three signals mean now.
             os._exit(Interrupted.exit_code)
         if self._count > 1 or not self._training:
             raise Interrupted(f"Stopped at once by {self.requested}. {self._again} from the last checkpoint.")
@@ -186,6 +189,7 @@ def _end_started(trainer: Trainer) -> None:
     processes = list(started)
     # Lightning's observer reads this list, and would kill this process too when one in it ends with an error.
     started.clear()
+    # They may have failed first, and are on their way out with something to say.
     until = time.monotonic() + _PATIENCE
     while any(process.poll() is None for process in processes) and time.monotonic() < until:
         time.sleep(0.05)
@@ -200,5 +204,9 @@ def _connected_by_gloo() -> bool:
 
 
 def _started_from_outside() -> bool:
-    """Tell whether a launcher has started this process as one of several."""
-    return max(int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "SLURM_NTASKS")) > 1
+    """Tell whether torchrun or srun has started this process as one of several."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    # A batch job has SLURM's variables without srun too: there it is one process that joins no group.
+    joined = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+    return "SLURM_PROCID" in os.environ and joined

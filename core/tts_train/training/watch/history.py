@@ -46,6 +46,7 @@ class MetricsHistory(L.Callback):
         """Join the trainer's loggers, unless this is a fast development run."""
         if stage != "fit" or getattr(trainer, "fast_dev_run", False):
             return
+        # A trainer may fit more than once.
         if not any(isinstance(logger, _HistoryLogger) for logger in trainer.loggers):
             trainer.loggers = [*trainer.loggers, _HistoryLogger(self.history, trainer)]
 
@@ -112,6 +113,7 @@ class LiveReport(Callback):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # A run that ends well writes its page last, where the session has written how it ended.
         if error is not None and self._trains and self._run_dir.is_dir():  # which a refusal has removed
             self._write()
 

@@ -47,6 +47,7 @@ class Monitors(Callback):
             if isinstance(name, str):
                 self._watched[f"{type(callback).__name__} (--trainer.callbacks)"] = name
             if isinstance(callback, EarlyStopping):
+                # Refused or warned of here instead, by name and before steps are lost.
                 callback.strict = False
         for config in trainer.lr_scheduler_configs:
             if config.reduce_on_plateau and config.monitor:
@@ -65,6 +66,7 @@ class Monitors(Callback):
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse what a validation should log and does not."""
+        # A part of the validation set need not log every figure.
         if trainer.num_sanity_val_steps == float("inf"):
             self._refuse_unknown(trainer.callback_metrics, validated=True)
 
@@ -138,6 +140,7 @@ def _any(names: Iterable[str], prefix: str) -> bool:
 def _near(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that a misspelt one stands for."""
     plain = {_plain(each): each for each in known}
+    # Spelling variants of one name are alike after _plain; the cutoff is for slips of a letter or two.
     found = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.8)
     return plain[found[0]] if found else None
 

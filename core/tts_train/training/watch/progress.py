@@ -130,5 +130,6 @@ def _loss_of(trainer: L.Trainer, before: float | None) -> float | None:
 
 def _steps(trainer: L.Trainer) -> int | None:
     """Steps of the whole run, or None where only time or nothing limits it."""
+    # Estimating needs the loader and is done once by Lightning anyway.
     total = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
     return int(total) if math.isfinite(total) else None

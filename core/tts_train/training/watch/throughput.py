@@ -77,6 +77,7 @@ class Throughput(L.Callback):
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         logs = trainer.global_step - self._first_step >= every
         if logs:
+            # Else the time of launching would be measured, not that of the work.
             _wait_for(pl_module.device)
         now = self._clock()
         self._busy, self._mark = self._busy + now - self._mark, now
@@ -146,4 +147,5 @@ def _wait_for(device: torch.device) -> None:
 def _memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    # Now, not at most: Python's resource module has no peak under Windows.
     return int(psutil.Process().memory_info().rss)
