@@ -25,6 +25,7 @@ _FILES: dict[FileKind, dict[str, str]] = {
     "s1": {
         "v1": "s1bert25hz-2kh-longer-epoch=68e-step=50232.ckpt",
         "v2": f"{_V2_FOLDER}/s1bert25hz-5kh-longer-epoch=12-step=369668.ckpt",
+        # One GPT serves all later versions: only what sounds its tokens has changed.
         "v3": _LATER_S1,
         "v4": _LATER_S1,
         "v2Pro": _LATER_S1,

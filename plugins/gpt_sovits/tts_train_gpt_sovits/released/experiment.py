@@ -234,6 +234,7 @@ def read_experiment(folder: Path, version: str) -> Iterator[ExperimentRow | Reje
         UnsafeFileError: if a feature file could run code.
     """
     rows, tokens = list(read_names(folder)), read_tokens(folder)
+    # Upstream calls a clip by its file's name, so that two recordings of one name in two folders fall together.
     times = Counter(row.name for row in rows if isinstance(row, NameRow))
     first: dict[str, NameRow] = {}
     for row in rows:

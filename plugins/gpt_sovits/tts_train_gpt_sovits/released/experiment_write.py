@@ -65,6 +65,7 @@ def write_experiment(folder: Path, rows: Iterable[Mapping[str, Any]], version: s
         _write_features(folder, name, row, pro=find_version(version).speaker)
         phones = [table.symbols[index] for index in row["phonemes"]]
         counts = row["word2ph"]
+        # Plain integers: the table holds their repr, which is another one for numpy's.
         names.append((name, phones, None if counts is None else [int(count) for count in counts], row["norm_text"]))
         tokens.append((name, [int(code) for code in row["codes"]]))
     write_atomically(folder / f"{NAMES}.txt", names_table(names))
@@ -111,6 +112,7 @@ def _name(identity: str, taken: set[str]) -> str:
 
 
 def _rows(flat: Any, channels: int) -> Tensor:  # noqa: ANN401 - numbers of any shape
+    # A copy of the right size: a view would put its whole storage into the file.
     return torch.from_numpy(np.asarray(flat, np.float16).reshape(-1, channels).copy())
 
 

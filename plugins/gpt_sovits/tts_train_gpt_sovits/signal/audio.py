@@ -128,6 +128,7 @@ def _cut(levels: Tensor, start: int, end: int, keep: int) -> tuple[int, int]:
         return middle, middle
     left, right = _quietest(levels, start, start + keep), _quietest(levels, end - keep, end)
     if end - start <= 2 * keep and start > 0:
+        # The two windows overlap here; upstream looks at their common part as well.
         middle = _quietest(levels, end - keep, start + keep)
         return min(left, middle), max(right, middle)
     return left, right

@@ -80,6 +80,7 @@ _PRO_PERIODS = (*_SHORT_PERIODS, 17, 23)
 VERSIONS: dict[str, SovitsVersion] = {
     row.name: row
     for row in (
+        # v1 reads every bin of the reference; the others leave out what is above 11 kHz.
         SovitsVersion(name="v1", symbols=322, style_bins=SPECTROGRAM_BINS),
         SovitsVersion(name="v2"),
         SovitsVersion(name="v3", kind="flow", mel=V3_MEL, mel_per_feature=1.875),

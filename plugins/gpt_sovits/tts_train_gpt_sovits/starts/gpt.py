@@ -182,6 +182,7 @@ def load_run(source: Path | Checkpoint, *, dropout: float = 0.0) -> GptNetwork:
     sizes = checkpoint.state(DESCRIPTION)[DESCRIPTION]
     given = {name.removeprefix(PREFIX): tensor for name, tensor in checkpoint.weights().items()}
     options = checkpoint.card.options("model", "init_from", names=(TINY,))
+    # Runs of before the option was there trained every weight.
     if options.get("method", "full") == "full":
         # By way of upstream's names, for one reader checks them all.
         return filled(sizes, to_upstream(given), dropout=dropout)

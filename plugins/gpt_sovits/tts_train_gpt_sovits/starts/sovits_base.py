@@ -75,6 +75,7 @@ def tiny_sizes(version: str, tiny: TinySovitsOptions) -> dict[str, Any]:
         "n_layers": tiny.layers,
         "resblock_kernel_sizes": [3],
         "resblock_dilation_sizes": [[1, 3, 5]],
+        # Three steps instead of five, with the same product: a code is still 640 samples twice.
         "upsample_rates": [10, 8, 8],
         "upsample_initial_channel": 4 * tiny.channels,
         "upsample_kernel_sizes": [20, 16, 16],
@@ -226,6 +227,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], 
         DataError: if it was of other parameters.
     """
     own = optimizer.state_dict()["param_groups"]
+    # Only numbers can be compared, for a torch optimiser's state has no names.
     counts = [[len(group["params"]) for group in groups] for groups in (own, state["param_groups"])]
     if counts[0] != counts[1]:
         raise DataError(f"The optimiser in {source} is of {counts[1]} parameters, and {counts[0]} are trained here.")

@@ -84,6 +84,7 @@ def load_run(source: Path | Checkpoint, *, freeze_quantizer: bool = True, merged
         raise DataError(f"{checkpoint.path} is a run of {card.backend} {card.stage}, and one of SoVITS is wanted.")
     weights, version, rank = checkpoint.weights(), about["version"], about["lora_rank"]
     network: SovitsNetwork | FlowSovitsNetwork
+    # A run of adapters stores no base: it is read again from where the run took it.
     if rank is not None:
         network = _adapted(checkpoint, version, rank)
         _fill(network, weights, NETWORK, names=trained_names(network))

@@ -43,6 +43,7 @@ def syllable_phones(jyutping: str) -> tuple[str, str]:
     repeats the end of it as final: `m4` is `Ym Ym4`, `oi3` is `Yoi Yi3` (upstream's table).
     """
     body, tone = jyutping[:-1], jyutping[-1]
+    # Consonants of two letters come first: kw before k.
     initial = next((part for part in (*_CONSONANTS, *_VOWELS) if body.startswith(part)), body[:1])
     final = body[len(initial) :] or initial[-1]
     return f"Y{initial}", f"Y{final}{tone}"

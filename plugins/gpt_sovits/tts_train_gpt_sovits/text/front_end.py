@@ -152,6 +152,7 @@ class FrontEnd:
             )
 
     def _require_sound(self, phones: Sequence[str], text: str) -> None:
+        # Marks alone would be trained as speech.
         if _SILENT.issuperset(phones):
             raise TextRejected("empty_text", f"{text[:40]!r} has nothing to speak")
 

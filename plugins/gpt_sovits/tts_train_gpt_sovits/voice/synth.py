@@ -204,6 +204,7 @@ class GptSovitsSynth(SynthJob):
         chinese = any(language and language.lower().startswith(("zh", "cmn")) for language in languages)
         if not listens and not chinese:
             return None
+        # What read the data reads the reference, or its tokens would be those of another network.
         models = self.models or pair.settings.get("models") or "released"
         sources = find_sources(models, version, sovits=pair.settings.get("sovits"))
         return networks_on(sources, device, chinese, listens and find_version(version).speaker)
@@ -220,6 +221,7 @@ class GptSovitsSynth(SynthJob):
             max_codes=min(self.max_new_tokens, MAX_CODES),
         )
         delivery = Delivery(noise_scale=self.noise_scale, speed=self.speed)
+        # Each sentence has its own seed, so that a change in one changes no other.
         chance = voice.chance(self.seed + number)
         return voice.speak(said, reference, sampling=sampling, delivery=delivery, generator=chance)
 

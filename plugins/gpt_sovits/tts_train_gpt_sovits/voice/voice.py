@@ -74,6 +74,7 @@ class GptSovitsVoice:
     @property
     def device(self) -> torch.device:
         """Where both networks are."""
+        # Every kind of SoVITS has this part.
         return self.sovits.feature_projection.weight.device
 
     def chance(self, seed: int) -> torch.Generator:

@@ -66,6 +66,7 @@ class FlowMatching(nn.Module):
         noise = torch.randn_like(mel) if noise is None else noise
         mask = length_mask(lengths, mel.shape[-1], mel.dtype)[:, 0] != 0
         known = length_mask(prompt_lengths, mel.shape[-1], mel.dtype)
+        # Known frames are 0 on the way, and stand in the prompt instead.
         way = (noise + time[:, None, None] * (mel - noise)) * (1 - known)
         prompt = mel * known
         velocity, step = mel - noise, torch.zeros_like(time)
@@ -113,6 +114,7 @@ class FlowMatching(nn.Module):
             velocity = self.estimator(x, given, mask, step * i, step, content)
             if guidance > 0:
                 plain = self.estimator(x, given, mask, step * i, step, content, unguided=True)
+                # Upstream speaks without guidance; the second answer doubles the work.
                 velocity = velocity + (velocity - plain) * guidance
             x = (x + velocity / steps) * free
         return x
@@ -245,6 +247,7 @@ class FlowSovitsNetwork(nn.Module):
     @torch.no_grad()
     def codes(self, features: Tensor) -> Tensor:
         """Return the semantic tokens (B, F // 2) of speech features (B, 768, F)."""
+        # In 16 bits another entry could be nearest.
         with full_precision(features):
             return self.quantizer.encode(self.feature_projection(features))
 

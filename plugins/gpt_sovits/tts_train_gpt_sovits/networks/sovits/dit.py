@@ -29,6 +29,7 @@ class TimeEmbedding(nn.Module):
         """Return (B, D) of times (B,)."""
         half = _TIME_WIDTH // 2
         steps = torch.arange(half, device=time.device, dtype=time.dtype)
+        # Times lie in [0, 1], and these sines were made for step numbers up to 1,000.
         angles = 1000.0 * time[:, None] * torch.exp(steps * (-math.log(10000.0) / (half - 1)))
         embedded: Tensor = self.layers(torch.cat([angles.sin(), angles.cos()], dim=-1))
         return embedded
@@ -44,6 +45,7 @@ class ResponseNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, T, D)."""
+        # Over time, padding included: the released networks saw no mask here.
         energy = x.norm(dim=1, keepdim=True)
         share = energy / (energy.mean(dim=-1, keepdim=True) + _NORM_EPSILON)
         weighed: Tensor = self.scale * (x * share) + self.shift + x
@@ -74,7 +76,9 @@ class PositionConvolution(nn.Module):
     def __init__(self, width: int, *, kernel: int = 31, groups: int = 16) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=groups) for _ in range(2)
+            # Attention knows places by rotation in its first head alone; these convolutions tell the others.
+            nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=groups)
+            for _ in range(2)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -141,6 +145,7 @@ class Rotation(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        # A buffer, since the released files hold it.
         self.register_buffer("rates", 10000.0 ** -(torch.arange(0, channels, 2).float() / channels))
 
     def forward(self, frames: int) -> Tensor:
@@ -217,6 +222,7 @@ class Estimator(nn.Module):
             unguided: Whether prompt and content are hidden, for classifier-free guidance.
         """
         if unguided:
+            # Guidance compares with an answer that knows neither what is said nor by whom.
             prompt, content = torch.zeros_like(prompt), torch.zeros_like(content)
         # The step's size is embedded beside the time: one network answers for the tangent and for long steps.
         condition = self.time(time) + self.step(step)
@@ -228,6 +234,7 @@ class Estimator(nn.Module):
         x = self.input(torch.cat([noisy.transpose(1, 2), prompt.transpose(1, 2), frames], dim=-1))
         x = x + self.position(x)
         angles = self.rotation(x.shape[1])
+        # Made once for all blocks.
         added = additive_mask(mask[:, None, None], x)
         again = self.checkpointing and torch.is_grad_enabled()
         for block in self.blocks:

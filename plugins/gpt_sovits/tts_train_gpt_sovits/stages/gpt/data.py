@@ -133,6 +133,7 @@ class GptData(StageData):
                 seed=self.seed,
                 epoch=epoch,
             )
+        # An index says its epoch, so that workers corrupt anew in each without being told.
         return [[row + epoch * laps * len(self.train_set) for row in batch] for batch in batches]
 
     def val_batches(self) -> Batches:

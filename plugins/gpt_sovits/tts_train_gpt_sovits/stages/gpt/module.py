@@ -124,12 +124,14 @@ class GptModule(StageModule):
         Raises:
             ConfigError: if the strategy shards what must be whole.
         """
+        # Before a file of hundreds of megabytes is read.
         self._refuse_sharding()
         self._begin(load_initial(self.init_from, tiny=self.tiny, dropout=self.dropout))
 
     def build_shapes(self) -> None:
         """Build the network of a released version on ``meta`` without its file; any other as it is."""
         if self.init_from in base_names("s1") and not Path(self.init_from).exists():
+            # The released v1 has the larger of its two tables.
             tables = V1_TABLES if self.init_from == "v1" else (GptConfig.phonemes,)
             with torch.device("meta"):
                 self._begin(GptNetwork(GptConfig(tables[-1], dropout=self.dropout)))

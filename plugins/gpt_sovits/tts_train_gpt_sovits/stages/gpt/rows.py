@@ -170,6 +170,7 @@ def sample_utterances(tokens: int, *, pairs: bool) -> list[GptUtterance]:
 
     Rejected codes say a third twice or leave it out, in turns, so that they differ in half as made ones do on average.
     """
+    # Utterances of usual length: attention's share in memory depends on how long they are, not on their sum alone.
     count = max(1, round(tokens / _USUAL))
     sizes = [tokens // count + (place < tokens % count) for place in range(count)]
     found = []

@@ -132,6 +132,7 @@ class SovitsData(StageData):
         """Return the validation rows, which are spoken while a run trains."""
         if not isinstance(self.val_set, SovitsRows):
             return None
+        # Opened anew with all columns: training reads few of them.
         data, rows = PreparedSet(self.val_set.prepared.path, length_of="codes"), self.val_set.rows
         named = data.rows.column("language").to_pylist() if "language" in data.rows.names else [None] * len(data)
         return HeldOut(data, rows, [named[row] for row in rows.tolist()])
@@ -159,6 +160,7 @@ class SovitsData(StageData):
         """Return the validation batches: the rows in their order, the same every time."""
         assert self._lengths is not None
         count = len(self._lengths[1])
+        # Not sorted by length: each utterance's figures are its own, whatever is beside it.
         return [list(range(at, min(at + self.batch_size, count))) for at in range(0, count, self.batch_size)]
 
     def collate(self, rows: list[SovitsUtterance]) -> SovitsBatch:
@@ -234,6 +236,7 @@ def check_data(
         return
     made_for = data.settings.get("version")
     again = f"Prepare the recordings with --version {version}, or train the version they were prepared for."
+    # v2 and its successors share one table, so a set of v2 serves v2Pro as well, as far as columns go.
     if isinstance(made_for, str) and find_version(made_for).symbols != find_version(version).symbols:
         raise ConfigError(f"{data.path} was prepared for {made_for}, whose phonemes {version} does not have. {again}")
     rows = find_version(version).symbols

@@ -75,6 +75,7 @@ def folded(text: str, form: Mapping[int, int]) -> str:
     text = re.sub(
         r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9]|,[0-9])", lambda match: match[0].replace(",", ""), text
     )
+    # B2B and P2P are said in English.
     text = _BUSINESS.sub(r"\1 to \2", _NUMERO.sub("第", text))
     text = NAMED_CODE.sub(lambda match: match[1] + telephone(match[2]), text)
     text = PLATE.sub(lambda match: telephone_row(re.sub("[^A-Z0-9]", "", match[0])), text)
@@ -86,6 +87,7 @@ def sign(text: str, place: int) -> tuple[str, int] | None:
     """Read the sign at `place`: what is said and how many characters it takes; None where it is no word."""
     before, after, mark = text[:place], text[place + 1 :], text[place]
     power = _POWER.match(text, place)
+    # At the head of a line a raised number is a footnote's.
     if power and re.search(r"[0-9A-Za-z)\u4e00-\u9fff] ?$", before):
         return _power(power[0]), len(power[0])
     if text[place : place + 2] in _WORDS:
@@ -96,6 +98,7 @@ def sign(text: str, place: int) -> tuple[str, int] | None:
     if mark in "-−–—~":
         return _dash(before, after, mark, text, place)
     if unicodedata.category(mark) in {"No", "Nl"}:
+        # The number of a point in a list has a pause after it.
         listed = after[:1] >= "\u4e00" and not re.search("[\u4e00-\u9fff0-9]$", before) and mark in "①②③④⑤⑥⑦⑧⑨⑩"
         return _numeral(mark, before) + ("," if listed else ""), 1
     spoken = _other(mark, before, after)
@@ -134,6 +137,7 @@ def _numeral(mark: str, before: str) -> str:
     """½ is a fraction, also behind a whole number; ①, Ⅳ and the like are their number."""
     upper, slash, lower = unicodedata.normalize("NFKC", mark).partition("⁄")
     if slash and lower:
+        # 3½ is three and a half.
         return ("又" if before[-1:].isdigit() else "") + f"{cardinal(lower)}分之{cardinal(upper)}"
     return cardinal(str(int(unicodedata.numeric(mark))))
 
@@ -168,6 +172,7 @@ def _other(mark: str, before: str, after: str) -> str | None:
     if mark == "#":
         return "号" if before[-1:].isdigit() and not digit_after else None
     if mark == "/":
+        # 5元/人 is five a head; behind a code such as A4 a slash only separates.
         thing = re.match(r" ?[(\u4e00-\u9fff]", after) and not re.search(r"[A-Za-z][0-9]+$", before)
         counted = digit_after and re.search("[\u4e00-\u9fff]$", before)
         return "每" if NUMBER_BEFORE.search(before[-12:]) and (counted or thing) else None

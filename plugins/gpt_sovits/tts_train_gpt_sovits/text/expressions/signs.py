@@ -33,6 +33,7 @@ def fold(text: str) -> str:
     text = re.sub(
         r"(?<![A-Za-z])((?:Vol|Part|Ch|Lv|Ep|Fig|P|p|pp)|[vV]ol|[pP]art|[eE]p|[lL]v)\.(?=\s?\d)", r"\1 ", text
     )
+    # Last: only now are all commas between thousands of one form.
     return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
 
 
@@ -102,6 +103,7 @@ def without_silent(text: str, spoken: frozenset[str]) -> str:
     for i, character in enumerate(text):
         if character in spoken:
             kept.append(character)
+        # A bracket or a quote that parted two numbers goes, and the numbers must not meet.
         elif kept and kept[-1].isdigit() and next((c for c in text[i:] if c in spoken), "").isdigit():
             kept.append(",")
     return "".join(kept)
