@@ -45,6 +45,10 @@ LEVERS: dict[str, dict[str, Any]] = {
 }
 
 
+LEAST_ROWS = 8
+"""Two steps of four batches of one row."""
+
+
 def main() -> None:
     """Run all sides and write the table."""
     arguments = _arguments()
@@ -79,7 +83,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--wait", type=float, default=0.0, help="minutes to wait for a quiet machine before each run")
     parser.add_argument("--task", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.rows < LEAST_ROWS:
+        parser.error(f"--rows takes {LEAST_ROWS} or more, not {arguments.rows}: the first step is not timed")
+    return arguments
 
 
 if __name__ == "__main__":

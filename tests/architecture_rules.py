@@ -89,6 +89,27 @@ def _packages(dotted: str) -> Iterator[str]:
         yield f"{parents}/__init__"
 
 
+def missing(file: Path) -> list[str]:
+    """Return what a program beside the packages imports of them, or names as a dotted string, and is not there."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    named = [(node.module, each.name) for node in imported for each in node.names]
+    strings = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    named += [(text, "") for text in strings if re.fullmatch(r"tts_train\w*(\.\w+){2,}", text)]
+    return [
+        f"{file.relative_to(ROOT)}: {dotted} {name}".strip()
+        for dotted, name in named
+        if dotted.startswith("tts_train") and not _is_there(dotted, name)
+    ]
+
+
+def _is_there(dotted: str, name: str) -> bool:
+    path = dotted.replace(".", "/")
+    if any(each in SOURCE for each in (f"{path}/{name}", f"{path}/{name}/__init__")):
+        return True
+    return any(re.search(rf"\b{name}\b", SOURCE[each].text) for each in (path, f"{path}/__init__") if each in SOURCE)
+
+
 @cache
 def within(path: str, pattern: str) -> str | None:
     """Return the folder or file of a pattern that a module lies in, such as ``tts_train_csm`` for ``tts_train_*``."""

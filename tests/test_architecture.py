@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture_rules import SOURCE, Row, read_rows, read_tree
+from tests.architecture_rules import SOURCE, Row, missing, read_rows, read_tree
 from tests.house import MODULES, PACKAGES, ROOT, measure_house
 
 CORE = ROOT / "core" / "tts_train"
@@ -89,6 +89,12 @@ def _named(folder: Path) -> bool:
         return True
     above = [entry for entry in TREE if entry in folder.parents]
     return bool(above) and f"{folder.name}/" in TREE[max(above, key=lambda entry: len(entry.parts))]
+
+
+def test_what_programs_beside_the_packages_import_is_there():
+    programs = [path for folder in ("benchmarks", "tools") for path in sorted((ROOT / folder).rglob("*.py"))]
+    assert programs
+    assert not [fault for path in programs for fault in missing(path)]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
