@@ -13,7 +13,9 @@ from html import escape
 
 Point = tuple[float, float]
 
+# As many as style.css has.
 COLOURS = 8
+# More than a line has pixels on most screens, and every point makes the page larger.
 MAX_POINTS = 400
 MAX_HOVERS = 120
 SMOOTH_FROM = 60
@@ -38,6 +40,7 @@ def line_chart(title: str, lines: Sequence[ChartLine], *, last_step: float, unit
     whose label is the title, the only one of its chart, is named once.
     """
     clean = [replace(line, points=_thin([p for p in line.points if math.isfinite(p[1])])) for line in lines]
+    # Of the thinned lines: a single outlier among thousands does not squeeze the rest.
     values = [y for line in clean for _, y in line.points]
     legend = "".join(_legend(title, given, line, unit) for given, line in zip(lines, clean, strict=True))
     low = 0.0 if zero else _floor(values)
@@ -66,6 +69,7 @@ def _plot(title: str, lines: Sequence[ChartLine], span: Point, width: float, uni
     xs = "".join(_label("left", tick / width, number(tick)) for tick in nice_ticks(0, width) if tick <= width)
     return (
         f'<div class="plot"><div class="ys" aria-hidden="true">{ys}</div>'
+        # Stretched without its aspect ratio; strokes keep their width by the style sheet.
         f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(_describe(title, lines))}">{grid}{drawn}{_hovers(lines, width, unit)}</svg>'
         f'<div class="xs" aria-hidden="true">{xs}</div></div>'
@@ -95,6 +99,7 @@ def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
         high = low + max(abs(low) * 0.1, 1e-9)
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
+    # 0.999: a step that is round already must not be missed for a rounding error.
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [index * step for index in range(first, max(last, first + 1) + 1)]
@@ -129,6 +134,7 @@ def _thin(points: Sequence[Point]) -> list[Point]:
 
 def _smooth(points: Sequence[Point]) -> list[Point]:
     """Centred moving average over a twentieth of the line; at its start narrower, so that a steep fall is kept."""
+    # To both sides, so a twentieth in all.
     reach = max(1, len(points) // 40)
     smooth = []
     for index, (x, _) in enumerate(points):
@@ -156,6 +162,7 @@ def _hovers(lines: Sequence[ChartLine], width: float, unit: str) -> str:
         for x, y in line.points:
             by_step.setdefault(x, []).append(f"{line.label} {number(y)}{unit}")
     steps = sorted(by_step)
+    # A title for each of thousands of points would be most of the page.
     steps = steps[:: -(-len(steps) // MAX_HOVERS)]
     marks = []
     for index, step in enumerate(steps):

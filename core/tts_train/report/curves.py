@@ -24,6 +24,7 @@ HEARD = "listen/"
 """What listening while training logs begins with this."""
 FAULTS = ("repetition", "swallowed", "runaway")
 _RATE = re.compile(r"^(lr|learning_rate)([-_/]|$)")
+# Lightning's names where a module logs a figure both by step and by epoch.
 _FORK = re.compile(r"^(.*)_(step|epoch)$")
 
 _NO_TITLES: Mapping[str, Curve] = MappingProxyType({})
@@ -56,6 +57,7 @@ def quality_charts(
             if key[1] and label in languages:
                 key = (f"{key[0]} by language", key[1])
             groups.setdefault(key, {})[label] = entries
+    # Losses first, wholes before their parts.
     ordered = sorted(groups, key=lambda key: (not key[0].startswith("loss"), bool(key[1]), key))
     units = {key: titles[key[0]].unit if key[0] in titles else "" for key in ordered}
     return [_chart(_title(key, titles), groups[key], metrics, unit=units[key]) for key in ordered]

@@ -43,12 +43,14 @@ class History:
         lines = "".join(_line(Entry(step, epoch, name, float(value))) for name, value in values.items())
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
+            # One write: lines of two processes, or of a reader in between, never mix.
             file.write(lines)
 
     def entries(self) -> list[Entry]:
         """Return every entry in the order written; an empty list where the file does not exist."""
         if not self.path.exists():
             return []
+        # Read while a run writes: what is torn is left out, not refused.
         text = self.path.read_text(encoding="utf-8", errors="replace")
         return list(_parse(text))
 
@@ -74,6 +76,7 @@ def series(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
     """Group entries by name, each group sorted by step; of two values at one step the later one counts."""
     groups: dict[str, dict[int, Entry]] = {}
     for entry in entries:
+        # A step that was done again after a kill is in the file twice until keep_until.
         groups.setdefault(entry.name, {})[entry.step] = entry
     return {name: [points[step] for step in sorted(points)] for name, points in groups.items()}
 

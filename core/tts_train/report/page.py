@@ -33,6 +33,7 @@ def _commands(run: Run) -> Iterator[tuple[str, str]]:
     folder, speaks = quoted(run.folder), run.card.get(SPEAKS) is not False
     yield from _heard(run, folder) if speaks else ()
     yield from _exports(folder, run.card.get(FORMATS), speaks=speaks)
+    # The run's own configuration, in which every name and default is resolved.
     yield "Continue it, or repeat it elsewhere", f"tts-train fit -c {quoted(run.folder / 'config.yaml')}"
     yield "See its curves and samples in TensorBoard", f"tensorboard --logdir {quoted(run.folder / 'logs')}"
 
@@ -77,6 +78,7 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(target.name + ".part")
     draft.write_text(page, encoding="utf-8")
+    # A browser may have the page open, and a run may end at any moment.
     draft.replace(target)
     return target
 
@@ -158,6 +160,7 @@ def keep_spoken(
     Returns:
         The page.
     """
+    # Here: the page itself is written without torch.
     from tts_train.run.checkpoint import open_checkpoint
 
     step = open_checkpoint(run_dir).step

@@ -55,11 +55,14 @@ def log_mel(waveform: Waveform, sample_rate: int, *, n_mels: int = N_MELS) -> Fl
     8 ms apart, further in sounds so long that the picture would be wider than ``MAX_FRAMES``.
     """
     samples = mono(waveform)
+    # Wide enough for MAX_FRAMES, or every 8 ms.
     hop = max(round(_HOP_SECONDS * sample_rate), -(-len(samples) // MAX_FRAMES))
+    # About 43 ms resolve the harmonics of low voices; never less than the hop, or sound would be left out.
     size = max(2 ** round(np.log2(0.043 * sample_rate)), hop)
     padded = np.pad(samples, (size // 2, size // 2 + hop))
     windows = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
     taper = np.hanning(size)
+    # Divided by the window's sum, so that a full-scale sine has power 1 whatever the window.
     power = np.abs(np.fft.rfft(windows * (2.0 * taper / taper.sum()), axis=1)) ** 2
     frequencies = np.fft.rfftfreq(size, 1.0 / sample_rate).astype(np.float64)
     bands = mel_triangles(sample_rate, n_mels, "htk", frequencies, least_hz=frequencies[1])
@@ -130,6 +133,7 @@ def write_sample(
     if measured["clipped"]:
         logger.warning("%s: %d samples were beyond full scale and were limited.", name, measured["clipped"])
     folder.mkdir(parents=True, exist_ok=True)
+    # 16-bit words wrap around, which would be heard as a crack.
     limited = np.round(np.clip(samples, -1.0, 1.0) * _FULL_SCALE).astype(np.int16)
     sf.write(folder / f"{name}.wav", limited, sample_rate, subtype="PCM_16")
     (folder / f"{name}.png").write_bytes(mel_picture(samples, sample_rate))

@@ -55,8 +55,10 @@ def _time(plan: Mapping[str, Any], run: Run) -> list[Row]:
     flops = plan.get("step_flops")
     if not speeds or not isinstance(flops, int | float) or not flops:
         return []
+    # The first steps are slow, and a median does not know of them.
     speed = statistics.median(speeds)
     rows = [("Work of a step", f"{number(flops / 1e12)} TFLOP", f"{number(flops * speed / 1e12)} TFLOP a second")]
+    # The plan lists every card; the span of those that fit is shown.
     hours = [told for card in (plan.get("cards") or {}).values() if (told := _hours(card))]
     batches, gathered = plan.get("batches_per_epoch"), _accumulated(run)
     if hours and isinstance(batches, int):
@@ -195,6 +197,7 @@ def _progress(run: Run) -> list[tuple[str, str, str]]:
 
 def _losses(run: Run) -> list[tuple[str, str, str]]:
     tiles = []
+    # A run that diverged has NaN at its end, of which no best can be found.
     validation = _finite(run.metrics.get("val/loss", ()))
     if validation:
         best = min(validation, key=lambda entry: entry.value)

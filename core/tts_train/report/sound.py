@@ -91,6 +91,7 @@ def _choose(takes: Sequence[SavedSample]) -> list[SavedSample]:
     """What is compared with, and up to ``MAX_TAKES`` steps spread evenly from the first to the last."""
     made = [take for take in takes if take.step is not None]
     if len(made) > MAX_TAKES:
+        # The first and the last are always among them.
         places = {round(index * (len(made) - 1) / (MAX_TAKES - 1)) for index in range(MAX_TAKES)}
         made = [take for index, take in enumerate(made) if index in places]
     return [take for take in takes if take.step is None] + made
@@ -107,6 +108,7 @@ def _flac(path: Path) -> bytes:
     """The same samples, about half as large as the WAV."""
     samples, rate = sf.read(path, dtype="int16")
     buffer = io.BytesIO()
+    # All browsers play FLAC, and it loses nothing of what is to be judged.
     sf.write(buffer, samples, rate, format="FLAC", subtype="PCM_16", compression_level=1.0)
     return buffer.getvalue()
 

@@ -84,6 +84,7 @@ def read_run(run_dir: Path) -> Run:
     notes: list[str] = []
     card = read_json(run_dir / "run.json", notes)
     config_file = run_dir / "config.yaml"
+    # Shown as it is, also where it cannot be parsed.
     config_text = config_file.read_text(encoding="utf-8", errors="replace") if config_file.exists() else ""
     config = _parse_config(config_text, notes)
     data = _data_path(config, card, run_dir)
@@ -141,6 +142,7 @@ def _data_path(config: Mapping[str, Any], card: Mapping[str, Any], run_dir: Path
     options = config.get("data")
     options = options if isinstance(options, dict) else {}
     inner = options.get("init_args")
+    # Where a data class is named, its options lie below init_args.
     path = (inner if isinstance(inner, dict) else options).get("path")
     folder = card.get("folder")
     if not isinstance(path, str):
@@ -177,6 +179,7 @@ def _takes(samples: Path, notes: list[str]) -> dict[str, list[SavedSample]]:
             take = SavedSample(step=int(step[1]) if step else None, sound=sound, facts=facts)
             found.setdefault(sound.stem, []).append(take)
     return {
+        # Negative places: what is compared with stands before step 0.
         name: sorted(takes, key=lambda take: COMPARED.index(take.kind) - 2 if take.step is None else take.step)
         for name, takes in sorted(found.items())
     }

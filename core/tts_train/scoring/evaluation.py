@@ -49,6 +49,7 @@ def evaluate(
     said = say_all(jobs, sentences, out=out / AUDIO, seed=seed)
     scores = score(said.takes, metrics)
     figures = [figure for metric in metrics for figure in metric.figures]
+    # Differences need a source that has spoken.
     first = next(label for label in jobs if label not in said.silent)
     report = {
         "sentences": len(sentences),
@@ -82,6 +83,7 @@ def _partly(scores: Scores) -> dict[str, str]:
 
 def _write(out: Path, report: Mapping[str, Any], rows: Sequence[Row], figures: Sequence[Figure]) -> None:
     texts = ("source", "sentence", "id", "language", "speaker", "text", "error")
+    # Named types: a column of which every value is missing would become one of nulls.
     types = {name: pa.string() for name in texts} | {"learned": pa.bool_()}
     schema = pa.schema([(name, types.get(name, pa.float64())) for name in rows[0]])
     try:

@@ -43,6 +43,7 @@ def estimate(values: Sequence[float], *, seed: int) -> ConfidenceInterval | None
     numbers = np.asarray(values, dtype=np.float64)
     if len(numbers) == 1:
         return ConfidenceInterval(1, float(numbers[0]), None, None)
+    # The same resamples for every figure, so that tables can be made again.
     chosen = np.random.default_rng(seed).integers(len(numbers), size=(RESAMPLES, len(numbers)))
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(numbers[chosen].mean(axis=1), [tail, 100 - tail])
@@ -72,6 +73,7 @@ def score(spoken: Sequence[Spoken], metrics: Sequence[Metric]) -> Scores:
             if one.path is not None:
                 take = _take(one)
                 row["seconds"] = round(take.sound.seconds, 3)
+                # What a metric lacks leaves None, which tables and means pass over.
                 row |= _figures(take, metrics, scores.lacking, compared=one.source != RECORDING)
             scores.rows.append(row)
             progress.advance(note=one.source)

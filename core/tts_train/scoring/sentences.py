@@ -51,6 +51,7 @@ def _learned_by(source: Path) -> Learned | None:
     if not path or share is None or not is_prepared(path):
         return None
     rows = PreparedSet(path)
+    # With a validation set of its own all rows of the path were trained on.
     share = 0.0 if data.get("val_path") else float(share)
     seed = run_seed(card.config.get("seed_everything"))  # which --data.seed follows
     train, _ = split(rows.ids, share, speakers=rows.speakers, seed=seed)
@@ -138,6 +139,7 @@ def choose_sentences(
         )
     if any(row.learned is None for row in fresh):
         _log.warning("Not every source says what it was trained on: these sentences may have been learned.")
+    # By a hash of the id, so that more sentences contain the fewer ones, and added rows move none.
     ordered = _spread(sorted(fresh, key=lambda row: place(row.id, seed=seed)))
     voices = _Voices(rows, seed)
     found: list[Sentence] = []
@@ -187,6 +189,7 @@ class _Voices:
 def _rows(data: Path, learned: Callable[[str], bool | None], language: str | None, layout: str) -> Iterator[_Row]:
     if is_prepared(data):
         prepared = PreparedSet(data, columns=("id", "text", "speaker", "language"))
+        # Nothing to compare with is worth saying before models are loaded.
         _log.warning("%s holds no recordings, so nothing is compared with them. Give the corpus to --data.", data)
         for number in range(len(prepared)):
             row = prepared.row(number)

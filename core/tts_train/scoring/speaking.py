@@ -79,6 +79,7 @@ def say_all(jobs: Mapping[str, SynthJob], sentences: Sequence[Sentence], *, out:
             continue  # said before
         logger.warning("%s said none of %d sentences, and is left out: %s", label, len(sentences), why)
     recordings = [_keep(sentence, out) for sentence in sentences if sentence.recording is not None]
+    # Any source's codec: they are compared with one ceiling.
     voiced = next(job for label, job in jobs.items() if label not in silent)
     ceiling: list[Spoken] = []
     if CEILING in closed:
@@ -116,6 +117,7 @@ def _cannot_be_opened(
         logger.warning("%s cannot be opened, and is left out: %s", label, why)
     if recordings:
         try:
+            # With nothing to do: only whether the codec can be opened.
             next(job for label, job in jobs.items() if label not in closed).round_trip([])
         except _FAULTS as error:
             closed[CEILING] = str(error)
@@ -151,6 +153,7 @@ def _said(
             spoken.append(Spoken(source=label, sentence=sentence, path=path, error=error))
             progress.advance(note=label)
     except _FAULTS as error:
+        # What was said before the fault is kept.
         left = sentences[len(spoken) :]
         spoken += _nothing(label, left, str(error))
         progress.advance(len(left), note=label)

@@ -48,6 +48,7 @@ class Dnsmos(Metric):
 
 
 def _windows(samples: Floats) -> list[Floats]:
+    # As the authors' script does it, so that scores are theirs.
     while len(samples) < WINDOW:
         samples = np.concatenate([samples, samples])
     count = int(len(samples) / SAMPLE_RATE - 9.01) + 1

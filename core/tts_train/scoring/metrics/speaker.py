@@ -92,6 +92,7 @@ def _starts(samples: int) -> list[int]:
 
 
 def _raised(samples: Floats) -> Floats:
+    # Raised only, as Resemblyzer does: loud sounds stay as they are.
     level = 20 * np.log10(max(float(np.sqrt(np.square(samples).mean())), 1e-8))
     raised: Floats = samples * np.float32(10 ** (max(0.0, LEVEL_DB - level) / 20))
     return raised
@@ -148,6 +149,7 @@ class WavLmSimilarity(Metric):
     def measure(self, take: Take) -> Mapping[str, float]:
         """Return the cosine of the take and the mean of the recordings."""
         assert self.weights is not None
+        # Both have length 1 but for the mean, which is divided by its own.
         own = _embedding(take.sound, self.weights)
         voice = np.mean([_embedding(sound, self.weights) for sound in take.voice], axis=0)
         return {"wavlm_similarity": float(own @ voice / max(float(np.linalg.norm(voice)), 1e-8))}

@@ -22,6 +22,7 @@ def speech_span(sound: Sound) -> tuple[float, float]:
     Frames of 10 ms; steady noise less than 40 dB below the voice counts as speech, so a noisy sound has no silence.
     """
     levels = _levels(sound)
+    # Against loud frames rather than the loudest, which may be a click.
     heard = np.flatnonzero(levels > max(float(np.percentile(levels, 95)) - BELOW_PEAK_DB, FLOOR_DB))
     if not len(heard):
         return 0.0, 0.0

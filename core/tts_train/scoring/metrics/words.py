@@ -54,6 +54,7 @@ def aligned(samples: Floats, words: list[str]) -> int:
     decoder = _decoder()
     decoder.set_align_text(" ".join(words))
     decoder.start_utt()
+    # PocketSphinx takes 16-bit words only.
     decoder.process_raw((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes(), full_utt=True)
     decoder.end_utt()
     if decoder.hyp() is None:

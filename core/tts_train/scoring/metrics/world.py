@@ -28,6 +28,7 @@ Indices: TypeAlias = "NDArray[np.int64]"
 
 def distances(one: Doubles, other: Doubles) -> Doubles:
     """Return the Euclidean distance of every frame of ``one`` (n, d) to every one of ``other`` (m, d), as (n, m)."""
+    # By the binomial formula: differences of all pairs would take n x m x d numbers.
     squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2 * one @ other.T
     found: Doubles = np.sqrt(np.maximum(squares, 0))
     return found
@@ -41,6 +42,7 @@ def warp(cost: Doubles) -> tuple[Indices, Indices]:
     rows, columns = cost.shape
     total = np.full((rows + 1, columns + 1), np.inf)
     total[0, 0] = 0
+    # Cells of one diagonal need only the two before it, so each is one vector operation.
     for diagonal in range(2, rows + columns + 1):
         i = np.arange(max(1, diagonal - columns), min(rows, diagonal - 1) + 1)
         j = diagonal - i
