@@ -115,6 +115,14 @@ def test_a_text_needs_a_gpt_for_sovits(prepared, tmp_path, capsys):
     assert facts["tokens"] > 0
 
 
+def test_a_text_that_cannot_be_read_is_refused_before_training(prepared, tmp_path, capsys):
+    recipe = ["fit", "-c", str(find_recipe("gpt_sovits", "gpt-tiny")), "--data.path", str(prepared)]
+    words = ["--run_dir", str(tmp_path), *LISTENS, "--listen.sentences", '["Good morning.", "สวัสดี"]']
+    assert main([*recipe, *words]) == 2
+    assert "(Thai)" in capsys.readouterr().err
+    assert not list(tmp_path.glob("checkpoints/*"))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(2000)
 def test_two_processes_agree_and_learn_the_same(prepared, tmp_path):

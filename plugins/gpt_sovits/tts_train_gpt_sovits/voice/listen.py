@@ -21,7 +21,8 @@ from tts_train_gpt_sovits.preparing.encode import SAMPLE_RATE, front_end
 from tts_train_gpt_sovits.preparing.prepared import HeldOut
 from tts_train_gpt_sovits.signal.audio import FULL_SCALE
 from tts_train_gpt_sovits.signal.versions import CODES_PER_SECOND, find_version
-from tts_train_gpt_sovits.voice.reference import Reference, reference_from_row
+from tts_train_gpt_sovits.text import FrontEnd, SpokenText
+from tts_train_gpt_sovits.voice.reference import Reference, reference_from_data, reference_from_row
 from tts_train_gpt_sovits.voice.voice import GptSovitsVoice, Ready
 
 USUAL_ROWS = 200
@@ -46,6 +47,31 @@ def required(held_out: HeldOut | None) -> HeldOut:
     if held_out is None or not len(held_out.rows):
         raise ConfigError("This run has no validation set, so there is nothing to speak (--data.val_share).")
     return held_out
+
+
+def check_texts(texts: Sequence[str], held_out: HeldOut | None) -> None:
+    """Read texts as a stage's voice will, before anything is trained.
+
+    Args:
+        texts: What is to be spoken.
+        held_out: Validation rows; nothing is checked without any, nor where their set does not say its version.
+
+    Raises:
+        ConfigError: if they are Chinese, which would need one more network.
+        TTSTrainError: if one cannot be read.
+    """
+    version = None if held_out is None or not len(held_out.rows) else held_out.data.settings.get("version")
+    if held_out is None or version is None:
+        return
+    language, reader = reference_from_data(str(held_out.data.path)).language, front_end(version)
+    for text in texts:
+        _read(text, language, reader)
+
+
+def _read(text: str, language: str, reader: FrontEnd) -> SpokenText:
+    if language == _WITH_FEATURES:
+        raise ConfigError("Chinese texts need a network of text features: let --listen.sentences be a number.")
+    return reader.speak(text, language)
 
 
 class StageVoice(SampleVoice, ABC):
@@ -81,9 +107,7 @@ class StageVoice(SampleVoice, ABC):
             TTSTrainError: if it cannot be read.
         """
         language = self._ready.language
-        if language == _WITH_FEATURES:
-            raise ConfigError("Chinese texts need a network of text features: let --listen.sentences be a number.")
-        phonemes = torch.tensor(self._ready.front_end.speak(text, language).ids)
+        phonemes = torch.tensor(_read(text, language, self._ready.front_end).ids)
         self._targets[name] = phonemes, None
         return Passage(name=name, text=text, language=language, tokens=self._usual_pace() * len(phonemes))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -243,6 +243,13 @@ class GptModule(StageModule):
         held = required(self.stage_data.held_out() if isinstance(self.stage_data, GptData) else None)
         sovits, version = local_sovits(held.data, self.device)
         return GptVoice(self, GptSovitsVoice(gpt=self._built, sovits=sovits, version=version), held)
+
+    def check_listening(self, sentences: int | Sequence[str]) -> None:
+        """Refuse texts that cannot be read."""
+        from tts_train_gpt_sovits.voice.listen import check_texts
+
+        if not isinstance(sentences, int):
+            check_texts(sentences, self.stage_data.held_out() if isinstance(self.stage_data, GptData) else None)
 
     def probe(self, data: StageData) -> GptProbe | NoProbe:
         """Return what the training is measured by: codes that the network draws."""

@@ -53,14 +53,16 @@ class SovitsStage(StageModule, Generic[N]):
         return SovitsVoice(self, GptSovitsVoice(gpt=gpt, sovits=self._built, version=self._loaded.version), held)
 
     def check_listening(self, sentences: int | Sequence[str]) -> None:
-        """Refuse texts without a GPT that makes their tokens, and a GPT that is none."""
+        """Refuse texts without a GPT that makes their tokens, a GPT that is none, and texts that cannot be read."""
         from tts_train_gpt_sovits.starts.gpt import check_source
-        from tts_train_gpt_sovits.voice.listen import NEEDS_GPT
+        from tts_train_gpt_sovits.voice.listen import NEEDS_GPT, check_texts
 
         if self.gpt is not None:
             check_source(self.gpt)
-        elif not isinstance(sentences, int):
-            raise ConfigError(NEEDS_GPT)
+        if not isinstance(sentences, int):
+            if self.gpt is None:
+                raise ConfigError(NEEDS_GPT)
+            check_texts(sentences, self.stage_data.held_out() if isinstance(self.stage_data, SovitsData) else None)
 
     def voice_bytes(self, passages: int) -> int:
         """Return the memory in bytes that listening takes besides the weights in training."""
