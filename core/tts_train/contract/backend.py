@@ -195,6 +195,7 @@ class Backend:
             return self.stages[0]
         if name is None and for_job is not None:
             able = [stage for stage in self.stages if getattr(stage, for_job) is not None]
+            # Stages that share a job prepare one set for all of them, so which was meant does not matter.
             if len({getattr(stage, for_job) for stage in able}) == 1:
                 return able[0]
         given = "No stage was given" if name is None else f"{name!r} is not a stage"

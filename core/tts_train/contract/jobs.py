@@ -77,6 +77,7 @@ class PrepareJob(Job):
 
     def check_places(self) -> None:
         """Refuse outputs that are the corpus, lie in it or hold it."""
+        # What prepare writes into the corpus would be read as rows by the next prepare.
         for option, path in self.outputs().items():
             require_apart(self.corpus, path, given="--corpus", option=option)
 

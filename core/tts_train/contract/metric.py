@@ -75,6 +75,7 @@ class Metric(ABC):
 
     def missing(self) -> str | None:
         """Say what must be installed or given before anything can be measured; None if nothing."""
+        # Looked for, not imported: some of these packages take seconds.
         absent = [package for package in self.packages if importlib.util.find_spec(package) is None]
         return f"{', '.join(absent)} is not installed: {self.install}" if absent else None
 

@@ -37,6 +37,7 @@ def read_ahead(layout: Layout, finder: AudioFinder) -> Ahead:
     """Read all rows of a layout whose rows are cheap to read; tells the finder which names end alike."""
     if not layout.replayable:
         return Ahead()
+    # Before the first row is given out: a contradiction in the last row makes the first one useless.
     names, parts, texts = _Names(), dict[str, int](), _Texts(finder)
     for raw in layout.raws():
         texts.total += 1

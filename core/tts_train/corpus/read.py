@@ -116,6 +116,7 @@ def _find_layout(path: Path, layout: str) -> Layout:
     refuse_prepared(path)
     if path.is_dir() and _is_file_in(path, layout):
         inner = _find_layout(path / layout, "auto")
+        # Paths in a list below belong to the folder that the user named, as those of the other lists there do.
         inner.path = inner.root = path
         return inner
     asked = parse_format(layout)
@@ -130,6 +131,7 @@ def _find_layout(path: Path, layout: str) -> Layout:
         )
     for candidate in _LAYOUTS:
         if candidate.name in allowed and (found := _open(candidate, path, asked_for=layout != "auto", only=allowed)):
+            # A folder with several lists fits several layouts, and which is meant cannot be told by their order.
             if len(allowed) > 1 and candidate in (JsonLines, Table, BarList):
                 _require_one_list(path)
             found.asked = asked or found.asked
@@ -170,6 +172,7 @@ def kept_utterances(corpus: Corpus, ledger: Ledger) -> Iterator[Utterance | Toke
 
 
 def _without_repeat(row: Utterance, texts: dict[int, int]) -> Utterance | Rejected:
+    # Hashes: texts of a million rows would take hundreds of megabytes.
     key, text = int(row.id, 16), hash(row.text)
     if key not in texts:
         texts[key] = text

@@ -41,6 +41,7 @@ def split(
     if not 0 <= share < 1:
         raise ConfigError(f"--data.val_share is the share of rows kept for validation, 0 <= share < 1, not {share}.")
     places = [place(row_id, seed=seed) for row_id in ids]
+    # Speaker by speaker, so that each is heard in validation and none has only validation.
     held: set[int] = set()
     if share > 0:
         for rows in _by_speaker(ids, speakers):
@@ -52,6 +53,7 @@ def split(
 
 def place(row_id: str, *, seed: int = 0) -> float:
     """Return the hash of an id as a number in [0, 1); the same on every machine."""
+    # A hash, not a draw: rows that are added later must not move others from one side to the other.
     return xxhash.xxh3_64_intdigest(row_id.encode("utf-8", "surrogatepass"), seed=seed & (2**64 - 1)) / 2**64
 
 

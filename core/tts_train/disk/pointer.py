@@ -41,6 +41,7 @@ def followed(path: Path) -> Path:
     if path.is_symlink() or not path.is_file():
         return path
     target = target_of(path)
+    # A text file of that name may be the user's own: it leads nowhere unless a checkpoint is there.
     return path if target is None or not path.with_name(target).is_dir() else path.with_name(target)
 
 

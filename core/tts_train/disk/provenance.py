@@ -48,6 +48,7 @@ def read_provenance(path: Path) -> Provenance:
         raise DataError(f"There is nothing at {path}. Give a run directory, a checkpoint or an exported model.")
     path = followed(path)
     folder = path if path.is_dir() else path.parent
+    # An export may lie in a run directory: its own card comes first.
     for name in (FILE_NAME, RUN_FILE, _CHECKPOINT_FILE):
         if (folder / name).is_file():
             return _from_mapping(_read(folder / name), folder / name)

@@ -57,6 +57,7 @@ def check_sound_name(path: Path, option: str = "--out") -> None:
             f"{option} {path}: the libsndfile {soundfile.__libsndfile_version__} that is installed here does not write "
             f"{form.coding}. Give {option} {path.with_suffix('.wav')}."
         )
+    # Asked before anything is spoken, which may take minutes.
     place = next(parent for parent in path.absolute().parents if parent.exists())
     if not (place.is_dir() and os.access(place, os.W_OK)):
         raise ConfigError(f"{option} {path}: nothing can be written into {place}. Choose another {option}.")
@@ -79,6 +80,7 @@ def write_sound(path: Path, sound: Tensor, *, sample_rate: int) -> None:
 
     check_sound_name(path)
     form = _FORMATS[path.suffix.lower()]
+    # Cut, not scaled: one loud click would make the rest quiet. Whole numbers would wrap around.
     samples = (sound.clamp(-1, 1) * 32767).round().short().numpy()
     if form.sample_rate not in (None, sample_rate):
         samples, sample_rate = soxr.resample(samples, sample_rate, form.sample_rate), form.sample_rate

@@ -50,6 +50,7 @@ def project_of(run_dir: object, place: Path) -> Path | None:
     runs = (place.resolve(), *place.resolve().parents)
     if Path(run_dir).resolve() in runs:
         return Path.cwd()
+    # A project that was copied as a whole has the same way from its folder to the run.
     name = Path(os.path.normpath(run_dir)).parts
     return next((Path(*run.parts[: -len(name)]) for run in runs if run.parts[-len(name) :] == name), None)
 

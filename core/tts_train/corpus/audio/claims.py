@@ -80,12 +80,14 @@ def _check_wav(file: BinaryIO, head: bytes, size: int) -> Container:
         elif name == b"fact":
             fact = {start - 8: b"JUNK"}
         elif name == b"data":
+            # RF64 keeps lengths that 32 bits cannot hold in its chunk ds64, and says so by this number.
             is_long = length == 0xFFFFFFFF and head[:4] in (b"RF64", b"BW64")
             claim = _Claim(start, long_size if is_long else length, (long_whole if is_long else whole) + 8)
             present, warnings = _audio_bytes(file, claim, size, order)
             if tag in MPEG_TAGS:
                 file.seek(start)
                 return Container(MemoryFile(file.read(present)), warnings, tag)
+            # A length that does not fit into 32 bits cannot be put right there.
             if not warnings or present > _MOST:
                 return Container(file, warnings, tag)
             sizes = {start - 4: struct.pack(order + "I", present), 4: struct.pack(order + "I", min(size - 8, _MOST))}
@@ -104,6 +106,7 @@ def _audio_bytes(file: BinaryIO, claim: _Claim, size: int, order: str) -> tuple[
         raise AudioRejected("truncated", f"{present} of {length} bytes of audio are there")
     # What follows the audio must be chunks; sound that the header does not own up to means that the header is wrong.
     end = start + length + length % 2
+    # Less than the audio itself may be tags or rubbish that a broken editor left behind.
     more = not unknown and size - end > length and not _are_chunks(file, order, size, end)
     if length and more:
         raise AudioRejected("truncated", f"the header owns up to {length} of {present} bytes of audio")
@@ -136,6 +139,7 @@ def _check_w64(file: BinaryIO, head: bytes, size: int) -> Container:
                 return Container(_patched(file, patches), STREAMED)
             odd = whole in (0, 0xFFFFFFFFFFFFFFFF) or whole > max(size, PLACEHOLDER)
             return Container(_patched(file, {16: struct.pack("<Q", size)}), STREAMED) if odd else Container(file)
+        # Chunks of W64 begin at multiples of 8 bytes.
         at += length + -length % 8
         if length < 24 or at >= size:
             break
@@ -189,6 +193,7 @@ def _check_format(data: bytes, order: str) -> int:
     """Refuse what is no speech; return the number of the coding, that of the extension where there is one."""
     tag, channels, rate, _, _, bits = struct.unpack(order + "HHIIHH", data[:16].ljust(16, b"\0"))
     check_claim(frames=0, rate=rate, channels=channels, size=0, limits=Limits())
+    # Writers of more than two channels or 16 bits put the real coding behind this one.
     if tag == _EXTENSIBLE and data[26:40] == _GUID:
         tag = struct.unpack(order + "H", data[24:26])[0]
     if tag == 1 and not bits:
@@ -206,6 +211,7 @@ def _end_of_audio(file: BinaryIO, order: str, start: int, size: int) -> int:
     first = max(start, size - _TAIL)
     file.seek(first)
     tail = file.read()
+    # Chunks begin at even places, counted from the audio.
     for at in range((first - start) % 2, len(tail) - 7, 2):
         if tail[at : at + 4] in _BEHIND and _are_chunks(file, order, size, first + at):
             return first + at
@@ -221,6 +227,7 @@ def _chunks(file: BinaryIO, order: str, size: int, *, at: int = 12) -> Iterator[
             return
         length = struct.unpack(order + "I", head[4:])[0]
         yield head[:4], at + 8, length
+        # RIFF pads chunks of odd length by a byte that they do not count.
         at += 8 + length + length % 2
         if at >= size:
             return
@@ -243,6 +250,7 @@ class _Patched(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         at = self._file.tell()
+        # Put right while it is read: the file itself is somebody else's, and copying hours of sound takes memory.
         data = bytearray(self._file.read(len(buffer)))
         for place, new in self._patches.items():
             for offset, byte in enumerate(new, start=place - at):

@@ -53,8 +53,10 @@ def to_mono(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], tuple[st
         raise AudioRejected("too_many_channels", f"{channels} channels")
     mean = samples.mean(axis=1)
     left, right = _rms(samples[:, 0]), _rms(samples[:, 1])
+    # The mean with a silent channel would be 6 dB too quiet, and noisier.
     if min(left, right) < ONE_SIDED * max(left, right):
         return np.ascontiguousarray(samples[:, int(right > left)]), ("one_sided",)
+    # One channel was wired the wrong way round: their mean is next to nothing.
     if _rms(mean) < ANTI_PHASE * min(left, right):
         return np.ascontiguousarray(samples[:, 0]), ("anti_phase",)
     return mean, ("stereo",)
@@ -79,6 +81,7 @@ def check_levels(
     if peak > OVER:
         raise AudioRejected("clipped", f"samples reach {peak:.3g} times full scale")
     clipped = _flat_share(samples, peak)
+    # float64: a mean over a minute in float32 is off by more than what is looked for.
     offset = float(samples.mean(dtype=np.float64))
     if abs(offset) > DC:
         samples = samples - np.float32(offset)
@@ -99,6 +102,7 @@ def _rms(samples: NDArray[np.float32]) -> float:
 
 def _flat_share(samples: NDArray[np.float32], peak: float) -> float:
     """Share of samples at the peak that equal a neighbour; quiet recordings are not looked at, their steps are flat."""
+    # Clipping happens near full scale; lower, equal neighbours are the steps of few bits.
     if peak < 0.25 or len(samples) < 2:
         return 0.0
     at_peak = np.abs(samples) >= 0.98 * peak

@@ -68,6 +68,7 @@ def check_claim(*, frames: int, rate: int, channels: int, size: int, limits: Lim
 def ogg_is_cut(file: BinaryIO) -> bool:
     """Tell whether the last page of an Ogg file is incomplete or is not marked as the last (RFC 3533, section 6)."""
     size = file.seek(0, os.SEEK_END)
+    # Two of the longest pages that there are: a whole one is among them.
     file.seek(max(0, size - (1 << 17)))
     tail = file.read()
     file.seek(0)
@@ -103,6 +104,7 @@ def headerless_format(file: BinaryIO, name: str) -> str | None:
 def describe(file: BinaryIO) -> str:
     """Say what a file that is no audio seems to be."""
     head = _peek(file)
+    # Failed downloads leave what a server says under the name of the recording.
     lower = head[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
         return "an empty file"

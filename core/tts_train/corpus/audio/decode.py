@@ -88,6 +88,7 @@ def _read(sound: Any, size: int, start: float | None, end: float | None, limits:
         sound.seek(first)
     blocks: list[NDArray[np.float32]] = []
     missing = count
+    # In blocks, for a header may claim more than memory holds and the file has.
     while missing and len(block := sound.read(min(missing, _BLOCK_SECONDS * rate), dtype="float32", always_2d=True)):
         blocks.append(block)
         missing -= len(block)
@@ -102,6 +103,7 @@ def _check_cut(sound: Any, file: BinaryIO, warnings: tuple[str, ...]) -> tuple[s
     """Refuse what ends too early by its own account; return a warning where it does not know its length."""
     if sound.format == "OGG" and ogg_is_cut(file):
         raise AudioRejected("truncated", "the last Ogg page is missing or incomplete")
+    # Of WAV files open_container has checked the claims.
     if sound.format in {"WAV", "WAVEX"} or warnings:
         return ()
     noted = [(int(claimed), int(present)) for claimed, present in _SHORT.findall(sound.extra_info)]

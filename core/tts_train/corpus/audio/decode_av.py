@@ -38,6 +38,7 @@ def decode_av(file: BinaryIO, *, kind: str, start: float | None, end: float | No
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     try:
+        # The format is said: FFmpeg would guess others, play lists among them, which open files and addresses.
         with silent_stderr(), av.open(file, mode="r", format=_FORMATS[kind]) as container:
             if not container.streams.audio:
                 raise AudioRejected("not_audio", f"{kind} without an audio stream")
@@ -71,6 +72,7 @@ def _blocks(container: Any, skip: int, until: int) -> tuple[list[NDArray[np.floa
     blocks: list[NDArray[np.float32]] = []
     done, rate = 0, container.streams.audio[0].rate
     for frame in container.decode(audio=0):
+        # What follows would be taken for another speed.
         if frame.sample_rate != rate:
             raise AudioRejected("decode_error", f"the sample rate changes from {rate} to {frame.sample_rate} Hz")
         done += frame.samples
@@ -84,6 +86,7 @@ def _blocks(container: Any, skip: int, until: int) -> tuple[list[NDArray[np.floa
 def _to_float(frame: Any) -> NDArray[np.float32]:  # noqa: ANN401
     """(time, channels) of one frame, whatever its sample format."""
     values = frame.to_ndarray()
+    # Channels take turns in packed formats, and come as one row.
     if not frame.format.is_planar:
         values = values.reshape(-1, frame.layout.nb_channels).T
     if np.issubdtype(values.dtype, np.integer):

@@ -66,6 +66,7 @@ def _first_frame(file: BinaryIO) -> tuple[int, bytes, _Frame] | None:
     data = file.read(_SEARCH)
     # Tags may be padded; a sync anywhere else is chance, in a file of another format.
     at = len(data) - len(data.lstrip(b"\0")) if tag else 0
+    # Two headers in a row: eleven set bits alone stand in every other file.
     frame = _parse(data[at : at + 4])
     if frame and _parse(data[at + frame.length : at + frame.length + 4]):
         return tag + at, data[at : at + 4], frame

@@ -145,6 +145,7 @@ def _are_names(names: Sequence[str], texts: Sequence[str]) -> bool:
     if not is_text(texts) and not (_all_whole(names) and _share(texts, _has_letters) >= 0.5):
         return False
     rows, kinds = len(names), len(set(names))
+    # A name for each row is no speaker, but perhaps a title or an id.
     if rows >= _FEW_ROWS and kinds == rows:
         return False
     if _repeats(names) and len(set(texts)) >= 2 * kinds:
@@ -152,6 +153,7 @@ def _are_names(names: Sequence[str], texts: Sequence[str]) -> bool:
     if _all_whole(names):
         return not _all_whole(texts)
     longer = fmean(map(len, texts)) / max(fmean(map(len, names)), 1)
+    # Names are short and say nothing; texts are longer than them even where rows are few.
     if longer > 1.5 and _share(names, lambda value: not _says_something(value)) >= 0.95:
         return True
     return longer > 2 and _share(texts, ends_sentence) >= 0.8 and _share(names, ends_sentence) <= 0.05

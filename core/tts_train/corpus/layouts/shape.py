@@ -54,6 +54,7 @@ class Shape:
             )
             return f"{len(fields)} fields, not {width} ({self.mark.join(self.columns)}){hint}"
         if "speaker" in self.columns:
+            # A field behind the text is believed to be a speaker only where another row has that name.
             self.speakers.add(fields[self.columns.index("speaker")].strip())
         return fields
 
@@ -121,6 +122,7 @@ def _names(header: str, mark: str) -> list[str]:
 
 def _with_header(lines: Sequence[str], asked: Asked, where: str) -> Shape | None:
     found = [(mark, columns) for mark in MARKS if (columns := split_header(lines[0], mark, asked.names))]
+    # A header that holds another mark in a name is cut by both; the right one gives more columns that are known.
     mark, columns = max(found, key=lambda one: len(one[1]), default=("", []))
     if asked.names:
         absent = [name for name in asked.names.values() if name not in lines[0]]
@@ -150,6 +152,7 @@ def _without_header(lines: Sequence[str], asked: Asked, where: str, is_list: boo
         raise _ask(f"{where} has {'commas' if mark == ',' else 'semicolons'} and no header", rows[0])
     counts = Counter(map(len, rows))
     usual = len(_LIST) if is_list else 0
+    # Of two that are equally frequent the usual one, then the smaller: longer rows may hold the mark in a text.
     width = min(counts, key=lambda count: (-counts[count], count != usual, count))
     if width == 1:
         raise DataError(
@@ -170,6 +173,7 @@ def _without_header(lines: Sequence[str], asked: Asked, where: str, is_list: boo
 
 def _convention(rows: Sequence[Sequence[str]], is_list: bool) -> list[str] | None:
     """Layouts that are known by their width: lists of four fields, and the same with phones, tones and word2ph."""
+    # Four fields are no proof: path|text|speaker|language has as many. The third column tells.
     third = [row[2] for row in rows if len(row) > 2 and row[2].strip()]
     languages = sum(map(is_language, third)) * 2 >= len(rows)
     if len(rows[0]) == len(_CLEANED_LIST) and languages:

@@ -69,6 +69,7 @@ class AudioFinder:
 
     def unlisted(self) -> int:
         """Count the audio files that lie beside the ones that were found, and that nothing asked for."""
+        # Keyed by the real path, since one folder has an entry for each spelling.
         folders = {folder.real: folder for folder in self._folders.values() if folder and folder.used}
         names = [name for folder in folders.values() for name, kind in folder.names.items() if kind == "f"]
         return sum(1 for name in names if is_audio(name))
@@ -87,6 +88,7 @@ class AudioFinder:
         parts = [part for part in re.split(r"[\\/]+", name) if part not in ("", ".") and not part.endswith(":")]
         for first in range(len(parts)):
             alone = first == len(parts) - 1
+            # 0001.wav of two speakers: the last part would give one the recording of the other.
             if alone and hash(bare_name(name)) in self.ambiguous:
                 return None
             found = self._find_relative("/".join(parts[first:]), base)
@@ -102,6 +104,7 @@ class AudioFinder:
             for folder, names in walk(self.root):
                 for actual in filter(is_audio, names):
                     for key in (actual, osp.splitext(actual)[0]):
+                        # None: two files have this name, and neither may be chosen.
                         self._index[key] = None if key in self._index else folder
         place = self._index.get(name)
         listing = self._folder(place) if place is not None else None
@@ -139,6 +142,7 @@ class AudioFinder:
 
     def _find_relative(self, name: str, base: str | None) -> Found | NotFound | None:
         left = False
+        # A backslash is a letter in names on Linux, so the name is tried as it is first.
         for spelling in (name, name.replace("\\", "/")) if "\\" in name else (name,):
             folder_part, _, last = spelling.rpartition("/")
             for path, listing in self._places(base or self.root, folder_part):
@@ -155,6 +159,7 @@ class AudioFinder:
         """The folders in which a name that starts so may lie, the likeliest first."""
         key = (base, folder_part)
         if key not in self._known:
+            # A list in a folder of its own may name files from there or from the root.
             starts = (base,) if base == self.root else (base, self.root)
             paths = [osp.join(start, folder, folder_part) for start in starts for folder in AUDIO_FOLDERS]
             self._known[key] = [(path, self._folder(path)) for path in paths]
@@ -233,6 +238,7 @@ class _Folder:
     def match(self, name: str) -> tuple[str, tuple[str, ...]] | None:
         if name in self.names:
             return name, ()
+        # LJSpeech and its kin leave the suffix out.
         for suffix in AUDIO_SUFFIXES:
             if name + suffix in self.names:
                 return name + suffix, ()
@@ -245,6 +251,7 @@ class _Folder:
                 for key in {fold(actual), fold(osp.splitext(actual)[0]) if is_audio(actual) else fold(actual)}:
                     self._folded.setdefault(key, []).append(actual)
         candidates = self._folded.get(fold(name), [])
+        # The same letters in another Unicode form, as macOS stores them, are the same name; another case is told.
         same_case = [actual for actual in candidates if same_form(actual, name)]
         if len(same_case) == 1:
             return same_case[0], ()

@@ -61,6 +61,7 @@ def require_utf8(path: Path) -> None:
     decoder, line, first = codecs.getincrementaldecoder("utf-8")(), 1, True
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
+            # UTF-16 of English without a mark is valid UTF-8, with a zero byte behind each letter.
             if first and _is_wide(block):
                 raise _not_utf8(path, block, line=1)
             try:
@@ -70,6 +71,7 @@ def require_utf8(path: Path) -> None:
                 raise _not_utf8(path, block, line=line) from None
             line += block.count(b"\n")
             first = False
+    # Bytes that wait for more: a copy that broke off.
     if decoder.getstate()[0]:
         raise DataError(f"{path} ends in the middle of a character; the file is cut off. Copy it again.")
 
