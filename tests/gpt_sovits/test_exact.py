@@ -97,7 +97,13 @@ def train(stage, *callbacks, batches=3):
     return module
 
 
-@pytest.mark.parametrize("stage", STAGES)
+LONGER = {"gpt, upstream", "gpt, checkpointed", "dpo, lora", "sovits, trained quantizer", "cfm, v3, full"}
+"""Variants of what the quick tier tries."""
+
+
+@pytest.mark.parametrize(
+    "stage", [pytest.param(each, marks=pytest.mark.slow) if each in LONGER else each for each in STAGES]
+)
 def test_a_step_uses_no_operator_that_cuda_does_not_repeat(stage):
     watched = Watched(ExactOperators())
     train(stage, watched)

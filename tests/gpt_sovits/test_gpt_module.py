@@ -82,7 +82,7 @@ def test_upstreams_order_repeats_small_sets(prepared):
         ("stored", {"padding": "upstream"}),
         ("stored", {"reference": "start"}),
         ("made", {"reference": "start"}),
-        ("made", {"reference": "start", "sft_weight": 0.0, "beta": 0.5}),
+        pytest.param("made", {"reference": "start", "sft_weight": 0.0, "beta": 0.5}, marks=pytest.mark.slow),
     ],
     ids=["plain", "upstream", "reference", "made pairs", "preference only"],
 )
