@@ -30,6 +30,7 @@ def first_imports() -> Iterator[None]:
         _refuse_broken_torch()
         raise
     finally:
+        # They live as long as the process; each collection would walk through them again.
         gc.freeze()
         gc.enable()
 

@@ -32,6 +32,7 @@ def told_when_stopped(verb: str) -> Iterator[None]:
             os.kill(os.getpid(), number)
             return
         name = signal.Signals(number).name
+        # Not print: the signal may have come in the middle of one.
         os.write(2, f"tts-train: Stopped by {name} outside of training. The same command goes on.\n".encode())
         os._exit(Interrupted.exit_code)
 

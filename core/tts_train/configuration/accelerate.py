@@ -78,6 +78,7 @@ def translate(path: Path) -> Translation:
             _TOP.get(key, _unknown)(_Setting(key, value, settings), translation)
     if _upper(settings["distributed_type"]) == "FSDP":
         for key, value in fsdp.items():
+            # Version 2 of the file leaves the prefix out.
             name = key if key.startswith("fsdp_") else f"fsdp_{key}"
             if value is not None:
                 _FSDP.get(name, _unknown)(_Setting(name, value, settings), translation)
@@ -166,6 +167,7 @@ def _sharding(setting: _Setting, to: Translation) -> None:
     if given in ("TRUE", "NO", "FALSE"):  # version 2 says whether to gather again
         to.words += ["--fsdp.shard", "full" if given == "TRUE" else "gradients"]
         return
+    # Files of older versions hold the number of the strategy.
     name = _SHARDINGS[int(given) - 1] if given.isdigit() and 0 < int(given) <= len(_SHARDINGS) else given
     if name not in _SHARDINGS:
         setting.refuse(f"is none of {', '.join(_SHARDINGS)}.")

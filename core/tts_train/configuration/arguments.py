@@ -30,6 +30,7 @@ class PlainErrors:
 
     def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:  # noqa: ANN401
         """Parse; a switch that stands alone, as in ``--stream --text hi``, is true."""
+        # jsonargparse asks for a value of every bool.
         words = None if args is None else list(self._with_values(list(args)))
         return super().parse_args(words, *rest, **options)  # type: ignore[misc]
 
@@ -49,6 +50,7 @@ class PlainErrors:
             raise refused(invalid[1], invalid[3], in_words(_NAMED[invalid[2]])) from ex
         if value is not None:
             raise self._refused(value["key"], value["why"], ask) from ex
+        # An abbreviation is not completed: a later option of the same beginning would change what it means.
         near = self._nearest(unknown.group(1)) if unknown else ""
         raise ConfigError(f"{' '.join(message.split())}.{near}{ask}") from ex
 

@@ -80,7 +80,7 @@ def outline_of(chosen: Chosen) -> Group:
             "data": group_of(stage.data) if plugins.leaves_to_stage("tts_train_data") else None,
             "trainer": group_of("lightning.pytorch.trainer.trainer:Trainer"),
             "checkpoint": group_of("tts_train.training.survive.checkpoint:CheckpointOptions"),
-            "listen": group_of("tts_train.training.listen.callback:ListenOptions"),
+            "listen": group_of("tts_train.training.listen.options:ListenOptions"),
             "fsdp": group_of("tts_train.sharding.options:FsdpOptions"),
         }
     )
@@ -121,6 +121,7 @@ def _check_option(option: str, value: str | None, outline: Group, ask: str) -> N
     if not known:
         near = nearest(option, [f"--{one}" for one in _all_keys(outline)])
         raise ConfigError(f"There is no option {option}.{near}{ask}")
+    # Appends to a list, whose items the parser checks.
     if option.endswith("+"):
         return
     if value is None:
@@ -165,6 +166,7 @@ def _taken(allowed: Any, value: object, *, from_file: bool) -> Any:  # noqa: ANN
         raise ValueError(value)
     parser = _parser_of(allowed)
     try:
+        # By the parser itself, so that nothing is taken or refused here that it would not.
         return (parser.parse_object({"it": value}) if from_file else parser.parse_args([f"--it={value}"])).it
     except (ArgumentError, OverflowError) as error:
         raise ValueError(value) from error

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 Kind: TypeAlias = "Group | Value | None"
 """A section, a value with a type, or None: nothing is known, and anything goes."""
 
+# Classes and imports that are followed; a circle must have an end.
 _DEEPEST = 6
 _PLAIN: Mapping[str, Any] = {"int": int, "float": float, "str": str, "bool": bool, "Path": Path}
 # Bases that bring no settings.
@@ -89,6 +90,7 @@ def _fields(module: str, node: ast.ClassDef, depth: int) -> Group | None:
             inherited = _fields(*found, depth)
             if inherited is None:
                 return None
+            # In the order of dataclasses: bases first.
             keys.update(inherited.keys)
     for part in node.body:
         if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
@@ -103,6 +105,7 @@ def _kind(module: str, annotation: ast.expr | None, depth: int) -> Kind:
     parts = list(_alternatives(annotation)) if annotation is not None else []
     groups = [group for group in (_named_group(module, part, depth) for part in parts) if group is not None]
     others = [_type(module, part) for part in parts]
+    # Of two sections it is not known which is meant.
     if len(groups) == 1 and [other for other in others if other is not _UNKNOWN] in ([], [type(None)]):
         return Group(groups[0].keys, nullable=len(parts) > 1)
     if not others or _UNKNOWN in others:

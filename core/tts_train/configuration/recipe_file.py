@@ -92,6 +92,7 @@ def _text(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}.") from error
+    # UTF-16 has zeros too, and is told of below as what it is.
     if b"\0" in content and not content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ConfigError(f"{path} is a binary file. {_WANTED}")
     try:
@@ -125,6 +126,7 @@ _STRING, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 
 
 def _walk(root: yaml.Node) -> Iterator[tuple[yaml.Node, int]]:
+    # A list, not recursion: what is walked may be nested on purpose.
     waiting: list[tuple[yaml.Node, int]] = [(root, 0)]
     while waiting:
         node, depth = waiting.pop()

@@ -35,6 +35,7 @@ def check_reference(option: str, setting: str, text: str) -> None:
         if f"{name}.".startswith(f"{key}."):
             raise ConfigError(f"{setting} refers to itself by ${{{key}}}. Give it a value.")
     try:
+        # Alone it can resolve variables and itself only; settings it refers to are missing here.
         OmegaConf.to_container(OmegaConf.create({"it": text}), resolve=True)
     except InterpolationKeyError:
         return  # it refers to a setting, which the parser knows

@@ -42,6 +42,7 @@ class Started:
             TTSTrainError: with the end of its output, if the exit code is not the expected one.
         """
         out, err = self.process.communicate()
+        # Read after both pipes are empty: waiting first would block on a full pipe.
         code = self.process.returncode
         if code != expected:
             raise TTSTrainError(f"`{self}` ended with exit code {code}, not {expected}:\n{err[-_TAIL:]}")
@@ -82,6 +83,7 @@ def call(verb: str, words: Sequence[str]) -> Report:
 
 @contextlib.contextmanager
 def _alike() -> Iterator[None]:
+    # As the other commands have it: equal numbers need equal threads.
     before = {name: os.environ.get(name) for name in _ENVIRONMENT}
     os.environ.update(_ENVIRONMENT)
     import torch

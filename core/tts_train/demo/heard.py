@@ -29,6 +29,7 @@ def speak_learned(which: Sequence[str], source: Path, voice: Path, out: Path, wo
         out: folder for sounds and scores.
         words: further words for ``tts-train eval``.
     """
+    # As far as it is installed: a demo runs on a bare machine.
     metrics = [metric.name for metric in METRICS if metric().missing() is None]
     what = ["--data", str(voice), "--out", str(out), "--split", "learned", "--sentences", str(SENTENCES)]
     how = ["--language", "en", "--metrics", ",".join(metrics), *words, "--json"]

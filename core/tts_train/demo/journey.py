@@ -69,6 +69,7 @@ def _show_stage(backend: str, stage: Stage, out: Path, prepared: dict[tuple[str,
     data = ["--data.path", str(prepared[demo.prepare])]
     fit = ["fit", *which, "-c", recipe, *data, *_filled(demo.fit, out)]
     interrupted, straight = folder / "run", folder / "uninterrupted"
+    # Begun first: it trains while the other run is killed and goes on.
     whole = start([*fit, "--run_dir", str(straight), "--listen.sentences", "0"])  # it is compared, not heard
     with _said(f"fit: kill -9 at step {demo.kill_at}; beside it an uninterrupted run, to compare with"):
         run(
@@ -128,6 +129,7 @@ def _judge(interrupted: Path, straight: Path, demo: Demo) -> dict[str, Any]:
     from tts_train.report.history import History, series
     from tts_train.run.checkpoint import open_checkpoint
 
+    # Bit for bit, not nearly: that is the promise.
     hashes = [_weights_hash(open_checkpoint(path).weights()) for path in (interrupted, straight)]
     losses = [entry.value for entry in series(History(interrupted).entries())[demo.judged_by]]
     return {
@@ -166,6 +168,7 @@ def _clear(out: Path, backend: str, stages: Sequence[Stage]) -> None:
     for stage in stages:
         for name in ("prepared", f"prepared-{stage.name}", stage.name):
             shutil.rmtree(out / name, ignore_errors=True)
+    # Only a folder with this mark is ever emptied.
     marker.write_text(f"{backend}\n", encoding="utf-8")
 
 

@@ -24,6 +24,7 @@ def choose_checkpoint(source: Path, asked: str | None, *, name: str | None = Non
     Raises:
         ConfigError: if there is no such checkpoint, with those that there are, or the source is no run directory.
     """
+    # Here, as is what reads a run: the help of a job needs none of it.
     from tts_train.progress import write_line
     from tts_train.run.directory import RunDirectory
 
@@ -39,6 +40,7 @@ def choose_checkpoint(source: Path, asked: str | None, *, name: str | None = Non
     if step is None:
         return source  # opening it says that there is none
     write_line(f"Checkpoint{'' if name is None else f' of {name}'}: {run.step_path(step)}{_about(run, step)}")
+    # The run itself, whose opener skips a checkpoint that turns out to be damaged.
     return source if asked in (None, "last") else run.step_path(step)
 
 

@@ -156,6 +156,7 @@ def _jobs(
 
     labels = _labels(sources)
     named = dict(zip(labels, sources, strict=True)) | ({BASE: options.base} if options.base else {})
+    # One job for all but its source: sources are compared under the same options.
     job = job_class(source=Path(sources[0]), text="-", out=options.out, **voice)
     return {label: replace(job, source=_checkpoint(label, Path(source), options)) for label, source in named.items()}
 
@@ -176,6 +177,7 @@ def _labels(sources: Sequence[str]) -> list[str]:
     if twice := sorted({source for source in spelt if spelt.count(source) > 1}):
         raise ConfigError(f"A source is named twice: {', '.join(twice)}. Give each once.")
     paths = [Path(source).parts for source in sources]
+    # Their folders must differ, too, and must not be those of the recordings.
     for length in range(1, max(map(len, paths)) + 1):
         labels = ["/".join(parts[-length:]) for parts in paths]
         folders = {folder_name(label) for label in labels}
@@ -186,6 +188,7 @@ def _labels(sources: Sequence[str]) -> list[str]:
 
 def _evaluate(jobs: dict[str, SynthJob], options: EvalOptions, chosen: Chosen, *, seed: int) -> dict[str, Any]:
     require_allowed(options.out)
+    # Sounds below the recordings would be taken for recordings by the next command.
     require_apart(options.data, options.out, given="--data")
     for job in jobs.values():
         job.check_places()

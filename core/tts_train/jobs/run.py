@@ -174,6 +174,7 @@ def perform(job: Job) -> Report:
     """Do a job where its output may go, and put what a run said on its page."""
     if isinstance(out := getattr(job, "out", None), Path):
         require_allowed(out)
+    # Before anything is loaded, and before anything is written.
     job.check_places()
     if isinstance(job, SynthJob):
         check_sound_name(job.out)

@@ -56,4 +56,5 @@ def _positionals(words: Sequence[str]) -> Iterator[str]:
         if not word.startswith("-"):
             yield word
         elif "=" not in word and word not in _FLAGS:
+            # The option's value; which options there are is known only once a backend is chosen.
             next(left, None)

@@ -40,6 +40,7 @@ def run(verb: str, words: list[str]) -> int:
         chosen = load(selection, verb, "prepare")
         options, job = _parse_job(verb, selection.rest, chosen)
     path = Path(options["path"])
+    # Said below where there is no corpus.
     if options["dropped"] is not None and path.exists():
         # A list beside the recordings would be taken for theirs.
         folder = path if path.is_dir() else path.parent
@@ -103,6 +104,7 @@ def _survey(options: dict[str, Any], job: PrepareJob | None) -> None:
     def reader(corpus: Corpus) -> RowReader | None:
         nonlocal applied
         found = job.reader(corpus) if job is not None else None
+        # Only a backend whose reader needs no network can apply its rules here.
         applied = found is not None
         return found
 

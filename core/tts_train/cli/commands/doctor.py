@@ -18,6 +18,7 @@ from tts_train.contract.backend import Backend, Package
 from tts_train.plugins import installed_backends, installed_extensions, working_backends
 
 GIB = 2**30
+# Below these a tiny model still trains, so they are warned of and not refused.
 DISK_WANTED, MEMORY_WANTED = 20 * GIB, 8 * GIB
 NEEDED = ("torch", "torchaudio", "lightning", "transformers", "bitsandbytes", "pyarrow", "soundfile")
 """Packages of the core; a backend names its own in ``Backend(packages=...)``."""
@@ -155,6 +156,7 @@ def _disk() -> Iterator[Finding]:
 def _plugins() -> Iterator[Finding]:
     for plugin in [*installed_backends(), *installed_extensions()]:
         module = plugin.entry_point.value.split(":")[0]
+        # Found, not imported: a broken plugin must not end the doctor.
         there = importlib.util.find_spec(module.split(".")[0]) is not None
         yield Finding(
             "PASS" if there else "FAIL", plugin.kind, f"{plugin}" + ("" if there else f": {module} is missing")

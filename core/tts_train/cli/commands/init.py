@@ -22,6 +22,7 @@ from tts_train.plugins import Plugins
 from tts_train.recipes import find_recipe, remark, summary
 
 _DATA_PATH = re.compile(r"^(?P<indent>\s+)path:.*$", re.MULTILINE)
+# Rows looked at: enough to see a column of languages, few enough for a corpus of any size.
 _LANGUAGE, _ROWS = "language", 200
 
 
@@ -133,6 +134,7 @@ def _prepare_words(backend: Backend, sources: Sequence[Path], asked: _Asked) -> 
     """Return what prepare needs for these recipes: their own words, and a language where the rows name none."""
     words = list(dict.fromkeys(shlex.join(_pair) for source in sources for _pair in _pairs(remark(source, "Prepare"))))
     options = [word for pair in words for word in shlex.split(pair)]
+    # Read from its source, so that init stays without torch.
     job = next((stage.prepare for stage in backend.stages if stage.prepare is not None), None)
     outline = None if job is None else group_of(job)
     if outline is None or _LANGUAGE not in outline.keys:

@@ -23,6 +23,7 @@ def run(verb: str, words: list[str]) -> int:
         chosen = load(select_by_source(selection), verb, "synth" if verb == "synth" else None)
     found = find_job(verb, chosen, selection.rest)
     with first_imports():
+        # Imported here, where the collector is off.
         resolve(found.reference)
     print_report(perform(found.read()), as_json=JSON_FLAG in words)
     return 0

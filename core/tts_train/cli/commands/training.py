@@ -26,6 +26,7 @@ def run(verb: str, words: list[str]) -> int:
         chosen.plugins.data(chosen.stage)
     training = Training.of(chosen, selection)
     result = training.fit() if verb == "fit" else training.score(verb)
+    # Processes beside the first print nothing, so that --json is one object.
     if leads():
         print_report(result.as_dict(), as_json=as_json)
     return 0
