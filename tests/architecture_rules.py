@@ -99,11 +99,12 @@ def missing(file: Path) -> list[str]:
     return [
         f"{file.relative_to(ROOT)}: {dotted} {name}".strip()
         for dotted, name in named
-        if dotted.startswith("tts_train") and not _is_there(dotted, name)
+        if dotted.startswith("tts_train") and not is_there(dotted, name)
     ]
 
 
-def _is_there(dotted: str, name: str) -> bool:
+def is_there(dotted: str, name: str) -> bool:
+    """Tell whether a module is there, and the name in it (or the module of that name, where it is a package)."""
     path = dotted.replace(".", "/")
     if any(each in SOURCE for each in (f"{path}/{name}", f"{path}/{name}/__init__")):
         return True
