@@ -25,6 +25,7 @@ _LONGEST = (
     "orpheus/test_real_voice.py",
     "gpt_sovits/test_real_voice.py",
     "core/run/test_faults.py",
+    "test_tour.py",
     "core/memory/test_quality.py",
     "core/scoring/test_eval_command.py",
 )
