@@ -224,7 +224,7 @@ def test_an_error_is_known_to_all():
 
 
 @pytest.mark.parametrize(("before", "now", "ready"), [(2, 1, 6), (1, 2, 1), (2, 2, 3), (4, 3, 4)])
-def test_the_place_in_the_plan_is_kept(before, now, ready):
+def test_the_place_in_the_epoch_is_kept(before, now, ready):
     counters = {"ready": 3, "started": 3, "processed": 3, "completed": 2}
     loops = {"fit_loop": {"epoch_loop.batch_progress": {"total": dict(counters), "current": dict(counters)}}}
     share_batches({"loops": loops}, before=before, now=now)

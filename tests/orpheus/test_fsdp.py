@@ -90,7 +90,7 @@ def test_validations_are_those_of_one_process(name, one, pair):
 
 
 @pytest.mark.parametrize("name", TWO)
-def test_the_plan_of_batches_is_dealt_out_in_turn(name, one, pair):
+def test_the_batches_of_an_epoch_are_dealt_out_in_turn(name, one, pair):
     first, second = (seen["ids"] for seen in pair[name])
     assert [key for both in zip(first, second, strict=True) for key in both] == one[
         SAME_AS.get(name, name.removeprefix("ddp-"))

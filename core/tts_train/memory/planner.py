@@ -23,6 +23,8 @@ from tts_train.memory.step.step import Step, run_steps
 from tts_train.memory.step.tracker import LASTING, Kind
 from tts_train.sharding.options import FsdpOptions
 
+logger = logging.getLogger(__name__)
+
 # Bytes.
 _HALF = 2
 
@@ -86,8 +88,6 @@ def _changed(step: Step, change: Mapping[Kind, int]) -> Step:
     breakdown = {kind: size + change.get(kind, 0) for kind, size in step.breakdown.items()}
     return replace(step, peak_bytes=sum(breakdown.values()), breakdown=breakdown)
 
-
-logger = logging.getLogger(__name__)
 
 CONTEXT_BYTES = int(0.6 * GIB)
 """What CUDA, cuBLAS and cuDNN take on a card before the first tensor; assumed, by kind of card it is 0.4 to 0.8 GiB."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Waveform: TypeAlias = "torch.Tensor | npt.NDArray[Any]"
 
+logger = logging.getLogger(__name__)
+
 N_MELS = 96
 RANGE_DB = 75.0
 """What is this far below the loudest point, or further, is drawn as silence."""
@@ -111,8 +113,6 @@ COLOURS = np.frombuffer(
 ).reshape(256, 3)
 """The picture's palette, ``[256, 3]``: silence first, loudest last."""
 
-
-logger = logging.getLogger(__name__)
 
 _FULL_SCALE = 32767.0
 

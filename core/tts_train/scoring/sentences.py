@@ -22,6 +22,8 @@ from tts_train.errors import DataError
 from tts_train.run.checkpoint import is_run, open_checkpoint
 from tts_train.sound import Sound
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Learned:
@@ -70,7 +72,6 @@ Split: TypeAlias = "Literal['held_out', 'learned', 'all']"
 
 VOICE_CLIPS = 5
 """Other recordings of a speaker that stand for the voice."""
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,8 @@ from tts_train.optim.streamed.host import HostArena, StateRing
 from tts_train.optim.streamed.rules import BLOCK, Rule, parameter_key, round_stochastically, step_key
 from tts_train.optim.streamed.slots import MASTER, Slot, local, places_for
 
+logger = logging.getLogger(__name__)
+
 # A parameter's newest optimiser steps it; one of an earlier fit of the same module must not step it too.
 _hooks = WeakTensorKeyDictionary()
 
@@ -53,8 +55,6 @@ def _on_gradient(optimizer: weakref.ref[TakesGradients], parameter: Tensor) -> N
         assert isinstance(parameter, nn.Parameter)
         owner.receive(parameter)
 
-
-logger = logging.getLogger(__name__)
 
 PIECE = 1 << 22
 """Elements whose float32 copies, or whose states from host memory, are on the device at a time."""

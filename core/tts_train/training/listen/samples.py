@@ -30,6 +30,8 @@ from tts_train.scoring.metrics.catalogue import choose, own_metrics
 from tts_train.scoring.metrics.wave import speech_span
 from tts_train.sound import Sound
 
+logger = logging.getLogger(__name__)
+
 GUARDS = ("repetition", "swallowed", "runaway")
 """What is counted, in this order."""
 LOOP_S = 1.0
@@ -93,8 +95,6 @@ def _said_share(passage: Passage, uttered: Uttered, tokens_per_second: float) ->
 
 SAMPLE_RATE = 24_000
 """Of a recording of which the codec's version is not known."""
-
-logger = logging.getLogger(__name__)
 
 
 def with_recordings(passages: Sequence[Passage], path: Path) -> list[Passage]:

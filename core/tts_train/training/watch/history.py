@@ -17,6 +17,8 @@ from tts_train.report.history import History
 from tts_train.report.page import write_report
 from tts_train.training.listen.budget import TimeBudget
 
+logger = logging.getLogger(__name__)
+
 
 class Baseline(Callback):
     """Log the figures of the validation that Lightning runs before training, at step 0.
@@ -89,8 +91,6 @@ class _HistoryLogger(Logger):
 
 MAX_SHARE = 0.02
 """Most of a run's time that writing the page may take; it grows with the samples that it holds."""
-
-logger = logging.getLogger(__name__)
 
 
 class LiveReport(Callback):
