@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from tests.gpt_sovits.file_samples import GAN, gpt_config, save, seeded, shrunk
-from tts_train.errors import DataError, UnsafeFileError
+from tts_train.errors import ConfigError, DataError, UnsafeFileError
 from tts_train_gpt_sovits.released import recognise
 from tts_train_gpt_sovits.released.recognise import BASES, version_by_bytes
 from tts_train_gpt_sovits.released.shapes import critic_shapes, generator_shapes, gpt_shapes, lora_shapes
 from tts_train_gpt_sovits.signal.versions import GptConfig
+from tts_train_gpt_sovits.starts.gpt import check_source
 
 KIB, MIB = 1024, 1024 * 1024
 
@@ -46,6 +47,8 @@ def test_marked_files(tmp_path, version, mark):
     path = save(tmp_path / "a.pth", {"weight": generator(version)}, mark)
     found = recognise(path)
     assert (found.kind, found.version, found.taken_for, found.head) == ("s2G", version, version, b"PK")
+    with pytest.raises(ConfigError, match=r"is s2G, and a GPT is wanted here: give a run, a GPT file"):
+        check_source(str(path))
 
 
 def test_a_small_pro_network_is_what_its_mark_says(tmp_path):
