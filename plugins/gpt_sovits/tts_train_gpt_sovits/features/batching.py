@@ -51,6 +51,7 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], device: 
     core, the rest spin meanwhile. ``work`` must not change anything that another item's reads.
     """
     threads = torch.get_num_threads()
+    # On a GPU threads would only wait for one another.
     at_once = min(threads, len(items), MOST) if device.type == "cpu" else 1
 
     def begin() -> None:

@@ -18,6 +18,8 @@ Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 
 _INSIDE = "cfm."
 _ADAPTED = "cfm.base_model.model."
+# Upstream exports every entry but frozen parameters: style encoder, bridge and refinement are trained whole beside the
+# adapters (s2_train_v3_lora.py).
 _FROZEN = ("cfm.", "enc_p.", "ssl_proj.")
 """Beginnings of what a LoRA leaves as it is."""
 _BUFFERS = ("cfm.estimator.rotary_embed.inv_freq",)
@@ -33,6 +35,7 @@ def gpt_shapes(config: GptConfig) -> Shapes:
         "model.bert_proj.weight": (width, BERT_WIDTH),
         "model.bert_proj.bias": (width,),
         "model.ar_text_embedding.word_embeddings.weight": (config.phonemes, width),
+        # The tables of sines are in no file; only what scales them is learned.
         "model.ar_text_position.alpha": (1,),
         "model.ar_audio_embedding.word_embeddings.weight": (config.codes, width),
         "model.ar_audio_position.alpha": (1,),
@@ -87,6 +90,7 @@ def lora_shapes(version: str, rank: int, *, exported: bool = True) -> Shapes:
         target, _, leaf = name.replace(_INSIDE, _ADAPTED, 1).rpartition(".")
         adapted = re.fullmatch(_TARGETS, target) is not None
         if not (exported and frozen):
+            # peft moves an adapted layer's own weights one name further in.
             shapes[f"{target}.base_layer.{leaf}" if adapted else f"{target}.{leaf}"] = shape
         if adapted and leaf == "weight":
             shapes[f"{target}.lora_A.default.weight"] = (rank, shape[1])

@@ -85,6 +85,7 @@ def _gan_generator(row: SovitsVersion, model: Mapping[str, Any]) -> Table:
         **_gated("enc_q.enc", channels, layers=16, condition=style),
         **_conv("enc_q.proj", 2 * latent, channels, 1),
     }
+    # Upstream counts the flips between the couplings, which have no tensors.
     for number in (0, 2, 4, 6):
         name = f"flow.flows.{number}"
         table |= _conv(f"{name}.pre", channels, latent // 2, 1)
@@ -92,6 +93,7 @@ def _gan_generator(row: SovitsVersion, model: Mapping[str, Any]) -> Table:
         table |= _conv(f"{name}.post", latent // 2, channels, 1)
     table |= {**_style_encoder(row.style_bins, style), **_semantics()}
     if row.speaker:
+        # Last in the file, since the Pro versions came last.
         table |= {**_linear("sv_emb", style, SPEAKER), **_linear("ge_to512", _TEXT_STYLE, style)}
         table["prelu.weight"] = (style,)
     return table

@@ -76,6 +76,7 @@ class SovitsVersion:
     """Mel frames for each frame of speech features, 50 a second."""
 
 
+# Upstream added two longer periods for the Pro versions.
 _PRO_PERIODS = (*_SHORT_PERIODS, 17, 23)
 VERSIONS: dict[str, SovitsVersion] = {
     row.name: row

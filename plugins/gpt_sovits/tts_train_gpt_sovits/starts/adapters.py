@@ -58,6 +58,7 @@ def adapt_gpt(network: GptNetwork, lora: GptLoraOptions) -> None:
     """Freeze a network and put adapters in, in place; they start as nothing."""
     from peft import LoraConfig, inject_adapter_in_model
 
+    # Before adapters are put in, which are trainable as they are made.
     network.requires_grad_(False)
     config = LoraConfig(
         r=lora.rank,
@@ -103,6 +104,7 @@ def adapters_off(network: GptNetwork) -> Iterator[None]:
 def trained_names(network: nn.Module) -> list[str]:
     """Return the names of all entries of a network's state dict but frozen parameters, as LoRA files hold them."""
     frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    # Buffers too, as upstream's files have them.
     return [name for name in network.state_dict() if name not in frozen]
 
 

@@ -251,6 +251,7 @@ def _from_file(
         return LoadedGenerator(network=network, version=found.version, sizes=sizes, optimizer=state, epochs=epochs)
     weights = dict(read_s2(path, version=version, shapes=shapes).weights)
     if not found.complete:
+        # Asked for and never guessed: upstream starts such a posterior encoder from chance, and says nothing.
         weights |= _missing(source, found.version, base_for_missing, shapes)
     load_upstream(network, weights)
     return LoadedGenerator(network=network, version=found.version, sizes=sizes)

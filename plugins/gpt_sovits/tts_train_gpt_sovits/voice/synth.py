@@ -149,11 +149,13 @@ class GptSovitsSynth(SynthJob):
         device = torch.device(choose_device(self.device))
         pair = find_pair(self.source, gpt=self.gpt, sovits=self.sovits, version=self.version, voice=self.voice)
         sovits, version = open_sovits(pair.sovits, version=self.version, device=device)
+        # Griffin and Lim's iterations are for hearing how a training goes, not for speech that is kept.
         if sovits is None:
             raise ConfigError(
                 f"{pair.sovits} is {version}, whose sound is made by a vocoder of upstream's. Export it with "
                 "--format s2 and speak with upstream's inference."
             )
+        # The most frequent language of the data is the one that their reference may be in.
         spoken = {*languages, self.language or self.reference_language, *pair.languages[:1]}
         networks = self._networks(pair, version, device.type, spoken, listens=listens)
         voice = GptSovitsVoice(
@@ -201,6 +203,7 @@ class GptSovitsSynth(SynthJob):
         from tts_train_gpt_sovits.signal.versions import find_version
 
         listens = listens or self.reference is not None
+        # Only Chinese has text features, of a network that others need not load.
         chinese = any(language and language.lower().startswith(("zh", "cmn")) for language in languages)
         if not listens and not chinese:
             return None
@@ -226,6 +229,7 @@ class GptSovitsSynth(SynthJob):
         return voice.speak(said, reference, sampling=sampling, delivery=delivery, generator=chance)
 
     def _judge(self, sentences: Sequence[str], spoken: Sequence[SpokenSentence]) -> None:
+        # A file of silence would look like success.
         if not any(each.codes for each in spoken):
             raise DataError(f"Nothing was spoken, and {self.out} was not written. Train longer, or try another --seed.")
         for sentence, each in zip(sentences, spoken, strict=True):
@@ -239,4 +243,5 @@ class GptSovitsSynth(SynthJob):
 
         silence = torch.zeros(int(self.pause * rate))
         parts: list[Any] = [part for each in spoken for part in (each.sound, silence)]
+        # No pause behind the last sentence.
         return torch.cat(parts[:-1])

@@ -74,6 +74,7 @@ class WaveGenerator(nn.Module):
             for i in range(len(rates))
             for kernel, each in zip(kernels, dilations, strict=True)
         )
+        # Not weight-normed and without a bias, as in the released files.
         self.output = nn.Conv1d(channels >> len(rates), 1, 7, padding=3, bias=False)
         self.condition = nn.Conv1d(condition, channels, 1)
         self.checkpointing = False

@@ -161,6 +161,7 @@ class RelativeEncoder(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return (B, C, T), 0 on padding."""
         x = x * mask
+        # Norms after the sums, as upstream's VITS has them.
         layers = zip(self.attentions, self.attention_norms, self.feed_forwards, self.feed_forward_norms, strict=True)
         for attention, attention_norm, feed_forward, feed_forward_norm in layers:
             x = attention_norm(x + self.dropout(attention(x, mask)))

@@ -26,6 +26,7 @@ class SoundProbe(Probe):
     def rows(self) -> Sequence[SovitsUtterance]:
         """Return the first utterances, cut to one length, for the style reads two frames of padding, as upstream's."""
         rows: Any = self.data.train_set
+        # Three are enough for a batch with something beside an utterance, and the critics are slow.
         first = [rows[number] for number in range(min(_ROWS, len(rows)))]
         codes = min(len(row.wave) // HOP // FRAMES_PER_CODE for row in first)
         return [_cut(row, codes) for row in first]

@@ -38,6 +38,7 @@ class SovitsStage(StageModule, Generic[N]):
     def work_in(self, batch: SovitsBatch) -> Work:
         """Return the codes and phonemes, and the seconds of speech in a batch."""
         codes = batch["frames"].sum() / FRAMES_PER_CODE
+        # Tensors, so that no step waits for a number that is only logged now and then.
         return Work(tokens=codes + batch["phoneme_counts"].sum(), audio_seconds=codes / CODES_PER_SECOND)
 
     def voice(self) -> SovitsVoice | None:

@@ -48,11 +48,13 @@ class KoreanReader:
         lines = [line.split("\t") for line in self._tagger.parse(text).splitlines() if "\t" in line]
         tagged = [(surface, features.split(",", 1)[0]) for surface, features in lines]
         places = [i for i, character in enumerate(text) if not character.isspace()]
+        # MeCab may normalise what it reads; without places for its tags the rules go by sounds alone.
         if "".join(surface for surface, _ in tagged) != "".join(text.split()):
             return
         end = 0
         for surface, tag in tagged:
             end += len(surface)
+            # Of a word of several morphemes the last one meets what follows.
             item, kind = syllables[places[end - 1]], tag.split("+")[-1][0]
             if isinstance(item, Syllable) and kind in {"V", "E"}:
                 item.grammar = kind
