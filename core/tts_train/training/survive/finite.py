@@ -187,7 +187,8 @@ class FiniteGuard(Callback):
         raise NumericError(
             f"{MOST_IN_A_ROW} steps in a row had non-finite losses or gradients, the last one step {step['step']}. "
             f"{_named(step)}{where}. Nothing that is not finite changed a weight, and the last checkpoint is "
-            "good. Lower the learning rate or look at these utterances, then run the same command again."
+            "good. Lower the learning rate or look at these utterances, then continue the run with the same command or "
+            "call."
         )
 
 

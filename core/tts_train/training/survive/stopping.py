@@ -159,7 +159,8 @@ def ends_this_process(*, exits: bool) -> Iterator[None]:
         yield
     except Exception as error:
         all_know = isinstance(error, Interrupted) or raised_by_all(error)
-        if launched_by_lightning():
+        # The first process of a further machine counts as launched, and is a user's program all the same.
+        if launched_by_lightning() and (all_know or os.environ.get("LOCAL_RANK", "0") != "0"):
             _tell(error)
             # Lightning kills the first process, a user's program, if one that it started ends with an error. That
             # is needed only where the first would wait: gloo's collectives fail when a process ends, NCCL's do not.
