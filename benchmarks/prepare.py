@@ -103,7 +103,7 @@ def _setup(task: dict[str, Any]) -> dict[str, float]:
     from safetensors.torch import save_file
 
     import tts_train.demo
-    from tts_train_orpheus.snac_build import build_snac, tiny_config
+    from tts_train_orpheus.codec.snac_files import build_snac, tiny_config
 
     folder = Path(task["folder"])
     config = {**tiny_config(), **SNAC_24KHZ}
@@ -135,9 +135,8 @@ def _notebook(task: dict[str, Any]) -> dict[str, Any]:
     import torch
     import torchaudio
 
+    from tts_train_orpheus.codec.snac_files import build_snac, read_snac
     from tts_train_orpheus.layout import codes_to_tokens
-    from tts_train_orpheus.snac_build import build_snac
-    from tts_train_orpheus.snac_load import read_snac
 
     folder = Path(task["folder"])
     network = build_snac(*read_snac(str(folder / "codec")), "benchmark").eval()
@@ -169,7 +168,7 @@ def _ours(task: dict[str, Any]) -> dict[str, Any]:
         shard_rows=16,  # the usual 256 would leave a corpus of minutes to one worker
         min_seconds=0.1,
     )
-    import tts_train.families.token_lm.preparing.encode  # noqa: F401 - torch is loaded before the clock starts, as in the notebook
+    import tts_train.families.token_lm.data.encode  # noqa: F401 - torch is loaded before the clock starts, as in the notebook
 
     begun, cpu = time.perf_counter(), time.process_time()
     report = dict(job.run())

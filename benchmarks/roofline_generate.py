@@ -16,7 +16,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tts_train.families.token_lm.decoding.decode_shapes import decoding_on_shapes
+from tts_train.families.token_lm.decoding.memory import decoding_on_shapes
 from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.memory.cards import Card
 from tts_train.memory.step.ledger import Estimate, StepLedger, estimate

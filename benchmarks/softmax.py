@@ -49,7 +49,7 @@ def generate(run: Path, text: str, seed: int) -> dict:
     import torch
 
     from tts_train.families.token_lm.decoding import generate as generation
-    from tts_train.families.token_lm.decoding.options import Sampling
+    from tts_train.families.token_lm.model import Sampling
     from tts_train.families.token_lm.speaking.sources import open_model
     from tts_train_orpheus import layout, prompt
     from tts_train_orpheus.model import ORPHEUS

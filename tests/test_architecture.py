@@ -25,10 +25,7 @@ LONGEST_OF_MOST_FUNCTIONS = 29
 LEAST_COMMENTED = 1.9
 ODD_FOLDERS = {
     "tts_train/demo": "the demo, the sample voice and what the demo does with it",
-    "tts_train/families/token_lm/export": "one module for each format, and the older names of their files",
-    "tts_train/families/token_lm/preparing": "the encoder of a row, and the job",
     "tts_train_gpt_sovits": "the backend's table; everything else has a folder",
-    "tts_train_orpheus": "no folders: it is small, and most of it is the two codecs",
 }
 """Folders that have not 4 to 12 files, and why; the list only shrinks."""
 

@@ -26,9 +26,9 @@ from tiny_codec_data import UNVOICED, Speech
 from torch import Tensor
 from torch.nn import functional as F
 
-from tts_train_orpheus import tiny_codec_sound as sound
+from tts_train_orpheus.codec import tiny_sound as sound
+from tts_train_orpheus.codec.tiny_network import Filters, Level, TinyNetwork
 from tts_train_orpheus.layout import CODEBOOK_SIZE, FRAME_SAMPLES
-from tts_train_orpheus.tiny_codec_network import Filters, Level, TinyNetwork
 
 CROP = 24_576
 PLAIN, FIXED = 0.1, 0.75

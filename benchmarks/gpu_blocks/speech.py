@@ -154,8 +154,8 @@ def _gpt(job: Job) -> None:
 
 
 def _snac(job: Job) -> None:
-    from tts_train_orpheus.codec import SnacCodec
-    from tts_train_orpheus.snac_build import build_snac, tiny_config
+    from tts_train_orpheus.codec.snac import SnacCodec
+    from tts_train_orpheus.codec.snac_files import build_snac, tiny_config
 
     config = tiny_config() if job.tiny else SNAC
     seconds, count = (1, 1) if job.tiny else (10, 8)

@@ -14,8 +14,8 @@ from tests.csm.small import documents, pair
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.decoding.generate import generate, stream
 from tts_train.families.token_lm.decoding.memory import PROMPT, generation_bytes, listening_bytes
-from tts_train.families.token_lm.decoding.options import Sampling
 from tts_train.families.token_lm.frames.decoding import FrameDecoding
+from tts_train.families.token_lm.model import Sampling
 
 FRAMES = 3
 GREEDY = Sampling(temperature=0, repetition_penalty=1)

@@ -20,7 +20,7 @@ from tts_train.checking import check_run
 from tts_train.cli import main
 from tts_train.datasets.store.shards import read_index
 from tts_train.families.token_lm.decoding.generate import generate
-from tts_train.families.token_lm.decoding.options import Sampling
+from tts_train.families.token_lm.model import Sampling
 from tts_train.families.token_lm.speaking.sources import open_run
 from tts_train.testing import check_backend
 

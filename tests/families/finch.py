@@ -16,7 +16,7 @@ from tts_train.families.token_lm.data.data import TokenData
 from tts_train.families.token_lm.layout import TokenLayout
 from tts_train.families.token_lm.model import TokenLM
 from tts_train.families.token_lm.module import TokenModule
-from tts_train.families.token_lm.rows import IdRow
+from tts_train.families.token_lm.prompts import IdRow
 
 BEGIN, PAD_TEXT, TURN = 256, 257, 258
 START, END, PAD = 260, 261, 262

@@ -20,14 +20,12 @@ from tts_train.checkpoints.folder_io import DirectoryCheckpointIO
 from tts_train.contract.jobs import Line
 from tts_train.datasets.store.shards import read_index
 from tts_train.errors import ConfigError
+from tts_train.families.token_lm.data.prepare import TokenPrepare
 from tts_train.families.token_lm.decoding.generate import generate
-from tts_train.families.token_lm.decoding.options import Sampling
-from tts_train.families.token_lm.export.adapter import PeftExport
-from tts_train.families.token_lm.export.gguf import GgufExport
-from tts_train.families.token_lm.export.hf import HfExport
+from tts_train.families.token_lm.export.jobs import GgufExport, HfExport, PeftExport
+from tts_train.families.token_lm.model import Sampling
 from tts_train.families.token_lm.network.network import TokenNetwork
 from tts_train.families.token_lm.network.start import TinyOptions, load_base
-from tts_train.families.token_lm.preparing.prepare import TokenPrepare
 from tts_train.families.token_lm.speaking.synth import TokenSynth
 from tts_train.run.checkpoint import CARD_KEY, RunCard
 from tts_train.run.directory import RunDirectory

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tests.orpheus.trained_runs import write_run
 from tts_train.families.token_lm.network.network import TokenNetwork
-from tts_train.families.token_lm.rows import IdRow
+from tts_train.families.token_lm.prompts import IdRow
 from tts_train_orpheus import layout
 from tts_train_orpheus.prompt import encode_text, speech_row
 from tts_train_orpheus.tokenizer import load_tokenizer

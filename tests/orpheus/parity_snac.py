@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.figures import Figure, unknown
-from tts_train_orpheus.codec import SnacCodec
-from tts_train_orpheus.snac_fill import fill_snac, hash_uniform
+from tts_train_orpheus.codec.snac import SnacCodec
+from tts_train_orpheus.codec.snac_files import fill_snac, hash_uniform
 
 ABSOLUTE, RELATIVE = 1e-4, 1e-5
 """Decoded samples to 1e-4; sums over many samples (l2) by share as well."""

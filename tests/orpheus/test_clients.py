@@ -17,9 +17,8 @@ from tests.orpheus.learned_runs import TEXTS, learned_rows, write_learned_run
 from tests.orpheus.older_client import speak
 from tests.orpheus.trained_runs import write_run
 from tts_train.families.token_lm.decoding.sampling import Sampling, least_likely, penalise, sample
-from tts_train.families.token_lm.export.gguf_file import write_gguf
+from tts_train.families.token_lm.export.gguf_file import read_tokens, write_gguf
 from tts_train.families.token_lm.export.gguf_kinds import rounded
-from tts_train.families.token_lm.export.gguf_tokens import read_tokens
 from tts_train_orpheus.jobs import OrpheusGguf as GgufExport, OrpheusHf as HfExport, OrpheusMerged as MergedExport
 from tts_train_orpheus.layout import CUSTOM_BASE, LAYOUT, VOCAB_SIZE
 from tts_train_orpheus.model import ORPHEUS

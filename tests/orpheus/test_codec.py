@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 
 from tests.orpheus.parity_snac import build, wave
 from tts_train.errors import ConfigError, DataError, UnsafeFileError
-from tts_train_orpheus.codec import SnacCodec, load_codec
-from tts_train_orpheus.snac_batch import group_batches, pad_clips
-from tts_train_orpheus.snac_build import build_snac, tiny_config
+from tts_train_orpheus.codec.exact import group_batches, pad_clips
+from tts_train_orpheus.codec.snac import SnacCodec, load_codec
+from tts_train_orpheus.codec.snac_files import build_snac, tiny_config
 
 GOLDEN = Path(__file__).parent / "golden"
 FULL_CONFIG = json.loads((GOLDEN / "snac_full24k.json").read_text())["config"]
@@ -159,7 +159,7 @@ def test_sound_depends_on_the_seed_alone(tiny):
 
 
 def test_noise_is_normal_and_differs_between_frames_and_scales(tiny):
-    from tts_train_orpheus.snac_noise import seeded_noise
+    from tts_train_orpheus.codec.exact import seeded_noise
 
     noise = seeded_noise(0, frames=4)
     fine, coarse = noise(3, (1, 1, 4 * 2048)), noise(0, (1, 1, 4 * 32))

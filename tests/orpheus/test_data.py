@@ -16,8 +16,8 @@ from tests.orpheus.family import inspect_rows, pack_documents, pad_documents
 from tts_train.datasets.store.shard_store import ShardStore
 from tts_train.errors import ConfigError, DataError
 from tts_train.families.token_lm.data.batch import Document
+from tts_train.families.token_lm.data.encode import SCHEMA
 from tts_train.families.token_lm.data.text_mix import TextMix
-from tts_train.families.token_lm.preparing.encode import SCHEMA
 from tts_train_orpheus import layout
 from tts_train_orpheus.model import ORPHEUS
 from tts_train_orpheus.prompt import encode_text, speech_row

@@ -16,7 +16,7 @@ from tests.orpheus.family import OrpheusNetwork, decoding_on_shapes, generate, l
 from tests.orpheus.trained_runs import move
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.decoding.decoder import CachedDecoder, bucket
-from tts_train.families.token_lm.decoding.options import Sampling
+from tts_train.families.token_lm.model import Sampling
 from tts_train.families.token_lm.network.adapters import LoraOptions, apply_method, merge
 from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.nn.devices import planning_for

@@ -11,7 +11,7 @@ from tests.orpheus.family import OrpheusNetwork, generate, load_base
 from tests.orpheus.trained_runs import move
 from tts_train.families.token_lm.decoding import decoding
 from tts_train.families.token_lm.decoding.decoder import SMALLEST
-from tts_train.families.token_lm.decoding.options import Sampling
+from tts_train.families.token_lm.model import Sampling
 from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train_orpheus.layout import START_OF_SPEECH
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.orpheus.trained_runs import STEP, write_run
 from tts_train.disk.provenance import read_provenance
 from tts_train.errors import ConfigError, DataError, DiskError
-from tts_train.families.token_lm.export.older_names import add_older_names
+from tts_train.families.token_lm.export.model_folder import add_older_names
 from tts_train_orpheus.jobs import OrpheusHf as HfExport
 from tts_train_orpheus.prompt import encode_text, inference_prompt
 from tts_train_orpheus.tokenizer import load_tokenizer

@@ -28,8 +28,8 @@ from tts_train.errors import ConfigError, NumericError
 from tts_train.families.token_lm.decoding import generate as generation, step_graph
 from tts_train.families.token_lm.decoding.decoder import SMALLEST
 from tts_train.families.token_lm.decoding.memory import rows_that_fit
-from tts_train.families.token_lm.decoding.options import Sampling
 from tts_train.families.token_lm.decoding.sampling import penalise, sample
+from tts_train.families.token_lm.model import Sampling
 from tts_train_orpheus import layout
 from tts_train_orpheus.prompt import encode_text, inference_prompt
 from tts_train_orpheus.tokenizer import load_tokenizer

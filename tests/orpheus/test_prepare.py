@@ -21,7 +21,7 @@ from tts_train.datasets.store.shards import PreparedSet, describe_prepared
 from tts_train.errors import DataError, RunLockedError
 from tts_train.run.lock import RunLock
 from tts_train_orpheus import layout
-from tts_train_orpheus.codec import load_codec
+from tts_train_orpheus.codec.snac import load_codec
 from tts_train_orpheus.jobs import OrpheusPrepare
 from tts_train_orpheus.prompt import encode_text, speech_row
 from tts_train_orpheus.tokenizer import load_tokenizer

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.orpheus.family import Allowed
-from tts_train.families.token_lm.decoding.options import Sampling
 from tts_train.families.token_lm.decoding.sampling import by_digits, by_parts, sample
+from tts_train.families.token_lm.model import Sampling
 from tts_train_orpheus import layout
 
 

@@ -10,7 +10,7 @@ from tests.orpheus.family import StreamDecoder
 from tests.orpheus.test_layout import random_levels
 from tts_train.errors import ConfigError
 from tts_train_orpheus import layout
-from tts_train_orpheus.codec import load_codec
+from tts_train_orpheus.codec.snac import load_codec
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from tts_train.contract.jobs import Line
 from tts_train.disk.files import write_json
 from tts_train.disk.sound_files import write_sound
 from tts_train.errors import ConfigError, DataError
-from tts_train.families.token_lm.decoding.options import Sampling
+from tts_train.families.token_lm.model import Sampling
 from tts_train.families.token_lm.speaking.parts import MOST, SpokenPart, length, split_text
 from tts_train_orpheus.jobs import OrpheusHf as HfExport, OrpheusPeft as PeftExport, OrpheusSynth
 from tts_train_orpheus.layout import AUDIO_BASE, CODEBOOK_SIZE, END_OF_SPEECH

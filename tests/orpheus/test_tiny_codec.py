@@ -15,9 +15,10 @@ from tests.orpheus.family import StreamDecoder
 from tests.orpheus.test_layout import random_levels
 from tts_train.demo.journey import VOICE
 from tts_train.errors import DataError
-from tts_train_orpheus import layout, tiny_codec_sound as sound
-from tts_train_orpheus.codec import load_codec
-from tts_train_orpheus.tiny_codec import WEIGHTS, TinyCodec
+from tts_train_orpheus import layout
+from tts_train_orpheus.codec import tiny_sound as sound
+from tts_train_orpheus.codec.snac import load_codec
+from tts_train_orpheus.codec.tiny import WEIGHTS, TinyCodec
 
 MEL_DB = 1.85
 """Mean difference of log mel spectra that a round trip may have; 2.0 was measured."""
@@ -65,7 +66,7 @@ def test_tiny_is_this_codec_and_the_same_at_each_load(codec):
 
 
 def test_the_weights_are_small_and_load_quickly(codec):
-    assert files("tts_train_orpheus").joinpath(WEIGHTS).stat().st_size < 10e6
+    assert files("tts_train_orpheus.codec").joinpath(WEIGHTS).stat().st_size < 10e6
     begun = time.process_time()
     TinyCodec()
     assert time.process_time() - begun < 2

@@ -1,4 +1,4 @@
-"""Figures of a token model from the by-products of its loss: by kind of token, by slot, by codebook."""
+"""Figures of a model from the by-products of its loss: by kind of token, by slot, by codebook, by network."""
 
 from __future__ import annotations
 
@@ -111,3 +111,26 @@ def _zeros(size: int, device: torch.device | str) -> Tensor:
 
 def _ones(like: Tensor) -> Tensor:
     return torch.ones(like.shape, dtype=wide_type(like.device), device=like.device)
+
+
+class FrameMetrics(TokenMetrics):
+    """Sums over any number of batches, to which each part of the loss is added.
+
+    ``loss`` is the mean over first codes plus the mean over all others, as in training.
+    """
+
+    kinds: ClassVar[Mapping[str, int]] = {"first": 0, "depth": 1}
+
+    def kind_of(self, targets: Tensor) -> Tensor:
+        """Return which network says each target."""
+        return (self.layout.slot_of(targets) > 0).long()
+
+    def compute(self, *, codes: bool = True) -> dict[str, float]:
+        """Return the figures of a token model but ``wrong_slot``: each codebook has an output of its own."""
+        figures = super().compute(codes=codes)
+        figures.pop("wrong_slot", None)
+        return figures
+
+    def mean_loss(self, loss: Sequence[float], count: Sequence[float]) -> float:
+        """Return the sum of both means."""
+        return sum(total / number for total, number in zip(loss, count, strict=True) if number)

@@ -1,25 +1,102 @@
-"""What a backend says of its model: one value, from which the family's modules, data and jobs work."""
+"""What a backend says of its model: one value, with the codec and the sampling that it names; no torch at import."""
 
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from tts_train.families.token_lm.decoding.options import Sampling
+from tts_train.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
+    from numpy.typing import ArrayLike
+    from torch import Tensor, nn
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-    from tts_train.families.token_lm.codec import Codec
     from tts_train.families.token_lm.export.card import CardText
-    from tts_train.families.token_lm.layout import TokenLayout
+    from tts_train.families.token_lm.layout import Levels, TokenLayout
     from tts_train.families.token_lm.network.start import TinyOptions
-    from tts_train.families.token_lm.rows import PromptFormat
+    from tts_train.families.token_lm.prompts import PromptFormat
+
+
+def weights_fingerprint(name: str, network: nn.Module) -> str:
+    """Return ``name-`` and 16 hex digits that the names and every bit of a network's weights decide."""
+    import xxhash
+
+    digest = xxhash.xxh3_64()
+    for key, tensor in sorted(network.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return f"{name}-{digest.hexdigest()}"
+
+
+class Codec(Protocol):
+    """Encodes and decodes sound, which is 1-D float32 at ``sample_rate``, about [-1, 1]."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples a second."""
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples in a frame; a clip of T samples becomes ceil(T / frame_samples) frames."""
+
+    @property
+    def context_frames(self) -> int:
+        """Frames on either side that the sound of a frame depends on: what is decoded with it in a window."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A name that changes whenever the codes could: part of the address of cached codes."""
+
+    def encode(self, clips: Sequence[Tensor]) -> list[Levels]:
+        """Return the codes of each clip, the same whatever clips are encoded with it."""
+
+    def decode(self, levels: Sequence[ArrayLike], *, seed: int | None = 0, first_frame: int = 0) -> Tensor:
+        """Return frames * frame_samples samples; ``seed=None`` decodes without noise, where a codec has any."""
+
+
+Constrain: TypeAlias = Literal["none", "audio", "slots"]
+"""``none`` lets every id through; ``audio`` the added ones; ``slots`` the codes of the slot that is due, and the end of
+speech between frames."""
+
+HELD_TO: dict[str, Constrain] = {"full": "none", "audio": "audio", "slot": "slots"}
+"""Which ids may come, by ``--model.head.softmax``: what a model was trained against."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How the next id is drawn."""
+
+    temperature: float = 0.6
+    """Below 1 sharpens the distribution; 0 takes the most likely id, which tends to loop."""
+    top_p: float = 0.95
+    """Draw from the smallest set of ids that has this much probability, above 0 to 1."""
+    top_k: int = 0
+    """Draw from this many most likely ids at most; 0 sets no limit."""
+    repetition_penalty: float = 1.1
+    """Makes ids that were used before, in prompt or output, less likely; 1 does nothing."""
+    constrain: Constrain = "none"
+    """Which ids may come."""
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"--temperature must be 0 or more, not {self.temperature}" if not self.temperature >= 0 else "",
+            f"--top_p must be above 0 and at most 1, not {self.top_p}" if not 0 < self.top_p <= 1 else "",
+            f"--top_k must be 0 or more, not {self.top_k}" if self.top_k < 0 else "",
+            f"--repetition_penalty must be above 0, not {self.repetition_penalty}"
+            if not self.repetition_penalty > 0
+            else "",
+            f"--constrain is none, audio or slots, not {self.constrain!r}"
+            if self.constrain not in ("none", "audio", "slots")
+            else "",
+        ]
+        if any(faults):
+            raise ConfigError("; ".join(fault for fault in faults if fault) + ".")
 
 
 def _no_release(init_from: str) -> PretrainedConfig | None:

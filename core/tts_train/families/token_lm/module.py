@@ -16,12 +16,10 @@ from tts_train.errors import ConfigError
 from tts_train.families.token_lm.decoding.memory import listening_bytes
 from tts_train.families.token_lm.network.adapters import LoraOptions, Method, apply_method, trainable_parameters
 from tts_train.families.token_lm.network.build import build_network, metrics_of
-from tts_train.families.token_lm.network.late import late_network, late_weights, reads_late
+from tts_train.families.token_lm.network.late import late_network, late_weights, reads_late, shape_network
 from tts_train.families.token_lm.network.layers import can_fuse
 from tts_train.families.token_lm.network.network import HeadOptions, NetworkOutput, TokenNetwork
-from tts_train.families.token_lm.network.refusals import refuse, refuse_longer
 from tts_train.families.token_lm.network.restore import PREFIX, initial_config, load_initial
-from tts_train.families.token_lm.network.shapes import shape_network
 from tts_train.families.token_lm.network.start import TinyOptions
 from tts_train.nn.float8 import Float8Options, use_float8
 from tts_train.nn.kernels.choice import Kernels, choose_fused
@@ -38,6 +36,60 @@ if TYPE_CHECKING:
     from tts_train.families.token_lm.model import TokenLM
     from tts_train.families.token_lm.probe import TokenProbe
     from tts_train.families.token_lm.speaking.listening import TrainingVoice
+
+
+def refuse(method: str, share: float, *, checkpointing: bool, freeze_embedding: bool, float8: str) -> None:
+    """Refuse options that make no sense together.
+
+    Args:
+        method: ``--model.method``.
+        share: ``--model.checkpoint_share`` as a number.
+        checkpointing: ``--model.gradient_checkpointing``.
+        freeze_embedding: ``--model.freeze_embedding``.
+        float8: ``--model.float8.recipe``.
+
+    Raises:
+        ConfigError: naming them and what is allowed.
+    """
+    if not 0 < share <= 1:
+        raise ConfigError(
+            "--model.checkpoint_share is auto or a share of the layers, above 0 and up to 1, with "
+            f"--model.gradient_checkpointing true; {share} was given."
+        )
+    if share < 1 and not checkpointing:
+        raise ConfigError(
+            f"--model.checkpoint_share {share} recomputes layers, and --model.gradient_checkpointing is false. Give "
+            "--model.gradient_checkpointing true, or leave --model.checkpoint_share out."
+        )
+    if freeze_embedding and method != "full":
+        raise ConfigError(
+            "--model.freeze_embedding is for --model.method full. Adapters leave the embedding as it is, unless "
+            "--model.lora.train_embedding says otherwise."
+        )
+    if float8 != "off" and method != "full":
+        raise ConfigError(
+            f"--model.float8.recipe {float8} is for --model.method full, which multiplies with every "
+            "weight three times. For less memory under adapters there are --model.method qlora and lora-8bit."
+        )
+
+
+def refuse_longer(longest: int | None, allowed: int, init_from: str) -> None:
+    """Refuse data with an utterance that the base has no positions for.
+
+    Args:
+        longest: Tokens of the longest utterance; None where it is not known.
+        allowed: Positions that the base was made for.
+        init_from: ``--model.init_from``.
+
+    Raises:
+        ConfigError: saying how many there may be.
+    """
+    if longest is not None and longest > allowed:
+        raise ConfigError(
+            f"The longest utterance has {longest} tokens, and {init_from} was made for {allowed} positions: "
+            f"give --data.max_tokens {allowed} or less."
+        )
+
 
 logger = logging.getLogger(__name__)
 
@@ -230,8 +282,7 @@ class TokenModule(StageModule):
     def probe(self, data: StageData) -> TokenProbe:
         """Return what the training is measured by: utterances that the network draws."""
         from tts_train.families.token_lm.frames.layout import FrameLayout
-        from tts_train.families.token_lm.frames.probe import FrameProbe
-        from tts_train.families.token_lm.probe import TokenProbe
+        from tts_train.families.token_lm.probe import FrameProbe, TokenProbe
 
         return (FrameProbe if isinstance(self.token_lm.layout, FrameLayout) else TokenProbe)(self, data)
 

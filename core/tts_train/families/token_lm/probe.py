@@ -9,19 +9,93 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.functional import linear
 
 from tts_train.contract.probe import NoProbe, Said, SpeechProbe
 from tts_train.families.token_lm.data.batch import Document, TokenBatch
+from tts_train.families.token_lm.decoding.decoding import Decoding
 from tts_train.families.token_lm.decoding.generate import generate
-from tts_train.families.token_lm.decoding.options import HELD_TO, Sampling
-from tts_train.families.token_lm.decoding.scored import sample_scored
+from tts_train.families.token_lm.frames.decoding import FrameDecoding
+from tts_train.families.token_lm.model import HELD_TO, Sampling
 from tts_train.families.token_lm.network.build import joined
 from tts_train.families.token_lm.speaking.sources import open_model
 
 if TYPE_CHECKING:
-    from tts_train.families.token_lm.layout import Ids
+    from transformers import LlamaForCausalLM
+
+    from tts_train.families.token_lm.frames.batch import FrameBatch
+    from tts_train.families.token_lm.frames.layout import FrameLayout
+    from tts_train.families.token_lm.layout import Ids, TokenLayout
     from tts_train.families.token_lm.model import TokenLM
     from tts_train.families.token_lm.network.network import TokenNetwork
+
+
+class ScoredDecoding(Decoding):
+    """A :class:`Decoding` of one prompt at temperature 1 that keeps the log-probabilities of each step.
+
+    Args:
+        layout: Of its ids.
+        lm: In evaluation mode.
+        prompt: Ids that end with the start of speech.
+        seed: Of what is drawn.
+        limit: Most ids to generate.
+        softmax: What the training loss sees: ``full``, ``audio`` or ``slot``.
+    """
+
+    def __init__(
+        self, layout: TokenLayout, lm: LlamaForCausalLM, prompt: Ids, *, seed: int, limit: int, softmax: str
+    ) -> None:
+        sampling = Sampling(temperature=1, top_p=1, top_k=0, repetition_penalty=1, constrain=HELD_TO[softmax])
+        super().__init__(layout, lm, [prompt], seeds=[seed], limits=[limit], sampling=sampling)
+        self._softmax = softmax
+        self.scores: list[Tensor] = []
+        """Log-probability of each id (vocabulary,), a step each, in float32."""
+
+    def _draw(self, hidden: Tensor) -> None:
+        ids = self._allowed.ids(self._step)
+        logits = self._allowed.logits(hidden, self._lm.lm_head.weight, ids)
+        blocked = self._allowed.blocked(self._step)
+        if self._softmax == "audio":
+            # Its loss sees the added control ids too, which generation does not let through.
+            ids = torch.arange(self._layout.added_base, len(self._lm.lm_head.weight))
+            logits, blocked = (hidden @ self._lm.lm_head.weight[ids].T).float(), None
+        if blocked is not None:
+            logits = logits.masked_fill(blocked, -torch.inf)
+        row = torch.full((len(self._lm.lm_head.weight),), -torch.inf)
+        row[ids] = logits[0].log_softmax(-1)
+        self.scores.append(row)
+        super()._draw(hidden)
+
+
+@torch.inference_mode()
+def sample_scored(
+    layout: TokenLayout, lm: LlamaForCausalLM, prompt: Ids, lengths: Sequence[int], *, seed: int, softmax: str
+) -> list[tuple[Tensor, Tensor]]:
+    """Sample one utterance and end it after each of some lengths.
+
+    Args:
+        layout: Of its ids.
+        lm: In evaluation mode, on the CPU.
+        prompt: Ids that end with the start of speech.
+        lengths: Ids after which it is ended, if it has not ended by itself.
+        seed: Of what is drawn.
+        softmax: What the training loss sees.
+
+    Returns:
+        For each length the ids (T,), the end of speech last, and the log-probabilities at each draw (T, vocabulary).
+    """
+    settings: dict[str, Any] = {"seed": seed, "limit": max(lengths) + 1, "softmax": softmax}
+    decoding = ScoredDecoding(layout, lm, prompt, **settings)
+    drawn = [step[0] for step in decoding.tokens()]
+    scores = torch.stack(decoding.scores).clone()
+    whole = drawn.index(layout.end_of_speech) if layout.end_of_speech in drawn else len(drawn) - 1
+    made = []
+    for length in lengths:
+        end = min(length, whole)
+        made.append((torch.tensor([*drawn[:end], layout.end_of_speech]), scores[: end + 1]))
+    return made
+
 
 _LETTERS = 12
 """Ids of the made-up text."""
@@ -108,3 +182,65 @@ def _type_of(export: Path) -> torch.dtype:
     with safe_open(str(files[0]), framework="pt") as weights:
         halves = {weights.get_slice(name).get_dtype() for name in weights.keys()} & {"BF16", "F16"}  # noqa: SIM118
     return {"BF16": torch.bfloat16, "F16": torch.float16}[halves.pop()] if halves else torch.float32
+
+
+_AS_IT_IS = Sampling(temperature=1, top_p=1, top_k=0, repetition_penalty=1)
+
+
+class ScoredFrames(FrameDecoding):
+    """A decoding of one prompt that is ended after some frames and keeps the log-probabilities of each code.
+
+    Args:
+        layout: Of its ids.
+        lm: In evaluation mode.
+        prompt: Ids of the prompt.
+        frames: After how many it is ended.
+    """
+
+    def __init__(self, layout: FrameLayout, lm: Any, prompt: Ids, frames: int) -> None:  # noqa: ANN401
+        most = (frames + 1) * layout.slots
+        super().__init__(layout, lm, [prompt], seeds=[0], limits=[most], sampling=_AS_IT_IS)
+        self._end = frames
+        self.codes: list[int] = []
+        """Every code, that of the frame that ends it included."""
+        self.scores: list[Tensor] = []
+        """Log-probabilities (V,) at each of them, in float32."""
+
+    def _draw(self, hidden: Tensor, matrix: Tensor, step: int) -> Tensor:
+        code = super()._draw(hidden, matrix, step)
+        if step // self._layout.slots == self._end:
+            code = torch.full_like(code, self._layout.end_code)
+        self.codes.append(int(code))
+        self.scores.append(linear(hidden, matrix)[0].float().log_softmax(-1))
+        return code
+
+
+class FrameProbe(TokenProbe):
+    """Measures a module on utterances that its networks draw; a code of the depth network counts as in the loss.
+
+    The loss is the mean over first codes plus the mean over the K - 1 others of each frame: multiplied with the number
+    of frames it is the sum of all log-probabilities, those of the depth network divided by K - 1.
+    """
+
+    def say(self, lengths: Sequence[int]) -> Sequence[Said]:
+        """Draw an utterance with the networks as they stand, and make the rows that training would have of it."""
+        network = self._network
+        training = network.training
+        network.eval()
+        made = [self._said(length) for length in lengths]
+        network.train(training)
+        return made
+
+    def weight(self, batch: FrameBatch) -> float:  # type: ignore[override]
+        """Return how many frames are learnt."""
+        return float(len(batch["kept"]))
+
+    @torch.inference_mode()
+    def _said(self, frames: int) -> Said:
+        layout: Any = self._model.layout
+        decoding = ScoredFrames(layout, self._network.lm, self._model.prompt.inference_prompt(self._text), frames)
+        ids = torch.tensor([step[0] for step in decoding.tokens()])
+        books = torch.arange(len(decoding.codes)) % layout.slots
+        share = torch.where(books == 0, 1.0, 1 / (layout.slots - 1))
+        scores = torch.stack(decoding.scores) * share[:, None]
+        return Said(row=self._row(ids[:-1].numpy()), tokens=torch.tensor(decoding.codes), scores=scores.clone())

@@ -17,7 +17,7 @@ from tts_train.families.token_lm.data.batch import Document, TokenBatch
 from tts_train.families.token_lm.data.text_mix import TextMix, TextSet, lap_seed, mix_batches, open_text
 from tts_train.families.token_lm.data.token_set import TokenRows, TokenSet, TooLong
 from tts_train.families.token_lm.network.build import joined
-from tts_train.families.token_lm.network.shapes import sample_documents
+from tts_train.families.token_lm.network.late import sample_documents
 
 if TYPE_CHECKING:
     from tts_train.families.token_lm.model import TokenLM

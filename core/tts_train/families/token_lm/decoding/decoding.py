@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tts_train.errors import NumericError
 from tts_train.families.token_lm.decoding.decoder import CachedDecoder, bucket
-from tts_train.families.token_lm.decoding.options import Sampling
 from tts_train.families.token_lm.decoding.sampling import Allowed, penalise, sample
 from tts_train.families.token_lm.decoding.step_graph import READING, StepGraph, can_be_recorded
+from tts_train.families.token_lm.model import Sampling
 from tts_train.nn.devices import side_stream
 from tts_train.nn.reproducible import exponential_noise, seed_keys
 

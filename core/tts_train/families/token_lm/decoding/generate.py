@@ -16,16 +16,15 @@ import torch
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.decoding.decoding import Decoding
 from tts_train.families.token_lm.decoding.memory import rows_that_fit
-from tts_train.families.token_lm.decoding.options import Constrain, Sampling
 from tts_train.families.token_lm.frames.decoding import FrameDecoding
 from tts_train.families.token_lm.frames.layout import FrameLayout
+from tts_train.families.token_lm.model import Constrain, Sampling
 from tts_train.nn.room import in_batches
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
-    from tts_train.families.token_lm.frame_reader import FramesRead
-    from tts_train.families.token_lm.layout import Ids, TokenLayout
+    from tts_train.families.token_lm.layout import FramesRead, Ids, TokenLayout
 
 __all__ = ["END", "LIMIT", "Constrain", "Continued", "Sampling", "generate", "spoken", "stream"]
 

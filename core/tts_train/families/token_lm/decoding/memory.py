@@ -1,18 +1,25 @@
-"""What generation needs of a card's memory, and how many utterances at once that leaves room for."""
+"""What generation needs of a card: memory, how many utterances at once there is room for, and a step on shapes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
+from transformers import LlamaConfig
 
 from tts_train.families.token_lm.decoding.decoder import bucket, cache_type
+from tts_train.families.token_lm.decoding.decoding import Decoding
+from tts_train.families.token_lm.layout import TokenLayout
+from tts_train.families.token_lm.model import Sampling
+from tts_train.families.token_lm.network.start import empty_network
 from tts_train.nn.room import free_bytes
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from tts_train.families.token_lm.model import TokenLM
+
 
 MOST_ON_CPU, MOST = 16, 64
 """Most utterances at once: a CPU gains little beyond, and a card's step grows with them."""
@@ -110,3 +117,41 @@ def _cache_bytes(config: LlamaConfig, places: int, dtype: torch.dtype) -> int:
 def _once_bytes(config: LlamaConfig, dtype: torch.dtype, books: int, depth: LlamaConfig | None) -> int:
     """Return what a batch needs whatever its rows: the depth network's output matrices, laid out for single draws."""
     return 0 if depth is None else (books - 1) * config.vocab_size * depth.hidden_size * dtype.itemsize
+
+
+def decoding_on_shapes(
+    layout: TokenLayout,
+    config: LlamaConfig,
+    *,
+    rows: int,
+    prompt: int,
+    tokens: int,
+    dtype: torch.dtype = torch.bfloat16,
+    sampling: Sampling = Sampling(),
+) -> Decoding:
+    """Return a batch that is continued by a network of shapes on ``cuda``; :meth:`Decoding.advance` is one step of it.
+
+    To be called, and its methods with it, within a ``FakeTensorMode`` and ``planning_for("cuda")``. There reading a
+    value, and a shape that depends on values, raise.
+
+    Args:
+        layout: Of its ids.
+        config: Of the network.
+        rows: Utterances of the batch.
+        prompt: Ids of each prompt.
+        tokens: Most ids to generate.
+        dtype: Type of the weights.
+        sampling: How ids are drawn.
+    """
+    with torch._subclasses.fake_tensor.unset_fake_temporarily():
+        lm = empty_network(config, dtype=dtype, device="meta")
+    for module in lm.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            shape = torch.empty(parameter.shape, dtype=parameter.dtype, device="cuda")
+            setattr(module, name, nn.Parameter(shape, requires_grad=False))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype, device="cuda"))
+    prompts = [torch.zeros(prompt, dtype=torch.int64)] * rows
+    lm.eval()
+    limits: dict[str, Any] = {"seeds": [0] * rows, "limits": [tokens] * rows}
+    return Decoding(layout, lm, prompts, **limits, sampling=sampling)  # type: ignore[arg-type]

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tts_train.families.token_lm.decoding.options import Constrain, Sampling
 from tts_train.families.token_lm.layout import TokenLayout
+from tts_train.families.token_lm.model import Constrain, Sampling
 
 Noise: TypeAlias = Callable[["Tensor | None"], Tensor]
 """Takes columns of the logits (B, k), or None for all; gives unit exponential noise of that shape."""

@@ -22,7 +22,7 @@ from tts_train.families.token_lm.export.check import (
     require_same_codes,
 )
 from tts_train.families.token_lm.export.model_folder import write_words
-from tts_train.families.token_lm.frame_reader import FramesRead
+from tts_train.families.token_lm.layout import FramesRead
 from tts_train.families.token_lm.network.adapters import LoraOptions, adapted_modules, adapter_weights, lora_config
 from tts_train.families.token_lm.speaking.sources import TrainedRun, open_run
 

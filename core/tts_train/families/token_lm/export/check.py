@@ -14,8 +14,7 @@ from tts_train.errors import TTSTrainError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from tts_train.families.token_lm.frame_reader import FramesRead
-    from tts_train.families.token_lm.layout import Ids
+    from tts_train.families.token_lm.layout import FramesRead, Ids
     from tts_train.families.token_lm.model import TokenLM
 
 TOLERANCE = 1e-3
@@ -105,7 +104,7 @@ def require_equal_weights(expected: Mapping[str, Tensor], found: Mapping[str, Te
 def greedy_codes(token_lm: TokenLM, lm: Any, words: PreTrainedTokenizerBase) -> FramesRead:  # noqa: ANN401
     """Return the few frames that a network of ours says without chance."""
     from tts_train.families.token_lm.decoding.generate import generate
-    from tts_train.families.token_lm.decoding.options import Sampling
+    from tts_train.families.token_lm.model import Sampling
 
     layout, greedy = token_lm.layout, Sampling(temperature=0, repetition_penalty=1)
     prompts, most = [_prompt(token_lm, words)], _FRAMES * layout.slots

@@ -11,8 +11,8 @@ from torch.nn.functional import linear
 
 from tts_train.errors import ConfigError, NumericError
 from tts_train.families.token_lm.decoding.decoder import CachedDecoder, bucket
-from tts_train.families.token_lm.decoding.options import Sampling
 from tts_train.families.token_lm.decoding.sampling import sample
+from tts_train.families.token_lm.model import Sampling
 from tts_train.nn.reproducible import exponential_noise, seed_keys
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from tts_train.families.token_lm.data.batch import Document, TokenBatch, pack_documents, pad_documents
 from tts_train.families.token_lm.frames.batch import pack_frames, pad_frames
 from tts_train.families.token_lm.frames.layout import FrameLayout
-from tts_train.families.token_lm.frames.metrics import FrameMetrics
 from tts_train.families.token_lm.frames.network import FrameNetwork
-from tts_train.families.token_lm.metrics import TokenMetrics
+from tts_train.families.token_lm.metrics import FrameMetrics, TokenMetrics
 from tts_train.families.token_lm.network.network import HeadOptions, TokenNetwork
 
 if TYPE_CHECKING:

@@ -15,15 +15,14 @@ from tts_train.errors import ConfigError
 from tts_train.families.token_lm.data.token_rows import inspect_rows
 from tts_train.families.token_lm.data.token_set import TokenSet
 from tts_train.families.token_lm.decoding.generate import Continued
-from tts_train.families.token_lm.decoding.options import HELD_TO
+from tts_train.families.token_lm.model import HELD_TO
 from tts_train.families.token_lm.speaking.voice import TokenVoice
 from tts_train.sound import Sound
 
 if TYPE_CHECKING:
     from tts_train.contract.module import StageModule
-    from tts_train.families.token_lm.codec import Codec
     from tts_train.families.token_lm.layout import Ids, TokenLayout
-    from tts_train.families.token_lm.model import TokenLM
+    from tts_train.families.token_lm.model import Codec, TokenLM
     from tts_train.families.token_lm.network.network import TokenNetwork
 
 USUAL_ROWS = 200

@@ -11,9 +11,8 @@ from tts_train.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tts_train.families.token_lm.codec import Codec
     from tts_train.families.token_lm.layout import Ids
-    from tts_train.families.token_lm.model import TokenLM
+    from tts_train.families.token_lm.model import Codec, TokenLM
 
 
 def paired(reference: list[str] | str | None, reference_text: list[str] | str | None) -> list[tuple[Path, str]]:

@@ -14,7 +14,7 @@ from tts_train.contract.jobs import Line, SynthJob
 from tts_train.contract.reports import SynthReport
 from tts_train.corpus.language import other_language
 from tts_train.errors import ConfigError, DataError
-from tts_train.families.token_lm.decoding.options import Sampling
+from tts_train.families.token_lm.model import Sampling
 from tts_train.families.token_lm.speaking.parts import SpokenPart, join, judge, split_text, totals
 from tts_train.families.token_lm.speaking.reference import paired, read_reference
 
@@ -181,7 +181,7 @@ class TokenSynth(SynthJob):
 
         import torch
 
-        from tts_train.families.token_lm.speaking.streaming import StreamDecoder
+        from tts_train.families.token_lm.speaking.voice import StreamDecoder
 
         ids: list[int] = []
         started = time.perf_counter()

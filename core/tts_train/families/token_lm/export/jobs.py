@@ -1,22 +1,116 @@
-"""Export ``hf`` of a model whose released form has a class and a codec of its own: what that class loads."""
+"""The exports: ``hf`` and ``merged``, ``peft``, ``gguf``, and ``hf`` of a model with a class and a codec of its own."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from tts_train.contract.jobs import ExportJob
 from tts_train.contract.reports import ExportReport
-from tts_train.families.token_lm.export.hf import HfExport
+from tts_train.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from tts_train.families.token_lm.layout import Ids
+    from tts_train.families.token_lm.model import TokenLM
     from tts_train.families.token_lm.network.network import TokenNetwork
     from tts_train.families.token_lm.speaking.sources import TrainedRun
+
+
+@dataclass(kw_only=True)
+class HfExport(ExportJob):
+    """Write a folder for transformers and vLLM: weights, tokenizer, generation settings and a model card.
+
+    A run with adapters is merged first, so that its ``hf`` is the same model as its ``merged``.
+    """
+
+    token_lm: ClassVar[TokenLM]
+    """What kind of model it is; a backend's subclass says it."""
+
+    format_name: ClassVar[str] = "hf"
+    """What the folder says that it is."""
+
+    dtype: Literal["bf16", "fp32"] = "bf16"
+    """Type of the weights; served models are bf16."""
+    tokenizer: str | None = None
+    """Tokenizer: a folder, a hub name or ``tiny``; none takes the one that the run's data was made with."""
+    push_to: str | None = None
+    """Hub repository (``name/voice``) to upload to afterwards, private if it is new; nothing is uploaded without it."""
+
+    def run(self) -> ExportReport:
+        """Write, load back, compare, and then give the folder its name."""
+        from tts_train.families.token_lm.export.model_folder import export_model_folder
+
+        return export_model_folder(
+            self.token_lm,
+            self.source,
+            self.out,
+            name=self.format_name,
+            dtype=self.dtype,
+            tokenizer=self.tokenizer,
+            push_to=self.push_to,
+        )
+
+
+@dataclass(kw_only=True)
+class PeftExport(ExportJob):
+    """Write the adapter alone, for ``peft.PeftModel.from_pretrained(base, folder)``."""
+
+    token_lm: ClassVar[TokenLM]
+    """What kind of model it is; a backend's subclass says it."""
+
+    tokenizer: str | None = None
+    """Tokenizer: a folder, a hub name or ``tiny``; none takes the one that the run's data was made with."""
+    push_to: str | None = None
+    """Hub repository (``name/voice``) to upload to afterwards, private if it is new; nothing is uploaded without it."""
+
+    def run(self) -> ExportReport:
+        """Write, load back on the base, compare, and then give the folder its name."""
+        from tts_train.families.token_lm.export.adapter_folder import export_adapter_folder
+
+        return export_adapter_folder(
+            self.token_lm, self.source, self.out, tokenizer=self.tokenizer, push_to=self.push_to
+        )
+
+
+@dataclass(kw_only=True)
+class MergedExport(HfExport):
+    """Write base and adapter as one model, in the layout of ``hf``.
+
+    The adapter is added in float32 to the base as it was before any quantisation, and rounded once.
+    """
+
+    format_name = "merged"
+
+
+@dataclass(kw_only=True)
+class GgufExport(ExportJob):
+    """Write a file for llama.cpp; ``--out`` is its name, or a folder for it.
+
+    A run with adapters is merged first. Pass token ids to llama.cpp rather than a string.
+    """
+
+    token_lm: ClassVar[TokenLM]
+    """What kind of model it is; a backend's subclass says it."""
+
+    dtype: Literal["f16", "bf16", "q8_0", "q4_k"] = "bf16"
+    """Type of the matrices; ``q4_k`` is the mixture of 4 and 6 bits that llama.cpp calls Q4_K_M."""
+    tokenizer: str | None = None
+    """Tokenizer: a folder, a hub name or ``tiny``; none takes the one that the run's data was made with."""
+
+    def run(self) -> ExportReport:
+        """Write, read every tensor back, compare, and then give the file its name."""
+        try:
+            import gguf  # noqa: F401 - asked for before anything is loaded
+        except ImportError as error:
+            raise MissingExtraError("Export to GGUF", "gguf") from error
+        from tts_train.families.token_lm.export.gguf_file import export_gguf
+
+        return export_gguf(self.token_lm, self.source, self.out, dtype=self.dtype, tokenizer=self.tokenizer)
 
 
 @dataclass(kw_only=True)

@@ -12,9 +12,11 @@ from tts_train.contract.prepare import ShardedPrepare
 from tts_train.contract.reports import Report
 from tts_train.errors import DataError
 
-# Options are read from this block too, for --help: nothing in it may load torch.
 if TYPE_CHECKING:
     from tts_train.families.token_lm.model import TokenLM
+
+
+# Options are read from this block too, for --help: nothing in it may load torch.
 
 TINY = "tiny"
 """The tokenizer of every model that needs no file."""
@@ -46,7 +48,7 @@ class TokenPrepare(ShardedPrepare):
 
     def reading(self) -> RowEncoder:
         """Return what reads a row; nothing is downloaded for it."""
-        from tts_train.families.token_lm.preparing.encode import TokenEncoder
+        from tts_train.families.token_lm.data.encode import TokenEncoder
 
         # The built-in tokenizer knows the same control tokens as the one that would be downloaded.
         tokenizer = self.tokenizer if Path(self.tokenizer).is_dir() else TINY
@@ -56,7 +58,7 @@ class TokenPrepare(ShardedPrepare):
         """Say with which codec and tokenizer, and whether voices are named in the text."""
         import xxhash
 
-        from tts_train.families.token_lm.preparing.encode import TokenEncoder, codec_on, tokenizer_of
+        from tts_train.families.token_lm.data.encode import TokenEncoder, codec_on, tokenizer_of
 
         vocabulary = tokenizer_of(self.token_lm, self.tokenizer).backend_tokenizer.to_str()
         codec = codec_on(self.token_lm, self.codec, device)

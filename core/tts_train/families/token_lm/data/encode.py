@@ -16,14 +16,14 @@ from tts_train.corpus import RowRejected, Utterance
 from tts_train.corpus.rows.token_lists import NO_LABEL, TokenLists
 from tts_train.corpus.rows.utterance import TokenRow
 from tts_train.errors import DataError
-from tts_train.families.token_lm.codec import Codec
 from tts_train.families.token_lm.data.token_rows import Inspected, inspect_rows, without_padding
-from tts_train.families.token_lm.model import TokenLM
+from tts_train.families.token_lm.model import Codec, TokenLM
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tts_train.families.token_lm.layout import Ids, TokenLayout
+
 
 Row: TypeAlias = Utterance | TokenRow
 

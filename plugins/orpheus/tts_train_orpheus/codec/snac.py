@@ -1,4 +1,4 @@
-"""Codecs between sound and codes; SNAC's is exact in batches, seeded in decoding, read without running any code."""
+"""SNAC as Orpheus's codec: exact in batches, seeded in decoding, read without running any code."""
 
 from __future__ import annotations
 
@@ -10,16 +10,32 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from tts_train.families.token_lm import Codec
-from tts_train_orpheus.codec_checks import check_clip, check_levels
+from tts_train_orpheus.codec.exact import (
+    NoiseSource,
+    check_clip,
+    check_levels,
+    ends_at,
+    exact_float32,
+    group_batches,
+    pad_clips,
+    replace_noise,
+    seeded_noise,
+)
+from tts_train_orpheus.codec.snac_files import (
+    bake,
+    build_snac,
+    check_layout,
+    frame_samples_of,
+    read_snac,
+    snac_fingerprint,
+    tiny_config,
+)
+from tts_train_orpheus.codec.tiny import TinyCodec
 from tts_train_orpheus.layout import Levels
-from tts_train_orpheus.snac_batch import ends_at, exact_float32, group_batches, pad_clips
-from tts_train_orpheus.snac_build import bake, build_snac, check_layout, frame_samples_of, snac_fingerprint, tiny_config
-from tts_train_orpheus.snac_load import read_snac
-from tts_train_orpheus.snac_noise import NoiseSource, replace_noise, seeded_noise
-from tts_train_orpheus.tiny_codec import TinyCodec
 
 if TYPE_CHECKING:
     from snac import SNAC
+
 
 TINY = "tiny"
 """The source that stands for the small codec in this package, made for the sample voice."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tts_train_orpheus import tiny_codec_sound as sound
+from tts_train_orpheus.codec import tiny_sound as sound
 from tts_train_orpheus.layout import CODEBOOK_SIZE
 
 WIDTH = 256

@@ -17,12 +17,10 @@ from safetensors.torch import load
 from torch import Tensor
 from torch.nn import functional as F
 
-from tts_train_orpheus import tiny_codec_sound as sound
-from tts_train_orpheus.codec_checks import check_clip, check_levels
+from tts_train_orpheus.codec import tiny_sound as sound
+from tts_train_orpheus.codec.exact import check_clip, check_levels, exact_float32, seeded_noise
+from tts_train_orpheus.codec.tiny_network import STRIDES, TinyNetwork
 from tts_train_orpheus.layout import CODEBOOK_SIZE, FRAME_SAMPLES, SAMPLE_RATE, Levels
-from tts_train_orpheus.snac_batch import exact_float32
-from tts_train_orpheus.snac_noise import seeded_noise
-from tts_train_orpheus.tiny_codec_network import STRIDES, TinyNetwork
 
 WEIGHTS = "tiny_codec.safetensors"
 """In this package, in half precision."""

@@ -1,1 +1,0 @@
-"""From recordings or ids to prepared rows."""
