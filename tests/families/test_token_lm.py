@@ -163,7 +163,7 @@ def test_a_folder_is_a_base_by_its_kind_and_rows(tmp_path):
     read = load_base(FINCH, str(tmp_path / "qwen2"))
     assert all(torch.equal(one, other) for one, other in zip(lm.parameters(), read.parameters(), strict=True))
     assert {"network.lm.lm_head.weight", "network.lm.model.layers.0.self_attn.q_proj.bias"} <= set(
-        late_weights(FINCH, str(tmp_path / "qwen2"))
+        late_weights(FINCH, str(tmp_path / "qwen2"), TokenNetwork(read, LAYOUT))
     )
     config = json.loads((tmp_path / "qwen2" / "config.json").read_text(encoding="utf-8"))
     for change, why in [
