@@ -27,6 +27,7 @@ class OrpheusSynth(TokenSynth):
 
     token_lm = ORPHEUS
 
+    # Named here again for its help, which says what Orpheus speaks through.
     codec: str | None = None
     """SNAC codec: a hub name, a local folder, or ``tiny``; none takes the one that made the run's data, as far as that
     is known, else hubertsiuzdak/snac_24khz."""

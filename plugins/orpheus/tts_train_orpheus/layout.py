@@ -66,6 +66,7 @@ LEVEL_RATES, SLOT_LEVELS = LAYOUT.level_rates, LAYOUT.slot_levels
 AUDIO_END, TOKENS_PER_SECOND = LAYOUT.audio_end, LAYOUT.tokens_per_second
 CONTROL_PLACE, OTHER_PLACE, PLACES = LAYOUT.control_place, LAYOUT.other_place, LAYOUT.places
 
+# Functions of the one layout, so that callers need not carry it.
 codes_to_tokens, tokens_to_codes = LAYOUT.codes_to_tokens, LAYOUT.tokens_to_codes
 drop_repeated_frames, read_generated = LAYOUT.drop_repeated_frames, LAYOUT.read_generated
 slot_of, place_of, kind_of = LAYOUT.slot_of, LAYOUT.place_of, LAYOUT.kind_of

@@ -37,6 +37,7 @@ def tiny_config(tiny: TinyOptions) -> LlamaConfig:
         rms_norm_eps=1e-5,
         max_position_embeddings=131072,
         tie_word_embeddings=True,
+        # The released ones, so that the tiny network meets the same positions and the same scaling.
         rope_parameters={
             "rope_theta": 500000.0,
             "rope_type": "llama3",
@@ -55,6 +56,7 @@ def released_config(init_from: str) -> LlamaConfig | None:
     """Return the configuration of a released model, all of which have 3.3 billion parameters; None for another name."""
     from tts_train.families.token_lm import TinyOptions
 
+    # Known without their files, since the canopylabs ones are gated and a plan should not need a login.
     if not init_from.startswith(_RELEASES):
         return None
     return tiny_config(TinyOptions(hidden=3072, layers=28, heads=24, kv_heads=8, mlp=8192))

@@ -42,6 +42,7 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text: str, speaker: str | No
             ``<custom_token_2>``, which would end or begin speech.
     """
     ids = [int(i) for i in tokenizer.encode(voice_text(text, speaker), add_special_tokens=True)]
+    # The released models have seen it in front of every text; a tokenizer can be saved without it.
     if ids[:1] != [BEGIN_OF_TEXT]:
         raise DataError(
             f"A text must start with BOS ({BEGIN_OF_TEXT}), and {text!r} became {ids[:4]}… with this tokenizer."
@@ -82,5 +83,6 @@ def _human(text_ids: ArrayLike) -> Ids:
 
 
 def _join(*parts: ArrayLike) -> Ids:
+    # Single control ids stand between arrays of text and sound.
     arrays: Sequence[Ids] = [np.atleast_1d(np.asarray(part, dtype=np.int64)) for part in parts]
     return np.concatenate(arrays)

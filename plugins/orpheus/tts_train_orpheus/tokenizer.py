@@ -52,6 +52,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerBase:
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in (*_SPECIAL, AUDIO)])
     backend.add_tokens([AddedToken(custom_token(n), normalized=False) for n in range(layout.CUSTOM_TOKENS)])
+    # As the released tokenizer does: every text begins with BOS and ends with nothing.
     backend.post_processor = processors.TemplateProcessing(
         single=f"{BEGIN} $A", pair=f"{BEGIN} $A {BEGIN} $B", special_tokens=[(BEGIN, layout.BEGIN_OF_TEXT)]
     )
@@ -80,6 +81,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
         ConfigError: naming up to five ids that are missing or different, and how many there are.
     """
     vocabulary = tokenizer.get_vocab()
+    # All of them and not a sample: a relative of this tokenizer may lack the last audio tokens only.
     wrong = [(name, index, vocabulary.get(name)) for name, index in _needed() if vocabulary.get(name) != index]
     if wrong:
         shown = ", ".join(f"{name} (needs {index}, has {found})" for name, index, found in wrong[:5])
@@ -87,6 +89,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
         raise ConfigError(
             f"The tokenizer {source!r} is not Orpheus's: {shown}{more}. Give one that belongs to an Orpheus model."
         )
+    # A table of ids does not say what is put around a text.
     ids = tokenizer.encode("a", add_special_tokens=True)
     if ids[0] != layout.BEGIN_OF_TEXT or any(index >= layout.TEXT_TOKENS for index in ids[1:]):
         rule = f"must put BOS ({layout.BEGIN_OF_TEXT}) and nothing else around a text"

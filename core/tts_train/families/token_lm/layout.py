@@ -38,15 +38,18 @@ class FrameReader:
     def push(self, token: int) -> tuple[int, ...] | None:
         """Take one id; return the ids of a frame when this one completes it."""
         slot = self.layout.slot_of(token)
+        # What comes behind the end is not speech, whatever ids it has.
         if self.ended or token == self.layout.end_of_speech:
             self.ended = True
         elif slot < 0:
             self.not_audio += 1
+        # Slots are said in order, so the one due is as many as were read.
         elif slot == len(self._begun):
             self._begun.append(token)
         else:
             self.wrong_slot += 1
             self.close()
+            # The id that did not fit may begin the next frame: one slip costs one frame.
             self._begun = [token] if slot == 0 else []
         return self._take() if len(self._begun) == self.layout.slots else None
 
@@ -190,6 +193,7 @@ class TokenLayout:
 
     def slot_of(self, token: Token) -> Token:
         """Return the slot of an audio id and -1 for any other; takes an int, an array or a tensor."""
+        # In arithmetic alone, so that one formula serves a number, an array and a tensor on a card.
         inside = (token >= self.audio_base) & (token < self.audio_end)
         return inside * ((token - self.audio_base) // self.codebook_size + 1) - 1
 
@@ -201,6 +205,7 @@ class TokenLayout:
         """
         slot = self.slot_of(token)
         control = (token >= self.added_base) & (token < self.audio_base)
+        # Products of truth values in place of where(), which each kind of array spells its own way.
         elsewhere = self.other_place - control * (self.other_place - self.control_place)
         place: Token = ((slot >= 0) * slot + (slot < 0) * elsewhere) * (token != self.end_of_speech)
         return place
@@ -244,9 +249,11 @@ class TokenLayout:
         sizes = [array.size for array in arrays]
         frames = sizes[0] // self.level_rates[0] if sizes else 0
         if sizes != [frames * rate for rate in self.level_rates]:
+            # Sizes as they must be to each other, as no one knows the number of frames that was meant.
             wanted = ", ".join(f"{rate}n" if rate > 1 else "n" for rate in self.level_rates)
             wanted = " and ".join(wanted.rsplit(", ", 1))
             raise DataError(f"The codebooks must have {wanted} codes, and these have {sizes}.")
+        # One table for all codebooks: interleaving is then assignment by columns.
         codes = np.empty((frames, self.slots), dtype=np.int64)
         for array, slots, rate in zip(arrays, self._slots_of_level, self.level_rates, strict=True):
             codes[:, slots] = array.reshape(frames, rate)
@@ -302,6 +309,7 @@ class TokenLayout:
         What does not fit is counted, never kept; :class:`FrameReader` has the rules.
         """
         tokens = [int(token) for token in ids]
+        # The last one: a prompt with a reference has several.
         starts = [place for place, token in enumerate(tokens) if token == self.start_of_speech]
         reader = FrameReader(self)
         said = tokens[starts[-1] + 1 if starts else 0 :]

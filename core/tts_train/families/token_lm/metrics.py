@@ -46,8 +46,10 @@ class TokenMetrics:
         here = slot.clamp(min=0)
         self._slots.index_add_(0, here, is_audio)
         self._correct.index_add_(0, here, is_audio * (head.predictions == head.targets))
+        # Where a frame may begin the end of speech may stand too.
         may_end = (slot == 0) & (head.predictions == layout.end_of_speech)
         self._impossible += (is_audio * (predicted != slot) * ~may_end).sum()
+        # Only what is said in its own slot uses a codebook.
         self._codes.index_add_(0, self._code_of(head.predictions, predicted), is_audio * (predicted == slot))
 
     def kind_of(self, targets: Tensor) -> Tensor:
@@ -76,6 +78,7 @@ class TokenMetrics:
         that is due nor, where a frame may begin, the end of speech. ``code_use/L`` is the share of level L's
         codes predicted at least once and ``code_perplexity/L`` how many were in even use; both need ``codes``.
         """
+        # One wait for the device, for all figures together.
         loss, count, correct, slots, impossible = (part.tolist() for part in self._parts()[:5])
         figures = {f"loss/{name}": loss[kind] / count[kind] for name, kind in self.kinds.items() if count[kind]}
         figures |= {f"slot_accuracy/{slot}": correct[slot] / seen for slot, seen in enumerate(slots) if seen}

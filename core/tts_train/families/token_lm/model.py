@@ -194,7 +194,9 @@ class TokenLM:
     @property
     def network_class(self) -> Any:  # noqa: ANN401 - a class of transformers
         """The class of :attr:`model_class`; None where transformers knows it by the configuration."""
+        # Found when it is asked for: it needs transformers, which listings do without.
         return None if self.model_class is None else pkgutil.resolve_name(self.model_class)
 
+    # Its functions cannot be pickled, and processes of prepare must get it: they import it by name.
     def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
         return pkgutil.resolve_name, (self.where,)

@@ -61,6 +61,7 @@ def refuse(method: str, share: float, *, checkpointing: bool, freeze_embedding: 
             f"--model.checkpoint_share {share} recomputes layers, and --model.gradient_checkpointing is false. Give "
             "--model.gradient_checkpointing true, or leave --model.checkpoint_share out."
         )
+    # Refused and not ignored: who asks for it counts on less memory than would be taken.
     if freeze_embedding and method != "full":
         raise ConfigError(
             "--model.freeze_embedding is for --model.method full. Adapters leave the embedding as it is, unless "
@@ -84,6 +85,7 @@ def refuse_longer(longest: int | None, allowed: int, init_from: str) -> None:
     Raises:
         ConfigError: saying how many there may be.
     """
+    # Positions beyond those that the base was made for give noise, and no error.
     if longest is not None and longest > allowed:
         raise ConfigError(
             f"The longest utterance has {longest} tokens, and {init_from} was made for {allowed} positions: "
@@ -181,6 +183,7 @@ class TokenModule(StageModule):
     def build(self) -> None:
         """Build the network from :attr:`init_from`."""
         device = self._quantised_on()
+        # Adapters are put on a base that is loaded, so only full training reads each process's rows alone.
         if self.device_mesh is not None and self.method == "full" and reads_late(self.init_from):
             network = late_network(self.token_lm, self.init_from, self.head, dtype=self._load_dtype())
         else:
@@ -223,8 +226,11 @@ class TokenModule(StageModule):
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Return the mean loss of a token over all processes' batches together, or the sum of such means."""
         output = self._forward(batch)
+        # Batches differ in their numbers of tokens, so a mean over processes' means would weigh them wrongly.
         shares = [summed(self.trainer, part.loss_sum, part.count) for part in output.parts]
+        # batch_size is said, as Lightning would look through the batch to guess it.
         self.log("train/loss", torch.stack([total / count for total, count in shares]).sum(), batch_size=1)
+        # Figures need a wait for the card, so they are made only for the steps that log.
         if self._logs_now():
             metrics = metrics_of(self.token_lm.layout, output.head.targets.device)
             for part in output.parts:
@@ -249,6 +255,7 @@ class TokenModule(StageModule):
     def on_validation_epoch_end(self) -> None:
         """Log the figures over the whole set, each token counting the same whatever batch and process it was in."""
         assert self._validation is not None
+        # Sums and not means: the last batch of a process may be a small one.
         totals = self.trainer.strategy.reduce(self._validation.totals(), reduce_op="sum")
         assert isinstance(totals, Tensor)
         self._validation.load_totals(totals)
@@ -296,6 +303,7 @@ class TokenModule(StageModule):
         """Return the names of what is trained, tied weights once."""
         assert self.network is not None
         if self.method == "full":
+            # keep_vars: only names are wanted, and no tensor is detached for them.
             names = set(self.network.state_dict(keep_vars=True))
             return {PREFIX + name for name in names - self.network.tied_names}
         return {PREFIX + name for name in trainable_parameters(self.network)}
@@ -334,6 +342,7 @@ class TokenModule(StageModule):
         if self.dtype_name != "auto":
             return DTYPES[self.dtype_name]
         kind, _, how = str(self.trainer.precision).partition("-")
+        # Mixed precision keeps trained weights in float32. A frozen base needs no more than what it is multiplied in.
         half = {"bf16": torch.bfloat16, "16": torch.float16}.get(kind)
         return half if half is not None and (how == "true" or self.method != "full") else torch.float32
 

@@ -62,6 +62,7 @@ class ScoredDecoding(Decoding):
             logits, blocked = (hidden @ self._lm.lm_head.weight[ids].T).float(), None
         if blocked is not None:
             logits = logits.masked_fill(blocked, -torch.inf)
+        # Over the whole vocabulary, so that scores of steps with other allowed ids can be stacked.
         row = torch.full((len(self._lm.lm_head.weight),), -torch.inf)
         row[ids] = logits[0].log_softmax(-1)
         self.scores.append(row)
@@ -89,6 +90,7 @@ def sample_scored(
     decoding = ScoredDecoding(layout, lm, prompt, **settings)
     drawn = [step[0] for step in decoding.tokens()]
     scores = torch.stack(decoding.scores).clone()
+    # It may have ended by itself: every length is then that of the whole utterance.
     whole = drawn.index(layout.end_of_speech) if layout.end_of_speech in drawn else len(drawn) - 1
     made = []
     for length in lengths:
@@ -122,6 +124,7 @@ class TokenProbe(SpeechProbe):
     def _text(self) -> Ids:
         """Ids of a text that the layout allows; what they mean does not matter."""
         layout = self._model.layout
+        # Spread over the vocabulary, so that many rows of the embedding get a gradient.
         return np.array([layout.begin_of_text, *(np.arange(_LETTERS) * 7 % layout.text_tokens)], dtype=np.int64)
 
     def say(self, lengths: Sequence[int]) -> Sequence[Said]:
@@ -129,6 +132,7 @@ class TokenProbe(SpeechProbe):
         network, layout = self._network, self._model.layout
         prompt = self._model.prompt.inference_prompt(self._text)
         training = network.training
+        # Dropout would draw from another distribution than the one that is scored.
         network.eval()
         made = sample_scored(
             layout, network.lm, prompt, [n * layout.slots for n in lengths], seed=0, softmax=network.head.softmax
@@ -209,6 +213,7 @@ class ScoredFrames(FrameDecoding):
     def _draw(self, hidden: Tensor, matrix: Tensor, step: int) -> Tensor:
         code = super()._draw(hidden, matrix, step)
         if step // self._layout.slots == self._end:
+            # Ended by force: a network with random weights would not do so by itself.
             code = torch.full_like(code, self._layout.end_code)
         self.codes.append(int(code))
         self.scores.append(linear(hidden, matrix)[0].float().log_softmax(-1))
@@ -241,6 +246,7 @@ class FrameProbe(TokenProbe):
         decoding = ScoredFrames(layout, self._network.lm, self._model.prompt.inference_prompt(self._text), frames)
         ids = torch.tensor([step[0] for step in decoding.tokens()])
         books = torch.arange(len(decoding.codes)) % layout.slots
+        # The loss is a mean over K - 1 codes a frame, so each counts as that part of one.
         share = torch.where(books == 0, 1.0, 1 / (layout.slots - 1))
         scores = torch.stack(decoding.scores) * share[:, None]
         return Said(row=self._row(ids[:-1].numpy()), tokens=torch.tensor(decoding.codes), scores=scores.clone())

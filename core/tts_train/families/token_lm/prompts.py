@@ -69,9 +69,11 @@ def byte_tokenizer(special: Mapping[str, int], *, size: int, bos: str, eos: str,
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
+    # A name for every id, so that the table has no holes.
     names = {index: f"<|unused_{index}|>" for index in range(256, size)} | {i: name for name, i in special.items()}
     vocabulary = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     backend = Tokenizer(models.BPE(vocab=vocabulary | {name: index for index, name in names.items()}, merges=[]))
+    # No splitting at words: one byte is one token wherever it stands.
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in special])
@@ -100,6 +102,7 @@ def checked_tokenizer(source: str, special: Mapping[str, int], *, model: str) ->
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             source, config=PretrainedConfig(), local_files_only=cached
         )
+    # Ids and not only names: a tokenizer of a relative has the same names elsewhere.
     known = tokenizer.get_vocab()
     wrong = [
         f"{name} (needs {index}, has {known.get(name)})" for name, index in special.items() if known.get(name) != index

@@ -16,6 +16,7 @@ from tts_train.contract import DataError
 NoiseSource: TypeAlias = Callable[[int, tuple[int, int, int]], Tensor]
 """Takes the number of the noise block (0 is the coarsest) and the shape [B, 1, T]; gives the noise."""
 
+# Philox takes 64 bits; negative seeds are among them then.
 _MASK = 2**64 - 1
 
 
@@ -33,6 +34,7 @@ class Noise(nn.Module):
         """Take and return [B, C, T]."""
         if self.source is None:
             return x
+        # One channel of noise for all, as in the released network.
         noise = self.source(self.index, (x.shape[0], 1, x.shape[2]))
         mixed: Tensor = x + noise.to(x) * self.linear(x)
         return mixed
@@ -64,6 +66,7 @@ def seeded_noise(seed: int, *, frames: int, first_frame: int = 0) -> NoiseSource
 
 
 def _frame_noise(seed: int, block: int, frame: int, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    # numpy's Philox on the CPU gives the same numbers for every device and version of torch.
     key = np.array([seed & _MASK, frame << 8 | block], dtype=np.uint64)
     generator = np.random.Generator(np.random.Philox(key=key))
     return generator.standard_normal(shape, dtype=np.float32)
@@ -79,8 +82,10 @@ def group_batches(frames: Sequence[int], most_frames: int) -> list[list[int]]:
     Returns indices into ``frames``, every one once, longest first.
     """
     batches: list[list[int]] = []
+    # Longest first: it says how far the others of its batch are padded.
     for index in sorted(range(len(frames)), key=lambda i: -frames[i]):
         longest = frames[batches[-1][0]] if batches else 0
+        # Counted with padding, which is what memory holds.
         fits = batches and longest * (len(batches[-1]) + 1) <= most_frames
         if fits and (longest - frames[index]) * MOST_PADDING <= longest:
             batches[-1].append(index)
@@ -91,7 +96,9 @@ def group_batches(frames: Sequence[int], most_frames: int) -> list[list[int]]:
 
 def pad_clips(clips: Sequence[Tensor], frame_samples: int) -> tuple[Tensor, list[int]]:
     """Return clips [B, 1, T], zero after their ends, and the frames that each one needs; T is the longest's, whole."""
+    # Rounded up: the last frame is part of the clip, however little of it is sound.
     frames = [-(-clip.numel() // frame_samples) for clip in clips]
+    # Zeros, as the encoder itself pads a clip that is encoded alone.
     batch = clips[0].new_zeros(len(clips), 1, max(frames) * frame_samples)
     for row, clip in zip(batch, clips, strict=True):
         row[0, : clip.numel()] = clip
@@ -116,6 +123,7 @@ def ends_at(encoder: nn.Module, frames: Sequence[int]) -> Iterator[None]:
             row[:, count * scale : count * scale + reach] = 0
 
     reaching = [m for m in encoder.modules() if isinstance(m, nn.Conv1d) and m.padding[0]]
+    # Clips of one length end together, where each convolution pads them anyway.
     hooks = [m.register_forward_pre_hook(silence) for m in reaching] if min(frames) < longest else []
     try:
         yield
@@ -128,6 +136,7 @@ def ends_at(encoder: nn.Module, frames: Sequence[int]) -> Iterator[None]:
 def exact_float32(device: torch.device) -> Iterator[None]:
     """Compute in true float32 whatever the caller has set: no autocast, no TF32; codes must not depend on it."""
     precision = torch.get_float32_matmul_precision()
+    # TF32 has 10 bits of fraction: a vector between two codes would get another one on another card.
     torch.set_float32_matmul_precision("highest")
     cudnn = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
     try:

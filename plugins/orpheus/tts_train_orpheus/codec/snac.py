@@ -64,6 +64,7 @@ class SnacCodec:
     context_frames: int = CONTEXT
 
     def __init__(self, network: SNAC, *, batch_samples: int | None = None) -> None:
+        # Before baking, which changes names but no code.
         self.fingerprint = snac_fingerprint(network)
         self.sample_rate: int = network.sampling_rate
         self.frame_samples: int = frame_samples_of(network)
@@ -88,7 +89,9 @@ class SnacCodec:
         for index, clip in enumerate(clips):
             check_clip(index, clip)
         frames = [-(-clip.numel() // self.frame_samples) for clip in clips]
+        # Batches are by length; results go back to the places of their clips.
         codes: list[Levels] = [()] * len(clips)
+        # Of like length together, so that little is padded; codes do not depend on it.
         for batch in group_batches(frames, self._batch_frames):
             for index, levels in zip(batch, self._encode_batch([clips[i] for i in batch]), strict=True):
                 codes[index] = levels
@@ -108,12 +111,14 @@ class SnacCodec:
         frames = codes[0].shape[-1]
         if not frames:
             return torch.zeros(0)
+        # By frame and not from a generator: a window sounds as it does in the whole.
         noise = None if seed is None else seeded_noise(seed, frames=frames, first_frame=first_frame)
         return self.decode_with(codes, noise)
 
     @torch.no_grad()
     def decode_with(self, codes: list[Tensor], noise: NoiseSource | None) -> Tensor:
         """Decode [1, n] code tensors with any source of noise; ``decode`` is the everyday way in."""
+        # Set for this call; the blocks hold no state between calls that a clip could depend on.
         for block in self._noise:
             block.source = noise
         with exact_float32(self.device):
@@ -139,6 +144,7 @@ def load_codec(source: str, *, device: str | torch.device = "cpu", batch_samples
         ConfigError: if it cannot be loaded or has another layout than Orpheus's tokens.
         UnsafeFileError: if the weights file would have to run code to be read.
     """
+    # Without the snac package, which the small codec does not need.
     if source == TINY:
         return TinyCodec(device)
     config, weights = (tiny_config(), None) if source == RANDOM else read_snac(source)

@@ -29,6 +29,7 @@ _STEP, _MIX_1, _MIX_2 = np.uint32(0x9E3779B1), np.uint32(0x85EBCA6B), np.uint32(
 
 def hash_uniform(count: int, seed: int) -> NDArray[np.float64]:
     """Return ``count`` numbers in [0, 1): a 32-bit hash of 0, 1, 2… that begins at ``seed`` (murmur3's finaliser)."""
+    # Whole numbers only: generators change with versions, and tests hold codes to the last one.
     h = np.arange(count, dtype=np.uint32) * _STEP + np.uint32(seed)
     h ^= h >> np.uint32(16)
     h *= _MIX_1
@@ -52,13 +53,16 @@ def fill_snac(network: nn.Module, *, salt: str = "") -> None:
 
     with torch.no_grad():
         for name, tensor in network.state_dict().items():
+            # Frequencies of positions are computed and not learnt.
             if not name.endswith("inv_freq"):
+                # By name, so that a layer that is added or moved leaves the weights of the others as they are.
                 values = _scaled(name, tensor.ndim, hash_signed(salt + name, tensor.numel()))
                 tensor.copy_(torch.from_numpy(values).reshape(tensor.shape))
 
 
 def _scaled(name: str, dims: int, r: NDArray[np.float64]) -> NDArray[np.float64]:
     """Give each kind of weight its size; a weight-normed convolution keeps its gain in ``original0``."""
+    # Sizes by kind: with one for all, codes would not spread and the sound would not stay finite.
     if name.endswith("original0"):
         return 0.7 * (1 + 0.25 * r)
     if name.endswith(("original1", "codebook.weight")):
@@ -101,6 +105,7 @@ def build_snac(config: Mapping[str, Any], weights: Mapping[str, Tensor] | None, 
             fill_snac(network)
         else:
             network.load_state_dict(dict(weights))
+    # The first is an unknown entry of config.json, the second weights of other names or shapes.
     except (TypeError, RuntimeError) as error:
         raise ConfigError(f"{source!r} is not a SNAC: {error}. Orpheus uses hubertsiuzdak/snac_24khz.") from error
     return network
@@ -108,11 +113,13 @@ def build_snac(config: Mapping[str, Any], weights: Mapping[str, Tensor] | None, 
 
 def frame_samples_of(network: SNAC) -> int:
     """Return the samples that an encoder pads to: its hop times the coarsest stride, and whole attention windows."""
+    # Asked of the network itself, which pads by a rule of its own.
     return int(network.preprocess(torch.zeros(1, 1, 1)).shape[-1])
 
 
 def snac_fingerprint(network: SNAC) -> str:
     """Return ``snac-`` and 16 hex digits of a hash over the weights, their names, shapes and the layout."""
+    # Rates change codes without changing a weight.
     facts = [network.sampling_rate, network.encoder_rates, network.vq_strides, network.attn_window_size]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for name, tensor in sorted(network.state_dict().items()):
@@ -159,6 +166,7 @@ def read_snac(source: str) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
         UnsafeFileError: if the weights are a pickle of anything but tensors.
     """
     folder = Path(source) if Path(source).is_dir() else _download(source)
+    # Where both are there the pickle is not touched.
     path = next((folder / name for name in (SAFE, PICKLED) if (folder / name).is_file()), None)
     if path is None or not (folder / CONFIG).is_file():
         raise ConfigError(f"A SNAC folder holds {CONFIG} and {SAFE} or {PICKLED}; {folder} does not.")
@@ -194,8 +202,10 @@ def _read_safe(path: Path) -> Mapping[str, Tensor]:
 
 def _read_pickled(path: Path) -> Mapping[str, Tensor]:
     try:
+        # Refuses everything but tensors and plain containers before any of it runs.
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        # There is no option that opens it anyway: such a file can run code.
         advice = f"Use a {SAFE}, or weights from a source you trust that hold tensors only."
         raise UnsafeFileError(f"{path} is a pickle of more than tensors, so it is not opened. {advice}") from error
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):

@@ -42,8 +42,10 @@ class TinyCodec:
 
     def __init__(self, device: str | torch.device = "cpu", *, weights: bytes | None = None) -> None:
         data = files(__package__).joinpath(WEIGHTS).read_bytes() if weights is None else weights
+        # Of the bytes: there is nothing else that codes depend on.
         self.fingerprint: str = f"tiny-{hashlib.sha256(data).hexdigest()[:16]}"
         self.network = TinyNetwork().eval().requires_grad_(False)
+        # Half precision keeps the package small; computing in float32 keeps codes the same everywhere.
         self.network.load_state_dict({name: tensor.float() for name, tensor in load(data).items()})
         self.network.to(device)
 
@@ -80,6 +82,7 @@ class TinyCodec:
             return torch.zeros(0)
         noise = None
         if seed is not None:
+            # Block 0, and the only one: noise is added to the spectrum, not at several depths as in SNAC.
             drawn = seeded_noise(seed, frames=frames, first_frame=first_frame)(0, (1, 1, frames * FRAME_SAMPLES))
             noise = drawn[0].to(self.device)
         with exact_float32(self.device):
@@ -92,6 +95,7 @@ class TinyCodec:
 
     def _decode(self, codes: list[Tensor], noise: Tensor | None, first_frame: int) -> Tensor:
         filters = self.network.decoder(self.network.quantiser.decode(codes))
+        # Decided for each step, and then interpolated, so that a voice begins without a click.
         voice = sound.to_samples((filters.voice > 0).float())
         pitch = sound.to_samples(filters.pitch)
         train = sound.pulses(sound.anchored_cycles(pitch, voice, first_frame), pitch, voice)

@@ -77,6 +77,7 @@ class Level(nn.Module):
     def nearest(self, vectors: Tensor) -> Tensor:
         """Return the codes [...] that are nearest to vectors [..., CODE_WIDTH]."""
         codebook = self.codebook.float()
+        # The vector's own square is the same for all codes, so it is left out.
         return (codebook.square().sum(-1) - 2 * vectors.float() @ codebook.T).argmin(-1)
 
     def restore(self, vectors: Tensor) -> Tensor:
@@ -96,6 +97,7 @@ class Quantiser(nn.Module):
         codes = []
         for level in self.levels:
             assert isinstance(level, Level)
+            # Each level codes what those before it leave over, so coarse codes hold most of the sound.
             codes.append(level.nearest(level.project(latents)))
             latents = latents - level.restore(F.embedding(codes[-1], level.codebook))
         return codes
@@ -145,8 +147,10 @@ class Decoder(nn.Module):
         x = self.fine(self.split(self.coarse(x)).reshape(batch, 2 * steps, WIDTH))
         gain, noise, turn = self.leave(x).float().split((GAIN_BANDS, NOISE_BANDS, TURN_BANDS), dim=-1)
         return Filters(
+            # From 50 to 800 Hz: there is no voice beyond, and in training a stray value would not come back.
             pitch=_FIRST_PITCH * torch.exp2(octaves.clamp(-2, 2)),
             voice=voice,
+            # Bounded, as the exponential of a stray value would be heard as a bang.
             gain=_curve(gain).clamp(-12, 6).exp(),
             turn=_curve(turn),
             noise=_curve(noise - 2).clamp(-12, 6).exp(),
@@ -172,5 +176,6 @@ class TinyNetwork(nn.Module):
 
 
 def _curve(values: Tensor) -> Tensor:
+    # Curves go into an exponential, where half precision would be audible.
     with torch.autocast(values.device.type, enabled=False):
         return values @ sound.band_curves(values.shape[-1]).to(values.device)

@@ -56,6 +56,7 @@ def pitch_scores(narrow: Tensor) -> Tensor:
     Magnitudes are compressed to a power of 0.6 (Tolonen and Karjalainen 2000, doi 10.1109/89.876309), which sharpens
     its peaks.
     """
+    # The floor keeps silence from having a pitch.
     correlation = torch.fft.irfft((narrow + FLOOR) ** 0.6, LOW_FFT)
     octaves = math.log2(HIGHEST_PITCH / LOWEST_PITCH)
     periods = SAMPLE_RATE / LOWEST_PITCH * 2 ** -torch.linspace(0, octaves, PITCHES, device=narrow.device)
@@ -74,6 +75,7 @@ def magnitudes(waves: Tensor, size: int, hop: int) -> Tensor:
 
 def spectra(waves: Tensor, size: int, hop: int) -> Tensor:
     """Return [B, T, size // 2 + 1] complex spectra of [B, T * hop] samples under a Hann window."""
+    # So that each spectrum is centred on its own samples, and frames decode in windows as in the whole clip.
     edge = (size - hop) // 2
     windows = F.pad(waves, (edge, edge)).unfold(1, size, hop)
     found: Tensor = torch.fft.rfft(windows * torch.hann_window(size, device=waves.device))
@@ -101,10 +103,12 @@ def pulses(cycles: Tensor, pitch: Tensor, voice: Tensor) -> Tensor:
         pitch: [B, N] in Hz.
         voice: [B, N] amplitude from 0 to 1.
     """
+    # Whole cycles go first: far into a clip float32 would have no digits left for the phase.
     half = math.pi * (cycles - cycles.floor()).float()
     harmonics = (HIGHEST / pitch).floor() + 0.5
     # The sum of cos(h x) for h = 1 .. H is sin((H + 1/2) x) / (2 sin(x / 2)) - 1/2.
     below = 2 * half.sin()
+    # There the quotient is 0 / 0, and its limit H + 1/2 is taken.
     at_pulse = below.abs() < 2e-3
     train = torch.where(at_pulse, harmonics, (2 * harmonics * half).sin() / below.masked_fill(at_pulse, 1.0))
     return (train - 0.5) * voice
@@ -126,6 +130,7 @@ def anchored_cycles(pitch: Tensor, voice: Tensor, first_frame: int) -> Tensor:
     after = -(before + count) % ANCHOR
     pitch, voice = (values.to(wide_type(values.device)) for values in (pitch, voice))
     steps = F.pad(pitch / SAMPLE_RATE, (before, after)).reshape(batch, -1, ANCHOR)
+    # Where there is no voice nobody hears that the pitch is bent.
     ease = F.pad(1 + _UNVOICED_BEND * (1 - voice), (before, after)).reshape(batch, -1, ANCHOR)
     total = steps.sum(-1, keepdim=True)
     bent = steps + (total.round() - total) * ease / ease.sum(-1, keepdim=True)
@@ -137,6 +142,7 @@ def mel_filters(count: int, size: int) -> Tensor:
     """Return [size // 2 + 1, count] triangles on the mel scale (O'Shaughnessy 1987) from 0 Hz to half the rate."""
     frequencies = np.linspace(0, SAMPLE_RATE / 2, size // 2 + 1)
     triangles = torch.from_numpy(mel_triangles(SAMPLE_RATE, count, "htk", frequencies)).T
+    # Each band is a mean and not a sum, so that wide ones are not louder.
     return (triangles / triangles.sum(0).clamp(min=1e-9)).float()
 
 

@@ -71,9 +71,12 @@ class Document:
     @property
     def targets(self) -> NDArray[np.int64]:
         """(tokens,) the next token at each position, or -100."""
+        # The shift by one is done here and nowhere else: a loss that shifts again would teach the token after the next.
         shifted = np.append(self.input_ids[1:], NO_TARGET)
+        # The prompt's last position says the first learnt token, so it keeps its target.
         shifted[: max(0, self.learn_from - 1)] = NO_TARGET
         if self.learnt is not None:
+            # A mark belongs to a token, and its target stands one position before it.
             shifted[:-1][~self.learnt[1:]] = NO_TARGET
         return shifted
 
@@ -86,6 +89,7 @@ def pack_documents(documents: Sequence[Document], layout: TokenLayout) -> TokenB
         input_ids=_joined([document.input_ids for document in documents]),
         position_ids=_joined([np.arange(size) for size in sizes]),
         targets=targets,
+        # int32 is what kernels of varying lengths take.
         cu_seqlens=torch.tensor([0, *np.cumsum(sizes).tolist()], dtype=torch.int32),
         max_seqlen=max(sizes),
         **kept_targets(targets, layout),
@@ -116,7 +120,9 @@ def kept_targets(targets: Tensor, layout: TokenLayout) -> KeptTargets:
     flat = targets.flatten()
     kept = (flat != NO_TARGET).nonzero().squeeze(1)
     places = layout.place_of(flat[kept])
+    # As a list: splitting by sizes that lie on the card would wait for it in every step.
     sizes = torch.bincount(places, minlength=layout.places).tolist()
+    # Stable, so that what belongs to a place is summed in the same order in every run.
     return KeptTargets(kept=kept, by_place=torch.argsort(places, stable=True), place_sizes=sizes)
 
 

@@ -88,6 +88,7 @@ class TokenData(StageData):
 
     def setup(self, stage: str) -> None:
         """Open the data once, divide them, and say what is used and what is left out, before any step."""
+        # Lightning calls this for fit and again for validation; the second call would read and say everything anew.
         if self._rows is not None:
             return
         rows = self._open(self.path)
@@ -98,6 +99,7 @@ class TokenData(StageData):
         if self.val_path:
             other = self._open(self.val_path)
             self._held = other.take(range(len(other.rows)), speech_only=only)
+            # Recorded, so that a run that continues can say which of its data have changed.
             self._hashes["val_path"] = other.prepared.hash
         if self.text_mix.path:
             named = rows.prepared.settings.get("tokenizer")
@@ -106,14 +108,17 @@ class TokenData(StageData):
             )
             self._hashes["text_mix.path"] = self._text.hash
         self._rows = rows
+        # Text comes behind the speech, whose rows then have the same numbers with and without it.
         self.train_set = self._speech if self._text is None else ConcatDataset([self._speech, self._text])
         self.val_set = self._held
         parts = (self._speech, self._held, self._text)
+        # By what is there and not by the limit: the base needs positions for no more.
         self.max_length = max(int(part.lengths.max()) for part in parts if part is not None)
         self._say()
 
     def train_batches(self, epoch: int) -> Batches:
         """Return the batches of an epoch; all epochs of packed batches have the same number of them."""
+        # The same batches as ever: a run without text must not depend on the code that mixes.
         if self._text is None:
             return self._speech_batches(epoch, 0)
         assert self._speech is not None
@@ -137,6 +142,7 @@ class TokenData(StageData):
 
     def sample_batch(self, size: int) -> TokenBatch:
         """Return made-up utterances of ``size`` tokens in all: of usual length if packed, as long as fit if padded."""
+        # A plan must know the largest batch there can be, and a padded one is largest with the longest rows.
         length = None if self.batching == "packed" else max(size // self.batch_size, 1)
         documents = sample_documents(self.token_lm, size, length=length, speech_only=self.loss_on == "speech")
         return self.collate(documents if self.batching == "packed" else documents[: self.batch_size])
@@ -172,11 +178,13 @@ class TokenData(StageData):
         rows = self._rows.prepared.rows
         if "text" not in rows.names:
             return []
+        # Telling the languages of a million texts takes minutes, and this only serves a warning.
         return languages_of(filter(None, next(rows.tables(["text"])).column(0).to_pylist()[:_SOME]))
 
     @cached_property
     def _batch_count(self) -> int:
         assert self._speech is not None
+        # One number for all epochs, as a trainer counts an epoch's batches once.
         return batches_for(self._speech.lengths, self.max_tokens, seed=self.seed)
 
     @cached_property
@@ -185,6 +193,7 @@ class TokenData(StageData):
             return []
         if self.batching == "packed":
             return in_order(self._held.lengths, self.max_tokens)
+        # A seed of its own, so that validations of runs with other seeds can be compared.
         return bucket(self._held.lengths, self.batch_size, seed=0, max_tokens=self.max_tokens)
 
     def _speech_batches(self, epoch: int, lap: int) -> Batches:

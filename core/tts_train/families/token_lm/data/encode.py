@@ -30,6 +30,7 @@ Row: TypeAlias = Utterance | TokenRow
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),
+        # 32 bits hold every id, in half the space of 64.
         pa.field("input_ids", pa.list_(pa.int32())),
         pa.field("prompt_tokens", pa.int32()),
         pa.field("num_tokens", pa.int32()),
@@ -140,6 +141,7 @@ class TokenEncoder(RowEncoder):
         try:
             return self.token_lm.prompt.encode_text(tokenizer, row.text, row.speaker if self.voice_prefix else None)
         except DataError as error:
+            # The reason says all of it; a chain of tracebacks would only be thrown away.
             raise RowRejected("bad_row", str(error)) from None
 
     def _spoken(self, row: Row, ids: Ids) -> Mapping[str, Any]:
@@ -160,6 +162,7 @@ class TokenEncoder(RowEncoder):
         frames = int(found.frames[0])
         made = _columns(layout, lists.ids, int(found.prompts[0]), frames=frames)
         if lists.learnt is not None and not lists.learnt.all():
+            # Null where all ids are learnt: sets without labels stay as small as they were.
             made[LABELS.name] = np.where(lists.learnt, lists.ids, NO_LABEL).astype(np.int32)
         return {**made, "frames_repeated": 0, "seconds": frames * layout.frame_samples / layout.sample_rate}
 
@@ -168,6 +171,7 @@ def _checked(layout: TokenLayout, row: TokenRow) -> tuple[TokenLists, Inspected]
     """Return a row's ids without their padding, and what is wrong with them."""
     learnt = None if row.labels is None else row.labels != NO_LABEL
     count = len(row.input_ids)
+    # The same reading as that of fit, so that both leave out the same ids.
     lists = without_padding(TokenLists(row.input_ids, np.array([count]), learnt, [""], count), layout)
     return lists, inspect_rows(lists.ids, lists.sizes, layout)
 
@@ -180,6 +184,7 @@ def _columns(layout: TokenLayout, ids: Ids, prompt: int, *, frames: int) -> dict
 @lru_cache(maxsize=1)
 def codec_on(token_lm: TokenLM, source: str, device: str) -> Codec:
     """Return the codec, loaded once in a process."""
+    # One of each in a process: loading takes seconds, and a second would not fit beside the first on a small card.
     return token_lm.load_codec(source, device=device)
 
 

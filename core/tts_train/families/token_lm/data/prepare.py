@@ -60,6 +60,7 @@ class TokenPrepare(ShardedPrepare):
 
         from tts_train.families.token_lm.data.encode import TokenEncoder, codec_on, tokenizer_of
 
+        # Table and rules, as what a hub name stands for may change.
         vocabulary = tokenizer_of(self.token_lm, self.tokenizer).backend_tokenizer.to_str()
         codec = codec_on(self.token_lm, self.codec, device)
         voice_prefix = _prefix(self.voice_prefix, census)
@@ -85,6 +86,7 @@ def _prefix(choice: str, census: Census) -> bool:
             "--voice_prefix always: the corpus names no speaker. Add a column (speaker or source), "
             "or use --voice_prefix never."
         )
+    # A warning and no error: blending voices may be what is wanted.
     if choice == "never" and named > 1:
         _log.warning("%d speakers and --voice_prefix never: their voices will blend. Leave it at auto.", named)
     prefix = choice == "always" or (choice == "auto" and named > 1)

@@ -88,6 +88,7 @@ class TextSet(Dataset[Document]):
             ids, learnt = self.rows[index], None
         start = self.layout.start_of_answer
         answer = np.flatnonzero(ids == start) if start is not None else np.empty(0, np.int64)
+        # A row without the mark is learnt whole: it is no question with an answer.
         learn_from = int(answer[0]) + 1 if self.answers and len(answer) else 0
         return Document(f"text:{index}", ids, learn_from, learnt=learnt)
 
@@ -110,6 +111,7 @@ def open_text(token_lm: TokenLM, mix: TextMix, *, max_tokens: int, tokenizer: st
         raise DataError(f"--data.text_mix.path: there is nothing at {path}.")
     rows: TextRows
     if path.is_dir() or path.suffix == ".parquet":
+        # Left on disk: text sets are often larger than the speech.
         rows, lengths = _tokenised(token_lm.layout, path)
     else:
         source = mix.tokenizer or tokenizer
@@ -153,6 +155,7 @@ def mix_batches(
         epoch: from 0.
     """
     lap = speech(0)
+    # The ratio moves evenly, so the longest epoch is among those in which it moves and the first after them.
     length = max(len(_turns(len(lap), mix, number)) for number in range(mix.epochs + 1))
     text_batches = _text_batches(text, offset=offset, max_tokens=max_tokens, seed=seed, epoch=epoch)
     speech_batches = (batch for number in count() for batch in (lap if number == 0 else speech(number)))
@@ -182,6 +185,7 @@ def _text_batches(text: TextSet, *, offset: int, max_tokens: int, seed: int, epo
 
 def lap_seed(seed: int, lap: int) -> int:
     """Return the seed of a further shuffle within an epoch; lap 0 is the epoch's own."""
+    # A prime far above usual seeds, so that a lap of one seed is not the epoch of another.
     return seed + 1_000_003 * lap
 
 
@@ -192,6 +196,7 @@ def _tokenised(layout: TokenLayout, path: Path) -> tuple[ParquetRows, NDArray[np
         raise DataError(f"--data.text_mix.path: {path} has no column input_ids.")
     sizes: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     for lists, _ in read_blocks(rows, layout):
+        # Text rows are no utterances, so only their lists and the range of their ids are checked.
         fault = next((fault for fault in lists.faults if fault), "")
         if not fault and len(lists.ids) and (int(lists.ids.min()) < 0 or int(lists.ids.max()) >= layout.vocab_size):
             fault = f"an id is outside of 0..{layout.vocab_size - 1}"
@@ -203,6 +208,7 @@ def _tokenised(layout: TokenLayout, path: Path) -> tuple[ParquetRows, NDArray[np
 
 def _from_jsonl(token_lm: TokenLM, path: Path, source: str) -> Iterator[NDArray[np.int64]]:
     tokenizer, prompt = token_lm.load_tokenizer(source), token_lm.prompt
+    # Editors under Windows put a byte order mark in front, and no JSON begins with one.
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TOKEN_COLUMNS = tuple(name for meaning in MEANINGS for name in COLUMNS[meaning])
 """Columns that say which ids of a row are real and learnt, in sets made elsewhere; ``labels`` also in prepared ones."""
 
+# Rows checked at a time: numpy's passes are long enough, and a set of millions is never in memory whole.
 _BLOCK = 20_000
 
 
@@ -89,6 +90,7 @@ def _padding(
     from_end: bool,
 ) -> NDArray[np.int64]:
     """Return how many ids at one end of each row are padding."""
+    # An empty row has no edge; the start of speech is never taken for padding.
     edge = np.where(sizes > 0, ids[np.clip(edges, 0, len(ids) - 1)], layout.start_of_speech)
     other = ids != edge[rows]
     nearest = np.where(from_end, -1, sizes)
@@ -96,8 +98,10 @@ def _padding(
     nearest[rows[which]] = positions[which]  # of equal places the last one written stays
     run = sizes - 1 - nearest if from_end else nearest
     text = (edge < layout.text_tokens) & (edge > 0)
+    # Text may repeat a token and audio a code. A control id that stands there twice can only be padding.
     repeated = (run > 1) & ~text & (edge < layout.audio_base) & ~np.isin(edge, layout.once)
     padding = np.where(np.isin(edge, (layout.pad, layout.text_pad)) | repeated, run, 0)
+    # Some programs pad with the id that ends a row: one of these is the row's own.
     left: NDArray[np.int64] = padding - ((edge == layout.end_of_row) & (padding > 0))
     return left
 
@@ -124,6 +128,7 @@ def inspect_rows(ids: ArrayLike, lengths: ArrayLike, layout: TokenLayout) -> Ins
     ends, end_at = _only(flat == layout.end_of_speech, rows, positions, len(sizes))
     slots = layout.slot_of(flat)
     audio = slots >= 0
+    # Counted from the start of speech, so that an id that is missing shows in all those behind it.
     wrong = audio & (slots != (positions - start_at[rows] - 1) % layout.slots)
     outside = (flat < 0) | (flat >= layout.vocab_size)
     counts = {name: np.bincount(rows[mask], minlength=len(sizes)) for name, mask in _masks(audio, wrong, outside)}
@@ -141,6 +146,7 @@ def inspect_rows(ids: ArrayLike, lengths: ArrayLike, layout: TokenLayout) -> Ins
         (counts["audio"] % layout.slots > 0, f"its last frame is not whole ({layout.slots} ids)"),
     )
     faults = [""] * len(sizes)
+    # Backwards: of several faults a row is told of the first in the list, which is the cause of the others.
     for bad, fault in reversed(checks):
         for row in np.flatnonzero(bad):
             faults[row] = fault

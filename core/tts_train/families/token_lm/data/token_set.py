@@ -58,14 +58,17 @@ class TokenRows(UsableRows):
         if not prepared.index:
             _say_columns(prepared)
         bad = {row for row, fault in enumerate(faults) if fault}
+        # A few bad rows are left out and named. Many mean another model's set, with which no training should begin.
         if len(bad) > BAD_SHARE * len(prepared) or (bad and len(bad) == len(prepared)):
             raise DataError(_bad_message(token_lm, prepared, faults))
         sizes = whole.copy()
         too_long = [row for row in np.flatnonzero(sizes > max_tokens).tolist() if row not in bad]
         cut = _cut_sizes(prepared, layout, too_long, max_tokens) if on_too_long == "cut" else {}
         sizes[list(cut)] = list(cut.values())
+        # A long row without a whole frame that fits cannot be cut, and is dropped whatever was asked for.
         dropped = bad | (set(too_long) - set(cut))
         left_out = Counter(f"bad_tokens ({faults[row]})" for row in sorted(bad))
+        # Counted apart from bad rows: these are sound, and a larger batch takes them.
         left_out.update({"too_long": len(too_long) - len(cut)} if len(too_long) > len(cut) else {})
         _say(prepared, whole, too_long, cut, left_out, max_tokens)
         rows = np.array([row for row in range(len(prepared)) if row not in dropped], dtype=np.int64)
@@ -76,6 +79,7 @@ class TokenRows(UsableRows):
     @property
     def labelled(self) -> bool:
         """Whether the set itself says on which ids a loss is taken."""
+        # A loss mask is read from sets made elsewhere only: prepare turns it into labels.
         names = self.prepared.rows.names
         return "labels" in names or (not self.prepared.index and "loss_mask" in match_columns(names))
 
@@ -132,9 +136,11 @@ def _row(prepared: PreparedSet, layout: TokenLayout, number: int) -> _Row:
         record = prepared.rows.record(number)
         lists, found = read_rows(record, layout)
         named = str(record.column("id")[0].as_py()) if "id" in record.column_names else f"row:{number}"
+        # Nothing else in a set made elsewhere says how long a row sounds.
         seconds = int(found.frames[0]) * layout.frame_samples / layout.sample_rate
         return _Row(named, lists.ids, lists.learnt, int(found.prompts[0]), seconds)
     row = prepared.row(number)
+    # Null where every id is learnt.
     labels = row.get("labels")
     learnt = None if labels is None else labels != NO_TARGET
     return _Row(str(row["id"]), row["input_ids"].astype(np.int64), learnt, int(row["prompt_tokens"]), row["seconds"])
@@ -188,6 +194,7 @@ def _say(
         return
     named = ", ".join(f"{prepared.ids[row]} ({int(whole[row])} tokens)" for row in too_long[:EXAMPLES])
     more = f" and {len(too_long) - EXAMPLES} more" if len(too_long) > EXAMPLES else ""
+    # Said as a number to type, as nobody knows their rows' lengths.
     need = int(whole[list(too_long)].max())
     done = "were cut at a frame; the voice learns no stop from them" if cut else "were dropped"
     advice = f"--data.max_tokens {need} takes them all." if cut else f"--data.max_tokens {need} takes all; or cut them."

@@ -34,6 +34,7 @@ _Attend: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 def bucket(places: int, most: int) -> int:
     """Return the size of the cache for so many places: 256 doubled until it is enough, ``most`` at the most."""
     size = SMALLEST
+    # Doubled, since a cache that grows little by little is copied again and again.
     while size < places:
         size *= 2
     return max(min(size, -(-most // STEP) * STEP), places)
@@ -62,6 +63,7 @@ class CachedDecoder:
             check_shape(config)
         self._heads: int = config.num_attention_heads
         self._key_heads: int = config.num_key_value_heads
+        # Asked of a layer: in Qwen3 and in depth networks it is not hidden_size / heads.
         self._width: int = self._stack.layers[0].self_attn.head_dim
         self._device: torch.device = lm.lm_head.weight.device
         self._type = cache_type(lm)
@@ -80,6 +82,7 @@ class CachedDecoder:
 
         What padding leaves behind in the cache is written over before anything looks there.
         """
+        # Padding stands on the right, so that every row begins at position 0.
         positions = torch.arange(ids.shape[1], device=ids.device)[None]
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -99,6 +102,7 @@ class CachedDecoder:
         rows = len(tokens)
         whole = self._looked_at(span)
         far = reach(positions + 1, self._bounds, self.cache, whole)
+        # One flat index for all rows: a single scatter for keys and one for values.
         places = positions + torch.arange(rows, device=positions.device) * self.places
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -112,6 +116,7 @@ class CachedDecoder:
 
     def grow(self, places: int) -> None:
         """Move to a larger cache."""
+        # Both are there for a moment, which the estimate of memory counts.
         old, self.cache = self.cache, self._empty(self.cache.shape[2], places)
         self.cache[:, :, :, : old.shape[3]] = old
         self._bounds = row_bounds(self.cache.shape[2], places, self._device)
@@ -173,6 +178,7 @@ class CachedDecoder:
     ) -> Tensor:
         part = layer.self_attn
         query, key, value = self._projected(part, hidden)
+        # Queries and keys turn by the same angles: together it is half as many launches.
         turned = _turn(torch.cat([query, key], dim=2), *turns).to(self._type)
         attended = attend(number, turned[:, :, : self._heads], turned[:, :, self._heads :], value.to(self._type))
         output: Tensor = part.o_proj(attended.flatten(2))

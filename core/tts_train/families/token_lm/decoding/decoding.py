@@ -56,6 +56,7 @@ class Decoding:
         device = weight.device
         self._layout, self._lm, self._sampling = layout, lm, sampling
         self._longest, self._steps = max(len(prompt) for prompt in prompts), max(limits)
+        # Rows are counted from the longest prompt: one size of cache for all, whatever is left free in the others.
         self._most = self._longest + self._steps
         self._decoder = CachedDecoder(lm, len(prompts), bucket(self._longest + 1, self._most))
         self._allowed = Allowed(layout, sampling.constrain, len(weight), device)
@@ -67,6 +68,7 @@ class Decoding:
             ids[row, : len(prompt)] = torch.as_tensor(prompt)
             used[row, ids[row, : len(prompt)]] = True
         self._ids, self._lengths, self._used = (each.to(device) for each in (ids, self._lengths, used))
+        # Seeds have no bound in Python and 64 bits here; one seed must always give one key.
         wrapped = [(seed + 2**63) % 2**64 - 2**63 for seed in seeds]
         # (2, B, 1), as the noise wants them.
         self._seeds = seed_keys(torch.tensor(wrapped, dtype=torch.int64, device=device)[:, None])
@@ -74,6 +76,7 @@ class Decoding:
         self._tokens = torch.full_like(self._limits, layout.pad)
         self._positions = self._lengths - 1
         self._ended = torch.zeros_like(self._limits, dtype=torch.bool)
+        # On the device, so that a recorded step counts by itself when it is replayed.
         self._step = torch.zeros((), dtype=torch.int64, device=device)
         # One row a step: the ids, and whether every logit was finite. The host reads nothing else.
         self._log = torch.zeros(self._steps, len(prompts) + 1, dtype=torch.int64, device=device)
@@ -90,12 +93,14 @@ class Decoding:
             NumericError: if the network gives values that are not finite.
         """
         try:
+            # A caller may stop listening at any id, and a graph would keep the memory of the cache.
             yield from self._drawn(chunk)
         finally:
             self._graph.drop()
 
     def _drawn(self, chunk: int) -> Iterator[dict[int, int]]:
         on_cpu = self._log.device.type == "cpu"
+        # A card takes the next chunk while the host reads this one; a CPU would only take steps in vain.
         chunk, ahead = (1, 1) if on_cpu else (chunk, 2)
         rows = list(range(len(self._limits)))
         open_rows, done = set(rows), 0
@@ -118,6 +123,7 @@ class Decoding:
                 open_rows -= {each for each, token in drawn.items() if token == self._layout.end_of_speech}
             if not pending and done == self._steps:
                 return
+            # A CPU's time grows with its rows. A card's hardly does, and its graph needs the shapes to stay.
             if on_cpu and open_rows and 2 * len(open_rows) <= len(rows):
                 kept = [column for column, row in enumerate(rows) if row in open_rows]
                 rows = [rows[column] for column in kept]
@@ -137,6 +143,7 @@ class Decoding:
             self.read()
             return
         if self._longest + step > self._decoder.places:
+            # A graph holds addresses, and the larger cache has others: it is recorded anew.
             self._decoder.grow(bucket(self._longest + step, self._most))
             self._graph.drop()
         span = self._longest + step
@@ -147,6 +154,7 @@ class Decoding:
         sampling, step = self._sampling, self._step
         ids = self._allowed.ids(step)
         logits = self._allowed.logits(hidden, self._lm.lm_head.weight, ids)
+        # Noted for later and not asked here, where the host would wait at every id.
         broken = ~torch.isfinite(logits).all()
         if sampling.repetition_penalty != 1:
             logits = penalise(logits, self._allowed.used(self._used, ids), sampling.repetition_penalty)
@@ -158,10 +166,12 @@ class Decoding:
             return exponential_noise(self._seeds, step, ids if columns is None else ids[columns])
 
         tokens = ids[sample(logits, sampling, noise)]
+        # Rows that have ended are drawn on, as shapes must stay; what they draw is not read.
         noted = torch.where(self._ended, CLOSED, tokens)
         self._log.index_copy_(0, step[None], torch.cat([noted, broken[None].to(noted.dtype)])[None])
         self._used.scatter_(1, tokens[:, None], True)
         self._tokens.copy_(tokens)
+        # A row that has ended writes over one place instead of running out of the cache.
         self._positions += ~self._ended
         self._step += 1
         self._ended |= (tokens == self._layout.end_of_speech) | (self._step >= self._limits)
@@ -173,6 +183,7 @@ class Decoding:
         self._seeds = self._seeds.index_select(1, chosen)
         for name in ("_used", "_limits", "_tokens", "_positions", "_ended"):
             setattr(self, name, getattr(self, name).index_select(0, chosen))
+        # The last column says whether all logits were finite.
         self._log = self._log[:, [*columns, -1]].contiguous()
 
 
@@ -186,8 +197,10 @@ class _Reading:
         if self.log.device.type == "cpu":
             return
         side = side_stream(self.log.device, READING)
+        # The copy must not begin before the steps that write these rows are done.
         side.wait_stream(torch.cuda.current_stream(self.log.device))
         with torch.cuda.stream(side):
+            # Pinned: a copy to other memory of the host would wait for the card.
             self.host = torch.empty(self.log.shape, dtype=self.log.dtype, pin_memory=True)
             self.host.copy_(self.log, non_blocking=True)
             self.done = torch.Event(self.log.device.type)

@@ -103,6 +103,7 @@ def generate(
     depth: dict[str, Any] = {"books": layout.slots, "depth": lm.depth.config} if two else {}
     most = batch_size or rows_that_fit(lm, max(sizes), **depth)
     made = dict(zip(order, in_batches(together, order, most, what="utterances"), strict=True))
+    # In the order in which they were asked for.
     return [made[row] for row in range(len(prompts))]
 
 
@@ -121,6 +122,7 @@ def _together(
     for drawn in _steps(layout, lm, prompts, seeds=seeds, limits=limits, sampling=sampling, chunk=READ_EVERY):
         for row, token in drawn.items():
             outputs[row].append(token)
+            # Written again at each id: the last one is when the row ended.
             seconds[row] = time.perf_counter() - started
     return [spoken(layout, ids, took) for ids, took in zip(outputs, seconds, strict=True)]
 
@@ -173,6 +175,7 @@ def _check(
         raise ConfigError(f"generate needs one seed for each prompt, not {len(seeds)} for {len(prompts)}.")
     if min(limits) < 1:
         raise ConfigError(f"--max_new_tokens must be at least 1, and {min(limits)} was given.")
+    # Refused before anything is drawn, and not in the middle of an utterance where positions run out.
     room, sizes = lm.config.max_position_embeddings, []
     for prompt, limit in zip(prompts, limits, strict=True):
         read = len(layout.starts(prompt))

@@ -56,6 +56,7 @@ def generation_bytes(
     # The codec decodes one utterance at a time, after the batch has gone.
     codec = positions // layout.frame_positions * layout.frame_samples * token_lm.codec_bytes
     rows = batch * _row_bytes(config, positions, dtype, layout.slots, depth)
+    # Not their sum: the batch is gone when the codec begins.
     return max(rows + _once_bytes(config, dtype, layout.slots, depth), codec)
 
 
@@ -76,6 +77,7 @@ def listening_bytes(
     layout = token_lm.layout
     # Passages are cut off a second after so many times their usual length.
     second = layout.tokens_per_second * layout.frame_positions / layout.slots
+    # What does not end by itself is ended there, so no cache grows beyond.
     cut_off = round(RUNAWAY * token_lm.utterance_tokens + second)
     dtype = torch.bfloat16 if half else torch.float32
     return generation_bytes(token_lm, config, min(passages, MOST), PROMPT + cut_off, dtype, depth=depth)
@@ -94,6 +96,7 @@ def rows_that_fit(lm: LlamaForCausalLM, positions: int, *, books: int = 1, depth
     if free is None:
         return MOST_ON_CPU
     dtype = cache_type(lm)
+    # A tenth is left for gaps between tensors of other sizes.
     room = int(0.9 * free) - _once_bytes(lm.config, dtype, books, depth)
     return max(1, min(MOST, room // _row_bytes(lm.config, positions, dtype, books, depth)))
 

@@ -38,6 +38,7 @@ class Allowed:
         self._rows = slice(0, vocabulary)
         if constrain == "audio":
             first, last = min(layout.end_of_speech, layout.audio_base), max(layout.end_of_speech, layout.audio_end - 1)
+            # A slice of the matrix costs nothing, where picking rows would copy them in every step.
             self._rows = slice(first, last + 1)
         self._ids = torch.arange(self._rows.start, self._rows.stop, device=device)
         self._blocked: Tensor | None = None
@@ -45,6 +46,7 @@ class Allowed:
             audio = (self._ids >= layout.audio_base) & (self._ids < layout.audio_end)
             self._blocked = ~audio & (self._ids != layout.end_of_speech)
         if self._by_slot:
+            # One column more than there are codes: the end of speech, where a frame may begin.
             self._ids = torch.arange(layout.audio_base - 1, layout.audio_base + layout.codebook_size, device=device)
             self._first = self._ids < layout.audio_base
 
@@ -73,6 +75,7 @@ def penalise(logits: Tensor, used: Tensor, penalty: float) -> Tensor:
     """Make the ids in ``used`` (B, vocabulary) less likely by ``penalty`` (Keskar et al. 2019, arXiv 1909.05858)."""
     if penalty == 1:
         return logits
+    # Dividing makes positive logits smaller, and negative ones larger: those are multiplied.
     lowered = torch.where(logits > 0, logits / penalty, logits * penalty)
     return torch.where(used, lowered, logits)
 
@@ -86,6 +89,7 @@ def sample(logits: Tensor, sampling: Sampling, noise: Noise) -> Tensor:
     probability at its edge are all in it.
     """
     if sampling.temperature == 0:
+        # No division by zero, and of equal logits the first, as other programs take it.
         return logits.argmax(dim=-1)
     values, columns = logits / sampling.temperature, None
     if 0 < sampling.top_k < logits.shape[-1]:
@@ -98,6 +102,7 @@ def sample(logits: Tensor, sampling: Sampling, noise: Noise) -> Tensor:
             # A CPU draws noise only where it can matter; elsewhere shapes must not depend on values.
             columns = left_out.all(dim=0).logical_not().nonzero()[:, 0]
             values, columns = values.index_select(-1, columns), columns.expand(len(values), -1)
+    # Logits are log p up to a constant: the order of p / noise without a softmax.
     winner = (values - noise(columns).log()).argmax(dim=-1, keepdim=True)
     return (winner if columns is None else columns.gather(-1, winner))[:, 0]
 
@@ -137,6 +142,7 @@ def by_parts(probabilities: Tensor, top_p: float) -> Tensor:
 def by_digits(probabilities: Tensor, top_p: float) -> Tensor:
     """Find :func:`least_likely` in three passes, each of which sums what has the same 10 bits."""
     bits = probabilities.contiguous().view(torch.int32)
+    # A float32 sum over 150,000 ids can miss top_p by more than an unlikely id has.
     wide = probabilities.double()
     found = torch.zeros_like(bits[:, :1])
     above = torch.zeros(len(bits), 1, dtype=torch.float64)

@@ -38,6 +38,7 @@ class StepGraph:
 
         Before it is recorded it has run once, so that no library is set up while it is recorded.
         """
+        # Not in the first step: libraries that set themselves up cannot do so while they are recorded.
         if self._enabled and self._warm and self._graph is None:
             self._record(step)
         if self._graph is None:
@@ -74,6 +75,7 @@ class StepGraph:
             raise
         except RuntimeError as error:
             logger.warning("Generation runs without a CUDA graph, several times slower: %s", error)
+            # Tried once: what cannot be recorded now could not be in the next step either.
             self._enabled = False
             before.restore()
         finally:

@@ -54,6 +54,7 @@ def export_adapter_folder(
         raise ConfigError(f"{source} trained every weight, so it has no adapter. Use --format hf.")
     words = run.tokenizer(tokenizer)
     network = run.network(torch.float32)
+    # In float32, as they were trained; what is loaded beside them may be rounded by whoever loads it.
     weights, rows = adapter_weights(network), trained_rows(run, network)
     modules, said = adapted_modules(network, _lora(run)), _says(token_lm, network, words)
     del network  # the base is loaded a second time below
@@ -94,7 +95,9 @@ def write_adapter(run: TrainedRun, weights: dict[str, Tensor], folder: Path, mod
     config = lora_config(_lora(run))
     config.target_modules = modules
     local = Path(run.base).expanduser()
+    # The full path, since the adapter may be loaded from any folder.
     config.base_model_name_or_path = str(local.resolve()) if local.is_dir() else run.base
+    # Else PEFT would load it ready to be trained on.
     config.inference_mode = True
     config.save_pretrained(folder)
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})

@@ -94,6 +94,7 @@ def model_card(run: TrainedRun, *, title: str, kind: Kind, dtype: str, rows_trai
     token_lm = run.token_lm
     text, sampling = token_lm.card or _plain(token_lm), token_lm.sampling
     facts = CardFacts(
+        # Both end up in lines of Python and YAML, which a quote or a brace would break.
         title=re.sub(r'[\\"{}\n]', "_", title),
         kind=kind,
         base=run.base,
@@ -137,6 +138,7 @@ def _plain(token_lm: TokenLM) -> CardText:
 def _fields(run: TrainedRun, kind: Kind, text: CardText) -> str:
     lines = ["license: other", f"license_name: {text.licence_name}", "pipeline_tag: text-to-speech"]
     lines += [f"library_name: {'transformers' if kind == 'model' else 'peft'}"]
+    # Only a hub name may stand there: the hub refuses a page that names a local path.
     if re.fullmatch(r"[\w.-]+/[\w.-]+", run.base):
         lines += [f"base_model: {run.base}", f"base_model_relation: {'finetune' if kind == 'model' else 'adapter'}"]
     return "\n".join([*lines, "tags:", *(f"- {tag}" for tag in (*text.tags, "text-to-speech", "tts-train"))])

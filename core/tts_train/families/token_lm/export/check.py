@@ -29,6 +29,7 @@ def probe_row(token_lm: TokenLM, tokenizer: PreTrainedTokenizerBase) -> Ids:
     """Return a training row with text and four frames of sound, on which networks are compared."""
     layout = token_lm.layout
     places = np.arange(_FRAMES * layout.slots)
+    # Any codes will do; these are the same everywhere, without a generator.
     codes = (37 * places + 11 * places**2) % layout.codebook_size
     audio = layout.audio_base + layout.codebook_size * (places % layout.slots) + codes
     return token_lm.prompt.speech_row(token_lm.prompt.encode_text(tokenizer, _TEXT), audio).input_ids
@@ -61,6 +62,7 @@ def require_equal_logits(expected: Tensor, found: Tensor, what: str, tolerance: 
         TTSTrainError: if they differ by more than ``tolerance`` or are not finite.
     """
     measured = compare_logits(expected, found)
+    # Written so that NaN fails.
     if not measured["max_relative_difference"] <= tolerance:
         raise TTSTrainError(
             f"{what}: the logits differ by {measured['max_relative_difference']:.3g} of the largest one, and up to "
@@ -92,6 +94,7 @@ def require_equal_weights(expected: Mapping[str, Tensor], found: Mapping[str, Te
         TTSTrainError: naming the first that is missing, too many, or not equal bit for bit.
     """
     different = sorted(set(expected) ^ set(found))
+    # Bit for bit: writing and reading round nothing.
     different += [name for name, tensor in expected.items() if name in found and not torch.equal(tensor, found[name])]
     if different:
         raise TTSTrainError(

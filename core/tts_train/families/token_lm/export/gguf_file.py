@@ -47,6 +47,7 @@ class GgufTokens:
     def describe(self, writer: gguf.GGUFWriter, token_lm: TokenLM) -> None:
         """Write the table and the special ids."""
         layout = token_lm.layout
+        # llama.cpp's name for byte-level BPE.
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre(token_lm.gguf_pre_tokenizer)
         writer.add_token_list(self.names)
@@ -56,6 +57,7 @@ class GgufTokens:
         # The text model's end, which other converters take over, never comes after speech: generation would not stop.
         writer.add_eos_token_id(layout.end_of_speech)
         writer.add_pad_token_id(layout.text_pad)
+        # As in training, for programs that tokenise the text themselves.
         writer.add_add_bos_token(True)
 
 
@@ -77,6 +79,7 @@ def read_tokens(layout: TokenLayout, tokenizer: PreTrainedTokenizerBase, *, rows
             f"The tokenizer has ids up to {max(by_id)} and the network {rows} rows. Give its own --tokenizer."
         )
     added = {entry["id"]: bool(entry["special"]) for entry in described["added_tokens"]}
+    # Older files have a pair as one string, newer ones as a list.
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     names = [by_id.get(index, f"[PAD{index}]") for index in range(rows)]
     if not merges:
@@ -139,6 +142,7 @@ def export_gguf(token_lm: TokenLM, source: Path, out: Path, *, dtype: str, token
         )
     tokens = read_tokens(token_lm.layout, words, rows=lm.config.vocab_size)
     file = out if out.suffix == SUFFIX else out / f"{out.resolve().name}-{dtype}{SUFFIX}"
+    # A single file has no place for a card beside it; what synth must know is among its own entries.
     if file is out:
         with staged_file(out) as path:
             measured |= _write_and_check(path, lm, tokens, run, dtype)
@@ -197,6 +201,7 @@ def rope_factors(lm: LlamaForCausalLM) -> Tensor | None:
     rotary = lm.model.rotary_emb
     if rotary.attention_scaling != 1:
         raise ConfigError("This network scales its attention with its positions, for which GGUF export has no place.")
+    # In float64: where nothing is scaled the quotient must be 1.
     scaled = rotary.inv_freq.double().cpu()
     plain = _theta(lm.config) ** (-torch.arange(len(scaled), dtype=torch.float64) / len(scaled))
     factors = (plain / scaled).float()
@@ -233,6 +238,7 @@ def write_gguf(
     _describe(writer, token_lm, lm.config, tokens, dtype)
     kind_for = _kinds(lm, dtype)
     for name, tensor in tensors_of(lm):
+        # The table of tensors stands before their data, so all sizes are computed first.
         kind, shape = kind_for(name, tensor), tuple(tensor.shape)
         size = int(np.prod(gguf.quant_shape_to_byte_shape(shape, kind)))
         writer.add_tensor_info(name, shape, np.dtype(np.float32), size, raw_dtype=kind)

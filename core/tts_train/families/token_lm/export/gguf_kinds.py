@@ -78,8 +78,10 @@ def _q4_k(blocks: Tensor) -> Tensor:
     width = step * step_scale.float()
     below = depth * depth_scale.float()
     levels = ((groups + below[..., None]) / width.clamp(min=_SMALLEST)[..., None]).round_().clamp_(0, 15)
+    # A group of zeros has a step of zero.
     levels = torch.where(width[..., None] > 0, levels, 0).to(torch.uint8).view(-1, 4, 2, 32)
     step, depth = step.to(torch.uint8), depth.to(torch.uint8)
+    # Eight steps and eight depths of 6 bits are 12 bytes: the last four lend their high bits to the first.
     high = torch.stack([step[:, 4:] >> 4, depth[:, 4:] >> 4], dim=1) << 6
     small = torch.cat([step[:, :4] | high[:, 0], depth[:, :4] | high[:, 1]], dim=1)
     small = torch.cat([small, (step[:, 4:] & 15) | (depth[:, 4:] & 15) << 4], dim=1)
@@ -99,6 +101,7 @@ def _steps_and_depths(groups: Tensor) -> tuple[Tensor, Tensor]:
         of_levels, squares = levels.sum(dim=-1), (levels * levels).sum(dim=-1)
         products = (levels * groups).sum(dim=-1)
         spread = count * squares - of_levels**2
+        # Levels are whole numbers: a spread below 1 means that all are equal, and the clamp only avoids 0 / 0.
         step = (count * products - of_levels * total) / spread.clamp(min=0.5)
         depth = (of_levels * step - total) / count
         # A depth below zero has no place in the format: the line goes through zero then.
@@ -141,6 +144,7 @@ def _signed_steps(groups: Tensor) -> Tensor:
         levels = (groups * (inverse * (32 + wider))).round_().clamp_(-32, 31)
         products, squares = (levels * groups).sum(dim=-1), (levels * levels).sum(dim=-1)
         step = products / squares.clamp(min=1)
+        # By this much the squared error is less than that of zeros.
         gained = step * products
         better = gained > best
         best, steps = torch.where(better, gained, best), torch.where(better, step, steps)
@@ -221,6 +225,7 @@ def _mixed(name: str, layers: int, tied: bool) -> Kind:
         return Kind.Q6_K
     if not name.endswith((".attn_v.weight", ".ffn_down.weight")):
         return Kind.Q4_K
+    # llama.cpp's rule: the first and the last eighth of the layers, and every third between.
     layer, eighth = int(name.split(".")[1]), layers // 8
     first_or_last = layer < eighth or layer >= 7 * layers // 8
     return Kind.Q6_K if first_or_last or (layer - eighth) % 3 == 2 else Kind.Q4_K

@@ -135,6 +135,7 @@ class ReleaseExport(HfExport):
         check_place(self.out)
         run = open_run(self.token_lm, self.source)
         words = run.tokenizer(self.tokenizer)
+        # In memory before anything is written: a wrong merge leaves no folder behind.
         network, measured = self._whole(run)
         with staged_folder(self.out) as folder:
             model = self.released(network.lm, self.codec or run.codec or self.token_lm.codec)
@@ -185,6 +186,7 @@ class ReleaseExport(HfExport):
         # Its values are read from the folder; only the class that holds them is the network's own.
         config = type(own.config).from_pretrained(folder)
         found: Any = kind.from_pretrained(folder, config=config, dtype=torch.float32).eval()
+        # Without the codec, which the network in training does not have.
         written = {name: tensor for name, tensor in found.state_dict().items() if name in own.state_dict()}
         tensors = require_equal_weights(own.state_dict(), written, "Reading the export back")
         return {
@@ -205,6 +207,7 @@ def losses_of(network: TokenNetwork, row: Ids) -> Tensor:
     # A depth network's own forward would begin with its first input once more; the layers alone are called with this.
     use_attention(network.lm, ATTENTION)
     with torch.inference_mode():
+        # Losses and not logits: the released class gives those of a depth network for labels alone.
         parts = network(joined([Document("", row)], network.layout, packed=False)).parts
     use_attention(network.lm, before)
     return torch.cat([part.losses for part in parts])

@@ -123,14 +123,17 @@ def whole_model(run: TrainedRun, row: Ids, dtype: torch.dtype) -> tuple[LlamaFor
     Raises:
         TTSTrainError: if the merged network says something else than base and adapter do.
     """
+    # Nothing is added to the weights, so they can be rounded while they are loaded.
     if not run.adapted:
         return run.network(dtype).lm, {}
     network = run.network(torch.float32)
     before = logits_of(network.lm, row)
+    # Compared before rounding, which has a difference of its own.
     merge(network)
     merged = logits_of(network.lm, row)
     measured: dict[str, Any] = {"merge": require_equal_logits(before, merged, "Merging the adapter")}
     if dtype != torch.float32:
+        # Parameters alone: rotary frequencies must stay in float32.
         for parameter in network.lm.parameters():
             parameter.data = parameter.data.to(dtype)
         measured["rounding"] = compare_logits(merged, logits_of(network.lm, row))
@@ -167,6 +170,7 @@ def write_model(
 def write_tokenizer(token_lm: TokenLM, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a tokenizer whose end is the stop token and whose chat template is the prompt of training."""
     layout = token_lm.layout
+    # Servers stop where the tokenizer's end comes, whatever the model's configuration says.
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(layout.end_of_speech)
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(layout.text_pad)
     tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"  # only what stands in the latter is written
@@ -198,6 +202,7 @@ def read_back(token_lm: TokenLM, folder: Path, lm: LlamaForCausalLM, row: Ids) -
     from transformers import AutoModelForCausalLM
 
     layout = token_lm.layout
+    # As anyone would load it: the check is of the files and not of what is in memory.
     found = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
     tensors = require_equal_weights(lm.state_dict(), found.state_dict(), "Reading the export back")
     stops = {found.config.eos_token_id, found.generation_config.eos_token_id}
@@ -223,6 +228,7 @@ def check_tokenizer_folder(token_lm: TokenLM, folder: Path) -> None:
     prompt = chat = form.inference_prompt(form.encode_text(tokenizer, _TEXT)).tolist()
     if token_lm.chat_template is not None:
         message = [{"role": "user", "content": _TEXT}]
+        # A server makes its prompts with the template, so it is the template that must be right.
         chat = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=True, return_dict=False)
     if tokenizer.eos_token_id != layout.end_of_speech or list(chat) != prompt:
         raise TTSTrainError(

@@ -40,11 +40,13 @@ def pad_frames(documents: Sequence[Document], layout: FrameLayout) -> FrameBatch
 
 
 def _with_frames(documents: Sequence[Document], layout: FrameLayout, *, packed: bool) -> FrameBatch:
+    # Before the ids are thinned out to one for each position.
     read = [layout.frames_in(document.input_ids) for document in documents]
     rows = [_at_positions(document, layout) for document in documents]
     batch = (pack_documents if packed else pad_documents)(rows, layout)
     sizes = [len(row) for row in rows]
     width = max(sizes)
+    # Where each document begins among the flattened positions.
     begins = np.cumsum([0, *sizes[:-1]]) if packed else np.arange(len(rows)) * width
     places = [np.flatnonzero(framed) for framed, _ in read]
     learnt = [_learnt(row, where) for row, where in zip(rows, places, strict=True)]
@@ -52,6 +54,7 @@ def _with_frames(documents: Sequence[Document], layout: FrameLayout, *, packed: 
     codes = torch.from_numpy(np.concatenate([each for _, each in read]))
     frames, chosen = torch.from_numpy(flat), torch.from_numpy(np.flatnonzero(np.concatenate(learnt)))
     targets = torch.full_like(batch["targets"].flatten(), NO_TARGET)
+    # The state before a frame says its first code; the other codes are targets of the depth network.
     targets[frames[chosen] - 1] = codes[chosen, 0]
     made = {**batch, "targets": targets.view_as(batch["targets"]), "kept": frames[chosen] - 1}
     framed: Any = {**made, "frame_places": frames, "codes": codes, "learnt": chosen}
@@ -61,6 +64,7 @@ def _with_frames(documents: Sequence[Document], layout: FrameLayout, *, packed: 
 def _at_positions(document: Document, layout: FrameLayout) -> Document:
     """Return a document with the first id of each position only."""
     starts = layout.starts(document.input_ids)
+    # A frame is learnt where its first id is: a mark within a frame has no meaning here.
     learnt = None if document.learnt is None else document.learnt[starts]
     first = int((starts < document.learn_from).sum())
     return Document(document.id, document.input_ids[starts], first, document.seconds, learnt)
@@ -68,6 +72,7 @@ def _at_positions(document: Document, layout: FrameLayout) -> Document:
 
 def _learnt(row: Document, places: Ids) -> NDArray[np.bool_]:
     """Tell which of the frames at ``places`` are learnt: there is a position before, and the row says so."""
+    # A target stands one position before its frame, and before the first position stands nothing.
     wanted = np.append(False, row.targets[:-1] != NO_TARGET)
     chosen: NDArray[np.bool_] = wanted[places]
     return chosen

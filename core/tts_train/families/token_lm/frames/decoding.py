@@ -56,15 +56,18 @@ class FrameDecoding:
         self._layout, self._lm, self._sampling = layout, lm, sampling
         self._device: torch.device = lm.lm_head.weight.device
         rows, books = len(prompts), layout.slots
+        # A frame that is cut off has no sound.
         self._frames = [limit // books for limit in limits]
         sizes = [len(layout.starts(prompt)) for prompt in prompts]
         self._longest, self._most = max(sizes), max(sizes) + max(self._frames)
         self._lengths = torch.tensor(sizes, device=self._device)
         self._backbone = CachedDecoder(lm, rows, bucket(self._longest + 1, self._most), stack=lm.model)
         self._depth = CachedDecoder(lm, rows, bucket(books + 1, books + 1), stack=lm.depth)
+        # Laid out once, as single draws multiply with it 31 times a frame.
         self._matrices = lm.depth_weight().view(books - 1, layout.codebook_size, -1)
         wrapped = [(seed + 2**63) % 2**64 - 2**63 for seed in seeds]
         self._seeds = seed_keys(torch.tensor(wrapped, dtype=torch.int64, device=self._device)[:, None])
+        # The codes above these are the network's own, such as padding: the codec has no sound for them.
         self._codes = torch.arange(layout.codes, device=self._device)
         self._prompts = self._embedded(prompts)
 
@@ -79,7 +82,9 @@ class FrameDecoding:
         hidden = self._backbone.read(self._prompts, self._lengths)
         for number in range(max(self._frames)):
             codes = self._frame(hidden, number)
+            # The one wait in a frame: whether a row has ended decides what is yielded.
             drawn = codes.tolist()
+            # All codebooks must say so, since in each of them this code is an ordinary one as well.
             ended = {row for row in open_rows if all(code == self._layout.end_code for code in drawn[row])}
             for slot in range(self._layout.slots):
                 said = {row: self._id(drawn[row][slot], slot) for row in open_rows - ended}
@@ -109,6 +114,7 @@ class FrameDecoding:
         span = self._longest + number + 1
         if span > self._backbone.places:
             self._backbone.grow(bucket(span, self._most))
+        # Rows that have ended are read on: shapes stay, and nobody hears them.
         frames: Tensor = self._lm.embed_frames(codes)
         return self._backbone.step(frames, self._lengths + number, span=span)
 
@@ -117,9 +123,11 @@ class FrameDecoding:
         books = self._layout.slots
         codes = [self._draw(hidden, self._lm.lm_head.weight, number * books)]
         begin, first = self._lm.depth_state(hidden)[:, None], self._lm.depth_codes(codes[0][:, None])
+        # It begins anew in each frame, and writes its cache over from place 0.
         state = self._depth.read(torch.cat([begin, first], dim=1), torch.full_like(codes[0], 2))
         for book in range(1, books):
             codes.append(self._draw(state, self._matrices[book - 1], number * books + book))
+            # The last code is read by the backbone alone.
             if book + 1 < books:
                 read = self._lm.depth_codes(codes[book][:, None], book)[:, 0]
                 state = self._depth.step(read, torch.full_like(codes[0], book + 1), span=book + 2)

@@ -41,6 +41,7 @@ class FrameLayout(TokenLayout):
 
     def starts(self, ids: ArrayLike) -> Ids:
         """Return the index (positions,) in ``ids`` of each text id, control id and first id of a frame."""
+        # -1 stands for text and control ids, 0 for the first id of a frame.
         places: Ids = np.flatnonzero(self.slot_of(np.asarray(ids, dtype=np.int64)) <= 0)
         return places
 
@@ -57,6 +58,7 @@ class FrameLayout(TokenLayout):
         row = np.asarray(ids, dtype=np.int64)
         first = row[self.starts(row)]
         audio = self.slot_of(first) == 0
+        # The end is a frame as well: it is embedded, said and learnt as the others are.
         framed = audio | (first == self.end_of_speech)
         codes = np.full((int(framed.sum()), self.slots), self.end_code, dtype=np.int64)
         codes[audio[framed]] = self.in_frames(row[self.slot_of(row) >= 0]) - self._offsets

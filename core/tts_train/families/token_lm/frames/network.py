@@ -88,13 +88,17 @@ class FrameNetwork(TokenNetwork):
         options: dict[str, Any] = {"chunk_tokens": self.head.chunk_tokens, "fused": self.fused}
         targets = batch["targets"].flatten()
         first = linear_cross_entropy(hidden, self.lm.lm_head.weight, targets, kept=batch["kept"], **options)
+        # Frames of a prompt's recording are read and not learnt: the depth network need not compute them.
         codes = batch["codes"][batch["learnt"]]
+        # The first place answers the backbone's state, and its code is the backbone's to say.
         states = self.depth_states(hidden[batch["kept"]], codes)[:, 1:].flatten(0, 1)
         depth = linear_cross_entropy(
             states,
             self.lm.depth_weight(),
             self._depth_targets(codes),
+            # All of them: what is not learnt was left out above.
             kept=torch.arange(len(states), device=states.device),
+            # One loss for all codebooks, each position against the matrix of its own.
             row_groups=self._depth_groups(len(codes), states.device),
             **options,
         )
@@ -104,9 +108,11 @@ class FrameNetwork(TokenNetwork):
 
     def depth_states(self, hidden: Tensor, codes: Tensor) -> Tensor:
         """Return the depth network's states (M, K, D) for frames (M, K) that follow the backbone's states (M, H)."""
+        # The last code is said and read by no one in the frame.
         begins, read = self.lm.depth_state(hidden)[:, None], self.lm.depth_codes(codes[:, :-1])
         if self.lm.depth.config._attn_implementation != ATTENTION:
             raise ValueError(f"Set the attention to {ATTENTION}: with another, forward projects its input twice.")
+        # A frame is a row of its own: the depth network sees no other frame.
         places = torch.arange(codes.shape[1], device=codes.device)[None]
         return run_stack(self.lm.depth, torch.cat([begins, read.to(begins.dtype)], dim=1), places)
 

@@ -29,6 +29,7 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 
 _ADAPTER = "default"
 _BITS_DEVICES = ("cpu", "cuda", "xpu")
+# Of its own: adapters must not depend on how many random numbers a run has drawn before.
 _SEED = 0x0A0B
 
 
@@ -84,9 +85,11 @@ def apply_method(
         return
     _check_tie(network, lora)
     if method != "lora":
+        # Before adapters are put in: PEFT chooses their kind by the layer below.
         _quantise(network, method, torch.device(device or network.lm.lm_head.weight.device))
     network.requires_grad_(False)
     _inject(network.lm, lora)
+    # After the adapters, since putting them in freezes everything else.
     network.lm.get_input_embeddings().requires_grad_(lora.train_embedding)
     network.lm.lm_head.weight.requires_grad_(lora.train_head)
 
@@ -98,6 +101,7 @@ def trainable_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
 
 def adapter_weights(network: TokenNetwork) -> dict[str, Tensor]:
     """Return the adapters' matrices under the names of PEFT's adapter files."""
+    # A file of PEFT holds one adapter, so the adapter's own name is left out of it.
     named = network.lm.named_parameters()
     return {
         f"base_model.model.{name.replace(f'.{_ADAPTER}', '')}": p.data.contiguous()
@@ -115,6 +119,7 @@ def adapted_modules(network: TokenNetwork, lora: LoraOptions) -> str | list[str]
     targets = sorted(lora.targets)
     if len(network.stacks) == 1:
         return targets
+    # Without the rest of the names PEFT would put adapters into the codec, which were never trained.
     homes = [name for name, module in network.lm.named_modules() if any(module is stack for stack in network.stacks)]
     return rf"({'|'.join(map(re.escape, homes))})\..*\.({'|'.join(targets)})"
 
@@ -238,6 +243,7 @@ def _bitsandbytes(method: Method, device: torch.device) -> ModuleType:
 
 
 def _four_bit(bnb: ModuleType, linear: nn.Linear, device: torch.device) -> nn.Module:
+    # On meta: the real weight comes below, and a second copy of a large matrix might not fit.
     half = linear.weight.dtype
     new = bnb.nn.Linear4bit(
         linear.in_features, linear.out_features, bias=False, compute_dtype=half, quant_type="nf4", device="meta"
@@ -260,6 +266,7 @@ def _eight_bit(bnb: ModuleType, linear: nn.Linear, device: torch.device) -> nn.M
 
 def _checked(quantised: nn.Module, linear: nn.Linear) -> nn.Module:
     weight = quantised.get_parameter("weight")
+    # Without its native library bitsandbytes leaves the matrix as it was and raises nothing.
     if weight.dtype not in (torch.uint8, torch.int8):
         raise ConfigError(
             f"bitsandbytes left a matrix as {weight.dtype} instead of quantising it; use --model.method lora."

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def build_network(lm: PreTrainedModel, layout: TokenLayout, head: HeadOptions = HeadOptions()) -> TokenNetwork:
     """Return the network around a model of transformers: with a depth network if a frame is one position."""
+    # By the layout, as it says how ids become positions; everything above sees one interface.
     if isinstance(layout, FrameLayout):
         return FrameNetwork(lm, layout, head)
     return TokenNetwork(lm, layout, head)

@@ -53,6 +53,7 @@ def shape_network(
 
 def shape_config(token_lm: TokenLM, init_from: str, tiny: TinyOptions) -> PretrainedConfig:
     """Return a base's configuration; that of released models needs no files."""
+    # Released sizes are known, so that planning needs no download of a gated model.
     return token_lm.released_config(init_from) or initial_config(token_lm, init_from, tiny)
 
 
@@ -158,6 +159,7 @@ class WithMeanRows(StoredTensor):
 
     def _mean(self) -> Tensor:
         count, width = self._table.shape
+        # As load_base has it in one piece: sums over all rows must not lose digits on the way.
         total = torch.zeros(1, width, dtype=torch.float64)
         for first in range(0, count, _CHUNK):
             chunk = self._table.rows(first, min(first + _CHUNK, count))
@@ -172,6 +174,7 @@ def _folder(init_from: str) -> Path | None:
         return None if init_from == TINY else folder
     from huggingface_hub import snapshot_download
 
+    # Not the pickles that some repositories hold beside them.
     wanted = ["*.safetensors", "*.json"]
     try:
         return Path(snapshot_download(init_from, allow_patterns=wanted, local_files_only=unreachable()))

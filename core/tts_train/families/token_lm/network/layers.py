@@ -52,6 +52,7 @@ class FusedLayer(LlamaDecoderLayer):  # type: ignore[misc]
         projected = project(normed, *_inputs(attention), copies=copies)
         mixed = self._mixed(projected, angles, hidden_states.shape, given)
         (added,) = project(mixed, attention.o_proj, copies=copies)
+        # The sum is kept for the second branch, so that the states are read once less.
         total, normed = add_rms_norm(added, flat, second.weight, second.variance_epsilon)
         gate, up = project(normed, feed.gate_proj, feed.up_proj, copies=copies)
         (added,) = project(swiglu(gate, up), feed.down_proj, copies=copies)
@@ -66,6 +67,7 @@ class FusedLayer(LlamaDecoderLayer):  # type: ignore[misc]
         query, key = rope(heads[0], heads[1], angles.cos, angles.sin)
         states = (each.view(*shape[:2], *each.shape[1:]).transpose(1, 2) for each in (query, key, heads[2]))
         attend = ALL_ATTENTION_FUNCTIONS[attention.config._attn_implementation]
+        # The functions of attention apply what they are given, in evaluation as well.
         dropout = attention.attention_dropout if self.training else 0.0
         made, _ = attend(attention, *states, None, dropout=dropout, scaling=attention.scaling, **given)
         mixed: Tensor = made.flatten(0, 1).flatten(1)

@@ -129,6 +129,7 @@ class TokenNetwork(nn.Module):
         return NetworkOutput(loss_sum=head.loss_sum, count=head.count, head=head)
 
     def _row_groups(self, batch: TokenBatch) -> Sequence[RowGroup]:
+        # Validation sees the whole vocabulary, so that runs with other settings can be compared.
         if not self.training:
             return ()
         return _row_groups(batch, self.layout, self.head.softmax, self.config.vocab_size)
@@ -159,12 +160,14 @@ class TokenNetwork(nn.Module):
         # Renamed within transformers 5, which warns about the older name.
         enable = getattr(self.lm, "activation_checkpointing_enable", None) or self.lm.gradient_checkpointing_enable
         enable({"use_reentrant": False})
+        # transformers switches all layers at once; which of them recompute is chosen here.
         for layers in (stack.layers for stack in self.stacks):
             for layer, chosen in zip(layers, spread(len(layers), share), strict=True):
                 layer.gradient_checkpointing = chosen
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move and cast as usual, but keep the rotary frequencies in float32: bfloat16 would blur long positions."""
+        # Buffers on meta have nothing to keep; they are made when the network is filled.
         kept = [
             (stack.rotary_emb, name, buffer)
             for stack in self.stacks
@@ -181,6 +184,7 @@ def _row_groups(batch: TokenBatch, layout: TokenLayout, softmax: str, vocabulary
     """Return which tokens see which rows; the batch knows on the CPU how many there are of each."""
     if softmax == "full":
         return ()
+    # By sizes that the CPU knows: a mask would have to be counted on the card, and waited for.
     places = torch.split(batch["by_place"], batch["place_sizes"])
     everything = ((0, vocabulary),)
     if softmax == "slot":

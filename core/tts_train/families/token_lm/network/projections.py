@@ -47,6 +47,7 @@ def adapter_copies(linears: Sequence[nn.Module], device: str) -> dict[int, Tenso
     if not weights:
         return {}
     with torch.no_grad():
+        # One buffer and one kernel, as the copies are small and many.
         buffer = weights[0].new_empty(sum(weight.numel() for weight in weights), dtype=kind)
         pieces = buffer.split([weight.numel() for weight in weights])
         copies = [piece.view(weight.shape) for piece, weight in zip(pieces, weights, strict=True)]
@@ -66,6 +67,7 @@ def project(states: Tensor, *linears: nn.Module, copies: Mapping[int, Tensor] = 
         return tuple(linear(states) for linear in linears)
     known = [part for part in parts if part is not None]
     adapters = [matrix for part in known for matrix in (part.a, part.b)]
+    # The copies of a layer are shared by its products, so that each adapter is cast once.
     cast = [None if one is None else copies.get(id(one), one).to(kind) for one in adapters]
     made: tuple[Tensor, ...] = _Projections.apply(states, kind, known, cast, *adapters)  # type: ignore[no-untyped-call]
     return made
@@ -75,12 +77,14 @@ def _part(linear: nn.Module) -> _Part | None:
     """Describe a frozen layer; None for one that is trained or whose adapter does more than a plain one."""
     base = getattr(linear, "base_layer", linear)
     weight = base.weight
+    # A bias or a trained matrix needs gradients that are not written here; such layers compute as they are.
     if weight.requires_grad or base.bias is not None or not (type(base) is nn.Linear or _quantised(base)):
         return None
     if base is linear:
         return _Part(base, 1.0, None, None)
     layer: Any = linear
     plain = layer.active_adapters == [_ADAPTER] and not (layer.disable_adapters or layer.merged or layer.lora_variant)
+    # Dropout, several adapters and DoRA are rare: they are left to PEFT.
     if not plain or type(layer.lora_dropout[_ADAPTER]) is not nn.Identity:
         return None
     a, b = layer.lora_A[_ADAPTER], layer.lora_B[_ADAPTER]
@@ -119,6 +123,7 @@ class _Projections(torch.autograd.Function):
             result = part.base(states).to(kind)
             if a is not None and b is not None:
                 low = states @ a.T
+                # In place, as the base's result is new and nobody else holds it.
                 result.addmm_(low, b.T, alpha=part.scale)
                 between.append(low)
             else:
@@ -142,11 +147,13 @@ class _Projections(torch.autograd.Function):
         slopes: list[Tensor | None] = []
         for index, (part, grad) in enumerate(zip(ctx.parts, grads, strict=True)):
             if needed[0]:
+                # The first layers have an input that needs no gradient where the embedding is frozen.
                 total = _add_product(total, grad, _matrix(part.base, weights[index], grad.dtype))
             a, b = adapters[2 * index], adapters[2 * index + 1]
             if a is None or b is None:
                 slopes += [None, None]
                 continue
+            # Scaled once here and not in both products that it goes into.
             low = _scaled_product(grad, b, part.scale)
             if needed[0]:
                 total = _add_product(total, low, a)
@@ -181,6 +188,7 @@ def _scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
 
 def _product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
     """Multiply into ``dtype``; a GPU's kernels sum in float32 anyway, so nothing is rounded to half precision there."""
+    # Adapters are float32: rounding their gradients to half first would lose the small ones.
     if dtype == torch.float32 and left.dtype in _HALF and runs_on(left.device) == "cuda":
         return torch.mm(left, right, out_dtype=dtype)
     return (left @ right).to(dtype)

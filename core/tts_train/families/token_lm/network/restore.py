@@ -68,6 +68,7 @@ def load_initial(
     network = load_trained(token_lm, model, checkpoint.weights(), description=description, dtype=dtype)
     if model.get("method", "full") != "full":
         merge(network)
+    # What is restored attends as exports do, and is trained on here.
     use_attention(network.lm, ATTENTION)
     lm: PreTrainedModel = network.requires_grad_(True).train().lm
     return lm
@@ -111,14 +112,17 @@ def load_trained(
         lm = empty_network(built, dtype=dtype, network_class=token_lm.network_class)
         network = build_network(lm, token_lm.layout)
         expected = set(network.state_dict()) - network.tied_names
+        # Checkpoints of before hold a tied weight under both names.
         named = {name: value for name, value in named.items() if name not in network.tied_names}
     elif method in ("lora", "qlora", "lora-8bit"):
         network = build_network(load_initial(token_lm, config["init_from"], dtype=dtype, tiny=tiny), token_lm.layout)
+        # Whatever the base was quantised to: the adapters' sizes are the same, and merging then rounds once.
         apply_method(network, "lora", _options(LoraOptions, config.get("lora")))
         expected = set(trainable_parameters(network))
     else:
         raise ConfigError(f"model.method is full, lora, qlora or lora-8bit, and the run's says {method!r}.")
     check_names(expected, named)
+    # Names were compared above; of adapters only what was trained is there.
     network.load_state_dict(named, strict=False)
     return network.requires_grad_(False).eval()
 
@@ -127,6 +131,7 @@ def _options(kind: type[Options], given: Options | Mapping[str, Any] | None) -> 
     if isinstance(given, kind):
         return given
     values: dict[str, Any] = dict(given or {})  # type: ignore[arg-type]
+    # YAML has lists where the options have tuples.
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     made: Options = kind(**values)
     return made

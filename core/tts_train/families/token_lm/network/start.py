@@ -78,6 +78,7 @@ def base_config(token_lm: TokenLM, init_from: str, tiny: TinyOptions = TinyOptio
         ) from error
     config = config_of(token_lm, values, init_from)
     _check_rows(token_lm, config.vocab_size, init_from)
+    # Rows that the base lacks are added when its weights are loaded.
     config.vocab_size = token_lm.layout.output_rows
     return config
 
@@ -93,6 +94,7 @@ def config_of(token_lm: TokenLM, values: Mapping[str, Any], source: str) -> Pret
     Raises:
         ConfigError: if it is a kind of network that cannot be trained as this model.
     """
+    # Descriptions in checkpoints of before do not name their kind.
     kind = values.get("model_type") or token_lm.model_types[0]
     allowed = [each for each in token_lm.model_types if token_lm.model_class or each in SUPPORTED]
     if kind not in allowed:
@@ -102,6 +104,7 @@ def config_of(token_lm: TokenLM, values: Mapping[str, Any], source: str) -> Pret
     made = token_lm.network_class.config_class if token_lm.model_class else CONFIG_MAPPING[kind]
     config: PretrainedConfig = made.from_dict(dict(values))
     _check_values(token_lm, config, source)
+    # Packed documents are attended to whole: a window that is passed over would train another network.
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
         raise ConfigError(
             f"--model.init_from {source} attends in a sliding window (use_sliding_window), and packed documents are "
@@ -124,6 +127,7 @@ def empty_network(
     """
     from accelerate import init_empty_weights
 
+    # Buffers are made for real: rotary frequencies are in no checkpoint.
     with _default_dtype(dtype), init_empty_weights(include_buffers=False):
         made = network_class or _network_class(config)
         lm: PreTrainedModel = made._from_config(config, attn_implementation=ATTENTION, dtype=dtype)
@@ -159,6 +163,7 @@ def load_base(
             init_from,
             dtype=dtype,
             attn_implementation=ATTENTION,
+            # A pickle could run code.
             use_safetensors=True,
             local_files_only=unreachable(),
         )
@@ -221,6 +226,7 @@ def _refuse_missing_folder(token_lm: TokenLM, init_from: str, path: Path) -> Non
             f"--model.init_from {init_from} is an adapter without its base. Export the run with --format merged and "
             "start from that."
         )
+    # A hub name has exactly one slash. With none or several a folder was meant, and the hub need not be asked.
     looks_local = init_from.startswith((".", "/", "~")) or init_from.count("/") != 1
     if looks_local and not (path / "config.json").is_file():
         found = "has no config.json" if path.is_dir() else "is no folder"
@@ -232,6 +238,7 @@ def _add_rows(token_lm: TokenLM, lm: Any) -> None:  # noqa: ANN401 - a model of 
     about = (rows, wanted - rows, ", ".join(token_lm.optional_rows))
     logger.info("The base has %d vocabulary rows: adding %d for %s, the mean of the others.", *about)
     tables = [lm.get_input_embeddings()] if lm.config.tie_word_embeddings else [lm.get_input_embeddings(), lm.lm_head]
+    # In float32: a sum over 150,000 rows in half precision would be far off.
     means = [table.weight.data.mean(dim=0, dtype=torch.float32) for table in tables]
     lm.resize_token_embeddings(wanted, mean_resizing=False)
     tables = [lm.get_input_embeddings(), lm.lm_head][: len(tables)]
@@ -244,6 +251,7 @@ def _tiny(token_lm: TokenLM, tiny: TinyOptions, dtype: torch.dtype) -> PreTraine
     lm = empty_network(config, dtype=torch.float32, network_class=token_lm.network_class)
     generator = torch.Generator().manual_seed(tiny.seed)
     embedding = lm.get_input_embeddings().weight
+    # By name, since the order of modules may change with transformers and the draws must not.
     for name, parameter in sorted(lm.named_parameters()):
         if parameter.ndim > 1:
             # Rows of length 1, so that a narrow network's logits, products with them, can tell ids apart at all.
@@ -253,6 +261,7 @@ def _tiny(token_lm: TokenLM, tiny: TinyOptions, dtype: torch.dtype) -> PreTraine
             nn.init.zeros_(parameter)
         else:
             nn.init.ones_(parameter)
+    # Rounded after drawing, so that the tiny base is one network in every type.
     for parameter in lm.parameters():
         parameter.data = parameter.data.to(dtype)
     return lm

@@ -51,6 +51,7 @@ class TrainingVoice:
         if not isinstance(rows, TokenSet):
             raise ConfigError("This run has no validation set, so there is nothing to speak (--data.val_share).")
         self._rows = rows.rows
+        # Opened anew for columns that training does not read.
         self._data = PreparedSet(rows.prepared.path, columns=_COLUMNS)
         self._voice = TokenVoice(
             token_lm=token_lm,
@@ -65,6 +66,7 @@ class TrainingVoice:
         rows = [int(row) for row in self._rows]
         known = self._data.rows.column("language").to_pylist() if "language" in self._data.rows.names else []
         places = take_turns([known[row] if known else None for row in rows], count)
+        # Names count the places in what is heard, so that figures of a run can be compared step by step.
         return [self._held(number + 1, rows[place]) for number, place in enumerate(places)]
 
     def passage(self, name: str, text: str) -> Passage:
@@ -94,6 +96,7 @@ class TrainingVoice:
         """Continue passages' prompts in as few batches as the card has room for."""
         prompts = [self._prompts[passage.name] for passage in passages]
         room = self._voice.lm.config.max_position_embeddings
+        # A network that does not stop yet must not run out of positions, which would be an error.
         limits = [
             min(limit, self._layout.room(prompt, room)) for limit, prompt in zip(max_tokens, prompts, strict=True)
         ]
@@ -129,6 +132,7 @@ class TrainingVoice:
         paces = [len(_parts(self._layout, row)[1]) / len(row["text"]) for row in rows if row.get("text")]
         if not paces:
             raise ConfigError(f"{self._data.path} has no texts: let --listen.sentences be a number.")
+        # The median: a few rows with silence or wrong texts must not stretch all limits.
         return float(np.median(paces))
 
 
@@ -151,6 +155,7 @@ def _local_codec(token_lm: TokenLM, source: str | None, device: Any) -> Codec:  
 
     name = source or token_lm.codec
     named = "/" in name and not Path(name).exists()
+    # Training must not begin a download that may fail hours into a run.
     if named and not isinstance(try_to_load_from_cache(name, token_lm.codec_file), str):
         raise ConfigError(
             f"The codec {name} is not on this machine, and training downloads nothing to be heard. Run any command "

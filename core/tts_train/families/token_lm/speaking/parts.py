@@ -25,6 +25,7 @@ _FASTEST = 40
 _WIDE = 3
 """How many letters a Chinese character, a kana or a Korean syllable takes as long as."""
 
+# A full stop ends a sentence before a space only, as in 3.5; Chinese marks have no space behind them.
 _SENTENCES = re.compile(r"(?<=[。！？…!?\n])|(?<=\.)(?=\s)")
 _CLAUSES = re.compile(r"(?<=[，、；：])|(?<=[,;:])(?=\s)|(?=\s[–—-]\s)")
 _WORDS = re.compile(r"(?=\s)")
@@ -49,6 +50,7 @@ def split_text(text: str, most: int = MOST) -> list[str]:
     """
     if length(text) <= most:
         return [text] if text.strip() else []
+    # The coarsest cut that helps, and finer ones only within what is still too long.
     for ends in (_SENTENCES, _CLAUSES, _WORDS, _LETTERS):
         pieces = [piece for piece in ends.split(text) if piece.strip()]
         if len(pieces) > 1:
@@ -65,6 +67,7 @@ def _joined(parts: Sequence[str], most: int) -> list[str]:
     """Join neighbours as long as they fit, so that the model hears as much of a text at once as it can."""
     joined: list[str] = []
     for part in parts:
+        # Chinese and Japanese are written without spaces.
         space = "" if joined and joined[-1][-1:] > "\u2fff" else " "
         if joined and length(joined[-1] + space + part) <= most:
             joined[-1] += space + part
@@ -77,6 +80,7 @@ def join(parts: Sequence[SpokenPart], *, pause: float, sample_rate: int) -> Tens
     """Return the sounds one after another, with ``pause`` seconds of silence between."""
     import torch
 
+    # Between parts only: the first piece of the list is left out below.
     silence = torch.zeros(int(pause * sample_rate))
     sounds = [sound for part in parts if len(part.sound) for sound in (silence, part.sound)]
     return torch.cat(sounds[1:]) if sounds else torch.zeros(0)
@@ -96,6 +100,7 @@ def judge(layout: TokenLayout, parts: Sequence[SpokenPart], *, max_new_tokens: i
     """
     from tts_train.families.token_lm.decoding.generate import LIMIT
 
+    # A silent part among others is told of below. Nothing at all is an error, and no file is written.
     if not any(part.spoken.content.frames for part in parts):
         first = parts[0].spoken
         if max_new_tokens < layout.slots:
@@ -121,6 +126,7 @@ def judge(layout: TokenLayout, parts: Sequence[SpokenPart], *, max_new_tokens: i
                 where,
                 2 * max_new_tokens,
             )
+        # Not where it was cut off: that was told just now, and is the reason.
         elif length(part.text) > _FASTEST * seconds:
             _log.warning(
                 "Only %.2f s were spoken of %d letters, so words are missing: %s. Train longer, or try another --seed.",
@@ -136,6 +142,7 @@ def totals(parts: Sequence[SpokenPart]) -> dict[str, Any]:
     """Return the figures of a report."""
     from tts_train.families.token_lm.decoding.generate import END, LIMIT
 
+    # Over all parts: they are one utterance to the user, who gave one text.
     spoken = [part.spoken for part in parts]
     tokens = sum(len(each.ids) for each in spoken)
     return {

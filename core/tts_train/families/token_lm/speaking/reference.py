@@ -22,6 +22,7 @@ def paired(reference: list[str] | str | None, reference_text: list[str] | str | 
         ConfigError: if one lacks the other, or a file is not there.
     """
     files, texts = _as_list(reference), _as_list(reference_text)
+    # The model continues text and sound together: sound without its words is no prompt to it.
     if len(files) != len(texts):
         raise ConfigError(
             f"{len(files)} --reference and {len(texts)} --reference_text were given; each recording needs its text."
@@ -42,6 +43,7 @@ def encode_reference(token_lm: TokenLM, file: Path, codec: Codec) -> Ids:
     """
     codes = codec.encode([read_reference(file, codec)])[0]
     ids = token_lm.layout.codes_to_tokens(codes)
+    # As in the training data, else the prompt is unlike anything that was learnt.
     return token_lm.layout.drop_repeated_frames(ids)[0] if token_lm.drops_repeats else ids
 
 

@@ -207,6 +207,7 @@ def _from_adapter(token_lm: TokenLM, folder: Path, dtype: torch.dtype, tokenizer
     sizes: Any = card.facts.get(TINY) or {} if card else {}
     lm = load_base(token_lm, base, dtype=dtype, tiny=TinyOptions(**sizes))
     use_attention(lm, "sdpa")
+    # Adapters stay float32 over a half base until they are merged.
     adapted = PeftModel.from_pretrained(lm, str(folder), autocast_adapter_dtype=True)
     with warnings.catch_warnings():
         # PEFT takes tie_word_embeddings for what it is not where that ties the embeddings of two networks, as in CSM.

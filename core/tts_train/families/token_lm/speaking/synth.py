@@ -109,6 +109,7 @@ class TokenSynth(SynthJob):
         """Encode and decode recordings with the codec that this source speaks through, repeated frames kept."""
         from tts_train.families.token_lm.speaking.sources import codec_of
 
+        # What a listener compares with must have gone through the codec that the model speaks through.
         source = self.codec or codec_of(self.token_lm, self.source) or self.token_lm.codec
         codec = self.token_lm.load_codec(source, device=self._device())
         for recording, line in recordings:
@@ -125,6 +126,7 @@ class TokenSynth(SynthJob):
 
         references = paired(self.reference, self.reference_text)
         device = self._device()
+        # A CPU computes slower in bf16, and the sound is the better in float32.
         half = self.dtype == "bf16" or (self.dtype == "auto" and device.type == "cuda")
         return open_voice(
             self.token_lm,
@@ -140,6 +142,7 @@ class TokenSynth(SynthJob):
 
     def _for(self, line: Line, voice: TokenVoice) -> TokenSynth:
         job = self.of(line)
+        # Sentences of a set may name anybody; only a name that the user gives is refused.
         unknown = self.speaker is None and job.speaker not in voice.speakers
         return replace(job, speaker=None) if unknown else job
 
@@ -151,6 +154,7 @@ class TokenSynth(SynthJob):
         wanted = [job._prompts_or_error(voice) for job in jobs]
         asked = [(job, each) for job, each in zip(jobs, wanted, strict=True) if not isinstance(each, DataError)]
         prompts = [prompt for _, each in asked for prompt in each]
+        # A seed for each part, as when it is spoken alone: the sound is the same.
         seeds = [job.seed + number for job, each in asked for number in range(len(each))]
         given: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size or None}
         said = iter(voice.say(prompts, seeds=seeds, **given) if asked else [])
@@ -191,6 +195,7 @@ class TokenSynth(SynthJob):
                 ids.append(token)
                 yield token
 
+        # Into one file all the same: what streaming shows here is that its sound is the same.
         chunks = list(StreamDecoder(self.token_lm.layout, voice.codec, seed=seed).decode(heard()))
         sound = torch.cat(chunks or [torch.zeros(0)])
         return SpokenPart(text=text, spoken=voice.read(ids, time.perf_counter() - started), sound=sound)

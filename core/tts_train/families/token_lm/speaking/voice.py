@@ -57,10 +57,12 @@ class StreamDecoder:
             frame = self.reader.push(int(token))
             if frame is not None:
                 self._window.append(frame)
+                # A frame's sound depends on those behind it, so it waits until they are there.
                 yield from self._emit(self._arrived - self._codec.context_frames, at_least=self._chunk_frames)
             if self.reader.ended:
                 break
         self.reader.close()
+        # At the end nothing more comes, as in a decode of the whole.
         yield from self._emit(self._arrived, at_least=1)
 
     @property
@@ -72,10 +74,12 @@ class StreamDecoder:
         if until - self._emitted < at_least:
             return
         levels = self._layout.tokens_to_codes([token for frame in self._window for token in frame])
+        # Noise goes by the frame's number in the utterance, so windows get that of the whole.
         sound = self._codec.decode(levels, seed=self._seed, first_frame=self._window_start)
         size = self._codec.frame_samples
         yield sound[(self._emitted - self._window_start) * size : (until - self._window_start) * size]
         self._emitted = until
+        # Frames that no later sound depends on: the window stays small however long the utterance.
         past = max(0, until - self._codec.context_frames - self._window_start)
         self._window = self._window[past:]
         self._window_start += past
@@ -179,9 +183,11 @@ def open_voice(
         token_lm=token_lm,
         lm=model.lm,
         codec=decoder,
+        # A softmax that was restricted in training says nothing of the other ids: they must not come.
         sampling=replace(sampling, constrain=HELD_TO[model.softmax]) if as_trained else sampling,
         tokenizer=model.tokenizer,
         speakers=model.speakers,
         languages=model.languages,
+        # Encoded once, whatever number of texts follows.
         references=tuple((text, encode_reference(token_lm, file, decoder)) for file, text in references),
     )
