@@ -58,6 +58,7 @@ def test_it_is_the_formula_and_so_are_its_gradients(share):
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.slow
 def test_its_gradients_are_numerically_right():
     def attend(query, key, value):
         torch.manual_seed(2)

@@ -91,6 +91,7 @@ def test_sovits_sounds_recordings_by_their_own_tokens(prepared, tmp_path, caplog
     assert [entry.step for entry in series(History(heard).entries())["listen/duration_ratio"]] == [2]
 
 
+@pytest.mark.slow
 def test_cfm_sounds_mel_spectrograms_beside_what_these_leave(prepared, tmp_path):
     fit_cfm(prepared, tmp_path, *LISTENS)
     samples = tmp_path / "samples"

@@ -70,7 +70,7 @@ def one_by_one(tiny):
     return mixed, [tiny.encode([clip])[0] for clip in mixed]
 
 
-@pytest.mark.parametrize("batch_samples", [1 << 16, 1 << 21])
+@pytest.mark.parametrize("batch_samples", [1 << 16, pytest.param(1 << 21, marks=pytest.mark.slow)])
 def test_codes_do_not_depend_on_the_clips_beside_them(one_by_one, batch_samples):
     mixed, alone = one_by_one
     together = SnacCodec(build_snac(tiny_config(), None, "tiny"), batch_samples=batch_samples).encode(mixed)
