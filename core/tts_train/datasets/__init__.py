@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tts_train.datasets.batches import (
         Batches as Batches,
         batches_for as batches_for,
+        in_order as in_order,
         pack as pack,
         shuffled as shuffled,
     )
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        ".batches": "Batches batches_for pack shuffled",
+        ".batches": "Batches batches_for in_order pack shuffled",
         ".split": "place",
         ".store.shards": "PreparedSet prepared_facts",
         ".usable": "UsableRows",

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from tts_train.contract import ConfigError, StageData
-from tts_train.datasets import Batches, PreparedSet, batches as batching
+from tts_train.datasets import Batches, PreparedSet, batches_for, in_order, pack as pack_rows
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, PackedBatch, pack
 from tts_train_gpt_sovits.preparing.prepared import PHONEMES, HeldOut, largest_phoneme
 from tts_train_gpt_sovits.signal.versions import CODES_PER_SECOND
@@ -143,7 +143,7 @@ class GptData(StageData):
         batches: Batches = []
         offset = 0
         for part in self.val_set.parts:
-            batches += [[row + offset for row in batch] for batch in batching.in_order(part.lengths, self.max_tokens)]
+            batches += [[row + offset for row in batch] for batch in in_order(part.lengths, self.max_tokens)]
             offset += len(part)
         return batches
 
@@ -184,8 +184,8 @@ class GptData(StageData):
         return [GptRows(other, train, rehearsed=True)], [GptRows(other, held, rehearsed=True)]
 
     def _packed(self, own: GptRows, epoch: int) -> Batches:
-        batches = batching.batches_for(own.lengths, self.max_tokens, seed=self.seed)
-        return batching.pack(own.lengths, self.max_tokens, seed=self.seed, epoch=epoch, batches=batches)
+        batches = batches_for(own.lengths, self.max_tokens, seed=self.seed)
+        return pack_rows(own.lengths, self.max_tokens, seed=self.seed, epoch=epoch, batches=batches)
 
     def _upstream_batches(self, own: GptRows, laps: int, epoch: int) -> Batches:
         seconds = np.tile(own.codes, laps) / CODES_PER_SECOND
