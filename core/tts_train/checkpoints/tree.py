@@ -47,14 +47,17 @@ def encode(value: Restored, sink: Sink, keys: Keys = ()) -> Json:
     if value is None or kind in (bool, int, str):
         return value
     if kind is float:
+        # JSON has no NaN and no infinities, which Python would write all the same.
         return value if math.isfinite(value) else {"$float": repr(value)}
     if isinstance(value, torch.Tensor):
         return sink(keys, value)
+    # By exact type: a subclass would come back as its base, without what it adds.
     if kind in (dict, OrderedDict, Counter):
         return _encode_mapping(value, sink, keys)
     if kind is list:
         return [encode(item, sink, (*keys, index)) for index, item in enumerate(value)]
     if kind in _SEQUENCES:
+        # Sets have no order of their own, and the same state should give the same bytes.
         items = sorted(value, key=repr) if kind in (set, frozenset) else value
         return {f"${_SEQUENCES[kind]}": [encode(item, sink, (*keys, index)) for index, item in enumerate(items)]}
     return _encode_leaf(value, sink, keys)

@@ -52,6 +52,7 @@ class ReadOptions:
             if not encoder.takes_ids:
                 raise RowRejected("bad_row", "it holds token ids, and this backend needs a recording and its text")
             return Clip(row, None, None)
+        # The text first: it is the cheaper of the two, and as likely to be refused.
         text = encoder.read_text(row)
         limits = Limits(min_seconds=self.min_seconds, max_seconds=self.max_seconds)
         audio = read_utterance(row, sample_rate=encoder.sample_rate, root=self.root, limits=limits)
@@ -81,12 +82,14 @@ def encode_chunk(
 ) -> Done:
     """Return the shard of a chunk: the one that is there, if it was made from the same input, or a new one."""
     store = encoder.store(out)
+    # Of the input, not of the rows made: whether a shard is there is known before anything is encoded.
     key = input_key(address, (part for row in chunk for part in input_of(row)))
     if shard := store.find(key):
         return Done(shard, reused=True, rows=len(chunk))
     ledger, counts = Ledger(), dict.fromkeys(encoder.counted, 0)
     rows: list[Mapping[str, Any]] = []
     for batch in _read(chunk, encoder, reading, ledger):
+        # strict: an encoder that loses a clip would give the rest the codes of their neighbours.
         for clip, made in zip(batch, encoder.encode(batch, own_device(device)), strict=True):
             if isinstance(made, RowRejected):
                 ledger.drop(clip.row, made.reason, made.detail)

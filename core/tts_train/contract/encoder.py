@@ -81,6 +81,7 @@ class PreparedRows(ABC):
 
     def remembered(self) -> dict[str, Any]:
         """Return :meth:`sources`, and where relative paths among them lie: speaking may run in another folder."""
+        # Both: the project may be moved as a whole, or the later command may run in another folder.
         return {**self.sources(), **whole_paths(self.sources(), names=self.built_in)}
 
     def store(self, folder: Path) -> ShardStore:

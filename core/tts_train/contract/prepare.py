@@ -168,6 +168,7 @@ class ShardedPrepare(PrepareJob):
 
         ended = time.monotonic()
         with disk_errors(self.out):
+            # Before the refusal below: it sends users to this file.
             ledger.write_dropped(self.out / DROPPED_FILE)
         ledger.enforce(self.max_dropped)
         account = ledger.report()

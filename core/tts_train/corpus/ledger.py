@@ -102,6 +102,7 @@ class Ledger:
 
     def merge(self, other: Ledger) -> None:
         """Add another ledger's rows; rows open here that the other one settled are settled."""
+        # Two workers with the same row would count it twice without a word.
         if self._settled & (other._settled | other._open):
             raise RuntimeError("two ledgers settle the same row")
         self._settled |= other._settled

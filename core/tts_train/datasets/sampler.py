@@ -65,6 +65,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
     def __len__(self) -> int:
         if self._length is None:
             batches = len(self._of_all_ranks(0))
+            # Rounded down in training: a process with a batch less would leave the others waiting in its last step.
             self._length = -(-batches // self._world_size) if self._fill else batches // self._world_size
             if self._length == 0:
                 raise DataError(

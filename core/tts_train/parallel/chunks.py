@@ -71,6 +71,7 @@ def run_in_processes(
             yield first()
         pool.end()
     finally:
+        # Also where the consumer stops early: a generator that is closed runs no further, and processes would stay.
         pool.kill()
 
 
@@ -176,6 +177,7 @@ def _begin(counter: Any, setup: Callable[[int], None] | None, workers: int) -> N
     ignore_interruptions()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Each library would start a thread for each core in each process, and they would wait for one another.
     limit_threads(max(1, (os.cpu_count() or 1) // workers))
     with counter.get_lock():
         number = counter.value

@@ -138,6 +138,7 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
     Raises:
         DataError: naming what was looked for, if there is no checkpoint or it is damaged.
     """
+    # Found once: last may point elsewhere by the time that something is read.
     directory = _find(Path(path))
     manifest = verify(directory)
     card = RunCard.from_dict(load_state(directory, CARD_KEY).get(CARD_KEY), source=directory)

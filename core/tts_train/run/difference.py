@@ -70,6 +70,7 @@ def refuse_identity_changes(
     Raises:
         ConfigError: with every such key, its old and new value, and what to type.
     """
+    # All of them at once: a user who puts one back should not meet the next one after that.
     refused = [change for change in changes if any(_covers(key, change.key) for key in identity) or _retyped(change)]
     if refused:
         listed = "\n".join(f"  --{change}" for change in refused)
@@ -105,6 +106,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _comparable(value: Any) -> Any:  # noqa: ANN401 - configurations hold anything plain
     if isinstance(value, (list, tuple)):
         return [_comparable(item) for item in value]
+    # Configurations that were read back have text where those of the command line have paths.
     return str(value) if isinstance(value, Path) else value
 
 

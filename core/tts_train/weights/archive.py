@@ -110,6 +110,7 @@ class Archive:
     def _checked(self, members: list[zipfile.ZipInfo], size: int, limits: WeightsLimits) -> dict[str, zipfile.ZipInfo]:
         if len(members) > limits.members:
             raise refuse(self._path, f"it has {len(members)} members")
+        # Another reader could find another archive in the same bytes, one that was not looked at.
         if self._zip.comment or not members or min(member.header_offset for member in members):
             raise refuse(self._path, "something was put before, after or into its archive")
         tops = {member.filename.partition("/")[0] for member in members}
@@ -118,6 +119,7 @@ class Archive:
             raise refuse(self._path, "its members do not lie in one folder, each once")
         for name, member in found.items():
             self._check_member(name, member, limits.pickle_bytes if name == "data.pkl" else _SMALL)
+        # Members that overlap: a small file that claims to be large.
         if sum(member.file_size for member in members) > size:
             raise refuse(self._path, "its members claim more bytes than the file has")
         if "data.pkl" not in found:
@@ -128,6 +130,7 @@ class Archive:
         shown = repr(member.filename)[:100]
         if not _MEMBER.fullmatch(name):
             raise refuse(self._path, f"its member {shown} does not belong into a weights file")
+        # A link in an archive leads wherever its writer likes.
         if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
             raise refuse(self._path, f"its member {shown} is not a regular file")
         if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:

@@ -150,6 +150,7 @@ def claim_tensor(storage: object, offset: object, shape: object, stride: object)
     tensor = TensorClaim(storage, _count(offset), tuple(map(_count, shape)), tuple(map(_count, stride)))
     elements = prod(tensor.shape)
     last = tensor.offset + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride, strict=True))
+    # Strides of 0 let a tensor of one element claim any shape, and a copy of it takes that memory.
     if elements > storage.numel or (elements and last >= storage.numel):
         raise ClaimError(f"a tensor of {elements} elements that reaches beyond its storage of {storage.numel}")
     return tensor
@@ -175,6 +176,7 @@ def _weigh(value: Tree, depth: int, limits: WeightsLimits, known: dict[int, tupl
     if not weight:
         if depth == 0:
             raise ClaimError(f"values more than {limits.depth} levels deep")
+        # Marked while its parts are weighed: meeting it again there means that it contains itself.
         known[id(value)] = (-1, -1)
         inside = value.values() if isinstance(value, dict) else value
         parts = [_weigh(part, depth - 1, limits, known) for part in inside]
@@ -189,6 +191,7 @@ def _weigh(value: Tree, depth: int, limits: WeightsLimits, known: dict[int, tupl
 
 
 def _count(value: object) -> int:
+    # bool is an int, too, and no length.
     if type(value) is not int or not 0 <= value <= _MAX_LENGTH:
         raise ClaimError(f"a length or position of {_short(value)}")
     return value

@@ -113,6 +113,7 @@ class PickleReader(pickle._Unpickler):
             raise ClaimError(f"a pickle that is cut off at byte {self.stream.tell()}") from None
         except _DAMAGE:
             raise ClaimError(f"a damaged pickle, in opcode {self.opcode} at byte {self.place}") from None
+        # torch would ignore what is left; a writer leaves nothing.
         if self.stack or self.metastack:
             raise ClaimError("values left over")
         return value
@@ -133,6 +134,7 @@ class PickleReader(pickle._Unpickler):
     def persistent_load(self, pid: Any) -> StorageClaim:  # noqa: ANN401 - as in the standard library
         """Return the claim of a storage."""
         claim = claim_storage(pid)
+        # torch reads a storage once, and takes the first claim for all tensors in it.
         if self.storages.setdefault(claim.key, claim) != claim:
             raise ClaimError(f"two different storages with the key {claim.key}")
         return claim
@@ -148,6 +150,7 @@ class PickleReader(pickle._Unpickler):
             raise
         except (TypeError, ValueError):
             raise ClaimError(f"an unusual call of {called.name}") from None
+        # Each opcode is cheap and its result may be large: a few bytes could build gigabytes.
         self.spend(sys.getsizeof(value))
         self.stack.append(value)
 

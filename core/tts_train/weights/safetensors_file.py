@@ -42,6 +42,7 @@ def _header(path: Path, limits: WeightsLimits) -> dict[str, Any]:
         if size < 8 or not 2 <= length <= min(size - 8, limits.header_bytes):
             raise refuse(path, f"it is no safetensors file: its header claims {length} of {size} bytes")
         try:
+            # json keeps the last of two equal names, the library may keep the first.
             header = json.loads(file.read(length), object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
             raise refuse(path, f"its header is not JSON ({str(error)[:80]})") from None

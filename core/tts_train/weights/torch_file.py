@@ -88,6 +88,7 @@ def _describe(file: RestoredFile, path: Path, classes: Collection[str], limits: 
             members = Archive(file, path, limits)
             reader = PickleReader(members.pickle(), classes, limits)
             described = reader.describe()
+            # Before torch allocates: a claim of gigabytes in a file of a kilobyte ends here.
             members.check_storages(reader.storages)
         elif first == _OLDER:
             described = _describe_older(file, path, classes, limits)
@@ -142,6 +143,7 @@ def _load(file: RestoredFile, classes: Collection[str]) -> Tree:
     file.seek(0)
     names = [*PATHS, *SCALARS, "numpy.dtype", *classes]
     with torch.serialization.safe_globals([(_StandIn, name) for name in names]):
+        # mmap=False: with the first bytes put right the file is no file that the system could map.
         return torch.load(cast(IO[bytes], file), map_location="cpu", weights_only=True, mmap=False)
 
 

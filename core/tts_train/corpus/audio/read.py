@@ -85,6 +85,7 @@ def read_audio(
     mono, levels, level_warnings = condition.check_levels(mono, coarse=signal.coarse, limits=limits)
     rate = sample_rate or signal.rate
     if rate != signal.rate:
+        # After the levels are checked: resampling rings at clipped peaks and hides them.
         mono = soxr.resample(mono, signal.rate, rate, quality="HQ").astype(np.float32, copy=False)
     low = ("low_bandwidth",) if signal.rate < containers.LOW_RATE else ()
     return Audio(mono, rate, signal.rate, (*signal.warnings, *channel_warnings, *level_warnings, *low), levels)
@@ -139,6 +140,7 @@ def _open(source: Path | bytes, root: Path | None) -> BinaryIO:
     try:
         # Opening some devices acts on them, so look first; look again at what was opened, which may be another file.
         _require_regular(source.stat().st_mode)
+        # O_NONBLOCK: opening a pipe would wait for somebody who writes to it.
         descriptor = os.open(source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         file = os.fdopen(descriptor, "rb")
         try:

@@ -117,6 +117,7 @@ class ParquetRows:
         return np.concatenate(sizes)
 
     def __getstate__(self) -> dict[str, Any]:
+        # Workers open files of their own: handles cannot be sent, and two readers of one would move its position.
         kept = ("files", "names", "columns", "groups", "_starts")
         return {name: self.__dict__[name] for name in kept}
 
@@ -143,11 +144,13 @@ class ParquetRows:
         number, group = self.groups[place]
         path = self.files[number]
         try:
+            # In one piece: taking a row of a table in many chunks searches them each time.
             table = self._handle(path).read_row_group(group, columns=self.columns).combine_chunks()
         except (OSError, pa.ArrowException) as error:
             raise damaged(path, error) from error
         self._tables[place] = table
         self._cached += table.nbytes
+        # By bytes, not by number: groups of sound are a hundred times as large as groups of tokens.
         while self._cached > CACHE_BYTES and len(self._tables) > 1:
             self._cached -= self._tables.popitem(last=False)[1].nbytes
         return table
