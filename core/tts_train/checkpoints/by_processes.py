@@ -101,6 +101,7 @@ class _Writing:
     def sink(self, keys: Keys, tensor: torch.Tensor) -> dict[str, Any]:
         """Take a tensor and return the reference that finds it again."""
         stem, rest = place(keys)
+        # Before anything is gathered, while every process can still raise.
         _refuse_hidden_shard(keys, tensor)
         owners = _owners(tensor)
         if owners is None or self._layout == "full":

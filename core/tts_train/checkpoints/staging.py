@@ -92,6 +92,7 @@ def copied(devices: Iterable[torch.device]) -> list[torch.cuda.Event]:
     events = []
     for device in sorted({device for device in devices if device.type == "cuda"}, key=str):
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        # A thread waits for this event and not for the card, which computes the next steps meanwhile.
         event.record(torch.cuda.current_stream(device))
         events.append(event)
     return events

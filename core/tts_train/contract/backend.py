@@ -175,6 +175,7 @@ class Backend:
         if not self.name.isidentifier():
             raise ConfigError(f"A backend's name must be an identifier, and {self.name!r} is none.")
         names = [stage.name for stage in self.stages]
+        # Options, runs and exports say a stage by its name alone.
         if not names or len(set(names)) != len(names):
             raise ConfigError(f"Backend {self.name!r} must have stages with different names, not {names}.")
 

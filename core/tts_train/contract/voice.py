@@ -88,5 +88,6 @@ def take_turns(languages: Sequence[str | None], count: int) -> list[int]:
     ranks = []
     for place, language in enumerate(languages):
         seen[language] = seen.get(language, 0) + 1
+        # Sorted by the turn and then by the place: the first of each language comes before the second of any.
         ranks.append((seen[language], place))
     return [place for _, place in sorted(ranks)[:count]]

@@ -27,6 +27,7 @@ def refuse_prepared(path: Path) -> None:
     """
     try:
         index = json.loads((path / INDEX_FILE).read_text(encoding="utf-8"))
+    # Whatever else lies under this name is the user's.
     except (OSError, ValueError):
         return
     if isinstance(index, dict) and index.get("format") == FORMAT:

@@ -31,6 +31,7 @@ class Reading:
         """Look at a row as it stands and as it was built."""
         if self._told:
             return
+        # The first row that is kept shows more than the first one, which may be the one that is wrong.
         if self._example is None or (isinstance(row, Utterance) and not self._kept):
             self._example = raw
         if isinstance(row, Utterance):

@@ -57,6 +57,7 @@ def lock(descriptor: int) -> bool:
     try:
         _take(descriptor)
     except OSError as error:
+        # Systems differ in which of the two they say.
         if error.errno in _HELD:
             return False
         raise

@@ -39,6 +39,7 @@ class Means:
         # Sums and counts in one message: processes may have had different numbers of items.
         totals = strategy.reduce(self._sums, reduce_op="sum")
         assert isinstance(totals, Tensor)
+        # One wait for the card for all names; a figure that nothing was added to has no mean.
         counts = totals[:, 1].tolist()
         return {name: (totals[at, 0] / totals[at, 1]).float() for name, at in self._places.items() if counts[at]}
 

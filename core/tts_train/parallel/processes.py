@@ -51,6 +51,7 @@ def choose_device(device: str) -> str:
     import torch
 
     if device == "auto":
+        # Not "cuda:0": which card a worker takes is decided in the worker.
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         kind = torch.device(device)
@@ -72,6 +73,7 @@ def own_device(device: str) -> str:
         return device
     import torch
 
+    # By the environment, since processes that are spawned share no memory with the one that numbers them.
     return f"cuda:{int(os.environ.get(_WORKER, '0')) % torch.cuda.device_count()}"
 
 

@@ -172,6 +172,7 @@ class RunDirectory:
             DiskError: with what is needed, what is free, and what to do.
         """
         free = shutil.disk_usage(self.path).free
+        # A run that cannot save itself would train for nothing.
         if free < needed:
             raise DiskError(
                 f"{purpose} needs {needed / 1e9:.3g} GB in {self.path} and {free / 1e9:.3g} GB are free. "

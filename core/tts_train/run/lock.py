@@ -59,6 +59,7 @@ class RunLock:
             DiskError: if the lock file cannot be written.
         """
         key = self.path.resolve()
+        # Record locks belong to the process: it would be given its own lock twice.
         if key in _held:
             raise self._refusal(_identity())
         try:

@@ -31,6 +31,7 @@ def unreachable() -> bool:
     if urllib.request.getproxies():
         return False
     try:
+        # Only the name is looked up: connecting would wait for a time-out where a firewall drops what is sent.
         socket.getaddrinfo(_host(), 443)
     except OSError:
         return True

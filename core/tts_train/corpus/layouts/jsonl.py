@@ -68,6 +68,7 @@ class JsonLines(Layout):
                     yield row
                     continue
                 columns = match_columns(row, self.asked.names)
+                # Objects may have other names in each line; only what is new is looked at, for a million lines pass.
                 if not seen.keys() >= row.keys():
                     seen |= dict.fromkeys(row)
                     used |= {name: meaning for meaning, name in columns.items()}
@@ -123,6 +124,7 @@ def _listed(file: Path, shown: str) -> Iterator[tuple[str, dict[str, Any] | Reje
 def from_mapping(row: Mapping[str, Any], origin: str, base: str | None) -> RawRow | Rejected:
     """Check the types of a row keyed by meaning and make a raw row of it."""
     audio, text = row.get("audio"), row.get("normalised") or row.get("text")
+    # Samples in one column and their rate in another, as some exports write them.
     if isinstance(audio, list):
         audio = {"array": audio, "sampling_rate": row.get("rate")}
     if isinstance(audio, dict):
@@ -169,6 +171,7 @@ def encode_array(audio: Mapping[str, Any]) -> bytes:
     Raises:
         ValueError: if it is no such audio; says how to save encoded files.
     """
+    # A truth value is a number in Python, and 1 Hz is no rate of speech.
     given = audio.get("sampling_rate")
     rate = given if isinstance(given, int) and not isinstance(given, bool) else 0
     try:
@@ -181,6 +184,7 @@ def encode_array(audio: Mapping[str, Any]) -> bytes:
             "the samples are no array of floats with a sampling_rate; save encoded files: "
             "ds.cast_column('audio', Audio(decode=False)) before to_parquet"
         )
+    # A recording has fewer channels than samples, whichever way its writer laid them.
     if samples.ndim == 2 and samples.shape[0] <= samples.shape[1]:
         samples = samples.T
     channels = samples.shape[1] if samples.ndim == 2 else 1

@@ -41,6 +41,7 @@ class Pairs(Layout):
         if not path.is_dir():
             return None
         layout = cls(path, path)
+        # A folder of recordings alone is another fault, and said as that.
         if not any(_transcript(stem, names) for _, stems, names in layout._folders() for stem in stems):
             return None
         entries = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")]
@@ -78,6 +79,7 @@ class Pairs(Layout):
             return Rejected(origin, "missing_text", "no .txt, .lab or .normalized.txt of this name")
         path = Path(folder, transcript)
         try:
+            # A link to a device, or a log beside a recording: neither is what somebody says.
             if not path.is_file() or path.stat().st_size > _MAX_BYTES:
                 return Rejected(origin, "bad_row", f"{transcript} is no small text file")
             data = path.read_bytes()

@@ -66,6 +66,7 @@ def in_single_quotes(lines: Sequence[str]) -> bool:
     Apostrophes and quoted speech in texts are no such marks. The first line may be a header, and is not looked at.
     """
     body = [swapped(line) for line in lines[1:] or lines]
+    # Apostrophes stand in some lines; marks of a writer in most.
     if sum('"' in line for line in body) * 2 <= len(body):
         return False
     for mark in MARKS:
@@ -96,6 +97,7 @@ def records(
         single: whether these quotation marks are single ones; ``is_row`` is then asked with double ones.
     """
     if single:
+        # The csv module knows one kind of quotation mark at a time, and doubling is its rule for it.
         lines = [(number, swapped(line)) for number, line in read_lines(file)]
         for record in _quoted(lines, mark, is_row):
             yield record._replace(fields=[swapped(value) for value in record.fields])
@@ -137,6 +139,7 @@ def _has_doubled(line: str, mark: str) -> bool:
 def _over_lines(lines: Sequence[str], mark: str, is_row: Callable[[str], bool]) -> tuple[list[str] | None, int]:
     """Return the fields of a row that begins in the first line and ends in a later one, and how many lines it has."""
     for count in range(2, len(lines) + 1):
+        # A whole row stands here, so the mark above it was never closed: only its own row is lost.
         if is_row(lines[count - 1]):
             break
         if (fields := _parse(lines[:count], mark)) is not None:
@@ -150,6 +153,7 @@ def _is_row(mark: str, first: str) -> Callable[[str], bool]:
 
 
 def _parse(lines: Sequence[str], mark: str) -> list[str] | None:
+    # The default of 128 kB is for all of Python; a longer field would be an error of another kind.
     csv.field_size_limit(max(csv.field_size_limit(), 1 << 24))
     # A blank behind the mark is no part of a quoted field: "a.wav, "Yes, it is."".
     source = [lines[0]] if len(lines) == 1 else [f"{line}\n" for line in lines]

@@ -29,6 +29,7 @@ def parse_segment(row: Mapping[str, Any]) -> tuple[float | None, float | None, s
         except (TypeError, ValueError, OverflowError):
             return None, None, f"{key} is {str(row[key])[:40]!r}, not a number of seconds"
     start, end, duration = values["start"], values["end"], values["duration"]
+    # NeMo writes offset and duration; alone, duration is that of the whole file.
     if end is None and start is not None and duration is not None:
         end = start + duration
     first, last = start or 0.0, math.inf if end is None else end
@@ -40,6 +41,7 @@ def parse_segment(row: Mapping[str, Any]) -> tuple[float | None, float | None, s
 def _number(value: Any) -> float | None:  # noqa: ANN401 - whatever a JSON or Parquet file holds
     if value is None or value == "":
         return None
+    # float(True) is 1.0.
     if isinstance(value, bool):
         raise TypeError("a truth value is no time")
     number = float(value)
@@ -63,6 +65,7 @@ class RowBuilder:
             return Rejected(raw.origin, reason, f"{len(text)} characters" if reason == "text_too_long" else "")
         audio: Path | bytes
         if isinstance(raw.audio, bytes):
+            # Embedded recordings have no name, so their content is what tells them apart.
             audio, name = raw.audio, "xxh128:" + xxhash.xxh3_128_hexdigest(raw.audio)
         else:
             found = self.finder.find(raw.audio, base=raw.base)

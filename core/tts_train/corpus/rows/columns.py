@@ -74,6 +74,7 @@ def parse_format(given: str) -> Asked | None:
         return None
     words = [word for word in _BETWEEN_COLUMNS.split(given.strip())]
     folders: tuple[str, ...] = ()
+    # A slash is in names of folders only, so one tells which of the three forms it is.
     if any("/" in word for word in words):
         if len(words) > 1:
             raise DataError(_question(given, "names folders and columns at once"))
@@ -122,6 +123,7 @@ def match_columns(names: Iterable[str], asked: Mapping[str, str] | None = None) 
     if not asked:
         return found
     wanted = {meaning: name for meaning, name in asked.items() if name in names}
+    # A column that the user gave a meaning has no other by its name.
     taken = set(wanted.values())
     return {meaning: name for meaning, name in found.items() if name not in taken} | wanted
 
@@ -143,6 +145,7 @@ def describe(used: Mapping[str, str], names: Iterable[str]) -> str:
 # The rows of a JSONL file repeat the same few sets of names a million times.
 @lru_cache(maxsize=256)
 def _match(names: tuple[str, ...]) -> Mapping[str, str]:
+    # Reversed, so that of two columns of one name the first is taken.
     by_plain = {_plain(name): name for name in reversed(names)}
     found: dict[str, str] = {}
     for meaning, accepted in COLUMNS.items():

@@ -78,6 +78,7 @@ def read_token_lists(columns: Mapping[str, pa.Array]) -> TokenLists:
 
 
 def _without_padding(found: TokenLists, real: Flags) -> TokenLists:
+    # A stretch of real ids begins where none stands before it in its row.
     begins = real.copy()
     begins[1:] &= ~real[:-1] | (found.rows[1:] != found.rows[:-1])
     stretches = np.bincount(found.rows[begins], minlength=len(found.sizes))
@@ -97,6 +98,7 @@ def _lists(column: pa.Array, name: str) -> tuple[Ids, Ids, list[str]]:
     if held is None or not (pa.types.is_integer(held) or pa.types.is_boolean(held) or pa.types.is_null(held)):
         fault = f"its {name} is not a list of whole numbers, but {kind}"
         return np.empty(0, np.int64), np.zeros(len(column), np.int64), [fault] * len(column)
+    # One kind for all: offsets of 32 bits end at two thousand million ids.
     column = column.cast(pa.large_list(held))
     sizes = np.asarray(pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False), dtype=np.int64)
     values = column.flatten()
@@ -118,6 +120,7 @@ def _beside(found: TokenLists, column: pa.Array, name: str, *, absent: int | Non
         fault = faults[row] or ("" if fits[row] else f"its {name} has {sizes[row]} numbers for {found.sizes[row]} ids")
         found.faults[row] = found.faults[row] or fault
     out: Ids = found.ids.copy() if absent is None else np.full(len(found.ids), absent, dtype=np.int64)
+    # Rows that do not fit keep the default; their fault is told already.
     out[np.repeat(fits, found.sizes)] = values[np.repeat(fits, sizes)]
     return out
 
