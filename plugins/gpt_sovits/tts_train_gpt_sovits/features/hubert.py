@@ -102,7 +102,7 @@ class HubertFeatures:
         groups = like_length(frames, _BATCH_FRAMES.get(self.device.type, 0))
         answers = side_by_side(lambda group: self._encode([waves[i] for i in group]), groups, self.device)
         done = {
-            # float16 overflows in some loud clips; upstream does them again in float32, too.
+            # In float16 some clips overflow and come out as NaN; upstream, too, does them again in float32.
             index: features if torch.isfinite(features).all() else self._again(index, waves[index])
             for group, answer in zip(groups, answers, strict=True)
             for index, features in zip(group, answer, strict=True)

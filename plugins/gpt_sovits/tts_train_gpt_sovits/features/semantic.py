@@ -78,7 +78,8 @@ class SemanticTokens:
         for index, each in enumerate(features):
             if each.ndim != 2 or each.shape[1] != FEATURES or len(each) < 2:
                 raise DataError(f"Clip {index} has features {tuple(each.shape)}, and (2 or more, {FEATURES}) are due.")
-        # Two entries may be equally near: in 16 bits another one would win, and the GPT was trained on these.
+        # In 16 bits another entry may come out nearest. Upstream computes in float16 on a GPU and in float32 on a CPU
+        # (prepare_datasets/3-get-semantic.py), and so may get other tokens there; here both get the same.
         with torch.autocast(self.device.type, enabled=False):
             return [self.network(each.to(self.device).float().t()[None])[0].cpu() for each in features]
 
@@ -89,7 +90,7 @@ def quantizer_fingerprint(weights: Mapping[str, Tensor]) -> str:
     Only what decides tokens counts: projection and codebook entries, in half precision, so that an export has the
     fingerprint of the network it was made of.
     """
-    # Exports are in half precision, and must be known again.
+    # Exports are stored in half precision, and must get the same fingerprint.
     used = {name: tensor.half() for name, tensor in weights.items() if name.startswith(PARTS)}
     return fingerprint({name: tensor for name, tensor in used.items() if name not in _TRAINING_ONLY})
 

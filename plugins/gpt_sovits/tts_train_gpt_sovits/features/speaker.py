@@ -140,7 +140,7 @@ class ERes2NetV2(nn.Module):
             )
 
         self.layer1, self.layer2, self.layer3, self.layer4 = (stage(number) for number in (1, 2, 3, 4))
-        # Names of layers are those of the released file, which has no other description.
+        # Named as in upstream's eres2net/ERes2NetV2.py: the released file's tensors are found by these names.
         self.layer3_ds = nn.Conv2d(wide[3], wide[4], 3, stride=2, padding=1, bias=False)
         self.fuse34 = Fusion(wide[4])
 
@@ -149,7 +149,8 @@ class ERes2NetV2(nn.Module):
         hidden = torch.relu(self.bn1(self.conv1(banks.transpose(1, 2)[:, None])))
         third = self.layer3(self.layer2(self.layer1(hidden)))
         fused: Tensor = self.fuse34(self.layer4(third), self.layer3_ds(third))
-        # Upstream stops here: the pooling and projection that follow in ERes2NetV2 are not used (sv.py).
+        # Upstream stops here: the pooling and projection that follow in ERes2NetV2 are not used
+        # (eres2net/ERes2NetV2.py, forward3).
         return fused.flatten(1, 2).mean(dim=-1)
 
 

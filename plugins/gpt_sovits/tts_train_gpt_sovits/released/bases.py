@@ -25,7 +25,7 @@ _FILES: dict[FileKind, dict[str, str]] = {
     "s1": {
         "v1": "s1bert25hz-2kh-longer-epoch=68e-step=50232.ckpt",
         "v2": f"{_V2_FOLDER}/s1bert25hz-5kh-longer-epoch=12-step=369668.ckpt",
-        # One GPT serves all later versions: only what sounds its tokens has changed.
+        # Upstream has one GPT for all later versions (config.py).
         "v3": _LATER_S1,
         "v4": _LATER_S1,
         "v2Pro": _LATER_S1,
@@ -120,7 +120,7 @@ def _download_file(name: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     with _fetching(f"{name} of {REPOSITORY}") as cached:
-        # Told to be local where the hub cannot be reached, it waits for no time-outs before it says so.
+        # Where the hub cannot be reached, its client looks on this machine alone, without waiting for time-outs.
         return Path(hf_hub_download(REPOSITORY, name, local_files_only=cached))
 
 

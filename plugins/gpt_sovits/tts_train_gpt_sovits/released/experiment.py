@@ -268,7 +268,7 @@ def _read(folder: Path, row: NameRow, tokens: dict[str, tuple[int, ...]], versio
 
 
 def _whole(folder: Path, row: NameRow, codes: tuple[int, ...] | None, version: str) -> ExperimentRow:
-    # Upstream trains on it: a phone that stands for any that was not known.
+    # Upstream writes it for a phone that its table lacks (text/cleaner.py), and trains on it.
     if _LOST in row.phones:
         raise _FaultError("unknown_phone", f"upstream did not know a phone and wrote {_LOST}")
     ids = symbol_table(version).ids_of(row.phones)
@@ -282,7 +282,7 @@ def _whole(folder: Path, row: NameRow, codes: tuple[int, ...] | None, version: s
         raise _FaultError("bad_features", f"{len(codes)} tokens for {len(wave) / SAMPLE_RATE:.2f} s of audio")
     bert = _tensor(folder, BERT, row.name, (_BERT_CHANNELS, len(ids)), needed=language == "zh")
     ssl = _tensor(folder, HUBERT, row.name, (1, FEATURES, None))
-    # Another run of one of the two steps made them: the tokens are not of these features.
+    # Tokens and features were made by different runs, and do not belong together.
     if ssl is not None and ssl.shape[-1] // 2 != len(codes):
         raise _FaultError("bad_features", f"{len(codes)} tokens for {ssl.shape[-1]} frames of speech features")
     vector = _tensor(folder, SPEAKER, row.name, (1, SPEAKER_WIDTH), needed=True) if _is_pro(version) else None
@@ -337,7 +337,7 @@ def _tensor(
         raise _FaultError("bad_features", f"{part}/{path.name} holds {held}, not {shape}")
     if not torch.isfinite(found).all():
         raise _FaultError("bad_features", f"{part}/{path.name} is not finite")
-    # Upstream's files keep requires_grad, as they were made without no_grad.
+    # Upstream's speech features keep requires_grad: 2-get-hubert-wav32k.py makes them without no_grad.
     tensor: Tensor = found.detach()
     return tensor
 

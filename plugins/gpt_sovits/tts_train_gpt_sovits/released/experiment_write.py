@@ -80,7 +80,8 @@ def _write_features(folder: Path, name: str, row: Mapping[str, Any], *, pro: boo
         )
     if pro and row.get("speaker_vector") is None:
         raise DataError(f"{row['origin']} has no speaker vector, which this version needs. Prepare for this version.")
-    # The words as they are: upstream computes length and bucket from the size of this file.
+    # The 16-bit samples and nothing more: upstream computes length and bucket from the size of this file
+    # (module/data_utils.py).
     soundfile.write(folder / WAVES / name, np.asarray(row["wave"], np.int16), SAMPLE_RATE, subtype="PCM_16")
     _save(folder / HUBERT, name, _rows(row["ssl"], FEATURES).t()[None])
     if row.get("bert") is not None:

@@ -119,10 +119,10 @@ def config_to_upstream(config: GptConfig) -> dict[str, int]:
         "embedding_dim": config.width,
         "hidden_dim": config.width,
         "head": config.heads,
-        # Upstream reads neither this nor random_bert, and wants them there.
+        # Upstream's files have this and random_bert (configs/s1longer-v2.yaml); its code reads neither.
         "linear_units": 4 * config.width,
         "n_layer": config.layers,
-        # Of the embeddings alone; that of the layers is 0.1 in upstream's code and stands in no file.
+        # Of the token embeddings alone; 0.1 for positions and layers is written in upstream's code and in no file.
         "dropout": 0,
         "EOS": config.end,
         "random_bert": 0,

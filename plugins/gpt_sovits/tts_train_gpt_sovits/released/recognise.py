@@ -144,7 +144,7 @@ def recognise(path: Path, *, version: str | None = None) -> Recognised:
         hints = {"caller": version, **_hints(path, content)}
         found, told = _s2_version(path, weights, (taken_for, told_by), hints)
     marked = MARKS.get(first[:2])
-    # Rather refused than read as one of the two.
+    # Mark and tensors contradict each other: such a file is refused, not read as one of the two.
     if marked and marked != (found, kind == "lora"):
         raise DataError(f"{path} is marked {marked[0]}{' LoRA' if marked[1] else ''} and holds {kind} of {found}.")
     return Recognised(

@@ -18,8 +18,8 @@ Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 
 _INSIDE = "cfm."
 _ADAPTED = "cfm.base_model.model."
-# Upstream exports every entry but frozen parameters: style encoder, bridge and refinement are trained whole beside the
-# adapters (s2_train_v3_lora.py).
+# Upstream exports every entry but frozen parameters: style encoder, bridge and refinement are not frozen, and stand
+# whole beside the adapters (s2_train_v3_lora.py).
 _FROZEN = ("cfm.", "enc_p.", "ssl_proj.")
 """Beginnings of what a LoRA leaves as it is."""
 _BUFFERS = ("cfm.estimator.rotary_embed.inv_freq",)

@@ -93,7 +93,7 @@ def _gan_generator(row: SovitsVersion, model: Mapping[str, Any]) -> Table:
         table |= _conv(f"{name}.post", latent // 2, channels, 1)
     table |= {**_style_encoder(row.style_bins, style), **_semantics()}
     if row.speaker:
-        # Last in the file, since the Pro versions came last.
+        # Last, where upstream declares them (module/models.py): files have this order.
         table |= {**_linear("sv_emb", style, SPEAKER), **_linear("ge_to512", _TEXT_STYLE, style)}
         table["prelu.weight"] = (style,)
     return table

@@ -80,7 +80,8 @@ def write_s2(
     if lora_rank is not None and version not in ("v3", "v4"):
         raise ConfigError(f"Upstream knows LoRA files of v3 and v4 only, not of {version}.")
     expected = shapes or (generator_shapes(version) if lora_rank is None else lora_shapes(version, lora_rank))
-    # As upstream's exports, which for that reason it cannot train on from; `full` is for that.
+    # As in upstream's exports (process_ckpt.py). Who trains on from one begins with a posterior encoder of chance;
+    # `full` keeps the trained one.
     kept = {name: shape for name, shape in expected.items() if not name.startswith(EXPORT_OMITS)}
     given = {name: tensor for name, tensor in weights.items() if not name.startswith(EXPORT_OMITS)}
     extra = {} if lora_rank is None else {"lora_rank": lora_rank}
@@ -126,7 +127,7 @@ def _s2_config(config: Mapping[str, Any], version: str) -> dict[str, Any]:
         raise ConfigError(
             f"A SoVITS file needs the tables {', '.join(_TABLES)} in its configuration; add {missing[0]}."
         )
-    # In both places: upstream's readers look in one or the other.
+    # In both places, where upstream's interface writes it before a training (webui.py).
     return {**config, "model": {**config["model"], "version": version}, "version": version}
 
 

@@ -104,7 +104,7 @@ def attend(
         dropout: Share of the weights that is dropped.
         scale: Factor of the scores; None for one by the root of a head's channels.
     """
-    # Without gradients any kernel will do.
+    # Only sums of the backward pass come in any order; without gradients every kernel will do.
     if query.is_cuda and torch.is_grad_enabled() and any(each.requires_grad for each in (query, key, value)):
         query, key, value = (each.to(_computed(each)) for each in (query, key, value))
         asked = torch.backends.cuda.SDPAParams(query, key, value, mask, dropout, False, False)

@@ -38,7 +38,7 @@ FEATURES = 768
 """Channels of the speech features."""
 SPEAKER = 20480
 """Width of the speaker-verification vector."""
-# Half of 2,048 samples, and the constant: every version's spectrogram at 32 kHz.
+# Half of 2,048 samples, and one for 0 Hz: every version's spectrogram at 32 kHz.
 SPECTROGRAM_BINS = 1025
 ESTIMATOR = "estimator"
 """Sizes of the flow-matching estimator in settings, by our arguments; released files have none, and one size."""

@@ -78,8 +78,8 @@ def adapt_estimator(network: FlowSovitsNetwork, rank: int) -> None:
     """
     from peft import LoraConfig, get_peft_model
 
-    # Alpha is the rank, so the scale is 1: upstream's inference reads the rank from the file and takes alpha for it
-    # (s2_train_v3_lora.py).
+    # Alpha is the rank, so the scale is 1: a file names its rank alone, and upstream's inference takes alpha to be the
+    # same (TTS_infer_pack/TTS.py).
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=LORA_TARGETS, init_lora_weights=True)
     with drawn_on_cpu(_ESTIMATOR_SEED, like=network.bridge.weight):
         adapted = get_peft_model(network.matching, config)

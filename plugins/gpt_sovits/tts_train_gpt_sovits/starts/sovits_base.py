@@ -75,7 +75,7 @@ def tiny_sizes(version: str, tiny: TinySovitsOptions) -> dict[str, Any]:
         "n_layers": tiny.layers,
         "resblock_kernel_sizes": [3],
         "resblock_dilation_sizes": [[1, 3, 5]],
-        # Three steps instead of five, with the same product: a code is still 640 samples twice.
+        # Three steps instead of five, with the same product: a code is still two frames of 640 samples.
         "upsample_rates": [10, 8, 8],
         "upsample_initial_channel": 4 * tiny.channels,
         "upsample_kernel_sizes": [20, 16, 16],
@@ -251,7 +251,8 @@ def _from_file(
         return LoadedGenerator(network=network, version=found.version, sizes=sizes, optimizer=state, epochs=epochs)
     weights = dict(read_s2(path, version=version, shapes=shapes).weights)
     if not found.complete:
-        # Asked for and never guessed: upstream starts such a posterior encoder from chance, and says nothing.
+        # Asked for and never guessed: upstream starts such a posterior encoder from chance, and only prints the
+        # missing names (s2_train.py).
         weights |= _missing(source, found.version, base_for_missing, shapes)
     load_upstream(network, weights)
     return LoadedGenerator(network=network, version=found.version, sizes=sizes)

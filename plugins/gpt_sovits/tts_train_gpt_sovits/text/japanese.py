@@ -63,7 +63,7 @@ _ALONE = {
 
 def digits_in_a_row(digits: str) -> str:
     """Spell a row of digits. Han digits get Open JTalk's accent for rows; it reads 〇 among them as maru."""
-    # 〇 among Han digits would be read as a circle.
+    # Kana for a row with a zero, which would be heard as a circle, maru: 一〇三.
     if "0" in digits:
         return "".join(_KANA_DIGITS[int(digit)] for digit in digits)
     return digits.translate(_HAN_DIGITS)

@@ -153,7 +153,7 @@ def generate_lines(
         if scores is not None:
             scores.append(logits.log_softmax(-1))
         logits = _penalised(logits, said, options.repetition_penalty)
-        # Upstream cuts the end from the first eleven steps, so that no sentence is empty (AR/models/t2s_model.py).
+        # Upstream cuts the end from the first eleven steps, so that 0.4 s at least are said (AR/models/t2s_model.py).
         if step < _FIRST_STEPS:
             logits[:, end] = -torch.inf
         if step % _DRAWN_AT_ONCE == 0:

@@ -65,7 +65,7 @@ def padded_forward(network: GptNetwork, batch: PaddedBatch, layout: PaddedLayout
     texts, codes = batch.phonemes.shape[1], batch.codes.shape[1]
     end = network.config.end
     # Padding is an input, too: the end token stands at every padded place and is predicted there, as in upstream's
-    # collate and loss, which has no index to ignore (AR/models/t2s_model.py).
+    # pad_y_eos and in its loss, which has no index to ignore (AR/models/t2s_model.py).
     ended = _ended(batch, end)
     everything = torch.arange(max(texts, codes), device=batch.phonemes.device)
     states = torch.cat(

@@ -125,7 +125,8 @@ class FlowMatching(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the mean velocity of two steps of 2^-k, and the length of both together."""
         step = torch.pow(2.0, -steps.to(time.dtype))
-        # Steps of less than a hundredth count as the tangent, which is upstream's rule.
+        # A step of less than a hundredth is told to the network as 0, which asks for the velocity at that moment:
+        # upstream's rule (module/models.py).
         asked = torch.where(step < _SHORTEST, 0.0, step)
         first = self.estimator(way, prompt, mask, time, asked, content)
         second = self.estimator(way + step[:, None, None] * first, prompt, mask, time + step, asked, content)

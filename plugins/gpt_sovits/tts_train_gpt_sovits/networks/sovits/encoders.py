@@ -121,8 +121,8 @@ class PosteriorEncoder(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, style: Tensor) -> Tensor:
         """Return (B, outputs, T), 0 on padding; no gradient flows into ``style``, as in the released training."""
-        # Upstream detaches the style here (module/models.py). In v3 and v4 nothing else reads it with a gradient, so
-        # the style encoder is never trained there.
+        # Upstream detaches the style here (module/models.py). In v3 and v4 only the content encoder reads it besides,
+        # which runs without gradients while the quantizer is frozen; so the style encoder is not trained there.
         encoded: Tensor = self.output(self.stack(self.input(x) * mask, mask, style.detach())) * mask
         return encoded
 

@@ -131,7 +131,7 @@ class GptModule(StageModule):
     def build_shapes(self) -> None:
         """Build the network of a released version on ``meta`` without its file; any other as it is."""
         if self.init_from in base_names("s1") and not Path(self.init_from).exists():
-            # The released v1 has the larger of its two tables.
+            # The released v1 has 512 rows for phonemes, as upstream's configs/s1longer.yaml.
             tables = V1_TABLES if self.init_from == "v1" else (GptConfig.phonemes,)
             with torch.device("meta"):
                 self._begin(GptNetwork(GptConfig(tables[-1], dropout=self.dropout)))

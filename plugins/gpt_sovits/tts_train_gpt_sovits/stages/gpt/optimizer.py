@@ -307,8 +307,8 @@ def size_shares(state: dict[str, Any], group: dict[str, Any]) -> Tensor:
     correction = 1 - decay ** ((step + 1) // SIZE_PERIOD)
     rate = group["lr"] * group["scalar_lr_scale"]
     move = -rate * correction**0.5 * state["scale_grads"].sum(0) / (running.sqrt() + group["eps"])
-    # A tensor of zeros has no size to move, and one that is too large shrinks at the full rate whatever its gradient
-    # says.
+    # A tensor below the least size keeps its size, and one above the largest shrinks at the full rate whatever its
+    # gradient says.
     move = move.masked_fill(state["param_rms"] < group["param_min_rms"], 0.0)
     move = move.masked_fill(state["param_rms"] > group["param_max_rms"], -rate * SIZE_PERIOD)
     shares: Tensor = move * (1 - beta1)

@@ -166,7 +166,7 @@ class SovitsModule(SovitsStage[SovitsNetwork]):
         Raises:
             ConfigError: if a source is not of the version, or the data were made for another.
         """
-        # Before checkpoints are read: the scaler's state belongs to the one that takes its place.
+        # Before checkpoints are read, or a stored state would go to the scaler that is replaced here.
         scale_by_batch(self.trainer, optimizers=2)
         if self.samples is not None:
             logger.warning(

@@ -76,7 +76,7 @@ def _shares(match: re.Match[str]) -> str:
 
 
 def _hundred(digits: str, sign: str) -> str:
-    # 百分之百.
+    # 100% is 百分之百, not 百分之一百.
     return "百" if digits == "100" and sign == "%" else number(digits)
 
 
@@ -169,7 +169,7 @@ AMOUNTS: tuple[Rule, ...] = (
     rule(rf"(?<!第)({NUMBER})([多几幾余餘])?(?={MEASURE})", _counted),
     # 2-3个: the measure word counts for the first number as well, and 2 is 两.
     rule(rf"(2)(?={_TO}{NUMBER}[多几幾余餘]?{MEASURE})()", _counted),
-    # What no rule before it wanted.
+    # Any number that no rule above has read.
     rule(rf"({NUMBER})", lambda match: number(match[1])),
 )
 DECIMAL = rule(r"(?<![\d.\w])\.(\d+)", lambda match: f"零点{row(match[1])}")

@@ -158,7 +158,7 @@ def _letter_code(match: re.Match[str]) -> str | None:
 def _identity(match: re.Match[str]) -> str | None:
     if arithmetic(match.string, match.start()):
         return None
-    # A document's number says its strokes.
+    # In the number of a document or a flat the dashes are said.
     return "杠".join(number(part) for part in re.findall(r"\d+", match[0]))
 
 
@@ -180,7 +180,7 @@ TELEPHONES: tuple[Rule, ...] = (
     rule(r"(?<![\d.])(?:86[ -]?)?1[3-9]\d(?:[ -]?\d{4}[ -]?\d{4}|\d[ -]?\d{3}[ -]?\d{4})(?![\d.])", _telephone),
     rule(r"(?<!\d)\(?0\d{2,3}[)-] ?[1-9]\d{2,3}[ -]?\d{4}(?:-\d{1,5})?(?!\d)", _telephone),
     rule(r"(?<!\d)0(?:10|2\d|[3-9]\d\d) ?[1-9]\d{6,7}(?!\d)", _telephone),
-    # Numbers of firms, which the caller does not pay for.
+    # Service numbers of firms, 400 and 800.
     rule(r"[48]00[- ]?\d{3}[- ]?\d{4}(?!\d)", _telephone),
     rule(r"[48]00-\d{4}-\d{3}(?!\d)", _telephone),
 )
@@ -222,7 +222,7 @@ CODES: tuple[Rule, ...] = (
     rule(r"\d{3,4}(?=[房室路](?![顶頂]))", _code),
     # Behind a letter, unless that is the x of 3x100.
     rule(rf"(?<=[A-Za-z])(?<!\d[xX])\d{{3,}}(?![\d.,/%元人]| ?{MEASURE})", _letter_code),
-    # 1080p.
+    # The lines of a picture, 1080p, are said digit by digit.
     rule(r"\d{3,4}(?=[pP](?![A-Za-z]))", lambda match: row(match[0])),
     rule(
         r"(?:985|211|996|618|315|911|918|404|502|520)(?=高校|大学|大學|工程|院校|工作制|大促|[购購]物[节節]|晚[会會]|事件|[错錯][误誤])",

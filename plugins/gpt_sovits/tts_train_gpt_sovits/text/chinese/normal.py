@@ -113,9 +113,10 @@ LONG_PAUSE = "^"
 """Read as the phone `SP3`; stands as a comma in the normalised text."""
 
 _MARKS = str.maketrans("：；，。！？\n·、/—–―～~:;•・‥‼⁇⁉⁈", ",,,.!?.,,,---……,,,,…!??!")
-# Upstream's two normalisers differ in the wave dash alone.
+# As above but for the wave dash, which upstream makes a dash in Cantonese (text/cantonese.py) and an ellipsis in
+# Mandarin (text/chinese2.py).
 _CANTONESE_MARKS = str.maketrans("：；，。！？\n·、/—–―～~:;•・‥‼⁇⁉⁈", ",,,.!?.,,,-----,,,,…!??!")
-# Upstream reads these two interjections by characters that are in its syllable table.
+# Upstream reads 嗯 and 呣 by characters whose syllables its table has (text/chinese2.py); 〇 is 零 written otherwise.
 _INTERJECTIONS = str.maketrans("嗯呣〇", "恩母零")
 
 

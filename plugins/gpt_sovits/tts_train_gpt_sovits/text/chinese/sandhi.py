@@ -37,7 +37,7 @@ Split = Callable[[str], Sequence[str]]
 
 def join_words(words: Sequence[Word]) -> list[Word]:
     """Join what is spoken in one breath, so that tones can change inside it."""
-    # In PaddleSpeech's order: what an earlier step has joined, a later one sees as one word.
+    # In upstream's order, which is PaddleSpeech's: what one step has joined, the next sees as one word.
     joined = _join(words, lambda last, _: last.text == "不", keep_last_tag=False)
     joined = _join_asking(joined)
     joined = _join(joined, lambda last, _: last.text == "一")
@@ -58,7 +58,7 @@ def colour_final(word: Word) -> Word:
     text, tones = word.text, word.tones
     if text[-1] != "儿" or word.syllables[-1] != "er":
         return word
-    # 儿 with a first tone is a slip of the dictionary's.
+    # 儿 is never said with a first tone; upstream mends it, too (text/chinese2.py).
     tones = tones[:-1] + "2" if tones[-1] == "1" else tones
     own_syllable = text in _LISTS["never_erhua"] or word.tag in {"a", "j", "nr"}
     if (own_syllable and text not in _LISTS["erhua"]) or text[-2:] in _LISTS["never_erhua"] or len(text) == 1:
@@ -111,7 +111,7 @@ def _join_thirds(words: Sequence[Word], together: Callable[[Word, Word], bool]) 
 
 
 def _bu(text: str, tones: str) -> str:
-    # Between a verb and what comes of it 不 is neutral.
+    # Between a verb and its result 不 is neutral.
     if len(text) == 3 and text[1] == "不":  # 看不懂
         return tones[0] + "5" + tones[2]
     return "".join(

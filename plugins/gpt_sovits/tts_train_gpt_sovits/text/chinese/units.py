@@ -32,7 +32,7 @@ def telephone_row(digits: str) -> str:
 def cardinal(digits: str) -> str:
     """Read a whole number of at most twelve digits as a quantity: `110` is 一百一十, `12` is 十二."""
     cn2an = library("cn2an", purpose="Reading numbers in Chinese", extra="zh")
-    # cn2an knows 10, not 十: it says 一十.
+    # cn2an 0.5.24 says 十二 for 12; the 一 goes should another version say 一十二.
     spoken = str(cn2an.an2cn(digits.lstrip("0") or "0", "low"))
     return _LEADING_TWO.sub("两", spoken[1:] if spoken.startswith("一十") else spoken)
 
@@ -40,7 +40,7 @@ def cardinal(digits: str) -> str:
 def number(text: str) -> str:
     """Read digits with an optional decimal point; rows of digits (a leading zero, more than twelve) one by one."""
     whole, _, decimals = text.partition(".")
-    # Beyond 千亿 nobody counts; and a leading zero is a code's.
+    # Nobody counts beyond 千亿, and what begins with a zero is a code: both are said digit by digit.
     row_of_digits = len(whole) > _LONGEST_CARDINAL or (len(whole) > 1 and whole.startswith("0") and not decimals)
     spoken = row(whole) if row_of_digits else cardinal(whole)
     return f"{spoken}点{row(decimals)}" if decimals else spoken

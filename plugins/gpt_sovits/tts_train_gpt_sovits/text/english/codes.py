@@ -143,14 +143,14 @@ def addresses(words: Container[str]) -> tuple[Rule, ...]:
 TELEPHONES: tuple[Rule, ...] = (
     rule(r"\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]\d{2,8}){1,4}(?!\d)|\+\d{8,15}(?!\d)", _groups),
     rule(r"(?:1[-. ])?(?:\(\d{3}\) ?-?|\d{3}[-. ])\d{3}[-. ]\d{4}(?!-?\d)", _groups),
-    # The numbers of films.
+    # 555 1234: the telephone numbers of films.
     rule(r"555[ .]\d{4}(?!\d)", _groups),
     rule(r"(?:1-)?[2-9]\d\d-(?:\d{3}-)?(?=[A-Z\d-]*[A-Z]{2})", _groups),  # 1-800-FLOWERS
     rule(r"\d{1,5}(?:-\d{1,7}){2,5}(?![\d-]*[\d%=])", _groups),
     rule(r"\d{3}-\d{4}(?![\d-]*[\d%=])", _seven_digits),
     # A British or European number, with its area first.
     rule(r"0\d{1,4}(?:[ -]\d{2,7}){1,4}(?!\d)", _zero_led),
-    # A card's number.
+    # The number of a bank card, in groups of four.
     rule(r"\d{4}(?: \d{4}){2,4}(?!\d)", _groups),
     rule(r"\d{3,}(?![\d.,:%/-]*\d|%|\w)", _called),
 )

@@ -27,7 +27,7 @@ UW UW0 UW1 UW2 V W Y Z ZH
 _PHONES = tuple(_PHONES_TEXT.split())
 _START, _END = _PHONES.index("<s>"), _PHONES.index("</s>")
 _LONGEST = 20
-# Upstream drops what is no phone of its table, a stressless UW among it.
+# Upstream drops these as well, but for <unk>, which it writes as UNK (text/english.py).
 _DROPPED = frozenset({"<pad>", "<unk>", "<s>", "</s>", "UW"})
 
 Array = NDArray[np.float32]
