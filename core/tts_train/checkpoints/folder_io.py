@@ -70,6 +70,7 @@ class DirectoryCheckpointIO(CheckpointIO):
             NotRepresentableError: if the state holds something that cannot be restored exactly.
         """
         target = Path(path)
+        # The one before must be on the disk: its copies lie in memory that this one uses again.
         self.writes.wait()
         # Before anything is copied: a run that wrote NaN over its last good weights could only be thrown away.
         refuse_not_finite(checkpoint, target)
@@ -98,6 +99,7 @@ class DirectoryCheckpointIO(CheckpointIO):
 
     def _has_room(self, contents: Contents) -> bool:
         fits = contents.nbytes - self._staging.nbytes + SPARE <= free_host_memory()
+        # Told when it changes, and not at each save.
         if fits != self._fits:
             self._fits, size = fits, f"{contents.nbytes / 1e9:.3g} GB"
             if fits:

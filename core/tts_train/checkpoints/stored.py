@@ -31,6 +31,7 @@ class StoredTensor:
     @property
     def shape(self) -> tuple[int, ...]:
         """Its shape, as it was saved."""
+        # From the header of each file: no numbers are read for it.
         shapes = [file.get_slice(self._name).get_shape() for file in self._files]
         # Shards lie one below the other: only the first dimension was divided.
         stored = [sum(shape[0] for shape in shapes), *shapes[0][1:]] if len(shapes) > 1 else list(shapes[0])

@@ -154,6 +154,7 @@ class TensorFile:
         return candidate
 
     def _header(self) -> bytes:
+        # A name that is left out leads to the one that is kept, as in files of safetensors.torch.save_model.
         header: dict[str, Any] = {"__metadata__": {"format": "pt", **self._aliases}}
         offset = 0
         for name, tensor in self._tensors.items():

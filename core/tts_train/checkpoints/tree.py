@@ -76,6 +76,7 @@ def decode(value: Json, source: Source) -> Restored:
 
 
 def _encode_mapping(value: dict[Any, Any], sink: Sink, keys: Keys) -> Json:
+    # A key that begins with $ would be taken for a kind when it is read, so such dicts become pairs.
     if type(value) is dict and all(type(key) is str and not key.startswith("$") for key in value):
         return {key: encode(item, sink, (*keys, key)) for key, item in value.items()}
     pairs = [[encode(key, sink, (*keys, "key")), encode(item, sink, (*keys, key))] for key, item in value.items()]
@@ -92,6 +93,7 @@ def _encode_leaf(value: object, sink: Sink, keys: Keys) -> Json:
     if isinstance(value, PurePath):
         return {"$path": str(value)}
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc":
+        # np.array makes an array of a scalar, too; from_numpy takes arrays alone.
         tensor = torch.from_numpy(np.array(value))
         return {"$numpy": sink(keys, tensor), "scalar": isinstance(value, np.generic)}
     raise NotRepresentableError(keys, f"a {type(value).__module__}.{type(value).__qualname__}")

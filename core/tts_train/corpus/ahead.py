@@ -48,6 +48,7 @@ def read_ahead(layout: Layout, finder: AudioFinder) -> Ahead:
                 parts[part] = parts.get(part, 0) + 1
     finder.ambiguous = frozenset(names.shared)
     trained = any(part_of(part) == "train" for part in parts)
+    # Only beside rows called train: of a list of validation rows alone nothing would be left.
     left_out = {part: count for part, count in parts.items() if trained and part_of(part) == "other"}
     if texts.lost or left_out:
         # Ends of paths can be looked for now, and rows that are not read contradict nothing.
@@ -108,4 +109,5 @@ def _key(raw: RawRow, finder: AudioFinder, *, relocate: bool = True) -> tuple[in
     found = finder.find(name, base=raw.base, relocate=relocate) if isinstance(name, str) else None
     if isinstance(found, Found):
         name = found.name
+    # Python's own hash differs between processes, and these numbers never leave this one.
     return hash((name, raw.start, raw.end)), not isinstance(found, NotFound)

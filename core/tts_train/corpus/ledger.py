@@ -74,6 +74,7 @@ class Ledger:
         self._settle(origin)
         if isinstance(row, Utterance):
             speaker, language = speaker or row.speaker, language or row.language
+            # Each once: a warning that the row brings may be given again.
             warnings = dict.fromkeys((*row.warnings, *warnings))
         self.kept += 1
         self.seconds += seconds
@@ -167,6 +168,7 @@ class Ledger:
             "seconds": self.seconds,
             "dropped": [[row.origin, row.reason, row.detail] for row in self.dropped],
             "counters": [dict(counter) for counter in self._counters()],
+            # Sorted: a shard keeps this account, and the same rows should make the same file.
             "open": sorted(self._open),
             "settled": sorted(self._settled),
         }
@@ -207,6 +209,7 @@ def no_rows() -> DataError:
 
 def _key(origin: str) -> int:
     """A number for an origin that is the same in every process, and far smaller than the string."""
+    # surrogateescape: the origin may hold a file name whose bytes are no text.
     return xxhash.xxh3_64_intdigest(origin.encode("utf-8", "surrogateescape"))
 
 
@@ -215,6 +218,7 @@ def _ranked(counter: Counter[str]) -> dict[str, int]:
 
 
 def _round_up(share: float) -> float:
+    # Up to the next percent: with a rounded share the same rows would be refused again.
     return min(1.0, int(share * 100 + 1) / 100)
 
 

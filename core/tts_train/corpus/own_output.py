@@ -30,6 +30,7 @@ def refuse_prepared(path: Path) -> None:
     # Whatever else lies under this name is the user's.
     except (OSError, ValueError):
         return
+    # By what stands in it: a corpus may have a dataset.json of its own.
     if isinstance(index, dict) and index.get("format") == FORMAT:
         raise DataError(
             f"{path} is a folder that prepare wrote, not recordings with text. Train on it with --data.path {path}, or "

@@ -150,6 +150,7 @@ def _probe_all(rows: Iterator[Utterance], read: RowReader, *, workers: int, ledg
             yield row, probe(row, read)
         return
     sent: deque[list[Utterance]] = deque()
+    # By identity: rows stay in their chunk until they are settled, so no number is used twice.
     lost: set[int] = set()
 
     def chunks() -> Iterator[list[Utterance]]:
@@ -186,6 +187,7 @@ def _histogram(seconds: list[float]) -> dict[str, int]:
 
 
 def _decibels(values: list[float]) -> dict[str, float]:
+    # Digital silence counts as -120 dB, since its logarithm is not finite.
     decibels = 20 * np.log10(np.maximum(values, 1e-6))
     return {
         f"p{rank}": round(float(value), 1)

@@ -37,6 +37,7 @@ class Reading:
         if isinstance(row, Utterance):
             self._kept = True
             self._speaks = self._speaks or row.speaker is not None
+            # Only until it is clear that there are several: a corpus may have a folder for each recording.
             if not isinstance(row.audio, bytes) and not self._speaks and len(self._folders) < 1000:
                 self._folders.add(osp.dirname(row.audio))  # noqa: PTH120 - a million rows pass here
 

@@ -21,6 +21,7 @@ BUCKET_BATCHES = 64
 """Batches' worth of shuffled rows that :func:`bucket` sorts by length at a time."""
 
 _SORTED_SHARES = (0.0, 0.1, 0.3, 1.0)
+# 2^64 over the golden ratio: SplitMix64's step from one state to the next (Steele, Lea and Flood 2014).
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 
@@ -76,6 +77,7 @@ def pack(
             break
     if batches is not None:
         packed = _divided(packed, batches, sizes.tolist())
+    # Epochs below 0 are never trained: their order is drawn apart from that of the rows.
     return [packed[i] for i in shuffled(len(packed), seed=seed, epoch=-1 - epoch).tolist()]
 
 
@@ -111,6 +113,7 @@ def bucket(
     for start in range(0, len(order), window):
         # Within a window only: sorting all rows would make the same neighbours in every epoch.
         part = order[start : start + window]
+        # Stable: rows of one length keep the order of the shuffle.
         batches += _cut(part[np.argsort(sizes[part], kind="stable")].tolist(), sizes, batch_size, max_tokens)
     return [batches[i] for i in shuffled(len(batches), seed=seed, epoch=-1 - epoch).tolist()]
 
@@ -139,6 +142,7 @@ def _pack_in_order(order: list[int], sizes: list[int], budget: int, sorted_share
     rest = [row for batch in still_open for row in batch] + order[len(online) :]
     # Equal lengths keep the shuffle's order.
     rest.sort(key=lambda row: -sizes[row])
+    # None leaves for want of a place: the short rows at the end of the list may still fill any of them.
     more, last = _best_fit(rest, sizes, budget, smallest=smallest, keep=len(rest) + 1)
     return closed + more + last
 
@@ -180,6 +184,7 @@ def _best_fit(order: list[int], sizes: list[int], budget: int, *, smallest: int,
 
 def _divided(packed: Batches, count: int, sizes: list[int]) -> Batches:
     """Divide the batches with the most rows in two until there are ``count``."""
+    # The number is the place of the batch; between equal sizes it decides, so that no lists of rows are compared.
     heap = [(-len(batch), number, batch) for number, batch in enumerate(packed)]
     heapify(heap)
     if len(packed) > count or (len(packed) < count and sum(map(len, packed)) < count):
@@ -220,6 +225,7 @@ def _checked(lengths: Sequence[int] | npt.NDArray[np.integer], max_tokens: int |
 
 def _stream(seed: int, epoch: int) -> int:
     """Return a 64-bit start for (seed, epoch); neighbouring seeds and epochs share nothing."""
+    # An array of one number: numpy warns where a single number overflows, which here is meant.
     first = _mix(np.array([seed & _MASK], dtype=np.uint64) + np.uint64(_GOLDEN))
     return int(_mix(first + np.uint64((epoch & _MASK) * _GOLDEN & _MASK))[0])
 

@@ -75,6 +75,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
         return self._length
 
     def __iter__(self) -> Iterator[list[int]]:
+        # In a generator this runs when the first batch is asked for, and not when the iterator is made.
         epoch, done = self._position() if self._position is not None else (self._epoch, 0)
         self.started_at = (epoch, done)
         for batch in self.batches(epoch)[done:]:

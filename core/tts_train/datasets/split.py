@@ -61,6 +61,7 @@ def _hold(rows: list[int], places: list[float], share: float) -> set[int]:
     held = {row for row in rows if places[row] < share}
     if not held and len(rows) * share >= 1:
         held = _all_at(min(places[row] for row in rows), rows, places)
+    # The row farthest from being held out goes back, so that the voice has something to be trained on.
     if held and len(held) == len(rows):
         held -= _all_at(max(places[row] for row in rows), rows, places)
     return held

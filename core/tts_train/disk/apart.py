@@ -30,8 +30,11 @@ def require_allowed(path: Path, *, option: str = "--out") -> None:
     if sys.platform != "win32":
         return
     for part in path.parts[1 if path.anchor else 0 :]:
+        # It ends in dots, which are refused below, and means the folder above.
         if part == "..":
             continue
+        # With any ending, too: under Windows ``nul.txt`` and ``nul .txt`` are the device (see CPython's
+        # PureWindowsPath.is_reserved).
         if part.split(".")[0].strip().lower() in _DEVICES or part != part.rstrip(" .") or set(part) & set(_SIGNS):
             raise ConfigError(
                 f"{option} {path}: {part!r} is no name for a file under Windows, which keeps {' '.join(_SIGNS)}, a dot "

@@ -52,6 +52,7 @@ class _Work(threading.Thread):
         """Whether it failed, or what it builds on did; told apart from the failure, which may be raised meanwhile."""
 
     def run(self) -> None:
+        # Let go of it: otherwise each work would keep all those before it, and what they hold.
         before, self._before = self._before, None
         if before is not None:
             before.join()

@@ -24,6 +24,7 @@ TEMPORARY = ".tmp-"
 """First letters of names that nobody but their writer looks at."""
 
 
+# No space, a quota that is used up, or a file larger than the file system takes.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_PLACE = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT,
@@ -106,6 +107,7 @@ def write_atomically(path: Path, text: str) -> None:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
+            # Before the rename: otherwise a power cut could leave the new name with nothing behind it.
             os.fsync(file.fileno())
         patiently(lambda: temporary.replace(path))
     finally:
@@ -155,6 +157,7 @@ class HashingWriter:
         self.path = path
         self.size = 0
         self._digest = xxhash.xxh3_128()
+        # x: the folder is new, so a file of this name would be another writer's.
         self._file = path.open("xb")
 
     def write(self, data: bytes | memoryview) -> None:

@@ -48,6 +48,7 @@ def staged_folder(out: Path) -> Iterator[Path]:
         yield temporary
         _open_to_readers(temporary)
         move_directory(temporary, target)
+    # safetensors tells what the disk refuses by an error of its own, which is no OSError.
     except (OSError, SafetensorError) as error:
         raise _failed(out, error) from error
     finally:
@@ -86,6 +87,7 @@ def _open_to_readers(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             # Tools that serve models often run as another user.
+            # Without the right to execute, which a folder has and these files need not.
             path.chmod(folder.stat().st_mode & 0o666)
 
 

@@ -27,6 +27,7 @@ def link_atomically(path: Path, target: str) -> None:
 def target_of(path: Path) -> str | None:
     """Return the name that ``path`` leads to; None if it is no pointer."""
     if path.is_symlink():
+        # The name alone: what a pointer leads to lies beside it (see link_atomically).
         return path.readlink().name
     try:
         with path.open("rb") as file:
@@ -47,6 +48,7 @@ def followed(path: Path) -> Path:
 
 def _linked(path: Path, target: str) -> bool:
     temporary = temporary_beside(path)
+    # Left by a killed process of this number: a link cannot be made over it.
     temporary.unlink(missing_ok=True)
     try:
         temporary.symlink_to(target)

@@ -76,5 +76,6 @@ def _from_mapping(content: Mapping[str, Any], source: Path) -> Provenance:
     if not isinstance(content.get("backend"), str) or not isinstance(content.get("stage"), str):
         raise DataError(f"{source} names no backend and stage. Add --backend B and --stage S.")
     facts = content.get("facts")
+    # Cards of runs and checkpoints have no facts; only those of exports do.
     known = dict(facts) if isinstance(facts, Mapping) else {}
     return Provenance(content["backend"], content["stage"], content.get("format"), content.get("step"), known)

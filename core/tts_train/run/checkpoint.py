@@ -63,6 +63,7 @@ class RunCard:
             names: Words that are no paths.
         """
         found = self.config.get(section) or {}
+        # Where a class is named, its options lie below init_args.
         values = dict(found.get("init_args", found))
         return values | {
             name: located(values[name], self.folder, names=names, project=self.project)
@@ -176,6 +177,7 @@ def _find(path: Path) -> Path:
     if (followed(path) / MANIFEST).exists():
         return followed(path).resolve()
     if (path / "checkpoints").is_dir():
+        # Without the lock nothing may be set aside: a run may be writing here.
         newest = RunDirectory(path).newest_valid(repair=False)
         if newest is None:
             raise DataError(f"{path} holds no valid checkpoint: none in {path / 'checkpoints'}/step-*/ can be used.")

@@ -90,12 +90,14 @@ def _retyped(change: Change) -> bool:
 
 
 def _covers(key: str, other: str) -> bool:
+    # With the dot: model.lora covers model.lora.rank, and not an option called model.lora_rank.
     return other == key or other.startswith(f"{key}.")
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in config.items():
+        # An empty section counts as a value: without a key in it, it would not be compared at all.
         if isinstance(value, Mapping) and value:
             flat.update(_flat(value, f"{prefix}{key}."))
         else:

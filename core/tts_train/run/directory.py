@@ -90,6 +90,7 @@ class RunDirectory:
         """Return the steps of all checkpoints, valid or not, in rising order. Times of files do not matter."""
         if not self.checkpoints.is_dir():
             return []
+        # fullmatch: step-000400.corrupt was set aside, and is no checkpoint.
         matches = (_STEP.fullmatch(entry.name) for entry in self.checkpoints.iterdir())
         return sorted(int(match[1]) for match in matches if match)
 
@@ -157,6 +158,7 @@ class RunDirectory:
         for path in left:
             logger.info("Removing %s, which an interrupted run left behind.", path)
             try:
+                # rmtree refuses a link, of which only the name is to go.
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
             except OSError as error:
                 if not is_in_use(error):

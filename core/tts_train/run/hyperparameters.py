@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from tts_train.errors import ConfigError
 
+# What a schedule's state_dict holds besides settings: where it stands, and its functions.
 _PROGRESS = frozenset(
     {"last_epoch", "_step_count", "_last_lr", "lr_lambdas", "_is_initial", "_get_lr_called_within_step"}
 )

@@ -79,6 +79,7 @@ class RunLock:
             self._thread.join()
             self.path.unlink(missing_ok=True)
         if self._file is not None:
+            # An empty file: the next one to take the lock need not tell that its holder is gone.
             with contextlib.suppress(OSError):  # a full disk
                 self._file.truncate(0)
             with contextlib.suppress(OSError):  # closing does it too
@@ -123,6 +124,7 @@ class RunLock:
             if self.path.exists() and self.path.read_text(encoding="utf-8") != seen:
                 raise self._refusal(holder)
         self._beat(0)
+        # daemon: a heartbeat must not keep alive a process that is done.
         self._thread = threading.Thread(target=self._keep_beating, name="run-lock", daemon=True)
         self._thread.start()
 

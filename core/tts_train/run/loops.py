@@ -59,10 +59,12 @@ def logs_now(trainer: Trainer) -> bool:
 def is_last_step(trainer: Trainer) -> bool:
     """Tell, in ``on_train_batch_end``, whether the limits of the run end it after this step."""
     loop = trainer.fit_loop
+    # Lightning's -1 is no limit.
     if 0 <= loop.max_steps <= trainer.global_step:
         return True
     if loop.max_epochs is None or loop.max_epochs == -1:
         return False
+    # + 1: this epoch is counted only when it ends.
     return loop.epoch_loop._num_ready_batches_reached() and trainer.current_epoch + 1 >= loop.max_epochs
 
 

@@ -130,6 +130,7 @@ def claim_storage(identity: object) -> StorageClaim:
         raise ClaimError("a storage that is a view of another")
     if not isinstance(key, str) or not _KEY.fullmatch(key):
         raise ClaimError(f"a storage named {_short(key)}")
+    # Only its form matters: everything is read onto the CPU.
     if not isinstance(device, str) or not _DEVICE.fullmatch(device):
         raise ClaimError(f"a storage on the device {_short(device)}")
     return StorageClaim(key, kind.dtype, _count(numel))
@@ -151,6 +152,7 @@ def claim_tensor(storage: object, offset: object, shape: object, stride: object)
     elements = prod(tensor.shape)
     last = tensor.offset + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride, strict=True))
     # Strides of 0 let a tensor of one element claim any shape, and a copy of it takes that memory.
+    # An empty tensor reaches nowhere, wherever it begins.
     if elements > storage.numel or (elements and last >= storage.numel):
         raise ClaimError(f"a tensor of {elements} elements that reaches beyond its storage of {storage.numel}")
     return tensor

@@ -69,6 +69,7 @@ def why_missing(error: Exception, source: str) -> str:
 def _host() -> str:
     from huggingface_hub import constants
 
+    # HF_ENDPOINT may name a mirror, which is then the host to look for.
     return urlsplit(constants.ENDPOINT).hostname or constants.ENDPOINT
 
 

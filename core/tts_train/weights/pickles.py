@@ -45,6 +45,7 @@ _STORAGES = {
     "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
     "ByteStorage": "uint8", "BoolStorage": "bool",
 }  # fmt: skip
+# numpy has no 8-bit float, and b1 is its bool.
 _NUMBERS = {f"{kind}{size}" for kind in "fiu" for size in (1, 2, 4, 8)} - {"f1"} | {"b1"}
 _DAMAGE = (
     IndexError, KeyError, ValueError, TypeError, AttributeError, AssertionError, OverflowError,
@@ -197,6 +198,7 @@ class PickleReader(pickle._Unpickler):
 def _rebuilt(
     storage: object, offset: object, shape: object, stride: object, _gradient: object = False, *hooks: object
 ) -> TensorClaim:
+    # Backward hooks are functions; saving writes an empty dict in their place, and perhaps metadata behind it.
     if any(hooks) or len(hooks) > 2:
         raise ClaimError("a tensor with hooks")
     return claim_tensor(storage, offset, shape, stride)
@@ -211,6 +213,7 @@ def _parameter(tensor: object, _gradient: object, hooks: object) -> TensorClaim:
 def _encoded(text: object, encoding: object) -> bytes:
     if not isinstance(text, str) or encoding != "latin1":
         raise ValueError
+    # Protocol 2 has no bytes: pickle writes them as text in Latin-1 and a call of _codecs.encode.
     return text.encode("latin1")
 
 

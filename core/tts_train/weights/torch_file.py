@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _OLDER = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 """First bytes of the older layout: a pickle of the number that marks it."""
+# PROTOCOL_VERSION of torch.serialization.
 _OLDER_LAYOUT = 1001
 _FORCE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 _LOAD_ERRORS = (
@@ -107,6 +108,7 @@ def _describe_older(file: RestoredFile, path: Path, classes: Collection[str], li
     layout, system, main, keys = (PickleReader(stream, classes, limits) for _ in range(4))
     if layout.describe() != _OLDER_LAYOUT:
         raise refuse(path, "it has an unknown layout")
+    # Sizes and byte order of the writer's machine: followed to get behind them; torch uses nothing of it either.
     system.describe()
     described = main.describe()
     listed = keys.describe()
@@ -142,6 +144,7 @@ def _load(file: RestoredFile, classes: Collection[str]) -> Tree:
 
     file.seek(0)
     names = [*PATHS, *SCALARS, "numpy.dtype", *classes]
+    # Pairs of a class and a name: the stand-in answers for it, and nothing of that name is imported.
     with torch.serialization.safe_globals([(_StandIn, name) for name in names]):
         # mmap=False: with the first bytes put right the file is no file that the system could map.
         return torch.load(cast(IO[bytes], file), map_location="cpu", weights_only=True, mmap=False)

@@ -86,12 +86,14 @@ def _check_wav(file: BinaryIO, head: bytes, size: int) -> Container:
             present, warnings = _audio_bytes(file, claim, size, order)
             if tag in MPEG_TAGS:
                 file.seek(start)
+                # From here on it is an MPEG file, in which with_known_length counts the frames.
                 return Container(MemoryFile(file.read(present)), warnings, tag)
             # A length that does not fit into 32 bits cannot be put right there.
             if not warnings or present > _MOST:
                 return Container(file, warnings, tag)
             sizes = {start - 4: struct.pack(order + "I", present), 4: struct.pack(order + "I", min(size - 8, _MOST))}
             # The number of samples was no better known than the bytes.
+            # RF64 is renamed as well: by that name a decoder would take the length from ds64, which is wrong.
             patches = sizes | fact | ({0: b"RIFF"} if is_long else {})
             return Container(_patched(file, patches), warnings, tag)
     return Container(file, tag=tag)
@@ -113,6 +115,7 @@ def _audio_bytes(file: BinaryIO, claim: _Claim, size: int, order: str) -> tuple[
     if not (unknown or more):
         if not length:
             raise AudioRejected("empty_audio", "the header says 0 bytes of audio")
+        # The length of the audio is right, and only that of the file was never filled in.
         odd = whole - 8 in (0, 0xFFFFFFFF) or (whole - 8 >= PLACEHOLDER and whole > size)
         return length, STREAMED if odd else ()
     _require_whole(whole, size)
@@ -141,6 +144,7 @@ def _check_w64(file: BinaryIO, head: bytes, size: int) -> Container:
             return Container(_patched(file, {16: struct.pack("<Q", size)}), STREAMED) if odd else Container(file)
         # Chunks of W64 begin at multiples of 8 bytes.
         at += length + -length % 8
+        # Less than the chunk's own head is no length, and would lead nowhere.
         if length < 24 or at >= size:
             break
     return Container(file)

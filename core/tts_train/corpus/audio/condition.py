@@ -22,6 +22,7 @@ CLIPPED_FINE = 0.05
 CLIPPED_COARSE = 0.3
 """Shares of flat samples at the peak: a warning; too many; too many in 8-bit formats, whose steps are flat anyway."""
 
+# One step of 16 bits, scaled by the peak: neighbours that differ by less count as equal.
 _FLAT = 2.0**-15
 _FRAME = 1024
 

@@ -72,6 +72,7 @@ def ogg_is_cut(file: BinaryIO) -> bool:
     file.seek(max(0, size - (1 << 17)))
     tail = file.read()
     file.seek(0)
+    # A page: its mark, the version 0, flags in byte 5 (4 on the last page), the number of segments in byte 26.
     at = tail.rfind(b"OggS\0")
     if at < 0 or len(tail) < at + 27 or len(tail) < at + 27 + tail[at + 26]:
         return True
@@ -87,6 +88,7 @@ def foreign_format(file: BinaryIO) -> str | None:
     head = _peek(file)
     if head[4:8] == b"ftyp":
         return "MP4/M4A"
+    # ADTS: twelve set bits and layer 0, by which it differs from MP3.
     if len(head) > 7 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
         return "AAC"
     return next((name for mark, name in _NEEDS_AV.items() if head.startswith(mark)), None)

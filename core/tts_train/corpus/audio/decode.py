@@ -27,6 +27,7 @@ from tts_train.corpus.audio.mpeg import with_known_length
 from tts_train.corpus.audio.stretch import Signal, silent_stderr, stretch
 
 _BLOCK_SECONDS = 4
+# libsndfile's SF_ERR_UNRECOGNISED_FORMAT.
 _NOT_RECOGNISED = 1
 # Codings in WAV that no other decoder is asked about: what libsndfile refuses of these is damaged.
 _PLAIN = {0x0001, 0x0003, 0x0006, 0x0007}
@@ -58,12 +59,14 @@ def decode(file: BinaryIO, *, name: str, start: float | None, end: float | None,
             signal = _read(sound, size, start, end, limits)
             warnings += _check_cut(sound, file, warnings)
             suffix = PurePath(name).suffix.lower()
+            # Of an MP3 inside a WAV file libsndfile is given the MP3 alone, and .wav is right for the file.
             kind = "WAV" if held.tag is not None else sound.format
             odd = bool(suffix) and suffix not in _SUFFIXES.get(kind, (suffix,))
     except soundfile.LibsndfileError as error:
         signal = _decode_other(file, name, held.tag, error, start, end, limits)
         return replace(signal, warnings=(*warnings, *signal.warnings))
     except (MemoryError, RuntimeError, ValueError, OSError) as error:
+        # A MemoryError has no text of its own.
         raise AudioRejected("decode_error", str(error) or type(error).__name__) from None
     return Signal(signal.samples, signal.rate, signal.coarse, (*warnings, *(("suffix_mismatch",) if odd else ())))
 
@@ -77,6 +80,7 @@ def _sound_file(file: BinaryIO) -> Any:  # noqa: ANN401 - soundfile is not typed
     if descriptor is None:
         return soundfile.SoundFile(file)
     os.lseek(descriptor, 0, os.SEEK_SET)
+    # closefd: the file is the caller's, who may ask another decoder.
     return soundfile.SoundFile(descriptor, closefd=False)
 
 

@@ -90,6 +90,7 @@ def _to_float(frame: Any) -> NDArray[np.float32]:  # noqa: ANN401
     if not frame.format.is_planar:
         values = values.reshape(-1, frame.layout.nb_channels).T
     if np.issubdtype(values.dtype, np.integer):
+        # 8-bit samples have no sign: their silence is 128.
         offset = 128 if values.dtype == np.uint8 else 0
         scale = 128.0 if values.dtype == np.uint8 else float(np.iinfo(values.dtype).max) + 1
         values = (values.astype(np.float64) - offset) / scale

@@ -61,6 +61,7 @@ def _first_frame(file: BinaryIO) -> tuple[int, bytes, _Frame] | None:
     head = file.read(10)
     tag = 0
     if head[:3] == b"ID3" and len(head) == 10:
+        # ID3v2 gives its size in four bytes of seven bits each, and does not count its ten bytes of head.
         tag = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
     file.seek(tag)
     data = file.read(_SEARCH)
@@ -74,14 +75,18 @@ def _first_frame(file: BinaryIO) -> tuple[int, bytes, _Frame] | None:
 
 
 def _parse(header: bytes) -> _Frame | None:
+    # Eleven set bits, and 01, which stands for layer III.
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
         return None
     version, bitrate, rate = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
+    # Version 1 and rate 3 are reserved, bit rate 15 is forbidden, and 0 says nothing of the length.
     if version == 1 or bitrate in (0, 15) or rate == 3:
         return None
     kilobits = (_BITRATES_1 if version == 3 else _BITRATES_2)[bitrate]
+    # 1152 samples a frame in MPEG 1 and 576 in the others, over 8 bits a byte, times 1000 bits a kilobit.
     length = (144000 if version == 3 else 72000) * kilobits // _RATES[version][rate] + (header[2] >> 1 & 1)
     mono = header[3] >> 6 == 3
+    # Bytes of side information between the frame's head and the place of a Xing header, fewer in mono.
     side = {(True, True): 17, (True, False): 32, (False, True): 9, (False, False): 17}[version == 3, mono]
     return _Frame(length, 4 + side)
 

@@ -151,6 +151,7 @@ def _open(source: Path | bytes, root: Path | None) -> BinaryIO:
     except FileNotFoundError:
         raise AudioRejected("missing", f"no file {str(source)!r}") from None
     except (OSError, ValueError) as error:
+        # Links that lead to each other in a circle have no file behind them.
         reason = "missing" if getattr(error, "errno", None) == errno.ELOOP else "unreadable"
         raise AudioRejected(reason, f"{str(source)!r}: {error}") from None
     return file

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tts_train.corpus.audio.containers import AudioRejected, Limits
 
 _SEGMENT_SLACK = 0.1
+# Descriptor 2 belongs to the whole process: a second thread would save the null device as the real one.
 _stderr_lock = threading.Lock()
 
 

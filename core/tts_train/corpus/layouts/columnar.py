@@ -59,17 +59,20 @@ def _samples(value: Any) -> dict[str, Any] | None:  # noqa: ANN401
     row = {name: one.as_py() for name, one in found.items()}
     if array.is_valid:
         values: Any = getattr(array, "values", None)
+        # Numbers without gaps in one list; of several channels the values are lists themselves.
         flat = values is not None and not hasattr(values, "values") and not values.null_count
         row["array"] = values.to_numpy(zero_copy_only=False) if flat else array.as_py()
     return row
 
 
+# Few, since a row may hold a whole recording.
 _BATCH_ROWS = 64
 
 
 class Columnar(Layout):
     """Rows by column name; audio as bytes, as a path or as samples."""
 
+    # Reading the rows reads the recordings in them.
     replayable = False
 
     def __init__(self, path: Path, root: Path, files: list[Path]) -> None:
@@ -82,6 +85,7 @@ class Columnar(Layout):
             shown, number = self.shown(file), 0
             columns: dict[str, str] = {}
             for batch in self._batches(file):
+                # Once a file: all batches of a file have one schema.
                 columns = columns or require_columns(self, batch.schema.names, str(file))
                 origins = [f"{shown}:{number + place}" for place in range(1, batch.num_rows + 1)]
                 number += batch.num_rows

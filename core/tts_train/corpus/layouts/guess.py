@@ -22,7 +22,9 @@ _END = re.compile(r"[.!?,;:。！？、，；：…।॥؟۔」』”\"')]$")
 # Scripts that put no blanks between words.
 _WIDE = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _NUMBERS = re.compile(r"[\[(]?\s*-?\d+(\.\d+)?([\s,]+-?\d+(\.\d+)?)+\s*[\])]?")
+# Pinyin or Jyutping with the number of its tone, of which Jyutping has six; or a mark.
 _SYLLABLE = re.compile(r"[a-züA-Z]+[0-6]|[^\w\s]")
+# IPA's marks of primary and secondary stress, and of length.
 _STRESS = re.compile("[\u02c8\u02cc\u02d0]")
 
 _FEW_ROWS = 8

@@ -20,11 +20,13 @@ class Hub(Layout):
 
     name = "hub"
     summary = "owner/name of a data set on the hub"
+    # As in Parquet files: the rows hold the recordings.
     replayable = False
 
     @classmethod
     def detect(cls, path: Path) -> Hub | None:
         """Return the layout if ``path`` has it."""
+        # A folder of such a name here is meant before a data set on the hub.
         if path.exists() or not _NAME.fullmatch(path.as_posix()):
             return None
         return cls(path, _cache_root())

@@ -96,6 +96,7 @@ def _objects(file: Path, shown: str) -> Iterator[tuple[str, dict[str, Any] | Rej
 def _parse(line: str, origin: str) -> dict[str, Any] | Rejected:
     try:
         row = json.loads(line)
+    # RecursionError: lists that are nested thousands deep.
     except (ValueError, RecursionError) as error:
         return Rejected(origin, "bad_row", f"no JSON: {error}")
     return row if isinstance(row, dict) else Rejected(origin, "bad_row", "not a JSON object")

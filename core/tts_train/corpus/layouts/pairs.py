@@ -100,5 +100,6 @@ def _transcript(stem: str, names: set[str]) -> str | None:
 
 
 def _stem(name: str) -> str:
+    # LibriTTS keeps x.original.txt beside x.normalized.txt: it belongs to x and is no text without a recording.
     suffix = next(suffix for suffix in (".original.txt", *SUFFIXES) if name.lower().endswith(suffix))
     return name[: -len(suffix)]

@@ -161,6 +161,7 @@ def _parse(lines: Sequence[str], mark: str) -> list[str] | None:
         found = list(csv.reader(source, delimiter=mark, strict=True, skipinitialspace=True))
     except csv.Error:
         return None
+    # A line break outside of quotation marks makes two rows, which lines that were joined for one must not hold.
     return found[0] if len(found) == 1 else None
 
 

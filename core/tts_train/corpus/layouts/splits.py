@@ -22,6 +22,7 @@ _WORD = re.compile(r"[a-z]+")
 @lru_cache(maxsize=4096)
 def part_of(name: str) -> Part | None:
     """Tell by a name of a file, a folder or a split which part it is; None if it says nothing of the kind."""
+    # Whole words: a folder called contest holds no test data.
     words = set(_WORD.findall(name.lower()))
     return "train" if words & _TRAIN else "other" if words & _OTHER else None
 
@@ -73,4 +74,5 @@ def part_of_audio(name: str) -> Part | None:
 
 def _part_of_path(path: str) -> Part | None:
     parts = [part_of(name) for name in PurePosixPath(path).with_suffix("").parts]
+    # The innermost name counts: train/test.csv is test data.
     return next((part for part in reversed(parts) if part), None)

@@ -20,6 +20,7 @@ from tts_train.errors import DataError
 NAMES = ("metadata.csv", "metadata.tsv", "metadata.txt")
 
 _SAMPLE = 500
+# More texts than this in a folder are transcripts: none is opened to see whether it is a table.
 _MOST_TEXTS = 50
 
 

@@ -119,6 +119,7 @@ def _question(given: str, fault: str) -> str:
 def match_columns(names: Iterable[str], asked: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return meaning -> actual column name, for the columns whose meaning is known or ``asked`` for."""
     names = tuple(names)
+    # A copy: _match is cached, and what it returns must not be changed.
     found = dict(_match(names))
     if not asked:
         return found

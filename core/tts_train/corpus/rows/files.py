@@ -75,6 +75,7 @@ class AudioFinder:
         return sum(1 for name in names if is_audio(name))
 
     def _find_absolute(self, name: str, base: str | None, relocate: bool) -> Found | NotFound:
+        # lexists: a link to nothing is told as one, not as a path that is not there.
         if osp.isabs(name) and osp.lexists(name):
             return self._check(osp.dirname(name), osp.basename(name), ())
         missing = NotFound("missing", f"no file {name!r}, and none like it in {self.root}{self._hint(name)}")
@@ -279,6 +280,7 @@ def first_existing(root: Path, names: Iterable[str]) -> Path | None:
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
+    # Both are told by the listing of the folder, without asking the system for each file (os.scandir).
     if entry.is_symlink():
         return "l"
     return "f" if entry.is_file(follow_symlinks=False) else "d"

@@ -66,6 +66,7 @@ def is_path(name: str) -> bool:
 @lru_cache(maxsize=4096)
 def fold(name: str) -> str:
     """Return a name without letter case, in one Unicode form."""
+    # NFC again: folding takes some letters apart, such as U+01F0 into j and a caron.
     return normalize("NFC", normalize("NFC", name).casefold())
 
 

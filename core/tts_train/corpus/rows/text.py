@@ -28,6 +28,7 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}([-_][a-z0-9]{2,8})*|all_[a-z]{2,3}|auto(_[a-
 
 def clean_text(text: str) -> tuple[str, tuple[str, ...]]:
     """Return the text in NFC, without invisible characters and outer or repeated blanks, and the warnings to count."""
+    # Printable ASCII holds nothing invisible and is composed already: only its blanks are looked at.
     if text.isprintable() and text.isascii():
         return (" ".join(text.split()) if "  " in text else text.strip()), ()
     warnings: list[str] = []

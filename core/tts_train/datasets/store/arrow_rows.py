@@ -44,6 +44,7 @@ class ArrowRows(ParquetRows):
         number, batch = self.groups[place]
         mapped = self._mapped(self.files[number])
         try:
+            # A KeyError: files may differ in their columns, and those of the first are asked for.
             return pa.Table.from_batches([mapped.to_batches()[batch]]).select(self.columns)
         except KeyError as error:
             raise _damaged(self.files[number], error) from error

@@ -45,12 +45,14 @@ def hash_of_arrays(rows: Iterable[NDArray[np.integer[Any]]]) -> str:
     """Return a hash of rows of numbers."""
     digest = xxhash.xxh3_128()
     for row in rows:
+        # Lengths between: [1, 2] and [3] must not have the hash of [1] and [2, 3].
         digest.update(len(row).to_bytes(8, "little"))
         digest.update(np.ascontiguousarray(row, dtype="<i8").tobytes())
     return str(digest.hexdigest())
 
 
 _DICT, _STATE = "dataset_dict.json", "state.json"
+# Files that are looked through for a message; a folder may hold millions.
 _LOOKED_AT = 10_000
 
 
@@ -117,6 +119,7 @@ def _what_is_there(path: Path, prepare: str) -> str:
     names = [file.name for _, file in zip(range(_LOOKED_AT), path.rglob("*"), strict=False) if file.is_file()]
     sounds = [name for name in names if Path(name).suffix.lower() in AUDIO_SUFFIXES]
     if sounds:
+        # The recordings are these, so the command can name them in place of the word RECORDINGS.
         return f"{path} holds recordings ({sounds[0]}, for one) and no prepared set. {needs}".replace(
             "RECORDINGS", str(path)
         )

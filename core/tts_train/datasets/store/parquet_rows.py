@@ -151,6 +151,7 @@ class ParquetRows:
         self._tables[place] = table
         self._cached += table.nbytes
         # By bytes, not by number: groups of sound are a hundred times as large as groups of tokens.
+        # One stays, however large it is: it was just asked for.
         while self._cached > CACHE_BYTES and len(self._tables) > 1:
             self._cached -= self._tables.popitem(last=False)[1].nbytes
         return table
@@ -167,6 +168,7 @@ class ParquetRows:
     @staticmethod
     def _open(path: Path) -> pq.ParquetFile:
         try:
+            # Shards have checksums (ShardStore.write); pages without one, of other writers, are read all the same.
             return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
             raise damaged(path, error) from error
@@ -175,6 +177,7 @@ class ParquetRows:
     def _read(cls, path: Path, names: list[str]) -> pa.Table:
         try:
             with cls._open(path) as file:
+                # read() leaves out a column that the file lacks, without a word; select() refuses it.
                 return file.read(columns=names).select(names)
         except (OSError, pa.ArrowException, KeyError) as error:
             raise damaged(path, error) from error

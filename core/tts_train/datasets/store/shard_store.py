@@ -34,6 +34,7 @@ def describe_lengths(lengths: Sequence[int] | npt.NDArray[np.integer]) -> dict[s
     return {
         "total": int(sizes.sum()),
         "min": int(sizes.min()),
+        # lower: a length that a row has, and so a whole number.
         "median": int(np.quantile(sizes, 0.5, method="lower")),
         "p95": int(np.quantile(sizes, 0.95, method="lower")),
         "max": int(sizes.max()),
@@ -66,6 +67,7 @@ def input_of(row: Utterance | TokenRow) -> Iterator[bytes | str]:
         # Padding that no mask named was kept before there were labels here: such rows are made again.
         yield "labels" if row.labels is None else row.labels.astype("<i8").tobytes()
         return
+    # As repr, which keeps None apart from an empty text, and each field from the next.
     yield repr((row.text, row.speaker, row.language, row.start, row.end, row.warnings))
     yield row.audio if isinstance(row.audio, bytes) else _hash_of(row.audio)
 
@@ -175,6 +177,7 @@ class ShardStore:
             "rows": sum(shard.rows for shard in shards),
             "columns": {field.name: str(field.type) for field in self.schema},
             "length_column": self.length_column,
+            # Read from the files: the rows of a shard that is used again were never in this process.
             "lengths": describe_lengths(self._lengths(shards)),
             "settings": dict(settings),
             "report": dict(report),
@@ -217,6 +220,7 @@ class ShardStore:
 
 def input_key(settings: Mapping[str, Any], parts: Iterable[bytes | str]) -> str:
     """Return 32 hexadecimal digits that change when a setting or any part of the input does."""
+    # Sorted: the same settings in another order make the same rows.
     digest = xxhash.xxh3_128(json.dumps(settings, sort_keys=True).encode())
     for part in parts:
         raw = part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass")
