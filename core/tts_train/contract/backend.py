@@ -147,6 +147,8 @@ class Stage:
     """Settings with which the stage trains for two steps on a CPU in seconds; used by ``check_backend``."""
 
     def __post_init__(self) -> None:
+        # Demos name the run of another stage as a format field, ``{gpt}``, in which a dot or a bracket
+        # would have a meaning of its own.
         if not self.name.isidentifier():
             raise ConfigError(f"A stage's name must be an identifier, and {self.name!r} is none.")
 
@@ -172,6 +174,8 @@ class Backend:
     """How the report writes about its figures, by the name between split and part."""
 
     def __post_init__(self) -> None:
+        # A prepared set is of the kind ``backend/what``; PreparedSet reads the backend back from what stands
+        # before the slash.
         if not self.name.isidentifier():
             raise ConfigError(f"A backend's name must be an identifier, and {self.name!r} is none.")
         names = [stage.name for stage in self.stages]

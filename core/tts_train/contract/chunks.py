@@ -125,6 +125,7 @@ def _read(chunk: Iterable[Input], encoder: RowEncoder, reading: ReadOptions, led
     batch: list[Clip] = []
     samples = 0
     for row in chunk:
+        # Before it is read: a row that is never settled shows in the ledger's report as a fault.
         ledger.begin(row)
         try:
             clip = reading.read(row, encoder)

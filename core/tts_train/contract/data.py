@@ -122,6 +122,7 @@ class StageData(LightningDataModule, ABC):
         if self.val_set is None or not self.val_batches():
             return []
         batches = self.val_batches()
+        # fill: every row is scored, and some twice where the processes do not divide the batches.
         return self._loader(self.val_set, ResumableBatchSampler(lambda _: batches, *self._ranks(), fill=True))
 
     def _loader(self, rows: Dataset[Any], sampler: ResumableBatchSampler) -> DataLoader[Any]:
@@ -130,6 +131,8 @@ class StageData(LightningDataModule, ABC):
             batch_sampler=sampler,
             collate_fn=self.collate,
             num_workers=self.num_workers,
+            # Kept from epoch to epoch: spawned ones take seconds to start. Where there are none,
+            # DataLoader refuses to keep them.
             persistent_workers=self.num_workers > 0,
             worker_init_fn=_begin_worker,
             # From pinned memory a copy to the card does not block.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tts_train.disk.sound_files import Samples
 
 
+# kw_only, in every job: a backend may add options without a default to a base class whose options have one.
 @dataclass(kw_only=True)
 class Job(ABC):
     """Something a command does: options as fields, work in :meth:`run`."""
@@ -102,6 +103,7 @@ class ExportJob(Job):
     def check_places(self) -> None:
         """Refuse to write over the source, or among the checkpoints that it is read from."""
         require_not_read(self, self.out)
+        # Elsewhere in the run directory an export may lie: its own card is read before the run's (see read_provenance).
         checkpoints = self.source / "checkpoints"
         if checkpoints.is_dir():
             require_apart(checkpoints, self.out, given="the checkpoints in")
@@ -109,6 +111,7 @@ class ExportJob(Job):
     @property
     def run_name(self) -> str:
         """The name of the run directory that is exported."""
+        # Resolved: from inside the run, ``.`` or ``step-000400`` does not say its name.
         path = self.source.resolve()
         return path.parent.parent.name if path.parent.name == "checkpoints" else path.name
 

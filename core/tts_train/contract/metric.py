@@ -91,6 +91,7 @@ class Metric(ABC):
             "reference": "there is no recording of this sentence",
             "voice": "there is no other recording of this speaker",
         }
+        # Sorted, since a set of words may have another order in each process: the same lack is told each time.
         return next((why[want] for want in sorted(self.wants) if not has[want]), None)
 
 

@@ -91,6 +91,7 @@ class StageModule(LightningModule, ABC):
 
     def stored_names(self) -> set[str]:
         """Return the names in ``state_dict()`` that a checkpoint holds: all of them, unless some are never trained."""
+        # keep_vars: only names are wanted, and without it each tensor is detached.
         return set(self.state_dict(keep_vars=True))
 
     # --- its data ---------------------------------------------------------------------------------------------------
@@ -185,12 +186,14 @@ class StageModule(LightningModule, ABC):
 
         optimizer = build_optimizer(self, options)
         planned = build_schedule(optimizer, schedule, self.trainer.estimated_stepping_batches)
+        # Lightning steps a schedule once an epoch where nothing else is said.
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": planned, "interval": "step"}}
 
     # --- Lightning's side of it -------------------------------------------------------------------------------------
 
     def configure_model(self) -> None:
         """Build the network, once."""
+        # Lightning asks at the start of each fit, validate or test, and one module may go through several.
         if not self._is_built:
             self.build()
             self._is_built = True
@@ -235,4 +238,5 @@ class StageModule(LightningModule, ABC):
 
 def speaks(module: type[LightningModule]) -> bool:
     """Tell whether modules of this class can be heard while they train."""
+    # Of the class: the parser asks, before any module is made.
     return issubclass(module, StageModule) and module.voice is not StageModule.voice

@@ -94,6 +94,7 @@ class ShardedPrepare(PrepareJob):
         from tts_train.disk.files import disk_errors
         from tts_train.run.lock import RunLock
 
+        # Asked before anything is made: these alone are removed again, the innermost first.
         made = [folder for folder in (self.out, *self.out.parents) if not folder.exists()]
         lock = RunLock(self.out / ".prepare.lock", option="--out")
         with disk_errors(self.out):
@@ -103,6 +104,7 @@ class ShardedPrepare(PrepareJob):
                 stack.enter_context(lock)
             except DiskError:
                 with suppress(OSError):
+                    # Only in a folder that was made here: in any other the lock file may be somebody else's.
                     if made:
                         lock.path.unlink(missing_ok=True)
                     for folder in made:
@@ -134,8 +136,10 @@ class ShardedPrepare(PrepareJob):
         ledger = Ledger()
         chunks = cut(kept_utterances(corpus, ledger), size=self.shard_rows, key=lambda row: row.id)
         with self.holding():
+            # From here on rows are encoded: the speed that is reported does not count what loading networks took.
             began = time.monotonic()
             done = list(_progress(self._results(work, chunks, ledger), ledger, "Preparing", total=census.rows))
+            # From the accounts, which shards that are used again bring along.
             counts = {name: sum(one.shard.account[name] for one in done) for name in encoder.counted}
             settings, facts = {**address, **encoder.remembered()}, encoder.facts(counts)
             return self._finish(encoder.store(self.out), settings, facts, ledger, done, times=(started, began))
@@ -189,6 +193,7 @@ class ShardedPrepare(PrepareJob):
         from tts_train.parallel.processes import set_worker
 
         # Processes start afresh and import the work, not the plugin that named the backend's reasons.
+        # As dicts, since a MappingProxyType cannot be pickled.
         told = partial(with_reasons, work, dict(REASONS), dict(WARNINGS))
         if self.engine == "ray":
             return run_chunks_on_ray(told, chunks, workers=self.workers)
@@ -225,6 +230,7 @@ def take_census(corpus: Corpus) -> Census:
         rows += 1
         if isinstance(row, TokenRow):
             tokenised += 1
+            # Labels that repeat every id say no more than a row without them: a loss is taken on all.
             labelled += row.labels is not None and bool((row.labels != row.input_ids).any())
         else:
             speakers[row.speaker] += 1

@@ -86,6 +86,7 @@ class Probe(ABC):
     @contextmanager
     def still(self) -> Iterator[None]:
         """Drop nothing, so that a loss is the same each time; the rest is as in training."""
+        # All dropouts of torch derive from it, and have no public base class.
         dropping = [each for each in self.module.modules() if isinstance(each, _DropoutNd)]
         before = [each.p for each in dropping]
         for each in dropping:
@@ -110,6 +111,7 @@ class SpeechProbe(Probe):
 
     def rows(self) -> Sequence[Any]:
         """Return what was said as training rows."""
+        # Of different lengths, so that a batch of them has padding, which must change no loss.
         return [said.row for said in self.say((3, 5, 9))]
 
     @abstractmethod

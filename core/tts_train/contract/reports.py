@@ -9,6 +9,7 @@ from typing import Any
 FACTS, MORE = "facts", "more"
 
 
+# eq=False: a report equals the plain dict of its figures, as Mapping compares them.
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Report(Mapping[str, Any]):
     """What a job did, in plain types; ``--json`` prints it.

@@ -46,6 +46,7 @@ class Started:
         code = self.process.returncode
         if code != expected:
             raise TTSTrainError(f"`{self}` ended with exit code {code}, not {expected}:\n{err[-_TAIL:]}")
+        # --json prints the report last; lines of others may stand before it.
         last = out.strip().splitlines()[-1:] or ["{}"]
         report: Mapping[str, Any] = json.loads(last[0]) if last[0].startswith("{") else {}
         return {**report, "wall_seconds": time.monotonic() - self.began}

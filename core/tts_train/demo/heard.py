@@ -32,6 +32,7 @@ def speak_learned(which: Sequence[str], source: Path, voice: Path, out: Path, wo
     # As far as it is installed: a demo runs on a bare machine.
     metrics = [metric.name for metric in METRICS if metric().missing() is None]
     what = ["--data", str(voice), "--out", str(out), "--split", "learned", "--sentences", str(SENTENCES)]
+    # The sample voice is English, and its rows have no column that says so.
     how = ["--language", "en", "--metrics", ",".join(metrics), *words, "--json"]
     return start(["eval", str(source), *which, *what, *how])
 

@@ -148,6 +148,7 @@ def _weights_hash(weights: Mapping[str, Any]) -> str:
     digest = xxhash.xxh3_128()
     for name, tensor in sorted(weights.items()):
         digest.update(name.encode())
+        # As bytes, since numpy has no bfloat16.
         digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

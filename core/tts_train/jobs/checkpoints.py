@@ -46,6 +46,7 @@ def choose_checkpoint(source: Path, asked: str | None, *, name: str | None = Non
 
 def _step(run: Any, asked: str | None) -> int | None:  # noqa: ANN401 - imported late
     steps = run.steps()
+    # By the steps, not by the link: it may be missing, or lead to a checkpoint that is damaged.
     if asked in (None, "last"):
         return next((step for step in reversed(steps) if _looks_whole(run.step_path(step))), None)
     for step in steps:

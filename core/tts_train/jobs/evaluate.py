@@ -157,6 +157,7 @@ def _jobs(
     labels = _labels(sources)
     named = dict(zip(labels, sources, strict=True)) | ({BASE: options.base} if options.base else {})
     # One job for all but its source: sources are compared under the same options.
+    # Text and file are placeholders: each sentence brings its own.
     job = job_class(source=Path(sources[0]), text="-", out=options.out, **voice)
     return {label: replace(job, source=_checkpoint(label, Path(source), options)) for label, source in named.items()}
 

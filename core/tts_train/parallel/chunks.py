@@ -104,6 +104,7 @@ def _alone(
     for row in deadly:
         lost(row)
     try:
+        # By identity: items may be of any kind, and two of them equal.
         return pool.result(work, [row for row in rows if not any(row is one for one in deadly)])
     except BrokenProcessPool as error:
         raise _killed(pool.workers, again) from error
@@ -129,6 +130,7 @@ class _Pool:
         self.worked = False
         """Whether any chunk has come to an end."""
         self._setup = setup
+        # Processes that somebody else of this program started, such as data loaders, are not to be killed.
         self._before = set(multiprocessing.active_children())
         self._executor = self._start()
 
@@ -168,6 +170,7 @@ class _Pool:
 
     def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
+        # The executor gives all processes the same arguments, so they count themselves.
         arguments = (context.Value("i", 0), self._setup, self.workers)
         return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_begin, initargs=arguments)
 

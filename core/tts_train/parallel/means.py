@@ -25,6 +25,7 @@ class Means:
 
     def __init__(self, names: Iterable[str], device: torch.device | str) -> None:
         self._places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+        # In float32 a sum over a large set would round away what is added to it.
         self._sums = torch.zeros(len(self._places), 2, dtype=wide_type(device), device=device)
 
     def add(self, name: str, total: Tensor, count: int | Tensor) -> None:

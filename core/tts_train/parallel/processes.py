@@ -35,6 +35,7 @@ def ignore_interruptions() -> None:
     For processes that load or prepare data: a terminal sends Ctrl-C to all processes of a command at once.
     """
     for number in STOP:
+        # SIGTERM stays: multiprocessing ends its processes by it (Process.terminate).
         if number != signal.SIGTERM:
             signal.signal(number, signal.SIG_IGN)
 

@@ -21,6 +21,7 @@ def leads() -> bool:
 
     It holds before Lightning has launched the others, too: launchers tell rank and node by the environment.
     """
+    # As Lightning's LightningEnvironment reads the number of the node; torchrun sets GROUP_RANK.
     node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))
     return getattr(rank_zero_only, "rank", 0) == 0 and node == "0"
 

@@ -45,6 +45,7 @@ def line_chart(title: str, lines: Sequence[ChartLine], *, last_step: float, unit
     legend = "".join(_legend(title, given, line, unit) for given, line in zip(lines, clean, strict=True))
     low = 0.0 if zero else _floor(values)
     plot = (
+        # At least 1: places along the axis are divided by it, and a run may have logged at step 0 alone.
         _plot(title, clean, (low, max(values)), max(last_step, 1.0), unit)
         if values
         else '<p class="none">No finite value.</p>'
@@ -81,6 +82,7 @@ def bars(title: str, counts: Mapping[str, float], *, ends: tuple[str, str]) -> s
     top = max([*counts.values(), 1e-9])
     columns = "".join(
         f'<div class="column" title="{escape(f"{label}: {number(count)}")}">'
+        # Not below 0.6 %: a bar of a single row among thousands would not be seen.
         f'<i style="height:{max(100 * count / top, 0.6 if count else 0):.1f}%"></i></div>'
         for label, count in counts.items()
     )
@@ -96,12 +98,14 @@ def bars(title: str, counts: Mapping[str, float], *, ends: tuple[str, str]) -> s
 def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
     """Return about ``count`` + 1 round values that enclose ``low`` to ``high``."""
     if not high > low:
+        # A line of one value has no height to divide by: a tenth of the value is shown above it.
         high = low + max(abs(low) * 0.1, 1e-9)
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
     # 0.999: a step that is round already must not be missed for a rounding error.
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    # Multiplied, not added up: 0.1 + 0.1 + 0.1 is not 0.3.
     return [index * step for index in range(first, max(last, first + 1) + 1)]
 
 
@@ -129,6 +133,7 @@ def _thin(points: Sequence[Point]) -> list[Point]:
     if size <= 1:
         return list(points)
     groups = [points[start : start + size] for start in range(0, len(points) - 1, size)]
+    # The last one is told in the legend, and must be the run's own figure.
     return [*((g[-1][0], math.fsum(y for _, y in g) / len(g)) for g in groups), points[-1]]
 
 
@@ -146,6 +151,7 @@ def _smooth(points: Sequence[Point]) -> list[Point]:
 def _draw(line: ChartLine, place: Callable[[Point], str]) -> str:
     colour = f"s{line.colour % COLOURS}"
     if len(line.points) == 1:
+        # A line of no length with round ends: a circle would be stretched to an ellipse with the drawing.
         return f'<path class="dot {colour}" d="M{place(line.points[0])}h0"/>'
     path = "L".join(place(point) for point in line.points)
     if len(line.points) <= SMOOTH_FROM or not line.smooth:

@@ -67,6 +67,7 @@ def heard_charts(metrics: Metrics) -> list[str]:
     """What listening found: the faults in one chart, and one for each score, since their units differ."""
     heard = {name.removeprefix(HEARD): of for name, of in metrics.items() if name.startswith(HEARD) and of}
     faults = {name: heard.pop(name) for name in FAULTS if name in heard}
+    # listen/share tells how fast the run is, and is drawn there.
     scores = {name: heard[name] for name in sorted(heard) if HEARD + name not in SPEED}
     charts = [_chart("Samples with a fault", faults, metrics)] if faults else []
     return charts + [_chart(_words(name), {_words(name): entries}, metrics) for name, entries in scores.items()]

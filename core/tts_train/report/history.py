@@ -67,6 +67,7 @@ class History:
         with draft.open("w", encoding="utf-8") as file:
             file.write("".join(map(_line, kept)))
             file.flush()
+            # Before the rename: a power cut must not leave an empty history in place of the whole one.
             os.fsync(file.fileno())
         patiently(lambda: draft.replace(self.path))
         return len(entries) - len(kept)

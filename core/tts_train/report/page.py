@@ -164,6 +164,7 @@ def keep_spoken(
     from tts_train.run.checkpoint import open_checkpoint
 
     step = open_checkpoint(run_dir).step
+    # Named as listening while training names them: the page finds samples by ``step-`` and digits (source.py).
     _keep(wave, run_dir / "samples" / f"step-{step:06d}", name, text, facts)
     for folder, other in (beside or {}).items():
         _keep(other, run_dir / "samples" / folder, name, text, None)

@@ -40,6 +40,7 @@ def mono(waveform: Waveform) -> Floats64:
     Raises:
         DataError: if it holds no samples or values that are not finite.
     """
+    # Known by its method, so that nothing here imports torch; float(), since numpy has no bfloat16.
     values = waveform.detach().float().cpu().numpy() if hasattr(waveform, "detach") else np.asarray(waveform)
     samples: Floats64 = np.asarray(values, dtype=np.float64)
     samples = samples.reshape(-1, samples.shape[-1]).mean(axis=0) if samples.ndim > 1 else samples
@@ -61,6 +62,7 @@ def log_mel(waveform: Waveform, sample_rate: int, *, n_mels: int = N_MELS) -> Fl
     hop = max(round(_HOP_SECONDS * sample_rate), -(-len(samples) // MAX_FRAMES))
     # About 43 ms resolve the harmonics of low voices; never less than the hop, or sound would be left out.
     size = max(2 ** round(np.log2(0.043 * sample_rate)), hop)
+    # Half a window before, so that frames are centred; a hop more behind, so that the last samples have a frame.
     padded = np.pad(samples, (size // 2, size // 2 + hop))
     windows = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
     taper = np.hanning(size)

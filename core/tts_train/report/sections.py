@@ -293,6 +293,7 @@ def _counts(run: Run) -> Mapping[str, Any]:
 
 
 def _finite(entries: Sequence[Entry]) -> list[Entry]:
+    # Only NaN differs from itself, and whatever was not finite is read back as NaN (history.py).
     return [entry for entry in entries if entry.value == entry.value]
 
 

@@ -101,6 +101,7 @@ def _picture(take: SavedSample) -> bytes:
     if take.picture.exists():
         return take.picture.read_bytes()
     samples, rate = sf.read(take.sound)
+    # soundfile gives (time, channels), and time must come last.
     return mel_picture(samples.T, rate)
 
 

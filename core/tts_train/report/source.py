@@ -187,5 +187,6 @@ def _takes(samples: Path, notes: list[str]) -> dict[str, list[SavedSample]]:
 
 def _checkpoints(folder: Path) -> dict[str, int]:
     """Only folders with a manifest are whole."""
+    # The manifest is written last, so a folder without one is half of a checkpoint.
     whole = sorted(path.parent for path in folder.glob("step-*/MANIFEST.json"))
     return {path.name: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in whole}

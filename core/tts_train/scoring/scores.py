@@ -119,6 +119,7 @@ def _figures(
         if why := metric.lacks(take):
             lacking[metric.name, why] += 1
             continue
+        # One figure that is not finite would make every mean over it so.
         figures |= {name: value for name, value in metric.measure(take).items() if math.isfinite(value)}
     return figures
 

@@ -127,6 +127,7 @@ def choose_sentences(
         DataError: if there is no such sentence.
     """
     rows = list(_rows(data, learned, language, layout))
+    # Rows of which it is not known count as held out, and a warning below says so.
     fresh = rows if which == "all" else [row for row in rows if bool(row.learned) == (which == "learned")]
     if not fresh and which == "learned":
         raise DataError(
@@ -174,6 +175,7 @@ class _Voices:
     def __init__(self, rows: Sequence[_Row], seed: int) -> None:
         self._rows: dict[str | None, list[_Row]] = defaultdict(list)
         self._sounds: dict[str, Sound | None] = {}
+        # In another order than the sentences: otherwise those that are spoken would be the recordings of the voice.
         for row in sorted(rows, key=lambda row: place(row.id, seed=seed + 1)):
             if row.utterance is not None:
                 self._rows[row.speaker].append(row)
@@ -189,6 +191,7 @@ class _Voices:
 
 def _rows(data: Path, learned: Callable[[str], bool | None], language: str | None, layout: str) -> Iterator[_Row]:
     if is_prepared(data):
+        # The columns that are used here, without the features, which are most of a set.
         prepared = PreparedSet(data, columns=("id", "text", "speaker", "language"))
         # Nothing to compare with is worth saying before models are loaded.
         _log.warning("%s holds no recordings, so nothing is compared with them. Give the corpus to --data.", data)

@@ -147,6 +147,7 @@ def _said(
 ) -> list[Spoken]:
     spoken: list[Spoken] = []
     try:
+        # strict: a report too few or too many would give sentences the sounds of others.
         for sentence, line, report in zip(sentences, lines, job.speak_all(lines), strict=True):
             error = report.error
             path = line.out if error is None else None

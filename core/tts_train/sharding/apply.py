@@ -52,6 +52,7 @@ def apply_sharding(module: nn.Module, sharding: Sharding, options: FsdpOptions, 
         ),
     }
     if options.cpu_offload:
+        # Pinned memory is a card's: where processes compute on CPUs there is no driver to pin it.
         settings["offload_policy"] = CPUOffloadPolicy(pin_memory=mesh.device_type != "cpu")
     # Inner blocks before the network around them: fully_shard takes what no module below has taken.
     found = 0

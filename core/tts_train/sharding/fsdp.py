@@ -233,5 +233,6 @@ def _as_held(value: object, parameter: torch.Tensor) -> object:
         return value.whole()
     mesh, placements = parameter.device_mesh, parameter.placements
     rows = own_rows(value, mesh, placements).contiguous().to(parameter.to_local().device)
+    # from_local would take both from this process's rows, as if every process held as many.
     stride = torch.empty(shape, device="meta").stride()
     return DTensor.from_local(rows, mesh, placements, run_check=False, shape=shape, stride=stride)

@@ -46,6 +46,7 @@ def choose(metrics: Iterable[Metric], names: Sequence[str]) -> tuple[list[Metric
         raise ConfigError(f"--metrics {','.join(unknown)}: there is no such metric. Choose from: {', '.join(known)}.")
     wanted = [metric for name, metric in known.items() if not names or name in names]
     missing = {metric.name: why for metric in wanted if (why := metric.missing())}
+    # What was named must not be left out; without names all that can be measured is.
     if names and missing:
         told = "; ".join(f"{name}: {why}" for name, why in missing.items())
         raise ConfigError(f"--metrics names what cannot be measured yet. {told}.")

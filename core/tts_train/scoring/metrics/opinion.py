@@ -21,7 +21,8 @@ SAMPLE_RATE = 16_000
 WINDOW = int(9.01 * SAMPLE_RATE)
 """Samples that the network hears at once; shorter clips are repeated until they fill it."""
 _DNSMOS = "dnsmos_models/sig_bak_ovr.onnx"
-# Second-order polynomials by which the authors fit the network's output to listeners' scores.
+# Second-order polynomials by which the authors fit the network's outputs to listeners' scores, in the order of the
+# outputs: speech, background and the whole (sig_bak_ovr.onnx).
 _FITS = {
     "dnsmos_speech": (-0.08397278, 1.22083953, 0.0052439),
     "dnsmos_background": (-0.13166888, 1.60915514, -0.39604546),
@@ -42,13 +43,15 @@ class Dnsmos(Metric):
 
     def measure(self, take: Take) -> Mapping[str, float]:
         """Return the three scores, means over windows that begin a second apart."""
+        # The package refuses samples beyond full scale, which resampling can make.
         heard = np.clip(take.sound.at(SAMPLE_RATE), -1.0, 1.0)
         raw = np.mean([_fitted(_session().run(None, {"input_1": window[None]})[0][0]) for window in _windows(heard)], 0)
         return dict(zip(_FITS, map(float, raw), strict=True))
 
 
 def _windows(samples: Floats) -> list[Floats]:
-    # As the authors' script does it, so that scores are theirs.
+    # Repeated as the authors' script does it. That counts windows by whole seconds of the clip, so that of 10.5 s
+    # it hears one where two are heard here.
     while len(samples) < WINDOW:
         samples = np.concatenate([samples, samples])
     count = int(len(samples) / SAMPLE_RATE - 9.01) + 1

@@ -41,6 +41,7 @@ class MelCepstralDistortion(Metric):
         return {} if compared is None else {"mcd": compared[2]}
 
 
+# Distortion and pitch ask for the same pair one after the other, and its warp is computed once.
 @lru_cache(maxsize=4)
 def compare(one: Sound, other: Sound) -> tuple[Analysis, Analysis, float, Indices, Indices] | None:
     """Return both analyses, their distortion in dB, and the pairs of frames; None where a sound is too short."""

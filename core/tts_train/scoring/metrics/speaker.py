@@ -79,12 +79,15 @@ def embed(samples: Floats) -> Floats:
     with torch.inference_mode():
         mel = _mel(padded)
         _, (hidden, _) = lstm(torch.stack([mel[start : start + WINDOW] for start in starts]))
+        # Each window's embedding is cut at 0 and has length 1 before the mean is taken (Resemblyzer's
+        # voice_encoder.py).
         found = torch.nn.functional.normalize(linear(hidden[-1]).relu(), dim=1)
     return _unit(np.asarray(found.numpy().mean(axis=0), dtype=np.float32))
 
 
 def _starts(samples: int) -> list[int]:
     """First mel frame of each window."""
+    # As in compute_partial_slices of Resemblyzer's voice_encoder.py, the 0.75 included.
     frames = -(-(samples + 1) // HOP)
     starts = list(range(0, max(1, frames - WINDOW + STRIDE + 1), STRIDE))
     covered = (samples - starts[-1] * HOP) / (WINDOW * HOP)
@@ -107,6 +110,7 @@ def _mel(samples: Tensor) -> Tensor:
     """(frames, 40) mel power spectrum of Slaney's filters."""
     import torchaudio
 
+    # Slaney's scale and norm are librosa's defaults, by which Resemblyzer makes its spectra (audio.py).
     transform = torchaudio.transforms.MelSpectrogram(
         SAMPLE_RATE, n_fft=FRAME, hop_length=HOP, n_mels=MELS, norm="slaney", mel_scale="slaney", pad_mode="constant"
     )
@@ -174,6 +178,7 @@ def _model(weights: str) -> Any:  # noqa: ANN401 - transformers' classes are unt
     from transformers import WavLMForXVector
 
     try:
+        # safetensors alone: PyTorch's other files of weights on the hub are pickles, which can run code.
         return WavLMForXVector.from_pretrained(weights, use_safetensors=True, local_files_only=unreachable()).eval()
     except (OSError, ValueError) as error:
         why = why_missing(error, weights)

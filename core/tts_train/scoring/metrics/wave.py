@@ -64,6 +64,7 @@ class Clipping(Metric):
     def measure(self, take: Take) -> Mapping[str, float]:
         """Return the share in percent."""
         loud = np.abs(take.sound.samples) >= FULL_SCALE
+        # Not loud before and behind, so that a run at either end has two edges as well.
         edges = np.flatnonzero(np.diff(np.concatenate([[False], loud, [False]]).astype(np.int8)))
         lengths = edges[1::2] - edges[::2]
         return {"clipped": 100.0 * float(lengths[lengths >= RUN].sum()) / len(loud)}

@@ -65,6 +65,7 @@ def aligned(samples: Floats, words: list[str]) -> int:
 
 @lru_cache(maxsize=1)
 def _decoder() -> Any:  # noqa: ANN401 - the package ships no types
+    # No language model: the words are given, and are aligned, not recognised.
     return optional("pocketsphinx").Decoder(lm=None, loglevel="FATAL", samprate=SAMPLE_RATE)
 
 
@@ -116,5 +117,6 @@ def errors(text: str, heard: str) -> dict[str, float]:
 def plain(text: str) -> str:
     """Return a text in lower case, without punctuation and symbols, one space between words."""
     folded = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
+    # M, too: vowel signs of Indic scripts are marks, not letters.
     kept = (letter if letter == "'" or unicodedata.category(letter)[0] in "LMN" else " " for letter in folded)
     return " ".join("".join(kept).split())

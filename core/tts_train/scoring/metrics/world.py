@@ -52,6 +52,7 @@ def warp(cost: Doubles) -> tuple[Indices, Indices]:
 
 
 def _way_back(total: Doubles) -> tuple[Indices, Indices]:
+    # Places in total are higher by one than frames: its first row and column stand before both sounds.
     i, j = total.shape[0] - 1, total.shape[1] - 1
     path = [(i, j)]
     while (i, j) != (1, 1):
@@ -89,6 +90,7 @@ def analyse(sound: Sound) -> Analysis:
     Raises:
         ConfigError: if pyworld is not installed.
     """
+    # pyworld takes float64 alone, and refuses float32.
     return analyse_samples(trimmed(sound, SAMPLE_RATE).astype(np.float64))
 
 
