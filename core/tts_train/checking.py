@@ -116,6 +116,7 @@ def _trainer(probed: Callback, runs_in: Path | None) -> Trainer:
         logger=False,
         default_root_dir=runs_in,
         callbacks=[probed],
+        # Checkpoints are directories here, which Lightning's own reader does not know.
         plugins=[DirectoryCheckpointIO()],
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -230,6 +231,7 @@ def _check_gradients(stage: str, probe: Probe, rows: Sequence[Any]) -> None:
         if parameter.grad is not None and bool(parameter.grad.count_nonzero()):
             reached.add(name)
 
+    # While they arise: a stage that optimises by hand may have cleared them when its step returns.
     hooks = [
         each.register_post_accumulate_grad_hook(lambda parameter, name=name: note(name, parameter))  # type: ignore[no-untyped-call]
         for name, each in trained.items()
@@ -253,6 +255,7 @@ def _loss(probe: Probe, batch: Any) -> float:  # noqa: ANN401 - a batch is whate
 
 def _drawn(said: Said) -> Tensor:
     """Return the log-probability of each token drawn."""
+    # double, so that adding them up brings no rounding of its own.
     return said.scores.double().gather(1, said.tokens[:, None])[:, 0]
 
 

@@ -16,6 +16,7 @@ class TTSTrainError(Exception):
     The message says what was given, what is allowed and what to type next.
     """
 
+    # EX_SOFTWARE of sysexits.h.
     exit_code: ClassVar[int] = 70
 
 
@@ -72,6 +73,7 @@ class RunLockedError(TTSTrainError):
 class Interrupted(TTSTrainError):
     """The run was asked to stop and saved itself; the same command, or the same call, continues it (exit 75)."""
 
+    # EX_TEMPFAIL of sysexits.h: trying again may help.
     exit_code = 75
 
 

@@ -149,6 +149,7 @@ class Plugins:
 
     def _check(self, name: str) -> None:
         try:
+            # After each plugin, so that the message names the one that does not fit.
             self._manager.check_pending()
         except pluggy.PluginValidationError as error:
             raise PluginError(f"Plugin {name!r} does not fit this version of tts-train: {error}") from error
@@ -219,6 +220,7 @@ class Plugins:
         """Gather the metrics for ``stage``, the core's first; two plugins may not bring one name."""
         with self._attributed("tts_train_metrics"):
             answers: list[Iterable[Metric]] = self._manager.hook.tts_train_metrics(stage=stage, weights=weights)
+            # pluggy asks the core last (trylast), whose metrics come first in tables.
             metrics = [metric for answer in reversed(answers) for metric in answer]
         names = [metric.name for metric in metrics]
         if twice := {name for name in names if names.count(name) > 1}:
@@ -241,6 +243,7 @@ class Plugins:
         by_code = {impl.function.__code__: impl.plugin_name for impl in caller.get_hookimpls()}
         name, traceback = "?", error.__traceback__
         while traceback is not None:
+            # From the outside in: the last implementation that is met is where it failed.
             name = by_code.get(traceback.tb_frame.f_code, name)
             traceback = traceback.tb_next
         return name

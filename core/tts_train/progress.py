@@ -110,6 +110,7 @@ class Progress:
     def write(self, text: str) -> None:
         """Write a line, above the bar where there is one."""
         if self._bar is not None:
+            # Without markup: rich would take a word in square brackets for a style.
             self._bar.console.print(text, markup=False, highlight=False)
         else:
             write_line(text)

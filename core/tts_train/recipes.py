@@ -32,6 +32,7 @@ def recipes_of(backend: str) -> dict[str, Path]:
 
 def _packaged(backend: Installed) -> Iterable[Path]:
     """The folders of recipes in a backend's package, which is found and not imported."""
+    # Of the outermost package: for a module in it find_spec would import it.
     spec = find_spec(backend.entry_point.module.partition(".")[0])
     return [Path(place) / FOLDER for place in (spec.submodule_search_locations if spec else None) or ()]
 

@@ -21,6 +21,7 @@ _COPIES = 64
 """Resampled copies that are kept: several metrics ask for the same one, of a take, its reference and its voice."""
 
 
+# eq=False: caches look sounds up by identity, without comparing their samples.
 @dataclass(frozen=True, eq=False)
 class Sound:
     """Mono sound; two sounds are equal only if they are one object."""
@@ -69,6 +70,7 @@ Scale: TypeAlias = Literal["htk", "slaney"]
 _LINEAR_HZ = 200.0 / 3.0  # Hz of a mel of Slaney's below the knee
 _KNEE_HZ = 1000.0
 _KNEE_MEL = _KNEE_HZ / _LINEAR_HZ
+# Slaney has 27 steps from 1,000 to 6,400 Hz.
 _LOG_STEP = np.log(6.4) / 27.0
 
 

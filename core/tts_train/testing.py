@@ -78,6 +78,7 @@ def _works(what: str) -> Iterator[None]:
 
 def _check_options(plugins: Plugins, stage: Stage) -> None:
     for what, owner in (("model", plugins.model(stage)), ("data", plugins.data(stage))):
+        # Of all bases: an option that is handed on is described where it is taken.
         documented = "\n".join(inspect.getdoc(base) or "" for base in owner.__mro__)
         for parameter in _parameters(owner):
             option = f"--{what}.{parameter.name} of stage {stage.name!r}"
@@ -106,6 +107,7 @@ def _check_continuation(backend: Backend, stage: Stage, folder: Path, settings: 
 
     recipe = {"backend": backend.name, "stage": stage.name, **stage.tiny, **settings, "trainer.accelerator": "cpu"}
     whole, parts = folder / f"{stage.name}-whole", folder / f"{stage.name}-parts"
+    # The last goes on with the run that the one before it left half way.
     for steps, run in ((STEPS, whole), (STEPS // 2, parts), (STEPS, parts)):
         with _works(f"training stage {stage.name!r} to step {steps}"):
             Training(recipe, {"run_dir": run, "trainer.max_steps": steps}).fit()

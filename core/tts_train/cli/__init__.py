@@ -85,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else ConfigError.exit_code
     except OSError as error:
+        # An error that names no path leaves the user none to change.
         if error.errno not in _UNUSABLE or error.filename is None:
             return _internal(error)
         shown = str(error.filename)
@@ -161,6 +162,7 @@ class _Stderr(logging.Handler):
 
 def _log_to_stderr() -> None:
     """Our loggers speak to this command's stderr; a second command of one process has its own."""
+    # Backends log under the names of their own packages.
     for name in ("tts_train", *(found.entry_point.module.split(".")[0] for found in installed_backends())):
         logger = logging.getLogger(name)
         # Tests and programs call main more than once.

@@ -18,6 +18,7 @@ _STRATEGIES = {"FSDP": "fsdp", "MULTI_GPU": "ddp", "MULTI_CPU": "ddp", "NO": "au
 _PRECISIONS = {"NO": "32-true", "FP16": "16-mixed", "BF16": "bf16-mixed"}
 _WRAPS = {"TRANSFORMER_BASED_WRAP": "blocks", "SIZE_BASED_WRAP": "size", "NO_WRAP": "none"}
 _CHECKPOINTS = {"FULL_STATE_DICT": "full", "SHARDED_STATE_DICT": "sharded"}
+# In the order of Accelerate's numbers, which begin at 1 (utils/constants.py, FSDP_SHARDING_STRATEGY).
 _SHARDINGS = ("FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD", "HYBRID_SHARD_ZERO2")
 
 
@@ -185,6 +186,7 @@ def _classes(setting: _Setting, to: Translation) -> None:
 
 
 def _number(setting: _Setting, to: Translation) -> None:
+    # By way of float: PyYAML reads 1e8, which has no dot, as text.
     to.words += ["--fsdp.min_parameters", str(max(int(float(setting.value)), 1))]
 
 

@@ -56,6 +56,7 @@ def check_job(
         ConfigError: naming the option.
     """
     parts = [group_of(one) for one in (job, also) if one is not None]
+    # None: the source of the class does not tell its options, and the parser decides.
     if job is None or None in parts or _HELP & set(words):
         return
     keys = {key: kind for part in parts if part is not None for key, kind in part.keys.items()}
@@ -125,6 +126,7 @@ def _check_option(option: str, value: str | None, outline: Group, ask: str) -> N
     if option.endswith("+"):
         return
     if value is None:
+        # A switch may stand alone, and is true then.
         if isinstance(kind, Value) and kind.type is not bool:
             raise refused(option, "nothing", in_words(kind.type))
     elif not isinstance(kind, Group):
@@ -141,6 +143,7 @@ def _check_value(option: str, value: object, kind: Kind, file: _File | None = No
         return
     if not isinstance(kind, Value):
         return
+    # An empty path would be the present folder.
     if value == "" and (option.removeprefix("--").split(".")[-1] in PATHS or Path in _types(kind.type)):
         raise refused(option, value, "a path", place=file.at(option) if file else "")
     try:

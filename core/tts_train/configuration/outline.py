@@ -94,8 +94,10 @@ def _fields(module: str, node: ast.ClassDef, depth: int) -> Group | None:
             keys.update(inherited.keys)
     for part in node.body:
         if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
+            # field(init=…): whether that leaves it out of the constructor is not evaluated here; the parser decides.
             if isinstance(part.value, ast.Call) and any(word.arg == "init" for word in part.value.keywords):
                 return None
+            # dataclasses make no fields of class variables.
             if "ClassVar" not in ast.dump(part.annotation):
                 keys[part.target.id] = _kind(module, part.annotation, depth + 1)
     return Group(keys)
@@ -204,6 +206,7 @@ def _names(module: str) -> Mapping[str, ast.AST | tuple[str, str]]:
     if path is None:
         return {}
     names: dict[str, ast.AST | tuple[str, str]] = {}
+    # As bytes: the parser of Python finds the encoding of a source by itself.
     for node in _statements(ast.parse(path.read_bytes())):
         if isinstance(node, ast.ClassDef):
             names[node.name] = node
@@ -229,6 +232,7 @@ def _source(module: str) -> Path | None:
     """Return a module's file; only the outermost package is asked for, and nothing is imported."""
     top, *inner = module.split(".")
     try:
+        # Of the top alone: for an inner module find_spec would import the packages around it.
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
         return None

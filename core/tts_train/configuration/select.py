@@ -70,6 +70,7 @@ def select(words: Sequence[str], *, configs: bool = True) -> Selection:
     paths = _config_paths(words) if configs else ()
     keys: dict[str, Any] = {}
     for path in paths:
+        # Of several files the last one wins, as in the parser that follows.
         keys.update({key: _name(path, key, value) for key, value in read_config(path).items() if key in _NAMES})
     backend = found.backend or keys.get("backend")
     # A recipe's stage belongs to the recipe's backend: another backend on the command line does not inherit it.

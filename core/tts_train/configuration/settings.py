@@ -79,6 +79,7 @@ def _words(settings: Settings, above: str = "") -> Iterator[str]:
         elif isinstance(value, Mapping) and _is_section(value):
             yield from _words(value, f"{key}.")
         else:
+            # With an equals sign: a value that begins with a hyphen would be taken for an option.
             yield f"--{key}={_spelt(key, value)}"
 
 

@@ -17,6 +17,7 @@ from tts_train.errors import ConfigError
 LARGEST_SEED = 2**32 - 1
 """NumPy's largest; Python's and torch's generators take it too."""
 _LARGEST = 2**63 - 1
+# Beyond any use: 1e308 seconds and 10^12 nodes ended in tracebacks behind the parser.
 _LARGEST_FLOAT = 1e18
 _BOUNDS = {
     "seed": (0, LARGEST_SEED),

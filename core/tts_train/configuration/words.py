@@ -58,6 +58,7 @@ def _options(words: Sequence[str]) -> Iterator[tuple[str | None, str | None, Seq
         flag, equals, value = words[number].partition("=")
         after = words[number + 1] if number + 1 < len(words) else "--"
         count = 1
+        # -1 is a value, not an option.
         if not flag.startswith("-") or flag[1:2].isdigit():
             yield None, None, words[number : number + 1]
         elif equals or flag in _ALONE or after.startswith("--"):
@@ -125,6 +126,7 @@ def _from_elsewhere(saved: Path) -> list[str]:
     """Return options for the relative paths of a run that was begun in another folder than this."""
     try:
         folder = json.loads((saved.parent / RUN_FILE).read_text(encoding="utf-8")).get("folder")
+    # AttributeError: a run.json that holds no object.
     except (OSError, ValueError, AttributeError):
         folder = None
     if not isinstance(folder, str):

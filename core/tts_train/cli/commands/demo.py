@@ -29,4 +29,5 @@ def run(verb: str, words: list[str]) -> int:
     print_report(report, as_json=options.json)
     for name, stage in report["stages"].items():
         write_line(f"{name}: open {stage['report']} in a browser, listen to {stage['spoken']}")
+    # As after an internal error: a promise that is not kept is a fault of the program.
     return 0 if report["promises_kept"] else 70

@@ -104,6 +104,7 @@ def _packages(packages: Iterable[Package]) -> Iterator[Finding]:
 def _torch() -> Iterator[Finding]:
     try:
         import torch  # noqa: F401
+    # OSError: a library that torch links, such as one of CUDA's, is missing.
     except (ImportError, OSError) as error:
         yield Finding("FAIL", "torch", f"does not import ({error}). Install the build for this machine: pytorch.org.")
         return
@@ -125,6 +126,7 @@ def _gpu() -> Iterator[Finding]:
         )
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
+        # Cards before compute capability 8.0 (Ampere) only emulate bfloat16, slowly.
         bf16 = "bf16" if card.major >= 8 else "no bf16: use --trainer.precision 16-mixed"
         yield Finding("PASS", f"gpu {index}", f"{card.name}, {card.total_memory / GIB:.1f} GiB, {bf16}")
 

@@ -108,6 +108,7 @@ def _require_texts(data: Path) -> None:
 
     try:
         open_corpus(data)
+    # A DataError itself, and the only one that is told here.
     except NoTextsError:
         raise
     except DataError:

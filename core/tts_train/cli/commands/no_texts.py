@@ -17,6 +17,7 @@ def lines_for(error: NoTextsError) -> str:
     backend = next((found.name for found in working_backends() if _slices(found)), None)
     if backend is None:
         return ""
+    # ``.`` has no name to which -slices could be added.
     corpus = error.corpus if error.corpus.name else error.corpus.absolute()
     made = Path(f"{corpus.with_suffix('') if error.corpus.is_file() else corpus}-slices")
     words = ["tts-train", "prepare", "--backend", backend, "--corpus", str(corpus), "--out", str(made)]

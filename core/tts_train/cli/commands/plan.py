@@ -35,6 +35,7 @@ def run(verb: str, words: list[str]) -> int:
 
     plan = plan_selected(chosen, selection, gpu=options.gpu, ranks=options.ranks)
     print_report(plan.report() if options.json else _readable(plan), as_json=options.json)
+    # None, where no card was named, is no failure.
     return 2 if plan.fits is False else 0
 
 

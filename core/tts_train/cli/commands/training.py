@@ -14,6 +14,7 @@ from tts_train.configuration.words import understood
 def run(verb: str, words: list[str]) -> int:
     """Check the words, train or score what they name, and print how it went."""
     as_json = JSON_FLAG in words
+    # --json is the command's: a run has no such option.
     selection = select(understood(verb, [word for word in words if word != JSON_FLAG]))
     chosen = load(selection, verb)
     if not set(words) & {"-h", "--help"}:
