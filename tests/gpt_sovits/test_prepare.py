@@ -113,6 +113,26 @@ def test_an_experiment_folder_is_taken_over_whole(made, tmp_path):
     assert prepare(experiment, tmp_path / "taken", version="v2Pro", keep_ssl=True)["shards_written"] == 0
 
 
+def test_refused_rows_of_an_experiment_folder_are_each_accounted_for(made, tmp_path):
+    _, _, out = made
+    experiment = tmp_path / "experiment"
+    shutil.copytree(out.parent / "experiment", experiment)
+    first, second = sorted((experiment / "5-wav32k").iterdir())[:2]
+    first.unlink()
+    sound = second.read_bytes()
+    second.unlink()
+    taken = prepare(experiment, tmp_path / "taken", version="v2Pro", shard_rows=1, max_dropped=0.9)
+    assert (taken["rows"], taken["kept"], taken["dropped"]) == (3, 1, {"missing": 2})
+    second.write_bytes(sound)
+    taken = prepare(experiment, tmp_path / "taken", version="v2Pro", shard_rows=3, max_dropped=0.9)
+    assert (taken["rows"], taken["kept"], taken["dropped"]) == (3, 2, {"missing": 1})
+    table = experiment / "2-name2text.txt"
+    lines = table.read_text(encoding="utf-8").splitlines()
+    table.write_text("\n".join(line for line in lines if not line.startswith(first.name)) + "\n", encoding="utf-8")
+    taken = prepare(experiment, tmp_path / "taken", version="v2Pro", shard_rows=3, max_dropped=0.9)
+    assert (taken["rows"], taken["kept"], taken["dropped"]) == (2, 2, {}), "not the account of before"
+
+
 def test_tokens_of_another_base_are_refused(made, tmp_path):
     _, _, out = made
     experiment = tmp_path / "experiment"

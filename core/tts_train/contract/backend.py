@@ -5,7 +5,6 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from tts_train.errors import ConfigError, extra_words
@@ -17,8 +16,6 @@ T = TypeVar("T")
 
 Reference: TypeAlias = "type[T] | str"
 """A class, or ``"package.module:Class"`` where importing it now would load torch for a command that needs none."""
-
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def resolve(reference: type[T] | str) -> type[T]:

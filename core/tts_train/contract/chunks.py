@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,15 +106,17 @@ def encode_chunk(
 
 def write_ready(part: Sequence[Mapping[str, Any] | Rejected], ready: ReadyRows, out: Path) -> Done:
     """Return the shard of rows that are ready: the one that is there, or a new one."""
-    ledger, rows = Ledger(), []
+    ledger, rows, refused = Ledger(), [], list[str]()
     for row in part:
         if isinstance(row, Rejected):
             ledger.drop(row.origin, row.reason, row.detail)
+            refused += (row.origin, row.reason, row.detail)
             continue
         ledger.keep(row["origin"], seconds=row["seconds"], language=row["language"])
         rows.append(row)
     store = ready.store(out)
-    key = input_key(ready.address(), (piece for row in rows for piece in ready.content(row)))
+    # A shard brings its account along, so the refused rows decide which shard it is, too.
+    key = input_key(ready.address(), chain((piece for row in rows for piece in ready.content(row)), refused))
     shard = store.find(key)
     made = shard or store.write(key, rows, account={"ledger": ledger.state()})
     return Done(made, reused=shard is not None, rows=len(part))

@@ -184,6 +184,11 @@ def test_decoded_samples_are_read(tmp_path: Path):
     flat = {"audio": sound.tolist(), "text": TEXT}
     objects = [{"audio": whole[1], "text": TEXT}, {**flat, "sampling_rate": RATE}, flat]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, objects)))
+    thirty = {"array": np.zeros((30, 40)).tolist(), "sampling_rate": 1 << 27}
+    (tmp_path / "fast.jsonl").write_text(json.dumps({"audio": thirty, "text": TEXT}))
+    (fast,) = open_corpus(tmp_path / "fast.jsonl").rows()
+    assert isinstance(fast, Rejected)
+    assert "134217728 Hz with 30 channels" in fast.detail
     stereo, alone, unrated = open_corpus(tmp_path / "x.jsonl").rows()
     assert isinstance(alone, Utterance)
     assert alone.id == first.id

@@ -64,8 +64,8 @@ def test_dnsmos_equals_that_of_its_package(name):
 
 
 def test_windows_of_a_long_clip_begin_a_second_apart():
-    count = {seconds: len(opinion._windows(np.ones(seconds * RATE, np.float32))) for seconds in (2, 10, 12)}
-    assert count == {2: 7, 10: 1, 12: 3}, "as the package counts them"
+    count = {seconds: len(opinion._windows(np.ones(int(seconds * RATE), np.float32))) for seconds in (2, 10, 10.5, 12)}
+    assert count == {2: 7, 10: 1, 10.5: 1, 12: 3}, "as the package counts them"
 
 
 def test_embeddings_equal_those_of_resemblyzer():

@@ -191,6 +191,9 @@ def encode_array(audio: Mapping[str, Any]) -> bytes:
     channels = samples.shape[1] if samples.ndim == 2 else 1
     if not 1 <= channels <= _MAX_CHANNELS:
         raise ValueError(f"the array has {channels} channels")
+    if rate * channels * 4 >= 1 << 32:
+        # A WAV file has 32 bits for its bytes a second.
+        raise ValueError(f"{rate} Hz with {channels} channels is more than a recording has")
     # Written here: libsndfile puts the time into such files, and a row's id is made of its bytes.
     data = (samples / _SCALE.get(samples.dtype, 1)).astype("<f4").tobytes()
     form = struct.pack("<HHIIHH", _FLOAT, channels, rate, rate * channels * 4, channels * 4, 32)

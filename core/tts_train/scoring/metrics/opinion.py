@@ -50,11 +50,10 @@ class Dnsmos(Metric):
 
 
 def _windows(samples: Floats) -> list[Floats]:
-    # Repeated as the authors' script does it. That counts windows by whole seconds of the clip, so that of 10.5 s
-    # it hears one where two are heard here.
+    # Repeated, and windows counted by whole seconds, as the authors' script does it: of 10.5 s it hears one.
     while len(samples) < WINDOW:
         samples = np.concatenate([samples, samples])
-    count = int(len(samples) / SAMPLE_RATE - 9.01) + 1
+    count = int(len(samples) // SAMPLE_RATE - 9.01) + 1
     starts = [second * SAMPLE_RATE for second in range(count)]
     return [samples[start : start + WINDOW] for start in starts if start + WINDOW <= len(samples)]
 
