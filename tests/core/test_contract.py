@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from tts_train_toy.network import ToyNetwork
 
 from tts_train import contract, corpus, datasets, disk, nn, optim, weights
 from tts_train.cli import main
@@ -213,3 +214,17 @@ def test_the_core_asks_modules_and_data_by_methods():
                 probed = isinstance(of, ast.Name) and of.id in ("pl_module", "data", "datamodule", "data_module")
                 probed |= isinstance(name, ast.Constant) and name.value == "datamodule"
                 assert not probed or path == core / "contract" / "data.py", f"{path}:{node.lineno}"
+
+
+def test_a_run_whose_weights_have_other_sizes_here_is_refused_by_name(tmp_path, capsys, monkeypatch):
+    fit = ["fit", "--backend", "toy", "--run_dir", str(tmp_path / "run"), "--trainer.accelerator", "cpu"]
+    assert main([*fit, "--trainer.max_steps", "1"]) == 0
+    # A network that the backend makes itself may have other sizes in its next version, under the same options.
+    monkeypatch.setattr("tts_train_toy.module.ToyNetwork", lambda bins, width: ToyNetwork(bins, 2 * width))
+    capsys.readouterr()
+    assert main([*fit, "--trainer.max_steps", "2"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "2 of another size (the first is network.embed.weight, [128, 32] in the checkpoint and [128, 64] here)" in said
+    )
+    assert "Traceback" not in said

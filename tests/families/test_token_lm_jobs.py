@@ -24,7 +24,9 @@ from tts_train.families.token_lm.data.prepare import TokenPrepare
 from tts_train.families.token_lm.decoding.generate import generate
 from tts_train.families.token_lm.export.jobs import GgufExport, HfExport, PeftExport
 from tts_train.families.token_lm.model import Sampling
+from tts_train.families.token_lm.network.adapters import LoraOptions, apply_method, trainable_parameters
 from tts_train.families.token_lm.network.network import TokenNetwork
+from tts_train.families.token_lm.network.restore import load_trained
 from tts_train.families.token_lm.network.start import TinyOptions, load_base
 from tts_train.families.token_lm.speaking.synth import TokenSynth
 from tts_train.run.checkpoint import CARD_KEY, RunCard
@@ -196,3 +198,12 @@ def test_networks_of_another_shape_are_refused():
         lm = AutoModelForCausalLM.from_config(config).eval()
         with pytest.raises(ConfigError, match=why):
             generate(LAYOUT, lm, [np.array([1, START])], seeds=[0], max_new_tokens=2)
+
+
+def test_adapters_of_a_base_of_other_sizes_are_refused_by_name():
+    network = TokenNetwork(load_base(FINCH, "tiny", tiny=TINY), LAYOUT)
+    apply_method(network, "lora", LoraOptions())
+    weights = {f"network.{name}": value for name, value in trainable_parameters(network).items()}
+    model = {"init_from": "tiny", "method": "lora", "tiny": {**vars(TINY), "mlp": 2 * TINY.mlp}}
+    with pytest.raises(ConfigError, match="of another size"):
+        load_trained(FINCH, model, weights)

@@ -13,7 +13,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from tts_train.contract.data import StageData, stage_data
 from tts_train.parallel.means import Means, unweighted, weighted
 from tts_train.parallel.together import reshard
-from tts_train.run.checkpoint import check_names
+from tts_train.run.checkpoint import check_names, check_sizes
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -226,7 +226,7 @@ class StageModule(LightningModule, ABC):
             checkpoint[self.description_key] = dict(self.describe())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint in which a stored weight is missing, or that holds others.
+        """Refuse a checkpoint in which a stored weight is missing or of another size, or that holds others.
 
         Raises:
             ConfigError: naming the first ones.
@@ -234,6 +234,7 @@ class StageModule(LightningModule, ABC):
         # A strategy that shards reads the weights itself and hands over the rest.
         if STATE in checkpoint and self._is_built:
             check_names(self.stored_names(), checkpoint[STATE], decided_by=self.names_decided_by)
+            check_sizes(self.state_dict(), checkpoint[STATE], decided_by=self.names_decided_by)
 
 
 def speaks(module: type[LightningModule]) -> bool:

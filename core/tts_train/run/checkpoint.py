@@ -165,12 +165,33 @@ def check_names(expected: set[str], given: Mapping[str, Any], *, decided_by: Seq
     missing, foreign = sorted(expected - set(given)), sorted(set(given) - expected)
     faults = [f"{len(n)} {what} (the first is {n[0]})" for what, n in (("missing", missing), ("unknown", foreign)) if n]
     if faults:
-        options = [f"--{option}" for option in decided_by]
-        listed = f"{', '.join(options[:-1])} and {options[-1]}" if len(options) > 1 else "".join(options) or "settings"
         raise ConfigError(
-            f"The checkpoint does not fit this run's network: {' and '.join(faults)}. Continue with the {listed} that "
-            "it was made with."
+            f"The checkpoint does not fit this run's network: {' and '.join(faults)}. Continue with the "
+            f"{_listed(decided_by)} that it was made with."
         )
+
+
+def check_sizes(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], *, decided_by: Sequence[str] = ()) -> None:
+    """Refuse weights of other sizes than the network's of the same names.
+
+    Raises:
+        ConfigError: naming how many differ, and the first.
+    """
+    # torch would list every one of them in a RuntimeError, which reads as a fault of ours.
+    differ = [name for name, value in sorted(given.items()) if name in expected and value.shape != expected[name].shape]
+    if differ:
+        first = differ[0]
+        raise ConfigError(
+            f"The checkpoint does not fit this run's network: {len(differ)} of another size (the first is {first}, "
+            f"{list(given[first].shape)} in the checkpoint and {list(expected[first].shape)} here). Continue with the "
+            f"{_listed(decided_by)} that it was made with; if they are the same, a network that tts-train makes itself "
+            "had other sizes in the version that wrote it, and the run must be made anew."
+        )
+
+
+def _listed(decided_by: Sequence[str]) -> str:
+    options = [f"--{option}" for option in decided_by]
+    return f"{', '.join(options[:-1])} and {options[-1]}" if len(options) > 1 else "".join(options) or "settings"
 
 
 def _find(path: Path) -> Path:

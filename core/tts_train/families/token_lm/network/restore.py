@@ -23,7 +23,7 @@ from tts_train.families.token_lm.network.start import (
     load_base,
     use_attention,
 )
-from tts_train.run.checkpoint import Checkpoint, check_names, is_run, open_checkpoint
+from tts_train.run.checkpoint import Checkpoint, check_names, check_sizes, is_run, open_checkpoint
 
 if TYPE_CHECKING:
     from tts_train.families.token_lm.model import TokenLM
@@ -122,6 +122,7 @@ def load_trained(
     else:
         raise ConfigError(f"model.method is full, lora, qlora or lora-8bit, and the run's says {method!r}.")
     check_names(expected, named)
+    check_sizes(network.state_dict(), named)
     # Names were compared above; of adapters only what was trained is there.
     network.load_state_dict(named, strict=False)
     return network.requires_grad_(False).eval()
