@@ -18,7 +18,7 @@ from tts_train.contract.encoder import Census, ReadyRows, RowEncoder
 from tts_train.contract.jobs import PrepareJob
 from tts_train.contract.reports import PrepareReport, Report
 from tts_train.corpus.reasons import REASONS, WARNINGS, with_reasons
-from tts_train.errors import DiskError
+from tts_train.errors import ConfigError, DataError, DiskError
 
 if TYPE_CHECKING:
     from tts_train.contract.chunks import Done
@@ -74,6 +74,7 @@ class ShardedPrepare(PrepareJob):
         """Encode what is not encoded yet, write the index, and report."""
         self.check_places()
         found = self.reading()
+        self._refuse_other_kind(found.kind)
         report = self._take_over(found) if isinstance(found, ReadyRows) else self._encode()
         _log.info(
             "%d of %d rows, %.2f h; %d shards written, %d reused.",
@@ -84,6 +85,22 @@ class ShardedPrepare(PrepareJob):
             report.shards_reused,
         )
         return report
+
+    def _refuse_other_kind(self, kind: str) -> None:
+        from tts_train.datasets.store.shards import is_prepared, read_index
+
+        if not is_prepared(self.out):
+            return
+        try:
+            there = read_index(self.out)["kind"]
+        except DataError:
+            # A damaged set is made again, which is how it is repaired.
+            return
+        if there != kind:
+            raise ConfigError(
+                f"--out {self.out} is a prepared set of {there}, which another backend wrote, and this command writes "
+                f"{kind}. Give another --out, or remove the folder."
+            )
 
     @contextmanager
     def holding(self) -> Iterator[None]:

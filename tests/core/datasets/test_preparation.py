@@ -46,6 +46,20 @@ def test_a_refused_prepare_leaves_nothing_behind(recordings, tmp_path, monkeypat
     assert list((tmp_path / "there").iterdir()) == []
 
 
+def test_a_prepared_set_of_another_backend_is_not_replaced(recordings, tmp_path, capsys):
+    out = tmp_path / "set"
+    words = ["prepare", "--corpus", str(recordings), "--out", str(out)]
+    assert main([*words, "--backend", "orpheus", "--codec", "tiny", "--tokenizer", "tiny"]) == 0
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    capsys.readouterr()
+    assert main([*words, "--backend", "gpt_sovits", "--models", "tiny", "--language", "en"]) == 2
+    said = capsys.readouterr().err
+    assert "orpheus/" in said
+    assert "gpt_sovits/" in said
+    assert "another --out" in said
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
+
+
 @contextmanager
 def no_room():
     """Let this process write no byte to any file, as on a full disk."""
