@@ -14,6 +14,7 @@ from tts_train.corpus.audio.read import Audio, read_utterance
 from tts_train.corpus.ledger import Ledger
 from tts_train.corpus.rows.utterance import TokenRow
 from tts_train.datasets.store.shard_store import Shard, input_key, input_of, printable
+from tts_train.errors import TTSTrainError
 from tts_train.parallel.processes import own_device
 
 if TYPE_CHECKING:
@@ -90,12 +91,11 @@ def encode_chunk(
     ledger, counts = Ledger(), dict.fromkeys(encoder.counted, 0)
     rows: list[Mapping[str, Any]] = []
     for batch in _read(chunk, encoder, reading, ledger):
-        # strict: an encoder that loses a clip would give the rest the codes of their neighbours.
-        for clip, made in zip(batch, encoder.encode(batch, own_device(device)), strict=True):
+        for clip, made in zip(batch, _encoded(batch, encoder, own_device(device)), strict=True):
             if isinstance(made, RowRejected):
                 ledger.drop(clip.row, made.reason, made.detail)
                 continue
-            row = {**_columns(clip), **made}
+            row = _whole(clip, made, encoder)
             warnings = clip.audio.warnings if clip.audio else ()
             ledger.keep(clip.row, seconds=row["seconds"], language=row["language"], warnings=warnings)
             for name in counts:
@@ -142,6 +142,48 @@ def _read(chunk: Iterable[Input], encoder: RowEncoder, reading: ReadOptions, led
             batch, samples = [], 0
     if batch:
         yield batch
+
+
+def _encoded(clips: Sequence[Clip], encoder: RowEncoder, device: str) -> list[Mapping[str, Any] | RowRejected]:
+    """Return what an encoder makes of clips, one for each."""
+    author = f"{type(encoder).__qualname__}.encode"
+    try:
+        # None: a method without a yield or a return.
+        made = list(encoder.encode(clips, device) or ())
+    except RowRejected as rejected:
+        raise TTSTrainError(
+            f"{author} raised RowRejected({rejected.reason!r}). It is given many clips: let it yield the RowRejected "
+            "in place of the columns of the one that is meant."
+        ) from rejected
+    if len(made) != len(clips):
+        # The rest would get the codes of their neighbours.
+        raise TTSTrainError(
+            f"{author} was given {len(clips)} clips and yielded {len(made)} rows. Let it yield for each clip, in "
+            "order, its columns or a RowRejected."
+        )
+    return made
+
+
+def _whole(clip: Clip, made: Mapping[str, Any], encoder: RowEncoder) -> Mapping[str, Any]:
+    """Return all columns of a row; refuse one that lacks some, which Parquet would take for null."""
+    author = f"{type(encoder).__qualname__}.encode"
+    if not isinstance(made, Mapping):
+        raise TTSTrainError(
+            f"{author} yielded a {type(made).__name__} for {clip.row.origin}. Let it yield the columns as a dict."
+        )
+    row = {**_columns(clip), **made}
+    wanted = dict.fromkeys([*encoder.schema.names, *encoder.counted, "seconds"])
+    if missing := [name for name in wanted if name not in row]:
+        raise TTSTrainError(
+            f"{author} yielded no {', '.join(map(repr, missing))} for {clip.row.origin}, only {', '.join(made)}. Let "
+            "it yield every column of the schema and every figure that is counted; None where there is none."
+        )
+    if row[encoder.length_column] is None:
+        raise TTSTrainError(
+            f"{author} yielded None as {encoder.length_column!r} for {clip.row.origin}. It is the length_column, by "
+            "which batches are made: let it yield a whole number."
+        )
+    return row
 
 
 def _columns(clip: Clip) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from tts_train.errors import TTSTrainError
 from tts_train.run.places import whole_paths
 
 if TYPE_CHECKING:
@@ -88,6 +89,11 @@ class PreparedRows(ABC):
         """Return the shards of a prepared folder."""
         from tts_train.datasets.store.shard_store import ShardStore
 
+        if self.length_column not in self.schema.names:
+            raise TTSTrainError(
+                f"{type(self).__qualname__}.length_column is {self.length_column!r}, which its schema does not have: "
+                f"{', '.join(self.schema.names)}."
+            )
         return ShardStore(folder, self.schema, kind=self.kind, length_column=self.length_column)
 
 
@@ -148,7 +154,7 @@ class RowEncoder(PreparedRows):
         """Yield for each clip, in order, its columns, or why it is dropped after all.
 
         ``id``, ``text``, ``speaker``, ``language``, ``seconds`` and ``origin`` need not be among the columns: the row's
-        and the recording's are taken.
+        and the recording's are taken. Every other column of the schema must be; None where a row has none.
 
         Args:
             clips: what was read, :attr:`together` seconds or a little more.

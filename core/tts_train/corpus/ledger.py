@@ -14,7 +14,7 @@ import xxhash
 from tts_train.corpus.reasons import REASONS, WARNINGS
 from tts_train.corpus.rows.utterance import Rejected, Row, Utterance
 from tts_train.disk.files import patiently
-from tts_train.errors import DataError
+from tts_train.errors import DataError, TTSTrainError
 
 EXAMPLES_PER_REASON = 3
 _DECLARE = "a backend names its own in Backend(reasons=...), an extension with tts_train.corpus.declare_reasons"
@@ -85,7 +85,7 @@ class Ledger:
     def drop(self, row: Row | str, reason: str, detail: str = "") -> None:
         """Settle a row (or the row of that origin) as not used."""
         if reason not in REASONS:
-            raise RuntimeError(f"{reason!r} is no drop reason; {_DECLARE}")
+            raise TTSTrainError(f"{reason!r} is no drop reason; {_DECLARE}")
         origin = row if isinstance(row, str) else row.origin
         self._settle(origin)
         self.dropped.append(Rejected(origin, reason, detail))
@@ -98,7 +98,7 @@ class Ledger:
         """Count something odd that did not cost the row."""
         for kind in kinds:
             if kind not in WARNINGS:
-                raise RuntimeError(f"{kind!r} is no warning; {_DECLARE}")
+                raise TTSTrainError(f"{kind!r} is no warning; {_DECLARE}")
             self.warnings[kind] += count
 
     def merge(self, other: Ledger) -> None:

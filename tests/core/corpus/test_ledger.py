@@ -10,7 +10,7 @@ import pytest
 from tts_train.corpus import Rejected, Utterance, declare_reasons
 from tts_train.corpus.ledger import Ledger
 from tts_train.corpus.reasons import REASONS, WARNINGS
-from tts_train.errors import DataError
+from tts_train.errors import DataError, TTSTrainError
 
 
 def utterance(number: int, **options: object) -> Utterance:
@@ -49,9 +49,9 @@ def test_a_row_cannot_end_twice_or_never():
     for again in (ledger.keep, lambda row: ledger.drop(row, "silent"), ledger.begin):
         with pytest.raises(RuntimeError, match="twice"):
             again(utterance(1))
-    with pytest.raises(RuntimeError, match=r"Backend\(reasons="):
+    with pytest.raises(TTSTrainError, match=r"Backend\(reasons="):
         ledger.drop(utterance(2), "bad mood")
-    with pytest.raises(RuntimeError, match=r"Backend\(reasons="):
+    with pytest.raises(TTSTrainError, match=r"Backend\(reasons="):
         ledger.warn("bad mood")
     assert ledger.report()["rows"] == 1
 

@@ -6,15 +6,21 @@ import json
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from tests.core.corpus.sounds import TEXT, write_clips
 from tts_train.cli import main
+from tts_train.contract import RowEncoder
 from tts_train.contract.prepare import ShardedPrepare
+from tts_train.corpus import RowRejected
 from tts_train.corpus.ledger import Ledger
 from tts_train.disk.files import disk_errors
-from tts_train.errors import DiskError, RunLockedError
+from tts_train.errors import DiskError, RunLockedError, TTSTrainError
 from tts_train.run.lock import RunLock
 
 
@@ -170,3 +176,86 @@ def test_recordings_that_kill_the_decoder_cost_themselves_alone(tmp_path):
     assert "hummed: 1. Somebody hums; record the words. First: 00.wav" in done.stderr
     dropped = [json.loads(line)["origin"] for line in (tmp_path / "out/dropped.jsonl").read_text().splitlines()]
     assert sorted(dropped) == ["00.wav", "04.wav", "05.wav"]
+
+
+CODES = pa.schema([("id", pa.string()), ("codes", pa.list_(pa.int32())), ("count", pa.int32())])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Author(RowEncoder):
+    """An encoder that does what a test says with the clips."""
+
+    made: Any
+    schema = CODES
+    kind = "mine/speech"
+    length_column = "count"
+    sample_rate = 16000
+
+    def fingerprint(self):
+        return {"code_version": 1}
+
+    def encode(self, clips, device):
+        return self.made(clips)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithoutLength(Author):
+    length_column = "frames"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByNumpy(Author):
+    def fingerprint(self):
+        return {"size": np.int64(3)}
+
+
+@dataclass(kw_only=True)
+class AuthorPrepare(ShardedPrepare):
+    """Prepare with an encoder that is given."""
+
+    given: RowEncoder
+
+    def reading(self):
+        return self.given
+
+    def encoder(self, census, device):
+        return self.given
+
+
+def row(**columns):
+    return {"codes": np.arange(3), "count": 3, **columns}
+
+
+def refused(clips):
+    raise RowRejected("silent")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "said"),
+    [
+        (Author(made=lambda clips: [row()]), r"Author.encode was given 2 clips and yielded 1 rows.*in order"),
+        (Author(made=lambda clips: [row()] * 3), "given 2 clips and yielded 3 rows"),
+        (Author(made=lambda clips: None), "given 2 clips and yielded 0 rows"),
+        (Author(made=lambda clips: [(1, 2)] * 2), r"yielded a tuple for x.list:1.*dict"),
+        (Author(made=lambda clips: [{"codes": [1]}] * 2), r"yielded no 'count' for x.list:1, only codes"),
+        (Author(made=lambda clips: [{"count": 1}] * 2), r"yielded no 'codes' for x.list:1, only count"),
+        (Author(made=lambda clips: [row(count=None)] * 2), r"None as 'count' for x.list:1.*length_column"),
+        (Author(made=lambda clips: [row(codes="abc")] * 2), r"column 'codes' of mine/speech rows holds list.*'a'"),
+        (Author(made=lambda clips: [row(codes=np.array([0.5]))] * 2), r"column 'codes'.*an array of float64"),
+        (Author(made=lambda clips: [row(count=2**40)] * 2), r"column 'count'.*holds int32.*too large"),
+        (Author(made=lambda clips: [RowRejected("hummed")] * 2), r"'hummed' is no drop reason.*Backend\(reasons="),
+        (Author(made=refused), r"encode raised RowRejected\('silent'\).*yield"),
+        (WithoutLength(made=lambda clips: [row()] * 2), r"WithoutLength.length_column is 'frames'.*id, codes, count"),
+        (ByNumpy(made=lambda clips: [row()] * 2), r"int64 is not JSON serializable.*fingerprint\(\)"),
+    ],
+)
+def test_what_an_author_gets_wrong_is_named_and_leaves_no_shard(recordings, tmp_path, encoder, said):
+    with pytest.raises(TTSTrainError, match=said):
+        AuthorPrepare(corpus=recordings, out=tmp_path / "out", given=encoder).run()
+    assert not [*tmp_path.glob("out/**/*.parquet")]
+
+
+def test_a_column_may_be_none_and_an_empty_array_have_any_type(recordings, tmp_path):
+    encoder = Author(made=lambda clips: [row(codes=None), row(codes=np.array([]), count=0)])
+    report = AuthorPrepare(corpus=recordings, out=tmp_path / "out", given=encoder).run()
+    assert report.kept == 2

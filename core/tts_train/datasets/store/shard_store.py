@@ -21,6 +21,7 @@ from tts_train.corpus import Utterance
 from tts_train.corpus.own_output import FORMAT, INDEX_FILE, SHARD_META
 from tts_train.corpus.rows.utterance import TokenRow
 from tts_train.disk.files import disk_errors, hash_file, patiently, sync_directory, write_json
+from tts_train.errors import TTSTrainError
 
 BINS = 12
 """Most bars of the histogram."""
@@ -143,7 +144,7 @@ class ShardStore:
 
     def write(self, key: str, rows: Sequence[Mapping[str, Any]], *, account: Mapping[str, Any]) -> Shard:
         """Write a shard; it is there whole, under its name, or not at all."""
-        table = pa.Table.from_pylist(list(rows), schema=self.schema)
+        table = self._table(rows)
         digest = table_hash(table)
         meta = {"key": key, "hash": digest, "account": account}
         table = table.replace_schema_metadata({SHARD_META: json.dumps(meta).encode()})
@@ -189,6 +190,21 @@ class ShardStore:
         self._remove_others({shard.file for shard in shards})
         return index
 
+    def _table(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+        columns = []
+        for field in self.schema:
+            values = [row.get(field.name) for row in rows]
+            try:
+                _refuse_fractions(values, field.type)
+                columns.append(pa.array(values, type=field.type))
+            except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+                told = str(error).splitlines()[0]
+                raise TTSTrainError(
+                    f"The column {field.name!r} of {self.kind} rows holds {field.type} by its schema, and got something"
+                    f" else: {told}. Make what is written and the schema agree."
+                ) from error
+        return pa.Table.from_arrays(columns, schema=self.schema)
+
     def _read(self, path: Path, key: str) -> Shard:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()
@@ -218,10 +234,24 @@ class ShardStore:
         return path.relative_to(self.folder).as_posix()
 
 
+def _refuse_fractions(values: Sequence[Any], kind: pa.DataType) -> None:
+    """Refuse arrays of fractions where whole numbers are wanted: Arrow would cut them off without a word."""
+    if pa.types.is_list(kind) and pa.types.is_integer(kind.value_type):
+        for value in values:
+            if isinstance(value, np.ndarray) and value.size and np.issubdtype(value.dtype, np.floating):
+                raise TypeError(f"an array of {value.dtype}")
+
+
 def input_key(settings: Mapping[str, Any], parts: Iterable[bytes | str]) -> str:
     """Return 32 hexadecimal digits that change when a setting or any part of the input does."""
     # Sorted: the same settings in another order make the same rows.
-    digest = xxhash.xxh3_128(json.dumps(settings, sort_keys=True).encode())
+    try:
+        digest = xxhash.xxh3_128(json.dumps(settings, sort_keys=True).encode())
+    except TypeError as error:
+        raise TTSTrainError(
+            f"What shards are found again by is no plain data: {error}. Let fingerprint() return str, int, float, "
+            "bool, lists and dicts of them."
+        ) from error
     for part in parts:
         raw = part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass")
         # Lengths between: "ab", "c" must not have the key of "a", "bc".

@@ -162,7 +162,6 @@ class TokenEncoder(RowEncoder):
         frames = int(found.frames[0])
         made = _columns(layout, lists.ids, int(found.prompts[0]), frames=frames)
         if lists.learnt is not None and not lists.learnt.all():
-            # Null where all ids are learnt: sets without labels stay as small as they were.
             made[LABELS.name] = np.where(lists.learnt, lists.ids, NO_LABEL).astype(np.int32)
         return {**made, "frames_repeated": 0, "seconds": frames * layout.frame_samples / layout.sample_rate}
 
@@ -178,7 +177,9 @@ def _checked(layout: TokenLayout, row: TokenRow) -> tuple[TokenLists, Inspected]
 
 def _columns(layout: TokenLayout, ids: Ids, prompt: int, *, frames: int) -> dict[str, Any]:
     positions = len(layout.starts(ids))
-    return {"input_ids": ids.astype(np.int32), "prompt_tokens": prompt, "num_tokens": positions, "frames": frames}
+    made = {"input_ids": ids.astype(np.int32), "prompt_tokens": prompt, "num_tokens": positions, "frames": frames}
+    # Null where all ids are learnt: sets without labels stay as small as they were.
+    return {**made, LABELS.name: None}
 
 
 @lru_cache(maxsize=1)
