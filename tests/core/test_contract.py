@@ -15,6 +15,7 @@ from tts_train_toy.network import ToyNetwork
 
 from tts_train import contract, corpus, datasets, disk, nn, optim, weights
 from tts_train.cli import main
+from tts_train.contract.backend import resolve
 from tts_train.corpus import Utterance
 from tts_train.corpus.ledger import Ledger
 from tts_train.errors import DataError
@@ -149,6 +150,32 @@ def mine(tmp_path, monkeypatch):
     yield package
     for name in [name for name in sys.modules if name.startswith("tts_train_mine")]:
         del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("module:Silnt", "'tts_train_mine.module:Silnt', and tts_train_mine.module has no Silnt; there is Silent"),
+        ("modul:Silent", "'tts_train_mine.modul:Silent', and no module tts_train_mine.modul can be imported"),
+    ],
+)
+def test_a_table_that_names_what_is_not_there_is_told_so(mine, named, said, tmp_path, capsys):
+    (mine / "plugin.py").write_text(MINE.replace("module:Silent", named))
+    code = main(["fit", "--backend", "mine", "--trainer.max_steps", "1", "--run_dir", str(tmp_path / "run")])
+    shown = capsys.readouterr().err
+    assert code == 70
+    assert said in shown
+    assert "plugin.py" in shown
+    assert "Traceback" not in shown
+
+
+def test_what_a_module_of_a_backend_lacks_itself_keeps_its_traceback(mine):
+    (mine / "module.py").write_text("import sys\nimport no_such_package\n")
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        resolve("tts_train_mine.module:Silent")
+    (mine / "module.py").write_text("import sys\n\nsys.no_such_name\n")
+    with pytest.raises(AttributeError, match="no_such_name"):
+        resolve("tts_train_mine.module:Silent")
 
 
 def test_a_third_partys_reasons_recipes_packages_and_titles_work_like_ours(mine, tmp_path, capsys, monkeypatch):

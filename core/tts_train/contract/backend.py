@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pkgutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
-from tts_train.errors import ConfigError, extra_words
+from tts_train.errors import ConfigError, TTSTrainError, extra_words
 
 if TYPE_CHECKING:
     from tts_train.contract.jobs import ExportJob, PrepareJob, SynthJob
@@ -19,8 +21,33 @@ Reference: TypeAlias = "type[T] | str"
 
 
 def resolve(reference: type[T] | str) -> type[T]:
-    """Import the class that a reference names."""
-    return pkgutil.resolve_name(reference) if isinstance(reference, str) else reference
+    """Import the class that a reference names.
+
+    Raises:
+        TTSTrainError: if there is no such module, or no such name in it.
+    """
+    if not isinstance(reference, str):
+        return reference
+    module = reference.partition(":")[0]
+    try:
+        found: type[T] = pkgutil.resolve_name(reference)
+    except ModuleNotFoundError as error:
+        # Another module that this one imports and that is missing keeps its traceback.
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise TTSTrainError(_misnamed(reference, f"no module {error.name} can be imported")) from error
+    except AttributeError as error:
+        # So does an attribute that the module's own code looks for in vain.
+        if error.obj is None or error.obj is not sys.modules.get(module):
+            raise
+        near = get_close_matches(str(error.name), vars(error.obj), n=1)
+        hint = f"; there is {near[0]}" if near else ""
+        raise TTSTrainError(_misnamed(reference, f"{module} has no {error.name}{hint}")) from error
+    return found
+
+
+def _misnamed(reference: str, why: str) -> str:
+    return f"A backend's table names {reference!r}, and {why}. Correct it in the backend's plugin.py."
 
 
 @dataclass(frozen=True, kw_only=True)
