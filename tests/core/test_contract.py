@@ -156,7 +156,7 @@ def mine(tmp_path, monkeypatch):
     ("named", "said"),
     [
         ("module:Silnt", "'tts_train_mine.module:Silnt', and tts_train_mine.module has no Silnt; there is Silent"),
-        ("elsewhere:Silent", "'tts_train_mine.elsewhere:Silent', and no module tts_train_mine.elsewhere can be imported"),
+        ("other:Silent", "'tts_train_mine.other:Silent', and no module tts_train_mine.other can be imported"),
     ],
 )
 def test_a_table_that_names_what_is_not_there_is_told_so(mine, named, said, tmp_path, capsys):
