@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins import MixedPrecision
 
 from tts_train.contract.data import StageData, stage_data
+from tts_train.errors import TTSTrainError
 from tts_train.parallel.means import Means, unweighted, weighted
 from tts_train.parallel.together import reshard
 from tts_train.run.checkpoint import check_names, check_sizes
@@ -85,7 +86,10 @@ class StageModule(LightningModule, ABC):
 
     def recompute(self, share: float) -> None:
         """Recompute this share of the layers in backward from now on, 0 to 1."""
-        raise NotImplementedError(f"{type(self).__name__} sets recompute_auto and has no recompute().")
+        name = type(self).__name__
+        raise TTSTrainError(
+            f"{name} sets recompute_auto and has no recompute(share). Write it, or leave recompute_auto."
+        )
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
 

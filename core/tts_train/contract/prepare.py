@@ -21,7 +21,7 @@ from tts_train.corpus.reasons import REASONS, WARNINGS, with_reasons
 from tts_train.errors import ConfigError, DataError, DiskError
 
 if TYPE_CHECKING:
-    from tts_train.contract.chunks import Done
+    from tts_train.contract.encoding import Done
     from tts_train.corpus.audio.read import RowReader
     from tts_train.corpus.ledger import Ledger
     from tts_train.corpus.read import Corpus
@@ -63,7 +63,7 @@ class ShardedPrepare(PrepareJob):
 
     def reader(self, corpus: Corpus) -> RowReader | None:
         """Return what reads a row as the processes of this job do; None where rows are taken over as they are."""
-        from tts_train.contract.chunks import ReadOptions, check_row
+        from tts_train.contract.encoding import ReadOptions, check_row
 
         found = self.reading()
         if isinstance(found, ReadyRows):
@@ -130,7 +130,7 @@ class ShardedPrepare(PrepareJob):
             yield
 
     def _encode(self) -> PrepareReport:
-        from tts_train.contract.chunks import ReadOptions, encode_chunk
+        from tts_train.contract.encoding import ReadOptions, encode_chunk
         from tts_train.corpus.ledger import Ledger, no_rows
         from tts_train.corpus.read import kept_utterances, open_corpus
         from tts_train.parallel.chunks import cut
@@ -162,7 +162,7 @@ class ShardedPrepare(PrepareJob):
             return self._finish(encoder.store(self.out), settings, facts, ledger, done, times=(started, began))
 
     def _take_over(self, ready: ReadyRows) -> PrepareReport:
-        from tts_train.contract.chunks import write_ready
+        from tts_train.contract.encoding import write_ready
         from tts_train.corpus.ledger import Ledger
 
         started = time.monotonic()
