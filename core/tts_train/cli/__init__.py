@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("tts_train.cli.commands.demo", "The whole way on a small voice, offline, on this machine."),
     "doctor": ("tts_train.cli.commands.doctor", "Is this machine able? Versions, GPU, memory, disk, missing extras."),
     "init": ("tts_train.cli.commands.init", "Write a commented recipe for a corpus."),
+    "corpus": ("tts_train.cli.commands.corpus", "Make a corpus of recordings: cut, transcribe, review, merge, export."),
     "check": ("tts_train.cli.commands.check", "Say what is in a corpus or a prepared folder."),
     "prepare": (JOBS, "Recordings and text to training features."),
     "plan": ("tts_train.cli.commands.plan", "Memory, largest batch and time of a recipe, before a GPU is rented."),

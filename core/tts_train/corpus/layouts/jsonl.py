@@ -24,7 +24,7 @@ _SCALE = {np.dtype(np.int16): 1 << 15, np.dtype(np.int32): 1 << 31}
 _MAX_CHANNELS = 32
 _MAX_BYTES = 1 << 31
 _FLOAT = 3
-NAMES = ("metadata.jsonl", "manifest.jsonl", "manifest.json")
+NAMES = ("corpus.jsonl", "metadata.jsonl", "manifest.jsonl", "manifest.json")
 
 
 class JsonLines(Layout):
