@@ -204,7 +204,7 @@ def test_help_without_a_backend_says_where_the_options_are(verb, capsys):
         ("formats --backnd x", "Did you mean --backend?"),
         ("plugins x", "unrecognized arguments: x"),
         ("demo", "the following arguments are required: --backend"),
-        ("init", "the following arguments are required: folder, --backend, --data"),
+        ("init", "the following arguments are required: folder, --data"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(words, said, capsys):

@@ -58,6 +58,51 @@ def test_a_recipe_for_released_networks_says_what_is_downloaded_and_for_which_ve
     assert "outside of --data my recordings" in capsys.readouterr().err
 
 
+def test_one_recording_without_texts_gets_every_command_from_slicing_on(corpus, capsys):
+    shutil.copy(corpus / "wavs" / "sample-01.flac", "interview.flac")
+    assert main(["init", "my-voice", "--data", "interview.flac"]) == 0
+    facts, _, lines = capsys.readouterr().out.partition("Next, a line at a time:")
+    assert "by default; also installed" in facts
+    commands = [line.removeprefix("tts-train ") for line in lines.splitlines() if line.startswith("tts-train ")]
+    verbs = ["corpus slice", "corpus transcribe", "corpus review", "corpus apply", "check ", "prepare ", "fit "]
+    assert [verb for verb in verbs if any(line.startswith(verb) for line in commands)] == verbs
+    assert commands[0] == "corpus slice interview.flac --out my-voice/corpus"
+    assert "--corpus my-voice/corpus --out my-voice/prepared" in " ".join(commands)
+    assert (
+        main(["init", "other", "--data", "interview.flac", "--backend", "orpheus", "--language", "fr", "--json"]) == 0
+    )
+    told = json.loads(capsys.readouterr().out)
+    assert "backend" not in told
+    assert any(line.endswith("corpus transcribe other/corpus --language fr") for line in told["next"])
+    assert main(["init", "third", "--data", "interview.flac", "--recipe", "lm-tiny"]) == 0
+    assert "orpheus (by default" in capsys.readouterr().out, "the backend that has the recipe"
+    assert main(["init", "fourth", "--data", "interview.flac", "--recipe", "nothing"]) == 2
+    assert "Name one with --backend" in capsys.readouterr().err
+    assert main(["init", "my recordings/voice", "--data", "my recordings/wavs", "--backend", "orpheus"]) == 0
+    assert main(["init", "my recordings/wavs/voice", "--data", "my recordings/wavs", "--backend", "orpheus"]) == 2
+    assert "outside of --data" in capsys.readouterr().err
+
+
+def test_check_and_prepare_say_what_comes_next(capsys):
+    words = ["--backend", "orpheus", "--data", "my recordings", "--recipe", "lm-tiny"]
+    assert main(["init", "voice", *words, "--json"]) == 0
+    _, prepare, fit = json.loads(capsys.readouterr().out)["next"]
+    shutil.move("my recordings", "voice/corpus")
+    assert main(["check", "voice/corpus", "--backend", "orpheus", "--dropped", "d.jsonl", "--min_seconds", "0.2"]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Next: ")]
+    (line,) = said
+    assert line == (
+        "Next: tts-train prepare --backend orpheus --min_seconds 0.2 --corpus voice/corpus --out voice/prepared"
+    )
+    prepare = prepare.replace("'my recordings'", "voice/corpus")
+    assert main([*shlex.split(prepare)[1:], "--out", "voice/prepared"]) == 0
+    assert f"Next: {fit}\n" in capsys.readouterr().err
+    assert main([*shlex.split(prepare)[1:], "--out", "elsewhere"]) == 0
+    assert "Next: tts-train fit --backend orpheus -c lm-lora --data.path elsewhere\n" in capsys.readouterr().err
+    assert main([*shlex.split(prepare)[1:], "--out", "elsewhere", "--json"]) == 0
+    assert "Next:" not in capsys.readouterr().err
+
+
 def test_recipes_of_a_third_party_are_found(capsys):
     path = find_recipe("toy", "hum-small")
     assert path.parent.parent.name == "tts_train_toy"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tts_train.cli import COMMANDS
 from tts_train.cli.helping import load
+from tts_train.cli.next_step import after_check
 from tts_train.cli.output import print_report
 from tts_train.configuration.arguments import WordsParser, with_underscores
 from tts_train.configuration.select import Chosen, select
@@ -52,6 +53,8 @@ def run(verb: str, words: list[str]) -> int:
         print_report(describe_prepared(path), as_json=options["json"])
         return 0
     _survey(options, job)
+    if job is not None and not options["json"]:
+        after_check(options["path"], words)
     return 0
 
 

@@ -42,7 +42,7 @@ OPTIONAL = (
 
 
 @dataclass(frozen=True)
-class Finding:
+class MachineCheck:
     """One thing looked at: PASS, WARN or FAIL, and what to do."""
 
     verdict: str
@@ -69,66 +69,70 @@ def run(verb: str, words: list[str]) -> int:
     return 2 if any(finding.verdict == "FAIL" for finding in findings) else 0
 
 
-def _system() -> Iterator[Finding]:
+def _system() -> Iterator[MachineCheck]:
     known = {"linux": "Linux", "darwin": "macOS", "win32": "Windows"}.get(sys.platform)
     where = f"{known or platform.system()} ({platform.machine()})"
     if known == "Linux":
-        yield Finding("PASS", "system", f"{where}; tts-train is tested on Linux")
+        yield MachineCheck("PASS", "system", f"{where}; tts-train is tested on Linux")
     elif known:
         text = "is meant to work, by tests that simulate it on Linux; nobody has run tts-train there for us yet."
-        yield Finding("WARN", "system", f"{where} {text} Please report what fails.")
+        yield MachineCheck("WARN", "system", f"{where} {text} Please report what fails.")
     else:
-        yield Finding("WARN", "system", f"{where} was never tried. Linux, Windows and macOS are meant to work.")
+        yield MachineCheck("WARN", "system", f"{where} was never tried. Linux, Windows and macOS are meant to work.")
 
 
-def _python() -> Iterator[Finding]:
+def _python() -> Iterator[MachineCheck]:
     fine = sys.version_info >= (3, 10)
-    yield Finding("PASS" if fine else "FAIL", "python", f"{platform.python_version()} (3.10 or newer is needed)")
+    yield MachineCheck("PASS" if fine else "FAIL", "python", f"{platform.python_version()} (3.10 or newer is needed)")
 
 
-def _backends() -> tuple[list[Backend], list[Finding]]:
+def _backends() -> tuple[list[Backend], list[MachineCheck]]:
     """Return the installed backends, and what is wrong with those that cannot be loaded."""
-    broken: list[Finding] = []
-    return list(working_backends(lambda why: broken.append(Finding("FAIL", "backend", why)))), broken
+    broken: list[MachineCheck] = []
+    return list(working_backends(lambda why: broken.append(MachineCheck("FAIL", "backend", why)))), broken
 
 
-def _packages(packages: Iterable[Package]) -> Iterator[Finding]:
+def _packages(packages: Iterable[Package]) -> Iterator[MachineCheck]:
     for package in packages:
         try:
-            yield Finding("PASS", package.name, version(package.name))
+            yield MachineCheck("PASS", package.name, version(package.name))
         except PackageNotFoundError:
             why = f" ({package.purpose})" if package.purpose else ""
-            yield Finding("FAIL", package.name, f"is missing{why}. Install it with: {package.command}")
+            yield MachineCheck("FAIL", package.name, f"is missing{why}. Install it with: {package.command}")
 
 
-def _torch() -> Iterator[Finding]:
+def _torch() -> Iterator[MachineCheck]:
     try:
         import torch  # noqa: F401
     # OSError: a library that torch links, such as one of CUDA's, is missing.
     except (ImportError, OSError) as error:
-        yield Finding("FAIL", "torch", f"does not import ({error}). Install the build for this machine: pytorch.org.")
+        yield MachineCheck(
+            "FAIL", "torch", f"does not import ({error}). Install the build for this machine: pytorch.org."
+        )
         return
     try:
         import torchaudio  # noqa: F401 - a torch and torchaudio of different builds fail only when imported together
     except (ImportError, OSError) as error:
-        yield Finding("FAIL", "torchaudio", f"does not import beside this torch ({error}). Install a matching pair.")
+        yield MachineCheck(
+            "FAIL", "torchaudio", f"does not import beside this torch ({error}). Install a matching pair."
+        )
 
 
-def _gpu() -> Iterator[Finding]:
+def _gpu() -> Iterator[MachineCheck]:
     try:
         import torch
     except (ImportError, OSError):
         return  # told among the packages
 
     if not torch.cuda.is_available():
-        yield Finding(
+        yield MachineCheck(
             "WARN", "gpu", f"none is seen. Tiny models train on the CPU; a 3B model needs a CUDA card.{_why()}"
         )
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         # Cards before compute capability 8.0 (Ampere) only emulate bfloat16, slowly.
         bf16 = "bf16" if card.major >= 8 else "no bf16: use --trainer.precision 16-mixed"
-        yield Finding("PASS", f"gpu {index}", f"{card.name}, {card.total_memory / GIB:.1f} GiB, {bf16}")
+        yield MachineCheck("PASS", f"gpu {index}", f"{card.name}, {card.total_memory / GIB:.1f} GiB, {bf16}")
 
 
 def _why() -> str:
@@ -141,32 +145,32 @@ def _why() -> str:
     return ""
 
 
-def _memory() -> Iterator[Finding]:
+def _memory() -> Iterator[MachineCheck]:
     import psutil
 
     memory = psutil.virtual_memory()
     verdict = "PASS" if memory.available >= MEMORY_WANTED else "WARN"
-    yield Finding(verdict, "memory", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free")
+    yield MachineCheck(verdict, "memory", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free")
 
 
-def _disk() -> Iterator[Finding]:
+def _disk() -> Iterator[MachineCheck]:
     free = shutil.disk_usage(Path.cwd()).free
     text = f"{free / GIB:.1f} GiB free here; a full 3B checkpoint takes 12 to 37 GiB, an adapter's under 2"
-    yield Finding("PASS" if free >= DISK_WANTED else "WARN", "disk", text)
+    yield MachineCheck("PASS" if free >= DISK_WANTED else "WARN", "disk", text)
 
 
-def _plugins() -> Iterator[Finding]:
+def _plugins() -> Iterator[MachineCheck]:
     for plugin in [*installed_backends(), *installed_extensions()]:
         module = plugin.entry_point.value.split(":")[0]
         # Found, not imported: a broken plugin must not end the doctor.
         there = importlib.util.find_spec(module.split(".")[0]) is not None
-        yield Finding(
+        yield MachineCheck(
             "PASS" if there else "FAIL", plugin.kind, f"{plugin}" + ("" if there else f": {module} is missing")
         )
 
 
-def _optional(packages: Iterable[Package]) -> Iterator[Finding]:
+def _optional(packages: Iterable[Package]) -> Iterator[MachineCheck]:
     for package in packages:
         if importlib.util.find_spec(package.imported_as) is None:
             subject = f"extra {package.extra}" if package.extra else package.name
-            yield Finding("INFO", subject, f"{package.purpose}: {package.command}")
+            yield MachineCheck("INFO", subject, f"{package.purpose}: {package.command}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,10 +19,13 @@ from tts_train.configuration.outline import group_of
 from tts_train.configuration.recipe_file import read_config
 from tts_train.contract.backend import Backend
 from tts_train.disk.apart import require_apart
-from tts_train.errors import ConfigError, DataError, NoTextsError, quoted
-from tts_train.plugins import Plugins
+from tts_train.errors import ConfigError, DataError, NoTextsError, extra_words, quoted
+from tts_train.plugins import Plugins, installed_backends
 from tts_train.recipes import find_recipe, remark, summary
 
+CORPUS = "corpus"
+"""Folder beside the recipe for the clips of recordings that come without texts."""
+DISTRIBUTION = "tts-train"
 _DATA_PATH = re.compile(r"^(?P<indent>\s+)path:.*$", re.MULTILINE)
 # Rows looked at: enough to see a column of languages, few enough for a corpus of any size.
 _LANGUAGE, _ROWS = "language", 200
@@ -30,6 +35,8 @@ _LANGUAGE, _ROWS = "language", 200
 class _Asked:
     folder: Path
     backend: str
+    named: bool
+    """Whether the user named the backend."""
     data: Path
     recipe: str | None
     language: str | None
@@ -39,13 +46,15 @@ def run(verb: str, words: list[str]) -> int:
     """Write ``recipe.yaml`` into a new or empty place; an existing recipe stays."""
     parser = WordsParser(verb, COMMANDS[verb][1])
     parser.add_argument("folder", type=Path, help="folder for the recipe; the prepared data will go beside it")
-    parser.add_argument("--backend", required=True, help="family of models")
-    parser.add_argument("--data", required=True, type=Path, help="recordings with text")
+    parser.add_argument("--backend", help="family of models; the first that is installed where none is named")
+    parser.add_argument("--data", required=True, type=Path, help="recordings, with texts or without")
     parser.add_argument("--recipe", help="recipe to start from; those for a first voice where none is given")
     parser.add_argument("--language", help="language of rows that name none, where the backend asks for it")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(words)
-    report = _init(_Asked(options.folder, options.backend, options.data, options.recipe, options.language))
+    backend = options.backend or _first_backend(options.recipe)
+    named = options.backend is not None
+    report = _init(_Asked(options.folder, backend, named, options.data, options.recipe, options.language))
     if options.json:
         print_report(report, as_json=True)
         return 0
@@ -59,18 +68,18 @@ def run(verb: str, words: list[str]) -> int:
 def _init(asked: _Asked) -> dict[str, object]:
     if not asked.data.exists():
         raise ConfigError(f"There is no corpus at {asked.data}. Give --data the folder or file of your recordings.")
-    _require_texts(asked.data)
     backend = Plugins().load(asked.backend)
     sources = _sources(backend, asked.recipe)
+    folder, prepared, texts = asked.folder, asked.folder / "prepared", _has_texts(asked.data)
     # The order of steps in which nothing is written that a later refusal would leave behind.
-    words = _prepare_words(backend, sources, asked)
-    folder, prepared = asked.folder, asked.folder / "prepared"
+    words = _prepare_words(backend, sources, asked, texts=texts)
+    corpus = asked.data if texts else folder / CORPUS
     try:
-        require_apart(asked.data, prepared, given="--data")
+        require_apart(asked.data, prepared if texts else corpus, given="--data")
     except ConfigError as error:
         advice = f"Choose a folder outside of --data {asked.data}."
         raise ConfigError(
-            f"prepare would write to {prepared}, among what it reads, and refuses that. {advice}"
+            f"The next command would write to {folder}, among what it reads, and refuses that. {advice}"
         ) from error
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file and stays as it is. Choose a folder for the recipe.")
@@ -83,14 +92,18 @@ def _init(asked: _Asked) -> dict[str, object]:
         target.write_text(_with_path(source.read_text(encoding="utf-8"), prepared), encoding="utf-8")
     runs = [Path("runs") / (folder.name if len(targets) == 1 else f"{folder.name}-{one.stem}") for one in targets]
     named = ["--backend", asked.backend, *_stage(backend, sources)]
+    also = [found.name for found in installed_backends() if found.name != asked.backend]
+    chosen = {} if asked.named else {"backend": f"{asked.backend} (by default; also installed: {', '.join(also)})"}
     return {
+        **chosen,
         "recipe": ", ".join(map(str, targets)),
         "from": "; ".join(f"{source.stem}: {summary(source)}" for source in sources),
         "card": _said("Card", sources),
         "downloads": _said("Downloads", sources),
         "next": [
-            _line("check", asked.data, *(named + words if any(stage.prepare for stage in backend.stages) else [])),
-            _line("prepare", *named, "--corpus", asked.data, "--out", prepared, *words),
+            *([] if texts else _corpus_lines(asked, corpus)),
+            _line("check", corpus, *(named + words if any(stage.prepare for stage in backend.stages) else [])),
+            _line("prepare", *named, "--corpus", corpus, "--out", prepared, *words),
             *(_line("fit", "-c", target, "--run_dir", run) for target, run in zip(targets, runs, strict=True)),
         ],
     }
@@ -102,17 +115,43 @@ def _said(what: str, sources: Sequence[Path]) -> str:
     return "; ".join(dict.fromkeys(told))
 
 
-def _require_texts(data: Path) -> None:
-    """Refuse recordings without texts; anything else is told by the first command that reads it."""
+def _first_backend(recipe: str | None) -> str:
+    """Return the first backend of tts-train itself that has the recipe, or recipes for beginners; by name."""
+    own = [found.name for found in installed_backends() if found.distribution == DISTRIBUTION]
+    for name in own:
+        with suppress(ConfigError):
+            if find_recipe(name, recipe) if recipe else Plugins(selected=()).load(name).start:
+                return name
+    asked = f" with a recipe {recipe!r}" if recipe else ""
+    names = ", ".join(found.name for found in installed_backends())
+    raise ConfigError(f"tts-train brings no backend{asked}. Name one with --backend: {names}.")
+
+
+def _has_texts(data: Path) -> bool:
+    """Tell recordings with texts from those without; anything else is told by the first command that reads it."""
     from tts_train.corpus.read import open_corpus
 
     try:
         open_corpus(data)
-    # A DataError itself, and the only one that is told here.
+    # A DataError itself, and the only one that is asked for here.
     except NoTextsError:
-        raise
+        return False
     except DataError:
-        return
+        return True
+    return True
+
+
+def _corpus_lines(asked: _Asked, corpus: Path) -> list[str]:
+    """Return the commands from recordings without texts to a corpus folder."""
+    language = [] if asked.language is None else ["--language", asked.language]
+    missing = any(importlib.util.find_spec(package) is None for package in ("silero_vad", "faster_whisper"))
+    return [
+        *([f"pip install {extra_words('corpus,asr')}"] if missing else []),
+        _line("corpus", "slice", asked.data, "--out", corpus, *language),
+        _line("corpus", "transcribe", corpus, *language),
+        _line("corpus", "review", corpus),
+        _line("corpus", "apply", corpus, "--table", corpus / "review" / "review.csv"),
+    ]
 
 
 def _with_path(recipe: str, prepared: Path) -> str:
@@ -131,10 +170,13 @@ def _stage(backend: Backend, sources: Sequence[Path]) -> list[str]:
     return ["--stage", str(read_config(sources[0])["stage"])]
 
 
-def _prepare_words(backend: Backend, sources: Sequence[Path], asked: _Asked) -> list[str]:
+def _prepare_words(backend: Backend, sources: Sequence[Path], asked: _Asked, *, texts: bool) -> list[str]:
     """Return what prepare needs for these recipes: their own words, and a language where the rows name none."""
     words = list(dict.fromkeys(shlex.join(_pair) for source in sources for _pair in _pairs(remark(source, "Prepare"))))
     options = [word for pair in words for word in shlex.split(pair)]
+    # The rows of a corpus folder name their languages: transcribe writes them.
+    if not texts:
+        return options
     # Read from its source, so that init stays without torch.
     job = next((stage.prepare for stage in backend.stages if stage.prepare is not None), None)
     outline = None if job is None else group_of(job)

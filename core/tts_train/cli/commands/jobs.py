@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from tts_train.cli.helping import HELP, load
 from tts_train.cli.importing import first_imports
+from tts_train.cli.next_step import after_prepare
 from tts_train.cli.output import print_report
 from tts_train.configuration.arguments import JSON_FLAG
 from tts_train.configuration.select import select
 from tts_train.contract.backend import resolve
+from tts_train.contract.jobs import PrepareJob
 from tts_train.jobs.run import find_job, perform
 from tts_train.jobs.sources import any_backend, select_by_source
 
@@ -25,5 +27,8 @@ def run(verb: str, words: list[str]) -> int:
     with first_imports():
         # Imported here, where the collector is off.
         resolve(found.reference)
-    print_report(perform(found.read()), as_json=JSON_FLAG in words)
+    job = found.read()
+    print_report(perform(job), as_json=JSON_FLAG in words)
+    if isinstance(job, PrepareJob) and JSON_FLAG not in words:
+        after_prepare(job.out, chosen.backend)
     return 0
