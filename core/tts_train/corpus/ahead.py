@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tts_train.corpus.layouts.base import Layout, RawRow
-from tts_train.corpus.layouts.splits import part_of, part_of_audio
+from tts_train.corpus.layouts.splits import part_of, split_of
 from tts_train.corpus.rows.files import AudioFinder, Found, NotFound
 from tts_train.corpus.rows.names import bare_name, plain_name
 from tts_train.corpus.rows.text import clean_text, has_words
@@ -26,15 +26,21 @@ class Ahead:
 
     def is_left_out(self, raw: RawRow) -> bool:
         """Tell whether a row belongs to a part that is not read."""
-        return bool(self.left_out) and _part(raw) in self.left_out
+        return bool(self.left_out) and split_of(raw) in self.left_out
 
     def is_conflict(self, raw: RawRow, finder: AudioFinder) -> bool:
         """Tell whether other rows give the same recording another text."""
         return bool(self.conflicts) and _key(raw, finder)[0] in self.conflicts
 
 
-def read_ahead(layout: Layout, finder: AudioFinder) -> Ahead:
-    """Read all rows of a layout whose rows are cheap to read; tells the finder which names end alike."""
+def read_ahead(layout: Layout, finder: AudioFinder, *, every_part: bool = False) -> Ahead:
+    """Read all rows of a layout whose rows are cheap to read; tells the finder which names end alike.
+
+    Args:
+        layout: what is read.
+        finder: is told which names end alike.
+        every_part: leave no part of the data set out.
+    """
     if not layout.replayable:
         return Ahead()
     # Before the first row is given out: a contradiction in the last row makes the first one useless.
@@ -44,10 +50,10 @@ def read_ahead(layout: Layout, finder: AudioFinder) -> Ahead:
         if isinstance(raw, RawRow):
             names.add(raw)
             texts.add(raw)
-            if part := _part(raw):
+            if part := split_of(raw):
                 parts[part] = parts.get(part, 0) + 1
     finder.ambiguous = frozenset(names.shared)
-    trained = any(part_of(part) == "train" for part in parts)
+    trained = not every_part and any(part_of(part) == "train" for part in parts)
     # Only beside rows called train: of a list of validation rows alone nothing would be left.
     left_out = {part: count for part, count in parts.items() if trained and part_of(part) == "other"}
     if texts.lost or left_out:
@@ -93,14 +99,6 @@ class _Texts:
             value = hash(text)
             if self._texts.setdefault(key, value) != value:
                 self.conflicts.add(key)
-
-
-def _part(raw: RawRow) -> str:
-    """The row's part of the data set: as its column says, or by the first folder of its recording."""
-    if raw.split and part_of(raw.split):
-        return raw.split
-    first = raw.audio.replace("\\", "/").removeprefix("./").partition("/")[0] if isinstance(raw.audio, str) else ""
-    return first if isinstance(raw.audio, str) and part_of_audio(raw.audio) else ""
 
 
 def _key(raw: RawRow, finder: AudioFinder, *, relocate: bool = True) -> tuple[int, bool]:

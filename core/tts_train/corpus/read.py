@@ -53,7 +53,7 @@ class Corpus:
         total: number of rows, once they have been counted; None before.
     """
 
-    def __init__(self, layout: Layout, *, allow_outside: bool = False) -> None:
+    def __init__(self, layout: Layout, *, allow_outside: bool = False, every_part: bool = False) -> None:
         self.path = layout.path
         self.layout = layout.name
         self.total: int | None = None
@@ -61,6 +61,7 @@ class Corpus:
         self._finder = AudioFinder(layout.root, allow_outside=allow_outside)
         self._reading = Reading(layout)
         self._ahead: Ahead | None = None
+        self._every_part = every_part
         self.root = None if allow_outside else Path(self._finder.boundary)
 
     def rows(self) -> Iterator[Row]:
@@ -70,7 +71,7 @@ class Corpus:
         """
         builder, texts = RowBuilder(self._finder, folders=self._layout.asked.folders), dict[int, int]()
         if self._ahead is None:
-            self._ahead = read_ahead(self._layout, self._finder)
+            self._ahead = read_ahead(self._layout, self._finder, every_part=self._every_part)
             self.total = self._ahead.total
             if self._ahead.left_out:
                 warn_left_out("rows", [f"{name} ({count} rows)" for name, count in self._ahead.left_out.items()])
@@ -92,7 +93,9 @@ class Corpus:
         return self._finder.unlisted()
 
 
-def open_corpus(path: Path | str, *, layout: str = "auto", allow_outside: bool = False) -> Corpus:
+def open_corpus(
+    path: Path | str, *, layout: str = "auto", allow_outside: bool = False, every_part: bool = False
+) -> Corpus:
     """Open a corpus: a folder, a file, or the name of a data set on the hub.
 
     Args:
@@ -101,13 +104,15 @@ def open_corpus(path: Path | str, *, layout: str = "auto", allow_outside: bool =
             or folders mean, as in ``audio|speaker|text``, ``audio=WAV,text=SAID`` or ``speaker/audio``; or the list
             to read of a folder, as in ``lists/train.list``.
         allow_outside: let paths lead out of the corpus folder.
+        every_part: read the rows of validation and test parts, too, which each row names in ``split``; files and
+            folders of such parts are read where they are named.
 
     Raises:
         DataError: if the layout is unknown or does not fit, or a list is not UTF-8.
     """
     path = Path(path)
     try:
-        return Corpus(_find_layout(path, layout), allow_outside=allow_outside)
+        return Corpus(_find_layout(path, layout), allow_outside=allow_outside, every_part=every_part)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}. Check the path and who may read it.") from None
 
@@ -186,6 +191,9 @@ def _require_one_list(path: Path) -> None:
     patterns = ("*.list", "*.jsonl", "*.csv", "*.tsv")
     files = [file for pattern in patterns for file in path.glob(pattern)] if path.is_dir() else []
     names = sorted(file.name for file in files if part_of(file.stem) != "other")
+    # A corpus folder keeps other tables beside corpus.jsonl: rows that were taken out, what a person edits.
+    if "corpus.jsonl" in names:
+        return
     usual = [name for name in names if name.startswith(("metadata.", "manifest."))]
     if len(names) > 1 and len(usual) != 1:
         raise DataError(

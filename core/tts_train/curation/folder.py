@@ -19,6 +19,8 @@ TABLE = "corpus.jsonl"
 LEDGER = "ledger.json"
 REMOVED = "removed.jsonl"
 """Rows that a person took out, as they were; a table can bring them back."""
+HELD_OUT = ("validation", "test")
+"""Parts of a split; the rows of each also stand in a table of their own, ``validation.jsonl`` and ``test.jsonl``."""
 CLIPS = "clips"
 WORK = ".work"
 """What finished parts of a step gave, by content: the same command continues with them."""
@@ -116,7 +118,17 @@ class CorpusFolder:
             if removed or (self.path / REMOVED).exists():
                 write_atomically(self.path / REMOVED, _table(removed))
             write_atomically(self.path / TABLE, _table(rows))
+            self._write_parts(rows)
         return seconds
+
+    def _write_parts(self, rows: Sequence[ClipRow]) -> None:
+        """Keep the tables of held-out rows in step: ``prepare`` and ``eval`` are given those by name."""
+        for part in HELD_OUT:
+            held = [row for row in rows if row.split == part]
+            if held:
+                write_atomically(self.path / f"{part}.jsonl", _table(held))
+            else:
+                (self.path / f"{part}.jsonl").unlink(missing_ok=True)
 
     @contextmanager
     def holding(self, *, option: str = "--out") -> Iterator[None]:

@@ -38,6 +38,8 @@ class ClipRow:
     """How sure a recogniser was of the text, 0 to 1."""
     cut: Cut | None = None
     """None for a clip that was a recording of its own."""
+    split: str | None = None
+    """``train``, ``validation`` or ``test``; ``prepare`` reads ``train`` alone where rows say so."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What steps measured, in plain types, each under a name of its own."""
 

@@ -9,6 +9,7 @@ from logging import getLogger
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
 
+from tts_train.corpus.layouts.base import RawRow
 from tts_train.errors import DataError
 
 Part: TypeAlias = "Literal['train', 'other']"
@@ -70,6 +71,14 @@ def part_of_audio(name: str) -> Part | None:
     # Only a plain name: a recording of another machine has other folders in front.
     plain = first.lower() in _TRAIN | _OTHER
     return part_of(first) if slash and plain else None
+
+
+def split_of(raw: RawRow) -> str:
+    """Return a row's part of the data set: as its column says, or by the first folder of its recording."""
+    if raw.split and part_of(raw.split):
+        return raw.split
+    first = raw.audio.replace("\\", "/").removeprefix("./").partition("/")[0] if isinstance(raw.audio, str) else ""
+    return first if isinstance(raw.audio, str) and part_of_audio(raw.audio) else ""
 
 
 def _part_of_path(path: str) -> Part | None:

@@ -10,6 +10,7 @@ from typing import Any
 import xxhash
 
 from tts_train.corpus.layouts.base import RawRow
+from tts_train.corpus.layouts.splits import split_of
 from tts_train.corpus.rows.files import AudioFinder, NotFound
 from tts_train.corpus.rows.text import MAX_TEXT, clean_language, clean_text, has_words
 from tts_train.corpus.rows.utterance import Rejected, Utterance, utterance_id
@@ -80,7 +81,8 @@ class RowBuilder:
             language, language_warnings = clean_language(language)
         warnings += speaker_warnings + language_warnings
         identity = utterance_id(name, raw.start, raw.end)
-        return Utterance(identity, audio, text, speaker, language, raw.start, raw.end, raw.origin, warnings)
+        part = split_of(raw) or None
+        return Utterance(identity, audio, text, speaker, language, raw.start, raw.end, raw.origin, warnings, part)
 
 
 def _text_fault(text: str) -> str | None:

@@ -34,6 +34,8 @@ class Utterance:
     """Where the row stands, for people: ``metadata.csv:12``. Unique in its corpus."""
     warnings: tuple[str, ...] = ()
     """Names from :data:`tts_train.corpus.reasons.WARNINGS`."""
+    split: str | None = None
+    """Part of the data set as the corpus calls it; None where it says nothing of the kind."""
 
 
 # eq=False: comparing the arrays would give an array, which is neither true nor false.
