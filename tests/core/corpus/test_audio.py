@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import soxr
 
 from tests.core.corpus.malformed import cases, odd_paths
@@ -305,3 +306,12 @@ def test_g722_has_no_header_and_is_known_by_its_suffix(tmp_path):
     page = tmp_path / "page.g722"
     page.write_text("<html>404</html>")
     assert verdict(page)[0] == "not_audio"
+
+
+def test_the_samples_as_decoded_are_kept_where_they_are_asked_for(tmp_path):
+    both = np.stack([np.full(8000, 0.25, np.float32), np.full(8000, -0.125, np.float32)], axis=1)
+    soundfile.write(tmp_path / "two.wav", both, 16_000, subtype="FLOAT")
+    audio = read_audio(tmp_path / "two.wav", sample_rate=8000, keep_raw=True)
+    np.testing.assert_array_equal(audio.raw, both)
+    assert (audio.source_rate, audio.sample_rate) == (16_000, 8000)
+    assert read_audio(tmp_path / "two.wav").raw is None

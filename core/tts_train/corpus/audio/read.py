@@ -49,6 +49,8 @@ class Audio:
     """Names from :data:`tts_train.corpus.reasons.WARNINGS`."""
     levels: Levels
     """Measured at the file's own rate."""
+    raw: NDArray[np.float32] | None = None
+    """(time, channels) as decoded, at :attr:`source_rate`; only where it was asked for."""
 
     @property
     def seconds(self) -> float:
@@ -64,6 +66,7 @@ def read_audio(
     end: float | None = None,
     root: Path | None = None,
     limits: Limits = Limits(),
+    keep_raw: bool = False,
 ) -> Audio:
     """Read a recording, or a stretch of it, as mono at ``sample_rate`` Hz (None: the file's own rate).
 
@@ -74,6 +77,7 @@ def read_audio(
         end: where the stretch ends, in seconds.
         root: folder that the real path must not leave; None allows any.
         limits: lengths, rates and levels that are accepted.
+        keep_raw: keep the samples as decoded, too.
 
     Raises:
         AudioRejected: with a reason from :data:`tts_train.corpus.reasons.REASONS`.
@@ -88,7 +92,8 @@ def read_audio(
         # After the levels are checked: resampling rings at clipped peaks and hides them.
         mono = soxr.resample(mono, signal.rate, rate, quality="HQ").astype(np.float32, copy=False)
     low = ("low_bandwidth",) if signal.rate < containers.LOW_RATE else ()
-    return Audio(mono, rate, signal.rate, (*signal.warnings, *channel_warnings, *level_warnings, *low), levels)
+    warnings = (*signal.warnings, *channel_warnings, *level_warnings, *low)
+    return Audio(mono, rate, signal.rate, warnings, levels, signal.samples if keep_raw else None)
 
 
 def read_utterance(
@@ -97,6 +102,7 @@ def read_utterance(
     sample_rate: int | None = None,
     root: Path | None = None,
     limits: Limits = Limits(),
+    keep_raw: bool = False,
 ) -> Audio:
     """Read the recording of an utterance and check that its length fits the text.
 
@@ -104,19 +110,27 @@ def read_utterance(
         AudioRejected: as :func:`read_audio`, or ``text_audio_mismatch``.
     """
     audio = read_audio(
-        utterance.audio, sample_rate=sample_rate, start=utterance.start, end=utterance.end, root=root, limits=limits
+        utterance.audio,
+        sample_rate=sample_rate,
+        start=utterance.start,
+        end=utterance.end,
+        root=root,
+        limits=limits,
+        keep_raw=keep_raw,
     )
     check_pace(utterance.text, audio.seconds)
     return audio
 
 
-def read_row(row: Utterance | TokenRow, *, root: Path | None = None, limits: Limits = Limits()) -> Audio | None:
+def read_row(
+    row: Utterance | TokenRow, *, root: Path | None = None, limits: Limits = Limits(), keep_raw: bool = False
+) -> Audio | None:
     """Read the recording of an utterance; a row that is tokenised already has none.
 
     Raises:
         AudioRejected: as :func:`read_utterance`.
     """
-    return None if isinstance(row, TokenRow) else read_utterance(row, root=root, limits=limits)
+    return None if isinstance(row, TokenRow) else read_utterance(row, root=root, limits=limits, keep_raw=keep_raw)
 
 
 def check_pace(text: str, seconds: float) -> None:
