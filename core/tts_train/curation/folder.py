@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tts_train.curation.row import ClipRow
-from tts_train.disk.files import disk_errors, write_atomically, write_json
+from tts_train.disk.files import disk_errors
+from tts_train.disk.together import counting_file, finish_replacing, replace_together
 from tts_train.errors import ConfigError, DataError, quoted
 
 FORMAT, VERSION = "tts-train corpus", 1
@@ -62,7 +63,7 @@ class CorpusFolder:
         Raises:
             DataError: if it is none, or a newer version wrote it; says what to type.
         """
-        if not (path / TABLE).is_file():
+        if not counting_file(path, TABLE).is_file():
             made = Path(f"{path.with_suffix('') if path.is_file() else path}-corpus")
             raise DataError(
                 f"{path} is not a corpus folder (it has no {TABLE}). Make one of long recordings with: "
@@ -80,9 +81,9 @@ class CorpusFolder:
             DataError: naming the line that is none, or two rows of one clip.
         """
         file = self.path / name
-        if not file.is_file():
+        if not counting_file(self.path, name).is_file():
             return []
-        found = [_row(line, f"{file}:{number}") for number, line in _lines(file)]
+        found = [_row(line, f"{file}:{number}") for number, line in _lines(counting_file(self.path, name))]
         counts = Counter(row.audio for row in found)
         if twice := next((audio for audio, count in counts.items() if count > 1), None):
             raise DataError(f"{file} has {counts[twice]} rows for {twice}. Leave one of them.")
@@ -98,8 +99,15 @@ class CorpusFolder:
         *,
         removed: Sequence[ClipRow] | None = None,
         recordings: Sequence[RecordingAccount] | None = None,
+        beside: Mapping[str, str | None] | None = None,
     ) -> dict[str, float]:
-        """Replace the tables and the ledger; what is None stays as it is.
+        """Replace the tables and the ledger, all in one step; what is None stays as it is.
+
+        Args:
+            rows: of ``corpus.jsonl``.
+            removed: of ``removed.jsonl``.
+            recordings: of the ledger.
+            beside: contents of further files of the folder that change with them, by name; None takes one away.
 
         Returns:
             Seconds by fate, over all recordings; ``kept`` and ``removed`` are those of the rows.
@@ -110,25 +118,18 @@ class CorpusFolder:
         removed = self.rows(REMOVED) if removed is None else removed
         recordings = self.recordings() if recordings is None else recordings
         seconds = account(rows, removed, recordings)
+        told = [asdict(one) for one in recordings]
+        ledger = {"format": FORMAT, "version": VERSION, "seconds": seconds, "rows": len(rows), "recordings": told}
+        files: dict[str, str | None] = {
+            LEDGER: json.dumps(ledger, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        }
+        if removed or (self.path / REMOVED).exists():
+            files[REMOVED] = _table(removed)
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            # The ledger says that this is a corpus folder, so it stands before the rows do.
-            ledger = {"format": FORMAT, "version": VERSION, "seconds": seconds, "rows": len(rows)}
-            write_json(self.path / LEDGER, {**ledger, "recordings": [asdict(one) for one in recordings]})
-            if removed or (self.path / REMOVED).exists():
-                write_atomically(self.path / REMOVED, _table(removed))
-            write_atomically(self.path / TABLE, _table(rows))
-            self._write_parts(rows)
+            # Together: a row that moves between the tables is in one of them after a kill, and the seconds add up.
+            replace_together(self.path, {**files, TABLE: _table(rows), **_parts(rows), **(beside or {})})
         return seconds
-
-    def _write_parts(self, rows: Sequence[ClipRow]) -> None:
-        """Keep the tables of held-out rows in step: ``prepare`` and ``eval`` are given those by name."""
-        for part in HELD_OUT:
-            held = [row for row in rows if row.split == part]
-            if held:
-                write_atomically(self.path / f"{part}.jsonl", _table(held))
-            else:
-                (self.path / f"{part}.jsonl").unlink(missing_ok=True)
 
     @contextmanager
     def holding(self, *, option: str = "--out") -> Iterator[None]:
@@ -142,6 +143,7 @@ class CorpusFolder:
         with disk_errors(self.path, option=option):
             self.path.mkdir(parents=True, exist_ok=True)
         with RunLock(self.path / ".corpus.lock", option=option):
+            finish_replacing(self.path)
             yield
 
     def clip(self, row: ClipRow) -> Path:
@@ -156,7 +158,7 @@ class CorpusFolder:
         return path
 
     def _ledger(self) -> dict[str, Any]:
-        file = self.path / LEDGER
+        file = counting_file(self.path, LEDGER)
         if not file.exists():
             return {}
         try:
@@ -215,4 +217,20 @@ def _row(line: str, origin: str) -> ClipRow:
 
 
 def _table(rows: Iterable[ClipRow]) -> str:
-    return "".join(json.dumps(row.as_dict(), ensure_ascii=False) + "\n" for row in rows)
+    return "".join(_as_line(row) + "\n" for row in rows)
+
+
+def _parts(rows: Sequence[ClipRow]) -> dict[str, str | None]:
+    """Keep the tables of held-out rows in step: ``prepare`` and ``eval`` are given those by name."""
+    held = {part: [row for row in rows if row.split == part] for part in HELD_OUT}
+    return {f"{part}.jsonl": _table(found) if found else None for part, found in held.items()}
+
+
+def _as_line(row: ClipRow) -> str:
+    line = json.dumps(row.as_dict(), ensure_ascii=False)
+    try:
+        line.encode()
+    # Half of a pair of surrogates, from a text that was cut: UTF-8 has no bytes for it, JSON has an escape.
+    except UnicodeEncodeError:
+        return json.dumps(row.as_dict())
+    return line
