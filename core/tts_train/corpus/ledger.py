@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,12 @@ class Ledger:
             "warnings": _ranked(self.warnings),
         }
 
-    def enforce(self, max_dropped: float) -> None:
+    def enforce(self, max_dropped: float, *, asked: Collection[str] = ()) -> None:
         """Stop if more than the share ``max_dropped`` (0 to 1) of the rows was dropped, or none is left.
+
+        Args:
+            max_dropped: share that may be dropped.
+            asked: reasons by which the user asked to drop rows; those rows are not counted.
 
         Raises:
             DataError: naming the reasons, their counts, the first rows of each and what to do.
@@ -139,7 +143,7 @@ class Ledger:
         if not self.rows:
             raise no_rows()
         # Of all rows, those of earlier runs among them: a shard that is used again brings its account along.
-        share = len(self.dropped) / self.rows
+        share = sum(row.reason not in asked for row in self.dropped) / self.rows
         if self.kept and share <= max_dropped:
             return
         allowed = f"at most {max_dropped:.1%} may be" if self.kept else "none is left"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tts_train.corpus.audio.containers import Limits
-from tts_train.corpus.audio.read import RowReader, read_row
+from tts_train.corpus.audio.read import Audio, RowReader, read_row
 from tts_train.corpus.ledger import Ledger
 from tts_train.corpus.read import Corpus, kept_utterances, open_corpus
 from tts_train.corpus.rows.utterance import Rejected, RowRejected, TokenRow, Utterance
@@ -38,9 +38,32 @@ class RowProbe:
     rms: float
     floor: float
     warnings: tuple[str, ...]
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """What a prober of another module found out besides, in plain types."""
 
 
 Outcome: TypeAlias = "tuple[Utterance, RowProbe | Rejected]"
+Prober: TypeAlias = "Callable[[Utterance, RowReader], RowProbe | Rejected]"
+"""Looks at one recording, in any process: a function of a module, or a ``partial`` of one."""
+Verdict: TypeAlias = "Callable[[Sequence[tuple[Utterance, RowProbe]], Sequence[Rejected]], Mapping[str, Rejected]]"
+"""Told of all rows that can be used, and of the others; returns by origin which of the former are dropped, and why."""
+
+
+def probe(row: Utterance, read: RowReader = read_row) -> RowProbe | Rejected:
+    """Decode one recording and say what it is like, or why it cannot be used."""
+    try:
+        audio = read(row)
+    except RowRejected as error:
+        return Rejected(row.origin, error.reason, error.detail)
+    if audio is None:
+        raise TypeError(f"The reader of rows gave no sound for {row.origin}, which has a recording.")
+    return describe(audio)
+
+
+def describe(audio: Audio) -> RowProbe:
+    """Say what a recording is like."""
+    levels = audio.levels
+    return RowProbe(audio.seconds, audio.source_rate, levels.peak, levels.rms, levels.floor, audio.warnings)
 
 
 def survey(
@@ -51,6 +74,9 @@ def survey(
     workers: int = 0,
     limits: Limits = Limits(),
     reader: Callable[[Corpus], RowReader | None] | None = None,
+    prober: Prober = probe,
+    verdict: Verdict | None = None,
+    asked: Collection[str] = (),
     dropped_path: Path | None = None,
     progress: Progress | None = None,
     on_report: Callable[[dict[str, Any]], None] | None = None,
@@ -67,6 +93,9 @@ def survey(
         workers: processes that decode; 0 decodes here.
         limits: lengths and levels that are accepted, where no ``reader`` has its own.
         reader: returns what reads and refuses rows for a backend; None: the rules of every backend.
+        prober: looks at each recording.
+        verdict: may drop rows when all were looked at; rows are held in memory until then, without embedded audio.
+        asked: reasons by which the user asked to drop rows; ``max_dropped`` does not count them.
         dropped_path: JSONL file that each dropped row is written to, whatever the outcome.
         progress: called as rows are done.
         on_report: called with the report before it is decided whether too many rows were dropped.
@@ -77,14 +106,22 @@ def survey(
     corpus, ledger, totals = open_corpus(path, layout=layout), Ledger(), _Totals()
     read = (reader(corpus) if reader else None) or partial(read_row, root=corpus.root, limits=limits)
     rows = _utterances(kept_utterances(corpus, ledger), read, ledger, totals)
-    for row, outcome in _probe_all(rows, read, workers=workers, ledger=ledger):
+    waiting: list[tuple[Utterance, RowProbe]] = []
+    for row, outcome in _probe_all(rows, partial(_look_at, prober=prober, read=read), workers=workers, ledger=ledger):
         if isinstance(outcome, Rejected):
             ledger.drop(row, outcome.reason, outcome.detail)
+        elif verdict is not None:
+            waiting.append((replace(row, audio=b"") if isinstance(row.audio, bytes) else row, outcome))
         else:
-            ledger.keep(row, seconds=outcome.seconds, warnings=outcome.warnings)
-            totals.probes.append(outcome)
+            totals.keep(ledger, row, outcome)
         if progress:
-            progress(ledger.rows - ledger.unsettled, corpus.total or 0)
+            progress(ledger.rows - ledger.unsettled + len(waiting), corpus.total or 0)
+    refused = verdict(waiting, ledger.dropped) if verdict is not None else {}
+    for row, outcome in waiting:
+        if row.origin in refused:
+            ledger.drop(row, refused[row.origin].reason, refused[row.origin].detail)
+        else:
+            totals.keep(ledger, row, outcome)
     if progress:
         progress(ledger.rows, ledger.rows)
     if dropped_path:
@@ -94,26 +131,18 @@ def survey(
     if on_report:
         on_report(report)
     if max_dropped is not None:
-        ledger.enforce(max_dropped)
+        ledger.enforce(max_dropped, asked=asked)
     return report
-
-
-def probe(row: Utterance, read: RowReader = read_row) -> RowProbe | Rejected:
-    """Decode one recording and say what it is like, or why it cannot be used."""
-    try:
-        audio = read(row)
-    except RowRejected as error:
-        return Rejected(row.origin, error.reason, error.detail)
-    if audio is None:
-        raise TypeError(f"The reader of rows gave no sound for {row.origin}, which has a recording.")
-    levels = audio.levels
-    return RowProbe(audio.seconds, audio.source_rate, levels.peak, levels.rms, levels.floor, audio.warnings)
 
 
 @dataclass
 class _Totals:
     probes: list[RowProbe] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
+
+    def keep(self, ledger: Ledger, row: Utterance, found: RowProbe) -> None:
+        ledger.keep(row, seconds=found.seconds, warnings=found.warnings)
+        self.probes.append(found)
 
     def report(self) -> dict[str, Any]:
         report: dict[str, Any] = {"tokens": _spread(self.tokens)} if self.tokens else {}
@@ -144,10 +173,17 @@ def _utterances(
             totals.tokens.append(len(row.input_ids))
 
 
-def _probe_all(rows: Iterator[Utterance], read: RowReader, *, workers: int, ledger: Ledger) -> Iterator[Outcome]:
+def _look_at(row: Utterance, *, prober: Prober, read: RowReader) -> RowProbe | Rejected:
+    return prober(row, read)
+
+
+_Look: TypeAlias = "Callable[[Utterance], RowProbe | Rejected]"
+
+
+def _probe_all(rows: Iterator[Utterance], look: _Look, *, workers: int, ledger: Ledger) -> Iterator[Outcome]:
     if workers == 0:
         for row in rows:
-            yield row, probe(row, read)
+            yield row, look(row)
         return
     sent: deque[list[Utterance]] = deque()
     # By identity: rows stay in their chunk until they are settled, so no number is used twice.
@@ -162,15 +198,15 @@ def _probe_all(rows: Iterator[Utterance], read: RowReader, *, workers: int, ledg
         lost.add(id(row))
         ledger.drop_deadly(row)
 
-    work = partial(_probe_chunk, read=read)
+    work = partial(_probe_chunk, look=look)
     # Rows stay here: embedded audio need not come back.
     for outcomes in run_chunks(work, chunks(), workers=workers, lost=drop, again=""):
         chunk = sent.popleft()
         yield from zip([row for row in chunk if id(row) not in lost], outcomes, strict=True)
 
 
-def _probe_chunk(rows: list[Utterance], *, read: RowReader) -> list[RowProbe | Rejected]:
-    return [probe(row, read) for row in rows]
+def _probe_chunk(rows: list[Utterance], *, look: _Look) -> list[RowProbe | Rejected]:
+    return [look(row) for row in rows]
 
 
 def _spread(values: list[float] | list[int]) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -40,7 +40,13 @@ class Measured:
     language: str | None
     seconds: float
     figures: Mapping[str, Any] = field(default_factory=dict)
-    """By name, in plain types (numbers, strings, lists of them); a measure that could not be taken gives none."""
+    """Of all measures, by name, in plain types (numbers, strings, lists of them); one that was not taken gives none."""
+    why: Mapping[str, str] = field(default_factory=dict)
+    """Why a measure could not be taken of this row, by its name."""
+
+
+class NotMeasured(Exception):
+    """A clip that a measure cannot be taken of; the message says why in a few words, and rows are counted by it."""
 
 
 class Measure(ABC):
@@ -53,6 +59,8 @@ class Measure(ABC):
     """What to type where one of them is missing."""
     version: ClassVar[int] = 1
     """Raised when the same clip gives other figures, so that kept ones are not used."""
+    reads_text: ClassVar[bool] = False
+    """Whether its figures depend on the row's text and language, too, and not on the sound alone."""
 
     def missing(self) -> str | None:
         """Say what must be installed or given before anything can be measured; None if nothing."""
@@ -65,7 +73,11 @@ class Measure(ABC):
 
     @abstractmethod
     def measure(self, examined: Examined) -> Mapping[str, Any]:
-        """Return its figures by name, in plain types; without those that this clip does not have."""
+        """Return its figures by name, in plain types; without those that this clip does not have.
+
+        Raises:
+            NotMeasured: where it has none at all, with the reason.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +96,19 @@ class FindingKind:
     below: bool = False
     """Whether figures below the threshold are told; otherwise those above."""
     digits: int = 2
+    source: str = ""
+    """One sentence: where the threshold comes from."""
+    reasons: tuple[str, ...] = ()
+    """Rows that are dropped for these reasons, whatever is asked, are told under this kind, too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """The figure of one row for one kind of finding."""
+
+    figure: float
+    detail: str = ""
+    """What else helps a person: the other row, the words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +131,12 @@ class Judge(ABC):
     """Whose figures it needs."""
 
     @abstractmethod
+    def figures(self, rows: Sequence[Measured]) -> Mapping[str, Mapping[str, Told]]:
+        """Return the figure of each row, by name of the kind and by origin; rows without one are left out.
+
+        All figures are drawn as a histogram with the threshold.
+        """
+
     def judge(self, rows: Sequence[Measured], thresholds: Mapping[str, float]) -> Iterable[Finding]:
         """Return what is wrong with which rows.
 
@@ -113,3 +144,15 @@ class Judge(ABC):
             rows: all of the corpus.
             thresholds: by name of the kind.
         """
+        return beyond(self.kinds, self.figures(rows), thresholds)
+
+
+def beyond(
+    kinds: Iterable[FindingKind], figures: Mapping[str, Mapping[str, Told]], thresholds: Mapping[str, float]
+) -> Iterator[Finding]:
+    """Yield a finding for each figure that is beyond the threshold of its kind, or at it."""
+    for kind in kinds:
+        limit = thresholds[kind.name]
+        for origin, told in figures.get(kind.name, {}).items():
+            if told.figure <= limit if kind.below else told.figure >= limit:
+                yield Finding(kind=kind.name, origin=origin, figure=told.figure, threshold=limit, detail=told.detail)

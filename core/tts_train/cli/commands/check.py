@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +17,23 @@ from tts_train.contract.backend import resolve
 from tts_train.corpus.own_output import is_finished
 from tts_train.disk.apart import require_apart
 from tts_train.errors import ConfigError
+from tts_train.jobs.deep import DEEP, deep_check, require_deep
 from tts_train.plugins import working_backends
 from tts_train.progress import Progress, write_line
 
 if TYPE_CHECKING:
     from tts_train.contract.jobs import PrepareJob
+    from tts_train.corpus.audio.read import RowReader
+    from tts_train.corpus.read import Corpus
 
 _PATH = "recordings with text, a hub data set, or a folder that prepare wrote"
 _DROPPED = "JSONL file to write each dropped row and its reason to"
+_PATHS = {"out": Path, "kept": Path}
 _WORKERS = (
     "processes that read audio; 0 reads in this one, which a file that kills its decoder ends (1 drops that file)"
 )
 _JSON = "print one JSON object"
+_DEEP = "measure sound and text of every clip and say what is wrong: noise, clipping, texts that do not belong, …"
 
 
 def run(verb: str, words: list[str]) -> int:
@@ -40,6 +45,7 @@ def run(verb: str, words: list[str]) -> int:
     else:
         chosen = load(selection, verb, "prepare")
         options, job = _parse_job(verb, selection.rest, chosen)
+    require_deep(options)
     path = Path(options["path"])
     # Said below where there is no corpus.
     if options["dropped"] is not None and path.exists():
@@ -72,6 +78,9 @@ def _parse(verb: str, words: list[str]) -> dict[str, Any]:
     parser.add_argument("--max_dropped", type=float, default=0.05, help="share of rows that may be dropped (0.05)")
     parser.add_argument("--workers", type=int, default=0, help=_WORKERS)
     parser.add_argument("--dropped", type=Path, help=_DROPPED)
+    parser.add_argument("--deep", action="store_true", help=_DEEP)
+    for name, about in DEEP.items():
+        parser.add_argument(f"--{name}", type=_PATHS.get(name, str), help=about)
     parser.add_argument("--json", action="store_true", help=_JSON)
     return dict(vars(parser.parse_args(with_underscores(words))))
 
@@ -89,18 +98,19 @@ def _parse_job(verb: str, words: Sequence[str], chosen: Chosen) -> tuple[dict[st
     parser.add_argument("path", type=str, help=_PATH)
     parser.add_class_arguments(job_class, None, skip={"corpus", "out"})
     parser.add_argument("--dropped", type=Path | None, default=None, help=_DROPPED)
+    parser.add_argument("--deep", action="store_true", help=_DEEP)
+    for name, about in DEEP.items():
+        parser.add_argument(f"--{name}", type=_PATHS.get(name, str) | None, default=None, help=about)
     parser.add_argument("--json", action="store_true", help=_JSON)
     values = parser.instantiate(parser.parse_args(with_underscores(list(words)))).as_dict()
-    options = {name: values.pop(name) for name in ("path", "dropped", "json")}
+    options = {name: values.pop(name) for name in ("path", "dropped", "json", "deep", *DEEP)}
     # Nothing is written, and so it is nowhere.
     job = job_class(corpus=Path(options["path"]), out=Path(os.devnull), **values)
     return {**options, **{name: getattr(job, name) for name in ("corpus_format", "max_dropped", "workers")}}, job
 
 
 def _survey(options: dict[str, Any], job: PrepareJob | None) -> None:
-    from tts_train.corpus.audio.read import RowReader
     from tts_train.corpus.probing import survey
-    from tts_train.corpus.read import Corpus
 
     applied = False
 
@@ -110,6 +120,10 @@ def _survey(options: dict[str, Any], job: PrepareJob | None) -> None:
         # Only a backend whose reader needs no network can apply its rules here.
         applied = found is not None
         return found
+
+    if options["deep"]:
+        _deep(options, reader if job is not None else None)
+        return
 
     def report(found: dict[str, Any]) -> None:
         if not applied:
@@ -127,6 +141,18 @@ def _survey(options: dict[str, Any], job: PrepareJob | None) -> None:
             progress=progress.to,
             on_report=report,
         )
+
+
+def _deep(options: dict[str, Any], reader: Callable[[Corpus], RowReader | None] | None) -> None:
+    done = deep_check(options, reader)
+    if options["json"]:
+        print_report(done.figures, as_json=True)
+    else:
+        print_report(done.in_short(), as_json=False)
+        print("\n" + "\n".join(done.summary))
+    # After the report, as without --deep.
+    if done.refused is not None:
+        raise done.refused
 
 
 def _left_out(path: str, job: PrepareJob | None) -> str:

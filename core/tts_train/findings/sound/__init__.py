@@ -1,0 +1,1 @@
+"""Findings that the sound alone tells: noise, clipping, echo, another voice, the same sound twice."""
