@@ -119,7 +119,7 @@ import tts_train.corpus.audio.decode as decode
 from tts_train.contract import RowEncoder, ShardedPrepare
 from tts_train.corpus import RowRejected, declare_reasons
 
-open_sound = decode._sound_file
+open_sound = decode.sound_file
 
 def deadly(file):
     # What a decoder does that crashes; also in the processes of a pool, which import this file anew.
@@ -128,7 +128,7 @@ def deadly(file):
         os.kill(os.getpid(), signal.SIGSEGV)
     return open_sound(file)
 
-decode._sound_file = deadly
+decode.sound_file = deadly
 
 @dataclass(frozen=True, kw_only=True)
 class ToyEncoder(RowEncoder):

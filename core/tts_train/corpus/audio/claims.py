@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from tts_train.corpus.audio.containers import AudioRejected, Limits, MemoryFile, check_claim
+from tts_train.corpus.audio.containers import AudioRejected, Limits, check_claim
+from tts_train.corpus.audio.views import patched, view
 
 PLACEHOLDER = 1_000_000_000
 """Bytes from which a claim that the file does not keep is no length but the largest number the writer could think of.
@@ -85,9 +85,8 @@ def _check_wav(file: BinaryIO, head: bytes, size: int) -> Container:
             claim = _Claim(start, long_size if is_long else length, (long_whole if is_long else whole) + 8)
             present, warnings = _audio_bytes(file, claim, size, order)
             if tag in MPEG_TAGS:
-                file.seek(start)
                 # From here on it is an MPEG file, in which with_known_length counts the frames.
-                return Container(MemoryFile(file.read(present)), warnings, tag)
+                return Container(view(file, start=start, length=present), warnings, tag)
             # A length that does not fit into 32 bits cannot be put right there.
             if not warnings or present > _MOST:
                 return Container(file, warnings, tag)
@@ -95,7 +94,7 @@ def _check_wav(file: BinaryIO, head: bytes, size: int) -> Container:
             # The number of samples was no better known than the bytes.
             # RF64 is renamed as well: by that name a decoder would take the length from ds64, which is wrong.
             patches = sizes | fact | ({0: b"RIFF"} if is_long else {})
-            return Container(_patched(file, patches), warnings, tag)
+            return Container(patched(file, patches), warnings, tag)
     return Container(file, tag=tag)
 
 
@@ -139,9 +138,9 @@ def _check_w64(file: BinaryIO, head: bytes, size: int) -> Container:
             if _is_streamed(length - 24 if length > 24 else 0, present):
                 _require_whole(whole, size)
                 patches = {at + 16: struct.pack("<Q", present + 24), 16: struct.pack("<Q", size)}
-                return Container(_patched(file, patches), STREAMED)
+                return Container(patched(file, patches), STREAMED)
             odd = whole in (0, 0xFFFFFFFFFFFFFFFF) or whole > max(size, PLACEHOLDER)
-            return Container(_patched(file, {16: struct.pack("<Q", size)}), STREAMED) if odd else Container(file)
+            return Container(patched(file, {16: struct.pack("<Q", size)}), STREAMED) if odd else Container(file)
         # Chunks of W64 begin at multiples of 8 bytes.
         at += length + -length % 8
         # Less than the chunk's own head is no length, and would lead nowhere.
@@ -156,7 +155,7 @@ def _check_au(file: BinaryIO, head: bytes, size: int) -> Container:
         return Container(file)
     start, length = struct.unpack(order + "II", head[4:12])
     if _is_streamed(length, size - start):
-        return Container(_patched(file, {8: struct.pack(order + "I", min(size - start, _MOST))}), STREAMED)
+        return Container(patched(file, {8: struct.pack(order + "I", min(size - start, _MOST))}), STREAMED)
     return Container(file)
 
 
@@ -235,34 +234,3 @@ def _chunks(file: BinaryIO, order: str, size: int, *, at: int = 12) -> Iterator[
         at += 8 + length + length % 2
         if at >= size:
             return
-
-
-class _Patched(io.RawIOBase):
-    """A view of a file in which a few bytes are others."""
-
-    def __init__(self, file: BinaryIO, patches: dict[int, bytes]) -> None:
-        self._file, self._patches = file, patches
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        at = self._file.tell()
-        # Put right while it is read: the file itself is somebody else's, and copying hours of sound takes memory.
-        data = bytearray(self._file.read(len(buffer)))
-        for place, new in self._patches.items():
-            for offset, byte in enumerate(new, start=place - at):
-                if 0 <= offset < len(data):
-                    data[offset] = byte
-        buffer[: len(data)] = data
-        return len(data)
-
-
-def _patched(file: BinaryIO, patches: dict[int, bytes]) -> BinaryIO:
-    return io.BufferedReader(_Patched(file, patches))

@@ -52,15 +52,46 @@ def to_mono(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], tuple[st
         return np.ascontiguousarray(samples[:, 0]), ()
     if channels > 2:
         raise AudioRejected("too_many_channels", f"{channels} channels")
-    mean = samples.mean(axis=1)
-    left, right = _rms(samples[:, 0]), _rms(samples[:, 1])
-    # The mean with a silent channel would be 6 dB too quiet, and noisier.
-    if min(left, right) < ONE_SIDED * max(left, right):
-        return np.ascontiguousarray(samples[:, int(right > left)]), ("one_sided",)
-    # One channel was wired the wrong way round: their mean is next to nothing.
-    if _rms(mean) < ANTI_PHASE * min(left, right):
-        return np.ascontiguousarray(samples[:, 0]), ("anti_phase",)
-    return mean, ("stereo",)
+    sums = ChannelSums()
+    sums.add(samples)
+    return sums.mix(samples), sums.warnings()
+
+
+class ChannelSums:
+    """Decides how two channels become one, by all of the blocks that were added."""
+
+    def __init__(self) -> None:
+        self._left = self._right = self._mean = 0.0
+        self._two = False
+
+    def add(self, samples: NDArray[np.float32]) -> None:
+        """Count (time, channels) of one or two channels in."""
+        if samples.shape[1] == 2:
+            self._two = True
+            self._left += _energy(samples[:, 0])
+            self._right += _energy(samples[:, 1])
+            self._mean += _energy(samples.mean(axis=1))
+
+    def mix(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (time,) of (time, channels)."""
+        if samples.shape[1] == 1 or "anti_phase" in self.warnings():
+            return np.ascontiguousarray(samples[:, 0])
+        if "one_sided" in self.warnings():
+            return np.ascontiguousarray(samples[:, int(self._right > self._left)])
+        return np.asarray(samples.mean(axis=1), np.float32)
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return how it is done, by a name from :data:`tts_train.corpus.reasons.WARNINGS`; nothing for one channel."""
+        left, right = np.sqrt(self._left), np.sqrt(self._right)
+        if not self._two:
+            return ()
+        # The mean with a silent channel would be 6 dB too quiet, and noisier.
+        if min(left, right) < ONE_SIDED * max(left, right):
+            return ("one_sided",)
+        # One channel was wired the wrong way round: their mean is next to nothing.
+        if np.sqrt(self._mean) < ANTI_PHASE * min(left, right):
+            return ("anti_phase",)
+        return ("stereo",)
 
 
 def check_levels(
@@ -95,6 +126,10 @@ def check_levels(
     warnings += ["clipped"] if clipped > CLIPPED_FEW and not coarse else []
     warnings += ["over_full_scale"] if loudest > 1 else []
     return samples, Levels(loudest, _rms(samples), _floor(samples), clipped), tuple(warnings)
+
+
+def _energy(samples: NDArray[np.float32]) -> float:
+    return float(np.sum(np.square(samples, dtype=np.float64)))
 
 
 def _rms(samples: NDArray[np.float32]) -> float:

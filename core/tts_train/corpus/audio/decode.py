@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, BinaryIO
@@ -55,9 +56,9 @@ def decode(file: BinaryIO, *, name: str, start: float | None, end: float | None,
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     try:
-        with silent_stderr(), _sound_file(file) as sound:
+        with silent_stderr(), sound_file(file) as sound:
             signal = _read(sound, size, start, end, limits)
-            warnings += _check_cut(sound, file, warnings)
+            warnings += check_cut(sound, file, warnings)
             suffix = PurePath(name).suffix.lower()
             # Of an MP3 inside a WAV file libsndfile is given the MP3 alone, and .wav is right for the file.
             kind = "WAV" if held.tag is not None else sound.format
@@ -71,7 +72,7 @@ def decode(file: BinaryIO, *, name: str, start: float | None, end: float | None,
     return Signal(signal.samples, signal.rate, signal.coarse, (*warnings, *(("suffix_mismatch",) if odd else ())))
 
 
-def _sound_file(file: BinaryIO) -> Any:  # noqa: ANN401 - soundfile is not typed
+def sound_file(file: BinaryIO) -> Any:  # noqa: ANN401 - soundfile is not typed
     """Open by descriptor where there is one: no name reaches the library, and no suffix misleads it."""
     try:
         descriptor = file.fileno() if os.name == "posix" else None
@@ -90,20 +91,27 @@ def _read(sound: Any, size: int, start: float | None, end: float | None, limits:
     first, count = stretch(start, end, frames=frames, rate=rate, limits=limits)
     if first:
         sound.seek(first)
-    blocks: list[NDArray[np.float32]] = []
-    missing = count
+    return Signal(np.concatenate(list(read_blocks(sound, count))), rate, sound.subtype in _COARSE)
+
+
+def read_blocks(sound: Any, count: int) -> Iterator[NDArray[np.float32]]:  # noqa: ANN401
+    """Yield the next ``count`` frames as (time, channels), a few seconds at a time.
+
+    Raises:
+        AudioRejected: ``truncated`` or ``empty_audio``, where the file ends before.
+    """
+    missing, most = count, _BLOCK_SECONDS * int(sound.samplerate)
     # In blocks, for a header may claim more than memory holds and the file has.
-    while missing and len(block := sound.read(min(missing, _BLOCK_SECONDS * rate), dtype="float32", always_2d=True)):
-        blocks.append(block)
+    while missing and len(block := sound.read(min(missing, most), dtype="float32", always_2d=True)):
         missing -= len(block)
+        yield block
     if missing > (_MP3_SLACK if sound.subtype.startswith("MPEG") else 0):
         raise AudioRejected("truncated", f"{count - missing} of {count} samples could be read")
-    if not blocks:
+    if missing == count:
         raise AudioRejected("empty_audio", "0 samples")
-    return Signal(np.concatenate(blocks), rate, sound.subtype in _COARSE)
 
 
-def _check_cut(sound: Any, file: BinaryIO, warnings: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ANN401
+def check_cut(sound: Any, file: BinaryIO, warnings: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ANN401
     """Refuse what ends too early by its own account; return a warning where it does not know its length."""
     if sound.format == "OGG" and ogg_is_cut(file):
         raise AudioRejected("truncated", "the last Ogg page is missing or incomplete")
@@ -127,13 +135,23 @@ def _decode_other(
     limits: Limits,
 ) -> Signal:
     """Decode what libsndfile refused, or say why not."""
+    kind = other_kind(file, name, tag, error)
+    from tts_train.corpus.audio.decode_av import decode_av
+
+    return decode_av(file, kind=kind, start=start, end=end, limits=limits)
+
+
+def other_kind(file: BinaryIO, name: str, tag: int | None, error: Any) -> str:  # noqa: ANN401 - soundfile is not typed
+    """Name the format of a file that libsndfile refused and PyAV may read.
+
+    Raises:
+        AudioRejected: ``not_audio``, ``truncated`` or ``decode_error`` if it is none.
+    """
     foreign = foreign_format(file) or headerless_format(file, name)
     if tag is not None and tag not in _PLAIN and error.code != _NOT_RECOGNISED:
         foreign = WAV
     if foreign:
-        from tts_train.corpus.audio.decode_av import decode_av
-
-        return decode_av(file, kind=foreign, start=start, end=end, limits=limits)
+        return foreign
     if error.code == _NOT_RECOGNISED:
         raise AudioRejected("not_audio", describe(file)) from None
     if file.seek(0) == 0 and file.read(4) == b"OggS" and ogg_is_cut(file):

@@ -11,7 +11,8 @@ import os
 import struct
 from typing import BinaryIO, NamedTuple
 
-from tts_train.corpus.audio.containers import AudioRejected, MemoryFile
+from tts_train.corpus.audio.containers import AudioRejected
+from tts_train.corpus.audio.views import view
 
 # kbit/s by index, for layer III of MPEG 1 and of MPEG 2 and 2.5 (ISO/IEC 11172-3, 13818-3).
 _BITRATES_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
@@ -28,7 +29,7 @@ class _Frame(NamedTuple):
 
 
 def with_known_length(file: BinaryIO) -> BinaryIO:
-    """Return an MP3 file that says how long it is: this one, or a copy with a Xing header in front.
+    """Return an MP3 file that says how long it is: this one, or a view of it with a Xing header in front.
 
     Without that header libsndfile guesses from the size and the first frame's bit rate, and stops there: of a file
     with a varying bit rate it reads a fraction. Files that are no MPEG layer III are returned as they are.
@@ -47,12 +48,11 @@ def with_known_length(file: BinaryIO) -> BinaryIO:
             raise AudioRejected("truncated", f"{size - start} of {claimed} bytes of audio are there")
         file.seek(0)
         return file
-    file.seek(start)
-    data = file.read()
-    count, left = _count(data)
+    count, left = _count(file, start, size)
     if left:
         raise AudioRejected("truncated", f"the last frame lacks {left} bytes")
-    return MemoryFile(_xing(header, frame, count, len(data)) + data)
+    length = size - start
+    return view(file, head=_xing(header, frame, count, length), start=start, length=length)
 
 
 def _first_frame(file: BinaryIO) -> tuple[int, bytes, _Frame] | None:
@@ -103,15 +103,21 @@ def _claimed_bytes(file: BinaryIO, start: int, frame: _Frame) -> int | None:
     return int.from_bytes(data[12:16], "big") if flags & _HAS_BYTES else 0
 
 
-def _count(data: bytes) -> tuple[int, int]:
+def _count(file: BinaryIO, at: int, size: int) -> tuple[int, int]:
     """Return (number of frames, bytes that the last one lacks); ends at a tag or anything else that is no frame."""
-    at = count = 0
-    while frame := _parse(data[at : at + 4]):
+    count = 0
+    # Frame by frame from the file: hours of MP3 are never in memory as a whole.
+    while frame := _parse(_bytes(file, at, 4)):
         count += 1
         at += frame.length
-        if at > len(data):
-            return count, at - len(data)
+        if at > size:
+            return count, at - size
     return count, 0
+
+
+def _bytes(file: BinaryIO, at: int, count: int) -> bytes:
+    file.seek(at)
+    return file.read(count)
 
 
 def _xing(header: bytes, frame: _Frame, count: int, size: int) -> bytes:

@@ -82,7 +82,7 @@ def read_audio(
     Raises:
         AudioRejected: with a reason from :data:`tts_train.corpus.reasons.REASONS`.
     """
-    with _open(source, root) as file:
+    with open_recording(source, root) as file:
         name = "" if isinstance(source, bytes) else source.name
         signal = decode(file, name=name, start=start, end=end, limits=limits)
     mono, channel_warnings = condition.to_mono(signal.samples)
@@ -145,8 +145,12 @@ def check_pace(text: str, seconds: float) -> None:
         raise AudioRejected("text_audio_mismatch", detail)
 
 
-def _open(source: Path | bytes, root: Path | None) -> BinaryIO:
-    """Open without following out of the root, and without waiting for the other end of a pipe."""
+def open_recording(source: Path | bytes, root: Path | None = None) -> BinaryIO:
+    """Open without following out of the root, and without waiting for the other end of a pipe.
+
+    Raises:
+        AudioRejected: ``outside_root``, ``missing``, ``not_regular`` or ``unreadable``.
+    """
     if isinstance(source, bytes):
         return MemoryFile(source)
     if root is not None and not is_inside(osp.realpath(source), osp.realpath(root)):
