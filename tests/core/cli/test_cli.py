@@ -203,7 +203,7 @@ def test_help_without_a_backend_says_where_the_options_are(verb, capsys):
         ("plan --ranks x", "--ranks takes a whole number, and x was given"),
         ("formats --backnd x", "Did you mean --backend?"),
         ("plugins x", "unrecognized arguments: x"),
-        ("demo", "the following arguments are required: --backend"),
+        ("demo", "Name what to show: --backend NAME"),
         ("init", "the following arguments are required: folder, --data"),
     ],
 )

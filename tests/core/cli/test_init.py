@@ -7,6 +7,7 @@ import shlex
 import shutil
 
 import pytest
+import soundfile
 import yaml
 
 from tts_train.cli import main
@@ -115,6 +116,16 @@ def test_a_name_that_is_nearly_a_recipe_is_answered_with_the_recipe(capsys):
     for given, meant in (("tiny", "lm-tiny"), ("lm-lroa", "lm-lora")):
         assert main(["init", "voice", "--backend", "orpheus", "--data", ".", "--recipe", given]) == 2
         assert f"has no recipe '{given}'. Did you mean {meant}" in capsys.readouterr().err
+
+
+def test_the_sample_voice_is_written_as_one_recording(capsys):
+    assert main(["demo", "--recording", "interview.mp3", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    sound, rate = soundfile.read("interview.mp3")
+    assert told["sentences"] == 40
+    assert len(sound) / rate == pytest.approx(told["seconds"], abs=0.1)
+    assert main(["demo", "--recording", "interview.txt"]) == 2
+    assert "--recording interview.txt: its ending says which format" in capsys.readouterr().err
 
 
 def test_a_demo_removes_only_what_the_same_demo_wrote(tmp_path, capsys):
