@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise, repeat
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -75,6 +75,7 @@ def survey(
     limits: Limits = Limits(),
     reader: Callable[[Corpus], RowReader | None] | None = None,
     prober: Prober = probe,
+    around: int = 0,
     verdict: Verdict | None = None,
     asked: Collection[str] = (),
     dropped_path: Path | None = None,
@@ -94,6 +95,7 @@ def survey(
         limits: lengths and levels that are accepted, where no ``reader`` has its own.
         reader: returns what reads and refuses rows for a backend; None: the rules of every backend.
         prober: looks at each recording.
+        around: rows before and behind each one whose texts it is given as ``near``.
         verdict: may drop rows when all were looked at; rows are held in memory until then, without embedded audio.
         asked: reasons by which the user asked to drop rows; ``max_dropped`` does not count them.
         dropped_path: JSONL file that each dropped row is written to, whatever the outcome.
@@ -105,7 +107,7 @@ def survey(
     """
     corpus, ledger, totals = open_corpus(path, layout=layout), Ledger(), _Totals()
     read = (reader(corpus) if reader else None) or partial(read_row, root=corpus.root, limits=limits)
-    rows = _utterances(kept_utterances(corpus, ledger), read, ledger, totals)
+    rows = _with_near(_utterances(kept_utterances(corpus, ledger), read, ledger, totals), around)
     waiting: list[tuple[Utterance, RowProbe]] = []
     for row, outcome in _probe_all(rows, partial(_look_at, prober=prober, read=read), workers=workers, ledger=ledger):
         if isinstance(outcome, Rejected):
@@ -171,6 +173,28 @@ def _utterances(
         else:
             ledger.keep(row)
             totals.tokens.append(len(row.input_ids))
+
+
+def _with_near(rows: Iterator[Utterance], around: int) -> Iterator[Utterance]:
+    """Give every row the texts around it; only as many rows are held as that takes."""
+    if not around:
+        yield from rows
+        return
+    window: deque[Utterance] = deque()
+    place = 0
+    # Nothing comes behind the last rows, which still have to pass through the window.
+    for row in chain(rows, repeat(None, around)):
+        if row is not None:
+            window.append(row)
+        elif place >= len(window):
+            return
+        if row is None or len(window) - place > around:
+            texts = [each.text for each in window]
+            yield replace(window[place], near=(*texts[:place], *texts[place + 1 : place + 1 + around]))
+            place += 1
+        if place > around:
+            window.popleft()
+            place -= 1
 
 
 def _look_at(row: Utterance, *, prober: Prober, read: RowReader) -> RowProbe | Rejected:

@@ -51,7 +51,7 @@ def _examined(row: Utterance, audio: Audio) -> Examined:
         raw, rate = whole.raw, whole.source_rate
     assert raw is not None
     take = Take(sound=Sound(_centred(raw), rate), text=row.text, language=row.language)
-    return Examined(take=take, speaker=row.speaker, raw=raw, raw_rate=rate, warnings=audio.warnings)
+    return Examined(take=take, speaker=row.speaker, raw=raw, raw_rate=rate, warnings=audio.warnings, near=row.near)
 
 
 def _centred(raw: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -65,7 +65,7 @@ def _figures(examined: Examined, measures: Sequence[Measure], kept: KeptFigures)
     found: dict[str, dict[str, Any]] = {}
     new: dict[str, dict[str, Any]] = {}
     for measure in measures:
-        key = measure_key(measure)
+        key = measure_key(measure, examined)
         if key not in known:
             new[key] = _measured(measure, examined)
         found[measure.name] = new.get(key) or known.get(key) or {}

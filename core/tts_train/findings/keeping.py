@@ -55,7 +55,8 @@ class KeptFigures:
         return self.folder / name[:2] / f"{name[2:]}.json"
 
 
-def measure_key(measure: Measure) -> str:
-    """Return a name under which a measure's figures are kept: another version or setting has another."""
-    settings = json.dumps(measure.settings(), sort_keys=True)
+def measure_key(measure: Measure, examined: Examined) -> str:
+    """Return a name under which a measure's figures are kept: another version, setting or row beside it has another."""
+    near = examined.near if measure.around else ()
+    settings = json.dumps([measure.settings(), near], sort_keys=True)
     return f"{measure.name} {measure.version} {xxhash.xxh3_64_hexdigest(settings.encode())}"

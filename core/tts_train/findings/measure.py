@@ -27,6 +27,8 @@ class Examined:
     raw_rate: int
     """Of :attr:`raw`, in Hz."""
     warnings: tuple[str, ...] = ()
+    near: tuple[str, ...] = ()
+    """Texts of the rows around it, as many as any measure asks for; see :attr:`Measure.around`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,8 @@ class Measure(ABC):
     """Raised when the same clip gives other figures, so that kept ones are not used."""
     reads_text: ClassVar[bool] = False
     """Whether its figures depend on the row's text and language, too, and not on the sound alone."""
+    around: ClassVar[int] = 0
+    """Rows before and behind each one whose texts its figures depend on, too."""
 
     def missing(self) -> str | None:
         """Say what must be installed or given before anything can be measured; None if nothing."""

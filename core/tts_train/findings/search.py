@@ -122,6 +122,7 @@ def _survey(asked: Search, found: SearchResult, catalogue: Catalogue, progress: 
         workers=asked.workers,
         reader=partial(_reader, asked.reader),
         prober=partial(examine, measures=measures, kept=KeptFigures(asked.keep)),
+        around=max((measure.around for measure in measures), default=0),
         verdict=partial(_judge, found, catalogue),
         asked=found.drop,
         dropped_path=asked.dropped_path,

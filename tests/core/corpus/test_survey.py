@@ -12,7 +12,7 @@ import pytest
 
 from tests.core.corpus.malformed import cases
 from tests.core.corpus.sounds import RATE, TEXT, encoded, voice, write_clips
-from tts_train.corpus.probing import survey
+from tts_train.corpus.probing import probe, survey
 from tts_train.errors import DataError
 
 
@@ -119,3 +119,20 @@ def test_nothing_of_torch_is_imported():
     program = "import sys, tts_train.corpus; sys.exit(str({'torch', 'pyarrow', 'datasets', 'av'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.stderr.strip() == "set()"
+
+
+@pytest.mark.parametrize("around", [0, 1, 3, 20])
+def test_every_row_is_given_the_texts_around_it(tmp_path: Path, around: int):
+    write_clips(tmp_path / "wavs", [f"{n}.wav" for n in range(7)])
+    (tmp_path / "x.list").write_text("\n".join(f"{n}.wav|ann|en|{TEXT} {n}" for n in range(7)))
+    seen: list[tuple[str, tuple[str, ...]]] = []
+
+    def prober(row, read):
+        seen.append((row.text, row.near))
+        return probe(row, read)
+
+    assert survey(tmp_path, prober=prober, around=around)["kept"] == 7
+    texts = [f"{TEXT} {n}" for n in range(7)]
+    assert seen == [
+        (text, (*texts[max(0, n - around) : n], *texts[n + 1 : n + 1 + around])) for n, text in enumerate(texts)
+    ]

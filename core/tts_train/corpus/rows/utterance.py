@@ -36,6 +36,8 @@ class Utterance:
     """Names from :data:`tts_train.corpus.reasons.WARNINGS`."""
     split: str | None = None
     """Part of the data set as the corpus calls it; None where it says nothing of the kind."""
+    near: tuple[str, ...] = ()
+    """Texts of the rows around it, in their order, where the corpus is read for them; see ``around`` of a survey."""
 
 
 # eq=False: comparing the arrays would give an array, which is neither true nor false.
