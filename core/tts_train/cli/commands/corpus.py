@@ -13,7 +13,10 @@ from tts_train.curation.job import CorpusJob
 from tts_train.errors import ConfigError
 from tts_train.jobs.run import perform
 
-VERBS: dict[str, tuple[str, str]] = {}
+VERBS: dict[str, tuple[str, str]] = {
+    "merge": ("tts_train.curation.exchange.merge:CorpusMerge", "bring corpora of any layout into one corpus folder"),
+    "export": ("tts_train.curation.exchange.export:CorpusExport", "write a corpus folder in another layout"),
+}
 """Verb to the class of its job, and what it does."""
 
 
