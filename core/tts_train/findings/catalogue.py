@@ -9,7 +9,14 @@ from functools import cached_property
 from tts_train.contract.backend import resolve
 from tts_train.findings.measure import FindingKind, Judge, Measure
 
-JUDGES: tuple[str, ...] = ("tts_train.findings.sound.levels:LevelJudge",)
+JUDGES: tuple[str, ...] = (
+    "tts_train.findings.sound.duplicates:DuplicateJudge",
+    "tts_train.findings.sound.voice:VoiceJudge",
+    "tts_train.findings.sound.spectrum:SpectrumJudge",
+    "tts_train.findings.sound.envelope:EnvelopeJudge",
+    "tts_train.findings.sound.levels:LevelJudge",
+    "tts_train.findings.sound.listeners:OpinionJudge",
+)
 """In the order in which findings are told: what spoils a voice most comes first."""
 
 
