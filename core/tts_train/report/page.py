@@ -88,7 +88,7 @@ def render(run: Run) -> str:
     package = importlib.resources.files(__package__)
     template = Template(package.joinpath("page.html").read_text(encoding="utf-8"))
     return template.substitute(
-        style=package.joinpath("style.css").read_text(encoding="utf-8"),
+        style=palette() + package.joinpath("style.css").read_text(encoding="utf-8"),
         title=escape(_name(run)),
         subject=_subject(run),
         status=escape(sections.status(run)),
@@ -109,6 +109,11 @@ def render(run: Run) -> str:
         onward=onward(run),
         files=sections.files(run),
     )
+
+
+def palette() -> str:
+    """Return colours and fonts as CSS variables, in light and dark: what all pages have."""
+    return importlib.resources.files(__package__).joinpath("palette.css").read_text(encoding="utf-8")
 
 
 def _name(run: Run) -> str:

@@ -14,6 +14,14 @@ from tts_train.errors import ConfigError
 from tts_train.jobs.run import perform
 
 VERBS: dict[str, tuple[str, str]] = {
+    "review": (
+        "tts_train.curation.review.job:CorpusReview",
+        "write a table and a page with players, the most suspicious clips first, for a person to correct",
+    ),
+    "apply": (
+        "tts_train.curation.review.apply:CorpusApply",
+        "bring an edited table into the folder, or undo what one brought",
+    ),
     "merge": ("tts_train.curation.exchange.merge:CorpusMerge", "bring corpora of any layout into one corpus folder"),
     "export": ("tts_train.curation.exchange.export:CorpusExport", "write a corpus folder in another layout"),
 }
