@@ -134,7 +134,7 @@ const fill = (item, row) => {
     const input = make("input", { id: id + "-" + name, value: now(row, name), autocomplete: "off" });
     input.setAttribute("list", name + "s");
     if (name === "language") { input.size = 6; input.autocapitalize = "off"; }
-    input.addEventListener("change", () => change(row, name, input.value.trim()));
+    input.addEventListener("input", () => change(row, name, input.value.trim()));
     return [input, make("label", {}, label + " ", input)];
   };
   const [speaker, speakerLabel] = field("speaker", "Speaker");
@@ -162,7 +162,8 @@ const fill = (item, row) => {
   const figures = make("p", { className: "figures" });
   figures.append(make("span", { className: "suspicion", textContent: row.cells[at.suspicion], title: "Suspicion, 0 to 1" }),
     make("span", { className: "clip", textContent: row.clip.split("/").pop(), title: row.clip }), parts.status);
-  if (was(row, "confidence")) figures.append(make("span", { className: "aside", textContent: "confidence " + was(row, "confidence") }));
+  // A low one stands among the reasons.
+  if (was(row, "confidence") && !row.reasons.some(([kind]) => kind === "unsure")) figures.append(make("span", { className: "aside", textContent: "confidence " + was(row, "confidence") }));
   const inside = [
     figures,
     make("div", { className: "player" }, parts.play, parts.seek, parts.time),
@@ -203,7 +204,13 @@ const grow = (text) => {
 const refresh = (row) => {
   const parts = row.parts;
   if (!parts) return;
-  for (const name of EDITED) if (parts[name].value !== now(row, name)) { parts[name].value = now(row, name); if (name === "text") grow(parts.text); }
+  for (const name of EDITED) {
+    // A blank at the end of what is being typed is no change yet.
+    const typed = parts[name] === document.activeElement && parts[name].value.trim() === now(row, name).trim();
+    if (typed || parts[name].value === now(row, name)) continue;
+    parts[name].value = now(row, name);
+    if (name === "text") grow(parts.text);
+  }
   const language = now(row, "language");
   parts.text.lang = language;
   parts.text.dir = RIGHT_TO_LEFT.has(language.split("-")[0]) ? "rtl" : "auto";
@@ -416,6 +423,7 @@ const start = () => {
   const settings = (() => { try { return JSON.parse(localStorage.getItem(SETTINGS) || "{}"); } catch { return {}; } })();
   byId("speed").value = settings.speed || "1";
   byId("auto").checked = settings.auto === true;
+  byId("more").open = matchMedia("(min-width: 641px)").matches;
   byId("keys").open = settings.keys !== false && matchMedia("(min-width: 700px)").matches;
   const remember = () => {
     try { localStorage.setItem(SETTINGS, JSON.stringify({ speed: byId("speed").value, auto: byId("auto").checked, keys: byId("keys").open })); } catch { stored = false; }

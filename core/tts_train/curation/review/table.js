@@ -31,11 +31,12 @@ const difference = (from, to) => {
       lengths[i * width + j] = left[i] === right[j]
         ? lengths[(i + 1) * width + j + 1] + 1
         : Math.max(lengths[(i + 1) * width + j], lengths[i * width + j + 1]);
-  const blank = a.some((part) => /^\s/.test(part)) || b.some((part) => /^\s/.test(part)) ? " " : "";
+  const blank = [...a, ...b].some((part) => /^\s/.test(part)) ? " " : "";
   const found = [];
   const add = (kind, part) => {
     const last = found[found.length - 1];
-    if (last && last[0] === kind) last[1] += blank + part; else found.push([kind, part]);
+    if (last && last[0] === kind) last[1] += blank + part;
+    else found.push(...(last && blank ? [["same", blank]] : []), [kind, part]);
   };
   let i = 0, j = 0;
   while (i < left.length || j < right.length) {
@@ -44,5 +45,5 @@ const difference = (from, to) => {
       add("gone", one[i]); i++;
     } else { add("new", other[j]); j++; }
   }
-  return found.map(([kind, words], at) => [kind, at ? blank + words : words]);
+  return found;
 };
