@@ -28,13 +28,18 @@ def _no_part(row: ClipRow) -> None:
 
 
 @dataclass(kw_only=True)
-class CorpusJob(Job):
+class CorpusVerb(Job):
     """One verb of ``tts-train corpus``."""
 
     positional: ClassVar[str]
     """The field that is given without an option; a list takes one word or more."""
     positional_help: ClassVar[str]
     """What its help says."""
+
+
+@dataclass(kw_only=True)
+class CorpusJob(CorpusVerb):
+    """A verb that reads sounds, and can do so in several processes."""
 
     workers: int = 0
     """Processes that read and measure clips; 0 works in this one, which a file that kills its decoder ends."""

@@ -9,7 +9,7 @@ from tts_train.cli.output import print_report
 from tts_train.configuration.arguments import JSON_FLAG, JobParser, read_help_texts, with_underscores
 from tts_train.configuration.values import check_numbers, nearest
 from tts_train.contract.backend import resolve
-from tts_train.curation.job import CorpusJob
+from tts_train.curation.job import CorpusVerb
 from tts_train.errors import ConfigError
 from tts_train.jobs.run import perform
 
@@ -50,7 +50,7 @@ def run(verb: str, words: list[str]) -> int:
     return 0
 
 
-def _job(verb: str, job_class: type[CorpusJob], words: list[str]) -> CorpusJob:
+def _job(verb: str, job_class: type[CorpusVerb], words: list[str]) -> CorpusVerb:
     read_help_texts(words)
     parser = JobParser(prog=f"tts-train {verb}", description=(job_class.__doc__ or "").strip())
     name = job_class.positional

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from tts_train.contract.reports import Report
 from tts_train.curation.folder import REMOVED, TABLE, CorpusFolder, account
-from tts_train.curation.job import CorpusJob
+from tts_train.curation.job import CorpusVerb
 from tts_train.curation.review.changes import (
     PLACE,
     REVIEWED,
@@ -32,7 +32,7 @@ from tts_train.progress import write_line
 
 
 @dataclass(kw_only=True)
-class CorpusApply(CorpusJob):
+class CorpusApply(CorpusVerb):
     """Bring an edited table into a corpus folder; every change is kept in changes.jsonl, and can be undone."""
 
     positional: ClassVar[str] = "folder"

@@ -12,7 +12,7 @@ from typing import ClassVar
 from tts_train.contract.reports import Report
 from tts_train.corpus.language import EXTRA, can_detect
 from tts_train.curation.folder import WORK, CorpusFolder, account
-from tts_train.curation.job import CorpusJob
+from tts_train.curation.job import CorpusVerb
 from tts_train.curation.review.changes import Tables, read_journal
 from tts_train.curation.review.edits import find_edits
 from tts_train.curation.review.page import PageOptions, page_text
@@ -32,7 +32,7 @@ _WRITTEN = "review.json"
 
 
 @dataclass(kw_only=True)
-class CorpusReview(CorpusJob):
+class CorpusReview(CorpusVerb):
     """Write a table and a page with a player for each clip, the most suspicious first, for a person to correct."""
 
     positional: ClassVar[str] = "folder"
