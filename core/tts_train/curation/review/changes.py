@@ -14,8 +14,9 @@ from tts_train.errors import ConfigError, DataError
 JOURNAL = "changes.jsonl"
 """Every change ever made by a table, the oldest first; nothing is taken out of it."""
 TEXT, SPEAKER, LANGUAGE, TEXT_BY, CONFIDENCE = "text", "speaker", "language", "text_by", "confidence"
-REVIEWED = "reviewed"
-"""Kept among the facts."""
+REVIEWED, SPEAKER_BY = "reviewed", "speaker_by"
+"""Kept among the facts: whether a person has heard the clip, and who named the speaker (see ``corpus speakers``)."""
+_FACTS = (REVIEWED, SPEAKER_BY)
 PLACE = "table"
 """The field that is changed where a row is taken out or brought back: from one table to the other."""
 
@@ -90,7 +91,7 @@ def value_of(table: str, row: ClipRow, field: str) -> Any:  # noqa: ANN401 - a p
     """Return what a row says in a field that changes."""
     if field == PLACE:
         return table
-    return row.facts.get(REVIEWED) if field == REVIEWED else getattr(row, field)
+    return row.facts.get(field) if field in _FACTS else getattr(row, field)
 
 
 def read_journal(folder: CorpusFolder) -> list[RowChange]:
@@ -203,9 +204,9 @@ def _touched(
 
 def _edited(row: ClipRow, changes: Sequence[RowChange] | tuple[()]) -> ClipRow:
     for change in changes:
-        if change.field == REVIEWED:
-            facts = {name: value for name, value in row.facts.items() if name != REVIEWED}
-            row = replace(row, facts={**facts, REVIEWED: change.after} if change.after is not None else facts)
+        if change.field in _FACTS:
+            facts = {name: value for name, value in row.facts.items() if name != change.field}
+            row = replace(row, facts={**facts, change.field: change.after} if change.after is not None else facts)
         else:
             row = replace(row, **{change.field: change.after})
     return row

@@ -8,7 +8,18 @@ from typing import Any
 
 from tts_train.corpus.rows.text import clean_language
 from tts_train.curation.folder import REMOVED, TABLE
-from tts_train.curation.review.changes import CONFIDENCE, LANGUAGE, PLACE, REVIEWED, TEXT, TEXT_BY, RowChange, Tables
+from tts_train.curation.review.changes import (
+    CONFIDENCE,
+    LANGUAGE,
+    PLACE,
+    REVIEWED,
+    SPEAKER,
+    SPEAKER_BY,
+    TEXT,
+    TEXT_BY,
+    RowChange,
+    Tables,
+)
 from tts_train.curation.review.reading import SAVE_AS, ReadTable, TableLine
 from tts_train.curation.review.table import ACTIONS, EDITED, as_cell, mark, mark_of, unguard
 from tts_train.curation.row import ClipRow
@@ -145,6 +156,9 @@ def _contents(row: ClipRow, wanted: Mapping[str, str], numbered: _Numbered) -> I
             value = clean_language(cell.strip())[0] if name == LANGUAGE else cell.strip()
             if (value or None) != getattr(row, name):
                 yield numbered.of(row.audio, name, getattr(row, name), value or None)
+                # A name that clusters of voices got is replaced by the next; a person's stays.
+                if name == SPEAKER and row.facts.get(SPEAKER_BY) not in {None, "person"}:
+                    yield numbered.of(row.audio, SPEAKER_BY, row.facts[SPEAKER_BY], "person")
 
 
 def _fate(row: ClipRow, action: str, where: str, place: int, numbered: _Numbered) -> Iterator[RowChange]:

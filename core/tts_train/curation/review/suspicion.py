@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tts_train.corpus.language import other_language
-from tts_train.curation.review.usual import Usual, is_number, log_rate, rate_group
+from tts_train.curation.review.usual import NO_CLUSTER, Usual, is_number, log_rate, rate_group
 from tts_train.curation.review.wording import (
     count_letters,
     find_loop,
@@ -22,6 +22,7 @@ from tts_train.curation.row import ClipRow
 KINDS = {
     "no_text": "No text",
     "no_clip": "No sound",
+    "not_heard": "Could not be heard",
     "unsure": "Recogniser unsure",
     "disagreement": "Two hypotheses differ",
     "loop": "Words in a loop",
@@ -105,7 +106,8 @@ def judge(row: ClipRow, usual: Usual, *, has_clip: bool = True) -> Verdict:
 def _of_text(row: ClipRow, usual: Usual) -> Iterator[Suspicious]:
     letters = count_letters(row.text)
     if not letters:
-        yield Suspicious("no_text", 0.95, "Nothing says what is said")
+        by = row.facts.get("nothing_heard")
+        yield Suspicious("no_text", 0.95, f"{by} heard nothing in it" if by else "Nothing says what is said")
         return
     if letters <= SHORT_LETTERS:
         yield Suspicious("short", 0.3, f"The text has {letters} letter{'s' if letters > 1 else ''}")
@@ -152,7 +154,9 @@ def _of_language(row: ClipRow, usual: Usual) -> Iterator[Suspicious]:
 
 
 def _of_recognition(row: ClipRow) -> Iterator[Suspicious]:
-    if is_number(row.confidence) and row.confidence is not None and row.confidence < SURE:
+    if why := row.facts.get("not_heard"):
+        yield Suspicious("not_heard", 0.7, f"No recogniser could hear it: {why}")
+    if is_number(row.confidence) and row.confidence < SURE:
         weight = 0.8 * _between(-row.confidence, -SURE, -UNSURE, least=0.0, most=1.0)
         yield Suspicious("unsure", weight, f"The recogniser was unsure: confidence {row.confidence:.2f}")
     other = second_hypothesis(row)
@@ -164,15 +168,23 @@ def _of_recognition(row: ClipRow) -> Iterator[Suspicious]:
 
 
 def _of_sound(row: ClipRow, usual: Usual) -> Iterator[Suspicious]:
-    likeness = row.facts.get("speaker_likeness")
-    if usual.likeness and is_number(likeness) and usual.likeness.score(float(likeness)) < -OUTLIER:
-        who = f"sounds little like {row.speaker}" if row.speaker else "sounds little like the others"
-        yield Suspicious("speaker", 0.6, f"The voice {who}: likeness {float(likeness):.2f}")
-    cluster = row.facts.get("speaker_cluster")
-    if is_number(cluster) and int(cluster) != usual.clusters[row.speaker]:
-        yield Suspicious("speaker", 0.6, "The voice is another than in most clips of this speaker")
+    yield from _of_voice(row, usual)
     for name in _names(row.facts.get("findings")):
         yield Suspicious("finding", 0.5, f"check --deep found: {name.replace('_', ' ')}")
+
+
+def _of_voice(row: ClipRow, usual: Usual) -> Iterator[Suspicious]:
+    """What ``corpus speakers`` says of a row, one reason of it: they are about the same."""
+    likeness, cluster = row.facts.get("speaker_likeness"), row.facts.get("speaker_cluster")
+    if other := row.facts.get("speaker_like_other"):
+        yield Suspicious("speaker", 0.7, f"Is called {row.speaker} and sounds like {other}")
+    elif cluster == NO_CLUSTER:
+        yield Suspicious("speaker", 0.5, "The voice is like no other of the corpus")
+    elif is_number(cluster) and int(cluster) != usual.clusters.get(row.speaker):
+        yield Suspicious("speaker", 0.5, "The voice is another than in most clips of this speaker")
+    elif usual.likeness and is_number(likeness) and usual.likeness.score(likeness) < -OUTLIER:
+        who = f"sounds little like {row.speaker}" if row.speaker else "sounds little like the others"
+        yield Suspicious("speaker", 0.5, f"The voice {who}: likeness {likeness:.2f}")
 
 
 def differing_share(one: str, other: str) -> float:

@@ -20,6 +20,8 @@ MARGIN_LETTERS = 5.0
 that a single word in a short clip is no outlier."""
 LEAST_SPREAD = 0.12
 """In log units, so 12 %: within that, speech that is very even (read by one person, or synthetic) has no outliers."""
+NO_CLUSTER = 0
+"""Cluster of a clip that is like no other, as ``corpus speakers`` writes it."""
 # Of a normal distribution, the median of absolute deviations is 0.6745 standard deviations.
 _TO_DEVIATIONS = 1 / 0.6745
 
@@ -116,6 +118,6 @@ def _main_language(rows: Sequence[ClipRow]) -> tuple[str | None, bool]:
 def _main_clusters(rows: Iterable[ClipRow]) -> dict[str | None, int]:
     found: defaultdict[str | None, Counter[int]] = defaultdict(Counter)
     for row in rows:
-        if is_number(cluster := row.facts.get("speaker_cluster")):
+        if is_number(cluster := row.facts.get("speaker_cluster")) and cluster != NO_CLUSTER:
             found[row.speaker][int(cluster)] += 1
     return {speaker: counts.most_common(1)[0][0] for speaker, counts in found.items()}

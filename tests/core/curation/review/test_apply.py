@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -93,6 +94,16 @@ def test_a_dry_run_shows_the_changes_and_makes_none(folder, apply, capsys, tmp_p
     printed = capsys.readouterr()
     assert "clips/0000.flac: text: 'Good morning, and welcome to the workshop.' -> 'Corrected.'" in printed.err
     assert "clips/0001.flac: table: 'corpus.jsonl' -> 'removed.jsonl'" in printed.err
+
+
+def test_a_speaker_whom_a_person_names_is_a_persons(folder, apply, capsys):
+    rows = folder.rows()
+    folder.write([replace(rows[0], speaker="speaker-1", facts={"speaker_by": "cluster"}), *rows[1:]])
+    apply((0, None, "", "Bob"), (1, None, "", "Carl"))
+    # Otherwise the next `corpus speakers` would give it the cluster's name again.
+    assert [(row.speaker, row.facts) for row in folder.rows()[:2]] == [("Bob", {"speaker_by": "person"}), ("Carl", {})]
+    report_of(capsys, "corpus", "apply", folder.path, "--undo", "last")
+    assert (folder.rows()[0].speaker, folder.rows()[0].facts) == ("speaker-1", {"speaker_by": "cluster"})
 
 
 def test_undo_brings_every_byte_back(folder, apply, capsys):
