@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
     from lightning.pytorch.strategies import Strategy
 
-    from tts_train.contract.metric import Metric
+    from tts_train.contract.metric import Metric, Recogniser
 
 
 @hookimpl(trylast=True)
@@ -51,3 +51,11 @@ def tts_train_metrics(weights: Mapping[str, str]) -> Iterable[Metric]:
     from tts_train.scoring.metrics.catalogue import own_metrics
 
     return own_metrics(weights)
+
+
+@hookimpl(trylast=True)
+def tts_train_recognisers(model: str | None) -> Iterable[Recogniser]:
+    """Answer with the core's recognisers."""
+    from tts_train.scoring.recognisers.catalogue import own_recognisers
+
+    return own_recognisers(model)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.cli import LightningArgumentParser
     from lightning.pytorch.strategies import Strategy
 
-    from tts_train.contract.metric import Metric
+    from tts_train.contract.metric import Metric, Recogniser
 
 BACKENDS = "tts_train.backends"
 EXTENSIONS = "tts_train.plugins"
@@ -134,6 +134,23 @@ class Plugins:
                 self._import(extension)
         return self.backend(expected=backend)
 
+    def load_all(self, on_broken: Callable[[str], None] = log.warning) -> None:
+        """Import every backend and every extension, for what is asked of all of them.
+
+        Args:
+            on_broken: told why a plugin cannot be loaded; the others are.
+        """
+        for found in (*installed_backends(), *installed_extensions()):
+            if found.name in self._blocked or (found.kind == "extension" and not self._wanted(found.name)):
+                continue
+            try:
+                self._import(found)
+            except PluginError as error:
+                # It would be found unfit again after each plugin that is imported behind it.
+                if self._manager.has_plugin(found.name):
+                    self._manager.unregister(name=found.name)
+                on_broken(str(error))
+
     def _wanted(self, name: str) -> bool:
         return self._selected is None or name in self._selected
 
@@ -226,6 +243,19 @@ class Plugins:
         if twice := {name for name in names if names.count(name) > 1}:
             raise PluginError(f"Two plugins bring a metric {min(twice)!r}. Block one with --no-plugin NAME.")
         return metrics
+
+    def recognisers(self, model: str | None) -> list[Recogniser]:
+        """Gather the recognisers, the core's first; two plugins may not bring one name."""
+        with self._attributed("tts_train_recognisers"):
+            answers: list[Iterable[Recogniser]] = self._manager.hook.tts_train_recognisers(model=model)
+            found = [recogniser for answer in reversed(answers) for recogniser in answer]
+        names = [recogniser.name for recogniser in found]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise PluginError(
+                f"Two plugins bring a recogniser {min(twice)!r}. Leave one out: {SELECTION_VARIABLE} names the "
+                "extensions to load."
+            )
+        return found
 
     @contextmanager
     def _attributed(self, hook: str) -> Iterator[None]:

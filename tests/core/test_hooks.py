@@ -8,7 +8,7 @@ from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from tts_train import Backend, Format, Stage, hookimpl
-from tts_train.contract.metric import Figure, Metric
+from tts_train.contract.metric import Figure, HeardText, Metric, Recogniser
 from tts_train.plugins import PluginError, Plugins
 
 STAGE = Stage(
@@ -32,6 +32,21 @@ class Loveliness(Metric):
 
     def measure(self, take):
         return {"loveliness": 1.0}
+
+
+class Echo(Recogniser):
+    """A recogniser that a plugin brings."""
+
+    name = "echo"
+
+    def __init__(self, model):
+        self.model = model
+
+    def settings(self):
+        return {"model": self.model}
+
+    def recognise(self, sound, language):
+        return HeardText(text=f"{sound.seconds:g} s", confidence=1.0, language=language)
 
 
 class Extension:
@@ -68,6 +83,10 @@ class Extension:
     @hookimpl
     def tts_train_metrics(self, stage, weights):
         return [Loveliness()]
+
+    @hookimpl
+    def tts_train_recognisers(self, model):
+        return [Echo(model)]
 
 
 @pytest.fixture
@@ -132,6 +151,15 @@ def test_hook_metrics(plugins):
     plugins.register(Extension(), name="second")
     with pytest.raises(PluginError, match="'loveliness'"):
         plugins.metrics(STAGE, {})
+
+
+def test_hook_recognisers(plugins):
+    found = plugins.recognisers("mine")
+    assert [each.name for each in found] == ["whisper", "sphinx", "echo"], "the core's come first"
+    assert [each.model for each in found] == ["mine"] * 3, "each is made with the model that was named"
+    plugins.register(Extension(), name="second")
+    with pytest.raises(PluginError, match="'echo'"):
+        plugins.recognisers(None)
 
 
 def test_a_failing_plugin_is_named():

@@ -1,57 +1,54 @@
-"""Long recordings: cut at silences, every piece written, a list to fill in, nothing overwritten."""
+"""Words of earlier versions: cutting and writing texts are commands of the core, and ``prepare`` says which."""
 
 from __future__ import annotations
 
-import numpy as np
+import shlex
+
 import pytest
-import soundfile
 
-from tts_train.demo.journey import VOICE
-from tts_train.errors import ConfigError, DataError
+from tts_train.cli import main
+from tts_train.cli.commands.corpus import VERBS
+from tts_train.errors import ConfigError
 from tts_train_gpt_sovits.preparing.prepare import GptSovitsPrepare
-from tts_train_gpt_sovits.preparing.slices import LIST
+
+SLICE = ["tts-train", "corpus", "slice", "my sounds", "--out", "cut"]
+REVIEW = ["tts-train", "corpus", "review"]
 
 
-@pytest.fixture
-def recordings(tmp_path):
-    folder = tmp_path / "recordings"
-    (folder / "second").mkdir(parents=True)
-    clips = [soundfile.read(VOICE / "wavs" / f"sample-{number:02d}.flac", dtype="float32") for number in range(1, 7)]
-    rate = clips[0][1]
-    pause = np.zeros(rate, dtype=np.float32)
-    joined = np.concatenate([part for sound, _ in clips for part in (sound, pause)])
-    soundfile.write(folder / "session.wav", joined, rate)
-    soundfile.write(folder / "second" / "session.flac", joined[: 9 * rate], rate)
-    (folder / "notes.txt").write_text("not audio")
-    return folder
+@pytest.mark.parametrize(
+    ("words", "commands"),
+    [
+        (("--slices",), [SLICE, ["tts-train", "corpus", "transcribe", "cut"], [*REVIEW, "cut"]]),
+        (
+            ("--slices", "true", "--transcribe", "large-v3", "--language", "ja"),
+            [
+                SLICE,
+                ["tts-train", "corpus", "transcribe", "cut", "--model", "large-v3", "--language", "ja"],
+                [*REVIEW, "cut"],
+            ],
+        ),
+        (
+            ("--transcribe", "small", "--language", "auto"),
+            [["tts-train", "corpus", "transcribe", "my sounds", "--model", "small"], [*REVIEW, "my sounds"]],
+        ),
+    ],
+)
+def test_the_commands_to_type_are_said(tmp_path, monkeypatch, capsys, words, commands):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my sounds").mkdir()
+    assert main(["prepare", "--backend", "gpt_sovits", "--corpus", "my sounds", "--out", "cut", *words]) == 2
+    told = capsys.readouterr().err
+    lines = [shlex.split(line) for line in told.splitlines() if line.startswith("  tts-train ")]
+    assert lines == commands
+    assert "become" not in told
+    assert "became commands of their own, for every backend" in told
+    assert not (tmp_path / "cut").exists()
 
 
-def sliced(corpus, out, **options):
-    return GptSovitsPrepare(corpus=corpus, out=out, slices=True, **options).run()
+def test_from_python_too(tmp_path):
+    with pytest.raises(ConfigError, match=r"corpus slice .* --out"):
+        GptSovitsPrepare(corpus=tmp_path, out=tmp_path.parent / "out", slices=True).run()
 
 
-def test_recordings_become_pieces_and_a_list(recordings, tmp_path):
-    out = tmp_path / "slices"
-    told = sliced(recordings, out, language="en")
-    rows = [line.split("|") for line in (out / LIST).read_text(encoding="utf-8").splitlines()]
-    assert told["recordings"] == 2
-    assert told["slices"] == len(rows) == len(list(out.glob("*.wav")))
-    assert told["slices"] >= 4, "cuts are at least four seconds apart"
-    assert len({name for name, *_ in rows}) == len(rows), "two recordings of one name both live"
-    for name, speaker, language, text in rows:
-        sound, rate = soundfile.read(out / name)
-        assert (rate, speaker, language, text) == (32_000, "recordings", "en", "")
-        assert 1 < len(sound) / rate < 15
-        assert np.abs(sound).max() <= 0.95
-
-
-def test_nothing_is_overwritten_and_nothing_is_made_of_nothing(recordings, tmp_path):
-    with pytest.raises(ConfigError, match="read again"):
-        sliced(recordings, recordings)
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full/mine.txt").touch()
-    with pytest.raises(ConfigError, match="not empty"):
-        sliced(recordings, tmp_path / "full")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no recordings"):
-        sliced(tmp_path / "empty", tmp_path / "out")
+def test_the_commands_are_there():
+    assert "transcribe" in VERBS

@@ -33,7 +33,13 @@ if TYPE_CHECKING:
         PrepareJob as PrepareJob,
         SynthJob as SynthJob,
     )
-    from tts_train.contract.metric import Figure as Figure, Metric as Metric, Take as Take
+    from tts_train.contract.metric import (
+        Figure as Figure,
+        HeardText as HeardText,
+        Metric as Metric,
+        Recogniser as Recogniser,
+        Take as Take,
+    )
     from tts_train.contract.module import StageModule as StageModule, Work as Work
     from tts_train.contract.prepare import ShardedPrepare as ShardedPrepare
     from tts_train.contract.probe import NoProbe as NoProbe, Probe as Probe, Said as Said, SpeechProbe as SpeechProbe
@@ -52,6 +58,7 @@ if TYPE_CHECKING:
         NumericError as NumericError,
         TTSTrainError as TTSTrainError,
         UnsafeFileError as UnsafeFileError,
+        quoted as quoted,
     )
     from tts_train.parallel.means import wide_type as wide_type
     from tts_train.parallel.processes import choose_device as choose_device
@@ -72,14 +79,14 @@ __getattr__, __dir__ = lazy_names(
         ".encoder": "Census Clip ReadyRows RowEncoder",
         ".hooks": "hookimpl",
         ".jobs": "ExportJob Line PrepareJob SynthJob",
-        ".metric": "Figure Metric Take",
+        ".metric": "Figure HeardText Metric Recogniser Take",
         ".module": "StageModule Work",
         ".prepare": "ShardedPrepare",
         ".probe": "NoProbe Probe Said SpeechProbe",
         ".reports": "ExportReport Report SynthReport",
         ".voice": "Passage SampleVoice Uttered take_turns",
         "tts_train.errors": "ConfigError DataError DiskError MissingExtraError NumericError TTSTrainError "
-        "UnsafeFileError",
+        "UnsafeFileError quoted",
         "tts_train.parallel.means": "wide_type",
         "tts_train.parallel.processes": "choose_device",
         "tts_train.progress": "Progress",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
 
     from tts_train.contract.backend import Backend, Format, Stage
-    from tts_train.contract.metric import Metric
+    from tts_train.contract.metric import Metric, Recogniser
 
 PROJECT = "tts_train"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -79,4 +79,16 @@ def tts_train_metrics(stage: Stage, weights: Mapping[str, str]) -> Iterable[Metr
     """Bring metrics for ``tts-train eval`` of ``stage``; all answers are used, and two of one name are an error.
 
     ``weights`` holds what ``--weights.<metric>`` said: models of the user's.
+    """
+
+
+# --- before all of it --------------------------------------------------------------------------------------------
+
+
+@hookspec
+def tts_train_recognisers(model: str | None) -> Iterable[Recogniser]:
+    """Bring recognisers for ``tts-train corpus transcribe``; all answers are used, two of one name are an error.
+
+    Asked of the extensions and of every backend that is installed. ``model`` is what ``--model`` said, or what stands
+    behind a name in ``--second``.
     """

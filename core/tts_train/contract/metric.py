@@ -1,11 +1,11 @@
-"""What a metric is: named figures, each with its unit and direction, and what it needs to be measured."""
+"""What listens to speech: a metric measures it in named figures, a recogniser tells what is said."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -18,6 +18,7 @@ Better: TypeAlias = Literal["higher", "lower", "one", "neither"]
 Want: TypeAlias = Literal["text", "reference", "voice"]
 
 INSTALL_EXTRA = "pip install 'tts-train[eval]'"
+INSTALL_RECOGNISERS = "pip install 'tts-train[asr]'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +76,7 @@ class Metric(ABC):
 
     def missing(self) -> str | None:
         """Say what must be installed or given before anything can be measured; None if nothing."""
-        # Looked for, not imported: some of these packages take seconds.
-        absent = [package for package in self.packages if importlib.util.find_spec(package) is None]
-        return f"{', '.join(absent)} is not installed: {self.install}" if absent else None
+        return _absent(self.packages, self.install)
 
     def lacks(self, take: Take) -> str | None:
         """Say why this take cannot be measured; None if it can."""
@@ -93,6 +92,78 @@ class Metric(ABC):
         }
         # Sorted, since a set of words may have another order in each process: the same lack is told each time.
         return next((why[want] for want in sorted(self.wants) if not has[want]), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeardText:
+    """What a recogniser hears in one clip."""
+
+    text: str
+    """Empty where nothing is said."""
+    confidence: float
+    """How sure it is of the text, 0 to 1: the geometric mean of its words' or tokens' probabilities."""
+    language: str | None = None
+    """Lower case, such as ``en``: the one that was given, or the one that was heard; None where it cannot tell."""
+    language_confidence: float | None = None
+    """How sure it is of the language, 0 to 1; None where the language was given."""
+    words: tuple[tuple[str, float, float], ...] = ()
+    """Each with where it begins and ends, in seconds; empty where it does not tell them."""
+
+
+class Recogniser(ABC):
+    """Tells what is said, one clip at a time.
+
+    Making one is cheap: its model is loaded at the first call of :meth:`settings` or :meth:`recognise`. It is sent to
+    the processes of ``--workers``, so it must be picklable, and keeps no loaded model in a field.
+    """
+
+    name: ClassVar[str]
+    """What ``--recogniser`` takes; it stands in ``text_by`` of the rows."""
+    model: str | None = None
+    """Which weights it takes, as they were named; it stands in the rows' facts."""
+    worth: ClassVar[str] = ""
+    """One sentence for the report: what to expect of its texts."""
+    languages: ClassVar[frozenset[str] | None] = None
+    """Languages that it knows; None is all."""
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Optional packages it imports."""
+    install: ClassVar[str] = INSTALL_RECOGNISERS
+    """What to type where one of them is missing."""
+
+    def missing(self) -> str | None:
+        """Say what must be installed or given before anything can be recognised; None if nothing."""
+        return _absent(self.packages, self.install)
+
+    def lacks(self, language: str | None) -> str | None:
+        """Say why a language cannot be recognised; None if it can. No language means: tell it by the sound."""
+        if language is None or self.languages is None or language in self.languages:
+            return None
+        return f"{self.name} knows {', '.join(sorted(self.languages))} only, not {language}"
+
+    @abstractmethod
+    def settings(self) -> Mapping[str, Any]:
+        """Return what its answers depend on besides the clip, in plain types: the hash of its weights, above all.
+
+        Asked once, before any clip is read, and only where :meth:`missing` says None: what is not there is told here.
+
+        Raises:
+            ConfigError: if its model cannot be had; the message says what to type.
+        """
+
+    @abstractmethod
+    def recognise(self, sound: Sound, language: str | None) -> HeardText:
+        """Return what is said.
+
+        Args:
+            sound: the clip, mono.
+            language: lower case, such as ``en``; None: tell it by the sound.
+        """
+
+
+def _absent(packages: Iterable[str], install: str) -> str | None:
+    # Looked for, not imported: some of these packages take seconds.
+    absent = [package for package in packages if importlib.util.find_spec(package) is None]
+    return f"{', '.join(absent)} is not installed: {install}" if absent else None
 
 
 def package_folder(package: str, install: str = INSTALL_EXTRA) -> Path:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from tts_train.corpus.audio.read import read_audio as read_audio
     from tts_train.corpus.language import SHORTEST as SHORTEST, detected as detected, says_nothing as says_nothing
     from tts_train.corpus.reasons import declare_reasons as declare_reasons
-    from tts_train.corpus.rows.names import recordings_in as recordings_in
     from tts_train.corpus.rows.text import read_lines as read_lines, require_utf8 as require_utf8
     from tts_train.corpus.rows.utterance import (
         Rejected as Rejected,
@@ -30,7 +29,6 @@ __getattr__, __dir__ = lazy_names(
         ".audio.read": "read_audio",
         ".language": "SHORTEST detected says_nothing",
         ".reasons": "declare_reasons",
-        ".rows.names": "recordings_in",
         ".rows.text": "read_lines require_utf8",
         ".rows.utterance": "Rejected RowRejected Utterance utterance_id",
     },

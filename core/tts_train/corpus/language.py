@@ -60,7 +60,7 @@ def other_language(text: str, trained: Collection[str]) -> str | None:
         detector is not installed or not sure.
     """
     said = _TAG.sub(" ", text)
-    known = {_code(name) for name in trained}
+    known = {language_code(name) for name in trained}
     # One name that is not understood could be any language, so nothing is claimed.
     if not known or None in known or sum(map(str.isalpha, said)) < SHORTEST:
         return None
@@ -68,7 +68,7 @@ def other_language(text: str, trained: Collection[str]) -> str | None:
         language, score = detected(said)
     except MissingExtraError:
         return None
-    return language if score >= _SURE and _code(language) not in known else None
+    return language if score >= _SURE and language_code(language) not in known else None
 
 
 def says_nothing(text: str) -> bool:
@@ -91,6 +91,7 @@ def languages_of(texts: Iterable[str]) -> list[str]:
     return [language for language, count in counts.most_common() if count * 10 >= counts.total()]
 
 
-def _code(name: str) -> str | None:
+def language_code(name: str) -> str | None:
+    """Return a language as a corpus may name it, such as ``pt-BR`` or ``deu``, by ISO 639-1; None if it is unknown."""
     first = re.split(r"[-_]", name.strip().lower())[0]
     return _LONG_CODES.get(first, first if re.fullmatch("[a-z]{2}", first) else None)

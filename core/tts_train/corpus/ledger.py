@@ -33,6 +33,8 @@ class Ledger:
         self.warnings: Counter[str] = Counter()
         self.speakers: Counter[str] = Counter()
         self.languages: Counter[str] = Counter()
+        self.advice: dict[str, str] = {}
+        """What to type for a reason in this corpus, in place of what :data:`REASONS` says in general."""
         self._open: set[int] = set()
         self._settled: set[int] = set()
 
@@ -203,7 +205,8 @@ class Ledger:
             examples = [row for row in self.dropped if row.reason == reason][:EXAMPLES_PER_REASON]
             where = "; ".join(f"{row.origin} ({row.detail})" if row.detail else row.origin for row in examples)
             # A shard that is used again may hold a reason of a module that this process did not import.
-            yield f"  {reason}: {count}. {REASONS.get(reason, 'See the rows.')} First: {_printable(where)}"
+            advice = self.advice.get(reason) or REASONS.get(reason, "See the rows.")
+            yield f"  {reason}: {count}. {advice} First: {_printable(where)}"
 
 
 def no_rows() -> DataError:

@@ -1,4 +1,4 @@
-"""Knows by its marks what ``prepare`` wrote, so that it is not read as recordings again."""
+"""Knows by its marks what ``prepare`` wrote, so that it is not read as recordings again; and a corpus folder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from tts_train.errors import DataError
 
 FORMAT = "tts-train prepared set"
 INDEX_FILE = "dataset.json"
+CURATED = ("corpus.jsonl", "ledger.json")
+"""Files of a corpus folder, as :mod:`tts_train.curation.folder` names them."""
 SHARD_META = b"tts_train"
 """Key of a shard's own entry among the metadata of its Parquet schema."""
 
@@ -17,6 +19,13 @@ SHARD_META = b"tts_train"
 def is_finished(path: Path) -> bool:
     """Tell whether ``path`` is a folder that has the index of a prepared set; :func:`refuse_prepared` reads it."""
     return (path / INDEX_FILE).is_file()
+
+
+def corpus_folder(path: Path) -> Path | None:
+    """Return the folder if a path is one that the verbs of ``tts-train corpus`` work on, or its table; else None."""
+    folder = path.parent if path.name == CURATED[0] else path
+    # By the ledger beside it: a corpus.jsonl alone may be anybody's.
+    return folder if all((folder / name).is_file() for name in CURATED) else None
 
 
 def refuse_prepared(path: Path) -> None:

@@ -15,14 +15,14 @@ from tts_train.corpus.layouts.pairs import Pairs
 from tts_train.corpus.layouts.splits import part_of, warn_left_out
 from tts_train.corpus.layouts.table import BarList, Table
 from tts_train.corpus.ledger import Ledger
-from tts_train.corpus.own_output import refuse_prepared
+from tts_train.corpus.own_output import corpus_folder, refuse_prepared
 from tts_train.corpus.reading import Reading
 from tts_train.corpus.rows.builder import RowBuilder
 from tts_train.corpus.rows.columns import parse_format
 from tts_train.corpus.rows.files import AudioFinder, walk
 from tts_train.corpus.rows.names import is_audio
 from tts_train.corpus.rows.utterance import Rejected, Row, TokenRow, Utterance
-from tts_train.errors import DataError, NoTextsError
+from tts_train.errors import DataError, NoTextsError, quoted
 
 # In the order in which they are tried: the most telling marks first.
 _LAYOUTS: tuple[type[Layout], ...] = (Experiment, Arrow, Parquet, JsonLines, Table, BarList, Pairs, Hub)
@@ -168,6 +168,8 @@ def kept_utterances(corpus: Corpus, ledger: Ledger) -> Iterator[Utterance | Toke
 
     Each yielded row is open in the ledger until the caller settles it with ``ledger.keep`` or ``ledger.drop``.
     """
+    if (folder := corpus_folder(corpus.path)) is not None:
+        ledger.advice["empty_text"] = f"Write texts with: {quoted('tts-train', 'corpus', 'transcribe', folder)}."
     for row in corpus.rows():
         ledger.begin(row)
         if not isinstance(row, Rejected):

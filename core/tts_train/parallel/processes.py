@@ -68,14 +68,19 @@ def set_worker(number: int) -> None:
     os.environ[_WORKER] = str(number)
 
 
+def worker_number() -> int:
+    """Return which of several workers this process is; 0 where it is none."""
+    # By the environment, since processes that are spawned share no memory with the one that numbers them.
+    return int(os.environ.get(_WORKER, "0"))
+
+
 def own_device(device: str) -> str:
     """Return the device of this process: with ``cuda``, workers take the GPUs in turn."""
     if device != "cuda":
         return device
     import torch
 
-    # By the environment, since processes that are spawned share no memory with the one that numbers them.
-    return f"cuda:{int(os.environ.get(_WORKER, '0')) % torch.cuda.device_count()}"
+    return f"cuda:{worker_number() % torch.cuda.device_count()}"
 
 
 def leave(code: int) -> NoReturn:

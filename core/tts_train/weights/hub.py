@@ -7,14 +7,10 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from tts_train.errors import ConfigError
-
-WHISPER_INSTALL = "pip install 'tts-train[asr]'"
 
 
 @lru_cache(maxsize=1)
@@ -71,27 +67,3 @@ def _host() -> str:
 
     # HF_ENDPOINT may name a mirror, which is then the host to look for.
     return urlsplit(constants.ENDPOINT).hostname or constants.ENDPOINT
-
-
-@lru_cache(maxsize=1)
-def load_whisper(weights: str, *, option: str) -> Any:  # noqa: ANN401 - the package ships no types
-    """Load a faster-whisper model: a size such as ``large-v3``, a hub name, or a folder.
-
-    Args:
-        weights: which.
-        option: What named it, for messages.
-
-    Raises:
-        ConfigError: if it cannot be loaded.
-    """
-    try:
-        package = import_module("faster_whisper")
-    except ImportError as error:
-        raise ConfigError(f"faster_whisper cannot be imported ({error}): {WHISPER_INSTALL}") from error
-    try:
-        return package.WhisperModel(weights, local_files_only=unreachable())
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"{option} {weights}: no Whisper model could be loaded: {why_missing(error, weights)} Give a size such as "
-            "large-v3, a hub name of a CTranslate2 model, or the folder of one."
-        ) from error

@@ -24,6 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "merge": ("tts_train.curation.exchange.merge:CorpusMerge", "bring corpora of any layout into one corpus folder"),
     "export": ("tts_train.curation.exchange.export:CorpusExport", "write a corpus folder in another layout"),
+    "transcribe": ("tts_train.curation.recognition.job:CorpusTranscribe", "texts for clips that have none"),
 }
 """Verb to the class of its job, and what it does."""
 

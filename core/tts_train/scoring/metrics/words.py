@@ -11,16 +11,12 @@ import importlib.util
 import re
 import unicodedata
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any
-
-import numpy as np
 
 from tts_train.contract.metric import Figure, Metric, Take, optional
+from tts_train.scoring.recognisers.models import WHISPER_INSTALL, WHISPER_RATE, hear, load_whisper
+from tts_train.scoring.recognisers.sphinx import SPHINX_RATE, feed, is_filler, sphinx
 from tts_train.sound import Floats
-from tts_train.weights.hub import WHISPER_INSTALL, load_whisper
 
-SAMPLE_RATE = 16_000
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)*")
 
 
@@ -37,10 +33,10 @@ class WordsFound(Metric):
 
     def measure(self, take: Take) -> Mapping[str, float]:
         """Return the share in percent; nothing if the dictionary has none of the words."""
-        words = [word for word in words_of(take.text) if _decoder().lookup_word(word)]
+        words = [word for word in words_of(take.text) if sphinx("align").lookup_word(word)]
         if not words:
             return {}
-        found = aligned(take.sound.at(SAMPLE_RATE), words)
+        found = aligned(take.sound.at(SPHINX_RATE), words)
         return {"words_found": 100.0 * min(1.0, found / len(words))}
 
 
@@ -51,22 +47,12 @@ def words_of(text: str) -> list[str]:
 
 def aligned(samples: Floats, words: list[str]) -> int:
     """Return how many of the words, all of them in the dictionary, are placed in samples at 16 kHz."""
-    decoder = _decoder()
+    decoder = sphinx("align")
     decoder.set_align_text(" ".join(words))
-    decoder.start_utt()
-    # PocketSphinx takes 16-bit words only.
-    decoder.process_raw((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes(), full_utt=True)
-    decoder.end_utt()
+    feed(decoder, samples)
     if decoder.hyp() is None:
         return 0
-    # Silences and noises stand in angle or square brackets.
-    return sum(not segment.word.startswith(("<", "[")) for segment in decoder.seg())
-
-
-@lru_cache(maxsize=1)
-def _decoder() -> Any:  # noqa: ANN401 - the package ships no types
-    # No language model: the words are given, and are aligned, not recognised.
-    return optional("pocketsphinx").Decoder(lm=None, loglevel="FATAL", samprate=SAMPLE_RATE)
+    return sum(not is_filler(segment.word) for segment in decoder.seg())
 
 
 class Recognition(Metric):
@@ -101,8 +87,7 @@ class Recognition(Metric):
         """Transcribe the take and count."""
         assert self.weights is not None
         model = load_whisper(self.weights, option="--weights.recognition")
-        segments, _ = model.transcribe(take.sound.at(SAMPLE_RATE), language=take.language, beam_size=5)
-        return errors(take.text, " ".join(segment.text for segment in segments))
+        return errors(take.text, hear(model, take.sound.at(WHISPER_RATE), language=take.language).text)
 
 
 def errors(text: str, heard: str) -> dict[str, float]:

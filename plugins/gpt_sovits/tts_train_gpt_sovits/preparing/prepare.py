@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from tts_train.contract import Census, ConfigError, ReadyRows, Report, RowEncoder, ShardedPrepare
+from tts_train.contract import Census, ConfigError, ReadyRows, Report, RowEncoder, ShardedPrepare, quoted
 
 Version = Literal["v1", "v2", "v3", "v4", "v2Pro", "v2ProPlus"]
 
@@ -40,10 +40,9 @@ class GptSovitsPrepare(ShardedPrepare):
     experiment: Path | None = None
     """Also write upstream's experiment folder (``2-name2text.txt``, ``4-cnhubert`` and so on) here."""
     slices: bool = False
-    """Only cut long recordings at silences, into --out, and draft ``slices.list`` there; then see to its texts and
-    prepare that."""
+    """Became ``tts-train corpus slice``, for every backend; given here, it says what to type."""
     transcribe: str | None = None
-    """With --slices, fill in the texts by faster-whisper (extra ``asr``): its size, a hub name or a folder."""
+    """Became ``tts-train corpus transcribe``; given here, it says what to type."""
     min_seconds: float = 0.6
     """Recordings (or stretches) shorter than this are dropped."""
     max_seconds: float = 54.0
@@ -53,9 +52,7 @@ class GptSovitsPrepare(ShardedPrepare):
 
     def run(self) -> Report:
         """Encode what is not encoded yet, write the index, and report."""
-        if self.slices:
-            self.check_places()
-            return self._slice()
+        self._refuse_what_moved()
         self.keep_ssl = self.keep_ssl or self.experiment is not None
         report = super().run()
         if self.experiment is None:
@@ -71,23 +68,29 @@ class GptSovitsPrepare(ShardedPrepare):
         return {"--out": self.out, **given}
 
     def check_places(self) -> None:
-        """Refuse outputs that are the corpus, lie in it or hold it, and texts for slices that nobody cuts."""
+        """Refuse outputs that are the corpus, lie in it or hold it, and words of earlier versions."""
+        # First, so that the commands that take these words' place are not refused for their --out.
         super().check_places()
-        if self.transcribe is not None and not self.slices:
-            raise ConfigError(
-                f"--transcribe {self.transcribe} fills in the texts of slices: add --slices, which cuts the recordings "
-                "into --out, and prepare that folder afterwards."
-            )
+        self._refuse_what_moved()
 
-    def _slice(self) -> Report:
-        from tts_train_gpt_sovits.preparing.slices import slice_recordings, whisper
-        from tts_train_gpt_sovits.signal.audio import SliceOptions
-
-        transcribe = whisper(self.transcribe) if self.transcribe else None
-        figures = slice_recordings(
-            self.corpus, self.out, language=self.language, transcribe=transcribe, options=SliceOptions()
+    def _refuse_what_moved(self) -> None:
+        """Answer ``--slices`` and ``--transcribe`` with the commands that do that now, for every backend."""
+        if not self.slices and self.transcribe is None:
+            return
+        given = "--slices" if self.slices else f"--transcribe {self.transcribe}"
+        model = [] if self.transcribe is None else ["--model", self.transcribe]
+        language = [] if self.language in (None, "auto") else ["--language", self.language]
+        folder = self.out if self.slices else self.corpus
+        commands = [
+            *([("slice", self.corpus, "--out", self.out)] if self.slices else []),
+            ("transcribe", folder, *model, *language),
+            ("review", folder),
+        ]
+        lines = "\n  ".join(quoted("tts-train", "corpus", *words) for words in commands)
+        raise ConfigError(
+            f"{given} of prepare became commands of their own, for every backend. Type, a line at a time:\n  {lines}\n"
+            f"and give {folder} to prepare as --corpus."
         )
-        return Report(more=figures)
 
     def reading(self) -> RowEncoder | ReadyRows:
         """Return what reads a row; an experiment folder's features are taken over as they are."""

@@ -1,0 +1,1 @@
+"""Tests of recognisers and of ``tts-train corpus transcribe``."""
