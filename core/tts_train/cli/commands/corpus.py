@@ -22,6 +22,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "tts_train.curation.review.apply:CorpusApply",
         "bring an edited table into the folder, or undo what one brought",
     ),
+    "speakers": ("tts_train.curation.speakers.identify:CorpusSpeakers", "tell whose voice each clip is, and name them"),
     "merge": ("tts_train.curation.exchange.merge:CorpusMerge", "bring corpora of any layout into one corpus folder"),
     "export": ("tts_train.curation.exchange.export:CorpusExport", "write a corpus folder in another layout"),
     "transcribe": ("tts_train.curation.recognition.job:CorpusTranscribe", "texts for clips that have none"),

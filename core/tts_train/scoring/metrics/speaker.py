@@ -32,7 +32,7 @@ MIN_COVERAGE = 0.75
 SIZE, LAYERS = 256, 3
 LEVEL_DB = -30.0
 """Quieter sounds are raised to this level."""
-_INSTALL = "pip install --no-deps resemblyzer"
+INSTALL_RESEMBLYZER = "pip install --no-deps resemblyzer"
 
 
 class SpeakerSimilarity(Metric):
@@ -45,7 +45,7 @@ class SpeakerSimilarity(Metric):
     wants = frozenset({"voice"})
     packages = ("resemblyzer",)
     # Its declared dependencies include that voice detector, and a copy of typing for old Pythons.
-    install = _INSTALL
+    install = INSTALL_RESEMBLYZER
 
     def measure(self, take: Take) -> Mapping[str, float]:
         """Return the cosine of the take and the mean of the recordings."""
@@ -65,7 +65,7 @@ def mean_embedding(sounds: Sequence[Sound]) -> Floats:
 @lru_cache(maxsize=512)
 def embedding(sound: Sound) -> Floats:
     """Return a voice's (256,) embedding of length 1, without the silence before and behind."""
-    return embed(_raised(trimmed(sound, SAMPLE_RATE)))
+    return embed(raised(trimmed(sound, SAMPLE_RATE)))
 
 
 def embed(samples: Floats) -> Floats:
@@ -94,7 +94,8 @@ def _starts(samples: int) -> list[int]:
     return starts[:-1] if covered < MIN_COVERAGE and len(starts) > 1 else starts
 
 
-def _raised(samples: Floats) -> Floats:
+def raised(samples: Floats) -> Floats:
+    """Return samples at -30 dB of full scale where they are quieter than that."""
     # Raised only, as Resemblyzer does: loud sounds stay as they are.
     level = 20 * np.log10(max(float(np.sqrt(np.square(samples).mean())), 1e-8))
     raised: Floats = samples * np.float32(10 ** (max(0.0, LEVEL_DB - level) / 20))
@@ -122,7 +123,7 @@ def _mel(samples: Tensor) -> Tensor:
 def _network() -> tuple[nn.LSTM, nn.Linear]:
     import torch
 
-    file = package_folder("resemblyzer", _INSTALL) / "pretrained.pt"
+    file = package_folder("resemblyzer", INSTALL_RESEMBLYZER) / "pretrained.pt"
     weights = torch.load(file, map_location="cpu", weights_only=True)["model_state"]
     lstm, linear = torch.nn.LSTM(MELS, SIZE, LAYERS, batch_first=True), torch.nn.Linear(SIZE, SIZE)
     for name, part in (("lstm.", lstm), ("linear.", linear)):
@@ -154,14 +155,14 @@ class WavLmSimilarity(Metric):
         """Return the cosine of the take and the mean of the recordings."""
         assert self.weights is not None
         # Both have length 1 but for the mean, which is divided by its own.
-        own = _embedding(take.sound, self.weights)
-        voice = np.mean([_embedding(sound, self.weights) for sound in take.voice], axis=0)
+        own = wavlm_embedding(take.sound, self.weights)
+        voice = np.mean([wavlm_embedding(sound, self.weights) for sound in take.voice], axis=0)
         return {"wavlm_similarity": float(own @ voice / max(float(np.linalg.norm(voice)), 1e-8))}
 
 
 @lru_cache(maxsize=512)
-def _embedding(sound: Sound, weights: str) -> Floats:
-    """(size,) embedding of length 1."""
+def wavlm_embedding(sound: Sound, weights: str) -> Floats:
+    """Return a voice's (size,) embedding of length 1 by a WavLM for x-vectors, a folder or a hub name."""
     import torch
 
     samples = torch.from_numpy(sound.at(SAMPLE_RATE).copy())

@@ -1,0 +1,1 @@
+"""Whose voice a clip is: embeddings, clusters of them, outliers, and names."""
