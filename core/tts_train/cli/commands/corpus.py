@@ -24,6 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "speakers": ("tts_train.curation.speakers.identify:CorpusSpeakers", "tell whose voice each clip is, and name them"),
     "merge": ("tts_train.curation.exchange.merge:CorpusMerge", "bring corpora of any layout into one corpus folder"),
+    "split": ("tts_train.curation.exchange.split:CorpusSplit", "hold rows out for validation and test"),
     "export": ("tts_train.curation.exchange.export:CorpusExport", "write a corpus folder in another layout"),
     "transcribe": ("tts_train.curation.recognition.job:CorpusTranscribe", "texts for clips that have none"),
 }
