@@ -46,6 +46,8 @@ def run(verb: str, words: list[str]) -> int:
         print_report(figures, as_json=True)
         return 0
     commands = figures.pop("next", [])
+    for each in figures.pop("changes", []):
+        print(f"{each['clip']}: {each['field']}: {each['before']!r} -> {each['after']!r}")
     print_report(figures, as_json=False)
     if commands:
         print("\nNext, a line at a time:\n")

@@ -70,6 +70,9 @@ class CorpusApply(CorpusVerb):
             else:
                 edits, unused = self._edits(tables, journal, time)
                 changes = edits.changes
+                if not changes:
+                    # The likely mistake: the table that review wrote, not the one that the page saved.
+                    write_line(f"{self.table} changes nothing. The page saves its table where the browser puts files.")
                 all_rows = len(tables.kept) + len(tables.removed)
                 facts = {"in_table": edits.rows, "not_in_table": all_rows - edits.rows}
                 facts |= {"columns_not_used": unused} if unused else {}
@@ -99,9 +102,6 @@ class CorpusApply(CorpusVerb):
         by_field = Counter(change.field for change in changes)
         fates = Counter(change.after for change in changes if change.field == PLACE)
         touched = {change.clip for change in changes}
-        if self.dry_run:
-            for change in changes:
-                write_line(f"{change.clip}: {change.field}: {change.before!r} -> {change.after!r}")
         told = {
             "rows": len(after.kept),
             # What follows from another field is no change of a person's.
@@ -115,7 +115,12 @@ class CorpusApply(CorpusVerb):
             "removed": len(after.removed),
         }
         if self.dry_run:
-            return {"dry_run": True, **told}
+            shown = ("clip", "field", "before", "after")
+            return {
+                "dry_run": True,
+                **told,
+                "changes": [{name: getattr(change, name) for name in shown} for change in changes],
+            }
         return {"change": changes[0].change, **told} if changes else told
 
     def _onward(self, changes: Sequence[RowChange]) -> dict[str, Any]:

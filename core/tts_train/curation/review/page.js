@@ -80,6 +80,7 @@ const link = (row) => data.base + row.clip.split("/").map(encodeURIComponent).jo
 const load = (row) => {
   if (playing === row) return;
   const before = playing;
+  if (sound.src.startsWith("blob:")) URL.revokeObjectURL(sound.src);
   playing = row;
   sound.src = link(row);
   sound.playbackRate = Number(byId("speed").value);
@@ -94,12 +95,25 @@ const play = (row, { again = false } = {}) => {
 const toggleSound = (row) => {
   if (playing === row && !sound.paused) sound.pause(); else play(row, { again: playing === row && sound.ended });
 };
-const seek = (row, by) => {
+const seekTo = async (row, time) => {
   load(row);
+  // A plain web server sends files whole, and no browser can seek in those: it is given the clip in memory.
+  if (location.protocol.startsWith("http") && !sound.src.startsWith("blob:")) {
+    const running = !sound.paused;
+    try {
+      const answer = await fetch(link(row));
+      if (!answer.ok || playing !== row) return;
+      sound.src = URL.createObjectURL(await answer.blob());
+      await new Promise((done, failed) => { sound.onloadedmetadata = done; sound.onerror = failed; });
+    } catch { return; }
+    sound.playbackRate = Number(byId("speed").value);
+    if (running) sound.play();
+  }
   const end = Number.isFinite(sound.duration) ? sound.duration : row.seconds;
-  sound.currentTime = Math.min(Math.max(sound.currentTime + by, 0), end);
+  sound.currentTime = Math.min(Math.max(time, 0), end);
   showSound(row);
 };
+const seek = (row, by) => seekTo(row, (playing === row ? sound.currentTime : 0) + by);
 const failed = (row) => {
   row.failed = true;
   refresh(row);
@@ -153,7 +167,7 @@ const fill = (item, row) => {
     error: make("p", { className: "error", hidden: true }),
   };
   parts.seek.setAttribute("aria-label", "Position in " + row.clip);
-  parts.seek.addEventListener("input", () => { load(row); sound.currentTime = Number(parts.seek.value); showSound(row); });
+  parts.seek.addEventListener("input", () => seekTo(row, Number(parts.seek.value)));
   parts.play.addEventListener("click", () => { select(row, { quiet: true }); toggleSound(row); });
   parts.ok.addEventListener("click", () => setReviewed(row, action(row) !== "ok"));
   parts.drop.addEventListener("click", () => toggleDrop(row));

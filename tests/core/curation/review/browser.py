@@ -18,6 +18,7 @@ _KEYS = {
     "Escape": ("Escape", 27, ""),
     " ": ("Space", 32, " "),
     "ArrowDown": ("ArrowDown", 40, ""),
+    "ArrowRight": ("ArrowRight", 39, ""),
 }
 _CONTROL = 2
 

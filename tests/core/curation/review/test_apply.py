@@ -92,8 +92,14 @@ def test_a_dry_run_shows_the_changes_and_makes_none(folder, apply, capsys, tmp_p
     assert state_of(folder) == before
     assert main(["corpus", "apply", str(folder.path), "--table", str(tmp_path / "t.csv"), "--dry_run"]) == 0
     printed = capsys.readouterr()
-    assert "clips/0000.flac: text: 'Good morning, and welcome to the workshop.' -> 'Corrected.'" in printed.err
-    assert "clips/0001.flac: table: 'corpus.jsonl' -> 'removed.jsonl'" in printed.err
+    assert "clips/0000.flac: text: 'Good morning, and welcome to the workshop.' -> 'Corrected.'" in printed.out
+    assert "clips/0001.flac: table: 'corpus.jsonl' -> 'removed.jsonl'" in printed.out
+    assert told["changes"][0] == {
+        "clip": "clips/0000.flac",
+        "field": "text",
+        "before": "Good morning, and welcome to the workshop.",
+        "after": "Corrected.",
+    }
 
 
 def test_a_speaker_whom_a_person_names_is_a_persons(folder, apply, capsys):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 
@@ -163,6 +166,25 @@ def test_it_fits_and_can_be_read(hard, tmp_path, capsys, size, dark):
         assert found == {"scroll": size[0], "wide": [], "small": [], "nameless": [], "pale": []}
         assert page.run("document.querySelector('textarea[lang=ar]').dir") == "rtl"
         assert saved(page) == (hard.path / "review" / "review.csv").read_bytes()
+
+
+@pytest.mark.slow
+@in_browser
+def test_a_phone_hears_the_clips_from_a_plain_web_server(tmp_path, capsys):
+    folder = make_folder(tmp_path / "a voice", count=2)
+    report_of(capsys, "corpus", "review", folder.path)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder.path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, Page(tmp_path / "browser", PHONE) as page:
+        Thread(target=server.serve_forever, daemon=True).start()
+        page.open(f"http://127.0.0.1:{server.server_port}/review/review.html")
+        until(page, "document.querySelector('li.row textarea')")
+        # Such a server sends files whole, and no browser seeks in those by itself.
+        page.press("ArrowRight")
+        until(page, "document.querySelector('.seek').value > 0.9")
+        page.press(" ")
+        until(page, "document.querySelector('.seek').value > 1.1")
+        assert page.complaints() == []
+        server.shutdown()
 
 
 @pytest.mark.slow
