@@ -355,7 +355,13 @@ const toggleDrop = (row) => {
 
 // ---- Counts, saving, keys -----------------------------------------------------------------------------------------
 
-const say = (words) => { byId("note").textContent = words; byId("note").hidden = !words; };
+let saying = 0;
+const say = (words, { stays = false } = {}) => {
+  byId("note").textContent = words;
+  byId("note").hidden = !words;
+  clearTimeout(saying);
+  if (!stays) saying = setTimeout(() => say(""), 4000);
+};
 
 const showCount = () => {
   const kept = rows.filter((row) => row.state !== "removed");
@@ -365,7 +371,7 @@ const showCount = () => {
   byId("progress").value = done;
   byId("discard").hidden = !edits().length;
   byId("save").classList.toggle("waits", edits().length > 0 && asStored() !== savedAs);
-  if (!stored) say("This browser keeps no edits. Save the table before you close the page.");
+  if (!stored) say("This browser keeps no edits. Save the table before you close the page.", { stays: true });
 };
 
 const saveTable = () => {
@@ -385,10 +391,12 @@ const saveTable = () => {
     try { await navigator.clipboard.writeText(command); copy.textContent = "Copied"; }
     catch { getSelection().selectAllChildren(byId("saved").querySelector("code")); copy.textContent = "Selected"; }
   });
+  const close = make("button", { type: "button", className: "quiet", textContent: "Close" });
+  close.addEventListener("click", () => { byId("saved").hidden = true; byId("save").focus(); });
   byId("saved").replaceChildren(
     make("p", {}, "review.csv is saved, with " + rows.filter(changed).length + " changed and "
       + rows.filter((row) => action(row) === "ok").length + " newly reviewed clips. Bring it into the corpus with this command, in the folder that your browser saved to, or with the path of the file:"),
-    make("p", { className: "command" }, make("code", {}, command), copy));
+    make("p", { className: "command" }, make("code", {}, command)), make("p", {}, copy, " ", close));
   byId("saved").hidden = false;
 };
 
@@ -467,7 +475,7 @@ const start = () => {
   addEventListener("storage", (event) => { if (event.key === STORE) { bringBack(); showCount(); for (const row of rows) refresh(row); } });
   addEventListener("resize", () => { for (const row of visible) if (row.parts) grow(row.parts.text); });
   const outdated = bringBack();
-  if (outdated) say(outdated + " earlier edits in this browser were of texts that have changed since, and are left out.");
+  if (outdated) say(outdated + " earlier edits in this browser were of texts that have changed since, and are left out.", { stays: true });
   showCount();
   filter();
 };

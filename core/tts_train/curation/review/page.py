@@ -69,7 +69,8 @@ def _data(rows: Iterable[Shown], options: PageOptions) -> dict[str, Any]:
         # Of the clips, not of their texts: what was edited in this browser is still there after an apply.
         "key": xxhash.xxh3_128_hexdigest(repr(sorted((row.audio, row.seconds) for row in options.clips)).encode()),
         "base": _base(corpus, options.out.resolve()),
-        "command": quoted("tts-train", "corpus", "apply", options.corpus, "--table"),
+        # Whole, since it is typed where the browser puts files.
+        "command": quoted("tts-train", "corpus", "apply", corpus, "--table"),
         "columns": COLUMNS,
         "mistaken": MISTAKEN,
         "kinds": KINDS,
