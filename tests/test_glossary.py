@@ -25,6 +25,7 @@ HELP = (
         "synth --backend gpt_sovits",
         "export --backend gpt_sovits --stage sovits --format s2",
     ),
+    "corpus transcribe",
     *("eval --backend orpheus", "fit --backend orpheus", "fit --backend gpt_sovits --stage sovits"),
 )
 OTHERS_WORDS = {
