@@ -33,13 +33,25 @@ def _any_case(word: str) -> str:
 
 
 _DIGITS, _LETTERS, _MARKS = "[0-9]", "[A-Za-z\u00c0-\u024f\u0400-\u04ff]", "[ .,:/%€$£()+-]"
+_MONTHS = "|".join(
+    map(
+        _any_case,
+        (
+            *("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"),
+            *("mär", "mrz", "mai", "okt", "dez", "fév", "fev", "avr", "aoû", "déc", "ene", "abr", "ago", "dic"),
+            *("gen", "mag", "giu", "lug", "set", "ott", "out", "янв", "фев", "мар", "апр", "май", "мая", "июн"),
+            *("июл", "авг", "сен", "окт", "ноя", "дек"),
+        ),
+    )
+)
+_MONTH = f"(?:{_MONTHS}){_LETTERS}{{0,7}}"
 _BOOLEANS = "|".join(map(_any_case, ("true", "false", "wahr", "falsch", "vrai", "faux", "verdadero", "falso")))
 MISTAKEN = (
     "'*(?:"
     "[=+@\t\r\n＝＋－＠-][^]*"  # run as a formula (CWE-1236); ranges of OWASP's page on CSV injection
     f"|{_MARKS}*{_DIGITS}(?:{_DIGITS}|{_MARKS})*(?:[eE]{_DIGITS}+)?"  # 007, 1-2, 1e5, 10:30
-    f"|{_DIGITS}{{1,2}}[ ./-]*{_LETTERS}{{3,10}}[ ./-]*{_DIGITS}{{0,4}}"  # 5 May, 5. Mai 2020
-    f"|{_LETTERS}{{3,10}}[ ./-]+{_DIGITS}{{1,2}}(?:[ ,./-]+{_DIGITS}{{2,4}})?"  # May 5
+    f"|{_DIGITS}{{1,2}}[ ./-]*{_MONTH}[ ./-]*{_DIGITS}{{0,4}}"  # 5 May, 5. Mai 2020
+    f"|{_MONTH}[ ./-]+{_DIGITS}{{1,4}}(?:[ ,./-]+{_DIGITS}{{2,4}})?"  # May 5
     f"|{_BOOLEANS}|[ \t\u00a0][^]*|[^]*[ \t\u00a0])"  # TRUE; blanks at an end, which may be stripped
 )
 """Cells that a spreadsheet runs as a formula or turns into a number, a date or a truth value, when the file is opened.

@@ -25,7 +25,9 @@ def save(path, lines, *, encoding="utf-8-sig", separator=",", quoting=csv.QUOTE_
         writer.writerows(lines)
 
 
-@pytest.mark.parametrize("text", [*HARD, "''=x", "'", "", "'007", "5. März", "10:30", "+49 30 1234", "\ttab"])
+@pytest.mark.parametrize(
+    "text", [*HARD, "''=x", "'", "", "'007", "5. März", "MAI 2020", "3 дек", "10:30", "+49 30 1234", "\ttab"]
+)
 def test_a_guarded_cell_is_read_as_it_was(text):
     cell = as_cell(text)
     assert unguard(guard(cell)) == cell
@@ -33,7 +35,7 @@ def test_a_guarded_cell_is_read_as_it_was(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["Good morning.", "Chapter twelve", "A 5-year plan", "'Twas", "It is 10:30 now", "May"]
+    "text", ["Good morning.", "Chapter twelve", "A 5-year plan", "speaker-1", "Part 2", "It is 10:30 now", "May"]
 )
 def test_ordinary_texts_stand_as_they_are(text):
     assert guard(text) == text
