@@ -61,6 +61,7 @@ class CorpusApply(CorpusVerb):
                 f"{quoted('tts-train', 'corpus', 'apply', self.folder)} --table FILE, or: --undo last"
             )
         folder = CorpusFolder.open(self.folder)
+        # Held before anything is read: what a table is compared with must be what is written over.
         with folder.holding(option="another DIR"):
             tables, journal = Tables.read(folder), read_journal(folder)
             time = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -76,6 +77,7 @@ class CorpusApply(CorpusVerb):
                 all_rows = len(tables.kept) + len(tables.removed)
                 facts = {"in_table": edits.rows, "not_in_table": all_rows - edits.rows}
                 facts |= {"columns_not_used": unused} if unused else {}
+            # Undoing is a change like any other, so that it can be undone as well.
             after = tables.with_changes(changes)
             if changes and not self.dry_run:
                 seconds = commit(folder, changes, after, journal)
@@ -88,6 +90,7 @@ class CorpusApply(CorpusVerb):
         table = read_table(self.table, encoding=self.encoding)
         edits = find_edits(table, tables, journal, change=next_number(journal), time=time)
         if edits.faults:
+            # One sentence in place of a thousand: not a line belongs here.
             if table.lines and not edits.rows:
                 raise DataError(
                     f"{self.table} belongs to another folder: {self.folder} has none of its clips. Nothing was changed."
@@ -123,6 +126,7 @@ class CorpusApply(CorpusVerb):
             }
         return {"change": changes[0].change, **told} if changes else told
 
+    # What comes next differs: a dry run is followed by the same command without it.
     def _onward(self, changes: Sequence[RowChange]) -> dict[str, Any]:
         if self.dry_run:
             asked = ["--undo", self.undo] if self.undo is not None else ["--table", self.table]

@@ -63,6 +63,7 @@ class Tables:
 
     def by_clip(self) -> Places:
         """Return the table, the place and the row of each clip."""
+        # A clip that somebody put into both tables by hand counts as kept.
         found = {row.audio: (REMOVED, place, row) for place, row in enumerate(self.removed)}
         return found | {row.audio: (TABLE, place, row) for place, row in enumerate(self.kept)}
 
@@ -73,6 +74,7 @@ class Tables:
         for change in changes:
             if change.field != PLACE:
                 edits.setdefault(change.clip, []).append(change)
+        # Fields first, then places: a row that moves takes its new text along.
         moves = {change.clip: change for change in changes if change.field == PLACE}
         now = {
             TABLE: [_edited(row, edits.get(row.audio, ())) for row in self.kept],
@@ -118,6 +120,7 @@ def commit(
     folder: CorpusFolder, changes: Sequence[RowChange], tables: Tables, journal: Sequence[RowChange]
 ) -> dict[str, float]:
     """Write the tables after some changes, and the changes, in one step; return seconds by fate."""
+    # Whole, not appended: it changes together with the tables, or not at all.
     lines = "".join(f"{change.as_line()}\n" for change in (*journal, *changes))
     return folder.write(tables.kept, removed=tables.removed, beside={JOURNAL: lines})
 
@@ -159,6 +162,7 @@ def _undone(journal: Sequence[RowChange]) -> dict[int, int]:
     """Return which changes are undone, and by which; one that undid another counts as undone with it."""
     by = {change.change: change.undoes for change in journal}
     undone: dict[int, int] = {}
+    # In order, since what undid a change may have been undone later.
     for number, undoes in sorted(by.items()):
         if undoes is not None:
             # Undoing what undid a change does that one again.
@@ -170,6 +174,7 @@ def _undone(journal: Sequence[RowChange]) -> dict[int, int]:
 def _asked(journal: Sequence[RowChange], undone: Mapping[int, int], which: str) -> int:
     by = {change.change: change.undoes for change in journal}
     if which == "last":
+        # As in an editor: last, given again, goes one further back, and does not undo the undoing.
         left = [number for number, undoes in by.items() if number not in undone and undoes is None]
         if not left:
             raise ConfigError("There is no change to undo. 'tts-train corpus apply DIR --table FILE' makes one.")
@@ -196,6 +201,7 @@ def _touched(
         # What was undone, and what undid it, leave the field as it was.
         if same and later.change not in undone and (later.undoes or 0) not in undone:
             return f"{change.clip}: change {later.change} touched {change.field}, too. Undo that first."
+    # Other commands keep no journal; what they changed shows in the value.
     table, _, row = rows[change.clip]
     if value_of(table, row, change.field) != change.after:
         return f"{change.clip}: {change.field} was changed by another command since."

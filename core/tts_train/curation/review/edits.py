@@ -64,6 +64,7 @@ def find_edits(table: ReadTable, tables: Tables, journal: Sequence[RowChange], *
     """
     stood = {each.clip: each.stood for each in journal if each.field == PLACE and each.after == REMOVED}
     numbered = _Numbered(change=change, time=time, places={clip: at for clip, at in stood.items() if at is not None})
+    # As cells, since names of files may hold what no table can.
     known = {as_cell(clip): found for clip, found in tables.by_clip().items()}
     found: list[RowChange] = []
     faults = list(table.faults)
@@ -73,6 +74,7 @@ def find_edits(table: ReadTable, tables: Tables, journal: Sequence[RowChange], *
         if clip not in known:
             faults.append(f"line {line.number}: {line.clip} is no clip of this folder")
         elif (other := first.setdefault(clip, line)) is not line:
+            # The same line twice, as pasting leaves it, says nothing new.
             if other.cells != line.cells:
                 faults.append(f"line {line.number}: {clip} stands in line {other.number} already, with other contents")
         else:
@@ -103,6 +105,7 @@ def _of_line(line: TableLine, row: ClipRow, where: str, place: int, numbered: _N
         fault = _fault(wanted, row)
     if fault:
         return [], fault
+    # A row that is taken out is still corrected: it may be brought back.
     changes = [*_contents(row, wanted, numbered), *_fate(row, action, where, place, numbered)]
     if action == "ok" and row.facts.get(REVIEWED) is not True:
         changes.append(numbered.of(row.audio, REVIEWED, row.facts.get(REVIEWED), True))
@@ -137,6 +140,7 @@ def _fault(wanted: Mapping[str, str], row: ClipRow) -> str:
 
 def _lost_letters(cell: str, before: str) -> bool:
     """Tell whether a text is the one of before with question marks for letters that a code page does not have."""
+    # Same length: a code page puts one question mark for each letter that it lacks.
     if "?" not in cell or len(cell) != len(before):
         return False
     differing = [(now, then) for now, then in zip(cell, before, strict=True) if now != then]

@@ -60,6 +60,7 @@ class CorpusReview(CorpusVerb):
             tables = Tables.read(folder)
             if not tables.kept and not tables.removed:
                 raise DataError(f"{self.folder} has no rows, so there is nothing to review.")
+            # All rows, also with a limit: which are the most suspicious is known when all are judged.
             shown = self._judged(folder, tables)
             self._require_applied(folder, tables, out / TABLE_FILE)
             some = shown if self.limit is None else shown[: self.limit]
@@ -80,6 +81,7 @@ class CorpusReview(CorpusVerb):
                 "Languages are not told from the texts, since the detector is not installed: "
                 f"pip install {extra_words(EXTRA)}"
             )
+        # Of the rows that are kept: what was taken out was not usual.
         usual = Usual.of(tables.kept)
         shown: list[Shown] = []
         with Progress("Looking at texts", len(tables.kept) + len(tables.removed)) as progress:
@@ -93,6 +95,7 @@ class CorpusReview(CorpusVerb):
 
     def _require_applied(self, folder: CorpusFolder, tables: Tables, table: Path) -> None:
         """Refuse to write over a table that a person worked on."""
+        # By hash first: a table as it was written has nothing to lose, however the rows have changed since.
         if not table.is_file() or hash_file(table) in _written(folder):
             return
         try:

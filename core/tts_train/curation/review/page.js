@@ -143,7 +143,7 @@ const level = (row) => (row.suspicion >= 0.7 ? "high" : row.suspicion >= 0.35 ? 
 const fill = (item, row) => {
   const id = "row-" + row.place;
   const hypothesis = was(row, "second hypothesis");
-  const text = make("textarea", { id: id + "-text", rows: 1, spellcheck: true, value: now(row, "text") });
+  const text = make("textarea", { id: id + "-text", rows: 1, spellcheck: true, enterKeyHint: "next", value: now(row, "text") });
   const field = (name, label) => {
     const input = make("input", { id: id + "-" + name, value: now(row, name), autocomplete: "off" });
     input.setAttribute("list", name + "s");

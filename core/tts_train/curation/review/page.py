@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
+from urllib.parse import quote
 
 import xxhash
 
@@ -65,6 +66,7 @@ def as_script_data(value: object) -> str:
 def _data(rows: Iterable[Shown], options: PageOptions) -> dict[str, Any]:
     shown = list(rows)
     corpus = options.corpus.resolve()
+    # The rows as their cells, so that the page saves a row that nobody edited byte for byte as it was written.
     return {
         # Of the clips, not of their texts: what was edited in this browser is still there after an apply.
         "key": xxhash.xxh3_128_hexdigest(repr(sorted((row.audio, row.seconds) for row in options.clips)).encode()),
@@ -93,7 +95,5 @@ def _base(corpus: Path, out: Path) -> str:
     # Another drive of Windows.
     except ValueError:
         return f"{corpus.as_uri()}/"
-    from urllib.parse import quote
-
     # Begins with a dot, so that no name is taken for a scheme.
     return f"{quote(relative)}/" if relative.startswith(".") else f"./{quote(relative)}/"

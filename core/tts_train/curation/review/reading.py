@@ -61,6 +61,7 @@ def read_table(path: Path, *, encoding: str | None = None) -> ReadTable:
     """
     if not path.is_file():
         raise ConfigError(f"--table {path} is not there. 'tts-train corpus review' writes one, and so does its page.")
+    # Read whole: a table of 5,000 rows has 2 MB, and errors are told of all lines at once.
     text = _decoded(path, path.read_bytes(), encoding)
     skipped = 0
     # Excel writes and reads this line where the separator is not the country's.
@@ -73,6 +74,7 @@ def read_table(path: Path, *, encoding: str | None = None) -> ReadTable:
     lines: list[TableLine] = []
     faults: list[str] = []
     for number, cells in _records(text, separator, skipped, faults):
+        # The header, and lines that a spreadsheet leaves empty.
         if number == skipped + 1 or not any(map(str.strip, cells)):
             continue
         if fault := _misfit(header, cells):
@@ -85,6 +87,7 @@ def read_table(path: Path, *, encoding: str | None = None) -> ReadTable:
 def _decoded(path: Path, data: bytes, encoding: str | None) -> str:
     if data[:4] == b"PK\x03\x04":
         raise DataError(f"{path} is a workbook (.xlsx or .ods), not a table in a text file. {SAVE_AS}")
+    # Both lie in one folder, and completion of names in a terminal stops between them.
     if data.lstrip()[:15].lower().startswith((b"<!doctype", b"<html")):
         raise DataError(f"{path} is the page itself. Press 'Save table' in it, and give the file that it saves.")
     known = next((name for start, name in _MARKS if data.startswith(start)), None)
@@ -108,6 +111,7 @@ def _decoded(path: Path, data: bytes, encoding: str | None) -> str:
 
 def _header(path: Path, text: str, separators: str) -> tuple[list[str], str]:
     first = text.partition("\n")[0]
+    # The one by which a column is called clip: counting marks would be misled by names of further columns.
     for separator in separators:
         header = [name.strip().lower() for name in next(csv.reader([first], delimiter=separator), [])]
         if "clip" in header:

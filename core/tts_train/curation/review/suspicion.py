@@ -95,9 +95,11 @@ def second_hypothesis(row: ClipRow) -> str | None:
 
 def judge(row: ClipRow, usual: Usual, *, has_clip: bool = True) -> Verdict:
     """Return how much a row should be looked at."""
+    # Each look at a row is cheap (text and facts alone), so all are taken: a person wants every reason.
     reasons = [] if has_clip else [Suspicious("no_clip", 1.0, f"{row.audio} is not there")]
     reasons += [*_of_text(row, usual), *_of_recognition(row), *_of_sound(row, usual)]
     reviewed = is_reviewed(row)
+    # As if independent, which they are not: what counts is the order, and that more reasons are more suspicious.
     rest = math.prod(1 - reason.weight for reason in reasons)
     ranked = tuple(sorted(reasons, key=lambda reason: -reason.weight))
     return Verdict(0.0 if reviewed else round(1 - rest, 3), ranked, reviewed)
@@ -107,6 +109,7 @@ def _of_text(row: ClipRow, usual: Usual) -> Iterator[Suspicious]:
     letters = count_letters(row.text)
     if not letters:
         by = row.facts.get("nothing_heard")
+        # Nothing else can be said of such a row, and it is of no use for training as it is.
         yield Suspicious("no_text", 0.95, f"{by} heard nothing in it" if by else "Nothing says what is said")
         return
     if letters <= SHORT_LETTERS:
@@ -140,12 +143,14 @@ def _of_repetition(row: ClipRow, usual: Usual) -> Iterator[Suspicious]:
         # Twice may be said; three times in a row hardly.
         yield Suspicious("loop", 0.85 if times > 2 else 0.5, f"“{phrase}” stands {times} times in a row")
     if made_up(row.text):
+        # Somebody may have said it, in a video.
         yield Suspicious("made_up", 0.9, "Recognisers write this where nobody speaks")
     elif (count := usual.phrases[plain_phrase(row.text)]) >= OFTEN and (row.text_by or "").startswith("recogniser"):
         yield Suspicious("repeated", 0.4, f"The same text was recognised in {count} clips")
 
 
 def _of_language(row: ClipRow, usual: Usual) -> Iterator[Suspicious]:
+    # Two reasons of one kind may hold: a wrong label, and a text in a third language.
     if usual.one_language and row.language and row.language != usual.language:
         yield Suspicious("language", 0.4, f"Said to be {row.language}; most rows are {usual.language}")
     own = row.language or (usual.language if usual.one_language else None)
@@ -157,6 +162,7 @@ def _of_recognition(row: ClipRow) -> Iterator[Suspicious]:
     if why := row.facts.get("not_heard"):
         yield Suspicious("not_heard", 0.7, f"No recogniser could hear it: {why}")
     if is_number(row.confidence) and row.confidence < SURE:
+        # Below 1 at the worst: a recogniser may be unsure of every word of a clear but unusual text.
         weight = 0.8 * _between(-row.confidence, -SURE, -UNSURE, least=0.0, most=1.0)
         yield Suspicious("unsure", weight, f"The recogniser was unsure: confidence {row.confidence:.2f}")
     other = second_hypothesis(row)

@@ -83,6 +83,7 @@ class Shown:
 
 def as_cell(value: str | None) -> str:
     """Return a value as a cell can hold it: line ends are ``\\n``, and what no file can hold is U+FFFD."""
+    # Excel and text fields of browsers turn any end of a line into this one.
     text = (value or "").replace("\r\n", "\n").replace("\r", "\n")
     # csv of Python 3.10 reads no NUL, and UTF-8 has no lone surrogates.
     return re.sub("[\0\ud800-\udfff]", "\ufffd", text)
@@ -116,6 +117,7 @@ def mark(row: ClipRow) -> str:
 
 def mark_of(row: ClipRow, edited: Sequence[str]) -> str:
     """Return the mark that a row would have with other contents of its :data:`EDITED` cells."""
+    # The length tells clips of one name apart: every tool begins to count at 0001.
     return _letters([row.audio, round(row.seconds, 3)], 4) + _letters(list(edited), 8)
 
 

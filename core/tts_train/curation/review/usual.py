@@ -39,6 +39,7 @@ class Spread:
         """Return the spread of some values; None for fewer than :data:`FEWEST`."""
         if len(values) < FEWEST:
             return None
+        # Not mean and deviation, which the outliers that are looked for would pull towards themselves.
         median = statistics.median(values)
         off = statistics.median(abs(value - median) for value in values)
         return cls(median, max(off * _TO_DEVIATIONS, least))
@@ -92,6 +93,7 @@ class Usual:
 def log_rate(row: ClipRow) -> float | None:
     """Return the logarithm of letters a second; None where there is no text or no time."""
     letters = count_letters(row.text)
+    # Logarithms: twice as fast is as far from the usual as half as fast.
     return math.log((letters + MARGIN_LETTERS) / row.seconds) if letters and row.seconds > 0 else None
 
 
@@ -111,6 +113,7 @@ def _main_language(rows: Sequence[ClipRow]) -> tuple[str | None, bool]:
         language, count = named.most_common(1)[0]
         # Four in five: a corpus of two languages on purpose has no main one to differ from.
         return language, count * 5 >= named.total() * 4
+    # Nobody said: what most texts are in.
     detected = languages_of(row.text for row in rows)
     return (detected[0], len(detected) == 1) if detected else (None, False)
 

@@ -44,6 +44,7 @@ MADE_UP = frozenset(
 
 def spoken_words(text: str) -> list[str]:
     """Return the words of a text without case and marks; characters where its script has no blanks between words."""
+    # NFKC: full-width letters and digits of Japanese texts are those of others.
     plain = unicodedata.normalize("NFKC", text).casefold()
     words = _WORD.findall(plain)
     if len(_UNSPACED.findall(plain)) * 2 > sum(map(len, words)):
@@ -66,6 +67,7 @@ def find_loop(text: str) -> tuple[str, int] | None:
 
     A single word counts from three times on (people say "no, no"), a phrase of words from two.
     """
+    # The longest stretch of all: "thank you" four times, not its "you thank" three times.
     words = spoken_words(text)
     best: tuple[str, int] | None = None
     for length in range(1, MOST_WORDS_IN_LOOP + 1):
@@ -123,6 +125,7 @@ def _unspaced_loop(text: str) -> tuple[str, int] | None:
 
 
 def _compressed(text: str) -> tuple[str, int] | None:
+    # Loops with small changes, as Whisper finds them itself; short texts hardly compress at all.
     raw = text.encode(errors="replace")
     if len(raw) < _LONG_ENOUGH_TO_COMPRESS:
         return None
