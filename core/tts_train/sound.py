@@ -63,6 +63,11 @@ def _resampled(sound: Sound, sample_rate: int) -> Floats:
     return copy
 
 
+def forget_copies() -> None:
+    """Let go of the resampled copies, and of the sounds that they are of: for whoever is done with a sound at once."""
+    _resampled.cache_clear()
+
+
 Floats64 = npt.NDArray[np.float64]
 Scale: TypeAlias = Literal["htk", "slaney"]
 """``htk``: 2595 log10(1 + f / 700); ``slaney``: linear to 1,000 Hz, logarithmic above (Auditory Toolbox, 1998)."""

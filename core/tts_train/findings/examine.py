@@ -16,7 +16,7 @@ from tts_train.corpus.probing import RowProbe, describe
 from tts_train.corpus.rows.utterance import Rejected, RowRejected, Utterance
 from tts_train.findings.keeping import WHY, KeptFigures, measure_key
 from tts_train.findings.measure import Examined, Measure, NotMeasured
-from tts_train.sound import Sound
+from tts_train.sound import Sound, forget_copies
 
 FIGURES = "figures"
 """Entry of ``RowProbe.more``: figures by name of the measure."""
@@ -39,8 +39,10 @@ def examine(row: Utterance, read: RowReader, *, measures: Sequence[Measure], kep
         examined = _examined(row, audio)
     except RowRejected as error:
         return Rejected(row.origin, error.reason, error.detail)
-    found = describe(audio)
-    return RowProbe(**_fields(found), more={FIGURES: _figures(examined, measures, kept)})
+    figures = _figures(examined, measures, kept)
+    # Nobody asks for this sound again, and of recordings of a minute the copies would fill gigabytes.
+    forget_copies()
+    return RowProbe(**_fields(describe(audio)), more={FIGURES: figures})
 
 
 def _examined(row: Utterance, audio: Audio) -> Examined:

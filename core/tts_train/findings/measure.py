@@ -104,6 +104,8 @@ class FindingKind:
     """One sentence: where the threshold comes from."""
     reasons: tuple[str, ...] = ()
     """Rows that are dropped for these reasons, whatever is asked, are told under this kind, too."""
+    harmless: bool = False
+    """Whether training does without anybody's doing something about it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,8 @@ class Finding:
     threshold: float
     detail: str = ""
     """What else helps a person: the other row, the words."""
+    dropped: bool = False
+    """Whether the row is dropped anyway, for a reason that :attr:`detail` tells; its figure is the threshold."""
 
 
 class Judge(ABC):

@@ -58,6 +58,8 @@ class SearchResult:
     """All rows that could be read."""
     audio: dict[str, Path | None] = field(default_factory=dict)
     """By origin: the file; None where it lies inside of a table."""
+    stretches: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    """By origin: where the row begins and ends in its file, in seconds."""
     findings: list[Finding] = field(default_factory=list)
     figures: dict[str, Mapping[str, Told]] = field(default_factory=dict)
     """Of all rows, by name of the kind and by origin."""
@@ -65,6 +67,8 @@ class SearchResult:
     """Seconds by origin."""
     report: dict[str, Any] = field(default_factory=dict)
     """What ``check`` reports."""
+    taken: Mapping[str, Rejected] = field(default_factory=dict)
+    """Rows that were dropped because ``--drop`` asked for it, by origin."""
     refused: DataError | None = None
     """Why the command ends with an error after all: more rows were dropped than allowed."""
 
@@ -77,6 +81,18 @@ class SearchResult:
             sign = 1 if self.kinds[name].below else -1
             found.sort(key=lambda each: (sign * each.figure, each.origin))
         return grouped
+
+    def by_row(self) -> dict[str, list[str]]:
+        """Return the names of what was found in each row that could be read, by origin; an empty list for most."""
+        named: dict[str, dict[str, None]] = {row.origin: {} for row in self.rows}
+        for finding in self.findings:
+            if finding.origin in named:
+                named[finding.origin][finding.kind] = None
+        return {origin: list(names) for origin, names in named.items()}
+
+    def kept(self) -> list[Measured]:
+        """Return the rows that are left."""
+        return [row for row in self.rows if row.origin not in self.taken]
 
     def unmeasured_rows(self) -> dict[str, dict[str, int]]:
         """Return how many rows a measure could not be taken of, by its name and by reason."""
@@ -144,6 +160,7 @@ def _judge(
     """Judge all rows, and return those that ``--drop`` takes."""
     found.rows = [_measured(row, probed) for row, probed in rows]
     found.audio = {row.origin: row.audio if isinstance(row.audio, Path) else None for row, _ in rows}
+    found.stretches = {row.origin: (row.start, row.end) for row, _ in rows}
     found.lengths = {row.origin: row.seconds for row in found.rows}
     for judge in catalogue.working():
         found.figures |= judge.figures(found.rows)
@@ -155,6 +172,7 @@ def _judge(
             kind = found.kinds[finding.kind]
             detail = f"{finding.figure:.{kind.digits}f} {kind.unit}".strip()
             taken.setdefault(finding.origin, Rejected(finding.origin, finding.kind, detail))
+    found.taken = taken
     return taken
 
 
@@ -164,7 +182,14 @@ def _told_too(found: SearchResult, dropped: Iterable[Rejected]) -> Iterable[Find
         for kind in found.kinds.values():
             if row.reason in kind.reasons:
                 limit = found.thresholds[kind.name]
-                yield Finding(kind=kind.name, origin=row.origin, figure=limit, threshold=limit, detail=row.detail)
+                yield Finding(
+                    kind=kind.name,
+                    origin=row.origin,
+                    figure=limit,
+                    threshold=limit,
+                    detail=row.detail or row.reason,
+                    dropped=True,
+                )
 
 
 def _measured(row: Utterance, probed: RowProbe) -> Measured:

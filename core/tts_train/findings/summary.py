@@ -11,7 +11,7 @@ from tts_train.progress import duration
 
 def summary(found: SearchResult) -> list[str]:
     """Return the summary, a line each: one for each kind that was found, then what was not looked for."""
-    return [*_overview(found), *_told(found), *_unlooked(found)]
+    return [*_overview(found), *_told(found), *unlooked(found)]
 
 
 def affected(found: SearchResult, findings: Iterable[Finding]) -> float:
@@ -24,11 +24,27 @@ def sentence(found: SearchResult, kind: FindingKind, findings: list[Finding]) ->
     count = len({finding.origin for finding in findings})
     clips = "1 clip" if count == 1 else f"{count} clips"
     worst = findings[0]
-    figure = f"{worst.figure:.{kind.digits}f} {kind.unit}".strip()
     return (
-        f"{kind.name}: {clips} ({duration(affected(found, findings))}). {kind.summary} Worst: {worst.origin} "
-        f"({figure}). {kind.advice}"
+        f"{kind.name}: {clips} ({spelt(affected(found, findings))}). {kind.summary} Worst: {worst.origin} "
+        f"({told(kind, worst)}). {kind.advice}"
     )
+
+
+def told(kind: FindingKind, finding: Finding) -> str:
+    """Say a figure with its unit; of a row that is dropped anyway there is none, but why it is."""
+    return finding.detail if finding.dropped else f"{finding.figure:.{kind.digits}f} {kind.unit}".strip()
+
+
+def spelt(seconds: float) -> str:
+    """Say how much sound it is; rows that are dropped anyway add nothing to it."""
+    return duration(seconds) if seconds else "dropped anyway"
+
+
+def in_order(found: SearchResult) -> dict[str, list[Finding]]:
+    """Return what was found by name of the kind: what spoils most of the sound first, what does no harm last."""
+    grouped = {name: findings for name, findings in found.by_kind().items() if findings}
+    lost = {name: affected(found, findings) for name, findings in grouped.items()}
+    return {name: grouped[name] for name in sorted(grouped, key=lambda name: (found.kinds[name].harmless, -lost[name]))}
 
 
 def _overview(found: SearchResult) -> Iterator[str]:
@@ -42,14 +58,13 @@ def _overview(found: SearchResult) -> Iterator[str]:
 
 
 def _told(found: SearchResult) -> Iterator[str]:
-    grouped = {name: findings for name, findings in found.by_kind().items() if findings}
-    # In the catalogue's order, which is that of importance.
-    for number, (name, findings) in enumerate(grouped.items(), 1):
+    for number, (name, findings) in enumerate(in_order(found).items(), 1):
         start = "Start with " if number == 1 else ""
         yield f"{number}. {start}{sentence(found, found.kinds[name], findings)}"
 
 
-def _unlooked(found: SearchResult) -> Iterator[str]:
+def unlooked(found: SearchResult) -> Iterator[str]:
+    """Say what was not looked for, and why: packages that are missing, and rows that a measure does not fit."""
     whys: dict[str, list[str]] = {}
     for name, why in found.not_measured.items():
         whys.setdefault(why, []).append(name)

@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from tts_train.curation.folder import LEDGER, TABLE, WORK
+from tts_train.curation.found import drop_table, note_findings
 from tts_train.disk.apart import require_apart
-from tts_train.errors import ConfigError, DataError
+from tts_train.disk.files import disk_errors, write_atomically
+from tts_train.errors import ConfigError, DataError, quoted
 from tts_train.progress import Progress, write_line
 
 if TYPE_CHECKING:
     from tts_train.corpus.audio.read import RowReader
     from tts_train.corpus.read import Corpus
+    from tts_train.findings.search import Search, SearchResult
 
+DROP_TABLE = "drop.csv"
+"""Of a corpus folder: the rows that ``--drop`` takes, as ``corpus apply`` reads it."""
 DEEP: dict[str, str] = {
     "drop": "findings whose rows are dropped, as in noisy,clipping; without it none is",
     "thresholds": "figures from which on a finding is told, as in noisy=12,level=6",
@@ -44,7 +49,8 @@ class DeepReport:
     def in_short(self) -> dict[str, Any]:
         """Return the figures for people, who find the rows in the summary and on the page."""
         counts = {name: len(set(origins)) for name, origins in self.figures["findings"].items() if origins}
-        return {**{name: value for name, value in self.figures.items() if name != "not_measured"}, "findings": counts}
+        left_out = ("not_measured", "next")
+        return {**{name: value for name, value in self.figures.items() if name not in left_out}, "findings": counts}
 
 
 def require_deep(options: dict[str, Any]) -> None:
@@ -69,11 +75,30 @@ def deep_check(options: dict[str, Any], reader: Callable[[Corpus], RowReader | N
         ConfigError: if a finding is not known, or a threshold is none.
         DataError: if the corpus cannot be read.
     """
-    from tts_train.findings.search import Search, search, write_findings
+    from tts_train.findings.page import write_page
+    from tts_train.findings.search import search, write_findings
     from tts_train.findings.summary import summary
 
-    out, keep = _places(Path(options["path"]), options["out"])
-    asked = Search(
+    path = Path(options["path"])
+    if options["kept"] is not None:
+        from tts_train.findings.kept import require_above
+
+        require_above(path, options["kept"])
+    out, keep = _places(path, options["out"])
+    with Progress("Listening to clips") as progress:
+        found = search(_asked(options, keep, reader), progress=progress.to)
+    files = {"findings_file": str(write_findings(found, out)), **_lists(found, options["kept"], path, out)}
+    onward = _onward(found, path, files)
+    files["page"] = str(write_page(found, out, path=options["path"], layout=options["corpus_format"], onward=onward))
+    findings = {name: [each.origin for each in told] for name, told in found.by_kind().items()}
+    figures = {**found.report, "findings": findings, "not_measured": dict(found.not_measured), **files, "next": onward}
+    return DeepReport(figures=figures, summary=tuple(summary(found)), refused=found.refused)
+
+
+def _asked(options: dict[str, Any], keep: Path, reader: Callable[[Corpus], RowReader | None] | None) -> Search:
+    from tts_train.findings.search import Search
+
+    return Search(
         path=options["path"],
         keep=keep,
         drop=options["drop"],
@@ -84,14 +109,35 @@ def deep_check(options: dict[str, Any], reader: Callable[[Corpus], RowReader | N
         reader=reader,
         dropped_path=options["dropped"],
     )
-    with Progress("Listening to clips") as progress:
-        found = search(asked, progress=progress.to)
-    file = write_findings(found, out)
-    findings = {name: [each.origin for each in findings] for name, findings in found.by_kind().items()}
-    report = {**found.report, "findings": findings, "not_measured": dict(found.not_measured)}
-    return DeepReport(
-        figures={**report, "findings_file": str(file)}, summary=tuple(summary(found)), refused=found.refused
-    )
+
+
+def _lists(found: SearchResult, kept: Path | None, path: Path, out: Path) -> dict[str, str]:
+    """Write what other commands take on: the kept rows, and in a corpus folder the names of findings and the table."""
+    from tts_train.findings.heard import files_of
+    from tts_train.findings.kept import write_kept
+
+    written: dict[str, str] = {}
+    if kept is not None:
+        write_kept(found, kept)
+        written["kept_file"] = str(kept)
+    if is_corpus_folder(path):
+        clips = files_of(found, path)
+        note_findings(path, {clips[origin]: names for origin, names in found.by_row().items() if origin in clips})
+        if taken := [clips[origin] for origin in found.taken if origin in clips]:
+            file = out / DROP_TABLE
+            with disk_errors(file):
+                write_atomically(file, drop_table(taken))
+            written["drop_table"] = str(file)
+    return written
+
+
+def _onward(found: SearchResult, path: Path, files: dict[str, str]) -> list[str]:
+    """Return the commands that come next."""
+    if is_corpus_folder(path):
+        taken = [quoted("tts-train", "corpus", "apply", path, "--table", files["drop_table"])] if found.taken else []
+        return [*taken, quoted("tts-train", "corpus", "review", path)]
+    corpus = files.get("kept_file", str(path))
+    return [f"{quoted('tts-train', 'prepare', '--corpus', corpus)} --backend NAME --out PREPARED"]
 
 
 def is_corpus_folder(path: Path) -> bool:

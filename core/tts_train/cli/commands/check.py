@@ -150,6 +150,7 @@ def _deep(options: dict[str, Any], reader: Callable[[Corpus], RowReader | None] 
     else:
         print_report(done.in_short(), as_json=False)
         print("\n" + "\n".join(done.summary))
+        print("\nNext:\n\n" + "\n".join(done.figures["next"]))
     # After the report, as without --deep.
     if done.refused is not None:
         raise done.refused

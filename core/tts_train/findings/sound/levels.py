@@ -99,6 +99,7 @@ class LevelJudge(Judge):
             threshold=1.0,
             unit="% of full scale",
             source="From 1 % (-40 dB) on, prepare takes it out, too.",
+            harmless=True,
         ),
         FindingKind(
             name="level",

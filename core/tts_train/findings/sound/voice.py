@@ -9,13 +9,15 @@ import numpy as np
 
 from tts_train.findings.measure import Examined, FindingKind, Judge, Measure, Measured, NotMeasured, Told
 from tts_train.findings.sound.fingerprint import packed, unpacked
-from tts_train.scoring.metrics.speaker import SpeakerSimilarity, embedding
+from tts_train.scoring.metrics.speaker import SpeakerSimilarity, embed_sound
 from tts_train.sound import Floats64
 
 LEAST_CLIPS = 5
 """Clips of one speaker below which nobody can say which is the odd one."""
 _LEAST_S = 1.0
 _ROUNDS = 3
+_CLEAN_DB, _MUSIC = 15.0, 4.0
+"""Of ``snr`` and ``steady``, as ``noisy`` and ``music`` have them."""
 
 
 class VoiceEmbedding(Measure):
@@ -30,7 +32,7 @@ class VoiceEmbedding(Measure):
         if examined.take.sound.seconds < _LEAST_S:
             raise NotMeasured("a voice is not known by less than a second")
         # Half precision: a hundred thousand clips take 70 MB, and a cosine is off by less than 0.001.
-        return {"voice": packed(embedding(examined.take.sound).astype(np.float16))}
+        return {"voice": packed(embed_sound(examined.take.sound).astype(np.float16))}
 
 
 class VoiceJudge(Judge):
@@ -74,4 +76,13 @@ def _likeness(rows: Sequence[Measured]) -> dict[str, Told]:
         likeness = (voices * mean).sum(axis=1) / np.maximum(np.linalg.norm(mean, axis=1), 1e-9)
         # Then without the least alike half: other speakers' clips pull the mean towards themselves.
         weights = likeness >= np.median(likeness)
-    return {row.origin: Told(figure=round(float(value), 3)) for row, value in zip(rows, likeness, strict=True)}
+    return {
+        row.origin: Told(figure=round(float(value), 3), detail=_why(row))
+        for row, value in zip(rows, likeness, strict=True)
+    }
+
+
+def _why(row: Measured) -> str:
+    # Embeddings of noise and music are like nobody's; such a clip need not be another speaker's.
+    odd = row.figures.get("snr", _CLEAN_DB) < _CLEAN_DB or row.figures.get("steady", 0.0) >= _MUSIC
+    return "there is noise or music, which makes any voice unlike" if odd else ""

@@ -62,10 +62,13 @@ def mean_embedding(sounds: Sequence[Sound]) -> Floats:
     return _unit(np.mean([embedding(sound) for sound in sounds], axis=0))
 
 
-@lru_cache(maxsize=512)
-def embedding(sound: Sound) -> Floats:
+def embed_sound(sound: Sound) -> Floats:
     """Return a voice's (256,) embedding of length 1, without the silence before and behind."""
     return embed(raised(trimmed(sound, SAMPLE_RATE)))
+
+
+# For metrics, which hold each take against the same recordings.
+embedding = lru_cache(maxsize=512)(embed_sound)
 
 
 def embed(samples: Floats) -> Floats:
