@@ -110,7 +110,7 @@ class CorpusApply(CorpusVerb):
             # What follows from another field is no change of a person's.
             "changed": {name: by_field[name] for name in EDITED if by_field[name]},
             "texts_emptied": sum(change.field == TEXT and not change.after.strip() for change in changes),
-            "marked_reviewed": by_field[REVIEWED],
+            "marked_reviewed": sum(change.field == REVIEWED and change.after is True for change in changes),
             "dropped": fates[REMOVED],
             "brought_back": fates[TABLE],
             "unchanged": len(before.kept) + len(before.removed) - len(touched),
@@ -132,5 +132,7 @@ class CorpusApply(CorpusVerb):
             asked = ["--undo", self.undo] if self.undo is not None else ["--table", self.table]
             encoding = ["--encoding", self.encoding] if self.encoding else []
             return {"next": [quoted("tts-train", "corpus", "apply", self.folder, *asked, *encoding)]}
-        again = [quoted("tts-train", "corpus", "apply", self.folder, "--undo", "last")] if changes else []
+        # What undid a change has a number, too; "last" would go one further back.
+        which = "last" if self.undo is None else changes[0].change if changes else ""
+        again = [quoted("tts-train", "corpus", "apply", self.folder, "--undo", which)] if changes else []
         return {"next": [quoted("tts-train", "check", self.folder, "--deep"), *again]}

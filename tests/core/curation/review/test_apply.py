@@ -129,7 +129,8 @@ def test_undo_brings_every_byte_back(folder, apply, capsys):
 def test_what_was_undone_can_be_done_again(folder, apply, capsys):
     apply((0, "One.", ""), (1, None, "drop"))
     done = state_of(folder)
-    report_of(capsys, "corpus", "apply", folder.path, "--undo", "1")
+    told = report_of(capsys, "corpus", "apply", folder.path, "--undo", "1")
+    assert told["next"][-1] == f"tts-train corpus apply {folder.path} --undo 2"
     assert "undone already, by change 2" in refusal_of(capsys, "corpus", "apply", folder.path, "--undo", "1")
     report_of(capsys, "corpus", "apply", folder.path, "--undo", "2")
     assert {**state_of(folder), JOURNAL: b""} == {**done, JOURNAL: b""}
