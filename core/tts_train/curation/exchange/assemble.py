@@ -61,6 +61,7 @@ class Assembly:
     def add(self, piece: Piece, brought: Brought) -> None:
         """Take one row in, or account for why not."""
         seconds = round(float(brought.get("seconds", 0.0)), 3)
+        # In this order: what cannot be used, what stands here already, what is new.
         if "error" in brought:
             self.drop(piece.origin, brought["error"], brought.get("detail", ""), seconds)
         elif fate := self._known.get(piece.origin):
@@ -81,6 +82,7 @@ class Assembly:
         row = _finished(piece, brought)
         content: str = brought["content"]
         held = self._kept.get(content)
+        # Taken out once is taken out: a source that still has the row does not bring it back.
         if held is None and clean_text(row.text)[0] in self._gone.get(content, ()):
             self.drop(piece.origin, "duplicate", "the same sound was taken out of this corpus", seconds)
         elif held is None and content in self._gone:
@@ -121,10 +123,12 @@ class Assembly:
         # It was counted when it came; each second has one fate.
         self._count(KEPT, -held.row.seconds, rows=-1)
         self._count(GONE, held.row.seconds)
+        # The better text takes the place of the other, and its row all that belongs to it.
         if theirs > mine:
             self._kept[content] = _Held(row, own=False)
             self._count(KEPT, seconds)
             return
+        # Neither can be believed, as readers of a corpus hold it: which is right, a person hears.
         del self._kept[content]
         self.added -= 1
         self._put_away(row, content, held.row.text)
@@ -171,6 +175,7 @@ def _finished(piece: Piece, brought: Brought) -> ClipRow:
 
 
 def _same_text(one: ClipRow, other: ClipRow) -> bool:
+    # Cleaned, as every reader does it: a double blank is no contradiction. A row without a text contradicts none.
     first, second = clean_text(one.text)[0], clean_text(other.text)[0]
     return not first or not second or first == second
 

@@ -77,6 +77,7 @@ def _add_origin(lost: set[str], piece: Piece) -> None:
 
 
 def _brought(pieces: list[Piece], *, out: Path, copy: bool) -> list[Brought]:
+    # What was asked and what it was asked of: a file that changed is brought again, as are rows that moved.
     asked = [[piece.origin, _content(piece.audio), piece.start, piece.end] for piece in pieces]
     key = xxhash.xxh3_128_hexdigest(json.dumps(asked).encode())
     file = out / WORK / NAME / f"{key}.json"
@@ -103,6 +104,7 @@ def _known(file: Path, out: Path, count: int) -> list[Brought] | None:
         return None
     if not isinstance(found, list) or len(found) != count:
         return None
+    # A clip that somebody deleted since is made again.
     return found if all("error" in one or (out / one["audio"]).is_file() for one in found) else None
 
 
@@ -152,6 +154,7 @@ def plain_stem(name: str) -> str:
 
 def _place(source: Path, target: Path, *, copy: bool) -> bool:
     """Put a whole file under its new name; returns whether it is a link to the source's."""
+    # Names have their content in them, so a file of this name and size is this file.
     if target.is_file() and target.stat().st_size == source.stat().st_size:
         return not copy and target.samefile(source)
     if not copy:
@@ -184,9 +187,11 @@ def _cut_out(audio: Audio, source: Path) -> tuple[str, bytes]:
 
     assert audio.raw is not None
     coding = _coding(source)
+    # libsndfile would put the time into a WAV of floats, and the same stretch would be another file each time.
     if coding in _FLOATS:
         return ".wav", encode_array({"array": audio.raw, "sampling_rate": audio.source_rate})
     # Whole numbers: libsndfile multiplies floats by 32767 when it writes and divides by 32768 when it reads.
+    # FLAC holds whole numbers alone; what is lossy has no more than 16 bits to lose.
     bits = 16 if coding in _SIXTEEN or not coding.startswith("PCM") else 24
     steps = np.rint(np.clip(audio.raw.astype(np.float64), -1.0, 1.0) * (1 << (bits - 1)))
     whole = np.clip(steps, -(1 << (bits - 1)), (1 << (bits - 1)) - 1).astype(np.int64)

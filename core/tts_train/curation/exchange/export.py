@@ -130,6 +130,7 @@ class CorpusExport(CorpusJob):
         return FORMATS[self.format]()
 
     def _rows(self, folder: CorpusFolder) -> list[ClipRow]:
+        # Rows that were taken out are not exported: that is what taking out is for.
         rows = folder.rows()
         if self.speaker is not None:
             names = Counter(row.speaker for row in rows if row.speaker)
@@ -157,6 +158,7 @@ class CorpusExport(CorpusJob):
         ]
         items, refused = list[Item](), list[Refused]()
         for row, name, found in zip(rows, names, sound_all(work, self), strict=True):
+            # Nothing of it stays, or folders that are read whole would have a recording without a row.
             if "error" in found:
                 (staged / name).unlink(missing_ok=True)
                 refused.append(Refused(row, found["error"], found["detail"]))
@@ -181,6 +183,7 @@ class CorpusExport(CorpusJob):
         seconds[KEPT] = sum(item.row.seconds for item in written)
         for one in refused:
             seconds[one.reason] += one.row.seconds
+        # Where the columns had to be named to be read, they have to be named again.
         check = ["tts-train", "check", self.out]
         if layouts[0] != "auto" and not tables[0].path.count("/"):
             check += ["--corpus_format", layouts[0]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
@@ -16,9 +16,10 @@ from tts_train.corpus.ledger import Ledger
 from tts_train.corpus.reasons import REASONS
 from tts_train.curation.exchange.assemble import Assembly, once
 from tts_train.curation.exchange.bring import NAME, Brought, bring
-from tts_train.curation.exchange.sources import Source, read_sources, require_rows
+from tts_train.curation.exchange.sources import Source, is_corpus_folder, read_sources, require_rows
 from tts_train.curation.folder import CLIPS, KEPT, REMOVED, TABLE, WORK, CorpusFolder, RecordingAccount, require_new
 from tts_train.curation.job import CorpusJob
+from tts_train.curation.review.changes import JOURNAL
 from tts_train.curation.row import ClipRow
 from tts_train.disk.apart import require_apart
 from tts_train.disk.files import disk_errors, hash_file
@@ -99,16 +100,18 @@ class CorpusMerge(CorpusJob):
             if not (folder.path / copy).exists():
                 shutil.copyfile(folder.path / clip, folder.path / copy)
         # Before the refusal below, which sends users to this file.
-        _write_dropped(folder.path / DROPPED, assembly)
+        told = {origin for source in sources for origin in source.origins()}
+        _write_dropped(folder.path / DROPPED, assembly, told)
         if not kept and not removed:
             raise DataError(_nothing(self.sources, assembly, folder.path / DROPPED))
         brought = {one.recording: one for source in sources for one in source.recordings}
         brought |= {
             origin: _account_of(origin, reason, detail, seconds) for origin, reason, detail, seconds in assembly.dropped
         }
-        # The same command again tells of the same rows, which are counted once.
-        others = [one for one in folder.recordings() if one.recording not in brought]
-        folder.write(rows[: len(kept)], removed=rows[len(kept) :], recordings=[*others, *brought.values()])
+        # The same command again tells of the same rows, which are counted once; one that was mended since is kept.
+        others = [one for one in folder.recordings() if one.recording not in brought and one.recording not in told]
+        accounts = [*others, *brought.values()]
+        folder.write(rows[: len(kept)], removed=rows[len(kept) :], recordings=accounts, beside=_journals(sources))
         return rows[: len(kept)], rows[len(kept) :]
 
     def _report(
@@ -151,6 +154,19 @@ class CorpusMerge(CorpusJob):
         return [*lines, quoted("tts-train", "check", self.out)]
 
 
+def _journals(sources: Sequence[Source]) -> dict[str, str]:
+    """Return the journals of the corpus folders, to be kept beside the rows.
+
+    Under names of their own: their clips are called otherwise here, so what they tell can be read, not undone.
+    """
+    found = {source.label: source.path / JOURNAL for source in sources if is_corpus_folder(source.path)}
+    return {
+        f"{Path(JOURNAL).stem}-{label}.jsonl": file.read_text(encoding="utf-8")
+        for label, file in found.items()
+        if file.is_file()
+    }
+
+
 def _tell(assembly: Assembly, sources: Sequence[Source], speakers: Mapping[str | None, int]) -> None:
     if assembly.conflicts:
         first = "; ".join(assembly.conflicts[:_TOLD])
@@ -171,17 +187,16 @@ def _account_of(origin: str, reason: str, detail: str, seconds: float) -> Record
     return RecordingAccount(recording=origin, seconds=seconds, fates=fates, refused=reason, detail=detail)
 
 
-def _write_dropped(file: Path, assembly: Assembly) -> None:
-    """Write the rows that are in no table, and keep those that earlier commands wrote of other sources."""
+def _write_dropped(file: Path, assembly: Assembly, now: Container[str]) -> None:
+    """Write the rows that are in no table, and keep what earlier commands wrote of rows that are not read now."""
     ledger = Ledger()
-    now = {origin for origin, *_ in assembly.dropped}
     for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
         old = json.loads(line)
         if old["origin"] not in now:
             ledger.drop(old["origin"], old["reason"], old["detail"])
     for origin, reason, detail, _ in assembly.dropped:
         ledger.drop(origin, reason, detail)
-    if ledger.dropped:
+    if ledger.dropped or file.is_file():
         ledger.write_dropped(file)
 
 

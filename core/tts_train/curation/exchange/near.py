@@ -44,6 +44,7 @@ class Groups:
 
 def words_of(text: str) -> tuple[str, ...]:
     """Return the words of a text without marks, letter case and width, those of a script without blanks by letter."""
+    # NFKC: full-width letters and ligatures are read aloud as the plain ones are.
     found: list[str] = []
     for word in _WORDS.findall(normalize("NFKC", text).casefold()):
         found += list(word) if _WIDE.search(word) else [word]
@@ -76,6 +77,7 @@ def share_recordings(groups: Groups, rows: Sequence[ClipRow], *, block: float | 
         block: seconds of a stretch; None takes whole recordings.
     """
     for item, row in enumerate(rows):
+        # A clip that was a recording of its own has no neighbours.
         if row.cut is not None:
             stretch = None if block is None else int(row.cut.start // block)
             groups.share(item, ("recording", row.cut.recording, stretch))

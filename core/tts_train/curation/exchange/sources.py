@@ -54,6 +54,11 @@ class Source:
         """How many rows it has, usable or not."""
         return len(self.pieces) + len(self.rejected)
 
+    def origins(self) -> Iterator[str]:
+        """Yield the origin of every row."""
+        yield from (piece.origin for piece in self.pieces)
+        yield from (refused.origin for refused in self.rejected)
+
 
 def read_sources(paths: Sequence[Path], *, layout: str, prefix: bool, spill: Path) -> list[Source]:
     """Read the rows of every source; no recording is opened.
@@ -127,6 +132,7 @@ def _read_layout(source: Source, layout: str, spill: Path) -> None:
         return
     for row in corpus.rows():
         found = _piece(source, corpus, row, spill)
+        # Rows that cannot be used are kept for the account, in the order of the source.
         if isinstance(found, Piece):
             source.pieces.append(found)
         else:
@@ -136,6 +142,7 @@ def _read_layout(source: Source, layout: str, spill: Path) -> None:
 
 def _read_recordings(source: Source) -> None:
     """A folder of recordings that nothing says the texts of: rows whose text is not known yet."""
+    # A single recording is a source as well; its folder is then what names begin at.
     root = source.path if source.path.is_dir() else source.path.parent
     for file in recordings_in(source.path):
         name = printable_name(file.relative_to(root).as_posix())
@@ -147,6 +154,7 @@ def _untold(origin: str, file: Path, root: Path) -> Piece:
 
 
 def _piece(source: Source, corpus: Corpus, row: Row, spill: Path) -> Piece | Rejected:
+    # Origins of pairs are paths below it.
     root = corpus.path if corpus.path.is_dir() else corpus.path.parent
     if isinstance(row, TokenRow):
         return Rejected(row.origin, "bad_row", "it holds token ids, and a corpus folder holds recordings")
@@ -182,10 +190,12 @@ def _of_utterance(source: Source, corpus: Corpus, row: Utterance, root: Path, sp
         split=split_name(row.split),
     )
     origin = f"{source.label}/{printable_name(row.origin)}"
+    # What was written here lies outside of the corpus, by intent.
     boundary = None if isinstance(row.audio, bytes) else corpus.root
     return Piece(origin=origin, row=clip, audio=file, start=row.start, end=row.end, root=boundary)
 
 
+# First bytes by which a recording without a name is told; the reader goes by them too, whatever the suffix says.
 _MARKS = {b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff\xfb": ".mp3", b"FORM": ".aiff"}
 
 
@@ -194,6 +204,7 @@ def _spilled(data: bytes, folder: Path) -> Path:
     suffix = next((suffix for mark, suffix in _MARKS.items() if data.startswith(mark)), ".wav")
     suffix = ".m4a" if data[4:8] == b"ftyp" else suffix
     file = folder / f"{xxhash.xxh3_128_hexdigest(data)}{suffix}"
+    # Of another size: a copy that a full disk cut short.
     if not file.is_file() or file.stat().st_size != len(data):
         folder.mkdir(parents=True, exist_ok=True)
         temporary = temporary_beside(file)
@@ -208,6 +219,7 @@ def split_name(given: str | None) -> str | None:
         return None
     if part == "train":
         return "train"
+    # "dev" and "valid" are what others call validation; "eval" is sometimes one and sometimes the other: never train.
     return "test" if "test" in given.lower() or "eval" in given.lower() else "validation"
 
 

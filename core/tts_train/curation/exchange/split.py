@@ -180,17 +180,20 @@ def _choose(
     for row in rows:
         for what, value in _counts(row):
             totals[what] += value
+    # Groups of each speaker that are still trained on.
     left: Counter[str | None] = Counter()
     for group in groups:
         left.update({rows[item].speaker for item in group})
     # By a hash of the name: rows that are added later change the parts of few others.
     order = sorted(groups, key=lambda group: place(min(rows[item].audio for item in group), seed=seed))
+    # Test first: of what is scarce, the part that models are compared on gets its share.
     for part, share in shares.items():
         short = {what: total * share for what, total in totals.items()}
         for group in order:
             speakers = {rows[item].speaker for item in group}
             if parts[group[0]] != TRAIN or (keep_speakers and any(left[speaker] < 2 for speaker in speakers)):
                 continue
+            # One pass in a fixed order: what was passed over is not asked again, so the choice is stable.
             gain = _gains(rows, group, short)
             if gain is None:
                 continue

@@ -73,6 +73,7 @@ def _written(work: list[Sounding]) -> list[Sounded]:
 
 def _write(one: Sounding) -> Sounded:
     try:
+        # Decoded in any case: a damaged clip is told here, not by whoever trains on the export.
         audio = read_audio(one.source, sample_rate=one.sample_rate, root=one.source.parent)
         if one.kind == "as_is" or _is_so(one):
             shutil.copyfile(one.source, one.target)
@@ -104,6 +105,7 @@ def _convert(one: Sounding, samples: np.ndarray[Any, np.dtype[np.float32]], rate
         deep = str(soundfile.info(one.source).subtype) in _DEEP
     except (OSError, RuntimeError):
         deep = False
+    # What was lossy, or of 8 bits, has no more than 16; what may have more keeps 24, the most that FLAC is read with.
     bits = 24 if deep else 16
     # Whole numbers: libsndfile multiplies floats by 32767 when it writes and divides by 32768 when it reads.
     top = 1 << (bits - 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,29 +48,26 @@ def find_voices(
         sure = np.ones(len(vectors), bool)
     labels = np.full(len(vectors), NOBODY)
     labels[sure] = cluster(vectors[sure], least=embedding.join, count=count)
+    like = vectors @ _means(vectors, labels).T
+    # A word goes to the nearest voice, one with a single sentence too: it may be the only other clip of that voice.
+    near = (like.max(axis=1) >= embedding.alike_short) | (count is not None)
+    labels[~sure] = np.where(near, like.argmax(axis=1), NOBODY)[~sure]
     if count is None:
-        labels = _without_few(labels)
-    means = _means(vectors, labels)
-    if not len(means):
-        return Voices(labels, means)
-    like = vectors @ means.T
-    nearest, best = like.argmax(axis=1), like.max(axis=1)
-    least = np.where(sure, embedding.alike, embedding.alike_short)
-    # Clips of few-clip clusters are asked as well: most are a voice that was there at another level.
-    loose = labels == NOBODY
-    labels[loose] = np.where(best[loose] >= least[loose], nearest[loose], NOBODY)
-    if count is not None:
-        labels[loose] = nearest[loose]
+        labels = _without_few(labels, like, embedding)
     return Voices(labels, _means(vectors, labels))
 
 
-def _without_few(labels: Labels) -> Labels:
-    sizes = Counter(labels[labels >= 0].tolist())
-    few = {label for label, size in sizes.items() if size < _LEAST_CLIPS}
+def _without_few(labels: Labels, like: NDArray[np.float32], embedding: Embedding) -> Labels:
+    """Take clusters of few clips apart: their clips are another voice's if that is certain, else nobody's."""
+    sizes = np.bincount(labels[labels >= 0], minlength=like.shape[1])
+    few = np.flatnonzero(sizes < _LEAST_CLIPS)
     # Where every cluster is that small, size says nothing about who is an outlier.
     if len(few) == len(sizes):
         return labels
-    kept = np.where(np.isin(labels, list(few)), NOBODY, labels)
+    # More than a word needs: these were clustered apart, so that only what is clearly alike goes back.
+    others = np.where(np.isin(np.arange(len(sizes)), few)[None], -np.inf, like)
+    back = np.where(others.max(axis=1) >= embedding.certain, others.argmax(axis=1), NOBODY)
+    kept = np.where(np.isin(labels, few), back, labels)
     known = kept >= 0
     kept[known] = by_size(kept[known])
     return kept

@@ -38,6 +38,8 @@ class Embedding:
     """Cosine to a voice's mean below which a clip with enough speech is another's."""
     alike_short: float
     """The same for a clip with less."""
+    certain: float
+    """Cosine to a voice's mean from which on a clip is that voice's beyond doubt."""
     enough: float
     """Seconds of speech from which on a vector says for certain whose voice it is."""
 
@@ -63,11 +65,11 @@ def choose_embedding(given: str) -> Embedding:
         # Measured by benchmarks/corpus_speakers.py on 1,040 prompts of 8 voices: clips of one voice with 1.6 s of
         # speech are .78 or more like its mean, those of others .80 at most; from .65 on clusters of two voices join,
         # from .75 on clusters of one voice fall apart. Words of half a second reach .55 of their own voice.
-        return Embedding(name=name, model=None, join=0.71, alike=0.71, alike_short=0.58, enough=1.6)
+        return Embedding(name=name, model=None, join=0.71, alike=0.71, alike_short=0.58, certain=0.8, enough=1.6)
     if name == WAVLM and model:
         # The example of its authors takes 0.86 for two single clips (huggingface.co/microsoft/wavlm-base-plus-sv);
         # means of many are more alike than clips. Not measured here, where its weights cannot be had.
-        return Embedding(name=name, model=model, join=0.80, alike=0.80, alike_short=0.70, enough=1.6)
+        return Embedding(name=name, model=model, join=0.80, alike=0.80, alike_short=0.70, certain=0.86, enough=1.6)
     raise ConfigError(
         f"--embeddings {given}: give resemblyzer, or wavlm:MODEL with a folder or hub name such as "
         "wavlm:microsoft/wavlm-base-plus-sv."

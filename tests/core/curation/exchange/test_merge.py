@@ -20,6 +20,7 @@ from tts_train.cli import main
 from tts_train.corpus.layouts.jsonl import encode_array
 from tts_train.curation.exchange.assemble import CONFLICT
 from tts_train.curation.folder import REMOVED, CorpusFolder, RecordingAccount
+from tts_train.curation.review.changes import JOURNAL
 from tts_train.curation.row import ClipRow, Cut
 from tts_train.demo.journey import VOICE
 
@@ -141,7 +142,7 @@ def test_corpus_folders_bring_their_ledger_and_cuts(tmp_path, capsys):
         row = ClipRow(audio="clips/a.wav", seconds=1.0, text=f"In {name}.", cut=cut, facts={"snr": 30.5}, split="test")
         account = RecordingAccount(recording="interview.mp3", seconds=7.0, fates={"silence": 5.0})
         gone = ClipRow(audio="clips/b.wav", seconds=1.0, text="Taken out.")
-        CorpusFolder(tmp_path / name).write([row], removed=[gone], recordings=[account])
+        CorpusFolder(tmp_path / name).write([row], removed=[gone], recordings=[account], beside={JOURNAL: f"{name}\n"})
     report = merge(capsys, tmp_path / "one", tmp_path / "two", "--out", tmp_path / "out")
     assert report["seconds"] == {"silence": 10.0, "kept": 2.0, "removed": 2.0}
     folder = CorpusFolder.open(tmp_path / "out")
@@ -149,6 +150,7 @@ def test_corpus_folders_bring_their_ledger_and_cuts(tmp_path, capsys):
     assert {one.recording for one in folder.recordings()} == {"one/interview.mp3", "two/interview.mp3"}
     assert [(row.facts["snr"], row.split) for row in folder.rows()] == [(30.5, "test")] * 2
     assert json.loads((folder.path / "ledger.json").read_text(encoding="utf-8"))["seconds"]["silence"] == 10.0
+    assert (folder.path / "changes-two.jsonl").read_text(encoding="utf-8") == "two\n"
     again = merge(capsys, tmp_path / "one", tmp_path / "two", "--out", tmp_path / "out")
     assert (again["added"], again["seconds"]) == (0, report["seconds"])
 
@@ -185,6 +187,17 @@ def test_every_row_that_cannot_be_used_is_accounted_for(tmp_path, capsys):
     assert {one.refused for one in accounts} == reasons
     err = refused(capsys, source / "wavs/long.wav", "--out", tmp_path / "none")
     assert "corpus slice" in err
+
+
+def test_a_row_that_was_mended_is_no_longer_told_as_dropped(tmp_path, capsys):
+    wave(tmp_path / "in/wavs/a.wav", 1)
+    (tmp_path / "in/metadata.csv").write_text("a|A sentence.\nb|Another sentence.\n", encoding="utf-8")
+    assert merge(capsys, tmp_path / "in", "--out", tmp_path / "out")["dropped"] == {"missing": 1}
+    wave(tmp_path / "in/wavs/b.wav", 2)
+    report = merge(capsys, tmp_path / "in", "--out", tmp_path / "out")
+    assert (report["kept"], report["dropped"], report["seconds"]) == (2, {}, {"kept": 2.0})
+    assert not CorpusFolder.open(tmp_path / "out").recordings()
+    assert (tmp_path / "out/dropped.jsonl").read_text(encoding="utf-8") == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its names are UTF-16")

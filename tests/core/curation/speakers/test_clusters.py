@@ -10,7 +10,7 @@ from tts_train.curation.speakers.clusters import by_size, cluster
 from tts_train.curation.speakers.grouping import NOBODY, find_voices, likeness, typical
 from tts_train.curation.speakers.voices import Embedding
 
-EMBEDDING = Embedding(name="made up", model=None, join=0.7, alike=0.7, alike_short=0.5, enough=1.6)
+EMBEDDING = Embedding(name="made up", model=None, join=0.7, alike=0.7, alike_short=0.5, certain=0.9, enough=1.6)
 
 
 def voices(sizes, *, spread=0.02, seed=0, width=64):
