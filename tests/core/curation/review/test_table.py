@@ -193,3 +193,35 @@ def test_the_columns_are_those_that_are_documented(tmp_path, capsys):
     report_of(capsys, "corpus", "review", folder.path)
     assert tuple(table_of(folder)[0]) == COLUMNS
     assert (folder.path / "review" / "review.csv").read_bytes().startswith(b"\xef\xbb\xbfclip,text,")
+
+
+def test_a_table_that_a_person_edited_is_not_written_over(tmp_path, capsys):
+    folder = make_folder(tmp_path / "voice")
+    table = folder.path / "review" / "review.csv"
+    report_of(capsys, "corpus", "review", folder.path)
+    rows = folder.rows()
+    # As it was written it has nothing to lose, also when rows have changed since.
+    folder.write([replace(rows[0], text="Changed."), *rows[1:]])
+    report_of(capsys, "corpus", "review", folder.path)
+    lines = table_of(folder)
+    lines[0]["action"] = "drop"
+    save(table, lines, separator=";")
+    edited = table.read_bytes()
+    said = refusal_of(capsys, "corpus", "review", folder.path)
+    assert "holds 1 changes that were not applied" in said
+    assert f"tts-train corpus apply {folder.path} --table {table}" in said
+    assert table.read_bytes() == edited
+    table.write_bytes(edited + b'"')
+    assert "holds changes that were not applied" in refusal_of(capsys, "corpus", "review", folder.path)
+    report_of(capsys, "corpus", "review", folder.path, "--out", tmp_path / "elsewhere")
+    table.write_bytes(edited)
+    report_of(capsys, "corpus", "apply", folder.path, "--table", table)
+    assert report_of(capsys, "corpus", "review", folder.path)["removed"] == 1
+
+
+def test_what_cannot_be_reviewed_is_refused(tmp_path, capsys):
+    folder = make_folder(tmp_path / "voice", count=1)
+    assert "shows no clip" in refusal_of(capsys, "corpus", "review", folder.path, "--limit", "0")
+    assert "is a file" in refusal_of(capsys, "corpus", "review", folder.path, "--out", folder.path / "ledger.json")
+    folder.write([])
+    assert "has no rows" in refusal_of(capsys, "corpus", "review", folder.path)
