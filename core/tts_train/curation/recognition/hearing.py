@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from tts_train.contract.metric import HeardText, Recogniser
 from tts_train.corpus import Limits, read_audio
 from tts_train.corpus.language import language_code
 from tts_train.curation.row import ClipRow
+from tts_train.errors import TTSTrainError
+from tts_train.parallel.chunks import AGAIN
+from tts_train.parallel.workers import limit_threads
 from tts_train.scoring.metrics.words import errors
 from tts_train.sound import Sound
 
@@ -34,6 +38,8 @@ class Hearing:
     second: Recogniser | None = None
     language: str | None = None
     """Of rows that name none; None: it is told by the sound."""
+    processes: int = 0
+    """That hear at once on this machine, and share its cores; results do not depend on it."""
 
     def settings(self) -> dict[str, Any]:
         """Return what the results depend on besides the clips."""
@@ -59,9 +65,12 @@ class Hearing:
         language = self.language_of(row)
         if why := self.first.lacks(language):
             return {LACKS: why}
+        if self.processes and "OMP_NUM_THREADS" not in os.environ:
+            # Before a model is loaded, which takes four threads otherwise, in every process.
+            limit_threads(max(1, (os.cpu_count() or 1) // self.processes))
         audio = read_audio(clip, sample_rate=_RATE, limits=_LIMITS)
         sound = Sound(audio.samples, audio.sample_rate)
-        first = self.first.recognise(sound, language)
+        first = _heard(self.first, sound, language, row)
         found: dict[str, Any] = {
             "text": _one_line(first.text),
             "confidence": first.confidence,
@@ -71,7 +80,23 @@ class Hearing:
         if self.second is None or self.second.lacks(language or first.language):
             return found
         # By itself: were it told what the first one heard, agreement in language would say nothing.
-        return {**found, **_compared(first, self.second.recognise(sound, language))}
+        return {**found, **_compared(first, _heard(self.second, sound, language, row))}
+
+
+def _heard(recogniser: Recogniser, sound: Sound, language: str | None, row: ClipRow) -> HeardText:
+    """Ask a recogniser; what it raises names it and the clip.
+
+    Raises:
+        TTSTrainError: for what is not meant for the user, such as a card without memory left.
+    """
+    try:
+        return recogniser.recognise(sound, language)
+    except TTSTrainError:
+        raise
+    except Exception as error:
+        raise TTSTrainError(
+            f"Recogniser {recogniser.name} failed at {row.audio}: {type(error).__name__}: {error}. {AGAIN}"
+        ) from error
 
 
 def named_language(row: ClipRow) -> str | None:

@@ -102,7 +102,7 @@ class CorpusTranscribe(CorpusJob):
                     f"--second {self.second} is the first recogniser itself and would always agree. Name another one, "
                     "or NAME:MODEL with another model."
                 )
-        hearing = Hearing(first=first, second=second, language=self._language())
+        hearing = Hearing(first=first, second=second, language=self._language(), processes=self.workers)
         if why := first.lacks(hearing.language):
             raise ConfigError(f"--language {self.language}: {why}.")
         return hearing

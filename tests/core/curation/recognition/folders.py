@@ -38,6 +38,8 @@ class Meter(Recogniser):
                 file.write(f"{sound.seconds:.2f}\\n")
             if len(Path(log).read_text().split()) == int(os.environ.get("METER_DIES_AT", "0")):
                 os.kill(os.getpid(), 9)
+        if sound.seconds > 60:
+            raise MemoryError("too long for me")
         if sound.seconds < 0.5:
             return HeardText(text="", confidence=0.0, language=language)
         text = f"{self.model or 'about'} {sound.seconds:.1f}  seconds"

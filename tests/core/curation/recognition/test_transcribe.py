@@ -182,6 +182,15 @@ def test_whisper_that_is_not_installed_says_what_to_install_and_what_works_offli
         assert "\n" not in told
 
 
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_recogniser_that_fails_is_named_with_the_clip(tmp_path, site, capsys, workers):
+    folder = make_folder(tmp_path / "corpus", clip("fine", 1.0), clip("hour", 61.0))
+    assert main(["corpus", "transcribe", str(folder.path), "--recogniser", "meter", "--workers", workers]) == 70
+    told = capsys.readouterr().err
+    assert "Recogniser meter failed at clips/hour.wav: MemoryError: too long for me. What is finished is kept" in told
+    assert "Traceback" not in told
+
+
 def test_check_says_how_rows_without_a_text_get_one(folder, capsys):
     transcribe(folder, capsys, "--recogniser", "meter", "--language", "en")
     for path in (folder.path, folder.path / "corpus.jsonl"):
