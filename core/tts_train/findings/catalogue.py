@@ -10,6 +10,11 @@ from tts_train.contract.backend import resolve
 from tts_train.findings.measure import FindingKind, Judge, Measure
 
 JUDGES: tuple[str, ...] = (
+    "tts_train.findings.text.agreement:AgreementJudge",
+    "tts_train.findings.text.edges:CutJudge",
+    "tts_train.findings.text.wording:SpeakingRateJudge",
+    "tts_train.findings.text.wording:OtherLanguageJudge",
+    "tts_train.findings.text.wording:DuplicateTextJudge",
     "tts_train.findings.sound.duplicates:DuplicateJudge",
     "tts_train.findings.sound.voice:VoiceJudge",
     "tts_train.findings.sound.spectrum:SpectrumJudge",

@@ -25,7 +25,7 @@ FRAMES_A_SECOND = 100
 PARTS = 3
 """Beginning, middle and end of a sound."""
 MOST_SECONDS = 120.0
-"""Scores of a longer clip would take gigabytes of a temporary folder."""
+"""SoundScores of a longer clip would take gigabytes of a temporary folder."""
 _LEAST_FRAMES = 10
 
 # In the order of the model's file ``mdef``, which is that of ASCII; parts of these come first among its scores.
@@ -41,14 +41,14 @@ _SPEECH = [number for number in range(len(_NAMES)) if number not in _QUIET]
 SOUNDS = tuple(_NAMES[number] for number in _SPEECH)
 """Names of the 39 sounds, as in the Carnegie Mellon dictionary."""
 
-# Scores are kept in steps of 1024 times the logarithm of 1.0001 (SENSCR_SHIFT is 10, logbase 1.0001), as a cost.
+# SoundScores are kept in steps of 1024 times the logarithm of 1.0001 (SENSCR_SHIFT is 10, logbase 1.0001), as a cost.
 _NATS = -1024 * np.log(1.0001)
 _HEADER_END, _BYTE_ORDER = b"endhdr\n", 4
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Scores of a clip in nats below the best sound, silence or noise of the same moment."""
+class SoundScores:
+    """SoundScores of a clip in nats below the best sound, silence or noise of the same moment."""
 
     sounds: Floats
     """(frames, 39, 3)."""
@@ -62,7 +62,7 @@ class Scores:
         return len(self.silence)
 
 
-def scores_of(sound: Sound) -> Scores:
+def scores_of(sound: Sound) -> SoundScores:
     """Score every moment of a sound.
 
     Raises:
@@ -79,7 +79,7 @@ def scores_of(sound: Sound) -> Scores:
     nats = (raw[:, : len(_NAMES) * PARTS] * np.float32(_NATS)).reshape(len(raw), len(_NAMES), PARTS)
     nats -= nats.max(axis=(1, 2), keepdims=True)
     sounds = np.ascontiguousarray(nats[:, _SPEECH])
-    return Scores(sounds, nats[:, _QUIET].max(axis=(1, 2)), sounds.max(axis=(1, 2)))
+    return SoundScores(sounds, nats[:, _QUIET].max(axis=(1, 2)), sounds.max(axis=(1, 2)))
 
 
 def _raw_scores(samples: Floats) -> NDArray[np.int16]:

@@ -10,7 +10,8 @@ from tts_train.findings.text.fit import TextFit
 
 LEAST_FIT = -3.0
 """Nats a frame: see :class:`AgreementJudge`."""
-LEAST_LEAD = 20.0
+# A sound that fits worse by 4 nats for a tenth of a second: less than one letter of difference between two texts.
+LEAST_LEAD = 40.0
 """Nats over a clip."""
 
 _TUNED = "Tuned on one half of human prompts in five languages, see docs/corpus.md: "
@@ -28,7 +29,7 @@ class AgreementJudge(Judge):
             threshold=LEAST_LEAD,
             unit="nats",
             digits=0,
-            source=f"{_TUNED}right texts lead by 20 and more, exchanged ones fall behind by 100 and more.",
+            source=f"{_TUNED}right texts lead, exchanged ones are behind by 100 and more.",
         ),
         FindingKind(
             name="text_mismatch",
@@ -60,6 +61,7 @@ class AgreementJudge(Judge):
 
     def figures(self, rows: Sequence[Measured]) -> Mapping[str, Mapping[str, Told]]:
         """Return the figures of the four kinds; single words are looked for only where the text as a whole fits."""
+        # Where the whole is another text, every word of it would be told once more.
         fitting = [row for row in rows if fits(row)]
         return {
             "swapped_text": dict(_swapped(rows)),
@@ -97,6 +99,7 @@ def _swapped(rows: Sequence[Measured]) -> Iterator[tuple[str, Told]]:
 def _detail(row: Measured, other: Measured | None) -> str:
     if other is None:
         return f"that of a row beside it: '{row.figures['rival']}'"
+    # Both ways: a text that slipped by a row has a better one beside it, but does not belong there itself.
     if other.figures.get("rival") == row.text and other.figures["rival_lead"] >= LEAST_LEAD:
         return f"exchanged with {other.origin}, whose sound fits this text"
     if row.figures["rival_fit"] <= LEAST_FIT:

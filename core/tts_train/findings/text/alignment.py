@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tts_train.findings.text.acoustics import PARTS, SOUNDS, Scores
+from tts_train.findings.text.acoustics import PARTS, SOUNDS, SoundScores
 from tts_train.sound import Floats
 
 Sounds: TypeAlias = "tuple[str, ...]"
@@ -23,13 +23,15 @@ Spoken: TypeAlias = "Sequence[tuple[str, Sounds]]"
 
 ANY = "*"
 _PAUSE = -1
+# Some sound always fits; a right one is 1.5 nats below the best, so any sound must not be free.
 _ANY_COST = np.float32(1.0)
+# Finite: the difference of two infinities would be no number.
 _NEVER = np.float32(-1e9)
 _INDEX = {name: number for number, name in enumerate(SOUNDS)}
 
 
 @dataclass(frozen=True)
-class Line:
+class StateLine:
     """A text as a line of states."""
 
     keys: tuple[tuple[str, int], ...]
@@ -42,14 +44,16 @@ class Line:
     """States that may follow the last but one state: the pause before them is left out."""
 
     @classmethod
-    def of(cls, spoken: Spoken) -> Line:
+    def of(cls, spoken: Spoken) -> StateLine:
         """Return the line of a text."""
+        # A pause stands in front, too: its own best sum is what a clip that begins with silence needs.
         keys, word, sound, skips, count = [("", 0)], [_PAUSE], [_PAUSE], [False], 0
         for number, (_, sounds) in enumerate(spoken):
             for place, name in enumerate(sounds):
                 keys += [(name, part) for part in range(PARTS)]
                 word += [number] * PARTS
                 sound += [count] * PARTS
+                # Only the first part of a word has a pause before it.
                 skips += [place == 0, False, False]
                 count += 1
             keys, word, sound, skips = [*keys, ("", 0)], [*word, _PAUSE], [*sound, _PAUSE], [*skips, False]
@@ -60,7 +64,7 @@ class Line:
 class Placed:
     """Where a text lies in a clip."""
 
-    line: Line
+    line: StateLine
     state: NDArray[np.int64]
     """(frames,) of the line."""
     fit: Floats
@@ -88,15 +92,15 @@ class Placed:
         return float(self.fit[known].mean()) if known.any() else None
 
 
-def totals(scores: Scores, texts: Sequence[Spoken]) -> NDArray[np.float64]:
+def totals(scores: SoundScores, texts: Sequence[Spoken]) -> NDArray[np.float64]:
     """Return how well each text fits the clip, (texts,), in nats over all frames."""
-    lines = [Line.of(text) for text in texts]
+    lines = [StateLine.of(text) for text in texts]
     states, emitted = _states(scores, lines, scores.silence)
     reached, _ = _forward(states, emitted, lines, keep=False)
     return _ends(reached, lines)[1].astype(np.float64)
 
 
-def place(scores: Scores, text: Spoken, *, other: float | None = None) -> Placed:
+def place(scores: SoundScores, text: Spoken, *, other: float | None = None) -> Placed:
     """Place a text in a clip.
 
     Args:
@@ -104,7 +108,8 @@ def place(scores: Scores, text: Spoken, *, other: float | None = None) -> Placed
         text: what is said.
         other: nats a frame that anything said besides the text costs, where words stand apart; None: only pauses do.
     """
-    line = Line.of(text)
+    line = StateLine.of(text)
+    # One state for both, told apart afterwards by which of the two is higher: a second one would need its own way round.
     pause = scores.silence if other is None else np.maximum(scores.silence, scores.speech - np.float32(other))
     states, emitted = _states(scores, [line], pause)
     reached, came = _forward(states, emitted, [line], keep=True)
@@ -117,8 +122,9 @@ def place(scores: Scores, text: Spoken, *, other: float | None = None) -> Placed
     return Placed(line, path, emitted[np.arange(frames), states[0, path]])
 
 
-def _states(scores: Scores, lines: Sequence[Line], pause: Floats) -> tuple[NDArray[np.int64], Floats]:
+def _states(scores: SoundScores, lines: Sequence[StateLine], pause: Floats) -> tuple[NDArray[np.int64], Floats]:
     """Return the column of every state, (lines, states), and the columns, (frames, columns), one of padding last."""
+    # Texts of one clip share most of their sounds, so that a column is made once for all of them.
     keys = sorted({key for line in lines for key in line.keys})
     number = {key: place for place, key in enumerate(keys)}
     columns = [_column(scores, key, pause) for key in keys]
@@ -128,7 +134,7 @@ def _states(scores: Scores, lines: Sequence[Line], pause: Floats) -> tuple[NDArr
     return states, np.stack([*columns, np.full(len(scores), _NEVER)], axis=1)
 
 
-def _column(scores: Scores, key: tuple[str, int], pause: Floats) -> Floats:
+def _column(scores: SoundScores, key: tuple[str, int], pause: Floats) -> Floats:
     name, part = key
     if not name:
         return pause
@@ -138,7 +144,7 @@ def _column(scores: Scores, key: tuple[str, int], pause: Floats) -> Floats:
 
 
 def _forward(
-    states: NDArray[np.int64], emitted: Floats, lines: Sequence[Line], *, keep: bool
+    states: NDArray[np.int64], emitted: Floats, lines: Sequence[StateLine], *, keep: bool
 ) -> tuple[Floats, NDArray[np.int8] | None]:
     """Return the best sum to every state at the last frame, (lines, 2 + states), and how far back each came from."""
     count, width = states.shape
@@ -148,17 +154,19 @@ def _forward(
     # Two columns in front: every state has a last and a last but one.
     reached = np.full((count, width + 2), _NEVER, dtype=np.float32)
     reached[:, 2:4] = emitted[0, states[:, :2]]
+    # Bytes: of a minute with a thousand letters this is a hundred megabytes otherwise.
     came = np.zeros((len(emitted), count, width), dtype=np.int8) if keep else None
     for frame in range(1, len(emitted)):
         stay, step, skip = reached[:, 2:], reached[:, 1:-1], reached[:, :-2] + skips
         best = np.maximum(np.maximum(stay, step), skip)
         if came is not None:
+            # Of equal ways the one that stays, so that the same clip is cut the same way on every machine.
             came[frame] = np.where(best == stay, 0, np.where(best == step, 1, 2))
         reached[:, 2:] = best + emitted[frame, states]
     return reached, came
 
 
-def _ends(reached: Floats, lines: Sequence[Line]) -> tuple[NDArray[np.int64], Floats]:
+def _ends(reached: Floats, lines: Sequence[StateLine]) -> tuple[NDArray[np.int64], Floats]:
     """Return the state that each line ends in, the last pause or the last sound, and its sum."""
     last = np.array([len(line.keys) - 1 for line in lines])
     rows = np.arange(len(lines))

@@ -11,7 +11,7 @@ from tts_train.contract.metric import Take
 from tts_train.corpus.language import SHORTEST, detected
 from tts_train.errors import MissingExtraError
 from tts_train.findings.measure import Examined, Measure, NotMeasured
-from tts_train.findings.text.acoustics import FRAMES_A_SECOND, PARTS, Scores, scores_of
+from tts_train.findings.text.acoustics import FRAMES_A_SECOND, PARTS, SoundScores, scores_of
 from tts_train.findings.text.alignment import ANY, Placed, Spoken, place, totals
 from tts_train.findings.text.sounding import KNOWN, base_language, spoken
 
@@ -82,7 +82,7 @@ def _heard_in(take: Take, near: Sequence[str]) -> str | None:
     return language if sure >= _SURE else None
 
 
-def _own(scores: Scores, text: Spoken) -> dict[str, Any]:
+def _own(scores: SoundScores, text: Spoken) -> dict[str, Any]:
     if len(scores) < PARTS * sum(len(sounds) for _, sounds in text):
         return {"fit": IMPOSSIBLE}
     placed = place(scores, text)
@@ -111,7 +111,7 @@ def _worst_word(placed: Placed, text: Spoken) -> dict[str, Any]:
     return {"word": text[worst][0], "word_fit": fits[worst]}
 
 
-def _unsaid(scores: Scores, text: Spoken) -> dict[str, float]:
+def _unsaid(scores: SoundScores, text: Spoken) -> dict[str, float]:
     """Return the longest speech between two words that is none of the text, and where it begins, in seconds."""
     placed = place(scores, text, other=_OTHER)
     apart = placed.word < 0
@@ -123,7 +123,7 @@ def _unsaid(scores: Scores, text: Spoken) -> dict[str, float]:
     return {"unsaid": frames / FRAMES_A_SECOND, "unsaid_at": start / FRAMES_A_SECOND}
 
 
-def _rival(scores: Scores, own: Spoken, others: Mapping[str, Spoken]) -> dict[str, Any]:
+def _rival(scores: SoundScores, own: Spoken, others: Mapping[str, Spoken]) -> dict[str, Any]:
     said = [sounds for _, sounds in own]
     # The same words twice are no exchange, whatever their signs.
     rivals = {text: words for text, words in others.items() if words and [sounds for _, sounds in words] != said}

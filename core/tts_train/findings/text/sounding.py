@@ -52,6 +52,7 @@ def sounds_of(word: str, language: str) -> Sounds:
         word = NUMBERS[language][int(word)]
     if language == "en":
         return _dictionary().get(word) or spelt(word, language)
+    # In French and Italian what stands before the apostrophe is said by itself, without the rules of a word's end.
     return tuple(sound for part in word.split("'") for sound in spelt(part, language))
 
 

@@ -25,7 +25,7 @@ _ENGLISH: Table = (
     ("oi|oy", "OY"), ("ai|ay", "EY"), ("au|aw", "AO"), ("er|ir|ur", "ER"), ("ar", "AA R"), ("or", "AO R"),
     ("c+(?=[eiy])", "S"), ("g+(?=[eiy])", "JH/G"), ("(?<=..)e$", ""), ("a", "AE/EY/AH"), ("e", "EH/IY/AH"),
     ("i", "IH/AY"), ("o", "AA/OW/AH"), ("u", "AH/UW"), ("y$", "IY"), ("y", "Y/IH"), ("h", "HH"), ("j", "JH"),
-    ("r+", "R"), ("s+", "S/Z"), ("w", "W"), ("z+", "Z"), *_COMMON,
+    ("q", "K"), ("r+", "R"), ("s+", "S/Z"), ("w", "W"), ("z+", "Z"), *_COMMON,
 )  # fmt: skip
 
 # Of the Americas: c and z are s, ll is y.
@@ -55,7 +55,7 @@ _FRENCH: Table = (
     ("e[rz]$", "EY"), ("et$", "EY/EH"), ("est$", "EH"), ("es?$", ""), ("a[iî]|ei", "EH/EY"), ("[eœ]u|œ", "ER/AH"),
     ("é", "EY/EH"), ("[èêë]", "EH"), (f"e(?=[^{_VOWELS}]{{2}})", "EH"), ("e", "AH/EH"), ("[aàâ]", "AA/AE"),
     (f"[iîï](?=[{_VOWELS}])", "Y/IY"), ("[iîïy]", "IY"), ("[oôö]", "AO/OW"), (f"[uùûü](?=[{_VOWELS}])", "W/Y"),
-    ("[uùûü]", "UW/IY"), ("ch", "SH"), ("gn", "N Y"), ("ph", "F"), ("qu", "K"), ("ç|c(?=[eiyéèêî])", "S"),
+    ("[uùûü]", "UW/IY"), ("ch", "SH"), ("gn", "N Y"), ("ph", "F"), ("qu?", "K"), ("ç|c(?=[eiyéèêî])", "S"),
     ("gu(?=[eiyéè])", "G"), ("ge(?=[aoâ])|g(?=[eiyéèê])", "ZH"), ("j", "ZH"), ("h", ""),
     ("(?:[dtpxz]|ts|ds|ps|s)$", ""), (f"(?<=[{_VOWELS}])s(?=[{_VOWELS}])", "Z"), ("r+", "R/HH"), ("s+", "S"),
     ("w", "W"), ("z", "Z"), *_COMMON,
@@ -87,6 +87,7 @@ NUMBERS: dict[str, tuple[str, ...]] = {
 }
 """Words of 0 to 10."""
 
+# Once: a corpus has hundreds of thousands of words.
 _COMPILED = {
     language: tuple((re.compile(pattern), tuple(sounds.split())) for pattern, sounds in table)
     for language, table in TABLES.items()
