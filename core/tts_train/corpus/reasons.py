@@ -30,6 +30,7 @@ _reasons: dict[str, str] = {
     "unknown_language": "The language is none that the backend speaks; remove the row, or correct its code.",
     "unreadable_text": "A character has no reading in the row's language; spell it out or correct the language.",
     "unsupported_script": "The text is in a script that the backend does not speak; remove the row.",
+    "bad_subtitles": "The subtitles beside the recording cannot be read; correct them, or give --subtitles false.",
     # Features that another tool made
     "bad_features": "A stored feature does not fit the row; make it again.",
     "missing_features": "A stored feature that is needed is not there; make it again.",

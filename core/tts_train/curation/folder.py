@@ -26,6 +26,8 @@ CLIPS = "clips"
 WORK = ".work"
 """What finished parts of a step gave, by content: the same command continues with them."""
 
+REPLACED = "replaced"
+"""Fact of a row whose recording is cut otherwise now: its sound is in other rows, which count its seconds."""
 KEPT, GONE = "kept", "removed"
 """Fates of seconds that rows decide: in ``corpus.jsonl``, or in ``removed.jsonl``."""
 
@@ -200,7 +202,7 @@ def account(
 ) -> dict[str, float]:
     """Return seconds by fate, the largest first behind ``kept``."""
     seconds: dict[str, float] = {KEPT: sum(row.seconds for row in rows)}
-    if gone := sum(row.seconds for row in removed):
+    if gone := sum(row.seconds for row in removed if REPLACED not in row.facts):
         seconds[GONE] = gone
     for recording in recordings:
         for fate, lost in recording.fates.items():

@@ -14,6 +14,7 @@ from tts_train.errors import ConfigError
 from tts_train.jobs.run import perform
 
 VERBS: dict[str, tuple[str, str]] = {
+    "slice": ("tts_train.curation.slicing.job:CorpusSlice", "cut long recordings to utterances, and account for all"),
     "review": (
         "tts_train.curation.review.job:CorpusReview",
         "write a table and a page with players, the most suspicious clips first, for a person to correct",
