@@ -139,7 +139,7 @@ class CorpusSplit(CorpusVerb):
                 "shares": {part: round(seconds[part] / max(total, 1e-9), 4) for part in shares},
                 "by": self.by,
                 "groups": len(groups),
-                "stretches_of": block,
+                **({"stretches_of": block} if block else {}),
                 "next": self._next(shares),
             }
         )
