@@ -133,7 +133,8 @@ def _take(kind: FindingKind, finding: Finding, heard: Heard | None) -> str:
     if heard and heard.sound:
         body = (
             f'<img src="data:image/png;base64,{heard.picture}" alt="Mel spectrogram, {said}">'
-            f'<audio controls preload="metadata" aria-label="{said}" src="data:audio/mpeg;base64,{heard.sound}"></audio>'
+            f'<audio controls preload="metadata" aria-label="{said}" '
+            f'src="data:audio/mpeg;base64,{heard.sound}"></audio>'
         )
     facts = " · ".join(escape(part) for part in dict.fromkeys((told(kind, finding), finding.detail)) if part)
     quote = f'<p class="said">“{escape(text)}”</p>' if text else ""

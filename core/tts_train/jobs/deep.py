@@ -155,7 +155,7 @@ def _places(path: Path, out: Path | None) -> tuple[Path, Path]:
         out = _caches() / f"{path.resolve().name}-{xxhash.xxh3_64_hexdigest(os.fsencode(name))[:8]}"
         write_line(f"The report and what is measured go to {out}; --out FOLDER chooses another place.")
     elif path.exists():
-        require_apart(path if path.is_dir() else path.parent, out, given="the corpus in")
+        require_apart(path, out, given="the corpus in")
     return out, out / "measured"
 
 
