@@ -100,7 +100,8 @@ class CorpusReview(CorpusVerb):
             return
         try:
             edits = find_edits(read_table(table), tables, read_journal(folder), change=0, time="")
-            left = f"{len(edits.changes)} changes" if edits.changes and not edits.faults else "changes"
+            count = len(edits.changes)
+            left = f"{count} change{'s' if count > 1 else ''}" if count and not edits.faults else "changes"
             if not edits.changes and not edits.faults:
                 return
         # Whatever is wrong with it, somebody made it.
@@ -108,7 +109,7 @@ class CorpusReview(CorpusVerb):
             left = "changes"
         apply = quoted("tts-train", "corpus", "apply", self.folder, "--table", table)
         raise ConfigError(
-            f"{table} holds {left} that were not applied. Apply it with: {apply} - or move it away, or write the new "
+            f"{table} holds {left} not applied yet. Apply it with: {apply} - or move it away, or write the new "
             "table elsewhere with --out."
         )
 

@@ -115,7 +115,9 @@ const seekTo = async (row, time) => {
 };
 const seek = (row, by) => seekTo(row, (playing === row ? sound.currentTime : 0) + by);
 const failed = (row) => {
-  row.failed = true;
+  // Read, but not decoded or not heard: the browser knows why. Otherwise it is not there, or may not be read.
+  row.failed = sound.error && sound.error.code === MediaError.MEDIA_ERR_DECODE ? "The browser says: " + sound.error.message
+    : "Keep the page where it was written, or serve the folder (see docs/corpus.md).";
   refresh(row);
 };
 for (const event of ["play", "pause", "ended", "timeupdate", "loadedmetadata"])
@@ -240,7 +242,7 @@ const refresh = (row) => {
     EDITED.some((name) => now(row, name) !== was(row, name)) ? "changed" : ""].filter(Boolean).join(", ");
   parts.status.textContent = told;
   parts.error.hidden = !row.failed;
-  parts.error.textContent = row.failed ? "This clip cannot be played: " + row.clip + ". Keep the page where it was written, or serve the folder (see docs/corpus.md)." : "";
+  parts.error.textContent = row.failed ? "This clip cannot be played: " + row.clip + ". " + row.failed : "";
   row.item.classList.toggle("gone", gone);
   row.item.classList.toggle("done", done && !gone);
   row.item.setAttribute("aria-label", "Clip " + row.clip + (told ? ", " + told : ""));

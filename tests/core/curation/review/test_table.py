@@ -208,11 +208,11 @@ def test_a_table_that_a_person_edited_is_not_written_over(tmp_path, capsys):
     save(table, lines, separator=";")
     edited = table.read_bytes()
     said = refusal_of(capsys, "corpus", "review", folder.path)
-    assert "holds 1 changes that were not applied" in said
+    assert "holds 1 change not applied yet" in said
     assert f"tts-train corpus apply {folder.path} --table {table}" in said
     assert table.read_bytes() == edited
     table.write_bytes(edited + b'"')
-    assert "holds changes that were not applied" in refusal_of(capsys, "corpus", "review", folder.path)
+    assert "holds changes not applied yet" in refusal_of(capsys, "corpus", "review", folder.path)
     report_of(capsys, "corpus", "review", folder.path, "--out", tmp_path / "elsewhere")
     table.write_bytes(edited)
     report_of(capsys, "corpus", "apply", folder.path, "--table", table)
