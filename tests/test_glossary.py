@@ -25,7 +25,7 @@ HELP = (
         "synth --backend gpt_sovits",
         "export --backend gpt_sovits --stage sovits --format s2",
     ),
-    *("corpus transcribe", "corpus review", "corpus apply"),
+    *("corpus slice", "corpus transcribe", "corpus review", "corpus apply"),
     *("eval --backend orpheus", "fit --backend orpheus", "fit --backend gpt_sovits --stage sovits"),
 )
 OTHERS_WORDS = {

@@ -24,6 +24,7 @@ _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]+)>", re.IGNORECASE)
 # Only capitals: "Note: ..." is said, "ANNA: ..." is not.
 _CAPITALS = re.compile(r"^[-–—\s]*>*\s*([^\W\d_a-z][^\W_a-z]*(?:[ .'-]{1,2}[^\W_a-z]+){0,2})\s?:\s+(?=\S)")
 _SOUNDS = re.compile(r"\[[^\]]*\]|【[^】]*】|\*[^*]+\*|^\s*[-–]?\s*\([^)]*\)|\([^)]*\)\s*$")
+_LINE_WORDS = 3
 _NOTES = re.compile(r"[♪♫♬#]")
 
 
@@ -152,15 +153,23 @@ def _without_repeats(cues: Iterable[Cue], odd: defaultdict[str, list[int]]) -> I
     last = None
     for cue in cues:
         # Within a tenth of a second: the same words again after a pause were said twice.
-        if last and last.text and cue.start - last.end < 0.1 and cue.text.startswith(last.text):
-            odd["repeated"].append(cue.number)
-            text = cue.text[len(last.text) :].strip()
-            last = cue
-            if text:
-                yield cue._replace(text=text)
-            continue
+        shared = _shared(last.text, cue.text) if last and cue.start - last.end < 0.1 else 0
         last = cue
-        yield cue
+        if shared:
+            odd["repeated"].append(cue.number)
+            cue = cue._replace(text=" ".join(cue.text.split()[shared:]))
+        if cue.text:
+            yield cue
+
+
+def _shared(before: str, after: str) -> int:
+    """Return how many words at the end of a cue the next one begins with: all of them, or a line of some words."""
+    old, new = before.split(), after.split()
+    for count in range(min(len(old), len(new)), 0, -1):
+        # One or two words may have been said again: "No." and "No, wait."
+        if old[-count:] == new[:count] and (count == len(old) or count >= _LINE_WORDS):
+            return count
+    return 0
 
 
 def _raw(file: Path) -> Iterator[Cue]:
