@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from logging import getLogger
 from pathlib import Path
 
 import xxhash
@@ -16,6 +17,8 @@ from tts_train.curation.folder import LEDGER, REMOVED, TABLE, CorpusFolder, Reco
 from tts_train.curation.row import ClipRow, Cut
 from tts_train.disk.files import patiently, temporary_beside
 from tts_train.errors import DataError, NoTextsError
+
+_log = getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,14 +133,67 @@ def _read_layout(source: Source, layout: str, spill: Path) -> None:
     except NoTextsError:
         _read_recordings(source)
         return
+    beside = list(_parts_beside(source.path, corpus.layout))
+    # Beside parts that are held out, the rest is what is trained on, and stays that in a split.
+    _add_rows(source, corpus, spill, part="train" if beside else None)
+    source.unlisted = corpus.unlisted_audio()
+    for name in beside:
+        _add_part(source, name, spill)
+
+
+def _add_part(source: Source, name: str, spill: Path) -> None:
+    """Take in a table or folder of held-out rows, by its name below the source."""
+    # Tables in text are read as a part of the folder, since the paths in them begin there.
+    text = Path(name).suffix in _TEXT_TABLES
+    below = "" if text else name if (source.path / name).is_dir() else name.rpartition("/")[0]
+    try:
+        held = open_corpus(source.path, layout=name) if text else open_corpus(source.path / name)
+    except DataError as error:
+        _log.warning("%s was not brought in: %s", source.path / name, str(error).splitlines()[0])
+        return
+    before = source.rows
+    _add_rows(source, held, spill, part=split_name(name), below=below)
+    # Their recordings lie among those of the other rows, whose table did not name them.
+    source.unlisted = max(0, source.unlisted - (source.rows - before)) if text else source.unlisted
+
+
+_TEXT_TABLES = (".csv", ".tsv", ".txt", ".list", ".json", ".jsonl")
+
+
+def _parts_beside(root: Path, layout: str) -> Iterator[str]:
+    """Yield the files and folders that hold validation or test data, which a reader who trains leaves out."""
+    # Pairs are read with all their folders, whose names are the parts of their rows.
+    if not root.is_dir() or layout == "pairs":
+        return
+    for place in (root, root / "data"):
+        for entry in sorted(place.iterdir()) if place.is_dir() else ():
+            table = entry.suffix in (*_TEXT_TABLES, ".parquet") or entry.is_dir()
+            if table and part_of(entry.stem) == "other" and not entry.name.startswith("."):
+                yield entry.relative_to(root).as_posix()
+
+
+def _add_rows(source: Source, corpus: Corpus, spill: Path, *, part: str | None, below: str = "") -> None:
+    """Take a corpus's rows in; those of a table that is a part of a data set say so.
+
+    Args:
+        source: takes them.
+        corpus: is read.
+        spill: see :func:`read_sources`.
+        part: of rows that do not say it themselves.
+        below: folder of the source that the corpus is, so that no two of its rows have one origin.
+    """
+    start = f"{source.label}/{below}/" if below else f"{source.label}/"
     for row in corpus.rows():
         found = _piece(source, corpus, row, spill)
+        if isinstance(found, Piece) and below:
+            found = replace(found, origin=start + found.origin.removeprefix(f"{source.label}/"))
+        if part and isinstance(found, Piece) and not found.row.split:
+            found = replace(found, row=replace(found.row, split=part))
         # Rows that cannot be used are kept for the account, in the order of the source.
         if isinstance(found, Piece):
             source.pieces.append(found)
         else:
-            source.rejected.append(replace(found, origin=f"{source.label}/{found.origin}"))
-    source.unlisted = corpus.unlisted_audio()
+            source.rejected.append(replace(found, origin=f"{start}{found.origin}"))
 
 
 def _read_recordings(source: Source) -> None:

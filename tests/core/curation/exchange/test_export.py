@@ -97,6 +97,20 @@ def test_parts_are_apart_and_none_is_lost(tmp_path, capsys, name):
         assert set(texts_of(tmp_path / "out", every_part=True)) == set(texts)
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_exported_comes_back_by_merge(tmp_path, capsys, name):
+    texts = [f"This is sentence number {number} of the set." for number in range(8)]
+    folder = make(tmp_path / "in", texts, parts=("train", "test", "validation", "train"), speakers=("Ann",))
+    report = export(capsys, folder, name, tmp_path / "out")
+    words = [tmp_path / "out", "--corpus_format", report["corpus_format"], "--out", tmp_path / "back"]
+    assert main(["corpus", "merge", *map(str, words)]) == 0
+    assert "named by no row" not in capsys.readouterr().err
+    back = CorpusFolder.open(tmp_path / "back").rows()
+    assert sorted((row.text, row.split) for row in back) == sorted((row.text, row.split) for row in folder.rows())
+    if name not in ONE_SPEAKER:
+        assert {row.speaker for row in back} <= {"Ann", "0"}
+
+
 @pytest.mark.parametrize("name", ["audiofolder", "huggingface", "pairs", "styletts2"])
 def test_few_rows_are_read_as_they_are(tmp_path, capsys, name):
     folder = make(tmp_path / "in", ["Only one."], speakers=("Ann",))
