@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tts_train.corpus.audio.stream import open_stream
 from tts_train.curation.slicing.placing import CutPiece
-from tts_train.curation.speech.hearing import Hearing
+from tts_train.curation.speech.hearing import HeardSound
 from tts_train.disk.files import patiently, temporary_beside
 
 SUFFIX = ".flac"
@@ -20,7 +20,7 @@ SUFFIX = ".flac"
 
 def write_clips(
     path: Path,
-    heard: Hearing,
+    heard: HeardSound,
     pieces: Sequence[CutPiece],
     names: Sequence[Path],
     *,
@@ -58,7 +58,7 @@ def write_clips(
                 told(len(block) / stream.rate)
 
 
-def _write(path: Path, sound: NDArray[np.float32], heard: Hearing) -> None:
+def _write(path: Path, sound: NDArray[np.float32], heard: HeardSound) -> None:
     scale = 2 ** (heard.bits - 1)
     # Rounded here: libsndfile scales floats by one step less, and so would change every sample of a 16-bit recording.
     whole = np.clip(np.rint(sound * np.float64(scale)), -scale, scale - 1)

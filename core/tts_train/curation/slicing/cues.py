@@ -11,7 +11,7 @@ import numpy as np
 from tts_train.curation.slicing.grouping import TOO_SHORT, Lengths, SpeechGroup, judged
 from tts_train.curation.slicing.subtitles import Cue
 from tts_train.curation.speech.edges import SECOND, Edges, SpeechStretch
-from tts_train.curation.speech.hearing import Hearing
+from tts_train.curation.speech.hearing import HeardSound
 from tts_train.curation.speech.levels import smooth
 
 # Where two cues meet in speech without a pause, the cut is at the quietest moment within this of what they say.
@@ -33,7 +33,7 @@ class CueGroups:
     """Numbers of cues by what was done with them."""
 
 
-def group_by_cues(cues: Sequence[Cue], edges: Edges, heard: Hearing, lengths: Lengths) -> CueGroups:
+def group_by_cues(cues: Sequence[Cue], edges: Edges, heard: HeardSound, lengths: Lengths) -> CueGroups:
     """Return the utterances that subtitles say.
 
     Args:
@@ -85,7 +85,7 @@ def _apart(cues: Sequence[Cue], odd: defaultdict[str, list[int]]) -> list[Cue]:
     return found
 
 
-def _split(spoken: Sequence[SpeechStretch], cues: Sequence[Cue], heard: Hearing) -> list[SpeechStretch]:
+def _split(spoken: Sequence[SpeechStretch], cues: Sequence[Cue], heard: HeardSound) -> list[SpeechStretch]:
     """Cut speech that goes on where one cue gives way to the next, at the quietest moment there."""
     found: list[SpeechStretch] = []
     levels = smooth(heard.levels, 6)

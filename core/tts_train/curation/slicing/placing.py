@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tts_train.curation.slicing.grouping import TOO_LONG, TOO_SHORT, Lengths, SpeechGroup
 from tts_train.curation.speech.edges import SECOND, Edges, SpeechStretch
-from tts_train.curation.speech.hearing import Hearing
+from tts_train.curation.speech.hearing import HeardSound
 from tts_train.curation.speech.levels import runs, smooth
 
 SILENCE, NOT_SPEECH, NO_SUBTITLE = "silence", "not_speech", "no_subtitle"
@@ -32,7 +32,7 @@ class CutPiece:
     speaker: str | None = None
 
 
-def place(groups: Sequence[SpeechGroup], heard: Hearing, lengths: Lengths) -> list[CutPiece]:
+def place(groups: Sequence[SpeechGroup], heard: HeardSound, lengths: Lengths) -> list[CutPiece]:
     """Return the groups that become rows, each with its margin; neighbours share a pause that is short by halves."""
     pieces: list[CutPiece] = []
     whole = len(heard.levels)
@@ -58,7 +58,7 @@ def place(groups: Sequence[SpeechGroup], heard: Hearing, lengths: Lengths) -> li
 
 
 def account_samples(
-    heard: Hearing, edges: Edges, pieces: Sequence[CutPiece], lost: Sequence[SpeechGroup], *, unclaimed: str
+    heard: HeardSound, edges: Edges, pieces: Sequence[CutPiece], lost: Sequence[SpeechGroup], *, unclaimed: str
 ) -> dict[str, int]:
     """Return how many samples are in no piece, by fate; with those of the pieces they are all of the recording.
 
@@ -84,11 +84,11 @@ def account_samples(
     return {fate: samples for fate, samples in found.items() if samples}
 
 
-def _stretches(heard: Hearing, found: Sequence[SpeechGroup | SpeechStretch]) -> list[tuple[int, int]]:
+def _stretches(heard: HeardSound, found: Sequence[SpeechGroup | SpeechStretch]) -> list[tuple[int, int]]:
     return [(heard.to_samples(one.start), heard.to_samples(one.end)) for one in found]
 
 
-def _loud(heard: Hearing, edges: Edges) -> list[tuple[int, int]]:
+def _loud(heard: HeardSound, edges: Edges) -> list[tuple[int, int]]:
     levels = smooth(heard.levels, SECOND // 10)
     loud = (levels > edges.floor + _LOUD_OVER_NOISE) | (levels > _LOUD)
     for one in edges.spoken:

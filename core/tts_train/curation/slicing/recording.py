@@ -19,7 +19,7 @@ from tts_train.curation.slicing.placing import NO_SUBTITLE, account_samples, pla
 from tts_train.curation.slicing.subtitles import Subtitles, read_subtitles
 from tts_train.curation.speech.detectors import SILERO, make_detector
 from tts_train.curation.speech.edges import Edges, find_edges
-from tts_train.curation.speech.hearing import Hearing, hear
+from tts_train.curation.speech.hearing import HeardSound, hear
 from tts_train.disk.files import hash_file, write_json
 
 VERSION = 1
@@ -171,7 +171,7 @@ def _cut(
 
 
 def _groups(
-    recording: Recording, heard: Hearing, edges: Edges, lengths: Lengths
+    recording: Recording, heard: HeardSound, edges: Edges, lengths: Lengths
 ) -> tuple[list[SpeechGroup], Subtitles | None, dict[str, list[int]]]:
     if recording.subtitles is None:
         return group(edges.spoken, lengths), None, {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tts_train.curation.speech.hearing import Hearing
+from tts_train.curation.speech.hearing import HeardSound
 from tts_train.curation.speech.levels import noise_floor, runs, smooth
 
 SECOND = 200
@@ -53,7 +53,7 @@ class Edges:
     """(time,) level of the noise, in dB."""
 
 
-def find_edges(heard: Hearing) -> Edges:
+def find_edges(heard: HeardSound) -> Edges:
     """Return the stretches of speech of a recording, with the gaps between words that are long enough to cut at."""
     pauses = heard.speech < _PAUSE
     floor = noise_floor(heard.levels, pauses)

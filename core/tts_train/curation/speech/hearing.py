@@ -19,7 +19,7 @@ QUIETEST = -100.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hearing:
+class HeardSound:
     """What the first pass keeps of a recording: a few hundred numbers a second."""
 
     frames: int
@@ -44,7 +44,7 @@ class Hearing:
         return min(self.frames, max(0, round(at * HOP * self.rate / RATE)))
 
 
-def hear(path: Path, detector: Detector, *, told: Callable[[float], None] | None = None) -> Hearing:
+def hear(path: Path, detector: Detector, *, told: Callable[[float], None] | None = None) -> HeardSound:
     """Listen to a whole recording once, in a stream.
 
     Args:
@@ -71,7 +71,7 @@ def hear(path: Path, detector: Detector, *, told: Callable[[float], None] | None
         # The resampler holds back some milliseconds until it is told that this was all.
         detector.add(levels.add(to_16k.resample_chunk(np.zeros(0, np.float32), last=True)))
         found, highs = levels.all()
-        return Hearing(
+        return HeardSound(
             frames=frames,
             rate=stream.rate,
             bits=stream.bits,
