@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tts_train.contract.metric import HeardText, Recogniser
-from tts_train.corpus import Limits, read_audio
+from tts_train.corpus import Limits, RowRejected, read_audio
 from tts_train.corpus.language import language_code
+from tts_train.curation.job import Facts, rejection
 from tts_train.curation.row import ClipRow
 from tts_train.errors import TTSTrainError
 from tts_train.parallel.chunks import AGAIN
@@ -56,47 +57,73 @@ class Hearing:
         # A name that nobody knows is passed on, so that the refusal names it.
         return None if named is None else (language_code(named) or named)
 
-    def hear(self, clip: Path, row: ClipRow) -> dict[str, Any]:
-        """Return text, confidence, language, and what the second one hears.
-
-        Raises:
-            RowRejected: if the clip cannot be read.
-        """
-        language = self.language_of(row)
-        if why := self.first.lacks(language):
-            return {LACKS: why}
+    def hear(self, clips: Sequence[Path], rows: Sequence[ClipRow]) -> list[Facts]:
+        """Return of each clip text, confidence, language, and what the second one hears; or why nothing was heard."""
         if self.processes and "OMP_NUM_THREADS" not in os.environ:
             # Before a model is loaded, which takes four threads otherwise, in every process.
             limit_threads(max(1, (os.cpu_count() or 1) // self.processes))
-        audio = read_audio(clip, sample_rate=_RATE, limits=_LIMITS)
-        sound = Sound(audio.samples, audio.sample_rate)
-        first = _heard(self.first, sound, language, row)
-        found: dict[str, Any] = {
-            "text": _one_line(first.text),
-            "confidence": first.confidence,
-            "language": first.language,
-            "language_confidence": first.language_confidence,
+        found: dict[str, Facts] = {}
+        asked: list[_Asked] = []
+        for clip, row in zip(clips, rows, strict=True):
+            language = self.language_of(row)
+            if why := self.first.lacks(language):
+                found[row.audio] = {LACKS: why}
+                continue
+            try:
+                audio = read_audio(clip, sample_rate=_RATE, limits=_LIMITS)
+            except RowRejected as rejected:
+                found[row.audio] = rejection(rejected)
+            else:
+                asked.append(_Asked(row.audio, Sound(audio.samples, audio.sample_rate), language))
+        found |= self._heard(asked)
+        return [found[row.audio] for row in rows]
+
+    def _heard(self, asked: Sequence[_Asked]) -> dict[str, Facts]:
+        first = _answers(self.first, asked)
+        found = {
+            one.audio: {
+                "text": _one_line(heard.text),
+                "confidence": heard.confidence,
+                "language": heard.language,
+                "language_confidence": heard.language_confidence,
+            }
+            for one, heard in first.items()
         }
-        if self.second is None or self.second.lacks(language or first.language):
+        if self.second is None:
             return found
+        known = [one for one, heard in first.items() if not self.second.lacks(one.language or heard.language)]
         # By itself: were it told what the first one heard, agreement in language would say nothing.
-        return {**found, **_compared(first, _heard(self.second, sound, language, row))}
+        for one, heard in _answers(self.second, known).items():
+            found[one.audio] |= _compared(first[one], heard)
+        return found
 
 
-def _heard(recogniser: Recogniser, sound: Sound, language: str | None, row: ClipRow) -> HeardText:
-    """Ask a recogniser; what it raises names it and the clip.
+# eq=False: a clip is told from others by being one object; samples are not compared.
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    audio: str
+    sound: Sound
+    language: str | None
+
+
+def _answers(recogniser: Recogniser, asked: Sequence[_Asked]) -> dict[_Asked, HeardText]:
+    """Ask a recogniser; what it raises names it and the clips.
 
     Raises:
         TTSTrainError: for what is not meant for the user, such as a card without memory left.
     """
+    if not asked:
+        return {}
     try:
-        return recogniser.recognise(sound, language)
+        heard = recogniser.recognise_many([one.sound for one in asked], [one.language for one in asked])
     except TTSTrainError:
         raise
     except Exception as error:
+        where = asked[0].audio if len(asked) == 1 else f"one of {', '.join(one.audio for one in asked)}"
         raise TTSTrainError(
-            f"Recogniser {recogniser.name} failed at {row.audio}: {type(error).__name__}: {error}. {AGAIN}"
+            f"Recogniser {recogniser.name} failed at {where}: {type(error).__name__}: {error}. {AGAIN}"
         ) from error
+    return dict(zip(asked, heard, strict=True))
 
 
 def named_language(row: ClipRow) -> str | None:
@@ -105,10 +132,10 @@ def named_language(row: ClipRow) -> str | None:
     return None if row.facts.get(LANGUAGE_HEARD) == row.language else row.language
 
 
-def _compared(first: HeardText, second: HeardText) -> dict[str, Any]:
+def _compared(first: HeardText, second: HeardText) -> Facts:
     """Return the second text, how far it agrees, and the confidence that follows from both."""
     counted = errors(first.text, second.text)
-    found = {SECOND_TEXT: _one_line(second.text)}
+    found: Facts = {SECOND_TEXT: _one_line(second.text)}
     if not counted:
         return found
     # More characters may be wrong than there are: a second one that makes up sentences.

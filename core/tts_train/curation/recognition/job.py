@@ -56,7 +56,7 @@ class CorpusTranscribe(CorpusJob):
             due = [row for row in rows if self._is_due(row)]
             work = ClipWork(
                 name="transcribe",
-                measure=hearing.hear,
+                measure_many=hearing.hear,
                 settings=hearing.settings(),
                 of_row=hearing.language_of,
             )

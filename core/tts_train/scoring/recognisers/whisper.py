@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +13,16 @@ from typing import Any
 
 from tts_train.contract.metric import HeardText, Recogniser
 from tts_train.disk.files import hash_file
-from tts_train.scoring.recognisers.models import BEAM, WHISPER_RATE, find_whisper, hear, load_whisper
+from tts_train.scoring.recognisers.batches import hear_many
+from tts_train.scoring.recognisers.models import (
+    BEAM,
+    WHISPER_RATE,
+    Whispered,
+    count_cards,
+    find_whisper,
+    hear,
+    load_whisper,
+)
 from tts_train.sound import Sound
 
 DEFAULT_MODEL = "small"
@@ -53,21 +62,38 @@ class WhisperRecogniser(Recogniser):
         return {
             "weights": hash_file(folder / "model.bin"),
             "beam": BEAM,
+            "batches": _batches(),
             "version": version("faster-whisper"),
         }
 
     def recognise(self, sound: Sound, language: str | None) -> HeardText:
         """Return the text where a detector of speech finds any, by beam search."""
         model = load_whisper(self.model, option=_OPTION)
-        heard = hear(model, sound.at(WHISPER_RATE), language=language, only_speech=True)
-        # The mean log-probability of a token: its exponential is the geometric mean of their probabilities.
-        probability = heard.log_probability
-        return HeardText(
-            text=heard.text,
-            confidence=0.0 if probability is None else min(1.0, math.exp(probability)),
-            language=heard.language,
-            language_confidence=heard.language_probability if language is None else None,
-        )
+        return _told(hear(model, sound.at(WHISPER_RATE), language=language, only_speech=True), language)
+
+    def recognise_many(self, sounds: Sequence[Sound], languages: Sequence[str | None]) -> list[HeardText]:
+        """Return the text of each, on a card in one pass for all."""
+        if not _batches():
+            return super().recognise_many(sounds, languages)
+        model = load_whisper(self.model, option=_OPTION)
+        heard = hear_many(model, [sound.at(WHISPER_RATE) for sound in sounds], languages)
+        return [_told(one, language) for one, language in zip(heard, languages, strict=True)]
+
+
+def _batches() -> bool:
+    # On a CPU 16 clips at once took 18 % less time, and lost the library's second tries at what came out in loops.
+    return count_cards() > 0
+
+
+def _told(heard: Whispered, language: str | None) -> HeardText:
+    # The mean log-probability of a token: its exponential is the geometric mean of their probabilities.
+    probability = heard.log_probability
+    return HeardText(
+        text=heard.text,
+        confidence=0.0 if probability is None else min(1.0, math.exp(probability)),
+        language=heard.language,
+        language_confidence=heard.language_probability if language is None else None,
+    )
 
 
 @lru_cache(maxsize=2)

@@ -90,6 +90,8 @@ def _tables(tokens: list[str]) -> tuple[np.ndarray, np.ndarray]:
     for number, (one, then) in enumerate(itertools.pairwise(chain), start=1):
         embeddings[index[one]] = signs[number]
         projection[index[then]] += LOGIT / _WIDTH * signs[number]
+    # Where no times are asked for, the text begins behind this token.
+    embeddings[index["<|notimestamps|>"]] = embeddings[index["<|0.00|>"]]
     return embeddings, projection
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import shutil
 
@@ -21,6 +22,8 @@ from tts_train.curation.folder import CorpusFolder
 from tts_train.curation.row import ClipRow
 from tts_train.demo.journey import VOICE
 from tts_train.scoring.metrics.words import Recognition
+from tts_train.scoring.recognisers.batches import hear_many, is_doubtful
+from tts_train.scoring.recognisers.models import WINDOW, Whispered, hear, load_whisper
 from tts_train.scoring.recognisers.whisper import WhisperRecogniser
 from tts_train.sound import read_sound
 from tts_train.weights.hub import unreachable
@@ -60,6 +63,29 @@ def test_whisper_writes_text_language_and_confidence(folder, model, capsys):
     assert rows["said"].facts["language_confidence"] > 0.99
     assert "language_confidence" not in rows["german"].facts
     assert (rows["silence"].text, rows["silence"].facts["nothing_heard"]) == ("", "whisper")
+
+
+def test_many_clips_in_one_pass_give_what_each_gives_alone(model):
+    network = load_whisper(str(model), option="--model")
+    said = read_sound(SENTENCE).at(16_000)
+    clips = [said, np.zeros(16_000, dtype=np.float32), said[: len(said) // 2], np.tile(said, 24)]
+    assert len(clips[-1]) > WINDOW, "longer than Whisper hears at once"
+    languages = [None, None, "de", "fr"]
+    told = hear_many(network, clips, languages)
+    alone = [hear(network, clip, language=one, only_speech=True) for clip, one in zip(clips, languages, strict=True)]
+    assert [one.text for one in told] == [one.text for one in alone]
+    assert told[0].text == told[2].text == bigram_whisper.TEXT
+    assert told[1].text == ""
+    assert [told[number].language for number in (0, 2, 3)] == ["fr", "de", "fr"]
+    assert told[0].language_probability == pytest.approx(alone[0].language_probability, abs=1e-3)
+    assert math.exp(told[0].log_probability) == pytest.approx(bigram_whisper.PROBABILITY, abs=0.05)
+
+
+def test_loops_are_heard_again(model):
+    looped = Whispered(text="so " * 60, log_probability=-0.1, language="en", language_probability=1.0)
+    unsure = Whispered(text="perhaps", log_probability=-1.4, language="en", language_probability=1.0)
+    sure = Whispered(text="Certainly.", log_probability=-0.2, language="en", language_probability=1.0)
+    assert [is_doubtful(one) for one in (looped, unsure, sure)] == [True, True, False]
 
 
 def test_it_is_sent_to_processes_and_known_by_its_weights(model, tmp_path):
