@@ -32,7 +32,7 @@ _LIMITS = Limits(min_seconds=0.1, max_seconds=3600.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hearing:
+class ClipHearing:
     """How clips are heard; it is sent to the processes that hear them."""
 
     first: Recogniser

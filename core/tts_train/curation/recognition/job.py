@@ -13,7 +13,7 @@ from tts_train.corpus.language import language_code
 from tts_train.curation.folder import CorpusFolder
 from tts_train.curation.job import ClipWork, CorpusJob, measure_clips
 from tts_train.curation.recognition.choosing import AUTO, INSTALL, find_recogniser
-from tts_train.curation.recognition.hearing import Hearing
+from tts_train.curation.recognition.hearing import ClipHearing
 from tts_train.curation.recognition.outcome import BY, Outcome
 from tts_train.curation.row import ClipRow
 from tts_train.errors import ConfigError, quoted
@@ -84,7 +84,7 @@ class CorpusTranscribe(CorpusJob):
         # A text that came from nobody named may be a person's work, and stays.
         return self.again == "recogniser" and (row.text_by or "").startswith(BY)
 
-    def _hearing(self) -> Hearing:
+    def _hearing(self) -> ClipHearing:
         """Find the recognisers and all that they need, so that nothing is missing once the work has begun."""
         plugins = Plugins()
         plugins.load_all()
@@ -102,7 +102,7 @@ class CorpusTranscribe(CorpusJob):
                     f"--second {self.second} is the first recogniser itself and would always agree. Name another one, "
                     "or NAME:MODEL with another model."
                 )
-        hearing = Hearing(first=first, second=second, language=self._language(), processes=self.workers)
+        hearing = ClipHearing(first=first, second=second, language=self._language(), processes=self.workers)
         if why := first.lacks(hearing.language):
             raise ConfigError(f"--language {self.language}: {why}.")
         return hearing

@@ -49,7 +49,7 @@ class Outcome:
 
         Args:
             row: as it stood.
-            heard: what :meth:`tts_train.curation.recognition.hearing.Hearing.hear` returned, or ``error``.
+            heard: what :meth:`tts_train.curation.recognition.hearing.ClipHearing.hear` returned, or ``error``.
         """
         self.rows += 1
         facts = {name: value for name, value in row.facts.items() if name not in _FACTS}
