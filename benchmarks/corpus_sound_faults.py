@@ -219,10 +219,10 @@ def measured(origin: str, samples: Clip, rate: int, measures: Sequence[Measure],
     examined = Examined(take=take, speaker=None, raw=audio.raw, raw_rate=audio.source_rate, warnings=audio.warnings)  # type: ignore[arg-type]
     figures: dict[str, Any] = {}
     for measure in measures:
-        start = time.perf_counter()
+        start = time.process_time()
         with suppress(NotMeasured):
             figures |= measure.measure(examined)
-        seconds[measure.name] = seconds.get(measure.name, 0.0) + time.perf_counter() - start
+        seconds[measure.name] = seconds.get(measure.name, 0.0) + time.process_time() - start
     seconds["sound"] = seconds.get("sound", 0.0) + audio.seconds
     return Measured(origin=origin, text="", speaker=None, language=None, seconds=audio.seconds, figures=figures)
 
