@@ -109,7 +109,7 @@ def place(scores: SoundScores, text: Spoken, *, other: float | None = None) -> P
         other: nats a frame that anything said besides the text costs, where words stand apart; None: only pauses do.
     """
     line = StateLine.of(text)
-    # One state for both, told apart afterwards by which of the two is higher: a second one would need its own way round.
+    # One state for both, told apart afterwards by which is higher: two would need a way round each other.
     pause = scores.silence if other is None else np.maximum(scores.silence, scores.speech - np.float32(other))
     states, emitted = _states(scores, [line], pause)
     reached, came = _forward(states, emitted, [line], keep=True)

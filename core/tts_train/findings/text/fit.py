@@ -49,13 +49,31 @@ class TextFit(Measure):
             NotMeasured: if there are no rules for the language, or none is known, or the text has no word of it.
         """
         language = _language(examined)
-        own = spoken(examined.take.text, language)
-        if not any(ANY not in sounds for _, sounds in own):
-            raise NotMeasured("the text has no word that can be held against the sound")
-        scores = scores_of(examined.take.sound)
-        others = {text: spoken(text, language) for text in examined.near}
-        found = {"fit_language": language, **_own(scores, own), **_rival(scores, own, others)}
-        return {name: round(value, 3) if isinstance(value, float) else value for name, value in found.items()}
+        found = fit_figures(scores_of(examined.take.sound), examined.take.text, examined.near, language)
+        return {"fit_language": language, **found}
+
+
+def fit_figures(scores: SoundScores, text: str, near: Sequence[str], language: str) -> dict[str, Any]:
+    """Return the figures of :class:`TextFit`.
+
+    Args:
+        scores: of the clip.
+        text: of the row.
+        near: texts of the rows around it.
+        language: one of :data:`KNOWN`.
+
+    Raises:
+        NotMeasured: if the text has no word but numbers.
+    """
+    own = spoken(text, language)
+    if not any(ANY not in sounds for _, sounds in own):
+        raise NotMeasured("the text has no word that can be held against the sound")
+    found = {**_own(scores, own), **_rival(scores, own, {other: spoken(other, language) for other in near})}
+    return {
+        name: round(value, 3) if isinstance(value, float) else value
+        for name, value in found.items()
+        if value is not None
+    }
 
 
 def _language(examined: Examined) -> str:
