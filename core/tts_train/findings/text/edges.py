@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tts_train.findings.measure import Examined, FindingKind, Judge, Measure, Measured, NotMeasured, Told
-from tts_train.findings.text.agreement import fits
+from tts_train.findings.text.agreement import LEAST_FIT, fits
 from tts_train.sound import Floats
 
 _FRAME_S = 0.01
@@ -23,6 +23,9 @@ LOUD_EDGE = -20.0
 """dB of the speech. A plosive begins with a closure, and the last sound of a word dies away in more than one frame."""
 # Sounds of the text that are not there are worth as much as a loud edge: from -5 nats on, 4 dB a nat.
 _UNHEARD, _DB_A_NAT = -5.0, 4.0
+# First sounds that are well heard excuse a loud start, which is only trimmed closely: so are whole sets of prompts. At
+# the end they excuse nothing, since the last vowel that is left is well heard, too.
+_HEARD_DB = 20.0
 
 
 class EdgeLevels(Measure):
@@ -73,7 +76,8 @@ class CutJudge(Judge):
             unit="dB",
             digits=0,
             source="Human prompts have -30 dB and less at their edges, cut in a word they have -10 to 5. An edge whose "
-            "sounds are not heard counts 4 dB a nat from -5 on; see docs/corpus.md.",
+            "sounds are missing counts 4 dB a nat from -5 on, a start whose sounds are well heard 20 dB less; see "
+            "docs/corpus.md.",
         )
         for name, summary in (
             ("cut_start", "The clip begins in the middle of a word."),
@@ -90,10 +94,17 @@ def _edge(rows: Sequence[Measured], end: str) -> Iterator[tuple[str, Told]]:
     for row in rows:
         if f"{end}_level" not in row.figures:
             continue
-        level = row.figures[f"{end}_level"]
-        found = Told(figure=level, detail="loud at the edge")
-        fit = row.figures.get(f"{end}_fit")
+        level, fit = row.figures[f"{end}_level"], row.figures.get(f"{end}_fit")
         # Where the text as a whole is another one, nothing is said by what is missing of it.
-        if fit is not None and fits(row) and (unheard := LOUD_EDGE + _DB_A_NAT * (_UNHEARD - fit)) > level:
-            found = Told(figure=unheard, detail=f"the {'first' if end == 'start' else 'last'} sounds are not heard")
-        yield row.origin, found
+        if fit is None or not fits(row):
+            yield row.origin, Told(figure=level, detail="loud at the edge")
+            continue
+        if end == "start" and fit > LEAST_FIT:
+            level -= _HEARD_DB
+        if (unheard := LOUD_EDGE + _DB_A_NAT * (_UNHEARD - fit)) > level:
+            yield (
+                row.origin,
+                Told(figure=unheard, detail=f"the {'first' if end == 'start' else 'last'} sounds are missing"),
+            )
+        else:
+            yield row.origin, Told(figure=level, detail="loud at the edge")
