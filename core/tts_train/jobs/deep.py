@@ -49,7 +49,7 @@ class DeepReport:
     def in_short(self) -> dict[str, Any]:
         """Return the figures for people, who find the rows in the summary and on the page."""
         counts = {name: len(set(origins)) for name, origins in self.figures["findings"].items() if origins}
-        left_out = ("not_measured", "next")
+        left_out = ("not_measured", "text", "next")
         return {**{name: value for name, value in self.figures.items() if name not in left_out}, "findings": counts}
 
 
@@ -78,6 +78,7 @@ def deep_check(options: dict[str, Any], reader: Callable[[Corpus], RowReader | N
     from tts_train.findings.page import write_page
     from tts_train.findings.search import search, write_findings
     from tts_train.findings.summary import summary
+    from tts_train.findings.text.coverage import in_words, text_coverage
 
     path = Path(options["path"])
     if options["kept"] is not None:
@@ -91,8 +92,10 @@ def deep_check(options: dict[str, Any], reader: Callable[[Corpus], RowReader | N
     onward = _onward(found, path, files)
     files["page"] = str(write_page(found, out, path=options["path"], layout=options["corpus_format"], onward=onward))
     findings = {name: [each.origin for each in told] for name, told in found.by_kind().items()}
-    figures = {**found.report, "findings": findings, "not_measured": dict(found.not_measured), **files, "next": onward}
-    return DeepReport(figures=figures, summary=tuple(summary(found)), refused=found.refused)
+    text = text_coverage(found.rows)
+    figures = {**found.report, "findings": findings, "not_measured": dict(found.not_measured), **files}
+    figures |= {"text": text, "next": onward}
+    return DeepReport(figures=figures, summary=(*summary(found), *in_words(text)), refused=found.refused)
 
 
 def _asked(options: dict[str, Any], keep: Path, reader: Callable[[Corpus], RowReader | None] | None) -> Search:
