@@ -178,6 +178,10 @@ def _tell(assembly: Assembly, sources: Sequence[Source], speakers: Mapping[str |
         )
     if unlisted := sum(source.unlisted for source in sources):
         _log.warning("%d recordings beside those of the rows are named by no row, and were not brought in.", unlisted)
+    if long := assembly.fates["too_long"]:
+        made = f"{sources[0].path.resolve().name}-clips"
+        cut = quoted("tts-train", "corpus", "slice", sources[0].path, "--out", made)
+        _log.warning("%d recordings are too long for one clip. Cut them first, as with: %s", long, cut)
     if None in speakers and len(speakers) > 1:
         _log.warning("%d rows name no speaker, and others do.", speakers[None])
 

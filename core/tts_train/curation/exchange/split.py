@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, replace as with_values
 from logging import getLogger
 from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias
@@ -20,6 +20,8 @@ from tts_train.errors import ConfigError, DataError, quoted
 _log = getLogger(__name__)
 By: TypeAlias = Literal["speaker", "recording", "none"]
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
+BY, _HERE = "split_by", "corpus split"
+"""Fact of a row whose part was chosen here; parts without it came with the corpus."""
 _LENGTHS = (3.0, 7.0)
 """Seconds between short, middling and long clips: each part gets its share of all three."""
 _BLOCK_SECONDS = 60.0
@@ -51,6 +53,8 @@ class CorpusSplit(CorpusVerb):
     """What stays in one part: a speaker (who is then heard in no other), a recording, or none of both."""
     seed: int = 0
     """Another seed holds others out."""
+    replace: bool = False
+    """Choose anew where rows came with parts: models that others trained on such a set saw its train rows."""
 
     def run(self) -> Report:
         """Choose the parts, write them into the rows, and report."""
@@ -58,9 +62,10 @@ class CorpusSplit(CorpusVerb):
         folder = CorpusFolder.open(self.folder)
         with folder.holding(option="the folder"):
             rows = folder.rows()
+            self._require_own(rows)
             groups, block = self._groups(rows, shares)
             parts = _choose(rows, groups, shares, seed=self.seed, keep_speakers=self.by != "speaker")
-            found = [replace(row, split=part) for row, part in zip(rows, parts, strict=True)]
+            found = [_placed(row, part) for row, part in zip(rows, parts, strict=True)]
             for part in shares:
                 if part not in parts:
                     raise DataError(self._nothing(part, groups))
@@ -75,6 +80,15 @@ class CorpusSplit(CorpusVerb):
         if sum(shares.values()) >= 1:
             raise ConfigError(f"--validation {self.validation} and --test {self.test} leave nothing to train on.")
         return {part: share for part, share in shares.items() if share}
+
+    def _require_own(self, rows: Sequence[ClipRow]) -> None:
+        came = Counter(row.split for row in rows if row.split and row.facts.get(BY) != _HERE)
+        if came and not self.replace:
+            told = ", ".join(f"{part}: {count}" for part, count in came.most_common())
+            raise ConfigError(
+                f"The rows of {self.folder} came with parts ({told}), and stay as they are. To choose anew, add "
+                "--replace true."
+            )
 
     def _groups(self, rows: Sequence[ClipRow], shares: Mapping[str, float]) -> tuple[list[list[int]], float | None]:
         """Return the rows that stay together, and the seconds of a stretch where recordings had to be cut into some."""
@@ -149,6 +163,10 @@ class CorpusSplit(CorpusVerb):
             quoted("tts-train", "check", self.folder / f"{part}.jsonl") for part in (VALIDATION, TEST) if part in shares
         ]
         return [quoted("tts-train", "check", self.folder), *held]
+
+
+def _placed(row: ClipRow, part: str) -> ClipRow:
+    return with_values(row, split=part, facts={**row.facts, BY: _HERE})
 
 
 def _seconds(rows: Sequence[ClipRow], group: Sequence[int]) -> float:

@@ -97,7 +97,12 @@ def _wavlm(clip: Path, row: ClipRow, *, model: str) -> Facts:
     del row
     sound = _read(clip)
     begin, end = speech_span(sound)
-    return _facts(wavlm_embedding(sound, model), end - begin)
+    try:
+        vector = wavlm_embedding(sound, model)
+    except ConfigError as error:
+        # It names the option of eval.
+        raise ConfigError(str(error).replace("--weights.wavlm ", "--embeddings wavlm:")) from error
+    return _facts(vector, end - begin)
 
 
 def _read(clip: Path) -> Sound:

@@ -142,6 +142,17 @@ def test_the_same_again_and_another_seed(tmp_path, capsys):
     assert not (tmp_path / "validation.jsonl").exists()
 
 
+def test_parts_that_came_with_the_corpus_stay(tmp_path, capsys):
+    folder = make(tmp_path, 60, recordings=20, copies=0.0)
+    parts = ["test"] * 9 + ["train"] * 51
+    rows = [ClipRow.from_dict({**row.as_dict(), "split": part}) for row, part in zip(folder.rows(), parts, strict=True)]
+    folder.write(rows)
+    assert "came with parts (train: 51, test: 9)" in refused(capsys, folder, "--validation", 0.1)
+    assert folder.rows() == rows
+    assert "test" not in split(capsys, folder, "--validation", 0.1, "--replace", "true")["parts"]
+    assert "validation" in split(capsys, folder, "--validation", 0.2)["parts"]
+
+
 def test_held_out_rows_are_read_by_name_and_not_prepared(tmp_path, capsys):
     folder = make(tmp_path, 40, recordings=20, speakers=1, copies=0.0)
     (tmp_path / "clips").mkdir()
