@@ -3,8 +3,8 @@
     python benchmarks/corpus.py slicing DIR --name 2026-01-31-corpus-slicing
     python benchmarks/corpus.py PART --help
 
-Recordings are not in the repository. Debian's prompts of Asterisk are such (asterisk-core-sounds-{en,es,fr,it,ru}-g722),
-unpacked with ``dpkg-deb -x PACKAGE DIR``; .g722 needs ``pip install 'tts-train[av]'``.
+Recordings are not in the repository. Debian's prompts of Asterisk are such (asterisk-core-sounds-en-g722, es, fr, it,
+ru), unpacked with ``dpkg-deb -x PACKAGE DIR``; .g722 needs ``pip install 'tts-train[av]'``.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tts_train.curation.slicing.grouping import TOO_SHORT, Lengths, SpeechGroup, judged
+from tts_train.curation.slicing.grouping import TOO_SHORT, Lengths, SpeechGroup, fate_of, judged
 from tts_train.curation.slicing.subtitles import Cue
 from tts_train.curation.speech.edges import SECOND, Edges, SpeechStretch
 from tts_train.curation.speech.hearing import HeardSound
@@ -132,7 +132,8 @@ def _joined(
             found[-1] = (found[-1][0], replace(last, end=one.end, text=f"{last.text} {one.text}"))
         else:
             found.append((cue, one))
-    return [(cue, judged(one, lengths)) for cue, one in found]
+    fates = judged([one for _, one in found], lengths)
+    return [(cue, one) for (cue, _), one in zip(found, fates, strict=True)]
 
 
 def _belong(last: SpeechGroup, one: SpeechGroup, lengths: Lengths) -> bool:
@@ -146,4 +147,4 @@ def _belong(last: SpeechGroup, one: SpeechGroup, lengths: Lengths) -> bool:
     open_end = not last.text.rstrip(_CLOSING).endswith(_ENDS)
     # A capital begins a sentence, where there are capitals.
     goes_on = open_end and not one.text[:1].isupper()
-    return goes_on or any(judged(each, lengths).fate == TOO_SHORT for each in (last, one))
+    return goes_on or any(fate_of((each.end - each.start) / SECOND, lengths) == TOO_SHORT for each in (last, one))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tts_train.curation.speech.edges import SECOND, SpeechStretch
 
 TOO_SHORT, TOO_LONG = "too_short", "too_long"
+_FAR = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +54,34 @@ def group(spoken: Sequence[SpeechStretch], lengths: Lengths) -> list[SpeechGroup
     end = len(spoken)
     while end:
         start = choice[end]
-        found.append(judged(SpeechGroup(start=spoken[start].start, end=spoken[end - 1].end), lengths))
+        found.append(SpeechGroup(start=spoken[start].start, end=spoken[end - 1].end))
         end = start
-    return found[::-1]
+    return judged(found[::-1], lengths)
 
 
-def judged(one: SpeechGroup, lengths: Lengths) -> SpeechGroup:
-    """Return a group with its fate: speech that is too long, or with its margins too short."""
-    seconds = (one.end - one.start) / SECOND
-    fate = TOO_LONG if seconds > lengths.most else TOO_SHORT if seconds + 2 * lengths.margin < lengths.least else ""
-    return SpeechGroup(start=one.start, end=one.end, fate=fate, text=one.text, speaker=one.speaker)
+def judged(groups: Sequence[SpeechGroup], lengths: Lengths) -> list[SpeechGroup]:
+    """Return groups with their fates: speech that is too long, or too short with the margins that it has room for."""
+    found: list[SpeechGroup] = []
+    for number, one in enumerate(groups):
+        before = (one.start - groups[number - 1].end) / SECOND if number else _FAR
+        after = (groups[number + 1].start - one.end) / SECOND if number + 1 < len(groups) else _FAR
+        found.append(replace(one, fate=fate_of((one.end - one.start) / SECOND, lengths, before, after)))
+    return found
+
+
+def fate_of(seconds: float, lengths: Lengths, before: float = _FAR, after: float = _FAR) -> str:
+    """Return why so many seconds of speech become no row, empty if they do.
+
+    Args:
+        seconds: from the first word to the last.
+        lengths: what an utterance may be.
+        before: seconds of pause before it, which it shares with its neighbour.
+        after: behind it.
+    """
+    if seconds > lengths.most:
+        return TOO_LONG
+    margins = min(lengths.margin, before / 2) + min(lengths.margin, after / 2)
+    return TOO_SHORT if seconds + margins < lengths.least else ""
 
 
 def _options(
@@ -70,6 +89,7 @@ def _options(
 ) -> list[tuple[float, int]]:
     """Return (cost, first) of all utterances that end with the stretch before ``end``."""
     found: list[tuple[float, int]] = []
+    after = _pause(spoken, end)
     # Backwards: utterances grow, and past the longest there are no more.
     for start in range(end - 1, -1, -1):
         seconds = (spoken[end - 1].end - spoken[start].start) / SECOND
@@ -78,14 +98,16 @@ def _options(
             break
         cost = best[start] + inside[end - 1] - inside[start]
         cost += _cut_cost(_pause(spoken, start)) if start else 0.0
-        if seconds + 2 * lengths.margin < lengths.least:
+        if fate_of(seconds, lengths, _pause(spoken, start), after) == TOO_SHORT:
             cost += _LOST + 2 * seconds
         found.append((cost, start))
     return found
 
 
 def _pause(spoken: Sequence[SpeechStretch], number: int) -> float:
-    """Return the seconds before a stretch."""
+    """Return the seconds before a stretch; before the first and behind the last there is room for any margin."""
+    if not 0 < number < len(spoken):
+        return _FAR
     return (spoken[number].start - spoken[number - 1].end) / SECOND
 
 
