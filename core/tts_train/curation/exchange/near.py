@@ -51,15 +51,15 @@ def words_of(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def share_texts(groups: Groups, texts: Iterable[str]) -> None:
-    """Bring items together whose texts are the same, or differ in one word: put in, left out or another."""
+def share_texts(groups: Groups, texts: Iterable[str], *, near: bool = True) -> None:
+    """Bring items together whose texts are the same; ``near``: or differ in one word, put in, left out or another."""
     for item, text in enumerate(texts):
         words = words_of(text)
         if len(words) < _LEAST_WORDS:
             continue
         # Two texts that differ in one word have a text in common that lacks it.
         groups.share(item, ("text", words))
-        for without in _one_less(words):
+        for without in _one_less(words) if near else ():
             groups.share(item, ("text", without))
 
 

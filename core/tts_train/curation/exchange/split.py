@@ -51,6 +51,8 @@ class CorpusSplit(CorpusVerb):
     """Share of the seconds (0 to below 1) to compare models on afterwards."""
     by: By = "recording"
     """What stays in one part: a speaker (who is then heard in no other), a recording, or none of both."""
+    texts: Literal["near", "same", "any"] = "near"
+    """Which texts stay in one part: those that differ in one word, those that are the same, or none."""
     seed: int = 0
     """Another seed holds others out."""
     replace: bool = False
@@ -105,7 +107,8 @@ class CorpusSplit(CorpusVerb):
 
     def _joined(self, rows: Sequence[ClipRow], block: float | None) -> list[list[int]]:
         groups = Groups(len(rows))
-        share_texts(groups, (row.text for row in rows))
+        if self.texts != "any":
+            share_texts(groups, (row.text for row in rows), near=self.texts == "near")
         if self.by == "recording":
             share_recordings(groups, rows, block=block)
         if self.by == "speaker":
@@ -120,9 +123,10 @@ class CorpusSplit(CorpusVerb):
 
     def _nothing(self, part: str, groups: Sequence[Sequence[int]]) -> str:
         largest = max(map(len, groups), default=0)
-        advice = "Give a larger share" if self.by == "none" else "Give a larger share, or --by none"
-        if self.by == "speaker":
-            advice = "Give a larger share, or --by recording"
+        looser = {"speaker": "--by recording", "recording": "--by none"}.get(self.by)
+        # Prompts such as "You have two messages" hang together by one word, all of them.
+        wider = {"near": "--texts same", "same": "--texts any"}.get(self.texts)
+        advice = ", or ".join(filter(None, ("Give a larger share", looser, wider)))
         return (
             f"Nothing of {self.folder} can be held out as {part}: {len(groups)} groups of rows stay together, the "
             f"largest with {largest} rows, and each is too large, or the last of its speaker. {advice}. No row was "

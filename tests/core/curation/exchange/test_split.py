@@ -183,6 +183,17 @@ def test_what_cannot_be_split_is_refused(tmp_path, capsys):
     assert "tts-train corpus speakers" in refused(capsys, unnamed, "--by", "speaker")
 
 
+def test_texts_that_hang_together_by_one_word_are_told_apart_where_that_is_asked(tmp_path, capsys):
+    folder = make(tmp_path, 60, recordings=60, copies=0.0)
+    numbered = [{**row.as_dict(), "text": f"You have {at // 2} new messages."} for at, row in enumerate(folder.rows())]
+    folder.write([ClipRow.from_dict(row) for row in numbered])
+    assert "--texts same" in refused(capsys, folder, "--validation", 0.2)
+    report = split(capsys, folder, "--validation", 0.2, "--texts", "same")
+    assert report["groups"] == 30
+    assert all(len(parts) == 1 for parts in parts_of(folder.rows(), lambda row: row.text).values())
+    assert split(capsys, folder, "--validation", 0.2, "--texts", "any")["groups"] == 60
+
+
 @pytest.mark.parametrize(
     ("one", "other", "together"),
     [
