@@ -332,12 +332,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=120, help="prompts of each language")
     parser.add_argument("--rounds", type=int, default=8, help="times that each fault is put in, into other rows")
+    parser.add_argument("--languages", nargs="+", choices=list(VOICES), default=list(VOICES), help="which of them")
     parser.add_argument("--out", type=Path, help="file for the figures, a line of JSON each")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         voices = read_voices(Path(folder), options.clips)
         lines = []
-        for line in results(voices, options.rounds):
+        asked = [voice for voice in voices if voice.language in options.languages]
+        for line in results(asked, options.rounds):
             lines.append(line)
             if "fault" not in line:
                 print(json.dumps(line, ensure_ascii=False), flush=True)
