@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tts_train.contract.metric import optional
+from tts_train.errors import ConfigError
 from tts_train.findings.measure import INSTALL, NotMeasured
 from tts_train.sound import Floats, Sound
 
@@ -67,7 +68,7 @@ def scores_of(sound: Sound) -> SoundScores:
 
     Raises:
         NotMeasured: if it is too short or too long.
-        ConfigError: if PocketSphinx is not installed.
+        ConfigError: if PocketSphinx is not installed, or cannot write to the temporary folder.
     """
     if sound.seconds > MOST_SECONDS:
         raise NotMeasured(f"clips above {MOST_SECONDS:.0f} s are not held against their text")
@@ -84,16 +85,29 @@ def scores_of(sound: Sound) -> SoundScores:
 
 def _raw_scores(samples: Floats) -> NDArray[np.int16]:
     decoder, folder = _decoder()
-    decoder.start_utt()
-    # PocketSphinx takes 16-bit words only.
-    decoder.process_raw((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes(), full_utt=True)
-    decoder.end_utt()
-    written = list(Path(folder.name).iterdir())
     try:
-        return _read_scores(written[0].read_bytes()) if written else np.zeros((0, 0), np.int16)
+        decoder.start_utt()
+        # PocketSphinx takes 16-bit words only.
+        decoder.process_raw((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes(), full_utt=True)
+        decoder.end_utt()
+        found = [_read_scores(file.read_bytes()) for file in Path(folder.name).glob("*.sen")]
+    # It does not say why it cannot write.
+    except RuntimeError as error:
+        raise _no_place(folder.name) from error
     finally:
-        for file in written:
+        for file in Path(folder.name).glob("*.sen"):
             file.unlink()
+    # A full disk shows in nothing but frames that are not there; those at the edges of a clip are less than ten.
+    if not found or len(found[0]) < len(samples) * FRAMES_A_SECOND // SAMPLE_RATE - _LEAST_FRAMES:
+        raise _no_place(folder.name)
+    return found[0]
+
+
+def _no_place(folder: str) -> ConfigError:
+    return ConfigError(
+        f"PocketSphinx could not write its scores to {folder}, where a minute of sound takes 60 MB for a moment. Set "
+        "TMPDIR (TMP on Windows) to a folder with room, whose path has plain letters only."
+    )
 
 
 def _read_scores(data: bytes) -> NDArray[np.int16]:
@@ -108,7 +122,7 @@ def _read_scores(data: bytes) -> NDArray[np.int16]:
 
 @lru_cache(maxsize=1)
 def _decoder() -> tuple[Any, tempfile.TemporaryDirectory[str]]:
-    folder = tempfile.TemporaryDirectory(prefix="tts-train-scores-")
+    folder = tempfile.TemporaryDirectory(prefix="tts-train-scores-", ignore_cleanup_errors=True)
     decoder = optional("pocketsphinx", INSTALL).Decoder(
         lm=None, loglevel="FATAL", samprate=SAMPLE_RATE, senlogdir=folder.name, compallsen=True
     )

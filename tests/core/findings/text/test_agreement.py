@@ -97,3 +97,25 @@ def test_what_cannot_be_measured_says_why(text: str, language: str | None, why: 
 def test_a_clip_of_nothing_says_why():
     with pytest.raises(NotMeasured, match="too short"):
         measured([Said(Sound(np.zeros(800, np.float32), 16_000), "Hello there")], [TextFit()])
+
+
+def test_a_temporary_folder_that_is_gone_is_named(monkeypatch, tmp_path):
+    import tempfile
+
+    from tts_train.errors import ConfigError
+    from tts_train.findings.text import acoustics
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    acoustics._decoder.cache_clear()
+    try:
+        acoustics.scores_of(sound_of(0))
+        (folder,) = tmp_path.iterdir()
+        assert list(folder.iterdir()) == [], "scores are removed at once"
+        folder.rmdir()
+        folder.write_bytes(b"")
+        with pytest.raises(ConfigError, match="Set TMPDIR"):
+            acoustics.scores_of(sound_of(0))
+        folder.unlink()
+        folder.mkdir()
+    finally:
+        acoustics._decoder.cache_clear()
