@@ -29,11 +29,11 @@ def slice_all(recordings: Sequence[Recording], work: partial[CutRecording], job:
     from tts_train.parallel.processes import set_worker
 
     lost: set[str] = set()
-    # Headers only, so that the time left can be told from the first minute on.
-    seconds = [_claimed(one) for one in recordings]
     chunks = [[one] for one in recordings]
     found: list[CutRecording] = []
-    with Progress("Slicing, seconds of sound", max(1, round(sum(seconds)))) as progress:
+    # Here a file that kills its decoder ends the command in any case; from elsewhere its header is not read here.
+    expected = _Expected(recordings, known=not job.workers and job.engine == "local")
+    with Progress("Slicing, seconds of sound", expected.total()) as progress:
         if job.engine == "ray":
             results: Iterable[list[CutRecording]] = run_chunks_on_ray(
                 partial(_chunk, work=work), chunks, workers=job.workers
@@ -54,9 +54,29 @@ def slice_all(recordings: Sequence[Recording], work: partial[CutRecording], job:
             name = recordings[number].name
             crashed = CutRecording(refused="decode_crash", detail="it ended the process that read it")
             found.append(crashed if name in lost else result[0])
-            # Claims may be wrong; after each recording they count as kept.
-            progress.to(round(sum(seconds[: number + 1])))
+            progress.to(*expected.after(found))
     return found
+
+
+class _Expected:
+    """How many seconds of sound there are: by the headers, or by the bytes of those that are done."""
+
+    def __init__(self, recordings: Sequence[Recording], *, known: bool) -> None:
+        self._bytes = [_size(one) for one in recordings]
+        self._claimed = [_claimed(one) for one in recordings] if known else []
+
+    def total(self) -> int | None:
+        """Return the seconds that headers claim; None where they are not read."""
+        return max(1, round(sum(self._claimed))) if self._claimed else None
+
+    def after(self, found: Sequence[CutRecording]) -> tuple[int, int | None]:
+        """Return the seconds that are done, and those of all recordings."""
+        if self._claimed:
+            # Claims may be wrong; after each recording they count as kept.
+            return round(sum(self._claimed[: len(found)])), self.total()
+        done = sum(one.frames / one.rate for one in found if one.rate)
+        share = sum(self._bytes[: len(found)]) / max(1, sum(self._bytes))
+        return round(done), max(1, round(done / share)) if share else None
 
 
 class _Told:
@@ -75,6 +95,13 @@ class _Told:
 
 def _chunk(recordings: list[Recording], *, work: Work) -> list[CutRecording]:
     return [work(one) for one in recordings]
+
+
+def _size(recording: Recording) -> int:
+    try:
+        return recording.path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _claimed(recording: Recording) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import soundfile
@@ -125,3 +128,45 @@ def test_help_loads_no_torch_and_lists_the_options(capsys):
     assert main(["corpus", "slice", "--help"]) == 0
     told = capsys.readouterr().out
     assert all(option in told for option in ("--min_seconds", "--detector", "--subtitles", "--speaker_from"))
+
+
+DEADLY = """
+import os, signal, sys
+from pathlib import Path
+
+import tts_train.corpus.audio.decode as decode
+from tts_train.curation.slicing.job import CorpusSlice
+
+open_sound = decode.sound_file
+
+def deadly(file):
+    # What a decoder does that crashes; also in the processes of a pool, which import this file anew.
+    file.seek(0)
+    if b"DEADLY" in file.read():
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return open_sound(file)
+
+decode.sound_file = deadly
+
+if __name__ == "__main__":
+    report = CorpusSlice(recordings=Path(sys.argv[1]), out=Path(sys.argv[2]), workers=1).run()
+    assert dict(report["refused"]) == {"decode_crash": 1}, report.as_dict()
+"""
+
+
+def test_a_recording_that_kills_its_decoder_is_named_and_the_rest_is_cut_as_in_one_process(tmp_path, capsys):
+    sound, _ = joined(2)
+    for name in "abc":
+        path = write(tmp_path / "in" / f"{name}.wav", sound)
+        if name == "b":
+            path.write_bytes(path.read_bytes() + b"LIST\6\0\0\0DEADLY")
+    script = tmp_path / "deadly.py"
+    script.write_text(DEADLY)
+    words = [sys.executable, script, tmp_path / "in", tmp_path / "out"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert "b.wav is left out: decode_crash" in done.stderr
+    require_whole(tmp_path / "out", [len(sound)] * 2)
+    (tmp_path / "in" / "b.wav").unlink()
+    cut(capsys, tmp_path / "in", tmp_path / "here")
+    assert (tmp_path / "here" / "corpus.jsonl").read_bytes() == (tmp_path / "out" / "corpus.jsonl").read_bytes()

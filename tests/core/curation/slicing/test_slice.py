@@ -175,16 +175,6 @@ def test_two_recordings_of_one_name_and_odd_names_all_live(tmp_path, capsys, tal
     assert not any(set(row.audio) & set('<>:"|?* ') for row in rows)
 
 
-def test_workers_give_the_same_rows(tmp_path, capsys, talk):
-    for name in ("a", "b"):
-        write(tmp_path / "in" / f"{name}.wav", talk[0])
-    (tmp_path / "in" / "c.wav").write_bytes(b"")
-    here = cut(capsys, tmp_path / "in", tmp_path / "here")
-    there = cut(capsys, tmp_path / "in", tmp_path / "there", "--workers", "1")
-    assert here["refused"] == there["refused"] == {"not_audio": 1}
-    assert (tmp_path / "here" / "corpus.jsonl").read_bytes() == (tmp_path / "there" / "corpus.jsonl").read_bytes()
-
-
 def test_without_the_network_loudness_decides_and_that_is_said(tmp_path, capsys, talk, monkeypatch):
     monkeypatch.setattr(detectors, "_missing", lambda: ["silero_vad"])
     path = write(tmp_path / "talk.wav", talk[0])
