@@ -15,6 +15,10 @@ from tts_train.jobs.run import perform
 
 VERBS: dict[str, tuple[str, str]] = {
     "slice": ("tts_train.curation.slicing.job:CorpusSlice", "cut long recordings to utterances, and account for all"),
+    "transcribe": (
+        "tts_train.curation.recognition.job:CorpusTranscribe",
+        "write down what is said in clips that have no text",
+    ),
     "review": (
         "tts_train.curation.review.job:CorpusReview",
         "write a table and a page with players, the most suspicious clips first, for a person to correct",
@@ -27,7 +31,6 @@ VERBS: dict[str, tuple[str, str]] = {
     "merge": ("tts_train.curation.exchange.merge:CorpusMerge", "bring corpora of any layout into one corpus folder"),
     "split": ("tts_train.curation.exchange.split:CorpusSplit", "hold rows out for validation and test"),
     "export": ("tts_train.curation.exchange.export:CorpusExport", "write a corpus folder in another layout"),
-    "transcribe": ("tts_train.curation.recognition.job:CorpusTranscribe", "texts for clips that have none"),
 }
 """Verb to the class of its job, and what it does."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -18,6 +19,7 @@ from tts_train.errors import ConfigError
 from tts_train.parallel.processes import worker_number
 from tts_train.weights.hub import unreachable, why_missing
 
+_log = logging.getLogger(__name__)
 WHISPER_INSTALL = "pip install 'tts-train[asr]'"
 WHISPER_RATE = 16_000
 """Hz."""
@@ -135,8 +137,15 @@ def _package() -> Any:  # noqa: ANN401 - the package ships no types
 
 
 def _download(weights: str) -> str:
-    found: str = import_module("faster_whisper.utils").download_model(weights, local_files_only=unreachable())
-    return found
+    fetch: Callable[..., str] = import_module("faster_whisper.utils").download_model
+    try:
+        return fetch(weights, local_files_only=True)
+    except OSError:
+        if unreachable():
+            raise
+    # The library shows no progress, and a large model takes minutes.
+    _log.info("The Whisper model %s is fetched from the hub, once; small has 480 MB, large-v3 3 GB.", weights)
+    return fetch(weights, local_files_only=False)
 
 
 def _tried(load: Any, weights: str, option: str) -> Any:  # noqa: ANN401 - what the package returns
