@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tts_train.findings.measure import FindingKind, Judge, Measured, Told
-from tts_train.findings.sound.fingerprint import BITS, HOP, SAMPLE_RATE, Codes, Fingerprint, unpacked
+from tts_train.findings.sound.fingerprint import HOP, SAMPLE_RATE, WEAK, Codes, Fingerprint, unpacked
 
 _NEAR = 3
 """Entries of one code that each is held against: of a hundred copies each meets some other, at no more cost."""
@@ -60,7 +60,8 @@ def _meetings(rows: Sequence[Measured], codes: Sequence[Codes]) -> Iterator[tupl
     if not entries:
         return
     values, clips, places = (np.concatenate(part) for part in zip(*entries, strict=True))
-    order = np.lexsort((clips, values))
+    # Stable, so that the entries of one code stay in the order of the clips.
+    order = np.argsort(values, kind="stable")
     values, clips, places = values[order], clips[order], places[order]
     votes: list[NDArray[np.int64]] = []
     # Neighbours in the sorted list instead of all pairs of a code: the cost grows with the clips, not their square.
@@ -77,28 +78,27 @@ def _meetings(rows: Sequence[Measured], codes: Sequence[Codes]) -> Iterator[tupl
     yield from ((one, other, offset) for (one, other), (_, offset) in best.items())
 
 
-def _entries(number: int, row: Measured, codes: Codes) -> tuple[NDArray[np.int64], ...]:
-    """Return codes of the clip's loud frames, with each of their weak bits both ways; clip and place beside them."""
+def _entries(number: int, row: Measured, codes: Codes) -> tuple[Codes, NDArray[np.int32], NDArray[np.int32]]:
+    """Return codes of the clip's loud frames, and again with a weak bit the other way; clip and place beside them."""
     loud = np.unpackbits(unpacked(row.figures["loud"], np.uint8), count=len(codes)).astype(bool)
     places, weak = np.flatnonzero(loud), unpacked(row.figures["weak"], np.uint32)[loud]
-    known = codes[loud]
-    variants = [known]
-    # All weak bits off, and each by itself flipped: both clips are entered so, and one change apart is found.
-    for bit in range(BITS):
-        mask = np.uint32(1 << bit)
-        variants.append(np.where(weak & mask, known ^ mask, known))
-    stacked = np.stack(variants).astype(np.int64)
-    keep = np.ones(stacked.shape, dtype=bool)
-    keep[1:] = stacked[1:] != stacked[0]
-    spread = np.broadcast_to(places, stacked.shape)[keep].astype(np.int64)
-    return stacked[keep], np.full(int(keep.sum()), number, dtype=np.int64), spread
+    variants = [codes[loud]]
+    # Each weak bit by itself the other way: both clips are entered so, and those two bits apart still meet.
+    for _ in range(WEAK):
+        lowest = weak & (~weak + np.uint32(1))
+        variants.append(codes[loud] ^ lowest)
+        weak = weak ^ lowest
+    # Small types: a hundred thousand clips have some fifty million entries.
+    numbers = np.full(len(variants) * len(places), number, dtype=np.int32)
+    return np.concatenate(variants), numbers, np.tile(places, len(variants)).astype(np.int32)
 
 
-def _vote(one: NDArray[np.int64], other: NDArray[np.int64], offset: NDArray[np.int64]) -> NDArray[np.int64]:
+def _vote(one: NDArray[np.int32], other: NDArray[np.int32], offset: NDArray[np.int32]) -> NDArray[np.int64]:
     """Pack a pair and an offset into one number, so that equal votes are counted by sorting."""
     # 24 bits a clip: sixteen million of them; 13 for an offset of two minutes.
     kept = np.abs(offset) < _MAX_OFFSET
-    return ((one[kept] << 24) + other[kept]) * (2 * _MAX_OFFSET) + offset[kept] + _MAX_OFFSET
+    pair = (one[kept].astype(np.int64) << 24) + other[kept]
+    return pair * (2 * _MAX_OFFSET) + offset[kept] + _MAX_OFFSET
 
 
 def _likeness(one: Codes, other: Codes, offset: int) -> float:
