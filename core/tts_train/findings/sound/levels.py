@@ -105,10 +105,10 @@ class LevelJudge(Judge):
             name="level",
             summary="The voice is much louder or quieter than in the other clips.",
             advice="Bring the clips to one loudness, or take these out.",
-            threshold=9.0,
+            threshold=7.0,
             unit="dB from the median",
             digits=1,
-            source="Speakers vary by some 3 dB (standard deviation) within one session; this is three of them.",
+            source="Clips of one session lie within 6 dB of their median, in five languages.",
         ),
         FindingKind(
             name="channels_differ",

@@ -102,10 +102,10 @@ class SpectrumJudge(Judge):
             name="music",
             summary="There are steady tones: music, a hum or a beep.",
             advice="Take the clip out, or use the recording without the music.",
-            threshold=4.0,
+            threshold=3.0,
             unit="% of peaks are steady",
             digits=1,
-            source="Speech in five languages stays below 3 %, five pieces of music lie above 9 %.",
+            source="Speech in five languages stays below 2.4 %, five pieces of music lie above 9 %.",
         ),
         FindingKind(
             name="band_limited",

@@ -16,7 +16,7 @@ LEAST_CLIPS = 5
 """Clips of one speaker below which nobody can say which is the odd one."""
 _LEAST_S = 1.0
 _ROUNDS = 3
-_CLEAN_DB, _MUSIC = 15.0, 4.0
+_CLEAN_DB, _MUSIC = 15.0, 3.0
 """Of ``snr`` and ``steady``, as ``noisy`` and ``music`` have them."""
 
 
