@@ -24,7 +24,6 @@ from tts_train.curation.speakers.names import (
     OTHER,
     TABLE,
     Voice,
-    contradictions,
     is_given,
     name_clusters,
     read_names,
@@ -150,9 +149,8 @@ class _Told:
         self._all, self._heard, self._embedding = rows, heard, embedding
         self._rows = [rows[at] for at in heard]
         self._vectors, self._speech, self._voices = vectors, speech, voices
-        self._names = name_clusters(self._rows, voices.labels)
-        self.others = contradictions(self._rows, voices.labels)
-        """Name of whom a clip sounds like, for clips with another name."""
+        # Of the others: whom a clip sounds like that was given another name.
+        self._names, self.others = name_clusters(self._rows, voices.labels)
         self._like = likeness(vectors, self._names)
 
     def rows(self) -> list[ClipRow]:

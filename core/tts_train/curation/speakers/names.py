@@ -46,36 +46,50 @@ def is_given(row: ClipRow) -> bool:
     return row.speaker is not None and row.facts.get(BY) != FROM_CLUSTER
 
 
-def name_clusters(rows: Sequence[ClipRow], labels: Labels) -> list[str | None]:
-    """Return each row's speaker: the one it was given, else that of its cluster, ``speaker-1`` and so on by size."""
+def name_clusters(rows: Sequence[ClipRow], labels: Labels) -> tuple[list[str | None], dict[int, str]]:
+    """Return each row's speaker, and whom a row sounds like that was given another name.
+
+    A given name belongs to the cluster that most clips with it are in. Rows without one get the name that belongs to
+    their cluster, if nine in ten of its named clips have it; else ``speaker-1`` and so on, by size.
+    """
     given = [row.speaker if is_given(row) else None for row in rows]
-    taken = {name for name in given if name}
+    inside = [Counter[str]() for _ in _all(labels)]
+    for name, label in zip(given, labels.tolist(), strict=True):
+        if name and label >= 0:
+            inside[label][name] += 1
+    known = {name for names in inside for name in names}
+    # Of one clip alone a name would spread over a cluster of others: it must be at home there.
+    home = {name: max(_all(labels), key=lambda label: inside[label][name]) for name in known}
+    names = _names(inside, home, taken={name for name in given if name})
+    found = [name or names.get(int(label)) for name, label in zip(given, labels, strict=True)]
+    sizes = Counter(labels.tolist())
+    others: dict[int, str] = {}
+    for at, (name, label) in enumerate(zip(given, labels.tolist(), strict=True)):
+        away = name is not None and label >= 0 and home[name] != label
+        # A speaker may well have two clusters, of two microphones: the name then is that of most clips of both.
+        if name and away and inside[label][name] * 2 < sizes[label]:
+            others[at] = names[label]
+    return found, others
+
+
+def _names(inside: Sequence[Counter[str]], home: Mapping[str, int], *, taken: set[str]) -> dict[int, str]:
+    """Return what clusters are called, by what their named clips are called and where each name is at home."""
     names: dict[int, str] = {}
     number = 0
-    for label in range(int(labels.max(initial=-1)) + 1):
-        known = Counter(name for name, at in zip(given, labels, strict=True) if at == label and name)
-        name, most = known.most_common(1)[0] if known else ("", 0)
-        if most and most >= _MAJORITY * sum(known.values()):
-            names[label] = name
+    for label, here in enumerate(inside):
+        own = [name for name, _ in here.most_common() if home[name] == label]
+        if own and here[own[0]] >= _MAJORITY * here.total():
+            names[label] = own[0]
             continue
         number += 1
         while f"speaker-{number}" in taken:
             number += 1
         names[label] = f"speaker-{number}"
-    return [name or names.get(int(label)) for name, label in zip(given, labels, strict=True)]
+    return names
 
 
-def contradictions(rows: Sequence[ClipRow], labels: Labels) -> dict[int, str]:
-    """Return the name that most clips of its cluster have, for each row that was given another one."""
-    found: dict[int, str] = {}
-    for label in range(int(labels.max(initial=-1)) + 1):
-        here = [at for at in range(len(rows)) if labels[at] == label and is_given(rows[at])]
-        known = Counter(rows[at].speaker for at in here)
-        name, most = known.most_common(1)[0] if known else (None, 0)
-        # Where names are as mixed as this, the cluster holds two voices rather than the names being wrong.
-        if name and most > len(here) / 2:
-            found |= {at: name for at in here if rows[at].speaker != name}
-    return found
+def _all(labels: Labels) -> range:
+    return range(int(labels.max(initial=-1)) + 1)
 
 
 def write_table(voices: Iterable[Voice]) -> str:

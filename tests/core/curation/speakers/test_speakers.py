@@ -101,6 +101,15 @@ def test_clips_without_a_name_take_that_of_their_cluster(folder, capsys):
     assert [row.facts.get("speaker_by") for row in rows] == [None] * (FIRST - 1) + ["cluster"] * (SECOND + 1)
 
 
+def test_one_wrong_name_does_not_spread(folder, capsys):
+    names = ["Ann"] * FIRST + [None] * SECOND
+    names[-1] = "Ann"
+    named(folder, names)
+    report = speakers(capsys, folder.path)
+    assert [row.speaker for row in folder.rows()] == ["Ann"] * FIRST + ["speaker-1"] * (SECOND - 1) + ["Ann"]
+    assert report["outlying"] == {f"clips/{FIRST + SECOND - 1}.wav": "is called Ann and sounds like speaker-1"}
+
+
 def test_a_table_that_a_person_edited_renames(folder, capsys):
     speakers(capsys, folder.path)
     table = folder.path / "speakers.csv"
