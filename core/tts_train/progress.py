@@ -82,6 +82,7 @@ class Progress:
     ) -> None:
         self.description, self.total, self.done = description, total, done
         self._pace = Pace(done=done, every_s=every_s)
+        self._speed: Pace | None = None
         self._bar = _bar() if is_terminal() else None
 
     def __enter__(self) -> Progress:
@@ -101,10 +102,13 @@ class Progress:
     def to(self, done: int, total: int | None = None, *, note: str = "") -> None:
         """Set how many rows are finished."""
         self.done, self.total = done, total or self.total
+        if self._speed is None:
+            # From the first result on: the time until then went into loading networks, not into rows.
+            self._speed = Pace(done=done)
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, total=self.total, note=note)
         elif self._pace.due():
-            line = describe(self.description, self.done, self.total, self._pace.left_s(self.done, self.total))
+            line = describe(self.description, self.done, self.total, self._speed.left_s(self.done, self.total))
             write_line(f"{line}, {note}" if note else line)
 
     def write(self, text: str) -> None:

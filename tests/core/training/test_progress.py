@@ -89,7 +89,7 @@ def test_progress_writes_lines_to_stderr(capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines()[::2] == [
-        "Reading audio: 1/3 (33 %), 0 s left, fine",
+        "Reading audio: 1/3 (33 %), fine",
         "Reading audio: 3/3 (100 %), 0 s left, fine",
     ]
 
