@@ -1,4 +1,4 @@
-"""The commands of docs/tour.md run as they stand, one after the other, and print what the page shows."""
+"""The commands of docs/tour.md and docs/tutorial.md run as they stand, in order, and print what the page shows."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from tts_train.cli import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-PAGE = ROOT / "docs" / "tour.md"
+PAGES = {"tour": 24, "tutorial": 11}
+"""Pages of docs/, with their number of commands."""
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BIG = "tts-train plan --backend orpheus -c lm-lora"
 """Takes a while: the small recipe is planned instead, and the page's figures are not compared."""
 
 
-def steps() -> list[tuple[str, list[str]]]:
+def steps(page: str) -> list[tuple[str, list[str]]]:
     """Return each command of the page with the lines that are shown below it."""
     found: list[tuple[str, list[str]]] = []
-    for block in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
+    for block in BLOCK.findall((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")):
         for line in block.splitlines():
             if line.startswith("$ "):
                 found.append((line[2:], []))
@@ -37,12 +38,13 @@ def pattern(shown: list[str]) -> str:
     return "".join(r"(?:.*\n)*?" if line == ".*" else rf"{line}\s*\n" for line in lines)
 
 
-def test_every_command_prints_what_the_page_shows(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_prints_what_the_page_shows(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in ("core", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)
-    assert len(steps()) == 24
-    for command, shown in steps():
+    assert len(steps(page)) == PAGES[page]
+    for command, shown in steps(page):
         if not command.startswith("tts-train "):
             subprocess.run(["bash", "-c", command], check=True, timeout=60)
             continue

@@ -102,7 +102,12 @@ def _init(asked: _Asked) -> dict[str, object]:
         "downloads": _said("Downloads", sources),
         "next": [
             *([] if texts else _corpus_lines(asked, corpus)),
-            _line("check", corpus, *(named + words if any(stage.prepare for stage in backend.stages) else [])),
+            _line(
+                "check",
+                corpus,
+                *([] if texts else ["--deep"]),
+                *(named + words if any(stage.prepare for stage in backend.stages) else []),
+            ),
             _line("prepare", *named, "--corpus", corpus, "--out", prepared, *words),
             *(_line("fit", "-c", target, "--run_dir", run) for target, run in zip(targets, runs, strict=True)),
         ],
