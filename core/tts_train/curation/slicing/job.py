@@ -123,6 +123,7 @@ class CorpusSlice(CorpusJob):
                 subtitles=find_subtitles(path, self.language) if self.subtitles else None,
                 # A recording at the top lies in no speaker's folder.
                 speaker=(Path(name).parent.name or None) if self.speaker_from == "folder" else self.speaker,
+                applied=state.recordings.get(name, {}).get("key", ""),
             )
             for name, path in names.items()
         ]

@@ -40,6 +40,8 @@ class Recording:
     subtitles: tuple[Path, str | None] | None = None
     """The file beside it, and the language that its name says."""
     speaker: str | None = None
+    applied: str = ""
+    """Key of the cuts whose clips are in place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +119,9 @@ def slice_recording(
     key = xxhash.xxh3_128_hexdigest(json.dumps([content, beside, recording.stem, recording.name, *about]).encode())
     staged = work / key
     known = CutRecording.read(work / f"{key}.json")
-    # A clip may be in its place, or wait here for tables that were not written before a kill.
-    if known and all(((staged / one.audio).is_file() or (out / one.audio).is_file()) for one in known.clips):
+    # Clips are in place, or wait here for tables that were not written before a kill.
+    places = (staged, out) if recording.applied == key else (staged,)
+    if known and all(any((place / one.audio).is_file() for place in places) for one in known.clips):
         return CutRecording(**{**vars(known), "reused": True})
     try:
         # Nothing of a recording that turns out to be damaged in its last minute is used.

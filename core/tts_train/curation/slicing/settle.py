@@ -24,8 +24,8 @@ class State:
 
     recordings: dict[str, dict[str, str]] = field(default_factory=dict)
     """By name: the key of its cuts, its place, and what its clips' names begin with."""
-    rows: dict[str, str] = field(default_factory=dict)
-    """Digest of each row as it was written, by clip."""
+    rows: dict[str, list[str]] = field(default_factory=dict)
+    """Digest of each row as it was written, by clip; two while tables are being replaced."""
 
     @classmethod
     def read(cls, work: Path) -> State:
@@ -94,26 +94,34 @@ def settle(
     for old, kept in tables.moved.items():
         if (folder.path / old).is_file() and not (folder.path / kept).is_file():
             shutil.copyfile(folder.path / old, folder.path / kept)
+    fresh = {row.audio: digest(row) for rows in new.values() for row in rows}
+    # Before the tables: after a kill, rows of either kind are known to be as they were cut.
+    state.rows.update({audio: [*state.rows.get(audio, []), one] for audio, one in fresh.items()})
+    done = [(one, cut) for one, cut in zip(recordings, cuts, strict=True) if not cut.refused]
+    for recording, cut in done:
+        # Clips of two cuts may have one name: until all are in place, they are those of neither.
+        state.recordings[recording.name] = _place(recording, cut.key if cut.key == recording.applied else "")
+    write_json(work / _STATE, vars(state))
     seconds = folder.write(tables.rows, removed=tables.removed, recordings=list(accounts.values()))
-    for recording, cut in zip(recordings, cuts, strict=True):
-        if not cut.refused:
-            again = state.recordings.get(recording.name, {}).get("key") == cut.key
-            _put(folder.path, work / cut.key, cut, again)
-            place = {"key": cut.key, "source": str(recording.path.resolve()), "stem": recording.stem}
-            state.recordings[recording.name] = place
-    # A new clip may have taken the name of an old one.
+    for recording, cut in done:
+        _put(folder.path, work / cut.key, cut, again=cut.key == recording.applied)
+        state.recordings[recording.name] = _place(recording, cut.key)
     named = {row.audio for row in (*tables.rows, *tables.removed)}
     for old in {*tables.dropped, *tables.moved} - named:
         (folder.path / old).unlink(missing_ok=True)
         state.rows.pop(old, None)
-    state.rows.update({row.audio: digest(row) for rows in new.values() for row in rows})
-    # Last: a kill before this makes rows count as worked on, and so be kept.
+    state.rows.update({audio: [one] for audio, one in fresh.items()})
+    # Last: until then the next command puts in place what is still staged.
     write_json(work / _STATE, vars(state))
     _clear(work, state)
     return Settled(tables=tables, seconds=seconds, unread=unread)
 
 
-def _put(out: Path, staged: Path, cut: CutRecording, again: bool) -> None:
+def _place(recording: Recording, key: str) -> dict[str, str]:
+    return {"key": key, "source": str(recording.path.resolve()), "stem": recording.stem}
+
+
+def _put(out: Path, staged: Path, cut: CutRecording, *, again: bool) -> None:
     for clip in cut.clips:
         target, source = out / clip.audio, staged / clip.audio
         # By the same cut, what is there may have been edited by hand, and only what is missing is put back.

@@ -74,13 +74,15 @@ def account_of(recording: Recording, cut: CutRecording) -> RecordingAccount:
     )
 
 
-def merge(folder: CorpusFolder, new: Mapping[str, Sequence[ClipRow]], written: Mapping[str, str]) -> SlicedTables:
+def merge(
+    folder: CorpusFolder, new: Mapping[str, Sequence[ClipRow]], written: Mapping[str, Sequence[str]]
+) -> SlicedTables:
     """Put new rows where those of the same recordings were.
 
     Args:
         folder: the corpus as it is.
         new: rows by recording.
-        written: digest of each row as an earlier command wrote it, by clip.
+        written: digests of each row as earlier commands wrote it, by clip.
     """
     # By stretch, not by name: a name has the start alone.
     fresh = {_stretch(row): row for several in new.values() for row in several}
@@ -96,8 +98,8 @@ def merge(folder: CorpusFolder, new: Mapping[str, Sequence[ClipRow]], written: M
         if row.cut is None or row.cut.recording not in new:
             tables.rows.append(row)
         elif (same := fresh.pop(_stretch(row), None)) is not None:
-            tables.rows.append(same if written.get(row.audio) == digest(row) else _filled(row, same))
-        elif written.get(row.audio) == digest(row):
+            tables.rows.append(_renewed(row, same) if digest(row) in written.get(row.audio, ()) else _filled(row, same))
+        elif digest(row) in written.get(row.audio, ()):
             tables.dropped.extend([row.audio] if row.audio not in names else [])
         else:
             tables.set_aside(row)
@@ -105,6 +107,11 @@ def merge(folder: CorpusFolder, new: Mapping[str, Sequence[ClipRow]], written: M
     tables.rows.extend(fresh.values())
     tables.rows.sort(key=lambda row: (row.cut.recording, row.cut.start) if row.cut else ("", 0.0))
     return tables
+
+
+def _renewed(row: ClipRow, same: ClipRow) -> ClipRow:
+    """Return a row as it is cut now; what commands measured stays, for they measure again what has changed."""
+    return replace(same, facts={**row.facts, **same.facts})
 
 
 def _filled(row: ClipRow, same: ClipRow) -> ClipRow:

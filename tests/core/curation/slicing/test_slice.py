@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import soundfile
 from tests.core.curation.slicing.joined import RATE, clips, cut, joined, refused, require_whole, write
 from tts_train.cli import main
 from tts_train.curation.folder import REMOVED, CorpusFolder
-from tts_train.curation.slicing import many
+from tts_train.curation.slicing import many, settle
 from tts_train.curation.speech import detectors
 from tts_train.errors import Interrupted
 
@@ -129,6 +130,39 @@ def test_a_stop_between_recordings_is_continued(tmp_path, capsys, talk, monkeypa
     monkeypatch.undo()
     assert cut(capsys, tmp_path / "in", out)["reused"] == 1
     require_whole(out, [8 * RATE, len(talk[0])])
+
+
+def test_a_kill_between_the_tables_and_the_clips_is_made_up_for(tmp_path, capsys, talk, monkeypatch):
+    path, out = write(tmp_path / "talk.wav", talk[0]), tmp_path / "out"
+    cut(capsys, path, out)
+
+    def kill(*_, **__):
+        raise Interrupted("Killed.")
+
+    # Clips of the same names, with other ends: rows and sounds must not be mixed up.
+    monkeypatch.setattr(settle, "_put", kill)
+    assert main(["corpus", "slice", str(path), "--out", str(out), "--max_seconds", "3"]) == 75
+    monkeypatch.undo()
+    capsys.readouterr()
+    assert cut(capsys, path, out, "--max_seconds", "3")["reused"] == 1
+    require_whole(out, [len(talk[0])])
+    # Neither is it mixed up where the next command wants something else.
+    monkeypatch.setattr(settle, "_put", kill)
+    assert main(["corpus", "slice", str(path), "--out", str(out), "--margin", "0.1"]) == 75
+    monkeypatch.undo()
+    capsys.readouterr()
+    cut(capsys, path, out, "--margin", "0.3")
+    require_whole(out, [len(talk[0])])
+    assert not CorpusFolder.open(out).rows(REMOVED)
+
+
+def test_what_was_measured_stays_with_a_row_that_is_cut_as_before(tmp_path, capsys, talk):
+    path, out = write(tmp_path / "talk.wav", talk[0]), tmp_path / "out"
+    cut(capsys, path, out)
+    folder = CorpusFolder.open(out)
+    folder.write([replace(row, facts={**row.facts, "dnsmos": 3.5}) for row in folder.rows()])
+    cut(capsys, path, out, "--speaker", "Anna")
+    assert {(row.speaker, row.facts["dnsmos"], len(row.facts)) for row in folder.rows()} == {("Anna", 3.5, 2)}
 
 
 def test_a_text_that_was_written_stays_with_its_stretch_or_goes_to_the_removed_rows(tmp_path, capsys, talk):
