@@ -27,8 +27,8 @@ SECOND_TEXT = "second_text"
 LANGUAGE_HEARD = "language_heard"
 """Name of the fact that says which language a recogniser put into a row."""
 _RATE = 16_000
-_LIMITS = Limits(min_seconds=0.1, max_seconds=3600.0)
-"""A clip may be longer than training takes: whether it is cut or dropped is said by others."""
+_LIMITS = Limits(min_seconds=0.1, max_seconds=300.0)
+"""A clip may be longer than training takes; a chunk of up to 32 of them is in memory at once, 600 MB at most."""
 
 
 @dataclass(frozen=True, kw_only=True)

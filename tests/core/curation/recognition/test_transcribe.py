@@ -7,7 +7,9 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import soundfile
 
 from tests.core.curation.recognition.folders import by_name, clip, install_meter, make_folder, transcribe
 from tts_train.cli import main
@@ -143,8 +145,11 @@ def test_processes_hear_the_same(folder, capsys):
 def test_a_clip_that_cannot_be_read_keeps_its_row(folder, capsys):
     (folder.path / "clips/new.wav").write_bytes(b"")
     (folder.path / "clips/long.wav").unlink()
+    # Quiet, but not silent: a recording of five minutes and more, which slice has not seen.
+    soundfile.write(folder.path / "clips/named.wav", np.full(301 * 8000, 0.01), 8000)
     told = transcribe(folder, capsys, "--recogniser", "meter")
-    assert told["not_heard"] == {"missing": 1, "not_audio": 1, "meter knows en, fr only, not it": 1}
+    lacks = "meter knows en, fr only, not it"
+    assert told["not_heard"] == {"missing": 1, "not_audio": 1, "too_long": 1, lacks: 1}
     row = by_name(folder)["new"]
     assert row.text == ""
     assert row.facts["not_heard"].startswith("not_audio: ")
