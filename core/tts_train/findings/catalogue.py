@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from tts_train.contract.backend import resolve
@@ -11,6 +11,7 @@ from tts_train.findings.measure import FindingKind, Judge, Measure
 
 JUDGES: tuple[str, ...] = (
     "tts_train.findings.text.agreement:AgreementJudge",
+    "tts_train.findings.text.recognised:RecognisedJudge",
     "tts_train.findings.text.edges:CutJudge",
     "tts_train.findings.text.wording:SpeakingRateJudge",
     "tts_train.findings.text.wording:OtherLanguageJudge",
@@ -30,12 +31,14 @@ class Catalogue:
     """Judges, and what they need."""
 
     judges: tuple[Judge, ...]
+    given: Mapping[str, Measure] = field(default_factory=dict)
+    """By name: measures that were made with something the user named, in place of those that judges would make."""
 
     @classmethod
-    def load(cls, names: Iterable[str] = JUDGES) -> Catalogue:
+    def load(cls, names: Iterable[str] = JUDGES, given: Iterable[Measure] = ()) -> Catalogue:
         """Import the judges; nothing heavy is loaded with them."""
         found: list[type[Judge]] = [resolve(name) for name in names]
-        return cls(tuple(judge() for judge in found))
+        return cls(tuple(judge() for judge in found), {measure.name: measure for measure in given})
 
     @cached_property
     def kinds(self) -> dict[str, FindingKind]:
@@ -45,7 +48,7 @@ class Catalogue:
     @cached_property
     def measures(self) -> dict[str, Measure]:
         """Every measure that a judge needs, once."""
-        return {each.name: each() for judge in self.judges for each in judge.measures}
+        return {each.name: self.given.get(each.name) or each() for judge in self.judges for each in judge.measures}
 
     def missing(self) -> dict[str, str]:
         """Return what to install, by name of the measure that needs it."""

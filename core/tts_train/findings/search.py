@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tts_train.contract.metric import Recogniser
 from tts_train.corpus.audio.read import RowReader, read_row
 from tts_train.corpus.probing import Progress, RowProbe, survey
 from tts_train.corpus.read import Corpus
@@ -21,6 +22,7 @@ from tts_train.findings.catalogue import Catalogue
 from tts_train.findings.examine import FIGURES, examine
 from tts_train.findings.keeping import WHY, KeptFigures
 from tts_train.findings.measure import Finding, FindingKind, Measured, Told
+from tts_train.findings.text.recognised import RecognisedText
 from tts_train.findings.thresholds import read_drop, read_thresholds
 
 FINDINGS_FILE = "findings.jsonl"
@@ -43,6 +45,8 @@ class Search:
     reader: Callable[[Corpus], RowReader | None] | None = None
     """See :func:`tts_train.corpus.probing.survey`."""
     dropped_path: Path | None = None
+    recogniser: Recogniser | None = None
+    """Hears every clip, where one was named."""
 
 
 @dataclass(kw_only=True)
@@ -110,7 +114,7 @@ def search(asked: Search, *, progress: Progress | None = None) -> SearchResult:
         ConfigError: if a finding is not known, or a threshold is none.
         DataError: if the corpus cannot be read.
     """
-    catalogue = Catalogue.load()
+    catalogue = Catalogue.load(given=[RecognisedText(asked.recogniser)])
     drop = read_drop(asked.drop, catalogue.kinds)
     found = SearchResult(
         kinds=catalogue.kinds,

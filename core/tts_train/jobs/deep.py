@@ -19,6 +19,7 @@ from tts_train.errors import ConfigError, DataError, quoted
 from tts_train.progress import Progress, write_line
 
 if TYPE_CHECKING:
+    from tts_train.contract.metric import Recogniser
     from tts_train.corpus.audio.read import RowReader
     from tts_train.corpus.read import Corpus
     from tts_train.findings.search import Search, SearchResult
@@ -31,6 +32,7 @@ DEEP: dict[str, str] = {
     "out": "folder for report.html, findings.jsonl and what was measured (a cache folder of yours; in a corpus folder, "
     "its report/)",
     "kept": "JSONL file of the rows that are kept, which prepare --corpus reads",
+    "recogniser": "also hear every clip with this one, NAME or NAME:MODEL as in whisper:small, and compare the texts",
 }
 """Options that ``--deep`` has besides those of ``check``, with their help."""
 
@@ -111,7 +113,21 @@ def _asked(options: dict[str, Any], keep: Path, reader: Callable[[Corpus], RowRe
         workers=options["workers"],
         reader=reader,
         dropped_path=options["dropped"],
+        recogniser=_recogniser(options["recogniser"]),
     )
+
+
+def _recogniser(words: str | None) -> Recogniser | None:
+    if words is None:
+        return None
+    from tts_train.curation.recognition.choosing import find_recogniser
+    from tts_train.plugins import Plugins
+
+    plugins = Plugins()
+    plugins.load_all()
+    # The first colon: a folder under Windows has one of its own.
+    name, _, model = words.partition(":")
+    return find_recogniser(name, model or None, plugins, option="--recogniser")
 
 
 def _lists(found: SearchResult, kept: Path | None, path: Path, out: Path) -> dict[str, str]:
