@@ -53,6 +53,7 @@ _ADVICE = {
     "no_text": "Say what is said in it: tts-train corpus transcribe.",
     "not_read_back": "Its text or name is read otherwise in this layout: write it otherwise, or choose audiofolder.",
 }
+TRAIN = "train"
 _TOLD = 3
 
 
@@ -140,7 +141,7 @@ class CorpusExport(CorpusJob):
             rows = [row for row in rows if row.speaker == self.speaker]
         # Beside parts that are named, a row without one belongs to what is trained on.
         if any(row.split for row in rows):
-            rows = [row if row.split else replace(row, split="train") for row in rows]
+            rows = [row if row.split else replace(row, split=TRAIN) for row in rows]
         return rows
 
     def _sound(
@@ -184,7 +185,9 @@ class CorpusExport(CorpusJob):
         for one in refused:
             seconds[one.reason] += one.row.seconds
         # Where the columns had to be named to be read, they have to be named again.
-        check = ["tts-train", "check", self.out]
+        trained = any(item.row.split in (None, TRAIN) for item in written)
+        # Without a row to train on the folder is refused; its tables are read by name.
+        check = ["tts-train", "check", self.out if trained else self.out / tables[0].path]
         if layouts[0] != "auto" and not tables[0].path.count("/"):
             check += ["--corpus_format", layouts[0]]
         return Report(

@@ -351,7 +351,11 @@ class Beside(CorpusFormat):
         named = any(item.row.speaker for item in items)
         layouts = ("speaker/audio",) if named else ("auto",)
         says = {"speaker"} if named else set()
-        return [Written(path="", items=items, layouts=layouts, says=frozenset(says | {"split"}))]
+        parts = by_split(items)
+        if parts.keys() & {"", "train"}:
+            return [Written(path="", items=items, layouts=layouts, says=frozenset(says | {"split"}))]
+        # Held-out rows alone are read by the name of their folder: nothing is there to train on.
+        return [Written(path=part, items=held, layouts=layouts, says=frozenset(says)) for part, held in parts.items()]
 
 
 def _write_lines(file: Path, lines: Iterable[Mapping[str, object]]) -> None:

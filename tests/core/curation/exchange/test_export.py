@@ -118,6 +118,15 @@ def test_few_rows_are_read_as_they_are(tmp_path, capsys, name):
     assert (report["rows"], report["verified"]) == (1, True)
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_held_out_rows_alone_are_exported(tmp_path, capsys, name):
+    folder = make(tmp_path / "in", ["One sentence here.", "Another one there."], parts=("validation", "test"))
+    report = export(capsys, folder, name, tmp_path / "out")
+    assert (report["verified"], report["parts"]) == (True, {"validation": 1, "test": 1})
+    (check,) = report["next"]
+    assert main(check.split()[1:]) == 0
+
+
 @pytest.mark.parametrize(("kind", "rate", "subtype"), [("wav", 16_000, "PCM_16"), ("flac", None, "PCM_24")])
 def test_recordings_are_written_as_asked(tmp_path, capsys, kind, rate, subtype):
     folder = make(tmp_path / "in", ["One text.", "Another text."], subtype=subtype)
