@@ -108,11 +108,12 @@ class CorpusSlice(CorpusJob):
         from tts_train.curation.slicing.names import named_recordings, stems
         from tts_train.curation.slicing.recording import Recording
         from tts_train.curation.slicing.settle import State
-        from tts_train.curation.slicing.subtitles import find_subtitles
+        from tts_train.curation.slicing.subtitles import SubtitleFinder
 
         names = named_recordings(self.recordings)
         state = State.read(self.out / WORK / "slices")
         state.require_same(folder, names)
+        finder = SubtitleFinder(self.language)
         # Names that earlier clips have stay theirs.
         begin = stems(names, state.stems(folder))
         return [
@@ -120,7 +121,7 @@ class CorpusSlice(CorpusJob):
                 path=path,
                 name=name,
                 stem=begin[name],
-                subtitles=find_subtitles(path, self.language) if self.subtitles else None,
+                subtitles=finder.find(path) if self.subtitles else None,
                 # A recording at the top lies in no speaker's folder.
                 speaker=(Path(name).parent.name or None) if self.speaker_from == "folder" else self.speaker,
                 applied=state.recordings.get(name, {}).get("key", ""),

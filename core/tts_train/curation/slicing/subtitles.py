@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tts_train.corpus.audio.containers import AudioRejected
+from tts_train.corpus.rows.names import is_audio
 from tts_train.errors import ConfigError, MissingExtraError
+from tts_train.progress import write_line
 
 SUFFIXES = (".srt", ".vtt", ".textgrid", ".txt")
 """In the order in which they are preferred."""
@@ -51,43 +53,58 @@ class Subtitles:
     """Numbers of cues by what is odd about them."""
 
 
-def find_subtitles(recording: Path, language: str | None) -> tuple[Path, str | None] | None:
-    """Return the subtitle file that lies beside a recording, and the language that its name says.
+class SubtitleFinder:
+    """Finds the subtitle files that lie beside recordings.
 
-    Raises:
-        ConfigError: if there are several in different languages, and none of them is chosen.
+    Args:
+        language: that is spoken, if it is known.
     """
-    found: dict[str | None, Path] = {}
-    stems = {recording.stem.casefold(), recording.name.casefold()}
-    for file in sorted(recording.parent.iterdir(), key=_preference):
-        # The most common format first, so that the first of each language stays.
-        if file.suffix.lower() not in SUFFIXES or not file.is_file() or not _is_labels(file):
-            continue
-        stem, _, middle = file.stem.rpartition(".")
-        if file.stem.casefold() in stems:
-            found.setdefault(None, file)
-        elif stem.casefold() in stems and _LANGUAGE.fullmatch(middle):
-            found.setdefault(middle.lower(), file)
-    # A name that says the language that was asked for is better than one that says none.
-    wanted = next((name for name in found if language and name and _same(name, language)), None)
-    if wanted or not found:
-        return (found[wanted], wanted) if wanted else None
-    if None in found:
-        return found[None], None
-    if len(found) > 1:
-        raise ConfigError(
-            f"{recording} has subtitles in {', '.join(map(str, found))}. Say which language is spoken in it with "
-            "--language, or leave them out with --subtitles false."
-        )
-    name = next(iter(found))
-    return found[name], name
+
+    def __init__(self, language: str | None) -> None:
+        self._language = language
+        # Once for a folder: one of ten thousand recordings would be listed ten thousand times.
+        self._folders: dict[Path, dict[str, list[tuple[str | None, Path]]]] = {}
+
+    def find(self, recording: Path) -> tuple[Path, str | None] | None:
+        """Return the file beside a recording, and the language that its name says.
+
+        Raises:
+            ConfigError: if there are several in different languages, and none of them is chosen.
+        """
+        found = self._beside(recording)
+        # A name that says the language that was asked for is better than one that says none.
+        for name, file in found.items():
+            if self._language and name and _same(name, self._language):
+                return file, name
+        if not found or None in found:
+            return (found[None], None) if found else None
+        if self._language:
+            names = ", ".join(map(str, found))
+            write_line(f"{recording.name}: subtitles in {names} are not used, for {self._language} is spoken.")
+            return None
+        if len(found) > 1:
+            raise ConfigError(
+                f"{recording} has subtitles in {', '.join(map(str, found))}. Say which language is spoken in it with "
+                "--language, or leave them out with --subtitles false."
+            )
+        return next((file, name) for name, file in found.items())
+
+    def _beside(self, recording: Path) -> dict[str | None, Path]:
+        """Return the files of a recording, by the languages that their names say."""
+        if recording.parent not in self._folders:
+            self._folders[recording.parent] = _listed(recording.parent)
+        found: dict[str | None, Path] = {}
+        for stem in (recording.stem.casefold(), recording.name.casefold()):
+            for name, file in self._folders[recording.parent].get(stem, []):
+                found.setdefault(name, file)
+        return found
 
 
 def read_subtitles(file: Path, language: str | None, seconds: float) -> Subtitles:
     """Read a subtitle file; cues that cannot be used are left out, and named.
 
     Args:
-        file: what :func:`find_subtitles` found.
+        file: what :class:`SubtitleFinder` found.
         language: that its name says.
         seconds: length of the recording.
 
@@ -236,6 +253,21 @@ def _text(file: Path) -> str:
         if best is None:
             raise AudioRejected("bad_subtitles", f"{file.name} is in no coding of text; write it as UTF-8") from None
         return str(best)
+
+
+def _listed(folder: Path) -> dict[str, list[tuple[str | None, Path]]]:
+    """Return the subtitle files of a folder with their languages, by what may be a recording's name."""
+    found: defaultdict[str, list[tuple[str | None, Path]]] = defaultdict(list)
+    # The most common format first, so that the first of each language is taken.
+    for file in sorted(folder.iterdir(), key=_preference):
+        if file.suffix.lower() not in SUFFIXES or not file.is_file() or not _is_labels(file):
+            continue
+        found[file.stem.casefold()].append((None, file))
+        stem, _, middle = file.stem.rpartition(".")
+        # talk.wav.srt belongs to talk.wav, and wav is no language.
+        if stem and _LANGUAGE.fullmatch(middle) and not is_audio(file.stem):
+            found[stem.casefold()].append((middle.lower(), file))
+    return dict(found)
 
 
 def _is_labels(file: Path) -> bool:

@@ -202,3 +202,14 @@ def test_several_languages_need_a_choice(tmp_path, capsys, talk):
     assert "--language" in told
     cut(capsys, path, tmp_path / "out", "--language", "fr")
     assert {row.text for row in CorpusFolder.open(tmp_path / "out").rows()} == {"Bonjour."}
+    # Those of another recording are none of this one's.
+    for name in ("en", "fr"):
+        (tmp_path / f"talk.{name}.srt").rename(tmp_path / f"talk.{name}.kept")
+    (tmp_path / "talk.mp3.srt").write_text(srt((0, 2, "Nothing.")))
+    assert cut(capsys, path, tmp_path / "alone")["with_text"] == 0
+    for name in ("en", "fr"):
+        (tmp_path / f"talk.{name}.kept").rename(tmp_path / f"talk.{name}.srt")
+    # Texts in another language than the one that is spoken are no use.
+    report = cut(capsys, path, tmp_path / "out", "--language", "it")
+    assert report["with_text"] == 0
+    assert "subtitles in en, fr are not used" in report["told"]
