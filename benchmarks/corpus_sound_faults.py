@@ -1,6 +1,6 @@
 """How well ``check --deep`` finds faults of the sound: recall and false alarms on human speech, fault by fault.
 
-    python benchmarks/corpus_sound_faults.py --out results.jsonl
+    python benchmarks/corpus.py sound_faults --name 2026-01-31-corpus-sound-faults
 
 Prompts of Debian's Asterisk in five languages (fetched with apt, never committed). Each kind of fault is put into one
 clip in twenty, by seed, several times over with other clips each time; a fault is found where its kind names the row,
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import tempfile
 import time
 import zlib
@@ -25,6 +24,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import soundfile
 import soxr
+from common import machine, save
 from numpy.typing import NDArray
 
 from tests.real_voices import fetch_sounds
@@ -321,20 +321,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=40, help="clips of each language")
     parser.add_argument("--draws", type=int, default=8, help="times that each fault is put in, into other clips")
-    parser.add_argument("--out", type=Path, help="file for the figures, a line of JSON each")
+    parser.add_argument("--name", help="write results/NAME.json and .md")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for name in ("voices", "music"):
             (Path(folder) / name).mkdir()
         voices, music = read_voices(Path(folder) / "voices", options.clips), read_music(Path(folder) / "music")
     lines = list(results(voices, music, options.draws))
-    if options.out:
-        options.out.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    for half in ("tuned", "held out"):
-        print("\n".join(table(lines, half)) + "\n")
-    for line in lines:
-        if "measure" in line:
-            print(f"{line['measure']}: {line['times_real_time']} times real time")
+    text = told(lines)
+    if options.name:
+        save(options.name, {**machine(), "clips": options.clips, "draws": options.draws, "rows": lines}, text)
+    print(text)
+
+
+def told(lines: Sequence[dict[str, Any]]) -> str:
+    """Return both tables and the time that measures take, as Markdown."""
+    tables = ["\n".join(table(lines, half)) for half in ("held out", "tuned")]
+    times = [f"| {line['measure']} | {line['times_real_time']} |" for line in lines if "measure" in line]
+    return "\n\n".join([*tables, "\n".join(["| measure | times real time, one core |", "| --- | --: |", *times])])
 
 
 if __name__ == "__main__":

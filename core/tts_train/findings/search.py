@@ -21,7 +21,7 @@ from tts_train.errors import DataError
 from tts_train.findings.catalogue import Catalogue
 from tts_train.findings.examine import FIGURES, examine
 from tts_train.findings.keeping import WHY, KeptFigures
-from tts_train.findings.measure import Finding, FindingKind, Measured, Told
+from tts_train.findings.measure import Finding, FindingKind, Measured, Told, beyond
 from tts_train.findings.text.recognised import RecognisedText
 from tts_train.findings.thresholds import read_drop, read_thresholds
 
@@ -167,8 +167,10 @@ def _judge(
     found.stretches = {row.origin: (row.start, row.end) for row, _ in rows}
     found.lengths = {row.origin: row.seconds for row in found.rows}
     for judge in catalogue.working():
-        found.figures |= judge.figures(found.rows)
-        found.findings += judge.judge(found.rows, found.thresholds)
+        # Once, and not by Judge.judge: the figures are drawn, too, and those of copies take a while.
+        figures = judge.figures(found.rows)
+        found.figures |= figures
+        found.findings += beyond(judge.kinds, figures, found.thresholds)
     found.findings += _told_too(found, dropped)
     taken: dict[str, Rejected] = {}
     for finding in found.findings:

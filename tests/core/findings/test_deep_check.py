@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
 
@@ -128,6 +130,29 @@ def test_a_corpus_without_rows_is_an_error(light, tmp_path, capsys):
     (folder / "metadata.jsonl").write_text("")
     assert main(["check", str(folder), "--deep", "--out", str(tmp_path / "out")]) == 2
     assert main(["check", str(tmp_path / "nowhere"), "--deep", "--out", str(tmp_path / "out")]) == 2
+
+
+def test_rows_of_token_ids_are_kept_and_said_to_have_no_sound(light, tmp_path, capsys):
+    rows = pa.table({"input_ids": [[1, 2, 3], [4, 5, 6]]})
+    (tmp_path / "tokens").mkdir()
+    pq.write_table(rows, tmp_path / "tokens" / "rows.parquet")
+    assert main(["check", str(tmp_path / "tokens"), "--deep", "--out", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert "Not measured: 2 rows hold token ids and no sound" in out
+
+
+def test_sound_inside_of_a_table_is_measured_and_played_but_not_listed(light, spoilt, tmp_path, capsys):
+    files = sorted((spoilt / "wavs").iterdir())
+    clips = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+    texts = [corpora.texts().get(file.stem, EVIL) for file in files]
+    (tmp_path / "table").mkdir()
+    pq.write_table(pa.table({"audio": clips, "text": texts}), tmp_path / "table" / "rows.parquet")
+    report = deep(capsys, tmp_path / "table", "--out", tmp_path / "out")
+    assert len(report["findings"]["duplicate_sound"]) == 2
+    assert Path(report["page"]).read_text(encoding="utf-8").count("<audio") >= 4
+    kept = ["--kept", str(tmp_path / "kept.jsonl"), "--out", str(tmp_path / "out")]
+    assert main(["check", str(tmp_path / "table"), "--deep", *kept]) == 2
+    assert "tts-train corpus merge" in capsys.readouterr().err
 
 
 def test_what_cannot_be_measured_is_said_with_what_to_install(light, spoilt, tmp_path, capsys):

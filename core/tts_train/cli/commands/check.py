@@ -54,6 +54,8 @@ def run(verb: str, words: list[str]) -> int:
         require_apart(folder, options["dropped"], given="the corpus in", option="--dropped")
     _require_file(options["dropped"])
     if is_finished(path):
+        if options["deep"]:
+            raise ConfigError(f"{path} holds features that prepare made, and no sound. Give --deep the recordings.")
         from tts_train.datasets.store.shards import describe_prepared
 
         print_report(describe_prepared(path), as_json=options["json"])
