@@ -26,6 +26,7 @@ HELP = (
         "export --backend gpt_sovits --stage sovits --format s2",
     ),
     *("corpus slice", "corpus transcribe", "corpus review", "corpus apply"),
+    *("corpus speakers", "corpus merge", "corpus split", "corpus export"),
     *("eval --backend orpheus", "fit --backend orpheus", "fit --backend gpt_sovits --stage sovits"),
 )
 OTHERS_WORDS = {

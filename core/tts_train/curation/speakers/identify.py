@@ -109,7 +109,6 @@ class CorpusSpeakers(CorpusJob):
                 "speaker": voice.speaker,
                 "clips": voice.clips,
                 "minutes": round(voice.seconds / 60, 2),
-                "typical": list(voice.typical),
             }
             for voice in table
         }
