@@ -30,10 +30,12 @@ def test_each_snippet_runs(tmp_path, monkeypatch, capsys):
     recordings(tmp_path / "recordings")
     known: dict[str, Any] = {"__name__": "__main__"}
     snippets = SNIPPET.findall(PAGE.read_text(encoding="utf-8"))
-    assert len(snippets) == 7
+    assert len(snippets) == 8
     for snippet in snippets:
         exec(compile(snippet, str(PAGE), "exec"), known)  # noqa: S102 - the page of this repository
-    lines = capsys.readouterr().out.splitlines()
+    curated, *lines = capsys.readouterr().out.splitlines()
+    assert curated.startswith("6 rows, {'kept': ")
+    assert curated.endswith("review.html")
     assert lines[0].startswith("6 rows, {}")
     assert "report.html" in lines[1]
     assert lines[2].startswith("3 ")

@@ -16,6 +16,7 @@ from tts_train.contract.jobs import ExportJob, PrepareJob, SynthJob
 from tts_train.errors import TTSTrainError
 
 if TYPE_CHECKING:
+    from tts_train.jobs.corpus import curate
     from tts_train.jobs.evaluate import evaluate
     from tts_train.jobs.run import export, prepare, speak
     from tts_train.training.planning import plan
@@ -27,6 +28,7 @@ _LATE = {
     "ScoringResult": "tts_train.training.run",
     "Training": "tts_train.training.run",
     "TrainingResult": "tts_train.training.run",
+    "curate": "tts_train.jobs.corpus",
     "evaluate": "tts_train.jobs.evaluate",
     "export": "tts_train.jobs.run",
     "plan": "tts_train.training.planning",
@@ -50,6 +52,7 @@ __all__ = [
     "TTSTrainError",
     "Training",
     "TrainingResult",
+    "curate",
     "evaluate",
     "export",
     "hookimpl",
