@@ -72,6 +72,8 @@ def test_many_clips_in_one_pass_give_what_each_gives_alone(model):
     assert len(clips[-1]) > WINDOW, "longer than Whisper hears at once"
     languages = [None, None, "de", "fr"]
     told = hear_many(network, clips, languages)
+    one_by_one = hear_many(network, clips[:3], languages[:3], at_once=1)
+    assert [(one.text, one.language) for one in one_by_one] == [(one.text, one.language) for one in told[:3]]
     alone = [hear(network, clip, language=one, only_speech=True) for clip, one in zip(clips, languages, strict=True)]
     assert [one.text for one in told] == [one.text for one in alone]
     assert told[0].text == told[2].text == bigram_whisper.TEXT
