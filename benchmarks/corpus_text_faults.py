@@ -232,8 +232,11 @@ def copied(voice: Voice, place: int, rng: random.Random) -> Changed:
     """Give a row the text of an earlier one, in capitals or with other signs."""
     if not place:
         return {}
-    text = voice.prompts[rng.randrange(place)].text
-    return with_text(voice, place, rng.choice([text, text.upper(), text.replace(",", "").replace(".", " !")]))
+    source = rng.randrange(place)
+    text = voice.prompts[source].text
+    copy = rng.choice([text, text.upper(), text.replace(",", "").replace(".", " !")])
+    # The source is named, too, so that it stays as it is: without it there is no copy.
+    return {source: voice.prompts[source], **with_text(voice, place, copy)}
 
 
 def foreign(voice: Voice, place: int, rng: random.Random) -> Changed:
