@@ -7,8 +7,8 @@ import shlex
 import pytest
 
 from tts_train.cli import main
-from tts_train.jobs.corpus import VERBS
 from tts_train.errors import ConfigError
+from tts_train.jobs.corpus import VERBS
 from tts_train_gpt_sovits.preparing.prepare import GptSovitsPrepare
 
 SLICE = ["tts-train", "corpus", "slice", "my sounds", "--out", "cut"]

@@ -21,7 +21,7 @@ from tts_train.corpus.audio.read import Audio
 from tts_train.curation.exchange.sources import Piece, printable_name
 from tts_train.curation.folder import CLIPS, WORK
 from tts_train.curation.job import CorpusJob
-from tts_train.disk.files import hash_file, patiently, temporary_beside, write_json
+from tts_train.disk.files import TEMPORARY, hash_file, patiently, temporary_beside, write_json
 from tts_train.progress import Progress
 
 Brought: TypeAlias = "dict[str, Any]"
@@ -36,13 +36,13 @@ _SIXTEEN = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
 _FLOATS = ("FLOAT", "DOUBLE", "PCM_32")
 
 
-def bring(pieces: Sequence[Piece], out: Path, *, copy: bool, job: CorpusJob) -> list[Brought]:
+def bring(pieces: Sequence[Piece], out: Path, *, link: bool, job: CorpusJob) -> list[Brought]:
     """Make a clip of each row, in order; what an earlier command made is taken as it is.
 
     Args:
         pieces: the rows.
         out: the corpus folder.
-        copy: copy whole files instead of linking them.
+        link: link whole files instead of copying them.
         job: says how many processes work, and where.
 
     Raises:
@@ -56,7 +56,10 @@ def bring(pieces: Sequence[Piece], out: Path, *, copy: bool, job: CorpusJob) -> 
     chunks = list(cut(pieces, size=_CHUNK, key=lambda piece: piece.origin))
     for folder in (out / CLIPS, out / WORK / NAME):
         folder.mkdir(parents=True, exist_ok=True)
-    task = partial(_brought, out=out, copy=copy)
+        # Of a command that was killed while it wrote; the folder is held, so nobody is writing now.
+        for half in folder.glob(f"{TEMPORARY}*"):
+            half.unlink()
+    task = partial(_brought, out=out, link=link)
     if job.engine == "ray":
         results = run_chunks_on_ray(task, chunks, workers=job.workers)
     else:
@@ -76,14 +79,14 @@ def _add_origin(lost: set[str], piece: Piece) -> None:
     lost.add(piece.origin)
 
 
-def _brought(pieces: list[Piece], *, out: Path, copy: bool) -> list[Brought]:
+def _brought(pieces: list[Piece], *, out: Path, link: bool) -> list[Brought]:
     # What was asked and what it was asked of: a file that changed is brought again, as are rows that moved.
-    asked = [[piece.origin, _content(piece.audio), piece.start, piece.end] for piece in pieces]
+    asked = [[piece.origin, _content(piece.audio), piece.start, piece.end, link] for piece in pieces]
     key = xxhash.xxh3_128_hexdigest(json.dumps(asked).encode())
     file = out / WORK / NAME / f"{key}.json"
     if (known := _known(file, out, len(pieces))) is not None:
         return known
-    found = [_clip(piece, out, copy=copy) for piece in pieces]
+    found = [_clip(piece, out, link=link) for piece in pieces]
     write_json(file, found)
     return found
 
@@ -108,7 +111,7 @@ def _known(file: Path, out: Path, count: int) -> list[Brought] | None:
     return found if all("error" in one or (out / one["audio"]).is_file() for one in found) else None
 
 
-def _clip(piece: Piece, out: Path, *, copy: bool) -> Brought:
+def _clip(piece: Piece, out: Path, *, link: bool) -> Brought:
     whole = piece.start is None and piece.end is None
     try:
         audio = read_audio(piece.audio, start=piece.start, end=piece.end, root=piece.root, keep_raw=not whole)
@@ -118,7 +121,7 @@ def _clip(piece: Piece, out: Path, *, copy: bool) -> Brought:
     if whole:
         content = hash_file(piece.audio)
         name = _name(piece, content, piece.audio.suffix.lower())
-        linked = _place(piece.audio, out / name, copy=copy)
+        linked = _place(piece.audio, out / name, link=link)
         return {"audio": name, "seconds": audio.seconds, "content": content, "linked": linked}
     suffix, data = _cut_out(audio, piece.audio)
     content = xxhash.xxh3_128_hexdigest(data)
@@ -152,12 +155,12 @@ def plain_stem(name: str) -> str:
     return _ODD.sub("_", normalize("NFC", printable_name(name))).strip("._")[:_LONGEST_STEM]
 
 
-def _place(source: Path, target: Path, *, copy: bool) -> bool:
+def _place(source: Path, target: Path, *, link: bool) -> bool:
     """Put a whole file under its new name; returns whether it is a link to the source's."""
     # Names have their content in them, so a file of this name and size is this file.
-    if target.is_file() and target.stat().st_size == source.stat().st_size:
-        return not copy and target.samefile(source)
-    if not copy:
+    if target.is_file() and target.stat().st_size == source.stat().st_size and (link or not target.samefile(source)):
+        return target.samefile(source)
+    if link:
         try:
             os.link(source, target)
         # Another file system, or one without hard links.

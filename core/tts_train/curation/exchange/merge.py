@@ -50,9 +50,9 @@ class CorpusMerge(CorpusJob):
     """Layout of the sources that are no corpus folder, as prepare and check take it."""
     prefix: bool = False
     """Put each source's name before its speakers' names: the same name is not the same person."""
-    copy: bool = False
-    """Copy recordings that are whole rows; otherwise they are hard links where the disk allows it, which cost no
-    space, and changing a file in place changes both."""
+    link: bool = False
+    """Take recordings that are whole rows as hard links where the disk allows it: they cost no space, and changing a
+    clip in place changes the recording."""
 
     def check_places(self) -> None:
         """Refuse an output that is a source, lies in one or holds one."""
@@ -68,7 +68,7 @@ class CorpusMerge(CorpusJob):
             sources = read_sources(self.sources, layout=self.corpus_format, prefix=self.prefix, spill=spill)
             require_rows(sources)
             pieces = [piece for source in sources for piece in source.pieces]
-            brought = bring(pieces, self.out, copy=self.copy, job=self)
+            brought = bring(pieces, self.out, link=self.link, job=self)
             assembly = self._assembled(folder, sources, brought)
             rows, removed = self._write(folder, sources, assembly)
             # Behind the tables: a kill before this leaves files that no row names, and never a row without its file.

@@ -237,13 +237,15 @@ def test_parts_of_a_data_set_stay_parts(tmp_path, capsys):
     assert [row.split for row in CorpusFolder.open(tmp_path / "out").rows()] == ["train", "validation", "test"]
 
 
-def test_links_cost_no_space_and_copies_are_apart(tmp_path, capsys):
-    merge(capsys, VOICE, "--out", tmp_path / "linked")
-    copied = merge(capsys, VOICE, "--out", tmp_path / "copied", "--copy", "true")
-    assert copied["linked"] == 0
+def test_a_clip_is_a_copy_unless_a_link_is_asked_for(tmp_path, capsys):
+    linked = merge(capsys, VOICE, "--out", tmp_path / "linked", "--link", "true")
     source = next((VOICE / "wavs").iterdir())
-    (clip,) = (tmp_path / "copied/clips").glob(f"{source.stem}-*")
-    assert not clip.samefile(source)
+    (clip,) = (tmp_path / "linked/clips").glob(f"{source.stem}-*")
+    assert clip.samefile(source) == (linked["linked"] == linked["rows"])
+    for folder in ("copied", "linked"):
+        assert merge(capsys, VOICE, "--out", tmp_path / folder)["linked"] == 0
+        (clip,) = (tmp_path / folder / "clips").glob(f"{source.stem}-*")
+        assert not clip.samefile(source), "an edited clip would change the recording"
 
 
 def test_samples_in_a_table_are_read_as_samples(tmp_path, capsys):
