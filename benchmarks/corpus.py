@@ -25,6 +25,7 @@ def main() -> None:
     # As if the file itself had been started, so that the command which it records can be repeated.
     # The fetching of real voices is shared with the tests.
     sys.path.append(str(HERE.parent))
+    sys.path[:0] = [str(HERE), str(HERE.parent)]
     sys.argv = [f"benchmarks/{parts[name].name}", *sys.argv[2:]]
     runpy.run_path(str(parts[name]), run_name="__main__")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -44,11 +45,13 @@ def group_by_cues(cues: Sequence[Cue], edges: Edges, heard: HeardSound, lengths:
     """
     odd: defaultdict[str, list[int]] = defaultdict(list)
     apart = _apart(cues, odd)
-    owners = _owners(apart, _split(edges.spoken, apart, heard))
+    owned: defaultdict[int, list[SpeechStretch]] = defaultdict(list)
+    for owner, one in _owners(apart, _split(edges.spoken, apart, heard)):
+        owned[owner].append(one)
     placed: list[tuple[Cue, SpeechGroup]] = []
     for number, cue in enumerate(apart):
         # Its words, however far its own times are off.
-        mine = [one for owner, one in owners if owner == number]
+        mine = owned[number]
         if mine:
             # From the first word to the last: quiet at the edges of a cue is not kept.
             one = SpeechGroup(start=mine[0].start, end=mine[-1].end, text=cue.text, speaker=cue.speaker)
@@ -93,7 +96,8 @@ def _split(spoken: Sequence[SpeechStretch], cues: Sequence[Cue], heard: HeardSou
     for one in spoken:
         start = one.start
         # Less than the reach from an edge of the speech, the pause there is the better place.
-        for at in (edge for edge in edges if one.start + 2 * _DIP < edge < one.end - 2 * _DIP):
+        first, last = bisect_right(edges, one.start + 2 * _DIP), bisect_left(edges, one.end - 2 * _DIP)
+        for at in edges[first:last]:
             if at - start <= 2 * _DIP:
                 continue
             cut = at - _DIP + int(np.argmin(levels[at - _DIP : at + _DIP]))
