@@ -46,8 +46,8 @@ def group_by_cues(cues: Sequence[Cue], edges: Edges, heard: HeardSound, lengths:
     odd: defaultdict[str, list[int]] = defaultdict(list)
     apart = _apart(cues, odd)
     owned: defaultdict[int, list[SpeechStretch]] = defaultdict(list)
-    for owner, one in _owners(apart, _split(edges.spoken, apart, heard)):
-        owned[owner].append(one)
+    for owner, speech in _owners(apart, _split(edges.spoken, apart, heard)):
+        owned[owner].append(speech)
     placed: list[tuple[Cue, SpeechGroup]] = []
     for number, cue in enumerate(apart):
         # Its words, however far its own times are off.
