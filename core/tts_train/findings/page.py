@@ -13,9 +13,10 @@ from tts_train.findings.heard import Heard, listen, worst
 from tts_train.findings.histogram import histogram
 from tts_train.findings.measure import Finding, FindingKind
 from tts_train.findings.search import SearchResult
-from tts_train.findings.summary import affected, in_order, sentence, spelt, told, unlooked
+from tts_train.findings.summary import affected, in_order, sentence, spelt, spoilt, told, unlooked
 from tts_train.progress import duration
 from tts_train.report.chart import number
+from tts_train.report.page import palette
 
 PAGE_FILE = "report.html"
 
@@ -48,7 +49,7 @@ def render(found: SearchResult, heard: Mapping[str, Heard], *, title: str, onwar
     own, report = importlib.resources.files(__package__), importlib.resources.files("tts_train.report")
     rows, whole, named = len(found.rows), sum(found.lengths.values()), worst(found)
     return Template(own.joinpath("page.html").read_text(encoding="utf-8")).substitute(
-        style=report.joinpath("style.css").read_text(encoding="utf-8"),
+        style=palette() + report.joinpath("style.css").read_text(encoding="utf-8"),
         title=escape(title),
         subject=escape(f"{rows} clips, {duration(whole)}"),
         headline=_headline(found),
@@ -67,7 +68,7 @@ def _title(path: Path | str) -> str:
 
 
 def _headline(found: SearchResult) -> str:
-    wrong = {finding.origin for finding in found.findings}
+    wrong = spoilt(found)
     whole = sum(found.lengths.values())
     report = found.report
     dropped = sum(report.get("dropped", {}).values())

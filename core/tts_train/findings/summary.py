@@ -14,6 +14,11 @@ def summary(found: SearchResult) -> list[str]:
     return [*_overview(found), *_told(found), *unlooked(found)]
 
 
+def spoilt(found: SearchResult) -> set[str]:
+    """Return the rows that have findings, without those that are dropped anyway."""
+    return {finding.origin for finding in found.findings} & found.lengths.keys()
+
+
 def affected(found: SearchResult, findings: Iterable[Finding]) -> float:
     """Return the seconds of the rows that findings are about, each row once."""
     return sum(found.lengths.get(origin, 0.0) for origin in {finding.origin for finding in findings})
@@ -49,7 +54,7 @@ def in_order(found: SearchResult) -> dict[str, list[Finding]]:
 
 def _overview(found: SearchResult) -> Iterator[str]:
     rows = len(found.rows)
-    wrong = {finding.origin for finding in found.findings}
+    wrong = spoilt(found)
     seconds, whole = affected(found, found.findings), sum(found.lengths.values())
     if not wrong:
         yield f"Nothing was found in {rows} clips ({duration(whole)})."

@@ -122,6 +122,11 @@ def test_rows_that_cannot_be_read_are_dropped_as_without_deep(light, tmp_path, c
     # Dropped anyway, but who looks for clipping shall see it.
     assert report["dropped"]["clipped"] == 1
     assert report["findings"]["clipping"] == [row(2)]
+    assert main(["check", str(corpus), "--deep", *map(str, words)]) == 2
+    out = capsys.readouterr().out
+    assert "clipping: 1 clip (dropped anyway)" in out
+    # Rows that are dropped anyway are none of the clips that are left.
+    assert "Nothing was found in 4 clips" in out or "of 4 clips have findings" in out
 
 
 def test_a_corpus_without_rows_is_an_error(light, tmp_path, capsys):
@@ -184,6 +189,8 @@ def test_the_page_holds_figures_players_and_texts_that_run_nothing(light, spoilt
         assert f"<span>{name}</span>" in page
     assert page.count('class="limit"') >= 8
     assert len(page) < 20 * 2**20
+    # Colours that nobody defines would leave the histograms blank.
+    assert set(re.findall(r"var\((--[\w-]+)\)", page)) - {"--c"} <= set(re.findall(r"(--[\w-]+):", page))
     # Everything is inside: no address and no file beside it.
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
 
