@@ -20,8 +20,8 @@ def lines_for(error: NoTextsError) -> str:
     return (
         "\nOr have them cut at silences and their texts written, for any backend, a line at a time:\n  "
         + "\n  ".join(_commands(corpus, made))
-        + f"\nThen give {made} in place of {corpus}. corpus transcribe downloads a model once; offline, for English, add "
-        "--recogniser sphinx to it."
+        + f"\nThen give {made} in place of {corpus}. corpus transcribe downloads a model once; offline, for English, "
+        "add --recogniser sphinx to it."
     )
 
 
