@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tts_train.findings.measure import Measured
+from tts_train.findings.text.acoustics import SOUNDS
 from tts_train.findings.text.fit import TextFit
 from tts_train.findings.text.sounding import KNOWN, base_language, spoken, words_in
 from tts_train.findings.text.spelling import TABLES
@@ -109,7 +110,9 @@ def _language(rows: Sequence[Measured], language: str) -> dict[str, Any]:
         return found
     # Of sounds that a letter may have, the first is the usual one.
     sounds = Counter(sound.split("/")[0] for row in rows for _, said in spoken(row.text, language) for sound in said)
-    due = {sound.split("/")[0] for _, said in TABLES[language] for sound in said.split()}
+    # The dictionary of English has them all; rules have those of their language.
+    rules = {sound.split("/")[0] for _, said in TABLES[language] for sound in said.split()}
+    due = set(SOUNDS) if language == "en" else rules
     return {
         **found,
         "sounds": len(due),

@@ -15,7 +15,7 @@ Table: TypeAlias = "tuple[tuple[str, str], ...]"
 
 _COMMON: Table = (
     ("b+", "B"), ("[ck]+", "K"), ("d+", "D"), ("f+", "F"), ("g+", "G"), ("l+", "L"), ("m+", "M"), ("n+", "N"),
-    ("p+", "P"), ("t+", "T"), ("v+", "V"), ("x", "K S"),
+    ("p+", "P"), ("t+", "T"), ("x", "K S"),
 )  # fmt: skip
 
 # For words that the dictionary does not have: names above all.
@@ -25,7 +25,7 @@ _ENGLISH: Table = (
     ("oi|oy", "OY"), ("ai|ay", "EY"), ("au|aw", "AO"), ("er|ir|ur", "ER"), ("ar", "AA R"), ("or", "AO R"),
     ("c+(?=[eiy])", "S"), ("g+(?=[eiy])", "JH/G"), ("(?<=..)e$", ""), ("a", "AE/EY/AH"), ("e", "EH/IY/AH"),
     ("i", "IH/AY"), ("o", "AA/OW/AH"), ("u", "AH/UW"), ("y$", "IY"), ("y", "Y/IH"), ("h", "HH"), ("j", "JH"),
-    ("q", "K"), ("r+", "R"), ("s+", "S/Z"), ("w", "W"), ("z+", "Z"), *_COMMON,
+    ("q", "K"), ("r+", "R"), ("s+", "S/Z"), ("v+", "V"), ("w", "W"), ("z+", "Z"), *_COMMON,
 )  # fmt: skip
 
 # Of the Americas: c and z are s, ll is y.
@@ -42,7 +42,7 @@ _ITALIAN: Table = (
     ("gg?i(?=[aouàòù])", "JH"), ("gg?(?=[eièéì])", "JH"), ("gg?h", "G"), ("c?qu", "K W"), ("zz?", "T S/Z"), ("h", ""),
     ("i(?=[aeou])", "Y/IY"), ("u(?=[aeioàèéìò])", "W"), ("[aà]", "AA/AH"), ("[eèé]", "EH/EY"), ("[iìíy]", "IY"),
     ("[oò]", "OW/AO"), ("[uùú]", "UW"), ("j", "JH/Y"), ("r+", "R/D"), ("(?<=[aeiou])s(?=[aeiou])", "S/Z"), ("s+", "S"),
-    ("w", "W/V"), *_COMMON,
+    ("v+", "V"), ("w", "W/V"), *_COMMON,
 )  # fmt: skip
 
 _VOWELS = "aeiouyàâäéèêëîïôöùûüœ"
@@ -58,7 +58,7 @@ _FRENCH: Table = (
     ("[uùûü]", "UW/IY"), ("ch", "SH"), ("gn", "N Y"), ("ph", "F"), ("qu?", "K"), ("ç|c(?=[eiyéèêî])", "S"),
     ("gu(?=[eiyéè])", "G"), ("ge(?=[aoâ])|g(?=[eiyéèê])", "ZH"), ("j", "ZH"), ("h", ""),
     ("(?:[dtpxz]|ts|ds|ps|s)$", ""), (f"(?<=[{_VOWELS}])s(?=[{_VOWELS}])", "Z"), ("r+", "R/HH"), ("s+", "S"),
-    ("w", "W"), ("z", "Z"), *_COMMON,
+    ("v", "V"), ("w", "W"), ("z", "Z"), *_COMMON,
 )  # fmt: skip
 
 _BEHIND_CONSONANT = "(?<=[бвгджзклмнпрстфхцчшщ])"
