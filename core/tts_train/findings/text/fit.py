@@ -26,7 +26,6 @@ _OTHER = 3.5
 _SURE = 0.6
 # Shorter words fit anything: two sounds are found in most stretches of speech.
 _LEAST_SOUNDS = 3
-_CYRILLIC = ("а", "я")
 
 
 class TextFit(Measure):
@@ -89,8 +88,6 @@ def _language(examined: Examined) -> str:
 def _heard_in(take: Take, near: Sequence[str]) -> str | None:
     """Tell the language of a row that names none by its text, and by those around it where that is short."""
     texts = " ".join([take.text, *near])
-    if any(_CYRILLIC[0] <= letter <= _CYRILLIC[1] for letter in take.text.lower()):
-        return "ru"
     if sum(map(str.isalpha, texts)) < SHORTEST:
         return None
     try:

@@ -87,6 +87,7 @@ def test_the_language_is_told_by_the_texts_where_the_rows_name_none():
         ("こんにちは", "ja", "not in ja"),
         ("1234 5678", "en", "no word"),
         ("Hm.", None, "add a column language"),
+        ("Доброго ранку, ласкаво просимо до нашої майстерні", None, "not in uk"),
     ],
 )
 def test_what_cannot_be_measured_says_why(text: str, language: str | None, why: str):
