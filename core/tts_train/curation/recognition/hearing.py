@@ -148,8 +148,8 @@ def combined(confidence: float, agreement: float) -> float:
 
     It is wrong where both are, as if the two were independent. Of 65 prompts of a human voice this told sphinx's wrong
     texts (over 10 % of the characters) from the others best, with whisper as the second one: area under the curve 0.96,
-    by the geometric mean of both 0.89, by sphinx alone 0.82. The other way round, at 3 dB of noise, it cost least: 0.79
-    for 0.84 by whisper alone; the geometric mean fell to 0.59.
+    by the geometric mean of both 0.89, by sphinx alone 0.82. The other way round, at 3 dB of noise, it cost least: 0.82
+    for 0.84 by whisper alone; the geometric mean fell to 0.62.
     """
     return 1.0 - (1.0 - confidence) * (1.0 - agreement)
 
