@@ -69,6 +69,15 @@ def test_findings_name_rows_and_drop_none(light, spoilt, tmp_path, capsys):
     assert sorted(file.name for file in spoilt.iterdir()) == ["metadata.csv", "wavs"]
 
 
+def test_without_out_the_report_goes_to_a_cache_folder(light, spoilt, tmp_path, capsys, monkeypatch):
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path / "caches"))
+    report = deep(capsys, spoilt)
+    assert Path(report["page"]).parent.parent == tmp_path / "caches" / "tts-train" / "check"
+    assert Path(report["page"]).parent.name.startswith("My voice-")
+    assert sorted(file.name for file in spoilt.iterdir()) == ["metadata.csv", "wavs"]
+
+
 def test_what_is_asked_for_is_dropped_by_name(light, spoilt, tmp_path, capsys):
     kept, dropped = tmp_path / "kept.jsonl", tmp_path / "dropped.jsonl"
     words = ("--out", tmp_path / "out", "--drop", "noisy,clipping", "--kept", kept, "--dropped", dropped)
