@@ -109,8 +109,8 @@ def hear(
         beam_size=BEAM,
         vad_filter=only_speech,
         # Times lead from window to window. Of one window they say nothing, and their tokens are what a model is least
-        # sure of: a clear text had a mean probability of 0.74 with them, and of 0.94 alone. In noise of 3 dB 37 % of the words of
-        # 65 prompts came out wrong without them, 42 % with them (tiny.en).
+        # sure of: a clear text had a mean probability of 0.74 with them, and of 0.94 alone. At 3 dB of noise 37 % of
+        # the words of 65 prompts came out wrong without them, 42 % with them (tiny.en).
         without_timestamps=len(samples) <= WINDOW,
         # A clip is a text of its own; going on from text that was heard wrongly makes loops.
         condition_on_previous_text=False,
