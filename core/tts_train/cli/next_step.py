@@ -9,18 +9,20 @@ from pathlib import Path
 from tts_train.configuration.recipe_file import read_config
 from tts_train.contract.backend import Backend
 from tts_train.errors import ConfigError, quoted
+from tts_train.jobs.deep import DEEP
 from tts_train.progress import write_line
 
 
-def after_check(corpus: str, words: Sequence[str]) -> None:
+def after_check(corpus: str, words: Sequence[str], *, kept: Path | None = None) -> None:
     """Say how to prepare a corpus that a backend's rules were applied to.
 
     Args:
         corpus: what was checked.
         words: the command line of ``check`` after the verb.
+        kept: list of the rows to prepare, where they are not all of the corpus.
     """
     options = list(_without(words, corpus))
-    beside = Path(corpus).parent
+    beside, corpus = Path(corpus).parent, str(kept or corpus)
     out = next((out for _, out in _recipes(beside)), beside / f"{Path(corpus).stem}-prepared")
     _say(quoted("tts-train", "prepare", *options, "--corpus", corpus, "--out", out))
 
@@ -59,14 +61,17 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _without(words: Sequence[str], corpus: str) -> Iterator[str]:
+    """Yield the words of check that prepare takes, too."""
     skip, seen = False, False
     for word in words:
-        name = word.replace("-", "_").lstrip("_")
+        name, equals, _ = word.replace("-", "_").lstrip("_").partition("=")
         if skip:
             skip = False
-        elif name == "json" or (word == corpus and not seen):
-            seen = seen or word == corpus
-        elif name == "dropped":
-            skip = True
-        elif not name.startswith("dropped="):
+        elif word == corpus and not seen:
+            seen = True
+        elif not word.startswith("--"):
+            yield word
+        elif name in ("dropped", *DEEP):
+            skip = not equals
+        elif name not in ("json", "deep"):
             yield word

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 import soundfile
 import yaml
 
 from tts_train.cli import main
+from tts_train.cli.next_step import after_check
 from tts_train.demo.journey import VOICE, _clear
 from tts_train.errors import ConfigError
 from tts_train.plugins import Plugins
@@ -94,6 +96,11 @@ def test_check_and_prepare_say_what_comes_next(capsys):
     (line,) = said
     assert line == (
         "Next: tts-train prepare --backend orpheus --min_seconds 0.2 --corpus voice/corpus --out voice/prepared"
+    )
+    deep = ["--deep", "--thresholds=level=30", "--out", "found", "--kept", "kept.jsonl", "--max-dropped", "0.5"]
+    after_check("voice/corpus", ["--backend", "orpheus", "voice/corpus", *deep], kept=Path("voice/kept.jsonl"))
+    assert capsys.readouterr().err == (
+        "Next: tts-train prepare --backend orpheus --max-dropped 0.5 --corpus voice/kept.jsonl --out voice/prepared\n"
     )
     prepare = prepare.replace("'my recordings'", "voice/corpus")
     assert main([*shlex.split(prepare)[1:], "--out", "voice/prepared"]) == 0

@@ -61,8 +61,9 @@ def run(verb: str, words: list[str]) -> int:
         print_report(describe_prepared(path), as_json=options["json"])
         return 0
     _survey(options, job)
-    if job is not None and not options["json"]:
-        after_check(options["path"], words)
+    # Rows that --drop names are still in the corpus: prepare would read them, too.
+    if job is not None and not options["json"] and (options["kept"] or not options["drop"]):
+        after_check(options["path"], words, kept=options["kept"])
     return 0
 
 
