@@ -91,6 +91,11 @@ def languages_of(texts: Iterable[str]) -> list[str]:
     return [language for language, count in counts.most_common() if count * 10 >= counts.total()]
 
 
+def base_language(name: str | None) -> str | None:
+    """Return ``en`` of ``en-GB``, ``EN_us`` or ``eng``; a name that is not understood as it is, None as None."""
+    return (language_code(name) or re.split(r"[-_]", name.strip().lower())[0]) if name else None
+
+
 def language_code(name: str) -> str | None:
     """Return a language as a corpus may name it, such as ``pt-BR`` or ``deu``, by ISO 639-1; None if it is unknown."""
     first = re.split(r"[-_]", name.strip().lower())[0]

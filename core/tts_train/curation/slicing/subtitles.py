@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tts_train.corpus.audio.containers import AudioRejected
+from tts_train.corpus.language import base_language, language_code
 from tts_train.corpus.rows.names import is_audio
 from tts_train.errors import ConfigError, MissingExtraError
 from tts_train.progress import write_line
@@ -23,8 +24,7 @@ _LABEL = re.compile(r"^\s*(-?\d+(?:[.,]\d+)?)\t(-?\d+(?:[.,]\d+)?)(?:\t(.*))?$")
 # ASS tags, which pysubs2 also writes for <i>; then HTML, WebVTT classes and the times inside of a cue.
 _STYLE = re.compile(r"\{\\[^}]*\}|<[^<>]*>")
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]+)>", re.IGNORECASE)
-# Only capitals: "Note: ..." is said, "ANNA: ..." is not.
-_CAPITALS = re.compile(r"^[-–—\s]*>*\s*([^\W\d_a-z][^\W_a-z]*(?:[ .'-]{1,2}[^\W_a-z]+){0,2})\s?:\s+(?=\S)")
+_LABELLED = re.compile(r"^[-–—\s]*>*\s*([^\W\d_][^\W_]*(?:[ .'-]{1,2}[^\W_]+){0,2})\s?:\s+(?=\S)")
 _SOUNDS = re.compile(r"\[[^\]]*\]|【[^】]*】|\*[^*]+\*|^\s*[-–]?\s*\([^)]*\)|\([^)]*\)\s*$")
 _LINE_WORDS = 3
 _NOTES = re.compile(r"[♪♫♬#]")
@@ -158,7 +158,8 @@ def _plain(cue: Cue) -> Cue:
     text = "" if _NOTES.match(text.strip()) else _SOUNDS.sub(" ", text)
     lines = []
     for line in text.splitlines():
-        if label := _CAPITALS.match(line):
+        # Only capitals: "Note: ..." is said, "ANNA: ..." is not. Scripts without capitals have no such names.
+        if (label := _LABELLED.match(line)) and label[1].isupper():
             speaker, line = label[1].strip(), line[label.end() :]
         # A dash begins the words of another speaker, who has no name.
         lines.append(re.sub(r"^\s*[-–—]\s+", "", line))
@@ -266,7 +267,7 @@ def _listed(folder: Path) -> dict[str, list[tuple[str | None, Path]]]:
         stem, _, middle = file.stem.rpartition(".")
         # talk.wav.srt belongs to talk.wav, and wav is no language.
         if stem and _LANGUAGE.fullmatch(middle) and not is_audio(file.stem):
-            found[stem.casefold()].append((middle.lower(), file))
+            found[stem.casefold()].append((_named(middle), file))
     return dict(found)
 
 
@@ -285,6 +286,13 @@ def _preference(file: Path) -> tuple[int, str]:
     return (SUFFIXES.index(suffix) if suffix in SUFFIXES else len(SUFFIXES), file.name)
 
 
+def _named(middle: str) -> str:
+    """Return the language that a file's name says: ``en`` of ``eng``, as rows and recognisers name it."""
+    whole = middle.lower()
+    # With a country the name says more than its code.
+    return whole if re.search("[-_]", whole) else language_code(whole) or whole
+
+
 def _same(name: str, language: str) -> bool:
     """``en-US`` is English, too."""
-    return re.split("[-_]", name.lower())[0] == re.split("[-_]", language.lower())[0]
+    return base_language(name) == base_language(language)

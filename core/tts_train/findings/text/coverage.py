@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from tts_train.corpus.language import base_language
 from tts_train.findings.measure import Measured
 from tts_train.findings.text.acoustics import SOUNDS
 from tts_train.findings.text.fit import TextFit
-from tts_train.findings.text.sounding import KNOWN, base_language, spoken, words_in
+from tts_train.findings.text.sounding import KNOWN, spoken, words_in
 from tts_train.findings.text.spelling import TABLES
 
 RARE = 10
@@ -28,6 +29,8 @@ _ALPHABETS = {
     "ru": "абвгдеёжзийклмнопрстуфхцчшщъыьэюя",
 }
 _TAG = re.compile(r"<[^<>\s][^<>]*>")
+# Of Latin, Greek, Cyrillic and Armenian: in other scripts every letter would count as one that is not small.
+_CAPITALS = "".join(letter for letter in map(chr, range(0x590)) if letter.isupper())
 # What front ends read in two ways or not at all; one writing counts once, for the first that fits.
 _ODD: Mapping[str, re.Pattern[str]] = {
     "links": re.compile(r"\b(?:https?://|www\.)\S+|\S+@\S+\.\w+"),
@@ -38,7 +41,7 @@ _ODD: Mapping[str, re.Pattern[str]] = {
     "abbreviations": re.compile(
         r"\b(?:Dr|Mr|Mrs|Ms|St|Prof|Jr|Sr|No|vs|etc|Sra?|Srta|Ud|Uds|M|Mme|Mlle|Sig|Dott|Avv|ул|г|стр|тыс|млн|руб)\."
     ),
-    "capitals": re.compile(r"\b[^\W\d_a-zа-я]{2,}\b"),
+    "capitals": re.compile(rf"\b[{_CAPITALS}]{{2,}}\b"),
     "symbols": re.compile(r"[&@#+=*/\\_^~|<>{}\[\]]"),
 }
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from tts_train.contract.metric import Take
-from tts_train.corpus.language import SHORTEST, detected
+from tts_train.corpus.language import SHORTEST, base_language, can_detect, detected
 from tts_train.errors import MissingExtraError
 from tts_train.findings.measure import Examined, Measure, NotMeasured
 from tts_train.findings.text.acoustics import FRAMES_A_SECOND, PARTS, SoundScores, scores_of
 from tts_train.findings.text.alignment import ANY, Placed, Spoken, place, totals
-from tts_train.findings.text.sounding import KNOWN, base_language, spoken
+from tts_train.findings.text.sounding import KNOWN, spoken
 
 IMPOSSIBLE = -20.0
 """Fit of a text that cannot be said in the time of its clip; the worst that were measured reach -8."""
@@ -35,6 +35,10 @@ class TextFit(Measure):
     packages = ("pocketsphinx",)
     reads_text = True
     around = 4
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return whether languages can be told: a row that names none has no figures without the detector."""
+        return {"detector": can_detect()}
 
     def measure(self, examined: Examined) -> Mapping[str, Any]:
         """Return what fits how well, in nats a frame of 10 ms below the best sounds of English at each moment.

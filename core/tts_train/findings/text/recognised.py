@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from tts_train.contract.metric import Recogniser
+from tts_train.corpus.language import base_language
 from tts_train.findings.measure import Examined, FindingKind, Judge, Measure, Measured, NotMeasured, Told
-from tts_train.findings.text.sounding import base_language
 from tts_train.scoring.metrics.words import errors
 
 _HOW = "no recogniser was named: add --recogniser whisper, or any that corpus transcribe has"

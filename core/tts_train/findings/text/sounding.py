@@ -21,11 +21,6 @@ _WORD = re.compile(r"\d+|[^\W\d_]+(?:['’][^\W\d_]+)*")
 _SOUNDS_A_DIGIT = 4
 
 
-def base_language(language: str | None) -> str | None:
-    """Return ``en`` of ``en-GB`` or ``EN_us``; None stays None."""
-    return re.split(r"[-_]", language)[0].lower() if language else None
-
-
 def words_in(text: str) -> list[str]:
     """Return the words and numbers of a text in lower case; tags such as ``<laugh>`` are none."""
     plain = unicodedata.normalize("NFC", _TAG.sub(" ", text).lower().replace("’", "'"))
@@ -47,7 +42,8 @@ def spoken(text: str, language: str) -> list[tuple[str, Sounds]]:
 def sounds_of(word: str, language: str) -> Sounds:
     """Return the sounds of a word or number in lower case."""
     if word.isdecimal():
-        if int(word) >= len(NUMBERS[language]):
+        # By its length first: of thousands of digits Python makes no number.
+        if len(word) > 2 or int(word) >= len(NUMBERS[language]):
             return (ANY,) * (_SOUNDS_A_DIGIT * len(word))
         word = NUMBERS[language][int(word)]
     if language == "en":

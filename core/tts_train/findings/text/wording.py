@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tts_train.corpus.language import SHORTEST, detected
+from tts_train.corpus.language import SHORTEST, base_language, detected
 from tts_train.findings.measure import Examined, FindingKind, Judge, Measure, Measured, NotMeasured, Told
 from tts_train.findings.text.alike import most_alike
 from tts_train.findings.text.edges import EdgeLevels
-from tts_train.findings.text.sounding import base_language, words_in
+from tts_train.findings.text.sounding import words_in
 
 _LEAST_ROWS = 20
 # "seven" has five letters, "six" three, and so on in the other languages.

@@ -129,14 +129,14 @@ def test_styles_speakers_and_sounds_are_taken_out_of_the_text(tmp_path, capsys, 
         f"{said[1]}\n[sighs] A quick *otter*\nslid down. (laughs)\n\n"
         f"{said[2]}\n♪ la la la ♪\n\n"
         f'{said[3]}\nDR. MÜLLER: Note: the <font color="#fff">door</font> is {{\\an8}}blue.\n\n'
-        f"{said[4]}\n- Yes.\n- No.\n"
+        f"{said[4]}\n- Внимание: поезд.\n- No.\n"
     )
     rows, report = rows_of(tmp_path, capsys, talk, "talk.en-US.vtt", text)
     assert [(row.speaker, row.text) for row in rows] == [
         ("Anna", "Good morning, Ben & Co."),
         (None, "A quick slid down."),
         ("DR. MÜLLER", "Note: the door is blue."),
-        (None, "Yes. No."),
+        (None, "Внимание: поезд. No."),
     ]
     assert {row.language for row in rows} == {"en-us"}
     assert report["subtitles"] == {"no_words": 1}
@@ -202,6 +202,11 @@ def test_several_languages_need_a_choice(tmp_path, capsys, talk):
     assert "--language" in told
     cut(capsys, path, tmp_path / "out", "--language", "fr")
     assert {row.text for row in CorpusFolder.open(tmp_path / "out").rows()} == {"Bonjour."}
+    # As films have it: the long code of a language.
+    (tmp_path / "talk.en.srt").rename(tmp_path / "talk.eng.srt")
+    cut(capsys, path, tmp_path / "out", "--language", "en")
+    assert {(row.text, row.language) for row in CorpusFolder.open(tmp_path / "out").rows()} == {("Hello there.", "en")}
+    (tmp_path / "talk.eng.srt").rename(tmp_path / "talk.en.srt")
     # Those of another recording are none of this one's.
     for name in ("en", "fr"):
         (tmp_path / f"talk.{name}.srt").rename(tmp_path / f"talk.{name}.kept")

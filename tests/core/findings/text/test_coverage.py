@@ -41,6 +41,8 @@ def test_odd_writings_are_counted_once_each_by_the_rows_that_have_them():
         "symbols": (1, ["&"]),
     }
     assert found["tags"] == {"<laugh>": 2}
+    # Scripts without capitals, and small letters beyond those of English and Russian.
+    assert not text_coverage(rows("你好", "και", "її"))["odd"]
     told = "\n".join(in_words(found))
     assert "Texts: amounts in 1 rows ('$5')" in told
     assert "tags <laugh> (2)" in told

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tts_train.corpus.language import base_language
 from tts_train.findings.text.acoustics import SOUNDS
-from tts_train.findings.text.sounding import KNOWN, base_language, spoken, words_in
+from tts_train.findings.text.sounding import KNOWN, spoken, words_in
 from tts_train.findings.text.spelling import TABLES, spelt
 
 
@@ -56,10 +57,11 @@ def test_no_letter_is_without_a_sound(language: str, letters: str):
 def test_numbers_are_read_up_to_ten_and_any_sounds_stand_for_longer_ones():
     assert spoken("Press 3.", "en")[1:] == [("3", ("TH", "R", "IY"))]
     assert spoken("28", "fr") == [("28", ("*",) * 8)]
+    assert spoken("9" * 5000, "en")[0][1] == ("*",) * 20_000
 
 
 def test_words_are_taken_without_tags_and_signs():
     assert words_in("<laugh> Don’t… ÊTRE, l'eau!") == ["don't", "être", "l'eau"]
-    assert base_language("en-GB") == "en"
+    assert [base_language(name) for name in ("en-GB", "EN_us", "eng", "Spanish")] == ["en", "en", "en", "es"]
     assert base_language(None) is None
     assert {"en", "es", "fr", "it", "ru"} == KNOWN

@@ -51,6 +51,8 @@ def test_a_text_of_another_language_is_told_by_the_row_or_by_most_rows():
     english = [Said(sound_of(0), each.text) for each in sample_rows(4)]
     spanish = Said(sound_of(0), "Para escuchar este mensaje otra vez, marque el numero tres.")
     assert told(OtherLanguageJudge(), measured([*english, spanish], [TextLanguage()])) == {"x.list:5": "es, not en"}
+    named = [Said(one.sound, one.text, "eng") for one in english]
+    assert not told(OtherLanguageJudge(), measured(named, [TextLanguage()]))
     unnamed = [Said(one.sound, one.text, None) for one in (*english, spanish)]
     assert told(OtherLanguageJudge(), measured(unnamed, [TextLanguage()])) == {"x.list:5": "es, not en"}
 
