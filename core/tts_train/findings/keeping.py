@@ -48,15 +48,15 @@ class KeptFigures:
         # What was decoded, not the file: rows may name stretches of one file, or hold theirs in a table.
         digest = xxhash.xxh3_128(np.ascontiguousarray(examined.raw).data)
         digest.update(f"{examined.raw_rate} {examined.raw.shape}".encode())
-        # The text, too: the same clip under two texts is what some measures look for.
-        digest.update(f"\0{examined.take.text}\0{examined.take.language}".encode("utf-8", "surrogatepass"))
         name = digest.hexdigest()
         # Two letters apart: a folder with a hundred thousand files is slow on some systems.
         return self.folder / name[:2] / f"{name[2:]}.json"
 
 
 def measure_key(measure: Measure, examined: Examined) -> str:
-    """Return a name under which a measure's figures are kept: another version, setting or row beside it has another."""
-    near = examined.near if measure.around else ()
-    settings = json.dumps([measure.settings(), near], sort_keys=True)
+    """Return a name under which a measure's figures of a sound are kept: another for all else that they depend on."""
+    take, near = examined.take, examined.near if measure.around else ()
+    # Not for all of them: a text that is corrected does not have its voice and its noise measured anew.
+    said = (take.text, take.language) if measure.reads_text else ()
+    settings = json.dumps([measure.settings(), said, near], sort_keys=True)
     return f"{measure.name} {measure.version} {xxhash.xxh3_64_hexdigest(settings.encode())}"

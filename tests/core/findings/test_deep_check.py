@@ -219,6 +219,11 @@ def test_nothing_is_measured_twice_and_what_is_lost_is_measured_again(light, spo
     assert deep(capsys, spoilt, "--out", out) == first
     after = kept_files(out)
     assert {file for file in before if before[file] == after[file]} == before.keys() - {damaged, removed}
+    # What the sound says stays where a text is corrected.
+    table = spoilt / "metadata.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace("|", "|Well, ", 1), encoding="utf-8")
+    deep(capsys, spoilt, "--out", out)
+    assert kept_files(out) == after
     # A clip that was edited is another clip.
     sf.write(spoilt / "wavs" / "sample-04.wav", voice()["sample-04"], RATE, subtype="PCM_16")
     assert not deep(capsys, spoilt, "--out", out)["findings"]["noisy"]

@@ -26,6 +26,8 @@ class RecognisedText(Measure):
 
     def __init__(self, recogniser: Recogniser | None = None) -> None:
         self.recogniser = recogniser
+        # Once, not for each clip: a recogniser reads its weights for this, which may be gigabytes.
+        self._settings = {} if recogniser is None else {"name": recogniser.name, **recogniser.settings()}
 
     def missing(self) -> str | None:
         """Say that a recogniser must be named, or what must be installed."""
@@ -33,7 +35,7 @@ class RecognisedText(Measure):
 
     def settings(self) -> Mapping[str, Any]:
         """Return which recogniser it is, with its weights."""
-        return {} if self.recogniser is None else {"name": self.recogniser.name, **self.recogniser.settings()}
+        return self._settings
 
     def measure(self, examined: Examined) -> Mapping[str, Any]:
         """Return ``heard``, its distance ``heard_cer`` in percent of the text, and ``heard_language``.

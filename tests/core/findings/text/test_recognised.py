@@ -45,6 +45,19 @@ def test_without_one_the_report_says_how_to_name_it():
     assert RecognisedText(SphinxRecogniser(None)).missing() is None
 
 
+def test_the_weights_are_read_once_and_not_for_each_clip():
+    class Counted(SphinxRecogniser):
+        asked = 0
+
+        def settings(self):
+            Counted.asked += 1
+            return super().settings()
+
+    measure = RecognisedText(Counted(None))
+    assert measure.settings() == measure.settings() == {"name": "sphinx", **SphinxRecogniser(None).settings()}
+    assert Counted.asked == 1
+
+
 def test_the_command_takes_the_name_of_a_recogniser(tmp_path, capsys):
     sound = sound_of(0)
     soundfile.write(tmp_path / "a.wav", sound.samples, sound.sample_rate)
