@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from tts_train.errors import DataError
+
+
+PARTS = ("train", "validation", "test")
+"""What ``split`` of a row may say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +70,13 @@ class ClipRow:
             raise DataError(f"no row of a corpus folder: {error}") from None
         if not isinstance(found.audio, str) or not found.audio:
             raise DataError("no row of a corpus folder: audio must be a path")
-        if isinstance(found.seconds, bool) or not isinstance(found.seconds, (int, float)):
-            raise DataError(f"no row of a corpus folder: seconds is {found.seconds!r}, not a number")
+        # JSON as Python reads it has NaN and infinities, which no ledger can add up.
+        number = isinstance(found.seconds, (int, float)) and not isinstance(found.seconds, bool)
+        if not number or not 0 <= found.seconds < math.inf:
+            raise DataError(f"no row of a corpus folder: seconds is {found.seconds!r}, not a number from 0")
         if not isinstance(found.text, str):
             raise DataError(f"no row of a corpus folder: text is {found.text!r}, not a string")
+        # Another name would be a part that no command writes, exports or trains on.
+        if found.split not in (None, *PARTS):
+            raise DataError(f"no row of a corpus folder: split is {found.split!r}, not one of {', '.join(PARTS)}")
         return found

@@ -230,16 +230,17 @@ def _sift(form: CorpusFormat, rows: Sequence[ClipRow]) -> tuple[list[ClipRow], l
 
 def _names(form: CorpusFormat, rows: Sequence[ClipRow], kind: Literal["as_is", "wav", "flac"]) -> list[str]:
     """Give each row's recording a name below the export that every table and file system takes, all of them apart."""
-    taken, found = set[str](), list[str]()
+    taken, found = dict[str, int](), list[str]()
     for row in rows:
         clip = Path(row.audio)
         suffix = clip.suffix.lower() if kind == "as_is" else f".{kind}"
-        stem, number = plain_stem(clip.stem) or "clip", 2
-        name = stem
+        stem = name = plain_stem(clip.stem) or "clip"
         # Apart in all of the export, also without letter case and suffix: tables name recordings by their stem.
         while name.casefold() in taken:
-            name, number = f"{stem}-{number}", number + 1
-        taken.add(name.casefold())
+            # From where the last one of this stem was free: long names of a recording's clips all begin alike.
+            taken[stem.casefold()] += 1
+            name = f"{stem}-{taken[stem.casefold()]}"
+        taken[name.casefold()] = 1
         found.append(f"{form.folder(row)}/{name}{suffix}")
     return found
 
@@ -253,7 +254,7 @@ def _write_tables(
         DataError: if the rest does not read back either.
     """
     refused: list[Refused] = []
-    held = list(items)
+    held, recordings = list(items), set(staged.rglob("*"))
     # Twice: without the rows that are read otherwise, the guess of what the columns are may be another.
     for _ in range(2):
         tables = form.write(staged, held) if held else []
@@ -261,10 +262,13 @@ def _write_tables(
         wrong = {item.row.audio for found, _ in read for item in found}
         if held and not wrong:
             return held, tables, [layout for _, layout in read], refused
+        # Of this time: a part that has no row left would keep its table, and fewer shards have other names.
+        for path in set(staged.rglob("*")) - recordings:
+            if path.is_file():
+                path.unlink()
         for item in held:
             if item.row.audio in wrong:
                 (staged / item.file).unlink()
-                (staged / item.file).with_suffix(".txt").unlink(missing_ok=True)
                 refused.append(Refused(item.row, "not_read_back", _ADVICE["not_read_back"]))
         held = [item for item in held if item.row.audio not in wrong]
     raise DataError(

@@ -6,6 +6,8 @@ import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from unicodedata import normalize
 
+import xxhash
+
 from tts_train.curation.row import ClipRow
 
 _LEAST_WORDS = 4
@@ -58,9 +60,13 @@ def share_texts(groups: Groups, texts: Iterable[str], *, near: bool = True) -> N
         if len(words) < _LEAST_WORDS:
             continue
         # Two texts that differ in one word have a text in common that lacks it.
-        groups.share(item, ("text", words))
-        for without in _one_less(words) if near else ():
-            groups.share(item, ("text", without))
+        for key in (_key(words), *(map(_key, _one_less(words)) if near else ())):
+            groups.share(item, key)
+
+
+def _key(words: tuple[str, ...]) -> bytes:
+    # A hash: a text of sixty words has as many texts that lack one, which are gigabytes for a hundred thousand rows.
+    return xxhash.xxh3_128_digest("\0".join(words).encode())
 
 
 def _one_less(words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

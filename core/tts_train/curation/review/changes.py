@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
@@ -147,7 +148,15 @@ def undo(journal: Sequence[RowChange], tables: Tables, which: str, *, time: str)
     number = _asked(journal, undone, which)
     rows = tables.by_clip()
     of_number = [change for change in journal if change.change == number]
-    faults = [fault for change in of_number if (fault := _touched(change, journal, undone, rows))]
+    # By field: a table that takes out thousands of rows is undone without reading the journal for each of them.
+    of_field: defaultdict[tuple[str, str], list[RowChange]] = defaultdict(list)
+    for change in journal:
+        of_field[change.clip, change.field].append(change)
+    faults = [
+        fault
+        for change in of_number
+        if (fault := _touched(change, of_field[change.clip, change.field], undone, rows))
+    ]
     if faults:
         raise DataError(f"Change {number} cannot be undone, and nothing was changed:\n" + "\n".join(faults[:10]))
     return [_inverse(change, rows, next_number(journal), time) for change in of_number]
@@ -189,17 +198,16 @@ def _asked(journal: Sequence[RowChange], undone: Mapping[int, int], which: str) 
 
 def _touched(
     change: RowChange,
-    journal: Sequence[RowChange],
+    of_field: Sequence[RowChange],
     undone: Mapping[int, int],
     rows: Places,
 ) -> str:
     """Say what stands against undoing a change; empty if nothing."""
     if change.clip not in rows:
         return f"{change.clip} is no clip of this folder any more."
-    for later in journal:
-        same = (later.clip, later.field) == (change.clip, change.field) and later.change > change.change
+    for later in of_field:
         # What was undone, and what undid it, leave the field as it was.
-        if same and later.change not in undone and (later.undoes or 0) not in undone:
+        if later.change > change.change and later.change not in undone and (later.undoes or 0) not in undone:
             return f"{change.clip}: change {later.change} touched {change.field}, too. Undo that first."
     # Other commands keep no journal; what they changed shows in the value.
     table, _, row = rows[change.clip]

@@ -14,7 +14,7 @@ from tts_train.cli import main
 from tts_train.corpus import Utterance, read_audio
 from tts_train.corpus.read import open_corpus
 from tts_train.corpus.rows.text import clean_text
-from tts_train.curation.exchange.export import FORMATS
+from tts_train.curation.exchange.export import FORMATS, _names
 from tts_train.curation.folder import CorpusFolder
 from tts_train.curation.row import ClipRow
 
@@ -161,6 +161,24 @@ def test_a_clip_that_cannot_be_read_is_left_out_by_name(tmp_path, capsys):
     (folder.path / "clips/c02.wav").unlink()
     report = export(capsys, folder, "parquet", tmp_path / "out")
     assert (report["rows"], set(report["refused_rows"])) == (1, {"clips/c01.wav", "clips/c02.wav"})
+
+
+def test_a_part_whose_only_row_is_left_out_has_no_table(tmp_path, capsys):
+    folder = make(tmp_path / "in", ["One text.", "Another text.", "A third text."], parts=("train",))
+    (folder.path / "clips/audio.wav").write_bytes(encoded(voice(0.7)))
+    # It is read as the head of a table.
+    folder.write([*folder.rows(), ClipRow(audio="clips/audio.wav", seconds=0.7, text="text", split="validation")])
+    report = export(capsys, folder, "piper", tmp_path / "out")
+    assert report["refused_rows"] == {"clips/audio.wav": "not_read_back"}
+    assert report["parts"] == {"train": 3}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"metadata.csv", "tts_train.json", "wavs"}
+
+
+def test_thousands_of_long_names_that_begin_alike_are_named_at_once():
+    rows = [ClipRow(audio=f"clips/{'a' * 70}-{number:07d}.flac", seconds=1.0) for number in range(20_000)]
+    names = _names(FORMATS["ljspeech"](), rows, "wav")
+    assert len({name.casefold() for name in names}) == len(rows)
+    assert names[-1] == f"wavs/{'a' * 60}-20000.wav"
 
 
 def test_names_that_differ_in_case_alone_stay_apart(tmp_path, capsys):
