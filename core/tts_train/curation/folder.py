@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tts_train.curation.row import ClipRow
-from tts_train.disk.files import disk_errors
+from tts_train.curation.row import PARTS, ClipRow
+from tts_train.disk.files import as_json, disk_errors
 from tts_train.disk.together import counting_file, finish_replacing, replace_together
 from tts_train.errors import ConfigError, DataError, quoted
 
@@ -20,7 +20,7 @@ TABLE = "corpus.jsonl"
 LEDGER = "ledger.json"
 REMOVED = "removed.jsonl"
 """Rows that a person took out, as they were; a table can bring them back."""
-HELD_OUT = ("validation", "test")
+HELD_OUT = PARTS[1:]
 """Parts of a split; the rows of each also stand in a table of their own, ``validation.jsonl`` and ``test.jsonl``."""
 CLIPS = "clips"
 WORK = ".work"
@@ -122,9 +122,7 @@ class CorpusFolder:
         seconds = account(rows, removed, recordings)
         told = [asdict(one) for one in recordings]
         ledger = {"format": FORMAT, "version": VERSION, "seconds": seconds, "rows": len(rows), "recordings": told}
-        files: dict[str, str | None] = {
-            LEDGER: json.dumps(ledger, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        }
+        files: dict[str, str | None] = {LEDGER: as_json(ledger, indent=2) + "\n"}
         if removed or (self.path / REMOVED).exists():
             files[REMOVED] = _table(removed)
         with disk_errors(self.path):
@@ -134,8 +132,11 @@ class CorpusFolder:
         return seconds
 
     @contextmanager
-    def holding(self, *, option: str = "--out") -> Iterator[None]:
+    def holding(self, *, option: str = "corpus folder") -> Iterator[None]:
         """Hold the folder against other writers; it is made where it is not there.
+
+        Args:
+            option: what names the folder, for messages.
 
         Raises:
             RunLockedError: naming the process that holds it.
@@ -174,6 +175,11 @@ class CorpusFolder:
         return found
 
 
+def is_corpus_folder(path: Path) -> bool:
+    """Tell whether the verbs of ``tts-train corpus`` wrote a folder, by its table and its ledger."""
+    return all(counting_file(path, name).is_file() for name in (TABLE, LEDGER))
+
+
 def require_new(out: Path) -> None:
     """Refuse an ``--out`` that holds something which is no corpus folder.
 
@@ -188,13 +194,8 @@ def require_new(out: Path) -> None:
 
 def as_json_line(values: Mapping[str, Any]) -> str:
     """Return a line of a table, in the letters of its texts where a file can hold them."""
-    line = json.dumps(values, ensure_ascii=False)
-    try:
-        line.encode()
-    # Half of a pair of surrogates, from a text that was cut: UTF-8 has no bytes for it, JSON has an escape.
-    except UnicodeEncodeError:
-        return json.dumps(values)
-    return line
+    # Facts may come from a table that another program wrote, and are written as they were read.
+    return as_json(values, allow_nan=True)
 
 
 def account(

@@ -9,7 +9,6 @@ from typing import Any
 
 from tts_train.errors import DataError
 
-
 PARTS = ("train", "validation", "test")
 """What ``split`` of a row may say."""
 

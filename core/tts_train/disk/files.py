@@ -117,7 +117,18 @@ def write_atomically(path: Path, text: str, *, newline: str | None = None) -> No
 
 def write_json(path: Path, value: object) -> None:
     """Replace a JSON file in one step. NaN and infinities are refused, as JSON has none."""
-    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomically(path, as_json(value, indent=2) + "\n")
+
+
+def as_json(value: object, *, indent: int | None = None, allow_nan: bool = False) -> str:
+    """Return a value as JSON, in the letters of its strings where a file can hold them."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=allow_nan)
+    try:
+        text.encode()
+    # Half of a pair of surrogates, from a text that was cut, or a file's name that is not UTF-8: JSON has an escape.
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent, allow_nan=allow_nan)
+    return text
 
 
 def move_directory(source: Path, target: Path) -> None:

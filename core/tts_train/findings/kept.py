@@ -32,13 +32,18 @@ def write_kept(found: SearchResult, file: Path) -> None:
     """Write one JSON object a kept row, with the path of its recording from the list's folder.
 
     Raises:
-        DataError: if rows hold their sound inside of a table, where no path leads to it.
+        DataError: if rows hold their sound inside of a table, where no path leads to it, or have none.
     """
     inside = next((origin for origin, audio in found.audio.items() if audio is None), None)
     if inside is not None:
         raise DataError(
             f"--kept cannot name the sound of {inside}, which lies inside of a table. Bring the corpus into a folder "
             "of clips first, with: tts-train corpus merge PATH --out DIR"
+        )
+    if tokens := found.without_sound():
+        raise DataError(
+            f"--kept cannot list {tokens} rows that hold token ids and no recording. Leave --kept out, or give the "
+            "recordings alone."
         )
     folder = file.expanduser().resolve().parent
     lines = [json.dumps(_line(row, found, folder)) for row in found.kept()]

@@ -94,6 +94,10 @@ class SearchResult:
                 named[finding.origin][finding.kind] = None
         return {origin: list(names) for origin, names in named.items()}
 
+    def without_sound(self) -> int:
+        """Return how many rows that are kept hold token ids in place of a recording."""
+        return max(0, int(self.report.get("kept", 0)) + len(self.taken) - len(self.rows))
+
     def kept(self) -> list[Measured]:
         """Return the rows that are left."""
         return [row for row in self.rows if row.origin not in self.taken]

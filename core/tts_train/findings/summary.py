@@ -70,9 +70,7 @@ def _told(found: SearchResult) -> Iterator[str]:
 
 def unlooked(found: SearchResult) -> Iterator[str]:
     """Say what was not looked for, and why: packages that are missing, and rows that a measure does not fit."""
-    # Rows that are kept and have no sound: those of a set that is tokenised already.
-    tokens = found.report.get("kept", 0) + len(found.taken) - len(found.rows)
-    if tokens > 0:
+    if tokens := found.without_sound():
         yield f"Not measured: {tokens} rows hold token ids and no sound"
     whys: dict[str, list[str]] = {}
     for name, why in found.not_measured.items():

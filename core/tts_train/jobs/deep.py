@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from tts_train.curation.folder import LEDGER, TABLE, WORK
+from tts_train.curation.folder import WORK, is_corpus_folder
 from tts_train.curation.found import drop_table, note_findings
 from tts_train.disk.apart import require_apart
 from tts_train.disk.files import disk_errors, write_atomically
@@ -157,11 +157,6 @@ def _onward(found: SearchResult, path: Path, files: dict[str, str]) -> list[str]
         return [*taken, quoted("tts-train", "corpus", "review", path)]
     corpus = files.get("kept_file", str(path))
     return [f"{quoted('tts-train', 'prepare', '--corpus', corpus)} --backend NAME --out PREPARED"]
-
-
-def is_corpus_folder(path: Path) -> bool:
-    """Tell whether the verbs of ``tts-train corpus`` made a folder."""
-    return (path / TABLE).is_file() and (path / LEDGER).is_file()
 
 
 def _places(path: Path, out: Path | None) -> tuple[Path, Path]:

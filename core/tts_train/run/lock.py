@@ -67,7 +67,7 @@ class RunLock:
         except OSError as error:
             raise DiskError(
                 f"The lock file {self.path} cannot be written: {error}. Free some space or see to the folder's "
-                f"permissions and run the same command again, or choose another folder with {self._option}."
+                f"permissions and run the same command again, or choose another {self._option}."
             ) from error
         _held.add(key)
         return self

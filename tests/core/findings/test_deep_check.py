@@ -153,6 +153,9 @@ def test_rows_of_token_ids_are_kept_and_said_to_have_no_sound(light, tmp_path, c
     assert main(["check", str(tmp_path / "tokens"), "--deep", "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert "Not measured: 2 rows hold token ids and no sound" in out
+    kept = ["--kept", str(tmp_path / "kept.jsonl"), "--out", str(tmp_path / "out")]
+    assert main(["check", str(tmp_path / "tokens"), "--deep", *kept]) == 2
+    assert "--kept cannot list 2 rows" in capsys.readouterr().err
 
 
 def test_sound_inside_of_a_table_is_measured_and_played_but_not_listed(light, spoilt, tmp_path, capsys):

@@ -54,6 +54,11 @@ def bare_name(name: str) -> str:
     return osp.splitext(last)[0] if is_audio(last) else last
 
 
+def printable_name(name: str) -> str:
+    """Return a file's name as UTF-8 can hold it: bytes that are no text become escapes such as ``\\xe4``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def is_path(name: str) -> bool:
     """Tell whether the system can look for a name; JSON may hold lone surrogates that no path has."""
     try:

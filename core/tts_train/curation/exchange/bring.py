@@ -18,7 +18,8 @@ import xxhash
 
 from tts_train.corpus import RowRejected, read_audio
 from tts_train.corpus.audio.read import Audio
-from tts_train.curation.exchange.sources import Piece, printable_name
+from tts_train.corpus.rows.names import printable_name
+from tts_train.curation.exchange.sources import Piece
 from tts_train.curation.folder import CLIPS, WORK
 from tts_train.curation.job import CorpusJob
 from tts_train.disk.files import TEMPORARY, hash_file, patiently, temporary_beside, write_json

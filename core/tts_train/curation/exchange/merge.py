@@ -16,8 +16,18 @@ from tts_train.corpus.ledger import Ledger
 from tts_train.corpus.reasons import REASONS
 from tts_train.curation.exchange.assemble import Assembly, once
 from tts_train.curation.exchange.bring import NAME, Brought, bring
-from tts_train.curation.exchange.sources import Source, is_corpus_folder, read_sources, require_rows
-from tts_train.curation.folder import CLIPS, KEPT, REMOVED, TABLE, WORK, CorpusFolder, RecordingAccount, require_new
+from tts_train.curation.exchange.sources import Source, read_sources, require_rows
+from tts_train.curation.folder import (
+    CLIPS,
+    KEPT,
+    REMOVED,
+    TABLE,
+    WORK,
+    CorpusFolder,
+    RecordingAccount,
+    is_corpus_folder,
+    require_new,
+)
 from tts_train.curation.job import CorpusJob
 from tts_train.curation.review.changes import JOURNAL
 from tts_train.curation.row import ClipRow
@@ -64,7 +74,7 @@ class CorpusMerge(CorpusJob):
         """Read the rows, make their clips, write the tables, and report."""
         folder = CorpusFolder(self.out)
         spill = self.out / WORK / NAME / _SPILL
-        with folder.holding(), disk_errors(self.out):
+        with folder.holding(option="--out"), disk_errors(self.out):
             sources = read_sources(self.sources, layout=self.corpus_format, prefix=self.prefix, spill=spill)
             require_rows(sources)
             pieces = [piece for source in sources for piece in source.pieces]

@@ -11,9 +11,9 @@ import xxhash
 
 from tts_train.corpus.layouts.splits import part_of
 from tts_train.corpus.read import Corpus, open_corpus
-from tts_train.corpus.rows.names import bare_name, is_audio, recordings_in
+from tts_train.corpus.rows.names import bare_name, is_audio, printable_name, recordings_in
 from tts_train.corpus.rows.utterance import Rejected, Row, TokenRow, Utterance
-from tts_train.curation.folder import LEDGER, REMOVED, TABLE, CorpusFolder, RecordingAccount
+from tts_train.curation.folder import REMOVED, TABLE, CorpusFolder, RecordingAccount, is_corpus_folder
 from tts_train.curation.row import ClipRow, Cut
 from tts_train.disk.files import patiently, temporary_beside
 from tts_train.errors import DataError, NoTextsError
@@ -86,11 +86,6 @@ def read_sources(paths: Sequence[Path], *, layout: str, prefix: bool, spill: Pat
     return found
 
 
-def is_corpus_folder(path: Path) -> bool:
-    """Tell whether a folder was written by the verbs of ``tts-train corpus``, by its table and its ledger."""
-    return (path / TABLE).is_file() and (path / LEDGER).is_file()
-
-
 def _labels(paths: Sequence[Path]) -> Iterator[str]:
     taken: set[str] = set()
     for path in paths:
@@ -101,11 +96,6 @@ def _labels(paths: Sequence[Path]) -> Iterator[str]:
             label, number = f"{plain}-{number}", number + 1
         taken.add(label.casefold())
         yield label
-
-
-def printable_name(name: str) -> str:
-    """Return a file's name as UTF-8 can hold it: bytes that are no text become escapes such as ``\\xe4``."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _prefixed(piece: Piece, label: str) -> Piece:

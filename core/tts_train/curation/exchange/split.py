@@ -62,7 +62,7 @@ class CorpusSplit(CorpusVerb):
         """Choose the parts, write them into the rows, and report."""
         shares = self._shares()
         folder = CorpusFolder.open(self.folder)
-        with folder.holding(option="the folder"):
+        with folder.holding():
             rows = folder.rows()
             self._require_own(rows)
             groups, block = self._groups(rows, shares)

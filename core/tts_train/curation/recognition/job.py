@@ -51,7 +51,7 @@ class CorpusTranscribe(CorpusJob):
         folder = CorpusFolder.open(self.folder)
         # Before the folder is held: nothing is written where something is missing.
         hearing = self._hearing()
-        with folder.holding(option="DIR"):
+        with folder.holding():
             rows = folder.rows()
             due = [row for row in rows if self._is_due(row)]
             work = ClipWork(

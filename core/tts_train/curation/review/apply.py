@@ -62,7 +62,7 @@ class CorpusApply(CorpusVerb):
             )
         folder = CorpusFolder.open(self.folder)
         # Held before anything is read: what a table is compared with must be what is written over.
-        with folder.holding(option="another DIR"):
+        with folder.holding():
             tables, journal = Tables.read(folder), read_journal(folder)
             time = datetime.now(timezone.utc).isoformat(timespec="seconds")
             facts: dict[str, Any] = {}

@@ -153,9 +153,7 @@ def undo(journal: Sequence[RowChange], tables: Tables, which: str, *, time: str)
     for change in journal:
         of_field[change.clip, change.field].append(change)
     faults = [
-        fault
-        for change in of_number
-        if (fault := _touched(change, of_field[change.clip, change.field], undone, rows))
+        fault for change in of_number if (fault := _touched(change, of_field[change.clip, change.field], undone, rows))
     ]
     if faults:
         raise DataError(f"Change {number} cannot be undone, and nothing was changed:\n" + "\n".join(faults[:10]))

@@ -10,6 +10,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from tts_train.corpus.audio.containers import AudioRejected
 from tts_train.corpus.audio.stream import open_stream
 from tts_train.curation.slicing.placing import CutPiece
 from tts_train.curation.speech.hearing import HeardSound
@@ -56,6 +57,9 @@ def write_clips(
                 waiting, number = [], number + 1
             if told:
                 told(len(block) / stream.rate)
+    # By the first pass they are all there: the file was changed in between.
+    if number < len(pieces):
+        raise AudioRejected("truncated", "it became shorter while it was cut")
 
 
 def _write(path: Path, sound: NDArray[np.float32], heard: HeardSound) -> None:

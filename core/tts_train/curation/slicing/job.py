@@ -74,7 +74,7 @@ class CorpusSlice(CorpusJob):
             )
         # Held all the while: two commands would give one name to different clips.
         folder = CorpusFolder(self.out)
-        with folder.holding(), disk_errors(self.out):
+        with folder.holding(option="--out"), disk_errors(self.out):
             return self._slice(folder, detector)
 
     def _slice(self, folder: CorpusFolder, detector: str) -> Report:

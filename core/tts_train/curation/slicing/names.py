@@ -9,7 +9,7 @@ from unicodedata import normalize
 
 import xxhash
 
-from tts_train.corpus.rows.names import fold, recordings_in
+from tts_train.corpus.rows.names import fold, printable_name, recordings_in
 from tts_train.errors import DataError
 
 # What Windows allows in no name, blanks, and dots, behind which a suffix would be looked for.
@@ -27,10 +27,14 @@ def named_recordings(source: Path) -> dict[str, Path]:
     """
     if not source.exists():
         raise DataError(f"There is no {source}. Give a recording, or a folder of recordings.")
-    # NFC: macOS gives names taken apart, and a ledger that was moved would not know them again.
     if source.is_file():
-        return {normalize("NFC", source.name): source}
-    return {normalize("NFC", path.relative_to(source).as_posix()): path for path in recordings_in(source)}
+        return {_name(source.name): source}
+    return {_name(path.relative_to(source).as_posix()): path for path in recordings_in(source)}
+
+
+def _name(path: str) -> str:
+    # NFC: macOS gives names taken apart, and a ledger that was moved would not know them again.
+    return normalize("NFC", printable_name(path))
 
 
 def stems(names: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:

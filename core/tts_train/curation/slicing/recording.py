@@ -17,7 +17,7 @@ from tts_train.curation.slicing.cues import group_by_cues
 from tts_train.curation.slicing.grouping import TOO_SHORT, Lengths, SpeechGroup, group
 from tts_train.curation.slicing.placing import NO_SUBTITLE, account_samples, place
 from tts_train.curation.slicing.subtitles import Subtitles, read_subtitles
-from tts_train.curation.speech.detectors import SILERO, make_detector
+from tts_train.curation.speech.detectors import DETECTORS, make_detector
 from tts_train.curation.speech.edges import Edges, find_edges
 from tts_train.curation.speech.hearing import HeardSound, hear
 from tts_train.disk.files import hash_file, write_json
@@ -111,11 +111,12 @@ def slice_recording(
     try:
         # By content, not by time or place: a copy, or a folder that was moved, is not cut again.
         content = hash_file(recording.path)
-        beside = hash_file(recording.subtitles[0]) if recording.subtitles else None
+        # Its name, too: that says the format and the language.
+        beside = (hash_file(recording.subtitles[0]), recording.subtitles[0].name) if recording.subtitles else None
     except OSError as error:
         return CutRecording(refused="unreadable", detail=f"{recording.path.name}: {error.strerror}")
     # The names are part of it, for clips carry them; speaker and language are not, for they are written later.
-    about = [VERSION, make_detector(detector).version if detector != SILERO else 1, asdict(lengths), detector]
+    about = [VERSION, DETECTORS[detector].version, asdict(lengths), detector]
     key = xxhash.xxh3_128_hexdigest(json.dumps([content, beside, recording.stem, recording.name, *about]).encode())
     staged = work / key
     known = CutRecording.read(work / f"{key}.json")

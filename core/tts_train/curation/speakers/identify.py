@@ -66,7 +66,7 @@ class CorpusSpeakers(CorpusJob):
         if self.names is not None:
             return self._rename(folder, self.names)
         embedding = choose_embedding(self.embeddings)
-        with folder.holding(option="the folder"):
+        with folder.holding():
             rows = folder.rows()
             found = measure_clips(folder, rows, embedding.work(), title="Voices", job=self)
             heard = [at for at, facts in enumerate(found) if VECTOR in facts]
@@ -85,7 +85,7 @@ class CorpusSpeakers(CorpusJob):
         names = read_names(table)
         if not names:
             raise DataError(f"--names {table} gives no name: write one into the column name of a line.")
-        with folder.holding(option="the folder"):
+        with folder.holding():
             rows, changed = renamed(folder.rows(), names, of=str(table))
             # The table shows what the clusters are called now, so that it can be edited and given again.
             folder.write(rows, beside={TABLE: write_table(_kept_table(rows, folder.path / TABLE))})

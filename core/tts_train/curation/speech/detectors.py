@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -69,7 +70,7 @@ def resolve_detector(choice: Choice) -> str:
 
 def make_detector(name: str) -> Detector:
     """Return a detector that has heard nothing yet."""
-    return SileroDetector() if name == SILERO else EnergyDetector()
+    return DETECTORS[name]()
 
 
 class SileroDetector(Detector):
@@ -130,6 +131,10 @@ class EnergyDetector(Detector):
         # A tenth of a second, the length of a syllable: clicks are shorter.
         over = smooth(levels, 20) - noise_floor(levels, window=_LONG) - _ABOVE
         return np.asarray(1 / (1 + np.exp(np.clip(-over / _SPREAD, -50, 50))), np.float32)
+
+
+DETECTORS: Mapping[str, type[Detector]] = {SILERO: SileroDetector, ENERGY: EnergyDetector}
+"""By name."""
 
 
 def _missing() -> list[str]:

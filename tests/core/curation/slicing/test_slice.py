@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -207,6 +209,18 @@ def test_two_recordings_of_one_name_and_odd_names_all_live(tmp_path, capsys, tal
     assert len({row.audio.lower() for row in rows}) == len(rows) == report["rows"]
     assert {row.speaker for row in rows} == {"x", "y"}
     assert not any(set(row.audio) & set('<>:"|?* ') for row in rows)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no names that are not UTF-8")
+def test_a_name_that_is_not_utf_8_is_spelt_in_escapes(tmp_path, capsys, talk):
+    write(tmp_path / "in" / "talk.wav", talk[0][: 8 * RATE]).rename(
+        os.fsdecode(os.fsencode(tmp_path) + b"/in/caf\xe9.wav")
+    )
+    for reused in (0, 1):
+        assert cut(capsys, tmp_path / "in", tmp_path / "out")["reused"] == reused
+    rows = CorpusFolder.open(tmp_path / "out").rows()
+    assert rows
+    assert all(row.cut.recording == r"caf\xe9.wav" and row.audio.startswith("clips/caf_xe9-") for row in rows)
 
 
 def test_without_the_network_loudness_decides_and_that_is_said(tmp_path, capsys, talk, monkeypatch):

@@ -206,7 +206,11 @@ def test_several_languages_need_a_choice(tmp_path, capsys, talk):
     (tmp_path / "talk.en.srt").rename(tmp_path / "talk.eng.srt")
     cut(capsys, path, tmp_path / "out", "--language", "en")
     assert {(row.text, row.language) for row in CorpusFolder.open(tmp_path / "out").rows()} == {("Hello there.", "en")}
-    (tmp_path / "talk.eng.srt").rename(tmp_path / "talk.en.srt")
+    # The same words under another name are in another language.
+    (tmp_path / "talk.eng.srt").rename(tmp_path / "talk.en-GB.srt")
+    cut(capsys, path, tmp_path / "out", "--language", "en")
+    assert {row.language for row in CorpusFolder.open(tmp_path / "out").rows()} == {"en-gb"}
+    (tmp_path / "talk.en-GB.srt").rename(tmp_path / "talk.en.srt")
     # Those of another recording are none of this one's.
     for name in ("en", "fr"):
         (tmp_path / f"talk.{name}.srt").rename(tmp_path / f"talk.{name}.kept")
