@@ -170,6 +170,9 @@ class CorpusFolder:
             raise DataError(f"{file} is damaged: {error}. Remove it; the rows in {TABLE} stay as they are.") from None
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise DataError(f"{file} is not the ledger of a corpus folder. Move it away.")
+        fault = _ledger_fault(found)
+        if fault:
+            raise DataError(f"{file} is damaged: {fault}. Remove it; the rows in {TABLE} stay as they are.")
         if found["version"] > VERSION:
             raise DataError(f"{file} was written by a newer tts-train (version {found['version']}). Install that one.")
         return found
@@ -210,6 +213,23 @@ def account(
             seconds[fate] = seconds.get(fate, 0.0) + lost
     ranked = sorted(seconds.items(), key=lambda one: (one[0] != KEPT, -one[1], one[0]))
     return {fate: round(value, 3) for fate, value in ranked}
+
+
+def _ledger_fault(ledger: Mapping[str, Any]) -> str:
+    """Say what of a ledger is of another kind than was written; empty if nothing."""
+    if not isinstance(ledger.get("version"), int):
+        return f"its version is {ledger.get('version')!r}"
+    # A newer one may hold what is not known here.
+    if ledger["version"] > VERSION:
+        return ""
+    try:
+        for one in ledger.get("recordings", []):
+            account = RecordingAccount(**one)
+            if not all(isinstance(value, (int, float)) for value in (account.seconds, *account.fates.values())):
+                return f"the seconds of {account.recording} are no numbers"
+    except (TypeError, AttributeError) as error:
+        return f"its recordings are none ({error})"
+    return ""
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from tts_train.errors import DataError
@@ -66,16 +66,35 @@ class ClipRow:
             facts = {**values.get("facts", {}), **{name: row[name] for name in row if name not in known}}
             found = cls(**{**values, "cut": cut, "facts": facts})
         except TypeError as error:
-            raise DataError(f"no row of a corpus folder: {error}") from None
-        if not isinstance(found.audio, str) or not found.audio:
-            raise DataError("no row of a corpus folder: audio must be a path")
-        # JSON as Python reads it has NaN and infinities, which no ledger can add up.
-        number = isinstance(found.seconds, (int, float)) and not isinstance(found.seconds, bool)
-        if not number or not 0 <= found.seconds < math.inf:
-            raise DataError(f"no row of a corpus folder: seconds is {found.seconds!r}, not a number from 0")
-        if not isinstance(found.text, str):
-            raise DataError(f"no row of a corpus folder: text is {found.text!r}, not a string")
-        # Another name would be a part that no command writes, exports or trains on.
-        if found.split not in (None, *PARTS):
-            raise DataError(f"no row of a corpus folder: split is {found.split!r}, not one of {', '.join(PARTS)}")
-        return found
+            wrong = next((name for name in ("cut", "facts") if not isinstance(row.get(name, {}), dict)), "")
+            raise DataError(f"no row of a corpus folder: {wrong or error}{' is no object' * bool(wrong)}") from None
+        if fault := _fault(found):
+            raise DataError(f"no row of a corpus folder: {fault}")
+        # A cell that a person emptied names nobody.
+        return replace(found, speaker=found.speaker or None, language=found.language or None)
+
+
+def _fault(row: ClipRow) -> str:
+    """Say which value is of another kind than commands take it for; empty if none is."""
+    if not isinstance(row.audio, str) or not row.audio or "\0" in row.audio:
+        return f"audio is {row.audio!r}, not a path"
+    for name in ("text", "speaker", "language", "text_by"):
+        value = getattr(row, name)
+        if not isinstance(value, str) and (value is not None or name == "text"):
+            return f"{name} is {value!r}, not a string"
+    # Another name would be a part that no command writes, exports or trains on.
+    if row.split not in (None, *PARTS):
+        return f"split is {row.split!r}, not one of {', '.join(PARTS)}"
+    cut = row.cut
+    if cut is not None and not (isinstance(cut.recording, str) and _is_length(cut.start) and _is_length(cut.end)):
+        return f"cut is {asdict(cut)!r}, not a recording with start and end in seconds"
+    if not _is_length(row.seconds):
+        return f"seconds is {row.seconds!r}, not a number from 0"
+    if row.confidence is not None and not _is_length(row.confidence):
+        return f"confidence is {row.confidence!r}, not a number from 0 to 1"
+    return ""
+
+
+def _is_length(value: object) -> bool:
+    # JSON of Python reads NaN and Infinity, which no sum survives; True is a number to Python alone.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf

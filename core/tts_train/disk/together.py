@@ -7,9 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tts_train.disk.files import patiently, sync_directory, write_atomically, write_json
+from tts_train.errors import DataError
 
 PENDING = ".pending.json"
 """While it is there, the new files count that it names, wherever they have come to."""
+
+
+_NOT_IN_NAMES = frozenset("/\\:\0")
+"""Letters that make a name a path on one system or another."""
 
 
 def replace_together(folder: Path, files: Mapping[str, str | None]) -> None:
@@ -33,7 +38,7 @@ def finish_replacing(folder: Path) -> None:
     pending = folder / PENDING
     if not pending.exists():
         return
-    named = json.loads(pending.read_text(encoding="utf-8"))
+    named = _named(pending)
     for name in named["new"]:
         staged = _staged(folder, name)
         # Not there: it has its name already.
@@ -43,6 +48,25 @@ def finish_replacing(folder: Path) -> None:
         patiently(lambda name=name: (folder / name).unlink(missing_ok=True))  # type: ignore[misc]
     sync_directory(folder)
     patiently(lambda: pending.unlink(missing_ok=True))
+
+
+def _named(pending: Path) -> dict[str, list[str]]:
+    """Return the names that wait.
+
+    Raises:
+        DataError: if they are none, or lead out of the folder: it may have come from elsewhere.
+    """
+    try:
+        found = json.loads(pending.read_text(encoding="utf-8"))
+        names = [*found["new"], *found["gone"]]
+        plain = all(
+            isinstance(name, str) and name not in {"", ".", ".."} and not set(name) & _NOT_IN_NAMES for name in names
+        )
+    except (ValueError, TypeError, KeyError):
+        plain = False
+    if not plain:
+        raise DataError(f"{pending} was not written by tts-train, or is damaged. Remove it, and run the command again.")
+    return {"new": found["new"], "gone": found["gone"]}
 
 
 def counting_file(folder: Path, name: str) -> Path:

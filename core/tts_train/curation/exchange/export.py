@@ -51,6 +51,7 @@ FORMATS: Mapping[str, type[CorpusFormat]] = {each.name: each for each in _CLASSE
 """What ``--format`` takes."""
 _ADVICE = {
     "no_text": "Say what is said in it: tts-train corpus transcribe.",
+    "not_utf8": "Half of a letter stands in it, which no file in UTF-8 can hold: correct it.",
     "not_read_back": "Its text or name is read otherwise in this layout: write it otherwise, or choose audiofolder.",
 }
 TRAIN = "train"
@@ -221,11 +222,22 @@ def _sift(form: CorpusFormat, rows: Sequence[ClipRow]) -> tuple[list[ClipRow], l
     for row in rows:
         if not has_words(clean_text(row.text)[0]):
             refused.append(Refused(row, "no_text", _ADVICE["no_text"]))
+        # Half of a pair of surrogates, of a text that was cut: no file in UTF-8 can hold it.
+        elif not _is_utf8(row):
+            refused.append(Refused(row, "not_utf8", _ADVICE["not_utf8"]))
         elif refusal := form.refusal(row, several=bool(speakers)):
             refused.append(Refused(row, *refusal))
         else:
             sayable.append(row)
     return sayable, refused
+
+
+def _is_utf8(row: ClipRow) -> bool:
+    try:
+        "".join((row.text, row.speaker or "", row.language or "")).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _names(form: CorpusFormat, rows: Sequence[ClipRow], kind: Literal["as_is", "wav", "flac"]) -> list[str]:

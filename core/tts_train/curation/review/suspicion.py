@@ -86,7 +86,8 @@ def is_reviewed(row: ClipRow) -> bool:
 
 def second_hypothesis(row: ClipRow) -> str | None:
     """Return what else a recogniser heard, where it says other words than the text; None where nothing does."""
-    for each in row.facts.get("hypotheses") or ():
+    heard = row.facts.get("hypotheses")
+    for each in heard if isinstance(heard, list) else ():
         text = each.get("text") if isinstance(each, dict) else each
         if isinstance(text, str) and text.strip() and spoken_words(text) != spoken_words(row.text):
             return text

@@ -24,6 +24,7 @@ from tts_train.curation.speakers.names import (
     OTHER,
     TABLE,
     Voice,
+    cluster_of,
     is_given,
     name_clusters,
     read_names,
@@ -237,8 +238,8 @@ def _kept_table(rows: Sequence[ClipRow], file: Path) -> list[Voice]:
                 if (line.get("cluster") or "").isdecimal():
                     heard[int(line["cluster"])] = [line.get(f"clip_{number}") or "" for number in (1, 2, 3)]
     lines = []
-    for number in sorted({int(row.facts[CLUSTER]) for row in rows if row.facts.get(CLUSTER)}):
-        here = [row for row in rows if row.facts.get(CLUSTER) == number]
+    for number in sorted({cluster_of(row) for row in rows} - {0}):
+        here = [row for row in rows if cluster_of(row) == number]
         names = Counter(row.speaker or "" for row in here)
         clips = heard.get(number) or [row.audio for row in here[:3]]
         seconds = sum(row.seconds for row in here)

@@ -138,6 +138,12 @@ def read_names(file: Path) -> dict[int, tuple[str, str]]:
     return found
 
 
+def cluster_of(row: ClipRow) -> int:
+    """Return the number of a row's cluster; 0 is none, as is anything that somebody wrote there by hand."""
+    number = row.facts.get(CLUSTER, 0)
+    return number if isinstance(number, int) else 0
+
+
 def renamed(rows: Sequence[ClipRow], names: Mapping[int, tuple[str, str]], *, of: str) -> tuple[list[ClipRow], int]:
     """Return rows with the names that a person gave, and how many were changed.
 
@@ -147,12 +153,12 @@ def renamed(rows: Sequence[ClipRow], names: Mapping[int, tuple[str, str]], *, of
     Raises:
         DataError: if the table is of other clusters than the rows.
     """
-    known = {int(row.facts[CLUSTER]) for row in rows if CLUSTER in row.facts}
+    known = {cluster_of(row) for row in rows}
     if unknown := sorted(names.keys() - known):
         raise DataError(f"--names {of} names cluster {unknown[0]}, which no row has. Write it anew, and edit that.")
     found, changed = list[ClipRow](), 0
     for row in rows:
-        shown, name = names.get(int(row.facts.get(CLUSTER, 0)), (None, ""))
+        shown, name = names.get(cluster_of(row), (None, ""))
         if shown is None or (row.speaker or "") != shown or row.speaker == name:
             found.append(row)
             continue
