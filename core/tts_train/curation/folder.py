@@ -52,7 +52,7 @@ class CorpusFolder:
     """A folder that the verbs of ``tts-train corpus`` work on, and that ``prepare`` of every backend reads.
 
     Args:
-        path: the folder; :meth:`open` refuses one that is none.
+        path: the folder; :meth:`open` refuses any that the verbs did not make.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,7 +63,7 @@ class CorpusFolder:
         """Return the folder.
 
         Raises:
-            DataError: if it is none, or a newer version wrote it; says what to type.
+            DataError: if it is not a corpus folder, or a newer version wrote it; says what to type.
         """
         if not counting_file(path, TABLE).is_file():
             made = Path(f"{path.with_suffix('') if path.is_file() else path}-corpus")
@@ -80,7 +80,7 @@ class CorpusFolder:
         """Return the rows of ``corpus.jsonl``, or of the other table ``removed.jsonl``.
 
         Raises:
-            DataError: naming the line that is none, or two rows of one clip.
+            DataError: naming the line that is not a row, or a clip with two rows.
         """
         file = self.path / name
         if not counting_file(self.path, name).is_file():

@@ -45,7 +45,7 @@ class CorpusJob(CorpusVerb):
     """A verb that reads sounds, and can do so in several processes."""
 
     workers: int = 0
-    """Processes that read and measure clips; 0 works in this one, which a file that kills its decoder ends."""
+    """Processes that read and measure sounds; with 0 it is this one, which ends if a file crashes its decoder."""
     engine: Literal["local", "ray"] = "local"
     """``ray`` takes the processes of a Ray cluster; the folder must be on storage that all machines share."""
 

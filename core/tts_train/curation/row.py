@@ -56,7 +56,7 @@ class ClipRow:
         """Return the row that :meth:`as_dict` wrote; names that are not known are kept among the facts.
 
         Raises:
-            DataError: if it is none; the message is for one line and says what is wrong with it.
+            DataError: if it is not a row; the message is for one line and says what is wrong with it.
         """
         known = {each.name for each in fields(cls)}
         try:

@@ -115,7 +115,7 @@ def search(asked: Search, *, progress: Progress | None = None) -> SearchResult:
     """Read and measure every row, and say what is wrong with which; nothing is dropped unless ``asked`` says so.
 
     Raises:
-        ConfigError: if a finding is not known, or a threshold is none.
+        ConfigError: if a finding is not known, or a threshold is not a number.
         DataError: if the corpus cannot be read.
     """
     catalogue = Catalogue.load(given=[RecognisedText(asked.recogniser)])

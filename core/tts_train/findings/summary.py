@@ -57,7 +57,8 @@ def _overview(found: SearchResult) -> Iterator[str]:
     wrong = spoilt(found)
     seconds, whole = affected(found, found.findings), sum(found.lengths.values())
     if not wrong:
-        yield f"Nothing was found in {rows} clips ({duration(whole)})."
+        # There may be findings still, of rows that are dropped anyway.
+        yield f"Nothing is wrong with the {rows} clips that can be used ({duration(whole)})."
         return
     yield f"{len(wrong)} of {rows} clips have findings ({duration(seconds)} of {duration(whole)})."
 

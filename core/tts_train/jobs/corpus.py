@@ -19,7 +19,10 @@ from tts_train.errors import ConfigError
 from tts_train.jobs.run import perform
 
 VERBS: dict[str, tuple[str, str]] = {
-    "slice": ("tts_train.curation.slicing.job:CorpusSlice", "cut long recordings to utterances, and account for all"),
+    "slice": (
+        "tts_train.curation.slicing.job:CorpusSlice",
+        "cut long recordings into utterances, and account for every second",
+    ),
     "transcribe": (
         "tts_train.curation.recognition.job:CorpusTranscribe",
         "write down what is said in clips that have no text",
@@ -67,7 +70,7 @@ def find_verb(name: str, words: Sequence[str]) -> CorpusVerb:
     """Return the job that a verb and its words mean.
 
     Raises:
-        ConfigError: if there is no such verb, or an option is none of it.
+        ConfigError: if there is no such verb, or it has no such option.
     """
     if name not in VERBS:
         near = nearest(name, VERBS)

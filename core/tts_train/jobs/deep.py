@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 DROP_TABLE = "drop.csv"
 """Of a corpus folder: the rows that ``--drop`` takes, as ``corpus apply`` reads it."""
 DEEP: dict[str, str] = {
-    "drop": "findings whose rows are dropped, as in noisy,clipping; without it none is",
+    "drop": "findings whose rows are dropped, as in noisy,clipping; without it no row is dropped",
     "thresholds": "figures from which on a finding is told, as in noisy=12,level=6",
-    "out": "folder for report.html, findings.jsonl and what was measured (a cache folder of yours; in a corpus folder, "
-    "its report/)",
+    "out": "folder for report.html, findings.jsonl and what was measured; without it report/ of a corpus folder, else "
+    "a folder in the user's cache",
     "kept": "JSONL file of the rows that are kept, which prepare --corpus reads",
     "recogniser": "also hear every clip with this one, NAME or NAME:MODEL as in whisper:small, and compare the texts",
 }
@@ -74,7 +74,7 @@ def deep_check(options: dict[str, Any], reader: Callable[[Corpus], RowReader | N
         reader: of the backend whose limits hold; None: those of every backend.
 
     Raises:
-        ConfigError: if a finding is not known, or a threshold is none.
+        ConfigError: if a finding is not known, or a threshold is not a number.
         DataError: if the corpus cannot be read.
     """
     from tts_train.findings.page import write_page

@@ -135,7 +135,7 @@ def test_rows_that_cannot_be_read_are_dropped_as_without_deep(light, tmp_path, c
     out = capsys.readouterr().out
     assert "clipping: 1 clip (dropped anyway)" in out
     # Rows that are dropped anyway are none of the clips that are left.
-    assert "Nothing was found in 4 clips" in out or "of 4 clips have findings" in out
+    assert "Nothing is wrong with the 4 clips" in out or "of 4 clips have findings" in out
 
 
 def test_a_corpus_without_rows_is_an_error(light, tmp_path, capsys):

@@ -34,7 +34,7 @@ def _usage(verb: str) -> str:
         [
             f"usage: tts-train {verb} COMMAND [options]",
             "",
-            "Make a corpus of recordings, and mend it: what prepare of every backend reads.",
+            "Make a corpus folder of recordings, and correct it; prepare of every backend reads it.",
             "",
             *lines,
             "",

@@ -71,7 +71,7 @@ class Refused:
 class CorpusExport(CorpusJob):
     """Write a corpus folder in another layout, read it back, and compare rows, texts and lengths.
 
-    A row that the layout cannot say is left out by name. The folder gets its name only if all the others read back.
+    A row that the layout cannot hold is left out and named. The folder gets its name only if all the others read back.
     """
 
     positional: ClassVar[str] = "folder"
@@ -80,14 +80,14 @@ class CorpusExport(CorpusJob):
     folder: Path
     """The corpus folder."""
     format: str
-    """Layout to write; a wrong name lists them."""
+    """Layout to write, such as ljspeech, audiofolder, parquet or huggingface; a wrong name lists all of them."""
     out: Path
     """Folder for the export; an earlier export there is replaced."""
     audio: Literal["auto", "as_is", "wav", "flac"] = "auto"
-    """How recordings are written: as they are, or as mono WAV or FLAC; ``auto`` is WAV where tools of the layout read
-    nothing else, and else as they are."""
+    """How recordings are written: as they are, or as mono WAV or FLAC; ``auto`` is WAV for layouts whose tools read
+    nothing else, and as they are for the others."""
     sample_rate: int | None = None
-    """Rate of what is written, in Hz; needs WAV or FLAC. None keeps each recording's."""
+    """Rate to write, in Hz; needs WAV or FLAC. Without it each recording keeps its own."""
     speaker: str | None = None
     """Export the rows of this speaker alone."""
 

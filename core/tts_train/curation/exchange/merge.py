@@ -57,9 +57,9 @@ class CorpusMerge(CorpusJob):
     out: Path
     """The corpus folder; one that is there takes in what is new."""
     corpus_format: str = "auto"
-    """Layout of the sources that are no corpus folder, as prepare and check take it."""
+    """Layout of the sources that are not corpus folders, as prepare and check take it."""
     prefix: bool = False
-    """Put each source's name before its speakers' names: the same name is not the same person."""
+    """Put each source's name before its speakers' names: one name in two sources is two people."""
     link: bool = False
     """Take recordings that are whole rows as hard links where the disk allows it: they cost no space, and changing a
     clip in place changes the recording."""

@@ -50,13 +50,14 @@ class CorpusSplit(CorpusVerb):
     test: float = 0.0
     """Share of the seconds (0 to below 1) to compare models on afterwards."""
     by: By = "recording"
-    """What stays in one part: a speaker (who is then heard in no other), a recording, or none of both."""
+    """What stays in one part: a speaker (who is then heard in no other), a recording, or ``none``: clip by clip."""
     texts: Literal["near", "same", "any"] = "near"
-    """Which texts stay in one part: those that differ in one word, those that are the same, or none."""
+    """Which texts stay in one part: those that differ in one word at most, those that are the same, or none
+    (``any``)."""
     seed: int = 0
-    """Another seed holds others out."""
+    """Another number holds other rows out."""
     replace: bool = False
-    """Choose anew where rows came with parts: models that others trained on such a set saw its train rows."""
+    """Choose anew where rows came with parts. A model that others trained on this set has seen its own train rows."""
 
     def run(self) -> Report:
         """Choose the parts, write them into the rows, and report."""

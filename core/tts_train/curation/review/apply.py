@@ -40,13 +40,13 @@ class CorpusApply(CorpusVerb):
 
     folder: Path
     table: Path | None = None
-    """The table as it was edited: review.csv, or what the page saved; also as a spreadsheet saves it."""
+    """The edited table: review.csv as a spreadsheet saved it, or the file that the page saved."""
     undo: str | None = None
     """Bring back the state before a change, by its number, or ``last``; instead of --table."""
     dry_run: bool = False
     """Show what would change, and change nothing."""
     encoding: str | None = None
-    """Of a table that is not UTF-8 or UTF-16, as in ``cp1252``."""
+    """Encoding of a table that is neither UTF-8 nor UTF-16, such as cp1252."""
 
     def run(self) -> Report:
         """Apply the table, or undo a change, and report what became of the rows.

@@ -101,7 +101,7 @@ def read_journal(folder: CorpusFolder) -> list[RowChange]:
     """Return every change that was made of a folder.
 
     Raises:
-        DataError: naming the line that is none.
+        DataError: naming the line that is not a change.
     """
     file = folder.path / JOURNAL
     found: list[RowChange] = []

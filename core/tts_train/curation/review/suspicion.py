@@ -40,7 +40,7 @@ KINDS = {
 """Kinds of reasons, and what the page calls them."""
 
 SURE = 0.9
-"""Confidence from which on nothing is said: nine tokens in ten as sure as can be. A choice of ours, not measured."""
+"""Confidence from which on nothing is said: nine tokens in ten as sure as can be. Chosen, not measured."""
 UNSURE = math.exp(-1.0)
 """Confidence at which Whisper itself calls a decoding failed: its ``logprob_threshold`` of -1."""
 OUTLIER = 3.5

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class CorpusSlice(CorpusJob):
-    """Cut long recordings to utterances at pauses of the speech, or by subtitles that lie beside them."""
+    """Cut long recordings into utterances at pauses of the speech, or by subtitles that lie beside them."""
 
     positional: ClassVar[str] = "recordings"
     positional_help: ClassVar[str] = "a recording, or a folder of them, in any format and of any length"
@@ -33,21 +33,21 @@ class CorpusSlice(CorpusJob):
     out: Path
     """Corpus folder for the clips; the same command again continues or reuses it."""
     min_seconds: float = 2.0
-    """Length in seconds below which a clip is of no use; shorter speech is joined to its neighbours."""
+    """Shortest clip, in seconds; shorter speech is joined to its neighbours, or left out where it stands alone."""
     max_seconds: float = 15.0
-    """Most seconds of a clip."""
+    """Longest clip, in seconds."""
     margin: float = 0.2
     """Seconds of quiet that are kept before and behind the words."""
     detector: Literal["auto", "silero", "energy"] = "auto"
-    """Who tells speech: Silero's network, or loudness alone; ``auto`` takes the network where it is installed."""
+    """What finds speech: Silero's network, or loudness alone; ``auto`` takes the network where it is installed."""
     subtitles: bool = True
-    """Whether subtitles of the same name (.srt, .vtt, .TextGrid, labels of Audacity in .txt) give cuts and texts."""
+    """Take cuts and texts from a file of the same name: .srt, .vtt, .TextGrid, or labels of Audacity in .txt."""
     speaker: str | None = None
-    """Who speaks in all of them."""
+    """Name of the speaker, the same for all recordings."""
     speaker_from: Literal["none", "folder"] = "none"
-    """``folder``: each folder below is the name of a speaker."""
+    """``folder``: the folder that a recording lies in is the name of its speaker."""
     language: str | None = None
-    """Language of all of them, such as en."""
+    """Language of all recordings, such as en."""
 
     def check_places(self) -> None:
         """Refuse a folder that would be cut again, or that holds something else."""
@@ -84,7 +84,7 @@ class CorpusSlice(CorpusJob):
         from tts_train.curation.slicing.settle import settle
 
         work = self.out / WORK / "slices"
-        # First: by this folder the next command knows that what is here is ours, also if this one ends at once.
+        # First: it tells the next command that the folder is a corpus in the making, also if this one is killed.
         work.mkdir(parents=True, exist_ok=True)
         recordings = self._recordings(folder)
         lengths = Lengths(least=self.min_seconds, most=self.max_seconds, margin=self.margin)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from logging import getLogger
@@ -41,7 +41,7 @@ _TOLD = 20
 
 @dataclass(kw_only=True)
 class CorpusSpeakers(CorpusJob):
-    """Tell whose voice each clip is: clusters of voices, clips that are like none, and a table to name them in.
+    """Tell whose voice each clip is: clusters of voices, clips that are like no other, and a table to name them.
 
     A name that came with the corpus, or from a person, stays; where it contradicts the sound, that is told.
     """
@@ -237,9 +237,12 @@ def _kept_table(rows: Sequence[ClipRow], file: Path) -> list[Voice]:
             for line in csv.DictReader(opened):
                 if (line.get("cluster") or "").isdecimal():
                     heard[int(line["cluster"])] = [line.get(f"clip_{number}") or "" for number in (1, 2, 3)]
+    members: defaultdict[int, list[ClipRow]] = defaultdict(list)
+    for row in rows:
+        if cluster := cluster_of(row):
+            members[cluster].append(row)
     lines = []
-    for number in sorted({cluster_of(row) for row in rows} - {0}):
-        here = [row for row in rows if cluster_of(row) == number]
+    for number, here in sorted(members.items()):
         names = Counter(row.speaker or "" for row in here)
         clips = heard.get(number) or [row.audio for row in here[:3]]
         seconds = sum(row.seconds for row in here)

@@ -1,8 +1,8 @@
 """Fingerprints by which the same sound is known again: at another level, rate or coding, and with other edges.
 
 Haitsma, Kalker 2002, "A Highly Robust Audio Fingerprinting System" (ISMIR): 32 bits a frame, each the sign of a
-difference between neighbouring bands and frames. Their frames are 0.37 s long and 12 ms apart; ours have 0.26 s and
-32 ms, which is enough where whole clips are compared and not seconds of them.
+difference between neighbouring bands and frames. Their frames are 0.37 s long and 12 ms apart; these have 0.26 s
+and 32 ms, which is enough where whole clips are compared and not seconds of them.
 """
 
 from __future__ import annotations

@@ -66,7 +66,8 @@ def _runs(high: NDArray[np.bool_], same: NDArray[np.bool_]) -> NDArray[np.bool_]
 def _likeness(raw: NDArray[np.float32], rate: int) -> float:
     """How much two channels are one voice, 0 to 1: of their waves with a small lag, or of their loudness over time."""
     left, right = raw[:, 0], raw[:, 1]
-    size = 1 << int(np.ceil(np.log2(len(left) + 1)))
+    # Room for the lag, so that the end of one channel is not held against the start of the other.
+    size = 1 << int(np.ceil(np.log2(len(left) + _MAX_LAG_S * rate + 1)))
     product = np.fft.irfft(np.fft.rfft(left, size) * np.conj(np.fft.rfft(right, size)), size)
     reach = round(_MAX_LAG_S * rate)
     # Two microphones hear a voice at two times, and one may be wired the other way round.

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tts_train.contract.metric import optional
 from tts_train.errors import ConfigError
 from tts_train.findings.measure import INSTALL, NotMeasured
+from tts_train.scoring.recognisers.sphinx import feed
 from tts_train.sound import Floats, Sound
 
 SAMPLE_RATE = 16_000
@@ -26,7 +27,7 @@ FRAMES_A_SECOND = 100
 PARTS = 3
 """Beginning, middle and end of a sound."""
 MOST_SECONDS = 120.0
-"""SoundScores of a longer clip would take gigabytes of a temporary folder."""
+"""Scores take a megabyte of a temporary folder for each second."""
 _LEAST_FRAMES = 10
 
 # In the order of the model's file ``mdef``, which is that of ASCII; parts of these come first among its scores.
@@ -42,14 +43,14 @@ _SPEECH = [number for number in range(len(_NAMES)) if number not in _QUIET]
 SOUNDS = tuple(_NAMES[number] for number in _SPEECH)
 """Names of the 39 sounds, as in the Carnegie Mellon dictionary."""
 
-# SoundScores are kept in steps of 1024 times the logarithm of 1.0001 (SENSCR_SHIFT is 10, logbase 1.0001), as a cost.
+# The file has costs in steps of 1024 times the logarithm of 1.0001 (SENSCR_SHIFT is 10, logbase 1.0001).
 _NATS = -1024 * np.log(1.0001)
 _HEADER_END, _BYTE_ORDER = b"endhdr\n", 4
 
 
 @dataclass(frozen=True)
 class SoundScores:
-    """SoundScores of a clip in nats below the best sound, silence or noise of the same moment."""
+    """Scores of a clip: nats (natural logarithms of likelihoods) below the best sound or silence of the same moment."""
 
     sounds: Floats
     """(frames, 39, 3)."""
@@ -86,10 +87,7 @@ def scores_of(sound: Sound) -> SoundScores:
 def _raw_scores(samples: Floats) -> NDArray[np.int16]:
     decoder, folder = _decoder()
     try:
-        decoder.start_utt()
-        # PocketSphinx takes 16-bit words only.
-        decoder.process_raw((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes(), full_utt=True)
-        decoder.end_utt()
+        feed(decoder, samples)
         found = [_read_scores(file.read_bytes()) for file in Path(folder.name).glob("*.sen")]
     # It does not say why it cannot write.
     except RuntimeError as error:

@@ -44,9 +44,9 @@ class TextFit(Measure):
         """Return what fits how well, in nats a frame of 10 ms below the best sounds of English at each moment.
 
         ``fit`` is the text's own, ``start_fit`` and ``end_fit`` are those of its first and last sounds, ``word`` and
-        ``word_fit`` the word that fits worst, ``unsaid`` the most seconds of speech between two words that no word
-        accounts for and ``unsaid_at`` where, ``rival`` the text of a row beside it that fits best and ``rival_lead``
-        how many nats it fits better over the whole clip.
+        ``word_fit`` the word that fits worst, ``unsaid`` the most seconds of speech in one gap (before, between or
+        behind the words) that no word accounts for and ``unsaid_at`` where, ``rival`` the text of a row beside it that
+        fits best and ``rival_lead`` how many nats it fits better over the whole clip.
 
         Raises:
             NotMeasured: if there are no rules for the language, or none is known, or the text has no word of it.
@@ -131,7 +131,7 @@ def _worst_word(placed: Placed, text: Spoken) -> dict[str, Any]:
 
 
 def _unsaid(scores: SoundScores, text: Spoken) -> dict[str, float]:
-    """Return the longest speech between two words that is none of the text, and where it begins, in seconds."""
+    """Return the longest speech beside the words of the text, and where its gap begins, in seconds."""
     placed = place(scores, text, other=_OTHER)
     apart = placed.word < 0
     # In one gap, not in one run: a stop in a foreign word looks like a pause.

@@ -88,6 +88,8 @@ def sphinx(use: Literal["align", "recognise"]) -> Any:  # noqa: ANN401 - the pac
 
 def feed(decoder: Any, samples: Floats) -> None:  # noqa: ANN401 - the package ships no types
     """Let a decoder hear samples at 16 kHz, (time,), full scale 1."""
+    # Its tracker of the noise goes on from sound to sound: what is heard in one would depend on those before it.
+    decoder.reinit_feat()
     decoder.start_utt()
     # PocketSphinx takes 16-bit words only.
     decoder.process_raw((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes(), full_utt=True)

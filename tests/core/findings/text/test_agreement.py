@@ -9,6 +9,7 @@ import pytest
 
 from tests.core.findings.text.rows import Said, measured, sample_rows, sound_of
 from tts_train.findings.measure import NotMeasured
+from tts_train.findings.text.acoustics import scores_of
 from tts_train.findings.text.agreement import AgreementJudge
 from tts_train.findings.text.fit import IMPOSSIBLE, TextFit
 from tts_train.sound import Sound
@@ -106,6 +107,12 @@ def test_what_cannot_be_measured_says_why(text: str, language: str | None, why: 
 def test_a_clip_of_nothing_says_why():
     with pytest.raises(NotMeasured, match="too short"):
         measured([Said(Sound(np.zeros(800, np.float32), 16_000), "Hello there")], [TextFit()])
+
+
+def test_scores_of_a_clip_do_not_depend_on_the_clips_before_it():
+    first = scores_of(sound_of(0)).sounds
+    scores_of(sound_of(1))
+    assert np.array_equal(scores_of(sound_of(0)).sounds, first)
 
 
 def test_a_temporary_folder_that_is_gone_is_named(monkeypatch, tmp_path):
