@@ -63,6 +63,17 @@ def _resampled(sound: Sound, sample_rate: int) -> Floats:
     return copy
 
 
+def whole_numbers(samples: Floats, bits: Literal[16, 24]) -> NDArray[np.int16] | NDArray[np.int32]:
+    """Return samples as libsndfile writes them without a change: 24 bits are the upper ones of 32.
+
+    Rounded here, since it multiplies floats by one step less when it writes than it divides by when it reads. What lies
+    beyond full scale is cut off.
+    """
+    top = 1 << (bits - 1)
+    whole = np.clip(np.rint(samples.astype(np.float64) * top), -top, top - 1)
+    return whole.astype(np.int16) if bits == 16 else whole.astype(np.int32) << 8
+
+
 def forget_copies() -> None:
     """Let go of the resampled copies, and of the sounds that they are of: for whoever is done with a sound at once."""
     _resampled.cache_clear()

@@ -9,10 +9,9 @@ import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 from unicodedata import normalize
 
-import numpy as np
 import soundfile
 import xxhash
 
@@ -24,6 +23,7 @@ from tts_train.curation.folder import CLIPS, WORK
 from tts_train.curation.job import CorpusJob
 from tts_train.disk.files import TEMPORARY, hash_file, patiently, temporary_beside, write_json
 from tts_train.progress import Progress
+from tts_train.sound import whole_numbers
 
 Brought: TypeAlias = "dict[str, Any]"
 """``audio``, ``seconds``, ``content`` and ``linked`` of a clip; or ``error``, ``detail``, and ``seconds`` if known."""
@@ -194,14 +194,10 @@ def _cut_out(audio: Audio, source: Path) -> tuple[str, bytes]:
     # libsndfile would put the time into a WAV of floats, and the same stretch would be another file each time.
     if coding in _FLOATS:
         return ".wav", encode_array({"array": audio.raw, "sampling_rate": audio.source_rate})
-    # Whole numbers: libsndfile multiplies floats by 32767 when it writes and divides by 32768 when it reads.
     # FLAC holds whole numbers alone; what is lossy has no more than 16 bits to lose.
-    bits = 16 if coding in _SIXTEEN or not coding.startswith("PCM") else 24
-    steps = np.rint(np.clip(audio.raw.astype(np.float64), -1.0, 1.0) * (1 << (bits - 1)))
-    whole = np.clip(steps, -(1 << (bits - 1)), (1 << (bits - 1)) - 1).astype(np.int64)
-    held = whole.astype(np.int16) if bits == 16 else (whole << 8).astype(np.int32)
+    bits: Literal[16, 24] = 16 if coding in _SIXTEEN or not coding.startswith("PCM") else 24
     file = io.BytesIO()
-    soundfile.write(file, held, audio.source_rate, format="FLAC", subtype=f"PCM_{bits}")
+    soundfile.write(file, whole_numbers(audio.raw, bits), audio.source_rate, format="FLAC", subtype=f"PCM_{bits}")
     return ".flac", file.getvalue()
 
 

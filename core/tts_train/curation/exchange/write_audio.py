@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-import numpy as np
 import soundfile
 
 from tts_train.corpus import RowRejected, read_audio
 from tts_train.curation.exchange.formats import Kind
 from tts_train.curation.job import CorpusJob
 from tts_train.progress import Progress
+from tts_train.sound import Floats, whole_numbers
 
 Sounded: TypeAlias = "dict[str, Any]"
 """``seconds`` of what was written; or ``error`` and ``detail``."""
@@ -100,15 +100,11 @@ def _is_so(one: Sounding) -> bool:
     return bool(info.format == one.kind.upper() and plain and info.channels == 1 and info.samplerate == rate)
 
 
-def _convert(one: Sounding, samples: np.ndarray[Any, np.dtype[np.float32]], rate: int) -> None:
+def _convert(one: Sounding, samples: Floats, rate: int) -> None:
     try:
         deep = str(soundfile.info(one.source).subtype) in _DEEP
     except (OSError, RuntimeError):
         deep = False
     # What was lossy, or of 8 bits, has no more than 16; what may have more keeps 24, the most that FLAC is read with.
-    bits = 24 if deep else 16
-    # Whole numbers: libsndfile multiplies floats by 32767 when it writes and divides by 32768 when it reads.
-    top = 1 << (bits - 1)
-    whole = np.clip(np.rint(samples.astype(np.float64) * top), -top, top - 1).astype(np.int64)
-    held = whole.astype(np.int16) if bits == 16 else (whole << 8).astype(np.int32)
-    soundfile.write(one.target, held, rate, format=one.kind.upper(), subtype=f"PCM_{bits}")
+    bits: Literal[16, 24] = 24 if deep else 16
+    soundfile.write(one.target, whole_numbers(samples, bits), rate, format=one.kind.upper(), subtype=f"PCM_{bits}")

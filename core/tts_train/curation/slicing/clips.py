@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import soundfile
@@ -15,6 +16,7 @@ from tts_train.corpus.audio.stream import open_stream
 from tts_train.curation.slicing.placing import CutPiece
 from tts_train.curation.speech.hearing import HeardSound
 from tts_train.disk.files import patiently, temporary_beside
+from tts_train.sound import whole_numbers
 
 SUFFIX = ".flac"
 
@@ -63,15 +65,9 @@ def write_clips(
 
 
 def _write(path: Path, sound: NDArray[np.float32], heard: HeardSound) -> None:
-    scale = 2 ** (heard.bits - 1)
-    # Rounded here: libsndfile scales floats by one step less, and so would change every sample of a 16-bit recording.
-    whole = np.clip(np.rint(sound * np.float64(scale)), -scale, scale - 1)
+    bits: Literal[16, 24] = 24 if heard.bits == 24 else 16
     held = io.BytesIO()
-    if heard.bits == 24:
-        # The library takes the upper 24 of 32 bits.
-        soundfile.write(held, whole.astype(np.int32) << 8, heard.rate, subtype="PCM_24", format="FLAC")
-    else:
-        soundfile.write(held, whole.astype(np.int16), heard.rate, subtype="PCM_16", format="FLAC")
+    soundfile.write(held, whole_numbers(sound, bits), heard.rate, subtype=f"PCM_{bits}", format="FLAC")
     temporary = temporary_beside(path)
     try:
         # By way of memory: a full disk is then an OSError, which says so.
