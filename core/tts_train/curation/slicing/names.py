@@ -23,13 +23,19 @@ def named_recordings(source: Path) -> dict[str, Path]:
     """Return the recordings by their path below the folder, ``/`` between.
 
     Raises:
-        DataError: if there is none.
+        DataError: if there is none, or two have one name.
     """
     if not source.exists():
         raise DataError(f"There is no {source}. Give a recording, or a folder of recordings.")
     if source.is_file():
         return {_name(source.name): source}
-    return {_name(path.relative_to(source).as_posix()): path for path in recordings_in(source)}
+    found: dict[str, Path] = {}
+    for path in recordings_in(source):
+        other = found.setdefault(_name(path.relative_to(source).as_posix()), path)
+        # An accent may be a letter's own or a sign behind it: on Linux these are two files, elsewhere one.
+        if other is not path:
+            raise DataError(f"{other} and {path} have the same name in another spelling. Rename one of them.")
+    return found
 
 
 def _name(path: str) -> str:

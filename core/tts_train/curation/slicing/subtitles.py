@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tts_train.corpus.audio.containers import AudioRejected
 from tts_train.corpus.language import base_language, language_code
-from tts_train.corpus.rows.names import is_audio
+from tts_train.corpus.rows.names import fold, is_audio
 from tts_train.errors import ConfigError, MissingExtraError
 from tts_train.progress import write_line
 
@@ -94,8 +94,8 @@ class SubtitleFinder:
         if recording.parent not in self._folders:
             self._folders[recording.parent] = _listed(recording.parent)
         found: dict[str | None, Path] = {}
-        for stem in (recording.stem.casefold(), recording.name.casefold()):
-            for name, file in self._folders[recording.parent].get(stem, []):
+        for stem in (recording.stem, recording.name):
+            for name, file in self._folders[recording.parent].get(fold(stem), []):
                 found.setdefault(name, file)
         return found
 
@@ -263,11 +263,11 @@ def _listed(folder: Path) -> dict[str, list[tuple[str | None, Path]]]:
     for file in sorted(folder.iterdir(), key=_preference):
         if file.suffix.lower() not in SUFFIXES or not file.is_file() or not _is_labels(file):
             continue
-        found[file.stem.casefold()].append((None, file))
+        found[fold(file.stem)].append((None, file))
         stem, _, middle = file.stem.rpartition(".")
         # talk.wav.srt belongs to talk.wav, and wav is no language.
         if stem and _LANGUAGE.fullmatch(middle) and not is_audio(file.stem):
-            found[stem.casefold()].append((_named(middle), file))
+            found[fold(stem)].append((_named(middle), file))
     return dict(found)
 
 

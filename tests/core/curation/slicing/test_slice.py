@@ -219,6 +219,10 @@ def test_a_name_that_is_not_utf_8_is_spelt_in_escapes(tmp_path, capsys, talk):
     for reused in (0, 1):
         assert cut(capsys, tmp_path / "in", tmp_path / "out")["reused"] == reused
     rows = CorpusFolder.open(tmp_path / "out").rows()
+    # One letter, or a letter and its accent: two files here, which would have one name in the ledger.
+    for name in ("caf\u00e9.wav", "cafe\u0301.wav"):
+        write(tmp_path / "in" / name, talk[0][: 8 * RATE])
+    assert "in another spelling" in refused(capsys, tmp_path / "in", tmp_path / "out")
     assert rows
     assert all(row.cut.recording == r"caf\xe9.wav" and row.audio.startswith("clips/caf_xe9-") for row in rows)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from tests.core.curation.slicing.joined import RATE, Said, cut, joined, refused, require_whole, write
@@ -202,6 +204,10 @@ def test_several_languages_need_a_choice(tmp_path, capsys, talk):
     assert "--language" in told
     cut(capsys, path, tmp_path / "out", "--language", "fr")
     assert {row.text for row in CorpusFolder.open(tmp_path / "out").rows()} == {"Bonjour."}
+    # As macOS stores names: a letter and its accent.
+    write(tmp_path / "caf\u00e9.wav", talk[0])
+    shutil.copy(tmp_path / "talk.en.srt", tmp_path / "cafe\u0301.srt")
+    assert cut(capsys, tmp_path / "caf\u00e9.wav", tmp_path / "accent")["with_text"]
     # As films have it: the long code of a language.
     (tmp_path / "talk.en.srt").rename(tmp_path / "talk.eng.srt")
     cut(capsys, path, tmp_path / "out", "--language", "en")
