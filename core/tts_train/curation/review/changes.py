@@ -157,7 +157,8 @@ def undo(journal: Sequence[RowChange], tables: Tables, which: str, *, time: str)
     ]
     if faults:
         raise DataError(f"Change {number} cannot be undone, and nothing was changed:\n" + "\n".join(faults[:10]))
-    return [_inverse(change, rows, next_number(journal), time) for change in of_number]
+    new = next_number(journal)
+    return [_inverse(change, rows, new, time) for change in of_number]
 
 
 def _inverse(change: RowChange, rows: Places, number: int, time: str) -> RowChange:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from tests.core.curation.review.folders import make_folder, refusal_of, report_of, state_of
 from tests.core.disk.killing import killed_at
 from tts_train.cli import main
-from tts_train.curation.folder import REMOVED, CorpusFolder
-from tts_train.curation.review.changes import JOURNAL, read_journal
+from tts_train.curation.folder import REMOVED, TABLE, CorpusFolder
+from tts_train.curation.review.changes import JOURNAL, PLACE, RowChange, Tables, read_journal, undo
+from tts_train.curation.row import ClipRow
 
 
 @pytest.fixture
@@ -160,6 +162,28 @@ def test_undoing_what_another_command_changed_since_is_refused(folder, apply, ca
     assert "is no clip of this folder any more" in refusal_of(capsys, "corpus", "apply", folder.path, "--undo", "1")
     assert "no such change" in refusal_of(capsys, "corpus", "apply", folder.path, "--undo", "7")
     assert "The changes are 1 to 1" in refusal_of(capsys, "corpus", "apply", folder.path, "--undo", "one")
+
+
+def test_ten_thousand_rows_are_brought_back_by_steps_that_grow_with_them():
+    rows = tuple(ClipRow(audio=f"clips/{number}.flac", seconds=1.0) for number in range(20_000))
+    taken = [
+        RowChange(change=1, time="", clip=row.audio, field=PLACE, before=TABLE, after=REMOVED, stood=place)
+        for place, row in enumerate(rows[:10_000])
+    ]
+    after = Tables(rows, ()).with_changes(taken)
+    steps = 0
+
+    def count(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+
+    sys.setprofile(count)
+    try:
+        back = undo(taken, after, "last", time="")
+    finally:
+        sys.setprofile(None)
+    assert after.with_changes(back).kept == rows
+    assert steps < 100 * len(taken)
 
 
 def test_a_table_or_a_change_to_undo_is_needed_and_not_both(folder, capsys):
