@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"tts-train: {shown} cannot be used: {error.strerror}. Give another path.", file=sys.stderr)
         return ConfigError.exit_code
     except Exception as error:  # noqa: BLE001 - the last line of defence prints the whole traceback
-        return _internal(error)
+        return _interrupted() if _was_interrupted(error) else _internal(error)
 
 
 def _more(error: TTSTrainError) -> str:
@@ -115,6 +115,13 @@ def _internal(error: Exception) -> int:
 def _interrupted() -> int:
     print("tts-train: interrupted", file=sys.stderr)
     return Interrupted.exit_code
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Tell whether Ctrl+C is behind an error: numpy and others make an ImportError of one that meets their import."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _run(verb: str, words: list[str]) -> int:

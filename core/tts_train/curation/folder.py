@@ -23,6 +23,7 @@ REMOVED = "removed.jsonl"
 HELD_OUT = PARTS[1:]
 """Parts of a split; the rows of each also stand in a table of their own, ``validation.jsonl`` and ``test.jsonl``."""
 CLIPS = "clips"
+LOCK = ".corpus.lock"
 WORK = ".work"
 """What finished parts of a step gave, by content: the same command continues with them."""
 
@@ -145,7 +146,7 @@ class CorpusFolder:
 
         with disk_errors(self.path, option=option):
             self.path.mkdir(parents=True, exist_ok=True)
-        with RunLock(self.path / ".corpus.lock", option=option):
+        with RunLock(self.path / LOCK, option=option):
             finish_replacing(self.path)
             yield
 
@@ -191,7 +192,9 @@ def require_new(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out} is a file. Give a new folder.")
-    if out.is_dir() and any(out.iterdir()) and not ((out / TABLE).exists() or (out / WORK).is_dir()):
+    # The lock alone is what a command leaves that was killed at its beginning.
+    other = out.is_dir() and any(path.name != LOCK for path in out.iterdir())
+    if other and not ((out / TABLE).exists() or (out / WORK).is_dir()):
         raise ConfigError(f"--out {out} is not empty. Choose another folder, so that nothing is overwritten.")
 
 

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 
+from tts_train.cli import COMMANDS, main
+
 STOPPED = """
 import os, signal, sys
 from tts_train.cli import main
@@ -36,3 +38,14 @@ def test_a_command_in_a_program_gives_the_handlers_back(capsys):
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     assert main(["fit", "--backend", "nobody"]) == 2
     assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_ctrl_c_in_an_import_that_makes_another_error_of_it_is_an_interruption(capsys, monkeypatch, tmp_path):
+    # As numpy does: whatever stops the import of its core becomes an ImportError.
+    (tmp_path / "torn_import.py").write_text(
+        "try:\n    raise KeyboardInterrupt\nexcept BaseException as error:\n    raise ImportError('torn') from error\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(COMMANDS, "torn", ("torn_import", "A command whose import is stopped."))
+    assert main(["torn"]) == 75
+    assert "Traceback" not in capsys.readouterr().err

@@ -7,6 +7,8 @@ import json
 import pytest
 
 from tests.core.curation.review.folders import make_folder, refusal_of, report_of
+from tts_train.curation.folder import require_new
+from tts_train.errors import ConfigError
 
 WRONG = {
     "seconds": [float("nan"), float("inf"), -5, True, "2.0"],
@@ -93,3 +95,18 @@ def test_half_a_letter_in_a_text_is_no_reason_to_stop_an_export(tmp_path, capsys
         told = report_of(capsys, "corpus", "export", folder.path, "--format", form, "--out", tmp_path / form)
         assert (told["rows"], told["verified"]) == (2, True)
         assert sum(told["refused"].values()) == 1
+
+
+def test_a_folder_of_which_a_killed_command_left_the_lock_alone_is_taken(tmp_path):
+    (tmp_path / ".corpus.lock").write_text("{}")
+    require_new(tmp_path)
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="not empty"):
+        require_new(tmp_path)
+
+
+def test_a_text_longer_than_a_cell_of_csv_comes_back_from_the_review(tmp_path, capsys):
+    folder = make_folder(tmp_path / "corpus", ["x" * 150_000, "A short one."])
+    report_of(capsys, "corpus", "review", folder.path)
+    table = folder.path / "review" / "review.csv"
+    assert report_of(capsys, "corpus", "apply", folder.path, "--table", table)["unchanged"] == 2

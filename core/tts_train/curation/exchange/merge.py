@@ -189,8 +189,11 @@ def _tell(assembly: Assembly, sources: Sequence[Source], speakers: Mapping[str |
     if unlisted := sum(source.unlisted for source in sources):
         _log.warning("%d recordings beside those of the rows are named by no row, and were not brought in.", unlisted)
     if long := assembly.fates["too_long"]:
-        made = f"{sources[0].path.resolve().name}-clips"
-        cut = quoted("tts-train", "corpus", "slice", sources[0].path, "--out", made)
+        # Of the source that they are in: the first may be a corpus that is cut already.
+        origin = next(origin for origin, reason, *_ in assembly.dropped if reason == "too_long")
+        source = next((one for one in sources if origin.startswith(f"{one.label}/")), sources[0])
+        made = f"{source.path.resolve().with_suffix('').name}-clips"
+        cut = quoted("tts-train", "corpus", "slice", source.path, "--out", made)
         _log.warning("%d recordings are too long for one clip. Cut them first, as with: %s", long, cut)
     if None in speakers and len(speakers) > 1:
         _log.warning("%d rows name no speaker, and others do.", speakers[None])

@@ -126,6 +126,8 @@ def _header(path: Path, text: str, separators: str) -> tuple[list[str], str]:
 
 def _records(text: str, separator: str, skipped: int, faults: list[str]) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of the line that each record begins on, and its cells."""
+    # A text may be longer than the 128 KB that csv allows, and 'corpus review' writes it as it is.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     # strict: a quote that is never closed would swallow all lines behind it.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     begins = 1

@@ -203,12 +203,23 @@ def _raw(file: Path) -> Iterator[Cue]:
         import pysubs2
     except ImportError:
         raise MissingExtraError(f"Reading {file.name}", "corpus") from None
+    text = _cues_alone(_text(file)) if suffix == ".vtt" else _text(file)
     try:
-        events = pysubs2.SSAFile.from_string(_text(file), format_=suffix[1:], keep_unknown_html_tags=True)
+        events = pysubs2.SSAFile.from_string(text, format_=suffix[1:], keep_unknown_html_tags=True)
     except (pysubs2.Pysubs2Error, ValueError) as error:
         raise AudioRejected("bad_subtitles", f"{file.name}: {error}") from None
     for number, event in enumerate(events, 1):
         yield Cue(number, event.start / 1000, event.end / 1000, event.text)
+
+
+def _cues_alone(text: str) -> str:
+    """Return WebVTT without comments, styles and names of cues, all of which pysubs2 takes for words of the cue before.
+
+    By the standard of W3C a cue ends at the first empty line, and its times stand in its first or second line.
+    """
+    blocks = re.split(r"\n[ \t]*(?:\n[ \t]*)+", text.replace("\r\n", "\n").replace("\r", "\n"))
+    cues = [block[block.rfind("\n", 0, block.index("-->")) + 1 :] for block in blocks if "-->" in block]
+    return "WEBVTT\n\n" + "\n\n".join(cues) + "\n"
 
 
 def _audacity(text: str) -> Iterator[Cue]:
@@ -228,8 +239,11 @@ def _text_grid(file: Path) -> Iterator[Cue]:
         raise MissingExtraError(f"Reading {file.name}", "corpus") from None
     try:
         grid = textgrid.openTextgrid(str(file), includeEmptyIntervals=False, reportingMode="silence")
-    except (PraatioException, ValueError, IndexError, KeyError, UnicodeError) as error:
+    except PraatioException as error:
         raise AudioRejected("bad_subtitles", f"{file.name}: {error}") from None
+    # praatio looks at no file before it counts its lines.
+    except (ValueError, IndexError, KeyError, UnicodeError):
+        raise AudioRejected("bad_subtitles", f"{file.name} is no TextGrid that Praat wrote") from None
     tiers = [tier for tier in grid.tiers if isinstance(tier, textgrid.IntervalTier) and tier.entries]
     if not tiers:
         return

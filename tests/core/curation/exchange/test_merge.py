@@ -290,3 +290,13 @@ def test_a_killed_merge_continues(tmp_path, capsys):
     report = merge(capsys, tmp_path / "in", "--out", out)
     assert report["rows"] == len(clips) == len(list((out / "clips").iterdir()))
     assert {name: (done / name).stat().st_mtime_ns for name in before} == before
+
+
+def test_the_source_that_is_to_be_cut_is_named(tmp_path, capsys):
+    wave(tmp_path / "short/a.wav", 1)
+    wave(tmp_path / "long.wav", 2, seconds=61.0)
+    assert (
+        main(["corpus", "merge", *map(str, [tmp_path / "short", tmp_path / "long.wav", "--out", tmp_path / "all"])])
+        == 0
+    )
+    assert f"corpus slice {tmp_path / 'long.wav'}" in capsys.readouterr().err

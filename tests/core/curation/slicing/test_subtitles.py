@@ -228,3 +228,14 @@ def test_several_languages_need_a_choice(tmp_path, capsys, talk):
     report = cut(capsys, path, tmp_path / "out", "--language", "it")
     assert report["with_text"] == 0
     assert "subtitles in en, fr are not used" in report["told"]
+
+
+def test_remarks_styles_and_names_of_cues_are_no_words(tmp_path, capsys, talk):
+    (start, end, text), (start2, end2, text2) = map(rough, talk[1][:2])
+    file = (
+        f"WEBVTT Kind: captions\r\n\r\nSTYLE\n::cue {{}}\n\nintro - first\n{clock(start, '.')} --> {clock(end, '.')}\n"
+        f"{text}\n\nNOTE of the editor\nin two lines\n\npart 2\n{clock(start2, '.')} --> {clock(end2, '.')} line:0\n"
+        f"{text2}\n\nNOTE the end\n"
+    )
+    rows, _ = rows_of(tmp_path, capsys, talk, "talk.vtt", file)
+    assert [row.text for row in rows] == [text, text2]
