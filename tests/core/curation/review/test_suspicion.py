@@ -158,6 +158,10 @@ def test_loops(text, loop):
     assert find_loop(text) == loop
 
 
+def test_a_loop_of_a_book_s_length_is_found_at_once():
+    assert find_loop("word " * 200_000) == ("word", 1000)
+
+
 def test_a_text_that_repeats_itself_loosely_is_a_loop():
     text = "you know what I mean, so you know what I mean, and you know what I mean, but you know what I mean. " * 2
     assert find_loop(text)
