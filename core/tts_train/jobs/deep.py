@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from tts_train.curation.folder import WORK, is_corpus_folder
+from tts_train.curation.folder import WORK, CorpusFolder, is_corpus_folder
 from tts_train.curation.found import drop_table, note_findings
 from tts_train.disk.apart import require_apart
 from tts_train.disk.files import disk_errors, write_atomically
@@ -88,6 +88,9 @@ def deep_check(options: dict[str, Any], reader: Callable[[Corpus], RowReader | N
 
         require_above(path, options["kept"])
     out, keep = _places(path, options["out"])
+    if is_corpus_folder(path):
+        # Rows that cannot be written back are told before every clip is heard.
+        CorpusFolder.open(path).rows()
     with Progress("Listening to clips") as progress:
         found = search(_asked(options, keep, reader), progress=progress.to)
     files = {"findings_file": str(write_findings(found, out)), **_lists(found, options["kept"], path, out)}

@@ -289,6 +289,15 @@ def test_a_corpus_folder_keeps_names_with_its_rows_and_says_how_to_take_them_out
     assert all("noisy" not in each.facts.get("findings", ()) and each.facts["pace"] == 3 for each in folder.rows())
 
 
+def test_rows_that_cannot_be_written_back_are_told_before_a_clip_is_heard(light, tmp_path, capsys):
+    folder = corpus_folder(tmp_path / "corpus", some(2))
+    table = folder.path / "corpus.jsonl"
+    table.write_text(table.read_text(encoding="utf-8") * 2, encoding="utf-8")
+    assert main(["check", str(folder.path), "--deep"]) == 2
+    assert "has 2 rows for clips/sample-01.wav" in capsys.readouterr().err
+    assert not (folder.path / ".work").exists()
+
+
 def test_the_table_of_dropped_rows_takes_them_out(light, tmp_path, capsys):
     clips = some(6)
     clips["sample-03"] = corpora.with_noise(clips["sample-03"], 5)

@@ -241,7 +241,7 @@ def test_without_the_network_loudness_decides_and_that_is_said(tmp_path, capsys,
 def test_the_commands_that_come_next_are_told(tmp_path, capsys, talk):
     path = write(tmp_path / "talk.wav", talk[0])
     report = cut(capsys, path, tmp_path / "a b")
-    assert report["next"] == [f"tts-train corpus transcribe '{tmp_path}/a b'", f"tts-train check '{tmp_path}/a b'"]
+    assert report["next"] == [f"tts-train corpus transcribe '{tmp_path}/a b'"], "check would drop rows without texts"
     assert main(["corpus", "slice", str(path), "--out", str(tmp_path / "a b")]) == 0
     assert "Next, a line at a time" in capsys.readouterr().out
 
