@@ -61,11 +61,13 @@ class CorpusSlice(CorpusJob):
             ConfigError: if settings do not fit together.
             DataError: if nothing could be read.
         """
+        from tts_train.curation.slicing.names import named_recordings
         from tts_train.curation.speech.detectors import ENERGY, resolve_detector
 
-        # Before anything is read: a recording may take minutes.
+        # Before anything is made: a refused command leaves nothing behind.
         self._check_settings()
         require_new(self.out)
+        names = named_recordings(self.recordings)
         detector = resolve_detector(self.detector)
         if self.detector == "auto" and detector == ENERGY:
             write_line(
@@ -75,9 +77,9 @@ class CorpusSlice(CorpusJob):
         # Held all the while: two commands would give one name to different clips.
         folder = CorpusFolder(self.out)
         with folder.holding(option="--out"), disk_errors(self.out):
-            return self._slice(folder, detector)
+            return self._slice(folder, names, detector)
 
-    def _slice(self, folder: CorpusFolder, detector: str) -> Report:
+    def _slice(self, folder: CorpusFolder, names: dict[str, Path], detector: str) -> Report:
         from tts_train.curation.slicing.grouping import Lengths
         from tts_train.curation.slicing.many import slice_all
         from tts_train.curation.slicing.recording import slice_recording
@@ -86,7 +88,7 @@ class CorpusSlice(CorpusJob):
         work = self.out / WORK / "slices"
         # First: it tells the next command that the folder is a corpus in the making, also if this one is killed.
         work.mkdir(parents=True, exist_ok=True)
-        recordings = self._recordings(folder)
+        recordings = self._recordings(folder, names)
         lengths = Lengths(least=self.min_seconds, most=self.max_seconds, margin=self.margin)
         cut_one = partial(slice_recording, out=self.out, work=work, lengths=lengths, detector=detector)
         cuts = slice_all(recordings, cut_one, self)
@@ -104,13 +106,12 @@ class CorpusSlice(CorpusJob):
             )
         return self._report(folder, recordings, cuts, settled.seconds, detector)
 
-    def _recordings(self, folder: CorpusFolder) -> list[Recording]:
-        from tts_train.curation.slicing.names import named_recordings, stems
+    def _recordings(self, folder: CorpusFolder, names: dict[str, Path]) -> list[Recording]:
+        from tts_train.curation.slicing.names import stems
         from tts_train.curation.slicing.recording import Recording
         from tts_train.curation.slicing.settle import State
         from tts_train.curation.slicing.subtitles import SubtitleFinder
 
-        names = named_recordings(self.recordings)
         state = State.read(self.out / WORK / "slices")
         state.require_same(folder, names)
         finder = SubtitleFinder(self.language)

@@ -63,6 +63,9 @@ def test_nothing_that_can_be_read_ends_with_2_and_the_reasons(tmp_path, capsys):
     told = refused(capsys, tmp_path / "in", tmp_path / "out")
     assert "empty.wav: not_audio (an empty file)" in told
     assert "no recordings" in refused(capsys, tmp_path / "out", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    assert main(["corpus", "review", str(tmp_path / "nowhere")]) == 2
+    assert f"There is nothing at {tmp_path / 'nowhere'}." in capsys.readouterr().err
     assert "There is no" in refused(capsys, tmp_path / "nowhere", tmp_path / "other")
     # What the refusal left behind is no obstacle.
     write(tmp_path / "in" / "good.wav", joined(2)[0])
