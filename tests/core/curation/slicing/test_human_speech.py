@@ -5,22 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.corpus_slicing import RATE, joined, noise
 from tests.core.curation.slicing.joined import cut, require_whole, write
 from tests.real_voices import fetch_sounds
-from tts_train.corpus import Limits, RowRejected, read_audio
 from tts_train.curation.folder import CorpusFolder
-
-RATE, HOP = 16_000, 80
-
-
-def spoken(sound: np.ndarray) -> list[tuple[int, int]]:
-    """What of a clean prompt is above -40 dB of its loudest 15 ms; gaps below 0.1 s are none."""
-    power = np.square(sound[: len(sound) // HOP * HOP].reshape(-1, HOP)).mean(axis=1)
-    level = 10 * np.log10(np.maximum(np.convolve(power, np.ones(3) / 3, "same"), 1e-12))
-    loud = np.flatnonzero(level > level.max() - 40)
-    breaks = np.flatnonzero(np.diff(loud) > 20)
-    starts, ends = np.r_[loud[0], loud[breaks + 1]], np.r_[loud[breaks], loud[-1]] + 1
-    return [(start * HOP, end * HOP) for start, end in zip(starts, ends, strict=True) if end - start >= 3]
 
 
 @pytest.mark.slow
@@ -28,23 +16,10 @@ def test_prompts_with_pauses_and_noise_are_found_again(tmp_path, capsys):
     pytest.importorskip("av")
     (tmp_path / "apt").mkdir()
     share = fetch_sounds(tmp_path / "apt", "asterisk-core-sounds-en-g722")
-    draw, parts, truth, at = np.random.default_rng(0), [], [], 0
-    files = sorted((share / "asterisk" / "sounds").rglob("*.g722"))
-    for number in draw.permutation(len(files)):
-        if len(parts) == 100:
-            break
-        try:
-            sound = read_audio(files[number], sample_rate=RATE, limits=Limits(min_seconds=1, max_seconds=15)).samples
-        except RowRejected:
-            continue
-        pause = np.zeros(int(RATE * draw.uniform(0.3, 2)), np.float32)
-        truth += [(at + len(pause) + start, at + len(pause) + end) for start, end in spoken(sound)]
-        parts += [pause, sound]
-        at += len(pause) + len(sound)
-    talk, said = np.concatenate(parts), np.array(truth) / RATE
+    talk, said = joined(share / "asterisk" / "sounds", 50)
     # 20 dB below the speech: what a fan in the room does.
-    noise = draw.normal(0, np.sqrt(np.mean(np.square(np.concatenate(parts[1::2])))) / 10, len(talk))
-    report = cut(capsys, write(tmp_path / "talk.flac", talk + noise, RATE), tmp_path / "out")
+    hiss = noise("white", 20, talk)
+    report = cut(capsys, write(tmp_path / "talk.flac", talk + hiss, RATE), tmp_path / "out")
     rows = CorpusFolder.open(tmp_path / "out").rows()
     away, inside = [], []
     for row in rows:
