@@ -67,9 +67,7 @@ class CorpusFolder:
             DataError: if it is not a corpus folder, or a newer version wrote it; says what to type.
         """
         if not path.exists():
-            raise DataError(
-                f"There is nothing at {path}. Name a corpus folder, as slice or merge made it."
-            )
+            raise DataError(f"There is nothing at {path}. Name a corpus folder, as slice or merge made it.")
         if not counting_file(path, TABLE).is_file():
             made = Path(f"{path.with_suffix('') if path.is_file() else path}-corpus")
             raise DataError(
