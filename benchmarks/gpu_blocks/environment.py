@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gpu_blocks.job import ROOT, WHEELS
 
-PACKAGES = ("core", "plugins/orpheus", "plugins/gpt_sovits", "benchmarks", ".")
+PACKAGES = ("core", "plugins/orpheus", "plugins/gpt_sovits", "plugins/qwen3_tts", "benchmarks", ".")
 BARE = ("torch", "torchaudio", "transformers", "lightning", "peft", "pluggy", "pyarrow", "tensorboard", "pip")
 """What is asked of a rented machine's image; what these need is there, too."""
 BESIDES = ("pytest", "pytest-timeout", "pytest-xdist", "torchao")
