@@ -1,1 +1,1 @@
-"""Tests of the Orpheus plugin."""
+"""Tests of the Qwen3-TTS plugin."""
