@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from torch import Tensor
 from tts_train.families.token_lm.layout import AUDIO_KIND, CONTROL_KIND, TEXT_KIND, TokenLayout
 from tts_train.nn.linear_cross_entropy import HeadOutput
 from tts_train.parallel.means import wide_type
+
+if TYPE_CHECKING:
+    from tts_train.families.token_lm.frames.layout import FrameLayout
 
 KINDS = {"text": TEXT_KIND, "control": CONTROL_KIND, "audio": AUDIO_KIND}
 """Kinds of target, by the name that their loss is logged under."""
@@ -119,9 +122,10 @@ def _ones(like: Tensor) -> Tensor:
 class FrameMetrics(TokenMetrics):
     """Sums over any number of batches, to which each part of the loss is added.
 
-    ``loss`` is the mean over first codes plus the mean over all others, as in training.
+    ``loss`` is the mean over first codes plus the weighed mean over all others, as in training.
     """
 
+    layout: FrameLayout
     kinds: ClassVar[Mapping[str, int]] = {"first": 0, "depth": 1}
 
     def kind_of(self, targets: Tensor) -> Tensor:
@@ -135,5 +139,6 @@ class FrameMetrics(TokenMetrics):
         return figures
 
     def mean_loss(self, loss: Sequence[float], count: Sequence[float]) -> float:
-        """Return the sum of both means."""
-        return sum(total / number for total, number in zip(loss, count, strict=True) if number)
+        """Return the sum of both means, each with its weight."""
+        weights = (1.0, self.layout.depth_share)
+        return sum(weight * of / number for weight, of, number in zip(weights, loss, count, strict=True) if number)

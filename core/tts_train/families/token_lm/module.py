@@ -229,7 +229,8 @@ class TokenModule(StageModule):
         # Batches differ in their numbers of tokens, so a mean over processes' means would weigh them wrongly.
         shares = [summed(self.trainer, part.loss_sum, part.count) for part in output.parts]
         # batch_size is said, as Lightning would look through the batch to guess it.
-        self.log("train/loss", torch.stack([total / count for total, count in shares]).sum(), batch_size=1)
+        means = [weight * total / count for weight, (total, count) in zip(output.weights, shares, strict=True)]
+        self.log("train/loss", torch.stack(means).sum(), batch_size=1)
         # Figures need a wait for the card, so they are made only for the steps that log.
         if self._logs_now():
             metrics = metrics_of(self.token_lm.layout, output.head.targets.device)
@@ -239,8 +240,8 @@ class TokenModule(StageModule):
             self.log_dict({f"train/{name}": figures[name] for name in figures if name != "loss"}, batch_size=1)
         # Strategies average the gradients over processes, so each adds its share of the global mean times their number.
         world = self.trainer.world_size
-        weighed = [part.loss_sum * (world / count) for part, (_, count) in zip(output.parts, shares, strict=True)]
-        return torch.stack(weighed).sum()
+        parts = zip(output.parts, output.weights, shares, strict=True)
+        return torch.stack([part.loss_sum * (weight * world / count) for part, weight, (_, count) in parts]).sum()
 
     def on_validation_epoch_start(self) -> None:
         """Begin new sums."""

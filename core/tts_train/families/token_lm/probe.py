@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import linear, pad
 
 from tts_train.contract.probe import NoProbe, Said, SpeechProbe
 from tts_train.families.token_lm.data.batch import Document, TokenBatch
@@ -210,21 +210,33 @@ class ScoredFrames(FrameDecoding):
         self.scores: list[Tensor] = []
         """Log-probabilities (V,) at each of them, in float32."""
 
+    def _draw_first(self, hidden: Tensor, number: int) -> Tensor:
+        code = super()._draw_first(hidden, number)
+        if number == self._end:
+            # Ended by force: a network with random weights would not do so by itself.
+            code = torch.full_like(code, self._layout.end_code)
+        self._note(hidden, self._lm.lm_head.weight, code)
+        return code
+
     def _draw(self, hidden: Tensor, matrix: Tensor, step: int) -> Tensor:
         code = super()._draw(hidden, matrix, step)
         if step // self._layout.slots == self._end:
-            # Ended by force: a network with random weights would not do so by itself.
             code = torch.full_like(code, self._layout.end_code)
+        self._note(hidden, matrix, code)
+        return code
+
+    def _note(self, hidden: Tensor, matrix: Tensor, code: Tensor) -> None:
+        """Keep a code and its log-probabilities over all rows of the matrix, which is what training sees."""
         self.codes.append(int(code))
         self.scores.append(linear(hidden, matrix)[0].float().log_softmax(-1))
-        return code
 
 
 class FrameProbe(TokenProbe):
     """Measures a module on utterances that its networks draw; a code of the depth network counts as in the loss.
 
-    The loss is the mean over first codes plus the mean over the K - 1 others of each frame: multiplied with the number
-    of frames it is the sum of all log-probabilities, those of the depth network divided by K - 1.
+    The loss is the mean over first codes plus the weighed mean over the K - 1 others of each frame: multiplied with the
+    number of first codes it is the sum of all log-probabilities, those of the depth network weighed and divided by
+    K - 1, but for an end that has no such codes and is no part of their mean.
     """
 
     def say(self, lengths: Sequence[int]) -> Sequence[Said]:
@@ -237,16 +249,35 @@ class FrameProbe(TokenProbe):
         return made
 
     def weight(self, batch: FrameBatch) -> float:  # type: ignore[override]
-        """Return how many frames are learnt."""
+        """Return how many first codes are learnt."""
         return float(len(batch["kept"]))
+
+    def total(self, batch: FrameBatch) -> Tensor:  # type: ignore[override]
+        """Return the sum of the utterances' losses, with a gradient."""
+        total, layout = super().total(batch), self._layout
+        first, frames = len(batch["kept"]), len(batch["learnt"])
+        if first == frames:
+            return total
+        # Frames are fewer than first codes by the ends: their mean is weighed by what it is a mean of.
+        depth: Any = self._network(batch).depth
+        return total + layout.depth_share * depth.loss_sum / (layout.slots - 1) * (1 - first / frames)
+
+    @property
+    def _layout(self) -> FrameLayout:
+        layout: Any = self._model.layout
+        return layout
 
     @torch.inference_mode()
     def _said(self, frames: int) -> Said:
-        layout: Any = self._model.layout
+        layout = self._layout
         decoding = ScoredFrames(layout, self._network.lm, self._model.prompt.inference_prompt(self._text), frames)
         ids = torch.tensor([step[0] for step in decoding.tokens()])
-        books = torch.arange(len(decoding.codes)) % layout.slots
-        # The loss is a mean over K - 1 codes a frame, so each counts as that part of one.
-        share = torch.where(books == 0, 1.0, 1 / (layout.slots - 1))
-        scores = torch.stack(decoding.scores) * share[:, None]
-        return Said(row=self._row(ids[:-1].numpy()), tokens=torch.tensor(decoding.codes), scores=scores.clone())
+        codes = frames * layout.slots + (layout.slots if layout.end_is_frame else 1)
+        rows = self._network.lm.lm_head.weight.shape[0]
+        # The matrices may have different numbers of rows, and are stacked.
+        scores = torch.stack([pad(each, (0, rows - len(each)), value=-torch.inf) for each in decoding.scores[:codes]])
+        books = torch.arange(codes) % layout.slots
+        # The loss is a weighed mean over K - 1 codes a frame, so each counts as that part of one.
+        share = torch.where(books == 0, 1.0, layout.depth_share / (layout.slots - 1))
+        tokens = torch.tensor(decoding.codes[:codes])
+        return Said(row=self._row(ids[:-1].numpy()), tokens=tokens, scores=(scores * share[:, None]).clone())

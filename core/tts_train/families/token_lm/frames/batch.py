@@ -27,6 +27,8 @@ class FrameBatch(TokenBatch):
     """(F, K) int64, the codes of each frame."""
     learnt: Tensor
     """(M,) int64, the frames that are learnt, as indices into ``codes``, ascending; none is a row's first position."""
+    before: Tensor
+    """(M,) int64, the flattened position before each of these: its state says the frame."""
 
 
 def pack_frames(documents: Sequence[Document], layout: FrameLayout) -> FrameBatch:
@@ -55,8 +57,13 @@ def _with_frames(documents: Sequence[Document], layout: FrameLayout, *, packed: 
     frames, chosen = torch.from_numpy(flat), torch.from_numpy(np.flatnonzero(np.concatenate(learnt)))
     targets = torch.full_like(batch["targets"].flatten(), NO_TARGET)
     # The state before a frame says its first code; the other codes are targets of the depth network.
-    targets[frames[chosen] - 1] = codes[chosen, 0]
-    made = {**batch, "targets": targets.view_as(batch["targets"]), "kept": frames[chosen] - 1}
+    before = frames[chosen] - 1
+    targets[before] = codes[chosen, 0]
+    if not layout.end_is_frame:
+        targets[batch["targets"].flatten() == layout.end_of_speech] = layout.end_code
+    # Counted here and not on the card, which would have to be waited for.
+    kept = (targets != NO_TARGET).nonzero().squeeze(1)
+    made = {**batch, "targets": targets.view_as(batch["targets"]), "kept": kept, "before": before}
     framed: Any = {**made, "frame_places": frames, "codes": codes, "learnt": chosen}
     return cast("FrameBatch", framed)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +14,7 @@ from tts_train.errors import ConfigError
 from tts_train.families.token_lm.network.layers import run_stack
 from tts_train.families.token_lm.network.network import HeadOptions, NetworkOutput, TokenNetwork
 from tts_train.families.token_lm.network.start import ATTENTION
-from tts_train.nn.linear_cross_entropy import RowGroup, linear_cross_entropy
+from tts_train.nn.linear_cross_entropy import HeadOutput, RowGroup, linear_cross_entropy
 
 if TYPE_CHECKING:
     from tts_train.families.token_lm.frames.batch import FrameBatch
@@ -31,7 +31,10 @@ class FrameLM(Protocol):
         """Return the second names of weights in its ``state_dict()``."""
 
     def get_input_embeddings(self) -> Any:  # noqa: ANN401 - a module of torch
-        """Return the embedding (..., H) of text ids."""
+        """Return the table of text ids, which is what --model.freeze_embedding is about."""
+
+    def embed_ids(self, ids: Tensor) -> Tensor:
+        """Return the embeddings (..., H) of positions that are no frames, by their ids (...)."""
 
     def embed_frames(self, codes: Tensor) -> Tensor:
         """Return the embeddings (..., H) of frames (..., K): the sums of their codes'."""
@@ -47,7 +50,8 @@ class FrameLM(Protocol):
 
 
 class FrameNetwork(TokenNetwork):
-    """A model of frames with its loss in ``forward``: the mean over first codes plus the mean over all others.
+    """A model of frames with its loss in ``forward``: the mean over first codes, and the mean over all others with the
+    weight that the layout gives it.
 
     Args:
         lm: A :class:`FrameLM` whose attention is ``tts_packed``, also that of its depth network.
@@ -91,7 +95,7 @@ class FrameNetwork(TokenNetwork):
         # Frames of a prompt's recording are read and not learnt: the depth network need not compute them.
         codes = batch["codes"][batch["learnt"]]
         # The first place answers the backbone's state, and its code is the backbone's to say.
-        states = self.depth_states(hidden[batch["kept"]], codes)[:, 1:].flatten(0, 1)
+        states = self.depth_states(hidden[batch["before"]], codes)[:, 1:].flatten(0, 1)
         depth = linear_cross_entropy(
             states,
             self.lm.depth_weight(),
@@ -102,9 +106,11 @@ class FrameNetwork(TokenNetwork):
             row_groups=self._depth_groups(len(codes), states.device),
             **options,
         )
-        size = self.layout.codebook_size
-        heads = [_as_ids(first, self.layout.audio_base), _as_ids(depth, self.layout.audio_base + size)]
-        return NetworkOutput(loss_sum=first.loss_sum, count=first.count, head=heads[0], depth=heads[1])
+        layout = self.layout
+        base = layout.audio_base + layout.codebook_size
+        heads = [_named(first, layout.first_ids), _named(depth, lambda rows: rows + base)]
+        sums: dict[str, Any] = {"loss_sum": first.loss_sum, "count": first.count}
+        return NetworkOutput(**sums, head=heads[0], depth=heads[1], depth_share=layout.depth_share)
 
     def depth_states(self, hidden: Tensor, codes: Tensor) -> Tensor:
         """Return the depth network's states (M, K, D) for frames (M, K) that follow the backbone's states (M, H)."""
@@ -128,13 +134,13 @@ class FrameNetwork(TokenNetwork):
 
 
 def embed(lm: FrameLM, layout: FrameLayout, ids: Tensor, places: Tensor, codes: Tensor) -> Tensor:
-    """Return the embeddings (B, T, H) of text ids (B, T) and frames (F, K) at flattened ``places`` (F,)."""
+    """Return the embeddings (B, T, H) of ids (B, T) and, at flattened ``places`` (F,), of frames (F, K)."""
     # Ids of sound have no row among the text's; what stands there is written over.
-    embeds: Tensor = lm.get_input_embeddings()(ids * (ids < layout.audio_base))
+    embeds: Tensor = lm.embed_ids(ids * (ids < layout.audio_base))
     frames = lm.embed_frames(codes).to(embeds.dtype)
     return embeds.flatten(0, 1).index_copy(0, places, frames).view_as(embeds)
 
 
-def _as_ids(head: Any, base: int) -> Any:  # noqa: ANN401 - HeadOutput
+def _named(head: HeadOutput, ids: Callable[[Tensor], Tensor]) -> HeadOutput:
     """Return a head's by-products with the layout's ids for its rows."""
-    return replace(head, targets=head.targets + base, predictions=head.predictions + base)
+    return replace(head, targets=ids(head.targets), predictions=ids(head.predictions))

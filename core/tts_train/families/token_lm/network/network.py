@@ -59,16 +59,24 @@ class NetworkOutput:
     """Target, loss and prediction of each of these tokens, without a gradient."""
     depth: HeadOutput | None = None
     """The same of the codes that a depth network says, where there is one; their loss has a gradient."""
+    depth_share: float = 1.0
+    """Weight of their mean in the loss."""
 
     @property
     def parts(self) -> tuple[HeadOutput, ...]:
-        """Those whose means add up to the loss."""
+        """Those whose means, each with its weight, add up to the loss."""
         return (self.head,) if self.depth is None else (self.head, self.depth)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weight of each part."""
+        return (1.0, self.depth_share)[: len(self.parts)]
 
     @property
     def loss(self) -> Tensor:
         """Mean loss of a token, and of a code of the depth network added to it; 0 where none carries one."""
-        return sum((part.loss_sum / max(part.count, 1) for part in self.parts[1:]), self.loss_sum / max(self.count, 1))
+        means = [part.loss_sum / max(part.count, 1) for part in self.parts]
+        return torch.stack([mean * weight for mean, weight in zip(means, self.weights, strict=True)]).sum()
 
 
 class TokenNetwork(nn.Module):
