@@ -46,11 +46,6 @@ class CsmLM(CsmForConditionalGeneration):  # type: ignore[misc]
         """The depth network's table of codes, where it is the backbone's."""
         return ("depth_decoder.model.embed_tokens.weight",) if self.config.tie_codebooks_embeddings else ()
 
-    def embed_ids(self, ids: Tensor) -> Tensor:
-        """Return the embeddings (..., H) of text and control ids."""
-        embeds: Tensor = self.embed_text_tokens(ids)
-        return embeds
-
     def embed_frames(self, codes: Tensor) -> Tensor:
         """Return the sums (..., H) of the embeddings of frames' codes (..., K)."""
         table = self.backbone_model.embed_tokens

@@ -31,10 +31,10 @@ class FrameLM(Protocol):
         """Return the second names of weights in its ``state_dict()``."""
 
     def get_input_embeddings(self) -> Any:  # noqa: ANN401 - a module of torch
-        """Return the table of text ids, which is what --model.freeze_embedding is about."""
+        """Return the embedding (..., H) of text ids.
 
-    def embed_ids(self, ids: Tensor) -> Tensor:
-        """Return the embeddings (..., H) of positions that are no frames, by their ids (...)."""
+        A model whose positions are more than a row of one table has ``embed_ids(ids)`` besides, which takes its place.
+        """
 
     def embed_frames(self, codes: Tensor) -> Tensor:
         """Return the embeddings (..., H) of frames (..., K): the sums of their codes'."""
@@ -136,7 +136,8 @@ class FrameNetwork(TokenNetwork):
 def embed(lm: FrameLM, layout: FrameLayout, ids: Tensor, places: Tensor, codes: Tensor) -> Tensor:
     """Return the embeddings (B, T, H) of ids (B, T) and, at flattened ``places`` (F,), of frames (F, K)."""
     # Ids of sound have no row among the text's; what stands there is written over.
-    embeds: Tensor = lm.embed_ids(ids * (ids < layout.audio_base))
+    embed_ids = getattr(lm, "embed_ids", None) or lm.get_input_embeddings()
+    embeds: Tensor = embed_ids(ids * (ids < layout.audio_base))
     frames = lm.embed_frames(codes).to(embeds.dtype)
     return embeds.flatten(0, 1).index_copy(0, places, frames).view_as(embeds)
 
