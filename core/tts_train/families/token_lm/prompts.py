@@ -42,6 +42,23 @@ class PromptFormat(Protocol):
             DataError: if the tokenizer is not the model's, or the text names control tokens.
         """
 
+    def encode_line(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        text: str,
+        speaker: str | None = None,
+        *,
+        language: str | None = None,
+        instruct: str | None = None,
+    ) -> list[int]:
+        """Return the ids of a text, said in a language as an instruction asks; a model may know neither.
+
+        Raises:
+            DataError: as :meth:`encode_text`.
+        """
+        del language, instruct
+        return self.encode_text(tokenizer, text, speaker)
+
     def inference_prompt(self, text_ids: ArrayLike) -> Ids:
         """Return the ids after which the model speaks; the last one is the layout's ``start_of_speech``."""
 

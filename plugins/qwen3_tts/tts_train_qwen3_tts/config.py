@@ -1,0 +1,97 @@
+"""The configuration of a released Qwen3-TTS: its config.json as it is, and the parts that networks are built from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import PretrainedConfig, Qwen3Config
+
+_STACK = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "rope_theta",
+)
+"""What a stack's section must say: the defaults of the class that released models are loaded with are other ones."""
+
+
+def _entry(name: str) -> Any:  # noqa: ANN401 - a property
+    def get(config: Qwen3TTSConfig) -> Any:  # noqa: ANN401
+        return config.talker_config[name]
+
+    return property(get, doc=f"The talker's {name}.")
+
+
+class Qwen3TTSConfig(PretrainedConfig):  # type: ignore[misc]
+    """The entries of a released config.json, and which voices a run has vectors for."""
+
+    model_type = "qwen3_tts"
+    # What the family asks of a language model's configuration is asked of the talker's section.
+    hidden_size = _entry("hidden_size")
+    num_hidden_layers = _entry("num_hidden_layers")
+    num_attention_heads = _entry("num_attention_heads")
+    num_key_value_heads = _entry("num_key_value_heads")
+    intermediate_size = _entry("intermediate_size")
+    head_dim = _entry("head_dim")
+    max_position_embeddings = _entry("max_position_embeddings")
+
+    def __init__(
+        self,
+        talker_config: Mapping[str, Any] | None = None,
+        speaker_encoder_config: Mapping[str, Any] | None = None,
+        voices: list[str] | None = None,
+        **given: Any,
+    ) -> None:
+        self.talker_config = dict(talker_config or {})
+        self.speaker_encoder_config = None if speaker_encoder_config is None else dict(speaker_encoder_config)
+        self.voices = list(voices or [])
+        given["tie_word_embeddings"] = False
+        super().__init__(**given)
+
+    @property
+    def talker(self) -> dict[str, Any]:
+        """The section of the language model."""
+        return self.talker_config
+
+    @property
+    def predictor(self) -> dict[str, Any]:
+        """The section of the code predictor."""
+        return dict(self.talker_config.get("code_predictor_config") or {})
+
+    @property
+    def kind(self) -> str:
+        """``base``, ``custom_voice`` or ``voice_design``."""
+        return str(getattr(self, "tts_model_type", "base"))
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the first codebook's output matrix."""
+        return int(self.talker_config.get("vocab_size", 0))
+
+    @vocab_size.setter
+    def vocab_size(self, rows: int) -> None:
+        self.talker_config["vocab_size"] = rows
+
+    def stack(self, section: Mapping[str, Any]) -> Qwen3Config:
+        """Return the configuration of the layers that a section describes; the rotary form is the plain one."""
+        values = {name: section[name] for name in _STACK if name != "rope_theta"}
+        # Three grids of positions that are always equal: multimodal rotation is the plain one.
+        rope = {"rope_type": "default", "rope_theta": float(section["rope_theta"])}
+        config = Qwen3Config(**values, hidden_act="silu", attention_bias=False, rope_parameters=rope)
+        config._attn_implementation = self._attn_implementation
+        return config
+
+    def missing(self) -> list[str]:
+        """Return the entries that networks are built from and that are not there, by their place in config.json."""
+        sections = {"talker_config": self.talker, "talker_config.code_predictor_config": self.predictor}
+        gone = [f"{where}.{name}" for where, section in sections.items() for name in _STACK if name not in section]
+        needed = ("text_vocab_size", "text_hidden_size", "num_code_groups")
+        return gone + [f"talker_config.{name}" for name in needed if name not in self.talker]
+
