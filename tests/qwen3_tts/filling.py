@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tests.gpt_sovits.filling import fill as fill_common
-from tests.gpt_sovits.filling import hash_u, inputs, integers, wave
+from tests.gpt_sovits.filling import fill as fill_common, hash_u, inputs, integers, wave
 
 __all__ = ["fill", "fill_all", "hash_u", "inputs", "integers", "wave"]
 
