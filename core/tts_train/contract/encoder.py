@@ -52,7 +52,11 @@ class Clip:
     text: Any
     """What :meth:`RowEncoder.read_text` made of its text."""
     audio: Audio | None
-    """Its recording, mono at the encoder's rate; None for a row of token ids."""
+    """Its recording, mono at the encoder's rate; None for a row of token ids, and where its codes are taken."""
+    reference: Audio | None = None
+    """The reference that the row names, likewise; None where there is none or the encoder takes none."""
+    seconds: float | None = None
+    """How long it sounds, where no recording was read; None for token ids."""
 
 
 class PreparedRows(ABC):
@@ -108,6 +112,8 @@ class RowEncoder(PreparedRows):
     """Seconds of sound that are read before they are encoded: enough clips of like length for full batches."""
     takes_ids: ClassVar[bool] = False
     """Whether rows that are token ids already are taken."""
+    takes_reference: ClassVar[bool] = False
+    """Whether the reference of a row that names one is read; a row whose reference cannot be read is then dropped."""
     counted: ClassVar[Sequence[str]] = ()
     """Figures of a row, columns or not, of which the sums are kept for :meth:`facts`."""
 
@@ -134,6 +140,17 @@ class RowEncoder(PreparedRows):
             RowRejected: if it cannot be used.
         """
         return row.text
+
+    def seconds_of_codes(self, row: Utterance) -> float | None:
+        """Return how long a row's codes sound if :meth:`encode` takes them in place of the recording; None: it is read.
+
+        Asked of rows that bring ``codes``. A recording whose codes are taken need not be there.
+
+        Raises:
+            RowRejected: ``bad_codes`` if they are not the codec's.
+        """
+        del row
+        return None
 
     def check_sound(self, samples: NDArray[np.float32]) -> None:
         """Refuse a recording (samples,) at :attr:`sample_rate` that the networks cannot take.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tts_train.contract.encoder import Clip, ReadyRows, RowEncoder
 from tts_train.corpus import Limits, Rejected, RowRejected, Utterance
-from tts_train.corpus.audio.read import Audio, read_utterance
+from tts_train.corpus.audio.read import Audio, check_pace, read_audio, read_utterance
+from tts_train.corpus.audio.stretch import check_seconds
 from tts_train.corpus.ledger import Ledger
 from tts_train.corpus.rows.utterance import TokenRow
 from tts_train.datasets.store.shard_store import Shard, input_key, input_of, printable
@@ -19,6 +21,10 @@ from tts_train.parallel.processes import own_device
 
 if TYPE_CHECKING:
     from tts_train.contract.encoder import Input
+
+
+_REFERENCE_SECONDS = 600.0
+"""A longer reference is some other recording; how much of a reference is used is for the backend to say."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,37 @@ class ReadOptions:
         # The text first: it is the cheaper of the two, and as likely to be refused.
         text = encoder.read_text(row)
         limits = Limits(min_seconds=self.min_seconds, max_seconds=self.max_seconds)
+        seconds = encoder.seconds_of_codes(row) if row.codes is not None else None
+        if seconds is not None:
+            check_seconds(seconds, limits)
+            check_pace(row.text, seconds)
+            return Clip(row, text, None, self._reference(row, encoder), seconds)
         audio = read_utterance(row, sample_rate=encoder.sample_rate, root=self.root, limits=limits)
         encoder.check_sound(audio.samples)
-        return Clip(row, text, audio)
+        return Clip(row, text, audio, self._reference(row, encoder), audio.seconds)
+
+    def _reference(self, row: Utterance, encoder: RowEncoder) -> Audio | None:
+        if row.reference is None or not encoder.takes_reference:
+            return None
+        try:
+            return _read_reference(row.reference, _stamp(row.reference), encoder.sample_rate, self.root)
+        except RowRejected as rejected:
+            raise RowRejected(rejected.reason, f"its reference: {rejected.detail}") from None
+
+
+def _stamp(source: Path | bytes) -> tuple[int, int] | None:
+    try:
+        about = None if isinstance(source, bytes) else source.stat()
+    except OSError:
+        return None
+    return about and (about.st_size, about.st_mtime_ns)
+
+
+# Often one for all rows of a speaker.
+@lru_cache(maxsize=8)
+def _read_reference(source: Path | bytes, stamp: tuple[int, int] | None, sample_rate: int, root: Path | None) -> Audio:
+    del stamp  # a file that changed is read again
+    return read_audio(source, sample_rate=sample_rate, root=root, limits=Limits(max_seconds=_REFERENCE_SECONDS))
 
 
 def check_row(row: Input, *, encoder: RowEncoder, reading: ReadOptions) -> Audio | None:
@@ -191,4 +225,4 @@ def _columns(clip: Clip) -> dict[str, Any]:
     row = clip.row
     text, speaker, language = (row.text, row.speaker, row.language) if isinstance(row, Utterance) else (None,) * 3
     about = {"id": row.id, "text": text, "speaker": speaker, "language": language, "origin": printable(row.origin)}
-    return {**about, "seconds": clip.audio.seconds} if clip.audio else about
+    return about if clip.seconds is None else {**about, "seconds": clip.seconds}

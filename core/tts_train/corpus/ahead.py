@@ -74,10 +74,11 @@ class _Names:
         self._paths: dict[int, int] = {}
 
     def add(self, raw: RawRow) -> None:
-        if isinstance(raw.audio, str):
-            last, path = hash(bare_name(raw.audio)), hash(plain_name(raw.audio))
-            if self._paths.setdefault(last, path) != path:
-                self.shared.add(last)
+        for name in (raw.audio, raw.reference):
+            if name and isinstance(name, str):
+                last, path = hash(bare_name(name)), hash(plain_name(name))
+                if self._paths.setdefault(last, path) != path:
+                    self.shared.add(last)
 
 
 class _Texts:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from importlib import import_module
 from importlib.util import find_spec
 
+from tts_train.corpus.rows.text import LANGUAGE_NAMES
 from tts_train.errors import MissingExtraError
 
 EXTRA = "langid"
@@ -21,9 +22,7 @@ _TAG = re.compile(r"<[^<>]*>")
 _LONG_CODES = {
     "cmn": "zh", "deu": "de", "eng": "en", "fra": "fr", "fre": "fr", "ger": "de", "hin": "hi", "ita": "it", "jp": "ja",
     "jpn": "ja", "kor": "ko", "kr": "ko", "nld": "nl", "pol": "pl", "por": "pt", "rus": "ru", "spa": "es", "tur": "tr",
-    "ukr": "uk", "yue": "zh", "zho": "zh", "chinese": "zh", "english": "en", "french": "fr", "german": "de",
-    "hindi": "hi", "italian": "it", "japanese": "ja", "korean": "ko", "portuguese": "pt", "russian": "ru",
-    "spanish": "es",
+    "ukr": "uk", "yue": "zh", "zho": "zh", **LANGUAGE_NAMES,
 }  # fmt: skip
 
 

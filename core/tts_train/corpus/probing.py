@@ -42,22 +42,34 @@ class RowProbe:
     """What a prober of another module found out besides, in plain types."""
 
 
-Outcome: TypeAlias = "tuple[Utterance, RowProbe | Rejected]"
-Prober: TypeAlias = "Callable[[Utterance, RowReader], RowProbe | Rejected]"
+Looked: TypeAlias = "RowProbe | Rejected | None"
+"""What a recording is like, or why it cannot be used; None for a row whose codes are taken in place of a recording."""
+Outcome: TypeAlias = "tuple[Utterance, Looked]"
+Prober: TypeAlias = "Callable[[Utterance, RowReader], Looked]"
 """Looks at one recording, in any process: a function of a module, or a ``partial`` of one."""
 Verdict: TypeAlias = "Callable[[Sequence[tuple[Utterance, RowProbe]], Sequence[Rejected]], Mapping[str, Rejected]]"
 """Told of all rows that can be used, and of the others; returns by origin which of the former are dropped, and why."""
 
 
-def probe(row: Utterance, read: RowReader = read_row) -> RowProbe | Rejected:
+def probe(row: Utterance, read: RowReader = read_row) -> Looked:
     """Decode one recording and say what it is like, or why it cannot be used."""
     try:
-        audio = read(row)
+        audio = read_sound(row, read)
     except RowRejected as error:
         return Rejected(row.origin, error.reason, error.detail)
-    if audio is None:
+    return None if audio is None else describe(audio)
+
+
+def read_sound(row: Utterance, read: RowReader) -> Audio | None:
+    """Return the sound of a row, None where the reader took its codes.
+
+    Raises:
+        RowRejected: if it cannot be used.
+    """
+    audio = read(row)
+    if audio is None and row.codes is None:
         raise TypeError(f"The reader of rows gave no sound for {row.origin}, which has a recording.")
-    return describe(audio)
+    return audio
 
 
 def describe(audio: Audio) -> RowProbe:
@@ -112,8 +124,10 @@ def survey(
     for row, outcome in _probe_all(rows, partial(_look_at, prober=prober, read=read), workers=workers, ledger=ledger):
         if isinstance(outcome, Rejected):
             ledger.drop(row, outcome.reason, outcome.detail)
+        elif outcome is None:
+            ledger.keep(row)
         elif verdict is not None:
-            waiting.append((replace(row, audio=b"") if isinstance(row.audio, bytes) else row, outcome))
+            waiting.append((_without_sound(row), outcome))
         else:
             totals.keep(ledger, row, outcome)
         if progress:
@@ -197,11 +211,18 @@ def _with_near(rows: Iterator[Utterance], around: int) -> Iterator[Utterance]:
             place -= 1
 
 
-def _look_at(row: Utterance, *, prober: Prober, read: RowReader) -> RowProbe | Rejected:
+def _without_sound(row: Utterance) -> Utterance:
+    """Let go of recordings that lie in the row itself: all rows are held until the last one."""
+    if isinstance(row.audio, bytes):
+        row = replace(row, audio=b"")
+    return replace(row, reference=None) if isinstance(row.reference, bytes) else row
+
+
+def _look_at(row: Utterance, *, prober: Prober, read: RowReader) -> Looked:
     return prober(row, read)
 
 
-_Look: TypeAlias = "Callable[[Utterance], RowProbe | Rejected]"
+_Look: TypeAlias = "Callable[[Utterance], Looked]"
 
 
 def _probe_all(rows: Iterator[Utterance], look: _Look, *, workers: int, ledger: Ledger) -> Iterator[Outcome]:
@@ -229,7 +250,7 @@ def _probe_all(rows: Iterator[Utterance], look: _Look, *, workers: int, ledger: 
         yield from zip([row for row in chunk if id(row) not in lost], outcomes, strict=True)
 
 
-def _probe_chunk(rows: list[Utterance], *, look: _Look) -> list[RowProbe | Rejected]:
+def _probe_chunk(rows: list[Utterance], *, look: _Look) -> list[Looked]:
     return [look(row) for row in rows]
 
 

@@ -76,7 +76,8 @@ def _folder_above(folder: Path, root: Path) -> tuple[str, str]:
 def _as_read(raw: RawRow) -> str:
     audio = f"{len(raw.audio)} bytes of audio" if isinstance(raw.audio, bytes) else f"audio {_short(raw.audio)}"
     stretch = f", from {raw.start or 0:g} s" if raw.start is not None or raw.end is not None else ""
-    named = {"text": raw.text, "speaker": raw.speaker, "language": raw.language}
+    named = {"text": raw.text, "speaker": raw.speaker, "language": raw.language, "instruct": raw.instruct}
+    named |= {"reference": raw.reference if isinstance(raw.reference, str) else None}
     return f"{audio}{stretch}, " + ", ".join(
         f"{key} {_short(value)}" for key, value in named.items() if value is not None
     )

@@ -12,6 +12,7 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 
 _reasons: dict[str, str] = {
     # The row
+    "bad_codes": "The row's codes are not those of the codec; remove them, and the recording is encoded.",
     "bad_row": "The row does not have the shape of its layout; compare it with a row that is read.",
     "bad_segment": "start and end must be seconds with 0 <= start < end, inside the recording; correct them.",
     "bad_tokens": "input_ids must be a non-empty list of whole numbers from 0; tokenise the row again.",
@@ -57,6 +58,7 @@ _warnings: dict[str, str] = {
     "anti_phase": "The two channels cancel each other out; the left one was taken.",
     "case_mismatch": "The audio file was found only by ignoring upper and lower case.",
     "clipped": "A part of the samples is at full scale.",
+    "codes_unread": "The row's codes are no list of frames with a number for each codebook; they were not read.",
     "dc": "The samples are off centre; the offset was removed.",
     "language_missing": "The row's language is empty.",
     "language_unknown": "The row's language does not look like a language code such as en or zh.",
@@ -64,6 +66,8 @@ _warnings: dict[str, str] = {
     "one_sided": "One of the two channels is silent; the other one was taken.",
     "over_full_scale": "Samples go beyond full scale, as lossy formats can; they were left as they are.",
     "path_relocated": "The path is of another machine; the file was found by the end of its path.",
+    "recording_missing": "There is no such audio file, and the row's codes stand for it.",
+    "reference_missing": "There is no such reference; a backend that needs it drops the row.",
     "speaker_missing": "The row's speaker is empty.",
     "stereo": "The two channels were averaged.",
     "streamed_header": "The header does not know the length, as in streamed files; all that is there was read.",

@@ -23,6 +23,8 @@ REMOVED = "removed.jsonl"
 HELD_OUT = PARTS[1:]
 """Parts of a split; the rows of each also stand in a table of their own, ``validation.jsonl`` and ``test.jsonl``."""
 CLIPS = "clips"
+REFERENCES = "references"
+"""Recordings by which voices are taken, where rows name some."""
 LOCK = ".corpus.lock"
 WORK = ".work"
 """What finished parts of a step gave, by content: the same command continues with them."""
@@ -158,9 +160,20 @@ class CorpusFolder:
         Raises:
             DataError: if its path leads out of the folder.
         """
-        path = self.path / row.audio
+        return self._inside(row.audio)
+
+    def reference(self, row: ClipRow) -> Path | None:
+        """Return the file of a row's reference, whether it is there or not; None where the row names none.
+
+        Raises:
+            DataError: if its path leads out of the folder.
+        """
+        return None if row.reference is None else self._inside(row.reference)
+
+    def _inside(self, name: str) -> Path:
+        path = self.path / name
         if not path.resolve().is_relative_to(self.path.resolve()):
-            raise DataError(f"{self.path / TABLE} names {row.audio}, which lies outside of the folder.")
+            raise DataError(f"{self.path / TABLE} names {name}, which lies outside of the folder.")
         return path
 
     def _ledger(self) -> dict[str, Any]:

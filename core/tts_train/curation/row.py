@@ -44,6 +44,12 @@ class ClipRow:
     """None for a clip that was a recording of its own."""
     split: str | None = None
     """``train``, ``validation`` or ``test``; ``prepare`` reads ``train`` alone where rows say so."""
+    instruct: str | None = None
+    """How it is spoken, in words."""
+    reference: str | None = None
+    """Path below the folder of a recording of the same speaker, by which the voice is taken."""
+    audio_codes: list[list[int]] | None = None
+    """Frames of the codes that some codec made of the clip, as they came with the corpus."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What steps measured, in plain types, each under a name of its own."""
 
@@ -71,17 +77,20 @@ class ClipRow:
         if fault := _fault(found):
             raise DataError(f"no row of a corpus folder: {fault}")
         # A cell that a person emptied names nobody.
-        return replace(found, speaker=found.speaker or None, language=found.language or None)
+        found = replace(found, speaker=found.speaker or None, language=found.language or None)
+        return replace(found, instruct=found.instruct or None, reference=found.reference or None)
 
 
 def _fault(row: ClipRow) -> str:
     """Say which value is of another kind than commands take it for; empty if none is."""
     if not isinstance(row.audio, str) or not row.audio or "\0" in row.audio:
         return f"audio is {row.audio!r}, not a path"
-    for name in ("text", "speaker", "language", "text_by"):
+    for name in ("text", "speaker", "language", "text_by", "instruct", "reference"):
         value = getattr(row, name)
         if not isinstance(value, str) and (value is not None or name == "text"):
             return f"{name} is {value!r}, not a string"
+    if not isinstance(row.audio_codes, (list, type(None))):
+        return f"audio_codes is {row.audio_codes!r}, not a list of frames"
     # Another name would be a part that no command writes, exports or trains on.
     if row.split not in (None, *PARTS):
         return f"split is {row.split!r}, not one of {', '.join(PARTS)}"

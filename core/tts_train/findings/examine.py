@@ -12,7 +12,7 @@ from tts_train.contract.metric import Take
 from tts_train.corpus.audio.condition import to_mono
 from tts_train.corpus.audio.containers import Limits
 from tts_train.corpus.audio.read import Audio, RowReader, read_audio
-from tts_train.corpus.probing import RowProbe, describe
+from tts_train.corpus.probing import Looked, RowProbe, describe, read_sound
 from tts_train.corpus.rows.utterance import Rejected, RowRejected, Utterance
 from tts_train.findings.keeping import WHY, KeptFigures, measure_key
 from tts_train.findings.measure import Examined, Measure, NotMeasured
@@ -23,7 +23,7 @@ FIGURES = "figures"
 _ANY = Limits(min_seconds=0.0, max_seconds=float("inf"), silent_peak=0.0)
 
 
-def examine(row: Utterance, read: RowReader, *, measures: Sequence[Measure], kept: KeptFigures) -> RowProbe | Rejected:
+def examine(row: Utterance, read: RowReader, *, measures: Sequence[Measure], kept: KeptFigures) -> Looked:
     """Read one row as ``check`` does, and measure it.
 
     Args:
@@ -33,9 +33,9 @@ def examine(row: Utterance, read: RowReader, *, measures: Sequence[Measure], kep
         kept: figures of earlier commands.
     """
     try:
-        audio = read(row)
+        audio = read_sound(row, read)
         if audio is None:
-            raise TypeError(f"The reader of rows gave no sound for {row.origin}, which has a recording.")
+            return None
         examined = _examined(row, audio)
     except RowRejected as error:
         return Rejected(row.origin, error.reason, error.detail)

@@ -62,8 +62,17 @@ def stretch(start: float | None, end: float | None, *, frames: int, rate: int, l
     if first >= frames or last > frames + _SEGMENT_SLACK * rate or last <= first:
         raise AudioRejected("bad_segment", f"from {start} to {end} s in a recording of {frames / rate:.2f} s")
     count = min(last, frames) - first
-    if count < limits.min_seconds * rate:
-        raise AudioRejected("too_short", f"{count / rate:.3f} s, not at least {limits.min_seconds:g} s")
-    if count > limits.max_seconds * rate:
-        raise AudioRejected("too_long", f"{count / rate:.1f} s, not at most {limits.max_seconds:g} s")
+    check_seconds(count / rate, limits)
     return first, count
+
+
+def check_seconds(seconds: float, limits: Limits) -> None:
+    """Refuse what is shorter or longer than an utterance may be.
+
+    Raises:
+        AudioRejected: ``too_short`` or ``too_long``.
+    """
+    if seconds < limits.min_seconds:
+        raise AudioRejected("too_short", f"{seconds:.3f} s, not at least {limits.min_seconds:g} s")
+    if seconds > limits.max_seconds:
+        raise AudioRejected("too_long", f"{seconds:.1f} s, not at most {limits.max_seconds:g} s")

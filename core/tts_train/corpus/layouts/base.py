@@ -33,6 +33,11 @@ class RawRow(NamedTuple):
     """Folder that the audio's name starts from; None is the root of the corpus."""
     split: str | None = None
     """Which part of the data set the row belongs to, as the corpus calls it."""
+    instruct: str | None = None
+    reference: str | bytes | None = None
+    """A name to look for from ``base``, or the encoded file itself; None or empty where the row names none."""
+    codes: object = None
+    """What the row holds as codes, in whatever form; None where it holds none."""
 
 
 class Layout(ABC):

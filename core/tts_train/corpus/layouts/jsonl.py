@@ -125,15 +125,11 @@ def _listed(file: Path, shown: str) -> Iterator[tuple[str, dict[str, Any] | Reje
 def from_mapping(row: Mapping[str, Any], origin: str, base: str | None) -> RawRow | Rejected:
     """Check the types of a row keyed by meaning and make a raw row of it."""
     audio, text = row.get("audio"), row.get("normalised") or row.get("text")
-    # Samples in one column and their rate in another, as some exports write them.
-    if isinstance(audio, list):
-        audio = {"array": audio, "sampling_rate": row.get("rate")}
-    if isinstance(audio, dict):
-        try:
-            audio = encode_array(audio) if audio.get("array") is not None else audio.get("bytes") or audio.get("path")
-        except ValueError as error:
-            return Rejected(origin, "bad_row", str(error))
-    if not isinstance(audio, (str, bytes)) or not audio:
+    try:
+        audio, reference = (_sound(each, row.get("rate")) for each in (audio, row.get("reference")))
+    except ValueError as error:
+        return Rejected(origin, "bad_row", str(error))
+    if not audio:
         return Rejected(origin, "bad_row", "no audio")
     if not isinstance(text, str) and text is not None:
         return Rejected(origin, "bad_row", f"text is a {type(text).__name__}, not a string")
@@ -141,10 +137,29 @@ def from_mapping(row: Mapping[str, Any], origin: str, base: str | None) -> RawRo
     if fault:
         return Rejected(origin, "bad_segment", fault)
     try:
-        speaker, language, split = _label(row, "speaker"), _label(row, "language"), _label(row, "split")
+        speaker, language, split, instruct = (
+            _label(row, name) for name in ("speaker", "language", "split", "instruct")
+        )
     except ValueError as error:
         return Rejected(origin, "bad_row", str(error))
-    return RawRow(origin, audio, text or "", speaker, language, start, end, base, split)
+    codes = row.get("codes")
+    return RawRow(
+        origin, audio, text or "", speaker, language, start, end, base, split, instruct, reference, codes
+    )  # fmt: skip
+
+
+def _sound(value: Any, rate: object) -> str | bytes | None:  # noqa: ANN401 - whatever the file holds
+    """Return the name of a recording, its file's bytes, or samples as those of a WAV; None where it is none of them.
+
+    Raises:
+        ValueError: if it holds samples that are no sound.
+    """
+    # Samples in one column and their rate in another, as some exports write them.
+    if isinstance(value, list):
+        value = {"array": value, "sampling_rate": rate}
+    if isinstance(value, dict):
+        value = encode_array(value) if value.get("array") is not None else value.get("bytes") or value.get("path")
+    return value if isinstance(value, (str, bytes)) and value else None
 
 
 def _label(row: Mapping[str, Any], key: str) -> str | None:

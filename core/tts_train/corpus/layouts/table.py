@@ -85,7 +85,8 @@ def _to_raw(origin: str, shape: Shape, fields: list[str], base: str) -> RawRow |
     if fault:
         return Rejected(origin, "bad_segment", fault)
     audio, speaker, language = row["audio"].strip(), row.get("speaker"), row.get("language")
-    return RawRow(origin, audio, text, speaker, language, start, end, base, row.get("split"))
+    more = {name: row.get(name) for name in ("split", "instruct", "reference", "codes")}
+    return RawRow(origin, audio, text, speaker, language, start, end, base, **more)
 
 
 def _other_tables(path: Path) -> list[Path]:

@@ -11,7 +11,9 @@ import xxhash
 
 from tts_train.corpus.layouts.base import RawRow
 from tts_train.corpus.layouts.splits import split_of
-from tts_train.corpus.rows.files import AudioFinder, NotFound
+from tts_train.corpus.rows.codes import read_codes
+from tts_train.corpus.rows.files import AudioFinder, Found, NotFound
+from tts_train.corpus.rows.names import is_path, plain_name
 from tts_train.corpus.rows.text import MAX_TEXT, clean_language, clean_text, has_words
 from tts_train.corpus.rows.utterance import Rejected, Utterance, utterance_id
 
@@ -64,25 +66,52 @@ class RowBuilder:
         text, warnings = clean_text(raw.text)
         if reason := _text_fault(text):
             return Rejected(raw.origin, reason, f"{len(text)} characters" if reason == "text_too_long" else "")
+        codes, codes_warnings = read_codes(raw.codes)
         audio: Path | bytes
         if isinstance(raw.audio, bytes):
             # Embedded recordings have no name, so their content is what tells them apart.
             audio, name = raw.audio, "xxh128:" + xxhash.xxh3_128_hexdigest(raw.audio)
         else:
             found = self.finder.find(raw.audio, base=raw.base)
+            if codes is not None and isinstance(found, NotFound) and found.reason == "missing":
+                found = self._place(raw.audio, raw.base, found, "recording_missing")
             if isinstance(found, NotFound):
                 return Rejected(raw.origin, found.reason, found.detail)
             audio, name = found.path, found.name
             warnings += found.warnings
+        reference = self._reference(raw)
+        if isinstance(reference, NotFound):
+            return Rejected(raw.origin, "bad_row", "its reference has a name that no file can have")
         named = _by_folder(name, self.folders) if isinstance(audio, Path) else {}
         speaker, speaker_warnings = _label(named.get("speaker", raw.speaker), "speaker_missing")
         language, language_warnings = _label(named.get("language", raw.language), "language_missing")
         if language:
             language, language_warnings = clean_language(language)
-        warnings += speaker_warnings + language_warnings
+        warnings += speaker_warnings + language_warnings + codes_warnings
+        if isinstance(reference, Found):
+            warnings += reference.warnings
         identity = utterance_id(name, raw.start, raw.end)
         part = split_of(raw) or None
-        return Utterance(identity, audio, text, speaker, language, raw.start, raw.end, raw.origin, warnings, part)
+        instruct = clean_text(raw.instruct or "")[0] or None
+        return Utterance(
+            identity, audio, text, speaker, language, raw.start, raw.end, raw.origin, warnings, part,
+            instruct=instruct, reference=reference.path if isinstance(reference, Found) else reference, codes=codes,
+        )  # fmt: skip
+
+    def _reference(self, raw: RawRow) -> Found | NotFound | bytes | None:
+        if not isinstance(raw.reference, str):
+            return raw.reference
+        if not raw.reference.strip():
+            return None
+        found = self.finder.find(raw.reference, base=raw.base)
+        # Most backends need none: those that do refuse the row when they read it.
+        return found if isinstance(found, Found) else self._place(raw.reference, raw.base, found, "reference_missing")
+
+    def _place(self, name: str, base: str | None, why: NotFound, warning: str) -> Found | NotFound:
+        """Return where a file would lie that cannot be used, with a warning; or why, where no file has such a name."""
+        if "\0" in name or not is_path(name):
+            return why
+        return Found(Path(base or self.finder.root, name), plain_name(name), (warning,))
 
 
 def _text_fault(text: str) -> str | None:

@@ -31,6 +31,14 @@ COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
                     "locuteur", "hablante", "locutor", "falante", "диктор", "说话人", "話者", "화자"),
         "language": ("language", "lang", "locale", "languageid", "langid", "languagecode", "langcode", "sprache",
                      "langue", "idioma", "язык", "语言", "言語", "언어"),
+        # How a row is spoken, in words, as data sets with described styles call it. A column "style" holds labels, such
+        # as "default", which instruct nobody.
+        "instruct": ("instruct", "instruction", "instructtext", "styleprompt", "styledescription", "textdescription",
+                     "emotiontextprompt"),
+        "reference": ("refaudio", "reference", "referenceaudio", "refaudiopath", "referenceaudiopath", "refwav",
+                      "refwavpath", "refpath", "promptaudio", "promptwav", "promptaudiopath", "promptwavpath"),
+        # No shorter name: codes of other codecs are called codes.
+        "codes": ("audiocodes",),
         "start": ("start", "offset", "starttime", "begin", "begintime"),
         "end": ("end", "endtime"),
         "duration": ("duration",),
@@ -47,7 +55,10 @@ COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 UNUSED = "-"
 """What a column of no use is called."""
 
-_ROWS = ("audio", "text", "normalised", "speaker", "language", "start", "end", "duration", "split")
+_ROWS = (
+    "audio", "text", "normalised", "speaker", "language", "instruct", "reference", "codes", "start", "end", "duration",
+    "split",
+)  # fmt: skip
 _BETWEEN_WORDS = re.compile(r"[\W_]+")
 _BETWEEN_COLUMNS = re.compile(r"\s*[|,;\t]\s*")
 

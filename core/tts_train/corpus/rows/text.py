@@ -22,7 +22,11 @@ _INVISIBLE = re.compile(
     "\ufff9-\ufffb\ud800-\udfff]|(?<![\u0590-\u1fff])[\u200c\u200d]"
 )
 _LINE_MARKS = re.compile("[\u2028\u2029]")
-_ALIASES = {"jp": "ja", "kr": "ko"}
+LANGUAGE_NAMES = {
+    "chinese": "zh", "english": "en", "french": "fr", "german": "de", "hindi": "hi", "italian": "it", "japanese": "ja",
+    "korean": "ko", "portuguese": "pt", "russian": "ru", "spanish": "es",
+}  # fmt: skip
+_ALIASES = {"jp": "ja", "kr": "ko", **LANGUAGE_NAMES}
 _LANGUAGE = re.compile(r"[a-z]{2,3}([-_][a-z0-9]{2,8})*|all_[a-z]{2,3}|auto(_[a-z]{2,3})?")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from os import fsencode
 from pathlib import Path
@@ -25,7 +25,7 @@ class Utterance:
     """Cleaned: NFC, no control or invisible characters, at least one letter or digit."""
     speaker: str | None = None
     language: str | None = None
-    """Lower case, as the corpus names it; ``jp`` and ``kr`` are read as ``ja`` and ``ko``."""
+    """Lower case, as the corpus names it; ``jp``, ``kr`` and names such as ``English`` are read as codes."""
     start: float | None = None
     """Where the stretch begins, in seconds; None is the beginning of the file."""
     end: float | None = None
@@ -38,6 +38,16 @@ class Utterance:
     """Part of the data set as the corpus calls it; None where it says nothing of the kind."""
     near: tuple[str, ...] = ()
     """Texts of the rows around it, in their order, where the corpus is read for them; see ``around`` of a survey."""
+    instruct: str | None = None
+    """How it is spoken, in words, cleaned as the text is; None where the row says nothing of it."""
+    reference: Path | bytes | None = None
+    """A recording of the same speaker by which the voice is taken; where there is no such file, where it should be."""
+    # compare=False: arrays are neither equal nor unequal, and have no hash.
+    codes: NDArray[np.int64] | None = field(default=None, compare=False)
+    """(frames, codebooks) of some codec, at least 0; None where the row has none.
+
+    The recording of a row with codes need not be there: ``audio`` then says where it should be.
+    """
 
 
 # eq=False: comparing the arrays would give an array, which is neither true nor false.

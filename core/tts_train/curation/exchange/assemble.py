@@ -171,7 +171,9 @@ def _finished(piece: Piece, brought: Brought) -> ClipRow:
     # The source gave no end, so that of its recording is it.
     if cut is not None and piece.end is None and piece.start is not None:
         cut = replace(cut, end=round(cut.start + seconds, 3))
-    return replace(row, audio=brought["audio"], seconds=seconds, cut=cut, facts={**row.facts, FROM: piece.origin})
+    facts = {**row.facts, FROM: piece.origin}
+    found = replace(row, audio=brought["audio"], seconds=seconds, cut=cut, facts=facts)
+    return replace(found, reference=brought.get("reference"))
 
 
 def _same_text(one: ClipRow, other: ClipRow) -> bool:
@@ -190,6 +192,9 @@ def _completed(row: ClipRow, other: ClipRow) -> ClipRow:
         language=row.language or other.language,
         cut=row.cut or other.cut,
         split=row.split or other.split,
+        instruct=row.instruct or other.instruct,
+        reference=row.reference or other.reference,
+        audio_codes=row.audio_codes or other.audio_codes,
     )
 
 

@@ -17,16 +17,17 @@ import xxhash
 
 from tts_train.corpus import RowRejected, read_audio
 from tts_train.corpus.audio.read import Audio
-from tts_train.corpus.rows.names import printable_name
+from tts_train.corpus.rows.names import bare_name, printable_name
 from tts_train.curation.exchange.sources import Piece
-from tts_train.curation.folder import CLIPS, WORK
+from tts_train.curation.folder import CLIPS, REFERENCES, WORK
 from tts_train.curation.job import CorpusJob
 from tts_train.disk.files import TEMPORARY, hash_file, patiently, temporary_beside, write_json
 from tts_train.progress import Progress
 from tts_train.sound import whole_numbers
 
 Brought: TypeAlias = "dict[str, Any]"
-"""``audio``, ``seconds``, ``content`` and ``linked`` of a clip; or ``error``, ``detail``, and ``seconds`` if known."""
+"""``audio``, ``seconds``, ``content`` and ``linked`` of a clip, ``reference`` where it has one; or ``error``,
+``detail``, and ``seconds`` if known."""
 
 NAME = "merge"
 """Folder below ``.work`` that keeps results."""
@@ -55,7 +56,8 @@ def bring(pieces: Sequence[Piece], out: Path, *, link: bool, job: CorpusJob) -> 
     # By origin: rows go through processes, and no object is the same in two of them.
     lost: set[str] = set()
     chunks = list(cut(pieces, size=_CHUNK, key=lambda piece: piece.origin))
-    for folder in (out / CLIPS, out / WORK / NAME):
+    referring = any(piece.reference for piece in pieces)
+    for folder in (out / CLIPS, out / WORK / NAME, *([out / REFERENCES] if referring else ())):
         folder.mkdir(parents=True, exist_ok=True)
         # Of a command that was killed while it wrote; the folder is held, so nobody is writing now.
         for half in folder.glob(f"{TEMPORARY}*"):
@@ -82,12 +84,16 @@ def _add_origin(lost: set[str], piece: Piece) -> None:
 
 def _brought(pieces: list[Piece], *, out: Path, link: bool) -> list[Brought]:
     # What was asked and what it was asked of: a file that changed is brought again, as are rows that moved.
-    asked = [[piece.origin, _content(piece.audio), piece.start, piece.end, link] for piece in pieces]
+    asked = [
+        [piece.origin, _content(piece.audio), piece.start, piece.end, link]
+        + ([_content(piece.reference)] if piece.reference else [])
+        for piece in pieces
+    ]
     key = xxhash.xxh3_128_hexdigest(json.dumps(asked).encode())
     file = out / WORK / NAME / f"{key}.json"
     if (known := _known(file, out, len(pieces))) is not None:
         return known
-    found = [_clip(piece, out, link=link) for piece in pieces]
+    found = [{**_clip(piece, out, link=link), **_reference(piece, out, link=link)} for piece in pieces]
     write_json(file, found)
     return found
 
@@ -109,7 +115,19 @@ def _known(file: Path, out: Path, count: int) -> list[Brought] | None:
     if not isinstance(found, list) or len(found) != count:
         return None
     # A clip that somebody deleted since is made again.
-    return found if all("error" in one or (out / one["audio"]).is_file() for one in found) else None
+    files = [one[name] for one in found for name in ("audio", "reference") if name in one]
+    return found if all((out / file).is_file() for file in files) else None
+
+
+def _reference(piece: Piece, out: Path, *, link: bool) -> Brought:
+    """Put a row's reference beside the clips, once for all rows that name it."""
+    if piece.reference is None:
+        return {}
+    content = hash_file(piece.reference)
+    stem = plain_stem(bare_name(printable_name(piece.reference.name))).removesuffix(f"-{content[:12]}")
+    name = f"{REFERENCES}/{stem or 'reference'}-{content[:12]}{piece.reference.suffix.lower()}"
+    _place(piece.reference, out / name, link=link)
+    return {"reference": name}
 
 
 def _clip(piece: Piece, out: Path, *, link: bool) -> Brought:

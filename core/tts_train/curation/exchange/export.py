@@ -34,7 +34,7 @@ from tts_train.curation.exchange.formats import (
 from tts_train.curation.exchange.parquet import HubFolder, ParquetFiles
 from tts_train.curation.exchange.read_back import read_back
 from tts_train.curation.exchange.write_audio import Sounding, sound_all
-from tts_train.curation.folder import KEPT, CorpusFolder
+from tts_train.curation.folder import KEPT, REFERENCES, CorpusFolder
 from tts_train.curation.job import CorpusJob
 from tts_train.curation.row import ClipRow
 from tts_train.disk.apart import require_apart
@@ -165,7 +165,9 @@ class CorpusExport(CorpusJob):
                 (staged / name).unlink(missing_ok=True)
                 refused.append(Refused(row, found["error"], found["detail"]))
             else:
-                items.append(Item(row=row, file=name, seconds=found["seconds"], embedded=form.embeds))
+                reference = _copied_reference(folder, row, staged) if form.refers else ""
+                item = Item(row=row, file=name, seconds=found["seconds"], embedded=form.embeds, reference=reference)
+                items.append(item)
         return items, refused
 
     def _report(
@@ -232,9 +234,21 @@ def _sift(form: CorpusFormat, rows: Sequence[ClipRow]) -> tuple[list[ClipRow], l
     return sayable, refused
 
 
+def _copied_reference(folder: CorpusFolder, row: ClipRow, staged: Path) -> str:
+    """Copy a row's reference, once for all rows that name it, and return its name below the export."""
+    source = folder.reference(row)
+    if source is None or not source.is_file():
+        return ""
+    name = f"{REFERENCES}/{str(row.reference).removeprefix(f'{REFERENCES}/').replace('/', '_')}"
+    if not (staged / name).exists():
+        (staged / REFERENCES).mkdir(exist_ok=True)
+        shutil.copyfile(source, staged / name)
+    return name
+
+
 def _is_utf8(row: ClipRow) -> bool:
     try:
-        "".join((row.text, row.speaker or "", row.language or "")).encode()
+        "".join((row.text, row.speaker or "", row.language or "", row.instruct or "", row.reference or "")).encode()
     except UnicodeEncodeError:
         return False
     return True

@@ -28,6 +28,8 @@ class Item:
     seconds: float
     embedded: bool = False
     """Whether the recording lies in the table."""
+    reference: str = ""
+    """The row's reference below the exported folder; empty where it has none or the layout has no place for it."""
 
     @property
     def text(self) -> str:
@@ -65,6 +67,8 @@ class CorpusFormat(ABC):
     """Whether each part of a split has a folder of its own."""
     embeds: ClassVar[bool] = False
     """Whether the recordings lie in the tables."""
+    refers: ClassVar[bool] = False
+    """Whether rows name their references, which are copied then."""
 
     def folder(self, row: ClipRow) -> str:
         """Return the folder of a row's recording."""
@@ -306,19 +310,24 @@ class Lines(CorpusFormat):
     """``metadata.jsonl`` with all that a row says."""
 
     name = "jsonl"
-    summary = "metadata.jsonl with audio, text, speaker, language, split on each line"
+    summary = "metadata.jsonl with audio, text, speaker, language, split and all that a row says on each line"
+    refers = True
 
     def write(self, folder: Path, items: Sequence[Item]) -> list[Written]:
         """Write one table, whose rows name their part."""
         lines = []
         for item in items:
             row = item.row
-            named = {"speaker": row.speaker, "language": row.language, "split": row.split}
+            named = {"speaker": row.speaker, "language": row.language, "split": row.split, "instruct": row.instruct}
+            more = {"reference": item.reference, "audio_codes": row.audio_codes}
             # The text as it stands, line breaks and all: JSON has an escape for everything.
-            line = {"audio": item.file, "text": row.text, **{key: value for key, value in named.items() if value}}
+            told = {key: value for key, value in {**named, **more}.items() if value}
+            line = {"audio": item.file, "text": row.text, **told}
             lines.append({**line, "duration": round(item.seconds, 4)})
         _write_lines(folder / "metadata.jsonl", lines)
-        return [Written(path="", items=items, says=frozenset({"speaker", "language", "split"}))]
+        return [
+            Written(path="", items=items, says=frozenset({"speaker", "language", "split", "instruct", "reference"}))
+        ]
 
 
 class Beside(CorpusFormat):

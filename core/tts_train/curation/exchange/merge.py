@@ -16,7 +16,7 @@ from tts_train.corpus.ledger import Ledger
 from tts_train.corpus.reasons import REASONS
 from tts_train.curation.exchange.assemble import Assembly, once
 from tts_train.curation.exchange.bring import NAME, Brought, bring
-from tts_train.curation.exchange.sources import Source, read_sources, require_rows
+from tts_train.curation.exchange.sources import REFERENCE_MISSING, Source, read_sources, require_rows
 from tts_train.curation.folder import (
     CLIPS,
     KEPT,
@@ -188,6 +188,11 @@ def _tell(assembly: Assembly, sources: Sequence[Source], speakers: Mapping[str |
         )
     if unlisted := sum(source.unlisted for source in sources):
         _log.warning("%d recordings beside those of the rows are named by no row, and were not brought in.", unlisted)
+    pieces = [piece for source in sources for piece in source.pieces]
+    if lost := [piece.origin for piece in pieces if REFERENCE_MISSING in piece.row.facts]:
+        _log.warning(
+            "%d rows name a reference that is not there, and stand without one; the first is %s.", len(lost), lost[0]
+        )
     if long := assembly.fates["too_long"]:
         # Of the source that they are in: the first may be a corpus that is cut already.
         origin = next(origin for origin, reason, *_ in assembly.dropped if reason == "too_long")

@@ -63,11 +63,14 @@ def _key(folder: Path, item: Item) -> str:
 
 def _is_as_written(item: Item, found: Utterance, table: Written) -> bool:
     row = item.row
-    said = {"speaker": found.speaker, "language": found.language, "split": found.split}
+    said = {"speaker": found.speaker, "language": found.language, "split": found.split, "instruct": found.instruct}
+    said["reference"] = found.reference.name if isinstance(found.reference, Path) else None
     due = {
         "speaker": _spelt(row.speaker, table),
         "language": clean_language(row.language)[0] if row.language else None,
         "split": row.split,
+        "instruct": clean_text(row.instruct or "")[0] or None,
+        "reference": Path(item.reference).name or None,
     }
     # Only what the layout can say: a layout without speakers is right to return none.
     return found.text == item.text and all(said[name] == due[name] for name in table.says)

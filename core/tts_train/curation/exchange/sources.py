@@ -18,6 +18,9 @@ from tts_train.curation.row import ClipRow, Cut
 from tts_train.disk.files import patiently, temporary_beside
 from tts_train.errors import DataError, NoTextsError
 
+REFERENCE_MISSING = "reference_missing"
+"""Fact of a row whose reference was not there when it was brought in: how it is called."""
+
 _log = getLogger(__name__)
 
 
@@ -36,6 +39,8 @@ class Piece:
     """Folder that the file must not leave."""
     removed: bool = False
     """Whether the row was taken out of a corpus folder."""
+    reference: Path | None = None
+    """Recording that the row names as its reference; it is there."""
 
 
 @dataclass
@@ -112,9 +117,11 @@ def _read_folder(source: Source) -> None:
             # Under the source's name, as its recordings are: two corpora may each have an interview.mp3.
             cut = None if row.cut is None else replace(row.cut, recording=f"{source.label}/{row.cut.recording}")
             kept = replace(row, audio=bare_name(row.audio), cut=cut)
-            source.pieces.append(
-                Piece(origin=origin, row=kept, audio=folder.clip(row), root=source.path, removed=removed)
-            )
+            file = folder.reference(row)
+            reference = file if file is not None and file.is_file() else None
+            kept = _without_reference(kept) if reference is None else kept
+            piece = Piece(origin=origin, row=kept, audio=folder.clip(row), root=source.path, removed=removed)
+            source.pieces.append(replace(piece, reference=reference))
 
 
 def _read_layout(source: Source, layout: str, spill: Path) -> None:
@@ -234,11 +241,24 @@ def _of_utterance(source: Source, corpus: Corpus, row: Utterance, root: Path, sp
         text_by="corpus",
         cut=cut,
         split=split_name(row.split),
+        instruct=row.instruct,
+        audio_codes=None if row.codes is None else row.codes.tolist(),
     )
+    reference = _spilled(row.reference, spill) if isinstance(row.reference, bytes) else row.reference
+    if "reference_missing" in row.warnings:
+        clip, reference = _without_reference(replace(clip, reference=printable_name(str(reference)))), None
     origin = f"{source.label}/{printable_name(row.origin)}"
     # What was written here lies outside of the corpus, by intent.
     boundary = None if isinstance(row.audio, bytes) else corpus.root
-    return Piece(origin=origin, row=clip, audio=file, start=row.start, end=row.end, root=boundary)
+    piece = Piece(origin=origin, row=clip, audio=file, start=row.start, end=row.end, root=boundary)
+    return replace(piece, reference=reference)
+
+
+def _without_reference(row: ClipRow) -> ClipRow:
+    """Keep the name of a reference that is not there as a fact."""
+    if row.reference is None:
+        return row
+    return replace(row, reference=None, facts={**row.facts, REFERENCE_MISSING: row.reference})
 
 
 # First bytes by which a recording without a name is told; the reader goes by them too, whatever the suffix says.

@@ -70,12 +70,26 @@ def input_of(row: Utterance | TokenRow) -> Iterator[bytes | str]:
         return
     # As repr, which keeps None apart from an empty text, and each field from the next.
     yield repr((row.text, row.speaker, row.language, row.start, row.end, row.warnings))
-    yield row.audio if isinstance(row.audio, bytes) else _hash_of(row.audio)
+    yield _content(row.audio)
+    # Only where there are some: shards of rows without are those of earlier versions.
+    if row.instruct is not None:
+        yield f"instruct {row.instruct}"
+    if row.reference is not None:
+        yield "reference"
+        # A reference that cannot be used may lie outside of the corpus, where nothing is opened.
+        yield "none" if "reference_missing" in row.warnings else _content(row.reference)
+    if row.codes is not None:
+        yield f"codes {row.codes.shape}"
+        yield row.codes.astype("<i8").tobytes()
 
 
 def printable(origin: str) -> str:
     """Return an origin as text: file names may hold bytes that are none, and a Parquet string cannot."""
     return origin.encode("utf-8", "backslashreplace").decode()
+
+
+def _content(recording: Path | bytes) -> bytes | str:
+    return recording if isinstance(recording, bytes) else _hash_of(recording)
 
 
 def _hash_of(path: Path) -> str:

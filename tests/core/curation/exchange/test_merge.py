@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ import soundfile
 from tests.core.corpus.sounds import encoded, voice
 from tts_train.cli import main
 from tts_train.corpus.layouts.jsonl import encode_array
+from tts_train.corpus.read import open_corpus
 from tts_train.curation.exchange.assemble import CONFLICT
 from tts_train.curation.folder import REMOVED, CorpusFolder, RecordingAccount
 from tts_train.curation.review.changes import JOURNAL
@@ -300,3 +302,44 @@ def test_the_source_that_is_to_be_cut_is_named(tmp_path, capsys):
         == 0
     )
     assert f"corpus slice {tmp_path / 'long.wav'}" in capsys.readouterr().err
+
+
+def test_what_rows_say_besides_comes_along_and_goes_out_again(tmp_path, capsys):
+    wave(tmp_path / "qwen/ref.wav", 9, seconds=2.0)
+    lines = []
+    for number, name in enumerate("abc"):
+        wave(tmp_path / f"qwen/{name}.wav", number)
+        more = {"ref_audio": "./none.wav" if name == "c" else "./ref.wav", "audio_codes": [[number, 2], [3, 4]]}
+        lines.append(json.dumps({"audio": f"./{name}.wav", "text": f"Said by {name}.", "instruct": "Calm.", **more}))
+    (tmp_path / "qwen/train_raw.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    merge(capsys, tmp_path / "qwen/train_raw.jsonl", "--out", tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    first, second, third = (rows[f"Said by {name}."] for name in "abc")
+    assert (first.instruct, first.audio_codes) == ("Calm.", [[0, 2], [3, 4]])
+    # One file for all rows that name it.
+    assert first.reference == second.reference
+    assert (tmp_path / "out" / first.reference).read_bytes() == (tmp_path / "qwen/ref.wav").read_bytes()
+    assert third.reference is None
+    assert third.facts["reference_missing"].endswith("none.wav")
+
+    merge(capsys, tmp_path / "out", "--out", tmp_path / "again")
+    again = rows_of(tmp_path / "again")["Said by a."]
+    assert (again.instruct, again.reference, again.audio_codes) == ("Calm.", first.reference, first.audio_codes)
+
+    words = [tmp_path / "again", "--format", "jsonl", "--out", tmp_path / "lines"]
+    assert main(["corpus", "export", *map(str, words)]) == 0
+    for corpus in (tmp_path / "again", tmp_path / "lines"):
+        read = {row.text: row for row in open_corpus(corpus).rows()}
+        assert read["Said by b."].codes.tolist() == [[1, 2], [3, 4]]
+        assert read["Said by b."].instruct == "Calm."
+        assert read["Said by b."].reference.read_bytes() == (tmp_path / "qwen/ref.wav").read_bytes()
+        assert read["Said by c."].reference is None
+
+
+def test_a_reference_outside_of_a_corpus_folder_is_refused(tmp_path, capsys):
+    wave(tmp_path / "lj/wavs/a.wav", 1)
+    (tmp_path / "lj/metadata.csv").write_text("a|Said by the first.\n", encoding="utf-8")
+    merge(capsys, tmp_path / "lj", "--out", tmp_path / "out")
+    (row,) = CorpusFolder.open(tmp_path / "out").rows()
+    CorpusFolder(tmp_path / "out").write([replace(row, reference="../lj/wavs/a.wav")])
+    assert "lies outside of the folder" in refused(capsys, tmp_path / "out", "--out", tmp_path / "again")
