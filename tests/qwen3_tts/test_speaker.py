@@ -12,6 +12,7 @@ import torch
 
 from tests.qwen3_tts.filling import wave
 from tests.qwen3_tts.parity_speaker import figures, filled
+from tests.qwen3_tts.released import model_config
 from tts_train.errors import ConfigError, DataError
 from tts_train_qwen3_tts.speaker import SpeakerConfig, SpeakerEncoder, embed, log_mel
 
@@ -33,7 +34,7 @@ def small() -> SpeakerEncoder:
 def test_released_names_and_shapes(size, width, numbers):
     released = json.loads((HERE / "manifests" / f"speaker_encoder_{size}.json").read_text())["tensors"]
     with torch.device("meta"):
-        network = SpeakerEncoder(SpeakerConfig.read({"enc_dim": width, "sample_rate": 24_000}))
+        network = SpeakerEncoder({"enc_dim": width, "sample_rate": 24_000})
     assert {f"speaker_encoder.{name}": list(each.shape) for name, each in network.state_dict().items()} == released
     assert sum(each.numel() for each in network.parameters()) == numbers
 
@@ -123,3 +124,16 @@ def test_sizes_that_do_not_fit_are_refused(change, said):
 
 def test_keys_of_no_meaning_are_left_out():
     assert SpeakerConfig.read({**SMALL, "model_type": "speaker"}) == SpeakerConfig.read(SMALL)
+
+
+def test_only_a_base_model_holds_the_encoder_and_under_the_released_names():
+    from tts_train_qwen3_tts.network import Qwen3TTSConfig, Qwen3TTSLM
+
+    config = model_config("r06", "base")
+    names = {
+        "speaker_encoder." + name for name, _ in SpeakerEncoder(config["speaker_encoder_config"]).named_parameters()
+    }
+    for kind, held in (("base", names), ("custom_voice", set())):
+        with torch.device("meta"):
+            network = Qwen3TTSLM(Qwen3TTSConfig(**{**config, "tts_model_type": kind}))
+        assert {name for name, _ in network.named_parameters() if name.startswith("speaker_encoder.")} == held

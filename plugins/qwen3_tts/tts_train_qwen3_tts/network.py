@@ -112,7 +112,7 @@ class Qwen3TTSLM(PreTrainedModel):  # type: ignore[misc]
         super().__init__(config)
         self.talker = Talker(config)
         if config.speaker_encoder_config is not None and config.kind == "base":
-            from tts_train_qwen3_tts.speaker.encoder import SpeakerEncoder
+            from tts_train_qwen3_tts.speaker import SpeakerEncoder
 
             self.speaker_encoder = SpeakerEncoder(config.speaker_encoder_config)
         # At least one row, so that a lookup that is not used finds one.

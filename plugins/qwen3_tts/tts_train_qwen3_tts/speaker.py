@@ -97,12 +97,15 @@ class SpeakerEncoder(nn.Module):
     """Log mel spectrograms to one vector a reference.
 
     Args:
-        config: Its sizes.
+        config: Its sizes, or ``speaker_encoder_config`` of a model's config.json.
+
+    Raises:
+        ConfigError: as :meth:`SpeakerConfig.read`.
     """
 
-    def __init__(self, config: SpeakerConfig) -> None:
+    def __init__(self, config: SpeakerConfig | Mapping[str, Any]) -> None:
         super().__init__()
-        self.config = config
+        self.config = config = config if isinstance(config, SpeakerConfig) else SpeakerConfig.read(config)
         channels, kernels, dilations = config.enc_channels, config.enc_kernel_sizes, config.enc_dilations
         blocks: list[nn.Module] = [TimeDelay(config.mel_dim, channels[0], kernels[0], dilations[0])]
         blocks += [SqueezedRes2Net(config, place) for place in range(1, len(channels) - 1)]
