@@ -126,6 +126,9 @@ class TokenLM:
     torch, which listings do without."""
     codec: str
     """The codec of the released models: what speaking takes where nothing else is known."""
+    prompt_of: Callable[[PretrainedConfig], PromptFormat] | None = None
+    """Returns the format of a network by its configuration, where that names speakers or languages; None where every
+    network has :attr:`prompt`."""
     load_tokenizer: Callable[[str], PreTrainedTokenizerBase]
     """Returns the tokenizer of a folder, a hub name or ``tiny``, checked against the layout."""
     base: str
@@ -139,6 +142,8 @@ class TokenLM:
     base_values: Mapping[str, int | str] = field(default_factory=dict)
     """What a base's config.json must say besides the rows of its vocabulary, by name, ``part.name`` inside a part; the
     name of another entry stands for the value of that one."""
+    kept_entries: tuple[str, ...] = ()
+    """Entries of the configuration that a run decides whatever its base says, such as the names of its voices."""
     model_class: str | None = None
     """``package.module:Class`` of the network, where it is none that transformers has for causal language models."""
     released_class: str | None = None
@@ -190,6 +195,10 @@ class TokenLM:
         loader: Any = self.codec_loader
         codec: Codec = (pkgutil.resolve_name(loader) if isinstance(loader, str) else loader)(source, device=device)
         return codec
+
+    def format_of(self, config: PretrainedConfig) -> PromptFormat:
+        """Return the format in which a network is spoken to."""
+        return self.prompt if self.prompt_of is None else self.prompt_of(config)
 
     @property
     def network_class(self) -> Any:  # noqa: ANN401 - a class of transformers

@@ -307,7 +307,7 @@ class TokenModule(StageModule):
             # keep_vars: only names are wanted, and no tensor is detached for them.
             names = set(self.network.state_dict(keep_vars=True))
             return {PREFIX + name for name in names - self.network.tied_names}
-        return {PREFIX + name for name in trainable_parameters(self.network)}
+        return {PREFIX + name for name in (*trainable_parameters(self.network), *self.network.kept_buffers)}
 
     def _loaded(self, device: torch.device | None) -> TokenNetwork:
         with torch.device("cpu"):  # in Lightning's context the whole base would lie on the card before it is quantised

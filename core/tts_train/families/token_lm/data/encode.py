@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tts_train.families.token_lm.layout import Ids, TokenLayout
+    from tts_train.families.token_lm.prompts import PromptFormat
 
 
 Row: TypeAlias = Utterance | TokenRow
@@ -75,6 +76,11 @@ class TokenEncoder(RowEncoder):
     def kind(self) -> str:
         """The model that the rows are for."""
         return self.token_lm.kind
+
+    @property
+    def prompt(self) -> PromptFormat:
+        """The format that rows are written in."""
+        return self.token_lm.prompt
 
     @property
     def schema(self) -> pa.Schema:
@@ -139,7 +145,8 @@ class TokenEncoder(RowEncoder):
     def _text_ids(self, row: Utterance) -> list[int]:
         tokenizer = tokenizer_of(self.token_lm, self.tokenizer)
         try:
-            return self.token_lm.prompt.encode_text(tokenizer, row.text, row.speaker if self.voice_prefix else None)
+            asked: dict[str, str | None] = {"language": row.language, "instruct": row.instruct}
+            return self.prompt.encode_line(tokenizer, row.text, row.speaker if self.voice_prefix else None, **asked)
         except DataError as error:
             # The reason says all of it; a chain of tracebacks would only be thrown away.
             raise RowRejected("bad_row", str(error)) from None
@@ -148,7 +155,7 @@ class TokenEncoder(RowEncoder):
         assert isinstance(row, Utterance)
         layout = self.token_lm.layout
         kept, repeated = layout.drop_repeated_frames(ids) if self.dedup else (ids, 0)
-        made = self.token_lm.prompt.speech_row(self._text_ids(row), kept)
+        made = self.prompt.speech_row(self._text_ids(row), kept)
         columns = _columns(layout, made.input_ids, made.prompt, frames=len(kept) // layout.slots)
         return {**columns, "frames_repeated": repeated}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tts_train.contract.encoder import Census, RowEncoder
 from tts_train.contract.prepare import ShardedPrepare
@@ -13,6 +13,7 @@ from tts_train.contract.reports import Report
 from tts_train.errors import DataError
 
 if TYPE_CHECKING:
+    from tts_train.families.token_lm.data.encode import TokenEncoder
     from tts_train.families.token_lm.model import TokenLM
 
 
@@ -48,17 +49,28 @@ class TokenPrepare(ShardedPrepare):
 
     def reading(self) -> RowEncoder:
         """Return what reads a row; nothing is downloaded for it."""
-        from tts_train.families.token_lm.data.encode import TokenEncoder
-
         # The built-in tokenizer knows the same control tokens as the one that would be downloaded.
         tokenizer = self.tokenizer if Path(self.tokenizer).is_dir() else TINY
-        return TokenEncoder(token_lm=self.token_lm, tokenizer=tokenizer, voice_prefix=self.voice_prefix != "never")
+        return self.encoder_class()(
+            token_lm=self.token_lm, tokenizer=tokenizer, voice_prefix=self.voice_prefix != "never"
+        )
+
+    def encoder_class(self) -> type[TokenEncoder]:
+        """Return the class of what makes rows."""
+        from tts_train.families.token_lm.data.encode import TokenEncoder
+
+        return TokenEncoder
+
+    def more(self, census: Census, device: str) -> dict[str, Any]:
+        """Return further fields of what makes rows, by what is in the corpus."""
+        del census, device
+        return {}
 
     def encoder(self, census: Census, device: str) -> RowEncoder:
         """Say with which codec and tokenizer, and whether voices are named in the text."""
         import xxhash
 
-        from tts_train.families.token_lm.data.encode import TokenEncoder, codec_on, tokenizer_of
+        from tts_train.families.token_lm.data.encode import codec_on, tokenizer_of
 
         # Table and rules, as what a hub name stands for may change.
         vocabulary = tokenizer_of(self.token_lm, self.tokenizer).backend_tokenizer.to_str()
@@ -66,7 +78,7 @@ class TokenPrepare(ShardedPrepare):
         voice_prefix = _prefix(self.voice_prefix, census)
         if census.labelled:
             _log.info("%d rows have labels: fit takes a loss where they are not -100.", census.labelled)
-        return TokenEncoder(
+        return self.encoder_class()(
             token_lm=self.token_lm,
             codec=self.codec,
             codec_fingerprint=codec.fingerprint,
@@ -75,6 +87,7 @@ class TokenPrepare(ShardedPrepare):
             dedup=self.dedup,
             voice_prefix=voice_prefix,
             labelled=census.labelled > 0,
+            **self.more(census, device),
         )
 
 

@@ -118,6 +118,13 @@ class TokenNetwork(nn.Module):
         return frozenset({TIED_HEAD} if self.tied else ())
 
     @property
+    def kept_buffers(self) -> set[str]:
+        """Names of the buffers that a run decides, and that its checkpoints hold whatever of its weights is trained."""
+        # Those that are computed anew, such as rotary frequencies, are in no state_dict.
+        buffers = {name for name, _ in self.named_buffers()}
+        return buffers & set(self.state_dict(keep_vars=True))
+
+    @property
     def stacks(self) -> tuple[Any, ...]:
         """The models of transformers in it that have layers."""
         return (self.lm.model,)

@@ -118,7 +118,8 @@ def load_trained(
         network = build_network(load_initial(token_lm, config["init_from"], dtype=dtype, tiny=tiny), token_lm.layout)
         # Whatever the base was quantised to: the adapters' sizes are the same, and merging then rounds once.
         apply_method(network, "lora", _options(LoraOptions, config.get("lora")))
-        expected = set(trainable_parameters(network))
+        _take_over(token_lm, network, description or {}, named)
+        expected = set(trainable_parameters(network)) | network.kept_buffers
     else:
         raise ConfigError(f"model.method is full, lora, qlora or lora-8bit, and the run's says {method!r}.")
     check_names(expected, named)
@@ -126,6 +127,19 @@ def load_trained(
     # Names were compared above; of adapters only what was trained is there.
     network.load_state_dict(named, strict=False)
     return network.requires_grad_(False).eval()
+
+
+def _take_over(
+    token_lm: TokenLM, network: TokenNetwork, description: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> None:
+    """Give a base what a run decided besides its adapters: entries of the configuration, and the sizes of buffers."""
+    for entry in token_lm.kept_entries:
+        if entry in description:
+            setattr(network.config, entry, description[entry])
+    for name in network.kept_buffers & set(weights):
+        owner, _, last = name.rpartition(".")
+        buffer = network.get_buffer(name)
+        setattr(network.get_submodule(owner), last, buffer.new_empty(weights[name].shape))
 
 
 def _options(kind: type[Options], given: Options | Mapping[str, Any] | None) -> Options:

@@ -159,20 +159,29 @@ def load_base(
         return _tiny(token_lm, tiny, dtype)
     config = base_config(token_lm, init_from)
     try:
-        lm: PreTrainedModel = (token_lm.network_class or _network_class(config)).from_pretrained(
+        kind = token_lm.network_class or _network_class(config)
+        lm, found = kind.from_pretrained(
             init_from,
             dtype=dtype,
             attn_implementation=ATTENTION,
             # A pickle could run code.
             use_safetensors=True,
             local_files_only=unreachable(),
+            output_loading_info=True,
         )
     except (OSError, ValueError) as error:
         why = f"no weights could be read: {why_missing(error, init_from)} {_what_to_give(token_lm)}"
         raise ConfigError(f"--model.init_from {init_from}: {why}") from error
+    if gone := sorted(found["missing_keys"]):
+        # transformers makes random ones up, and only logs it.
+        raise ConfigError(
+            f"--model.init_from {init_from}: {len(gone)} weights are missing, the first being {gone[0]}. "
+            f"{_what_to_give(token_lm)}"
+        )
     if lm.config.vocab_size < token_lm.layout.output_rows:
         _add_rows(token_lm, lm)
-    return lm
+    made: PreTrainedModel = lm
+    return made
 
 
 def use_attention(lm: PreTrainedModel, name: str) -> None:

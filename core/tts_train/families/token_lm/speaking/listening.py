@@ -82,7 +82,7 @@ class TrainingVoice:
         named = self._data.settings.get("voice_prefix")
         speaker = next(iter(self._data.speaker_counts), None) if named else None
         voice = replace(self._voice, tokenizer=self._voice.token_lm.load_tokenizer(tokenizer))
-        self._prompts[name] = voice.prompts([text], speaker)[0]
+        self._prompts[name] = voice.prompts([text], speaker, language=next(iter(self._data.facts["languages"]), None))[0]
         return Passage(name=name, text=text, speaker=speaker, tokens=self._usual_pace() * len(text))
 
     def speak(self, passage: Passage, *, seed: int, max_tokens: int) -> Uttered:

@@ -118,6 +118,10 @@ class TokenSynth(SynthJob):
             self.write(sound[: len(samples)], sample_rate=codec.sample_rate, out=line.out)
         return True
 
+    def asked(self) -> dict[str, str | None]:
+        """Return ``language`` and ``instruct``, as far as the model is asked for these."""
+        return {}
+
     def _open(self) -> TokenVoice:
         """Load what speaking needs, and can be used for many texts."""
         import torch
@@ -238,7 +242,7 @@ class TokenSynth(SynthJob):
         self._name_voice(voice)
         if not self.text.strip():
             raise ConfigError("--text is empty; say what to speak.")
-        return voice.prompts(split_text(self.text), self.speaker)
+        return voice.prompts(split_text(self.text), self.speaker, **self.asked())
 
     def _name_voice(self, voice: TokenVoice) -> None:
         """Refuse a name that the model was not trained with, and say so where it has names and none is given."""

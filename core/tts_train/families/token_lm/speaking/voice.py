@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -103,16 +103,24 @@ class TokenVoice:
     references: tuple[tuple[str, Ids], ...] = ()
     """Text and ids of each recording whose voice is continued."""
 
-    def prompts(self, texts: Sequence[str], speaker: str | None = None) -> list[Ids]:
-        """Return the prompt of each text.
+    def prompts(
+        self,
+        texts: Sequence[str],
+        speaker: str | None = None,
+        *,
+        language: str | None = None,
+        instruct: str | None = None,
+    ) -> list[Ids]:
+        """Return the prompt of each text, said in a language as an instruction asks where the model knows these.
 
         Raises:
             DataError: if a text names control tokens.
         """
-        form, words = self.token_lm.prompt, self.tokenizer
+        form, words = self.token_lm.format_of(self.lm.config), self.tokenizer
         assert words is not None
-        pairs = [(form.encode_text(words, text, speaker), heard) for text, heard in self.references]
-        said = [form.encode_text(words, text, speaker) for text in texts]
+        asked: dict[str, Any] = {"language": language, "instruct": instruct}
+        pairs = [(form.encode_line(words, text, speaker), heard) for text, heard in self.references]
+        said = [form.encode_line(words, text, speaker, **asked) for text in texts]
         return [form.zero_shot_prompt(pairs, ids) if pairs else form.inference_prompt(ids) for ids in said]
 
     def say(
