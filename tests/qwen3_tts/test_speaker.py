@@ -14,7 +14,7 @@ from tests.qwen3_tts.filling import wave
 from tests.qwen3_tts.parity_speaker import figures, filled
 from tests.qwen3_tts.released import model_config
 from tts_train.errors import ConfigError, DataError
-from tts_train_qwen3_tts.speaker import SpeakerConfig, SpeakerEncoder, embed, log_mel
+from tts_train_qwen3_tts.networks.speaker import SpeakerConfig, SpeakerEncoder, embed, log_mel
 
 HERE = Path(__file__).parent
 REFERENCES = json.loads((HERE / "golden" / "speaker_encoder.json").read_text())

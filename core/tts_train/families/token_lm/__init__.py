@@ -11,9 +11,11 @@ from tts_train.lazy import lazy_names
 
 if TYPE_CHECKING:
     from tts_train.families.token_lm.data.data import TokenData as TokenData
+    from tts_train.families.token_lm.data.encode import TokenEncoder as TokenEncoder
     from tts_train.families.token_lm.data.prepare import TokenPrepare as TokenPrepare
     from tts_train.families.token_lm.export.card import CardFacts as CardFacts, CardText as CardText
     from tts_train.families.token_lm.export.jobs import (
+        FolderExport as FolderExport,
         GgufExport as GgufExport,
         HfExport as HfExport,
         MergedExport as MergedExport,
@@ -48,9 +50,10 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         ".data.data": "TokenData",
+        ".data.encode": "TokenEncoder",
         ".data.prepare": "TokenPrepare",
         ".export.card": "CardFacts CardText",
-        ".export.jobs": "GgufExport HfExport MergedExport PeftExport ReleaseExport",
+        ".export.jobs": "FolderExport GgufExport HfExport MergedExport PeftExport ReleaseExport",
         ".frames.layout": "FrameLayout",
         ".layout": "FrameReader FramesRead Ids Levels TokenLayout",
         ".model": "Codec Sampling TokenLM weights_fingerprint",

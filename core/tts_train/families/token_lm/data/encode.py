@@ -116,6 +116,10 @@ class TokenEncoder(RowEncoder):
         # Shards without labels keep the address that they had before there were any.
         return {**super().address(reading), **({"labelled": True} if self.labelled else {})}
 
+    def named(self, row: Utterance) -> str | None:
+        """Return the name by which a row's text names its speaker."""
+        return row.speaker if self.voice_prefix else None
+
     def check(self, clip: Clip) -> None:
         """Refuse ids that are no utterance, and texts that cannot be written in the model's ids."""
         if isinstance(clip.row, TokenRow):
@@ -145,8 +149,8 @@ class TokenEncoder(RowEncoder):
     def _text_ids(self, row: Utterance) -> list[int]:
         tokenizer = tokenizer_of(self.token_lm, self.tokenizer)
         try:
-            asked: dict[str, str | None] = {"language": row.language, "instruct": row.instruct}
-            return self.prompt.encode_line(tokenizer, row.text, row.speaker if self.voice_prefix else None, **asked)
+            asked: dict[str, str | None] = {"language": row.language, "instruct": getattr(row, "instruct", None)}
+            return self.prompt.encode_line(tokenizer, row.text, self.named(row), **asked)
         except DataError as error:
             # The reason says all of it; a chain of tracebacks would only be thrown away.
             raise RowRejected("bad_row", str(error)) from None

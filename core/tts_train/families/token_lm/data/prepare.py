@@ -62,7 +62,7 @@ class TokenPrepare(ShardedPrepare):
         return TokenEncoder
 
     def more(self, census: Census, device: str) -> dict[str, Any]:
-        """Return further fields of what makes rows, by what is in the corpus."""
+        """Return further fields of what makes rows, or other values of some, by what is in the corpus."""
         del census, device
         return {}
 
@@ -78,17 +78,17 @@ class TokenPrepare(ShardedPrepare):
         voice_prefix = _prefix(self.voice_prefix, census)
         if census.labelled:
             _log.info("%d rows have labels: fit takes a loss where they are not -100.", census.labelled)
-        return self.encoder_class()(
-            token_lm=self.token_lm,
-            codec=self.codec,
-            codec_fingerprint=codec.fingerprint,
-            tokenizer=self.tokenizer,
-            tokenizer_fingerprint=xxhash.xxh3_64_hexdigest(vocabulary.encode()),
-            dedup=self.dedup,
-            voice_prefix=voice_prefix,
-            labelled=census.labelled > 0,
-            **self.more(census, device),
-        )
+        fields: dict[str, Any] = {
+            "token_lm": self.token_lm,
+            "codec": self.codec,
+            "codec_fingerprint": codec.fingerprint,
+            "tokenizer": self.tokenizer,
+            "tokenizer_fingerprint": xxhash.xxh3_64_hexdigest(vocabulary.encode()),
+            "dedup": self.dedup,
+            "voice_prefix": voice_prefix,
+            "labelled": census.labelled > 0,
+        }
+        return self.encoder_class()(**fields | self.more(census, device))
 
 
 def _prefix(choice: str, census: Census) -> bool:

@@ -114,22 +114,53 @@ class GgufExport(ExportJob):
 
 
 @dataclass(kw_only=True)
-class ReleaseExport(HfExport):
-    """Write a folder that the released model's own class loads; adapters are merged first."""
+class FolderExport(HfExport):
+    """Write a folder in a form of the released model's own; adapters are merged first."""
 
     codec: str | None = None
     """Codec that goes into the folder: a hub name or a local folder; none takes the one that made the run's data."""
 
     @abstractmethod
-    def released(self, lm: Any, codec: str) -> PreTrainedModel:  # noqa: ANN401 - a model of transformers
-        """Return the released class's model with the weights of ``lm``, and this codec."""
+    def write(
+        self, folder: Path, run: TrainedRun, network: TokenNetwork, words: PreTrainedTokenizerBase
+    ) -> dict[str, Any]:
+        """Write everything but the card into an empty folder, read it back, and return what was compared.
+
+        Args:
+            folder: Where to.
+            run: What is exported.
+            network: Its network without adapters, in the type of the export.
+            words: Its tokenizer.
+
+        Raises:
+            ConfigError: if the run cannot be exported in this form.
+            TTSTrainError: if what was written does not read back as what was trained.
+        """
+
+    def opened(self, folder: Path) -> tuple[Any, PreTrainedTokenizerBase]:
+        """Return the network and the tokenizer of a folder that was written, in float32, ready to speak."""
+        import torch
+
+        from tts_train.families.token_lm.speaking.sources import open_model
+
+        model = open_model(self.token_lm, folder, device=torch.device("cpu"), dtype=torch.float32)
+        return model.lm, model.tokenizer
+
+    def likeliest(self, lm: Any, words: PreTrainedTokenizerBase) -> list[tuple[int, ...]]:  # noqa: ANN401
+        """Return the codes of the few frames that a network says without chance."""
+        from tts_train.families.token_lm.export.check import greedy_codes
+
+        return list(zip(*(level.tolist() for level in greedy_codes(self.token_lm, lm, words).codes), strict=True))
+
+    def codec_of(self, run: TrainedRun) -> str:
+        """Return the codec that goes into the folder."""
+        return self.codec or run.codec or self.token_lm.codec
 
     def run(self) -> ExportReport:
         """Write, load back, compare weights and what is spoken, and then give the folder its name."""
         from tts_train.disk.place import check_place, files_in, push, staged_folder
         from tts_train.disk.provenance import Provenance
         from tts_train.families.token_lm.export.card import model_card
-        from tts_train.families.token_lm.export.model_folder import write_words
         from tts_train.families.token_lm.speaking.sources import open_run
 
         check_place(self.out)
@@ -138,17 +169,13 @@ class ReleaseExport(HfExport):
         # In memory before anything is written: a wrong merge leaves no folder behind.
         network, measured = self._whole(run)
         with staged_folder(self.out) as folder:
-            model = self.released(network.lm, self.codec or run.codec or self.token_lm.codec)
-            model.save_pretrained(folder, max_shard_size="5GB")
-            write_words(self.token_lm, words, folder)
-            measured |= self._read_back(type(model), folder, network, words)
+            measured |= self.write(folder, run, network, words)
             card = model_card(run, title=self.push_to or self.out.resolve().name, kind="model", dtype=self.dtype)
             (folder / "README.md").write_text(card, encoding="utf-8")
-            Provenance(self.token_lm.backend, run.checkpoint.card.stage, "hf", run.checkpoint.step, run.facts).write(
-                folder
-            )
+            stage, step = run.checkpoint.card.stage, run.checkpoint.step
+            Provenance(self.token_lm.backend, stage, self.format_name, step, run.facts).write(folder)
         return ExportReport(
-            format="hf",
+            format=self.format_name,
             path=str(self.out),
             files=files_in(self.out),
             verified=True,
@@ -173,6 +200,26 @@ class ReleaseExport(HfExport):
             merge(network)
             measured["merge"] = require_equal_losses(before, losses_of(network, row), "Merging the adapter")
         return network.to(DTYPES[self.dtype]).requires_grad_(False), measured
+
+
+@dataclass(kw_only=True)
+class ReleaseExport(FolderExport):
+    """Write a folder that the released model's own class loads; adapters are merged first."""
+
+    @abstractmethod
+    def released(self, lm: Any, codec: str) -> PreTrainedModel:  # noqa: ANN401 - a model of transformers
+        """Return the released class's model with the weights of ``lm``, and this codec."""
+
+    def write(
+        self, folder: Path, run: TrainedRun, network: TokenNetwork, words: PreTrainedTokenizerBase
+    ) -> dict[str, Any]:
+        """Write model and tokenizer, and compare weights and codes with those of the released class."""
+        from tts_train.families.token_lm.export.model_folder import write_words
+
+        model = self.released(network.lm, self.codec_of(run))
+        model.save_pretrained(folder, max_shard_size="5GB")
+        write_words(self.token_lm, words, folder)
+        return self._read_back(type(model), folder, network, words)
 
     def _read_back(
         self, kind: type[PreTrainedModel], folder: Path, network: TokenNetwork, words: PreTrainedTokenizerBase

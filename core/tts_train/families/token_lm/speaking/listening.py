@@ -82,7 +82,7 @@ class TrainingVoice:
         named = self._data.settings.get("voice_prefix")
         speaker = next(iter(self._data.speaker_counts), None) if named else None
         voice = replace(self._voice, tokenizer=self._voice.token_lm.load_tokenizer(tokenizer))
-        self._prompts[name] = voice.prompts([text], speaker, language=next(iter(self._data.facts["languages"]), None))[0]
+        self._prompts[name] = voice.prompts([text], speaker, language=self._language())[0]
         return Passage(name=name, text=text, speaker=speaker, tokens=self._usual_pace() * len(text))
 
     def speak(self, passage: Passage, *, seed: int, max_tokens: int) -> Uttered:
@@ -125,6 +125,10 @@ class TrainingVoice:
 
     def _sound(self, codes: Any) -> Sound:  # noqa: ANN401 - levels of codes
         return Sound(self._voice.sound(codes, seed=0).numpy(), self._voice.codec.sample_rate)
+
+    def _language(self) -> str | None:
+        """Return the language that the data have most of, where they name languages."""
+        return next(iter(self._data.facts.get("languages") or ()), None)
 
     def _usual_pace(self) -> float:
         """Return the tokens of a character, the median over some rows that have their text."""

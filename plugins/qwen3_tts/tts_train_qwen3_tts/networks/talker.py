@@ -13,8 +13,9 @@ from transformers import PreTrainedModel, Qwen3Config
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3RMSNorm, Qwen3RotaryEmbedding
 
 from tts_train.contract import ConfigError
-from tts_train_qwen3_tts.config import Qwen3TTSConfig
+from tts_train_qwen3_tts.networks.config import Qwen3TTSConfig
 from tts_train_qwen3_tts.layout import PAD, Qwen3TTSLayout, layout_of
+from tts_train_qwen3_tts.networks.speaker import SpeakerConfig, SpeakerEncoder
 
 NONE = -1
 """Stands for an empty channel."""
@@ -105,6 +106,7 @@ class Qwen3TTSLM(PreTrainedModel):  # type: ignore[misc]
     _supports_sdpa = _supports_flash_attn = _supports_attention_backend = True
     _no_split_modules = ("Qwen3DecoderLayer",)
     _keys_to_ignore_on_load_missing = (r"^voices$",)
+    _keys_to_ignore_on_load_unexpected = (r"^speaker_encoder\.",)
 
     def __init__(self, config: Qwen3TTSConfig) -> None:
         if gone := config.missing():
@@ -112,12 +114,11 @@ class Qwen3TTSLM(PreTrainedModel):  # type: ignore[misc]
         super().__init__(config)
         self.talker = Talker(config)
         if config.speaker_encoder_config is not None and config.kind == "base":
-            from tts_train_qwen3_tts.speaker import SpeakerEncoder
-
-            self.speaker_encoder = SpeakerEncoder(config.speaker_encoder_config)
+            self.speaker_encoder = SpeakerEncoder(SpeakerConfig.read(config.speaker_encoder_config))
         # At least one row, so that a lookup that is not used finds one.
         rows = max(len(config.voices), 1)
         self.register_buffer("voices", torch.zeros(rows, config.hidden_size))
+        self.post_init()
 
     @cached_property
     def layout(self) -> Qwen3TTSLayout:
@@ -167,6 +168,20 @@ class Qwen3TTSLM(PreTrainedModel):  # type: ignore[misc]
         name = attn_implementation if isinstance(attn_implementation, str) else attn_implementation[""]
         for config in (self.config, self.model.config, self.depth.config):
             config._attn_implementation = name
+
+    def take_voices(self, names: Sequence[str], vectors: Tensor) -> None:
+        """Know speakers by their vectors (N, H) of the speaker encoder.
+
+        Raises:
+            ConfigError: if they are of a model of another width.
+        """
+        if vectors.shape[1] != self.config.hidden_size:
+            raise ConfigError(
+                f"The prepared set has voices of {vectors.shape[1]} numbers, and this model takes "
+                f"{self.config.hidden_size}. Prepare it with --speaker_encoder of the model that is trained."
+            )
+        self.config.voices = list(names)
+        self.voices = vectors.to(self.voices)
 
     # --- what stands at a position -----------------------------------------------------------------------------------
 

@@ -55,6 +55,9 @@ class Qwen3TTSConfig(PretrainedConfig):  # type: ignore[misc]
         given["tie_word_embeddings"] = False
         super().__init__(**given)
 
+    def validate_token_ids(self) -> None:
+        """Do nothing: transformers looks for the text's control ids among the codes, and warns of each."""
+
     @property
     def talker(self) -> dict[str, Any]:
         """The section of the language model."""
@@ -69,6 +72,36 @@ class Qwen3TTSConfig(PretrainedConfig):  # type: ignore[misc]
     def kind(self) -> str:
         """``base``, ``custom_voice`` or ``voice_design``."""
         return str(getattr(self, "tts_model_type", "base"))
+
+    @property
+    def hertz(self) -> int:
+        """Frames a second of the codec's family: 12, or 25 for one that was never released."""
+        return 25 if "25hz" in str(getattr(self, "tokenizer_type", "")) else 12
+
+    @property
+    def codes(self) -> int:
+        """Codes of each codebook."""
+        return int(self.predictor.get("vocab_size", 0))
+
+    @property
+    def books(self) -> int:
+        """Codebooks."""
+        return int(self.talker_config.get("num_code_groups", 0))
+
+    @property
+    def text_rows(self) -> int:
+        """Rows of the text table."""
+        return int(self.talker_config.get("text_vocab_size", 0))
+
+    @property
+    def begin_row(self) -> int:
+        """Row of the codec's table that begins speech."""
+        return int(self.talker_config.get("codec_bos_id", 0))
+
+    @property
+    def end_row(self) -> int:
+        """Row of the codec's table that ends speech."""
+        return int(self.talker_config.get("codec_eos_token_id", 0))
 
     @property
     def vocab_size(self) -> int:
@@ -94,4 +127,3 @@ class Qwen3TTSConfig(PretrainedConfig):  # type: ignore[misc]
         gone = [f"{where}.{name}" for where, section in sections.items() for name in _STACK if name not in section]
         needed = ("text_vocab_size", "text_hidden_size", "num_code_groups")
         return gone + [f"talker_config.{name}" for name in needed if name not in self.talker]
-

@@ -1,0 +1,74 @@
+"""The jobs of the family, for Qwen3-TTS: voices while preparing and speaking, and the folders that qwen-tts loads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from tts_train.families.token_lm import TokenPrepare, TokenSynth
+from tts_train_qwen3_tts.model import QWEN3_TTS
+
+if TYPE_CHECKING:
+    from tts_train.contract import Census
+
+
+@dataclass(kw_only=True)
+class Qwen3TTSPrepare(TokenPrepare):
+    """Turn recordings with text into frames of codes and voices; the same command again continues."""
+
+    token_lm = QWEN3_TTS
+
+    codec: str = QWEN3_TTS.codec
+    """Codec: a hub name, a ``speech_tokenizer`` folder, or ``tiny``."""
+    tokenizer: str = QWEN3_TTS.base
+    """Tokenizer of the model to train: a hub name, a local folder, or ``tiny``."""
+    speaker_encoder: str = "auto"
+    """Base model whose speaker encoder takes the voices: a hub name, a folder or ``tiny``; ``auto`` that of
+    ``--tokenizer``; ``none`` for speakers that the model knows by name."""
+    dedup: bool = False
+    """Drop frames that repeat the first code of the one before; the released models were trained with all of them."""
+    voice_prefix: Literal["auto", "always", "never"] = "auto"
+    """Name the speaker of each row; ``never`` leaves speakers out, as for a model that is told a voice in words."""
+
+    def encoder_class(self) -> Any:
+        """Return the class of what makes rows."""
+        from tts_train_qwen3_tts.encode import Qwen3TTSEncoder
+
+        return Qwen3TTSEncoder
+
+    def more(self, census: Census, device: str) -> dict[str, Any]:
+        """Return whose voices are in the corpus and what takes them."""
+        from tts_train_qwen3_tts.encode import encoder_fingerprint
+
+        source = self.tokenizer if self.speaker_encoder == "auto" else self.speaker_encoder
+        if source == "none" or self.voice_prefix == "never":
+            return {"voice_prefix": self.voice_prefix != "never"}
+        voices = tuple(sorted({(name or "").lower() for name in census.speakers}))
+        print_ = encoder_fingerprint(source)
+        return {"voices": voices, "speaker_encoder": source, "speaker_fingerprint": print_, "voice_prefix": True}
+
+
+@dataclass(kw_only=True)
+class Qwen3TTSSynth(TokenSynth):
+    """Speak a text with a run, a checkpoint, an export, or an upstream model, and write 24 kHz 16-bit mono."""
+
+    token_lm = QWEN3_TTS
+
+    language: str = "auto"
+    """Language of the text, as in ``german`` or ``de``; ``auto`` leaves it to the model."""
+    instruct: str | None = None
+    """How it is to be spoken, in words; for models that were trained with instructions."""
+    temperature: float = QWEN3_TTS.sampling.temperature
+    """Below 1 is steadier, above livelier; 0 takes the most likely code, which tends to loop."""
+    top_p: float = QWEN3_TTS.sampling.top_p
+    """Draw from the smallest set of codes that has this much probability, above 0 to 1."""
+    top_k: int = QWEN3_TTS.sampling.top_k
+    """Draw from this many most likely codes at most; 0 sets no limit."""
+    repetition_penalty: float = QWEN3_TTS.sampling.repetition_penalty
+    """Makes first codes that were used before less likely; 1 does nothing."""
+    max_new_tokens: int = 16 * 375
+    """Most codes to generate, 16 a frame: 6000 are 30 s."""
+
+    def asked(self) -> dict[str, str | None]:
+        """Return ``language`` and ``instruct``."""
+        return {"language": self.language, "instruct": self.instruct}

@@ -1,0 +1,80 @@
+"""The speaker encoder of a model's files, without reading the rest of the model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tts_train.contract import ConfigError
+from tts_train.families.token_lm import TinyOptions
+from tts_train.weights import from_hub
+from tts_train_qwen3_tts.networks.speaker import SpeakerConfig, SpeakerEncoder
+
+TINY = "tiny"
+PREFIX = "speaker_encoder."
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+_ADVICE = "Give --speaker_encoder a Base model: a folder, a hub name or 'tiny'; or 'none' where speakers have names."
+
+
+def load_speaker_encoder(source: str) -> SpeakerEncoder:
+    """Load the speaker encoder of a Base model on the CPU in float32, in evaluation mode.
+
+    Args:
+        source: A folder, a hub name, or ``tiny`` for a small one with seeded weights.
+
+    Raises:
+        ConfigError: if there is none, or it has other weights.
+    """
+    if source == TINY:
+        return _tiny()
+    values = json.loads(_file(source, CONFIG).read_text(encoding="utf-8")).get("speaker_encoder_config")
+    tensors = _tensors(_file(source, WEIGHTS))
+    if not isinstance(values, dict) or not tensors:
+        raise ConfigError(f"{source} has no speaker encoder, as only Base models have one. {_ADVICE}")
+    encoder = SpeakerEncoder(SpeakerConfig.read(values))
+    try:
+        encoder.load_state_dict(tensors)
+    except RuntimeError as error:
+        why = str(error).replace("\n", " ")
+        raise ConfigError(f"{source} has another speaker encoder than its config.json says: {why}") from error
+    return encoder.requires_grad_(False).eval()
+
+
+def _file(source: str, name: str) -> Path:
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        if not (folder / name).is_file():
+            raise ConfigError(f"{source} has no {name}. {_ADVICE}")
+        return folder / name
+    from huggingface_hub import hf_hub_download
+
+    with from_hub(source, failed=f"No speaker encoder could be loaded from {source!r}:", advice=_ADVICE) as cached:
+        return Path(hf_hub_download(source, name, local_files_only=cached))
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    """Return the speaker encoder's tensors of a file in float32; the others stay on the disk."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(file), framework="pt") as stored:
+            names = [name for name in stored.keys() if name.startswith(PREFIX)]  # noqa: SIM118 - no mapping
+            return {name.removeprefix(PREFIX): stored.get_tensor(name).float() for name in names}
+    except SafetensorError as error:
+        raise ConfigError(f"{file} is no safetensors file: {error}. {_ADVICE}") from error
+
+
+def _tiny() -> SpeakerEncoder:
+    from tts_train_qwen3_tts.model import tiny_config
+
+    encoder = SpeakerEncoder(SpeakerConfig.read(tiny_config(TinyOptions()).speaker_encoder_config or {}))
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in sorted(encoder.named_parameters()):
+        if name.endswith("bias"):
+            nn.init.zeros_(weight)
+        else:
+            nn.init.normal_(weight, std=float(weight[0].numel()) ** -0.5, generator=generator)
+    return encoder.requires_grad_(False).eval()

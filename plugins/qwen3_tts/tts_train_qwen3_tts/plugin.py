@@ -1,0 +1,74 @@
+"""Qwen3-TTS as a backend: read the table. Classes are named, not imported, so that listings need no torch."""
+
+from __future__ import annotations
+
+from tts_train.contract import Backend, Curve, Demo, Format, Package, Sharding, Stage, hookimpl
+
+_PACKAGE = "tts_train_qwen3_tts"
+
+LM = Stage(
+    name="lm",
+    summary="Text to frames of 12.5 Hz: a Qwen3 for the first code, a small network for the other 15.",
+    model=f"{_PACKAGE}.stage:Qwen3TTSModule",
+    data=f"{_PACKAGE}.stage:Qwen3TTSData",
+    prepare=f"{_PACKAGE}.jobs:Qwen3TTSPrepare",
+    synth=f"{_PACKAGE}.jobs:Qwen3TTSSynth",
+    formats={
+        "custom_voice": Format(
+            summary="folder for qwen-tts whose speakers are chosen by name", job=f"{_PACKAGE}.export:CustomVoiceExport"
+        ),
+        "base": Format(
+            summary="folder for qwen-tts that clones voices, with its speaker encoder",
+            job=f"{_PACKAGE}.export:BaseExport",
+        ),
+    },
+    sharding=Sharding(wrap=("Qwen3DecoderLayer",)),
+    defaults={"trainer.gradient_clip_val": 1.0},
+    demo=Demo(
+        recipe="lm-demo",
+        kill_at=20,
+        judged_by="train/loss",
+        falls_below=0.9,
+        prepare=("--codec", "tiny", "--tokenizer", "tiny"),
+        formats=("custom_voice",),
+        synth=("--codec", "tiny", "--max_new_tokens", "640"),
+        remark="a codec with random weights: what is spoken is noise",
+    ),
+    identity=(
+        "model.init_from",
+        "model.tiny",
+        "model.method",
+        "model.lora",
+        "model.freeze",
+        "model.freeze_embedding",
+        "data.path",
+        "data.voice",
+    ),
+    tiny={
+        "model.init_from": "tiny",
+        "model.method": "lora",
+        "model.schedule.name": "constant",
+        "data.max_tokens": 256,
+    },
+)
+
+
+@hookimpl
+def tts_train_backend() -> Backend:
+    """Describe the backend."""
+    return Backend(
+        name="qwen3_tts",
+        summary="Qwen3-TTS of 12 Hz: a Qwen3 that speaks frames of 16 codes.",
+        stages=(LM,),
+        start=("lm-lora",),
+        packages=(Package(name="peft"),),
+        reasons={
+            "bad_reference": "The voice cannot be taken from the row's ref_audio; give 3 s or more of one speaker.",
+            "bad_codes": "The row's audio_codes are no frames of 16 codes below 2048; leave them out.",
+        },
+        titles={
+            "slot_accuracy": Curve(title="Accuracy by codebook", part="codebook"),
+            "code_use": Curve(title="Share of each codebook in use", part="codebook"),
+            "code_perplexity": Curve(title="Codes that each codebook uses evenly", part="codebook"),
+        },
+    )
