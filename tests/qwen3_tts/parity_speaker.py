@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.figures import Figure, unknown
 from tests.gpt_sovits.sovits_figures import compare_probe
 from tests.qwen3_tts.filling import fill_all, inputs, wave
-from tts_train_qwen3_tts import speaker
+from tts_train_qwen3_tts.networks import speaker
 
 _NOT_FIGURES = ("salt", "torch", "transformers", "upstream", "wave_rule", "inp_mel_rule")
 _MEL_SHARE = 1e-4

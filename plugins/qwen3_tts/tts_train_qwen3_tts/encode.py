@@ -12,10 +12,10 @@ import torch
 
 from tts_train.contract import Clip, DataError
 from tts_train.corpus import RowRejected, Utterance, read_audio
-from tts_train.families.token_lm import TokenEncoder, TokenLM, weights_fingerprint
+from tts_train.families.token_lm import TokenEncoder, weights_fingerprint
 from tts_train_qwen3_tts.layout import LAYOUT
-from tts_train_qwen3_tts.prompt import Qwen3TTSPrompt
 from tts_train_qwen3_tts.networks.speaker import LEAST_SECONDS, SAMPLE_RATE, SpeakerEncoder, embed
+from tts_train_qwen3_tts.prompt import Qwen3TTSPrompt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +70,7 @@ class Qwen3TTSEncoder(TokenEncoder):
     def _voice(self, clip: Clip, device: str) -> list[float] | None:
         encoder = speaker_encoder(self.speaker_encoder, device)
         row = clip.row
-        if isinstance(row, Utterance) and getattr(row, "reference", None) is not None:
+        if isinstance(row, Utterance) and row.reference is not None:
             return _reference_voice(encoder, row.reference)
         if clip.audio is None or len(clip.audio.samples) < LEAST_SECONDS * SAMPLE_RATE:
             return None
@@ -78,7 +78,7 @@ class Qwen3TTSEncoder(TokenEncoder):
 
 
 @lru_cache(maxsize=64)
-def _reference_voice(encoder: SpeakerEncoder, file: Any) -> list[float]:
+def _reference_voice(encoder: SpeakerEncoder, file: Any) -> list[float]:  # noqa: ANN401
     try:
         return _listed(embed(encoder, torch.from_numpy(read_audio(file, sample_rate=SAMPLE_RATE).samples)))
     except RowRejected as error:

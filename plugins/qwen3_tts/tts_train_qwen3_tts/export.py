@@ -48,7 +48,7 @@ class QwenFolderExport(FolderExport):
         """Return the weights to write by name, and change what config.json says."""
         raise NotImplementedError
 
-    def write(self, folder: Path, run: Any, network: Any, words: PreTrainedTokenizerBase) -> dict[str, Any]:
+    def write(self, folder: Path, run: Any, network: Any, words: PreTrainedTokenizerBase) -> dict[str, Any]:  # noqa: ANN401
         """Write config, weights, tokenizer and codec, then read the folder as a model to speak with."""
         from safetensors.torch import save_file
 
@@ -128,8 +128,8 @@ class BaseExport(QwenFolderExport):
         del config
         if not hasattr(lm, "speaker_encoder"):
             raise ConfigError(
-                f"The run started from a {lm.config.kind} model, which has no speaker encoder, and a folder that clones "
-                "voices needs one. Export it with --format custom_voice, or train from a Base model."
+                f"The run started from a {lm.config.kind} model, which has no speaker encoder, and a folder that "
+                "clones voices needs one. Export it with --format custom_voice, or train from a Base model."
             )
         return stored(lm)
 

@@ -30,7 +30,7 @@ class Qwen3TTSPrepare(TokenPrepare):
     voice_prefix: Literal["auto", "always", "never"] = "auto"
     """Name the speaker of each row; ``never`` leaves speakers out, as for a model that is told a voice in words."""
 
-    def encoder_class(self) -> Any:
+    def encoder_class(self) -> Any:  # noqa: ANN401
         """Return the class of what makes rows."""
         from tts_train_qwen3_tts.encode import Qwen3TTSEncoder
 

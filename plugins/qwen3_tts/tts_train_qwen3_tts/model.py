@@ -51,7 +51,6 @@ def prompt_of(config: PretrainedConfig) -> Qwen3TTSPrompt:
 
 def tiny_config(tiny: TinyOptions) -> Qwen3TTSConfig:
     """Return the configuration of a Qwen3-TTS of some size with the real vocabularies, shaped like the 1.7B."""
-    from tts_train_qwen3_tts.networks.config import Qwen3TTSConfig
 
     heads = {"num_attention_heads": tiny.heads, "num_key_value_heads": tiny.kv_heads}
     shared = {**heads, "head_dim": tiny.hidden // tiny.heads, "rms_norm_eps": 1e-6, "rope_theta": 1e6}
@@ -74,7 +73,12 @@ _TINY_ENCODER: dict[str, Any] = {
 
 
 def released_like(
-    talker: dict[str, Any], predictor: dict[str, Any], *, size: str, kind: str = "base", **encoder: Any
+    talker: dict[str, Any],
+    predictor: dict[str, Any],
+    *,
+    size: str,
+    kind: str = "base",
+    **encoder: Any,  # noqa: ANN401
 ) -> Qwen3TTSConfig:
     """Return a configuration with the released ids.
 

@@ -39,7 +39,7 @@ LM = Stage(
         "model.tiny",
         "model.method",
         "model.lora",
-        "model.freeze",
+        "model.frozen",
         "model.freeze_embedding",
         "data.path",
         "data.voice",

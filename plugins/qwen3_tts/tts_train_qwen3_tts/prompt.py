@@ -11,7 +11,7 @@ import numpy as np
 from tts_train.contract import DataError
 from tts_train.corpus import says_nothing
 from tts_train.families.token_lm import IdRow, PromptFormat
-from tts_train_qwen3_tts.layout import LAYOUT, NOTHINK, PAD, THINK, THINK_BOS, THINK_EOS, Qwen3TTSLayout
+from tts_train_qwen3_tts.layout import LAYOUT, NOTHINK, THINK, THINK_BOS, THINK_EOS, Qwen3TTSLayout
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

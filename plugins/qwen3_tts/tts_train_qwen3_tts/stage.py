@@ -12,6 +12,7 @@ import torch
 from tts_train.contract import DataError
 from tts_train.datasets import PreparedSet
 from tts_train.families.token_lm import TokenData, TokenModule
+from tts_train_qwen3_tts.layout import LAYOUT
 from tts_train_qwen3_tts.model import QWEN3_TTS
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Qwen3TTSModule(TokenModule):
 
     Args:
         init_from: Base to start from: a hub name, a local folder, an export of this tool, or ``tiny``.
-        freeze: Parts that are not trained, of ``text_embedding``, ``text_projection``, ``talker`` (its layers) and
+        frozen: Parts that are not trained, of ``text_embedding``, ``text_projection``, ``talker`` (its layers) and
             ``code_predictor``. The text table has 311 million weights, most of them for words of other languages.
         options: Those of :class:`TokenModule`.
     """
@@ -36,10 +37,13 @@ class Qwen3TTSModule(TokenModule):
     token_lm = QWEN3_TTS
 
     def __init__(
-        self, init_from: str = QWEN3_TTS.base, freeze: Sequence[Part] = ("text_embedding",), **options: Any
+        self,
+        init_from: str = QWEN3_TTS.base,
+        frozen: Sequence[Part] = ("text_embedding",),
+        **options: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(init_from=init_from, **options)
-        self.freeze = tuple(freeze)
+        self.frozen = tuple(frozen)
 
     def build(self) -> None:
         """Build the networks from :attr:`init_from`, and give them the voices of the data."""
@@ -49,7 +53,7 @@ class Qwen3TTSModule(TokenModule):
             assert self.network is not None
             self.network.lm.take_voices(*known)
 
-    def _set_up(self, network: Any) -> None:
+    def _set_up(self, network: Any) -> None:  # noqa: ANN401
         super()._set_up(network)
         talker = network.lm.talker
         parts = {
@@ -58,7 +62,7 @@ class Qwen3TTSModule(TokenModule):
             "talker": talker.model.layers,
             "code_predictor": talker.code_predictor,
         }
-        for name in self.freeze:
+        for name in self.frozen:
             parts[name].requires_grad_(False)
         if hasattr(network.lm, "speaker_encoder"):
             # Voices are taken by it; with other weights those of the data would be of no use.
@@ -77,7 +81,7 @@ class Qwen3TTSData(TokenData):
 
     token_lm = QWEN3_TTS
 
-    def __init__(self, path: str, voice: Literal["speaker", "clip"] = "speaker", **options: Any) -> None:
+    def __init__(self, path: str, voice: Literal["speaker", "clip"] = "speaker", **options: Any) -> None:  # noqa: ANN401
         super().__init__(path=path, **options)
         self.voice = voice
 
@@ -106,12 +110,12 @@ class Qwen3TTSData(TokenData):
         filled = np.where(np.isfinite(own), own, means[places])
         return names, torch.from_numpy(np.concatenate([means, filled]))
 
-    def collate(self, rows: list[Any]) -> Any:
+    def collate(self, rows: list[Any]) -> Any:  # noqa: ANN401
         """Join documents to a batch; with ``clip`` each has its own voice."""
         return super().collate([self._with_own_voice(row) for row in rows] if self.voice == "clip" else rows)
 
-    def _with_own_voice(self, document: Any) -> Any:
-        base, count = QWEN3_TTS.layout.voice_base, len(self._names)
+    def _with_own_voice(self, document: Any) -> Any:  # noqa: ANN401
+        base, count = LAYOUT.voice_base, len(self._names)
         ids = document.input_ids
         named = (ids >= base) & (ids < base + count)
         return replace(document, input_ids=np.where(named, base + count + self._places[document.id], ids))

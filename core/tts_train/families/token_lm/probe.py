@@ -252,7 +252,7 @@ class FrameProbe(TokenProbe):
         """Return how many first codes are learnt."""
         return float(len(batch["kept"]))
 
-    def total(self, batch: FrameBatch) -> Tensor:  # type: ignore[override]
+    def total(self, batch: FrameBatch) -> Tensor:
         """Return the sum of the utterances' losses, with a gradient."""
         total, layout = super().total(batch), self._layout
         first, frames = len(batch["kept"]), len(batch["learnt"])
@@ -260,11 +260,12 @@ class FrameProbe(TokenProbe):
             return total
         # Frames are fewer than first codes by the ends: their mean is weighed by what it is a mean of.
         depth: Any = self._network(batch).depth
-        return total + layout.depth_share * depth.loss_sum / (layout.slots - 1) * (1 - first / frames)
+        part: Tensor = depth.loss_sum * layout.depth_share / (layout.slots - 1)
+        return total + part * (1 - first / frames)
 
     @property
     def _layout(self) -> FrameLayout:
-        layout: Any = self._model.layout
+        layout: FrameLayout = self._model.layout  # type: ignore[assignment]
         return layout
 
     @torch.inference_mode()

@@ -33,7 +33,10 @@ class IdRow:
 
 
 class PromptFormat(Protocol):
-    """How a model's rows and prompts are put together from text ids and audio ids."""
+    """How a model's rows and prompts are put together from text ids and audio ids.
+
+    A model that is told a language or an instruction has ``encode_line`` besides; see :func:`encode_line`.
+    """
 
     def encode_text(self, tokenizer: PreTrainedTokenizerBase, text: str, speaker: str | None = None) -> list[int]:
         """Return the ids of a text with its voice.
@@ -41,23 +44,6 @@ class PromptFormat(Protocol):
         Raises:
             DataError: if the tokenizer is not the model's, or the text names control tokens.
         """
-
-    def encode_line(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        text: str,
-        speaker: str | None = None,
-        *,
-        language: str | None = None,
-        instruct: str | None = None,
-    ) -> list[int]:
-        """Return the ids of a text, said in a language as an instruction asks; a model may know neither.
-
-        Raises:
-            DataError: as :meth:`encode_text`.
-        """
-        del language, instruct
-        return self.encode_text(tokenizer, text, speaker)
 
     def inference_prompt(self, text_ids: ArrayLike) -> Ids:
         """Return the ids after which the model speaks; the last one is the layout's ``start_of_speech``."""
@@ -71,6 +57,27 @@ class PromptFormat(Protocol):
     def text_row(self, question_ids: ArrayLike, answer_ids: ArrayLike, system_ids: ArrayLike | None = None) -> IdRow:
         """Return a row of text only, to be mixed in, so that the model keeps its language; a model may have none."""
         raise DataError("This model has no output for text: leave --data.text_mix.path empty.")
+
+
+def encode_line(
+    form: PromptFormat,
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    speaker: str | None = None,
+    *,
+    language: str | None = None,
+    instruct: str | None = None,
+) -> list[int]:
+    """Return the ids of a text, said in a language as an instruction asks where the format knows these.
+
+    Raises:
+        DataError: as ``encode_text`` of the format.
+    """
+    tell = getattr(form, "encode_line", None)
+    if tell is None:
+        return form.encode_text(tokenizer, text, speaker)
+    ids: list[int] = tell(tokenizer, text, speaker, language=language, instruct=instruct)
+    return ids
 
 
 def byte_tokenizer(special: Mapping[str, int], *, size: int, bos: str, eos: str, pad: str) -> PreTrainedTokenizerBase:

@@ -47,7 +47,7 @@ class Qwen3TTSConfig(PretrainedConfig):  # type: ignore[misc]
         talker_config: Mapping[str, Any] | None = None,
         speaker_encoder_config: Mapping[str, Any] | None = None,
         voices: list[str] | None = None,
-        **given: Any,
+        **given: Any,  # noqa: ANN401
     ) -> None:
         self.talker_config = dict(talker_config or {})
         self.speaker_encoder_config = None if speaker_encoder_config is None else dict(speaker_encoder_config)

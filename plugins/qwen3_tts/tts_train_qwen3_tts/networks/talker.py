@@ -13,8 +13,8 @@ from transformers import PreTrainedModel, Qwen3Config
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3RMSNorm, Qwen3RotaryEmbedding
 
 from tts_train.contract import ConfigError
-from tts_train_qwen3_tts.networks.config import Qwen3TTSConfig
 from tts_train_qwen3_tts.layout import PAD, Qwen3TTSLayout, layout_of
+from tts_train_qwen3_tts.networks.config import Qwen3TTSConfig
 from tts_train_qwen3_tts.networks.speaker import SpeakerConfig, SpeakerEncoder
 
 NONE = -1
@@ -100,6 +100,7 @@ class Qwen3TTSLM(PreTrainedModel):  # type: ignore[misc]
         ConfigError: if the configuration lacks what the networks are built from.
     """
 
+    voices: Tensor
     config_class = Qwen3TTSConfig
     base_model_prefix = ""
     supports_gradient_checkpointing = True
@@ -162,7 +163,7 @@ class Qwen3TTSLM(PreTrainedModel):  # type: ignore[misc]
         """Return the first codebook's output matrix."""
         return self.lm_head
 
-    def set_attn_implementation(self, attn_implementation: str | Mapping[str, str], **given: Any) -> None:
+    def set_attn_implementation(self, attn_implementation: str | Mapping[str, str], **given: Any) -> None:  # noqa: ANN401
         """Let both stacks attend by another implementation, given by name or as the value of ``""``."""
         del given
         name = attn_implementation if isinstance(attn_implementation, str) else attn_implementation[""]
@@ -234,7 +235,8 @@ class Qwen3TTSLM(PreTrainedModel):  # type: ignore[misc]
 
     def depth_weight(self) -> Tensor:
         """Return the output matrices of codebooks 1 to K - 1, one below the other ((K - 1) * V, D)."""
-        return torch.cat([head.weight for head in self.talker.code_predictor.lm_head])
+        heads: Any = self.talker.code_predictor.lm_head
+        return torch.cat([head.weight for head in heads])
 
     def _text(self, rows: Tensor) -> Tensor:
         projected: Tensor = self.talker.text_projection(self.model.text_embedding(rows))

@@ -18,6 +18,7 @@ from tts_train.corpus.rows.utterance import TokenRow
 from tts_train.errors import DataError
 from tts_train.families.token_lm.data.token_rows import Inspected, inspect_rows, without_padding
 from tts_train.families.token_lm.model import Codec, TokenLM
+from tts_train.families.token_lm.prompts import encode_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -149,8 +150,8 @@ class TokenEncoder(RowEncoder):
     def _text_ids(self, row: Utterance) -> list[int]:
         tokenizer = tokenizer_of(self.token_lm, self.tokenizer)
         try:
-            asked: dict[str, str | None] = {"language": row.language, "instruct": getattr(row, "instruct", None)}
-            return self.prompt.encode_line(tokenizer, row.text, self.named(row), **asked)
+            asked: dict[str, str | None] = {"language": row.language, "instruct": row.instruct}
+            return encode_line(self.prompt, tokenizer, row.text, self.named(row), **asked)
         except DataError as error:
             # The reason says all of it; a chain of tracebacks would only be thrown away.
             raise RowRejected("bad_row", str(error)) from None

@@ -75,8 +75,8 @@ class FrameLayout(TokenLayout):
             ids: (tokens,)
 
         Returns:
-            (positions,) at which of the row's positions a frame stands, the end of speech included if it is one; and the
-            codes of these frames (frames, slots).
+            (positions,) at which of the row's positions a frame stands, the end of speech included if it is one; and
+            the codes of these frames (frames, slots).
         """
         row = np.asarray(ids, dtype=np.int64)
         first = row[self.starts(row)]

@@ -13,6 +13,7 @@ from tts_train.errors import ConfigError
 from tts_train.families.token_lm.decoding.generate import Continued, generate, spoken, stream
 from tts_train.families.token_lm.layout import FrameReader, TokenLayout
 from tts_train.families.token_lm.model import HELD_TO, Codec, Sampling
+from tts_train.families.token_lm.prompts import encode_line
 from tts_train.families.token_lm.speaking.reference import encode_reference
 from tts_train.families.token_lm.speaking.sources import open_model
 
@@ -119,8 +120,8 @@ class TokenVoice:
         form, words = self.token_lm.format_of(self.lm.config), self.tokenizer
         assert words is not None
         asked: dict[str, Any] = {"language": language, "instruct": instruct}
-        pairs = [(form.encode_line(words, text, speaker), heard) for text, heard in self.references]
-        said = [form.encode_line(words, text, speaker, **asked) for text in texts]
+        pairs = [(encode_line(form, words, text, speaker), heard) for text, heard in self.references]
+        said = [encode_line(form, words, text, speaker, **asked) for text in texts]
         return [form.zero_shot_prompt(pairs, ids) if pairs else form.inference_prompt(ids) for ids in said]
 
     def say(
