@@ -89,28 +89,37 @@ class FrameNetwork(TokenNetwork):
     def forward(self, batch: FrameBatch) -> NetworkOutput:  # type: ignore[override]
         """Return the losses of a batch, those of the first codebook and those of the others."""
         hidden = self.hidden_states(batch).flatten(0, 1)
-        options: dict[str, Any] = {"chunk_tokens": self.head.chunk_tokens, "fused": self.fused}
-        targets = batch["targets"].flatten()
-        first = linear_cross_entropy(hidden, self.lm.lm_head.weight, targets, kept=batch["kept"], **options)
+        targets, kept = batch["targets"].flatten(), batch["kept"]
+        first = linear_cross_entropy(hidden, self.lm.lm_head.weight, targets, kept=kept, **self._how)
         # Frames of a prompt's recording are read and not learnt: the depth network need not compute them.
-        codes = batch["codes"][batch["learnt"]]
-        # The first place answers the backbone's state, and its code is the backbone's to say.
-        states = self.depth_states(hidden[batch["before"]], codes)[:, 1:].flatten(0, 1)
-        depth = linear_cross_entropy(
-            states,
-            self.lm.depth_weight(),
-            self._depth_targets(codes),
-            # All of them: what is not learnt was left out above.
-            kept=torch.arange(len(states), device=states.device),
-            # One loss for all codebooks, each position against the matrix of its own.
-            row_groups=self._depth_groups(len(codes), states.device),
-            **options,
-        )
+        depth = self.depth_loss(hidden[batch["before"]], batch["codes"][batch["learnt"]])
         layout = self.layout
         base = layout.audio_base + layout.codebook_size
         heads = [_named(first, layout.first_ids), _named(depth, lambda rows: rows + base)]
         sums: dict[str, Any] = {"loss_sum": first.loss_sum, "count": first.count}
         return NetworkOutput(**sums, head=heads[0], depth=heads[1], depth_share=layout.depth_share)
+
+    def depth_loss(self, hidden: Tensor, codes: Tensor) -> HeadOutput:
+        """Return the loss of codes 1 to K - 1 of frames (M, K) that follow the backbone's states (M, H).
+
+        Targets and predictions are rows of the depth network's output matrices, one below the other.
+        """
+        # The first place answers the backbone's state, and its code is the backbone's to say.
+        states = self.depth_states(hidden, codes)[:, 1:].flatten(0, 1)
+        return linear_cross_entropy(
+            states,
+            self.lm.depth_weight(),
+            self._depth_targets(codes),
+            # All of them: what is not learnt was left out before.
+            kept=torch.arange(len(states), device=states.device),
+            # One loss for all codebooks, each position against the matrix of its own.
+            row_groups=self._depth_groups(len(codes), states.device),
+            **self._how,
+        )
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {"chunk_tokens": self.head.chunk_tokens, "fused": self.fused}
 
     def depth_states(self, hidden: Tensor, codes: Tensor) -> Tensor:
         """Return the depth network's states (M, K, D) for frames (M, K) that follow the backbone's states (M, H)."""
