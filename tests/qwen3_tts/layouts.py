@@ -138,7 +138,7 @@ def full_text(layout: Qwen3TTSLayout, ids: np.ndarray[Any, Any]) -> Rows:
 
 
 def streaming(layout: Qwen3TTSLayout, ids: np.ndarray[Any, Any]) -> Rows:
-    """Return upstream's other layout of the same prompt: the text along what is said, from the beginning of sound on."""
+    """Return upstream's other layout of the same prompt: from where sound begins, the text along what is said."""
     whole = full_text(layout, ids)
     begins, ends = whole.text.index(layout.tts_bos) + 1, whole.text.index(layout.tts_eos) + 1
     text, codec = whole.text[begins:ends], whole.codec[ends:]

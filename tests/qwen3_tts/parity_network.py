@@ -95,9 +95,9 @@ def _training(data: dict[str, Any], reference: Reference, where: str, cases: dic
 def _crash(data: dict[str, Any], field: str, expected: str) -> Figure:
     """Return what becomes of upstream's loss where a text row is not as wide as the talker."""
     reference = _reference(data, field.removesuffix(_CRASH), "float32", "b")
-    got = "a loss"
+    batch, got = pack_frames(reference.rows(data["lens_text_frames"], "b"), reference.layout), "a loss"
     try:
-        _network(reference, "upstream_head")(pack_frames(reference.rows(data["lens_text_frames"], "b"), reference.layout))
+        _network(reference, "upstream_head")(batch)
     except RuntimeError as error:
         # The message was written down in so many letters.
         got = f"crashes: {error}"[: len(expected)]

@@ -48,7 +48,7 @@ UPSTREAM = {
     "upstream_head_projected": Faults(raw_text=False),
     "upstream_before_022e286_projected": Faults(raw_text=False, own_state=False),
 }
-"""By the names of the reference figures: the script as it is; as most patched copies are; and before its last change."""
+"""By the names of the reference figures: the script as it is, as patched copies are, and as it was before."""
 
 
 class UpstreamNetwork(FrameNetwork):
