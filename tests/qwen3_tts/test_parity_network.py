@@ -140,7 +140,7 @@ def test_a_changed_file_fails(tmp_path, check, name, change):
 
 @pytest.fixture(scope="module")
 def drawn():
-    """A row that a network drew, ended by itself or by force, and the log-probabilities of its first codes and of its others."""
+    """A row that a network drew, and the log-probabilities of its first codes and of its others."""
     data = read("training")
     reference = Reference(data, data["config"]["r17"], "float64")
     layout, form = reference.layout, Qwen3TTSPrompt(reference.layout)
