@@ -1,0 +1,142 @@
+"""The sizes of a codec, read from the config.json of its folder; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from math import ceil
+from typing import Any, TypeVar
+
+from tts_train.contract import ConfigError
+
+SAMPLE_RATE, FRAME_SAMPLES = 24000, 1920
+CODEBOOKS, CODEBOOK_SIZE = 16, 2048
+MODEL_TYPE = "qwen3_tts_tokenizer_12hz"
+
+_Part = TypeVar("_Part", bound="_Sizes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sizes:
+    """Fields are named as in the released file; what it says besides them is not needed."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    head_dim: int
+    rope_theta: float
+    sliding_window: int
+    codebook_size: int
+    codebook_dim: int
+    num_quantizers: int
+    upsampling_ratios: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSizes(_Sizes):
+    """``encoder_config``: a Mimi's."""
+
+    num_filters: int
+    kernel_size: int
+    residual_kernel_size: int
+    last_kernel_size: int
+    compress: int
+    norm_eps: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderSizes(_Sizes):
+    """``decoder_config``."""
+
+    latent_dim: int
+    decoder_dim: int
+    rms_norm_eps: float
+    upsample_rates: tuple[int, ...]
+
+    @property
+    def wave_reach(self) -> int:
+        """Frames before it that sound depends on behind the transformer, rounded up."""
+        steps, rate = Fraction(0), 1
+        for ratio in self.upsampling_ratios:
+            rate *= ratio
+            steps += Fraction(6, rate)
+        steps += Fraction(6, rate)
+        for ratio in self.upsample_rates:
+            steps += Fraction(1, rate)
+            rate *= ratio
+            steps += Fraction(6 * (1 + 3 + 9), rate)
+        return ceil(steps + Fraction(6, rate))
+
+    @property
+    def reach(self) -> int:
+        """Frames before it that the sound of a frame depends on; it depends on none after it."""
+        return 2 + self.num_hidden_layers * (self.sliding_window - 1) + self.wave_reach
+
+
+_FIXED: dict[type[_Sizes], dict[str, Any]] = {
+    EncoderSizes: {
+        "num_semantic_quantizers": 1,
+        "num_residual_layers": 1,
+        "audio_channels": 1,
+        "use_causal_conv": True,
+        "use_conv_shortcut": False,
+        "pad_mode": "constant",
+        "hidden_act": "gelu",
+        "attention_bias": False,
+    },
+    DecoderSizes: {"num_semantic_quantizers": 1, "hidden_act": "silu", "attention_bias": False},
+}
+"""What could be another way by the file, and is not in any release."""
+
+
+def read_sizes(kind: type[_Part], config: Mapping[str, Any], where: str) -> _Part:
+    """Return the sizes that a part of config.json says.
+
+    Raises:
+        ConfigError: naming what is missing, or what this codec does not know.
+    """
+    # transformers 5 writes rope_theta in a table of its own.
+    config = {**(config.get("rope_parameters") or {}), **config}
+    needed = [field.name for field in fields(kind)]
+    if missing := [name for name in needed if config.get(name) is None]:
+        raise ConfigError(f"{where} does not say {', '.join(missing)}. Download the folder again.")
+    fixed = {**_FIXED[kind], "num_key_value_heads": config["num_attention_heads"]}
+    wrong = [f"{name} {config[name]!r} instead of {due!r}" for name, due in fixed.items() if config.get(name, due) != due]
+    if wrong:
+        raise ConfigError(f"{where} is of a codec that cannot be read here: {', '.join(wrong)}.")
+    return kind(**{name: tuple(v) if isinstance(v := config[name], list) else v for name in needed})
+
+
+def check_layout(config: Mapping[str, Any], where: str) -> None:
+    """Check that a codec makes the codes that Qwen3-TTS speaks in.
+
+    Raises:
+        ConfigError: naming each value that is another.
+    """
+    if (kind := config.get("model_type")) != MODEL_TYPE:
+        raise ConfigError(f"{where} is of {kind!r}, and only {MODEL_TYPE!r} can be used. {_ADVICE.get(str(kind), '')}")
+    due: dict[str, Any] = {
+        "encoder_valid_num_quantizers": CODEBOOKS,
+        "input_sample_rate": SAMPLE_RATE,
+        "output_sample_rate": SAMPLE_RATE,
+        "encode_downsample_rate": FRAME_SAMPLES,
+        "decode_upsample_rate": FRAME_SAMPLES,
+        "encoder_config.codebook_size": CODEBOOK_SIZE,
+        "decoder_config.codebook_size": CODEBOOK_SIZE,
+        "decoder_config.num_quantizers": CODEBOOKS,
+    }
+    parts = {f"{part}.{name}": value for part in PARTS for name, value in (config.get(part) or {}).items()}
+    said = {**config, **parts}
+    if wrong := [f"{name} {said.get(name)!r} instead of {value!r}" for name, value in due.items() if said.get(name) != value]:
+        raise ConfigError(f"{where} is no codec for Qwen3-TTS: {', '.join(wrong)}. Use {RELEASED}.")
+
+
+PARTS = ("encoder_config", "decoder_config")
+RELEASED = "Qwen/Qwen3-TTS-Tokenizer-12Hz"
+"""The codec of all released models, by its hub name."""
+_ADVICE = {
+    "qwen3_tts_tokenizer_25hz": f"The tokenizer of 25 frames a second has other codes: use {RELEASED}.",
+    "qwen3_tts": f"It is a model without its folder speech_tokenizer: download the model again, or use {RELEASED}.",
+}
