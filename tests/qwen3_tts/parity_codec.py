@@ -175,7 +175,9 @@ def _batch(kind: str, data: dict[str, Any], cases: dict[str, Any]) -> dict[str, 
 
 def _decode(name: str, kind: str, data: dict[str, Any], tag: str, case: dict[str, Any]) -> Iterator[Figure]:
     decoder, config = _decoder(_key(data), kind), data["config"]["decoder_config"]
-    codes = integers(f"codec.codes.{_NAMES.get(tag, tag)}", case["shape"], config["codebook_size"], salt=data["salt"]).mT
+    codes = integers(
+        f"codec.codes.{_NAMES.get(tag, tag)}", case["shape"], config["codebook_size"], salt=data["salt"]
+    ).mT
     if "pad" in case:
         yield from _padded(name, kind, decoder, codes, case)
         return
@@ -203,7 +205,9 @@ def _decode(name: str, kind: str, data: dict[str, Any], tag: str, case: dict[str
         elif field == "wave_len":
             yield Figure(f"{name}.{field}", value, chunked.shape[-1])
         elif field == "clamped_share":
-            yield Figure(f"{name}.{field}", value, float((got["before_clamp"].abs() > 1).double().mean()), tolerance=1e-6)
+            yield Figure(
+                f"{name}.{field}", value, float((got["before_clamp"].abs() > 1).double().mean()), tolerance=1e-6
+            )
         elif field == "unchunked_max_abs_difference":
             yield Figure(f"{name}.{field}", value, float((whole - chunked).abs().max()), tolerance=1e-5)
         elif field != "shape":

@@ -24,9 +24,7 @@ class NarrowBlock(nn.Module):
     def __init__(self, width: int, kernel: int, compress: int) -> None:
         super().__init__()
         inner = width // compress
-        self.block = nn.Sequential(
-            nn.ELU(), CausalConv(width, inner, kernel), nn.ELU(), CausalConv(inner, width, 1)
-        )
+        self.block = nn.Sequential(nn.ELU(), CausalConv(width, inner, kernel), nn.ELU(), CausalConv(inner, width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Take and return [B, width, T]."""
@@ -165,6 +163,7 @@ class SoundEncoder(nn.Module):
 
     def __init__(self, sizes: EncoderSizes, *, window: bool) -> None:
         super().__init__()
+        self.sizes, self.window = sizes, window
         width = sizes.hidden_size
         self.encoder = SoundConvs(sizes)
         self.encoder_transformer = StepTransformer(sizes, sizes.sliding_window if window else None)

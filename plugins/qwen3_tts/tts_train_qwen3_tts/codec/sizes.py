@@ -103,7 +103,9 @@ def read_sizes(kind: type[_Part], config: Mapping[str, Any], where: str) -> _Par
     if missing := [name for name in needed if config.get(name) is None]:
         raise ConfigError(f"{where} does not say {', '.join(missing)}. Download the folder again.")
     fixed = {**_FIXED[kind], "num_key_value_heads": config["num_attention_heads"]}
-    wrong = [f"{name} {config[name]!r} instead of {due!r}" for name, due in fixed.items() if config.get(name, due) != due]
+    wrong = [
+        f"{name} {config[name]!r} instead of {due!r}" for name, due in fixed.items() if config.get(name, due) != due
+    ]
     if wrong:
         raise ConfigError(f"{where} is of a codec that cannot be read here: {', '.join(wrong)}.")
     return kind(**{name: tuple(v) if isinstance(v := config[name], list) else v for name in needed})
@@ -129,7 +131,9 @@ def check_layout(config: Mapping[str, Any], where: str) -> None:
     }
     parts = {f"{part}.{name}": value for part in PARTS for name, value in (config.get(part) or {}).items()}
     said = {**config, **parts}
-    if wrong := [f"{name} {said.get(name)!r} instead of {value!r}" for name, value in due.items() if said.get(name) != value]:
+    if wrong := [
+        f"{name} {said.get(name)!r} instead of {value!r}" for name, value in due.items() if said.get(name) != value
+    ]:
         raise ConfigError(f"{where} is no codec for Qwen3-TTS: {', '.join(wrong)}. Use {RELEASED}.")
 
 

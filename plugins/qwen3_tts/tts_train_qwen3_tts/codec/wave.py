@@ -68,7 +68,9 @@ class WaveBlock(nn.Module):
         super().__init__()
         inner = width // 2
         upsampling = CausalUpsampling(width, inner, 2 * rate, rate)
-        self.block = nn.Sequential(SnakeBeta(width), upsampling, *(SnakeUnit(inner, dilation) for dilation in (1, 3, 9)))
+        self.block = nn.Sequential(
+            SnakeBeta(width), upsampling, *(SnakeUnit(inner, dilation) for dilation in (1, 3, 9))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Upsample."""
