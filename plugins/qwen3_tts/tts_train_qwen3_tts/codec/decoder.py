@@ -29,36 +29,22 @@ class FrameCodebook(nn.Module):
         return F.embedding(codes, self.embedding_sum) / self.cluster_usage.clamp(min=1e-5)[codes][..., None]
 
 
-class FrameLevel(nn.Module):
-    """A codebook under its released name."""
-
-    def __init__(self, size: int, width: int) -> None:
-        super().__init__()
-        self._codebook = FrameCodebook(size, width)
-
-
-class FrameLevels(nn.Module):
-    """Some codebooks under their released name."""
-
-    def __init__(self, count: int, size: int, width: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(FrameLevel(size, width) for _ in range(count))
-
-
 class FrameSum(nn.Module):
     """Codebooks whose centroids add up, half as wide as what is made of them."""
 
     def __init__(self, sizes: DecoderSizes, count: int) -> None:
         super().__init__()
         inner = sizes.codebook_dim // 2
-        self.vq = FrameLevels(count, sizes.codebook_size, inner)
+        books = (FrameCodebook(sizes.codebook_size, inner) for _ in range(count))
+        self.vq = nn.ModuleDict({"layers": nn.ModuleList(nn.ModuleDict({"_codebook": book}) for book in books)})
         # Of encoding, which nothing here does; released files have it.
         self.input_proj = nn.Conv1d(sizes.codebook_dim, inner, 1, bias=False)
         self.output_proj = nn.Conv1d(inner, sizes.codebook_dim, 1, bias=False)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Take codes [B, count, T] and return [B, codebook_dim, T]."""
-        parts = [level._codebook(each) for level, each in zip(self.vq.layers, codes.unbind(1), strict=True)]
+        levels = zip(self.vq["layers"], codes.unbind(1), strict=True)  # type: ignore[call-overload]
+        parts = [level["_codebook"](each) for level, each in levels]
         frames: Tensor = self.output_proj(torch.stack(parts).sum(0).mT)
         return frames
 

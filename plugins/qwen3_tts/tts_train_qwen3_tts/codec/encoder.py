@@ -1,12 +1,14 @@
 """Sound to codes: Mimi's encoder (Défossez et al. 2024, arXiv 2410.00037) under its released names.
 
 It is written out here, on the layers of the decoder, because what transformers' ``MimiModel`` computes depends on its
-version: up to 5.0 its attention is fully causal, later a window is applied, and names moved in between. A test holds it
+version: in 5.0 its attention is fully causal, later a window is applied, and names moved in between. A test holds it
 equal to the installed one.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -14,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tts_train.contract import wide_type
-from tts_train_qwen3_tts.codec.layers import CausalConv, CausalLayer, RotaryAttention
+from tts_train_qwen3_tts.codec.layers import CausalConv, CausalLayer, LayerStack, RotaryAttention
 from tts_train_qwen3_tts.codec.sizes import EncoderSizes
 
 
 class NarrowBlock(nn.Module):
-    """A residual of two convolutions with fewer channels between them."""
+    """A residual of two convolutions with fewer channels between them, [B, width, T] to the same."""
 
     def __init__(self, width: int, kernel: int, compress: int) -> None:
         super().__init__()
@@ -27,62 +29,35 @@ class NarrowBlock(nn.Module):
         self.block = nn.Sequential(nn.ELU(), CausalConv(width, inner, kernel), nn.ELU(), CausalConv(inner, width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take and return [B, width, T]."""
+        """Add the block."""
         changed: Tensor = self.block(x)
         return x + changed
 
 
-class SoundConvs(nn.Module):
-    """[B, 1, N] samples to [B, hidden_size, ceil(N / 960)]."""
-
-    def __init__(self, sizes: EncoderSizes) -> None:
-        super().__init__()
-        width = sizes.num_filters
-        layers: list[nn.Module] = [CausalConv(1, width, sizes.kernel_size)]
-        for ratio in reversed(sizes.upsampling_ratios):
-            layers += [NarrowBlock(width, sizes.residual_kernel_size, sizes.compress), nn.ELU()]
-            layers += [CausalConv(width, 2 * width, 2 * ratio, stride=ratio)]
-            width *= 2
-        layers += [nn.ELU(), CausalConv(width, sizes.hidden_size, sizes.last_kernel_size)]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, waves: Tensor) -> Tensor:
-        """Convolve."""
-        steps: Tensor = self.layers(waves)
-        return steps
+def sound_convs(sizes: EncoderSizes) -> Iterator[nn.Module]:
+    """Yield the layers that make [B, hidden_size, ceil(N / 960)] of [B, 1, N] samples."""
+    width = sizes.num_filters
+    yield CausalConv(1, width, sizes.kernel_size)
+    for ratio in reversed(sizes.upsampling_ratios):
+        yield NarrowBlock(width, sizes.residual_kernel_size, sizes.compress)
+        yield nn.ELU()
+        yield CausalConv(width, 2 * width, 2 * ratio, stride=ratio)
+        width *= 2
+    yield nn.ELU()
+    yield CausalConv(width, sizes.hidden_size, sizes.last_kernel_size)
 
 
-class PlainMlp(nn.Module):
-    """Two linear maps around a GELU, without biases."""
-
-    def __init__(self, width: int, inner: int) -> None:
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, inner, bias=False), nn.Linear(inner, width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Take and return [..., width]."""
-        y: Tensor = self.fc2(F.gelu(self.fc1(x)))
-        return y
-
-
-class StepTransformer(nn.Module):
-    """Layers over 25 steps a second; ``window`` steps are seen by each, or all before it where it is None."""
-
-    def __init__(self, sizes: EncoderSizes, window: int | None) -> None:
-        super().__init__()
-        width, norm = sizes.hidden_size, partial(nn.LayerNorm, sizes.hidden_size, eps=sizes.norm_eps)
-        shape = (width, sizes.num_attention_heads, sizes.head_dim, sizes.rope_theta, window)
-        self.layers = nn.Sequential(
-            *(
-                CausalLayer(RotaryAttention(*shape), PlainMlp(width, sizes.intermediate_size), width, norm)
-                for _ in range(sizes.num_hidden_layers)
-            )
-        )
-
-    def forward(self, steps: Tensor) -> Tensor:
-        """Take and return [B, hidden_size, T]."""
-        seen: Tensor = self.layers(steps.mT)
-        return seen.mT
+def step_layers(sizes: EncoderSizes, window: int | None) -> Iterator[nn.Module]:
+    """Yield the layers over [B, T, hidden_size], 25 steps a second, of which each sees ``window``, or all before it."""
+    width, inner, norm = sizes.hidden_size, sizes.intermediate_size, partial(nn.LayerNorm, eps=sizes.norm_eps)
+    for _ in range(sizes.num_hidden_layers):
+        attention = RotaryAttention(width, sizes.num_attention_heads, sizes.head_dim, sizes.rope_theta, window)
+        linear = {
+            "fc1": nn.Linear(width, inner, bias=False),
+            "act": nn.GELU(),
+            "fc2": nn.Linear(inner, width, bias=False),
+        }
+        yield CausalLayer(attention, nn.Sequential(OrderedDict(linear)), width, partial(norm, width))
 
 
 class SoundCodebook(nn.Module):
@@ -102,20 +77,13 @@ class SoundCodebook(nn.Module):
         return self.embed_sum / self.cluster_usage.clamp(min=1e-5)[:, None]
 
 
-class SoundLevel(nn.Module):
-    """A codebook under its released name."""
-
-    def __init__(self, size: int, width: int) -> None:
-        super().__init__()
-        self.codebook = SoundCodebook(size, width)
-
-
 class SoundResiduals(nn.Module):
     """Codebooks of which each codes what those before it leave over."""
 
     def __init__(self, sizes: EncoderSizes, count: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(SoundLevel(sizes.codebook_size, sizes.codebook_dim) for _ in range(count))
+        books = (SoundCodebook(sizes.codebook_size, sizes.codebook_dim) for _ in range(count))
+        self.layers = nn.ModuleList(nn.ModuleDict({"codebook": book}) for book in books)
         self.input_proj = nn.Conv1d(sizes.hidden_size, sizes.codebook_dim, 1, bias=False)
         # Of the way back, which nothing here goes; released files have it.
         self.output_proj = nn.Conv1d(sizes.codebook_dim, sizes.hidden_size, 1, bias=False)
@@ -124,8 +92,7 @@ class SoundResiduals(nn.Module):
         """Take [B, hidden_size, T] and return the codes [B, T] of the first ``count`` codebooks."""
         rest, codes = self.input_proj(latents).mT, []
         for level in self.layers[:count]:
-            assert isinstance(level, SoundLevel)
-            centroids = level.codebook.centroids()
+            centroids = level["codebook"].centroids()  # type: ignore[index]
             codes.append(nearest(rest, centroids))
             rest = rest - F.embedding(codes[-1], centroids)
         return codes
@@ -164,15 +131,14 @@ class SoundEncoder(nn.Module):
     def __init__(self, sizes: EncoderSizes, *, window: bool) -> None:
         super().__init__()
         self.sizes, self.window = sizes, window
-        width = sizes.hidden_size
-        self.encoder = SoundConvs(sizes)
-        self.encoder_transformer = StepTransformer(sizes, sizes.sliding_window if window else None)
-        self.downsample = CausalConv(width, width, 4, stride=2, bias=False, fill="replicate")
+        self.encoder = LayerStack(sound_convs(sizes))
+        self.encoder_transformer = LayerStack(step_layers(sizes, sizes.sliding_window if window else None))
+        self.downsample = CausalConv(sizes.hidden_size, sizes.hidden_size, 4, stride=2, bias=False, fill="replicate")
         self.quantizer = SoundQuantiser(sizes)
 
     def latents(self, waves: Tensor) -> Tensor:
         """Take [B, 1, N] samples and return [B, hidden_size, ceil(N / 1920)]."""
-        latents: Tensor = self.downsample(self.encoder_transformer(self.encoder(waves)))
+        latents: Tensor = self.downsample(self.encoder_transformer(self.encoder(waves).mT).mT)
         return latents
 
     def forward(self, waves: Tensor, codebooks: int) -> Tensor:

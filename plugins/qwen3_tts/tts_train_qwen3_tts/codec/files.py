@@ -59,7 +59,8 @@ def read_codec(folder: Path, *, window: bool) -> QwenCodec:
     if not (folder / WEIGHTS).is_file():
         raise ConfigError(f"{folder} has no {WEIGHTS}. Download the folder again. {_ADVICE}")
     encoder, decoder = build_networks(config, str(folder / CONFIG), window=window, device="meta")
-    _fill({"encoder": encoder, "decoder": decoder}, read_safetensors(folder / WEIGHTS)[0], folder / WEIGHTS)
+    both = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
+    _fill(both, read_safetensors(folder / WEIGHTS)[0], folder / WEIGHTS)
     return QwenCodec(encoder, decoder, config=config, folder=folder)
 
 
@@ -79,9 +80,8 @@ def build_networks(
 
 def codec_tensors(codec: QwenCodec) -> dict[str, Tensor]:
     """Return the tensors of both networks, on the CPU, by their released names."""
-    parts = {"encoder": codec.encoder, "decoder": codec.decoder}
-    named = ((f"{part}.{key}", value) for part, network in parts.items() for key, value in network.state_dict().items())
-    return {name: value.detach().cpu().contiguous() for name, value in named}
+    both = nn.ModuleDict({"encoder": codec.encoder, "decoder": codec.decoder})
+    return {name: value.detach().cpu().contiguous() for name, value in both.state_dict().items()}
 
 
 def write_codec(codec: QwenCodec, folder: Path) -> None:
@@ -107,39 +107,27 @@ def write_codec(codec: QwenCodec, folder: Path) -> None:
 
 def _pass_on(file: Path, target: Path) -> None:
     with staged_file(target) as path:
-        if file.name == WEIGHTS or file.stat().st_size > 1 << 20:
-            try:
+        try:
+            # Small files are edited now and then, and an edit must not reach back.
+            if file.stat().st_size > 1 << 16:
                 os.link(file, path)
                 return
-            # Another file system, or one without links.
-            except OSError:
-                path.unlink(missing_ok=True)
-        # Small files are edited now and then, and an edit must not reach back.
+        except OSError:  # another file system, or one without links
+            path.unlink(missing_ok=True)
         shutil.copyfile(file, path)
 
 
-def _fill(parts: Mapping[str, nn.Module], weights: Mapping[str, Tensor], path: Path) -> None:
-    due = {f"{part}.{key}": value for part, network in parts.items() for key, value in network.state_dict().items()}
-    faults = _differences({name: tuple(value.shape) for name, value in due.items()}, weights)
-    if faults:
-        raise ConfigError(
-            f"{path} is not of the network that its {CONFIG} describes: {', '.join(faults)}. Download both again."
-        )
-    for part, network in parts.items():
-        own = {key: weights[f"{part}.{key}"].float() for key in network.state_dict()}
-        network.load_state_dict(own, assign=True)
-
-
-def _differences(due: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor]) -> list[str]:
-    missing, extra = sorted(due.keys() - weights.keys()), sorted(weights.keys() - due.keys())
-    other = sorted(name for name in due.keys() & weights.keys() if tuple(weights[name].shape) != due[name])
-    first = {
-        "missing": missing[:1],
-        "unknown": extra[:1],
-        "of another shape": [f"{name}: {list(weights[name].shape)} instead of {list(due[name])}" for name in other[:1]],
+def _fill(codec: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    due = {name: list(value.shape) for name, value in codec.state_dict().items()}
+    other = sorted(name for name in due.keys() & weights.keys() if list(weights[name].shape) != due[name])
+    faults = {
+        "missing": sorted(due.keys() - weights.keys()),
+        "unknown": sorted(weights.keys() - due.keys()),
+        "of another shape": [f"{name}, {list(weights[name].shape)} instead of {due[name]}" for name in other],
     }
-    counts = {"missing": len(missing), "unknown": len(extra), "of another shape": len(other)}
-    return [f"{counts[what]} tensors {what} (the first is {one[0]})" for what, one in first.items() if one]
+    if found := [f"{len(n)} tensors {what} (the first is {n[0]})" for what, n in faults.items() if n]:
+        raise ConfigError(f"{path} does not fit the {CONFIG} beside it: {', '.join(found)}. Download both again.")
+    codec.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -15,24 +15,15 @@ BLOCK = 512
 class CausalConv(nn.Module):
     """A convolution of [B, C, T] to [B, C', ceil(T / stride)] that reads nothing after a step's own samples.
 
-    ``fill`` says what stands beyond both ends, as ``F.pad`` names it; zeros fill up the last step.
+    ``fill`` is what ``F.pad`` puts at both ends: before the first step, and after the last to make it whole.
     """
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int,
-        *,
-        stride: int = 1,
-        dilation: int = 1,
-        groups: int = 1,
-        bias: bool = True,
-        fill: str = "constant",
+        self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, fill: str = "constant", **others: int
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(inputs, outputs, kernel, stride, dilation=dilation, groups=groups, bias=bias)
-        self.past, self.stride, self.fill = (kernel - 1) * dilation + 1 - stride, stride, fill
+        self.conv = nn.Conv1d(inputs, outputs, kernel, stride, **others)  # type: ignore[arg-type]
+        self.past, self.stride, self.fill = (kernel - 1) * others.get("dilation", 1) + 1 - stride, stride, fill
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
@@ -52,6 +43,19 @@ class CausalUpsampling(nn.Module):
         """Upsample."""
         y: Tensor = self.conv(x)
         return y[..., : x.shape[-1] * self.stride]
+
+
+class LayerStack(nn.Module):
+    """Layers one after another, under the name ``layers``."""
+
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pass through all."""
+        y: Tensor = self.layers(x)
+        return y
 
 
 class BranchScale(nn.Module):
@@ -80,15 +84,12 @@ class RotaryAttention(nn.Module):
 
     def forward(self, x: Tensor, first: int = 0) -> Tensor:
         """Take and return [B, T, width], of which the first stands at position ``first``."""
-        q, k, v = (part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self._parts())
+        projected = (self.q_proj(x), self.k_proj(x), self.v_proj(x))
+        q, k, v = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in projected)
         cos, sin = self._turns(first, q)
-        q, k = _turn(q, cos, sin), _turn(k, cos, sin)
-        seen = _attend(q, k, v, self.window)
+        seen = _attend(_turn(q, cos, sin), _turn(k, cos, sin), v, self.window)
         y: Tensor = self.o_proj(seen.transpose(1, 2).flatten(2))
         return y
-
-    def _parts(self) -> tuple[nn.Module, nn.Module, nn.Module]:
-        return self.q_proj, self.k_proj, self.v_proj
 
     def _turns(self, first: int, q: Tensor) -> tuple[Tensor, Tensor]:
         # In float32 whatever the weights are in: the released models were made with such angles.

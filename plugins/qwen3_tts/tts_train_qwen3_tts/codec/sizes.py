@@ -13,12 +13,20 @@ from tts_train.contract import ConfigError
 SAMPLE_RATE, FRAME_SAMPLES = 24000, 1920
 CODEBOOKS, CODEBOOK_SIZE = 16, 2048
 MODEL_TYPE = "qwen3_tts_tokenizer_12hz"
-
-_Part = TypeVar("_Part", bound="_Sizes")
+RELEASED = "Qwen/Qwen3-TTS-Tokenizer-12Hz"
+"""The codec of all released models, by its hub name."""
+LAYOUT = {
+    "encoder_valid_num_quantizers": CODEBOOKS,
+    "input_sample_rate": SAMPLE_RATE,
+    "output_sample_rate": SAMPLE_RATE,
+    "encode_downsample_rate": FRAME_SAMPLES,
+    "decode_upsample_rate": FRAME_SAMPLES,
+}
+"""What config.json says of every codec whose codes Qwen3-TTS speaks in."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Sizes:
+class CodecSizes:
     """Fields are named as in the released file; what it says besides them is not needed."""
 
     hidden_size: int
@@ -35,7 +43,7 @@ class _Sizes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderSizes(_Sizes):
+class EncoderSizes(CodecSizes):
     """``encoder_config``: a Mimi's."""
 
     num_filters: int
@@ -47,7 +55,7 @@ class EncoderSizes(_Sizes):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecoderSizes(_Sizes):
+class DecoderSizes(CodecSizes):
     """``decoder_config``."""
 
     latent_dim: int
@@ -75,7 +83,7 @@ class DecoderSizes(_Sizes):
         return 2 + self.num_hidden_layers * (self.sliding_window - 1) + self.wave_reach
 
 
-_FIXED: dict[type[_Sizes], dict[str, Any]] = {
+FIXED: dict[type[CodecSizes], dict[str, Any]] = {
     EncoderSizes: {
         "num_semantic_quantizers": 1,
         "num_residual_layers": 1,
@@ -89,6 +97,11 @@ _FIXED: dict[type[_Sizes], dict[str, Any]] = {
     DecoderSizes: {"num_semantic_quantizers": 1, "hidden_act": "silu", "attention_bias": False},
 }
 """What could be another way by the file, and is not in any release."""
+_ADVICE = {
+    "qwen3_tts_tokenizer_25hz": "The tokenizer of 25 frames a second has other codes.",
+    "qwen3_tts": "It is a model without its folder speech_tokenizer.",
+}
+_Part = TypeVar("_Part", bound=CodecSizes)
 
 
 def read_sizes(kind: type[_Part], config: Mapping[str, Any], where: str) -> _Part:
@@ -101,14 +114,11 @@ def read_sizes(kind: type[_Part], config: Mapping[str, Any], where: str) -> _Par
     config = {**(config.get("rope_parameters") or {}), **config}
     needed = [field.name for field in fields(kind)]
     if missing := [name for name in needed if config.get(name) is None]:
-        raise ConfigError(f"{where} does not say {', '.join(missing)}. Download the folder again.")
-    fixed = {**_FIXED[kind], "num_key_value_heads": config["num_attention_heads"]}
-    wrong = [
-        f"{name} {config[name]!r} instead of {due!r}" for name, due in fixed.items() if config.get(name, due) != due
-    ]
-    if wrong:
-        raise ConfigError(f"{where} is of a codec that cannot be read here: {', '.join(wrong)}.")
-    return kind(**{name: tuple(v) if isinstance(v := config[name], list) else v for name in needed})
+        raise ConfigError(f"{where} does not say {', '.join(missing)}. Download the folder again, or use {RELEASED}.")
+    _check(config, {**FIXED[kind], "num_key_value_heads": config["num_attention_heads"]}, where, absent_is_fine=True)
+    said: dict[str, Any] = {name: config[name] for name in needed}
+    known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+    return kind(**known)
 
 
 def check_layout(config: Mapping[str, Any], where: str) -> None:
@@ -118,29 +128,17 @@ def check_layout(config: Mapping[str, Any], where: str) -> None:
         ConfigError: naming each value that is another.
     """
     if (kind := config.get("model_type")) != MODEL_TYPE:
-        raise ConfigError(f"{where} is of {kind!r}, and only {MODEL_TYPE!r} can be used. {_ADVICE.get(str(kind), '')}")
-    due: dict[str, Any] = {
-        "encoder_valid_num_quantizers": CODEBOOKS,
-        "input_sample_rate": SAMPLE_RATE,
-        "output_sample_rate": SAMPLE_RATE,
-        "encode_downsample_rate": FRAME_SAMPLES,
-        "decode_upsample_rate": FRAME_SAMPLES,
-        "encoder_config.codebook_size": CODEBOOK_SIZE,
-        "decoder_config.codebook_size": CODEBOOK_SIZE,
-        "decoder_config.num_quantizers": CODEBOOKS,
-    }
-    parts = {f"{part}.{name}": value for part in PARTS for name, value in (config.get(part) or {}).items()}
-    said = {**config, **parts}
+        advice = _ADVICE.get(str(kind), "")
+        raise ConfigError(f"{where} is of {kind!r}, and not of {MODEL_TYPE!r}. {advice} Use {RELEASED}.")
+    _check(config, LAYOUT, where)
+    _check(config.get("encoder_config") or {}, {"codebook_size": CODEBOOK_SIZE}, f"{where} (encoder_config)")
+    books = {"codebook_size": CODEBOOK_SIZE, "num_quantizers": CODEBOOKS}
+    _check(config.get("decoder_config") or {}, books, f"{where} (decoder_config)")
+
+
+def _check(config: Mapping[str, Any], due: Mapping[str, Any], where: str, *, absent_is_fine: bool = False) -> None:
+    said = {**due, **config} if absent_is_fine else config
     if wrong := [
         f"{name} {said.get(name)!r} instead of {value!r}" for name, value in due.items() if said.get(name) != value
     ]:
-        raise ConfigError(f"{where} is no codec for Qwen3-TTS: {', '.join(wrong)}. Use {RELEASED}.")
-
-
-PARTS = ("encoder_config", "decoder_config")
-RELEASED = "Qwen/Qwen3-TTS-Tokenizer-12Hz"
-"""The codec of all released models, by its hub name."""
-_ADVICE = {
-    "qwen3_tts_tokenizer_25hz": f"The tokenizer of 25 frames a second has other codes: use {RELEASED}.",
-    "qwen3_tts": f"It is a model without its folder speech_tokenizer: download the model again, or use {RELEASED}.",
-}
+        raise ConfigError(f"{where} is of no codec that Qwen3-TTS can use: {', '.join(wrong)}. Use {RELEASED}.")
