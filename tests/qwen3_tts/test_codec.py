@@ -52,7 +52,7 @@ def test_released_networks_have_the_released_names_and_shapes(part):
             network = SoundEncoder(read_sizes(EncoderSizes, released["encoder_config"], "it"), window=False)
         else:
             network = SoundDecoder(read_sizes(DecoderSizes, released["decoder_config"], "it"))
-    manifest = json.loads((GOLDEN / "manifests" / f"speech_tokenizer_{part}.json").read_text())
+    manifest = json.loads((GOLDEN.parent / "manifests" / f"speech_tokenizer_{part}.json").read_text())
     assert {f"{part}.{name}": list(value.shape) for name, value in network.state_dict().items()} == manifest["tensors"]
 
 

@@ -122,7 +122,7 @@ def test_another_configuration_is_refused(folder, change, message):
         (lambda tensors: tensors.update({"encoder.more": torch.ones(1)}), "1 tensors unknown"),
         (
             lambda tensors: tensors.update({"decoder.pre_conv.conv.bias": torch.ones(3)}),
-            r"decoder.pre_conv.conv.bias: \[3\] instead of \[32\]",
+            r"decoder.pre_conv.conv.bias, \[3\] instead of \[32\]",
         ),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from tests.qwen3_tts import parity
 
 GOLDEN = Path(__file__).parent / "golden"
-COUNTS = {"codec_reduced": 223, "codec_window": 45, "codec_full": 102}
+COUNTS = {"codec_reduced": 226, "codec_window": 42, "codec_full": 102}
 SLOW = ("codec_full",)
 
 

@@ -9,9 +9,10 @@ from math import ceil
 from typing import Any, TypeVar
 
 from tts_train.contract import ConfigError
+from tts_train_qwen3_tts import layout
 
-SAMPLE_RATE, FRAME_SAMPLES = 24000, 1920
-CODEBOOKS, CODEBOOK_SIZE = 16, 2048
+SAMPLE_RATE, FRAME_SAMPLES = layout.LAYOUT.sample_rate, layout.LAYOUT.frame_samples
+CODEBOOKS, CODEBOOK_SIZE = layout.CODEBOOKS, layout.CODES
 MODEL_TYPE = "qwen3_tts_tokenizer_12hz"
 RELEASED = "Qwen/Qwen3-TTS-Tokenizer-12Hz"
 """The codec of all released models, by its hub name."""

@@ -9,38 +9,24 @@ from torch import nn
 
 from tts_train_qwen3_tts.codec.codec import QwenCodec
 from tts_train_qwen3_tts.codec.files import build_networks
-from tts_train_qwen3_tts.codec.sizes import (
-    CODEBOOK_SIZE,
-    CODEBOOKS,
-    FIXED,
-    LAYOUT,
-    MODEL_TYPE,
-    DecoderSizes,
-    EncoderSizes,
-)
+from tts_train_qwen3_tts.codec.sizes import CODEBOOK_SIZE, CODEBOOKS, FIXED, LAYOUT, MODEL_TYPE
+from tts_train_qwen3_tts.codec.sizes import DecoderSizes, EncoderSizes
 
 _ATTENTION = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
-_BOTH = {**_ATTENTION, "hidden_size": 32, "intermediate_size": 64, "rope_theta": 10000.0}
+_WIDTHS = {"hidden_size": 32, "intermediate_size": 64, "codebook_size": CODEBOOK_SIZE, "num_quantizers": CODEBOOKS}
+_BOTH = {**_ATTENTION, **_WIDTHS, "rope_theta": 10000.0}
 _KERNELS = {"kernel_size": 7, "residual_kernel_size": 3, "last_kernel_size": 3, "compress": 2, "num_filters": 4}
-_BOOKS = {"codebook_size": CODEBOOK_SIZE, "num_quantizers": CODEBOOKS}
-_ENCODER = {
-    **_BOTH,
-    **_KERNELS,
-    **_BOOKS,
-    "codebook_dim": 8,
-    "vector_quantization_hidden_dimension": 8,
-    "norm_eps": 1e-5,
-}
-_DECODER = {**_BOTH, **_BOOKS, "codebook_dim": 16, "vector_quantization_hidden_dimension": 16, "rms_norm_eps": 1e-5}
-_STRIDES = {"upsampling_ratios": [2, 2], "upsample_rates": [8, 5, 4, 3]}
+_HEARD = {"codebook_dim": 8, "vector_quantization_hidden_dimension": 8, "norm_eps": 1e-5, "sliding_window": 250}
+_SAID = {"codebook_dim": 16, "vector_quantization_hidden_dimension": 16, "rms_norm_eps": 1e-5, "sliding_window": 8}
+_STRIDES = {"upsampling_ratios": [2, 2], "upsample_rates": [8, 5, 4, 3], "latent_dim": 32, "decoder_dim": 32}
+# The groups are of a part of Mimi that upstream builds, and drops.
+_MORE = {"upsampling_ratios": [8, 6, 5, 4], "upsample_groups": 32}
 CONFIG: dict[str, Any] = {
     "model_type": MODEL_TYPE,
     **LAYOUT,
-    "encoder_config": {**FIXED[EncoderSizes], **_ENCODER, "upsampling_ratios": [8, 6, 5, 4], "sliding_window": 250},
-    "decoder_config": {
-        **FIXED[DecoderSizes], **_DECODER, **_STRIDES, "sliding_window": 8, "latent_dim": 32, "decoder_dim": 32,
-    },
-}  # fmt: skip
+    "encoder_config": {**FIXED[EncoderSizes], **_BOTH, **_KERNELS, **_HEARD, **_MORE},
+    "decoder_config": {**FIXED[DecoderSizes], **_BOTH, **_SAID, **_STRIDES},
+}
 """config.json of the small codec."""
 _SPREAD, _SHRINKS = 0.2, 0.8
 _GAIN, _LOUDNESS = 2.0, 0.3
