@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +13,35 @@ from tests.figures import Figure, unknown
 
 Data = dict[str, Any]
 
-KINDS: dict[str, Callable[[Data], bool]] = {
-    "codec": lambda data: "encoder_config" in data.get("config", {}) or "MimiModel" in str(data.get("what")),
-}
-"""Which files ``tests.qwen3_tts.parity_KIND.check`` recomputes, told by their fields; the first that fits does."""
+KINDS: tuple[tuple[Callable[[Data], bool], str], ...] = (
+    (lambda data: "encoder_config" in data.get("config", {}), "parity_codec:check"),
+    (lambda data: "MimiModel" in str(data.get("what")), "parity_codec:check_window"),
+    (lambda data: "mel" in data, "parity_speaker:figures"),
+)
+"""Which files a function of these modules recomputes, told by their fields; the first line that fits decides."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a line a figure and return 0 if all are within tolerance, else 1."""
-    folders = {Path(word).parent for word in (sys.argv[1:] if argv is None else argv)}
-    return parity.run(
-        lambda data: check(data, folders), argv, prog="python -m tests.qwen3_tts.parity", description=__doc__
-    )
+    # A file may have been made with the sizes of another, which lies beside it.
+    FOLDERS.extend(Path(word).parent for word in (sys.argv[1:] if argv is None else argv))
+    return parity.run(check, argv, prog="python -m tests.qwen3_tts.parity", description=__doc__)
 
 
-def check(data: Data, folders: Sequence[Path] | set[Path] = ()) -> Iterator[Figure]:
-    """Yield every figure of one reference file; ``folders`` are where files lie that this one may be told by."""
-    kind = next((kind for kind, fits in KINDS.items() if fits(data)), None)
-    if kind is None:
+FOLDERS: list[Path] = []
+"""Where the files lie that are recomputed."""
+
+
+def check(data: Data) -> Iterator[Figure]:
+    """Yield every figure of one reference file."""
+    where = next((where for fits, where in KINDS if fits(data)), None)
+    if where is None:
         yield unknown("kind", sorted(data))
-        return
-    # Each kind's checks are loaded when a file needs them.
-    module = import_module(f"tests.qwen3_tts.parity_{kind}")
-    yield from module.check(data, folders) if getattr(module, "TAKES_FOLDERS", False) else module.check(data)
+    else:
+        # Each kind's checks are loaded when a file needs them.
+        yield from pkgutil.resolve_name(f"tests.qwen3_tts.{where}")(data)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # As the module of that name, so that the folders are those that a check sees.
+    sys.exit(pkgutil.resolve_name("tests.qwen3_tts.parity:main")())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from tests.figures import Figure, unknown
 from tests.gpt_sovits.sovits_figures import compare_probe
 from tests.qwen3_tts.filling import fill_all, integers, wave
+from tests.qwen3_tts.parity import FOLDERS
 from tts_train_qwen3_tts.codec.decoder import SoundDecoder
 from tts_train_qwen3_tts.codec.encoder import SoundEncoder
 from tts_train_qwen3_tts.codec.sizes import DecoderSizes, EncoderSizes, read_sizes
 
-TAKES_FOLDERS = True
 GOLDEN = Path(__file__).parent / "golden"
 CLOSE = 1e-4
 """Relative gap between the two nearest centroids below which a distance's own error may decide."""
@@ -30,11 +30,8 @@ UPSTREAM_CHUNK, UPSTREAM_CONTEXT = 300, 25
 _NAMES = {"padded_batch": "pad"}  # of a case's codes, where it is another than the case's
 
 
-def check(data: dict[str, Any], folders: Iterable[Path] = ()) -> Iterator[Figure]:
-    """Yield every figure of a file; one of the window is told its sizes by the reduced file beside it."""
-    if "cases" in data:
-        yield from _window(data, _reduced(data["salt"], folders))
-        return
+def check(data: dict[str, Any]) -> Iterator[Figure]:
+    """Yield every figure of a file of the whole codec."""
     for field, expected in data.items():
         if field in SHARES:
             yield from _parts(field, data, expected)
@@ -246,16 +243,17 @@ def _padded(name: str, kind: str, decoder: SoundDecoder, codes: Tensor, case: di
             yield unknown(f"{name}.{field}", value)
 
 
-def _reduced(salt: str, folders: Iterable[Path]) -> dict[str, Any]:
-    """Return the file whose encoder and waves a window's file has, else the one that is kept here."""
-    for folder in folders:
-        path = folder / "codec_reduced.json"
+def _reduced(salt: str) -> dict[str, Any]:
+    """Return the file whose encoder and waves a window's file has, else the one that is kept here, with its salt."""
+    for path in (folder / "codec_reduced.json" for folder in FOLDERS):
         if path.is_file() and (found := json.loads(path.read_text(encoding="utf-8")))["salt"] == salt:
             return dict(found)
     return {**json.loads((GOLDEN / "codec_reduced.json").read_text(encoding="utf-8")), "salt": salt}
 
 
-def _window(data: dict[str, Any], reduced: dict[str, Any]) -> Iterator[Figure]:
+def check_window(data: dict[str, Any]) -> Iterator[Figure]:
+    """Yield every figure of a file of the encoder with its window; the reduced file beside it has its sizes."""
+    reduced = _reduced(data["salt"])
     for field, value in data.items():
         if field == "cases":
             for tag, case in value.items():

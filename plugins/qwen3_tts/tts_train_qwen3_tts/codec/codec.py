@@ -99,6 +99,7 @@ class QwenCodec:
                 f"Sound is decoded from {self.codebooks} codebooks of equal length, and these are {len(rows)} of "
                 f"{sorted({len(row) for row in rows})} codes."
             )
+        # An index beyond the table would end a process on a card, without saying which.
         codes, size = torch.from_numpy(np.stack(rows)), self.decoder.sizes.codebook_size
         if not codes.numel():
             return torch.zeros(0)

@@ -58,6 +58,7 @@ def read_codec(folder: Path, *, window: bool) -> QwenCodec:
     check_layout(config, str(folder / CONFIG))
     if not (folder / WEIGHTS).is_file():
         raise ConfigError(f"{folder} has no {WEIGHTS}. Download the folder again. {_ADVICE}")
+    # Without memory until the weights are there: drawing first weights would take seconds.
     encoder, decoder = build_networks(config, str(folder / CONFIG), window=window, device="meta")
     both = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
     _fill(both, read_safetensors(folder / WEIGHTS)[0], folder / WEIGHTS)

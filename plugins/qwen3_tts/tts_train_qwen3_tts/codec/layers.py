@@ -109,6 +109,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
     if window is None:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
     parts = []
+    # With one mask of T x T, ten minutes would take gigabytes.
     for start in range(0, q.shape[2], BLOCK):
         end, oldest = min(start + BLOCK, q.shape[2]), max(0, start - window + 1)
         back = torch.arange(start, end, device=q.device)[:, None] - torch.arange(oldest, end, device=q.device)

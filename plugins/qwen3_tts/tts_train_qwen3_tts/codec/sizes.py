@@ -67,6 +67,7 @@ class DecoderSizes(CodecSizes):
     @property
     def wave_reach(self) -> int:
         """Frames before it that sound depends on behind the transformer, rounded up."""
+        # Kernels of 7 reach 6 steps back, those of a transposed convolution twice as long as its stride one.
         steps, rate = Fraction(0), 1
         for ratio in self.upsampling_ratios:
             rate *= ratio

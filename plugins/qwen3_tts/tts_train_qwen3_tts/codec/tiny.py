@@ -9,11 +9,11 @@ from torch import nn
 
 from tts_train_qwen3_tts.codec.codec import QwenCodec
 from tts_train_qwen3_tts.codec.files import build_networks
-from tts_train_qwen3_tts.codec.sizes import CODEBOOK_SIZE, CODEBOOKS, FIXED, LAYOUT, MODEL_TYPE
-from tts_train_qwen3_tts.codec.sizes import DecoderSizes, EncoderSizes
+from tts_train_qwen3_tts.codec.sizes import FIXED, LAYOUT, MODEL_TYPE, DecoderSizes, EncoderSizes
+from tts_train_qwen3_tts.layout import CODEBOOKS, CODES
 
 _ATTENTION = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
-_WIDTHS = {"hidden_size": 32, "intermediate_size": 64, "codebook_size": CODEBOOK_SIZE, "num_quantizers": CODEBOOKS}
+_WIDTHS = {"hidden_size": 32, "intermediate_size": 64, "codebook_size": CODES, "num_quantizers": CODEBOOKS}
 _BOTH = {**_ATTENTION, **_WIDTHS, "rope_theta": 10000.0}
 _KERNELS = {"kernel_size": 7, "residual_kernel_size": 3, "last_kernel_size": 3, "compress": 2, "num_filters": 4}
 _HEARD = {"codebook_dim": 8, "vector_quantization_hidden_dimension": 8, "norm_eps": 1e-5, "sliding_window": 250}
@@ -42,7 +42,9 @@ def tiny_codec(*, window: bool) -> QwenCodec:
             weight.mul_(_GAIN if name.endswith("weight") else 0)
         books = [tensor for name, tensor in encoder.named_buffers() if name.endswith("embed_sum")]
         sums = [tensor for name, tensor in decoder.named_parameters() if name.endswith("embedding_sum")]
+        # What is left over gets smaller, so the centroids do as well.
         for number, (heard, said) in enumerate(zip(books, sums, strict=True)):
             said.copy_(nn.init.normal_(heard, std=_SPREAD * _SHRINKS**number))
+        # No sample reaches full scale, where differences would be cut off.
         decoder.decoder[-1].conv.weight.mul_(_LOUDNESS)  # type: ignore[operator, union-attr]
     return QwenCodec(encoder, decoder, config=CONFIG)
