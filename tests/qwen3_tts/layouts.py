@@ -16,7 +16,7 @@ from tts_train.families.token_lm.data.batch import Document
 from tts_train.families.token_lm.frames.batch import pad_frames
 from tts_train.families.token_lm.frames.network import embed
 from tts_train_qwen3_tts.layout import PAD, Qwen3TTSLayout
-from tts_train_qwen3_tts.network import NONE, Qwen3TTSLM
+from tts_train_qwen3_tts.networks.talker import NONE, Qwen3TTSLM
 from tts_train_qwen3_tts.prompt import Qwen3TTSPrompt
 
 _FIRST_LETTER = 0x4E00

@@ -15,8 +15,8 @@ from tests.gpt_sovits.sovits_figures import compare_probe
 from tests.qwen3_tts.filling import fill_all, inputs, integers
 from tts_train.families.token_lm.data.batch import Document
 from tts_train.families.token_lm.network.start import empty_network
-from tts_train_qwen3_tts.config import Qwen3TTSConfig
-from tts_train_qwen3_tts.network import Qwen3TTSLM
+from tts_train_qwen3_tts.networks.config import Qwen3TTSConfig
+from tts_train_qwen3_tts.networks.talker import Qwen3TTSLM
 from tts_train_qwen3_tts.prompt import Qwen3TTSPrompt
 
 DESCRIPTIVE = {"salt", "torch", "transformers", "upstream", "config", "codes", "rules", "note"}

@@ -127,7 +127,7 @@ def test_keys_of_no_meaning_are_left_out():
 
 
 def test_only_a_base_model_holds_the_encoder_and_under_the_released_names():
-    from tts_train_qwen3_tts.network import Qwen3TTSConfig, Qwen3TTSLM
+    from tts_train_qwen3_tts.networks.talker import Qwen3TTSConfig, Qwen3TTSLM
 
     config = model_config("r06", "base")
     names = {
