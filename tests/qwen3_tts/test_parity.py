@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,12 @@ def test_other_weights_fail():
 
 def test_a_file_of_no_known_kind_fails():
     assert failing({"salt": "", "surprises": {}})[1]
+
+
+def test_every_reference_file_is_of_one_known_kind():
+    for path in GOLDEN.glob("*.json"):
+        contents = json.loads(path.read_text())
+        assert sum(fits(contents) for fits, _ in parity.KINDS) == 1, path.name
+        assert callable(
+            pkgutil.resolve_name(f"tests.qwen3_tts.{next(w for fits, w in parity.KINDS if fits(contents))}")
+        )
