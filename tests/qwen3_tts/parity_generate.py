@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tests.figures import Figure, unknown
 from tests.gpt_sovits.sovits_figures import compare_probe
+from tests.qwen3_tts import parity
 from tests.qwen3_tts.filling import inputs, integers
 from tests.qwen3_tts.layouts import LAYOUTS, prompts
 from tests.qwen3_tts.reference import DESCRIPTIVE, KINDS, Reference
@@ -38,17 +39,23 @@ def check(data: dict[str, Any]) -> Iterator[Figure]:
         yield from _greedy(data)
 
 
-@lru_cache(maxsize=1)
-def _items() -> dict[str, Any]:
-    """Return what the prompts are of; files of generation name the cases of the file of layouts."""
-    read: dict[str, Any] = json.loads((GOLDEN / "sequence.json").read_text(encoding="utf-8"))["inference"]
+def _items(name: str) -> dict[str, Any]:
+    """Return what a case's prompts are of: files of generation name the cases of the file of layouts beside them."""
+    files = [path for folder in (*parity.FOLDERS, GOLDEN) if (path := folder / "sequence.json").is_file()]
+    told = (_cases(path) for path in files)
+    return next(cases[name] for cases in told if name in cases)
+
+
+@lru_cache(maxsize=4)
+def _cases(path: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")).get("inference", {})
     return read
 
 
 def _decoding(reference: Reference, name: str, frames: int, sampling: Sampling, **given: Any) -> UpstreamDecoding:
     """Generate ``frames`` frames for a case's prompts."""
     case, _, which = name.rpartition(".")
-    told = _items()[name]
+    told = _items(name)
     ids = prompts(reference, case, told["items"], told["model_type"])
     # Ours is the one with the whole text first.
     rows = None if which == "full_text" else [LAYOUTS[which](reference.layout, each) for each in ids]
