@@ -220,7 +220,7 @@ class ScoredFrames(FrameDecoding):
 
     def _draw(self, hidden: Tensor, matrix: Tensor, step: int) -> Tensor:
         code = super()._draw(hidden, matrix, step)
-        if step // self._layout.slots == self._end:
+        if self._layout.end_is_frame and step // self._layout.slots == self._end:
             code = torch.full_like(code, self._layout.end_code)
         self._note(hidden, matrix, code)
         return code
