@@ -26,6 +26,7 @@ class FrameCodebook(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """Take codes [B, T] and return their centroids [B, T, width]."""
+        # Divided after the lookup: some rows, and not the whole table at each call.
         return F.embedding(codes, self.embedding_sum) / self.cluster_usage.clamp(min=1e-5)[codes][..., None]
 
 
@@ -130,6 +131,7 @@ class SoundDecoder(nn.Module):
         """
         frames, reach, parts = self.frames(codes, first), self.sizes.wave_reach, []
         for start in range(0, frames.shape[-1], CHUNK):
+            # Before the first frame there is nothing, in the whole as in a chunk.
             context = min(start, reach)
             sound = self.wave(frames[..., start - context : start + CHUNK])
             count = min(CHUNK, frames.shape[-1] - start)

@@ -68,6 +68,7 @@ class SoundCodebook(nn.Module):
 
     def __init__(self, size: int, width: int) -> None:
         super().__init__()
+        # Of no use once trained, but every released file has it.
         self.register_buffer("initialized", torch.ones(1))
         self.register_buffer("cluster_usage", torch.ones(size))
         self.register_buffer("embed_sum", torch.zeros(size, width))
@@ -133,6 +134,7 @@ class SoundEncoder(nn.Module):
         self.sizes, self.window = sizes, window
         self.encoder = LayerStack(sound_convs(sizes))
         self.encoder_transformer = LayerStack(step_layers(sizes, sizes.sliding_window if window else None))
+        # The only convolution that repeats its ends; all others put zeros there.
         self.downsample = CausalConv(sizes.hidden_size, sizes.hidden_size, 4, stride=2, bias=False, fill="replicate")
         self.quantizer = SoundQuantiser(sizes)
 

@@ -102,6 +102,7 @@ def write_codec(codec: QwenCodec, folder: Path) -> None:
         for name in FILES:
             if (codec.folder / name).is_file():
                 _pass_on((codec.folder / name).resolve(), folder / name)
+    # Sources need not have it, as nothing here reads it.
     if not (folder / PREPROCESSOR).is_file():
         write_json(folder / PREPROCESSOR, _HEARD)
 

@@ -42,6 +42,7 @@ class CausalUpsampling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Upsample."""
         y: Tensor = self.conv(x)
+        # The last step's kernel goes on where only later steps would complete the sum.
         return y[..., : x.shape[-1] * self.stride]
 
 

@@ -34,6 +34,7 @@ def load_codec(source: str, *, device: str | torch.device = "cpu", window: Windo
         ConfigError: if it cannot be loaded, or is another codec.
         UnsafeFileError: if its weights are no safetensors file.
     """
+    # Prepare, exports and speaking hand on a source and nothing else.
     source, suffix, said = source.partition(SUFFIX)
     chosen = said if suffix else window
     if chosen not in get_args(Window):

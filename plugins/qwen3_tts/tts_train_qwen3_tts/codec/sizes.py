@@ -115,6 +115,7 @@ def read_sizes(kind: type[_Part], config: Mapping[str, Any], where: str) -> _Par
     # transformers 5 writes rope_theta in a table of its own.
     config = {**(config.get("rope_parameters") or {}), **config}
     needed = [field.name for field in fields(kind)]
+    # transformers' defaults are not those of the released files, so none is taken.
     if missing := [name for name in needed if config.get(name) is None]:
         raise ConfigError(f"{where} does not say {', '.join(missing)}. Download the folder again, or use {RELEASED}.")
     _check(config, {**FIXED[kind], "num_key_value_heads": config["num_attention_heads"]}, where, absent_is_fine=True)
@@ -129,6 +130,7 @@ def check_layout(config: Mapping[str, Any], where: str) -> None:
     Raises:
         ConfigError: naming each value that is another.
     """
+    # The type first: of another one, everything else would be reported as missing.
     if (kind := config.get("model_type")) != MODEL_TYPE:
         advice = _ADVICE.get(str(kind), "")
         raise ConfigError(f"{where} is of {kind!r}, and not of {MODEL_TYPE!r}. {advice} Use {RELEASED}.")

@@ -31,6 +31,7 @@ class FrameMixer(nn.Module):
         self.dwconv = CausalConv(width, width, 7, groups=width)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.pwconv1, self.pwconv2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        # So small that an untrained block passes on what it gets.
         self.gamma = nn.Parameter(torch.full((width,), 1e-6))
 
     def forward(self, x: Tensor) -> Tensor:
