@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,10 +16,10 @@ from tts_train.families.token_lm.frames.batch import pack_frames
 from tts_train.families.token_lm.frames.network import FrameNetwork
 from tts_train.optim import OptimizerOptions
 from tts_train.optim.build import build_optimizer
+from tts_train_qwen3_tts.layout import LAYOUT
 
 _SAID = DESCRIPTIVE | {
     "lens_text_frames",
-    "sub_talker_weight",
     "text_ids_rule",
     "codes_rule",
     "speaker_rule",
@@ -31,26 +32,24 @@ _SAID = DESCRIPTIVE | {
 }
 _RIGHT = Faults(late=False, next_book=False, own_state=False, raw_text=False)
 _SHIFTED = Faults(late=False, own_state=False, raw_text=False)
-
 _CRASH = "_upstream_head"
-
-Rule = Callable[[dict[str, Any], Reference, str, str, Any], Iterator[Figure]]
 
 
 def check(data: dict[str, Any]) -> Iterator[Figure]:
     """Yield every figure of a file of losses."""
     rule = _predictor if "frames" in data else _steps if "steps" in data else _training
-    for field, sizes in data.items():
-        if field.endswith(_CRASH) and field.removesuffix(_CRASH) in data["config"]:
-            yield _crash(data, field, sizes)
-        elif field not in KINDS | dict.fromkeys(_SAID):
-            yield unknown(field, sizes)
-        if field not in KINDS:
-            continue
-        for size, cases in sizes.items():
-            # One step's batch and another's have the same voices.
-            reference = _reference(data, size, field, "s" if rule is _steps else "b")
-            yield from rule(data, reference, f"{field}.{size}", cases)
+    for field, value in data.items():
+        if field in KINDS:
+            for size, cases in value.items():
+                # One step's batch and another's have the same voices.
+                reference = _reference(data, size, field, "s" if rule is _steps else "b")
+                yield from rule(data, reference, f"{field}.{size}", cases)
+        elif field == "sub_talker_weight":
+            yield Figure(field, value, LAYOUT.depth_share)
+        elif field.endswith(_CRASH) and field.removesuffix(_CRASH) in data["config"]:
+            yield _crash(data, field, value)
+        elif field not in _SAID:
+            yield unknown(field, value)
 
 
 def _reference(data: dict[str, Any], size: str, kind: str, tag: str) -> Reference:
@@ -177,7 +176,8 @@ def _greedy(lm: Any, hidden: Tensor, first: Tensor) -> tuple[Tensor, float]:
 
 
 def _steps(data: dict[str, Any], reference: Reference, where: str, cases: dict[str, Any]) -> Iterator[Figure]:
-    options = OptimizerOptions(lr=data["lr"], weight_decay=0.01, decay="all")
+    decay, clip = (float(re.findall(rf"{word} ([\d.e-]+)", data["optimizer"])[0]) for word in ("decay", "norm"))
+    options = OptimizerOptions(lr=data["lr"], weight_decay=decay, decay="all")
     for case, expected in cases.items():
         if case != "correct" and case not in UPSTREAM:
             yield unknown(f"{where}.{case}", expected)
@@ -191,7 +191,7 @@ def _steps(data: dict[str, Any], reference: Reference, where: str, cases: dict[s
             output = network(batch)
             optimizer.zero_grad()
             output.loss.backward()
-            steepness = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            steepness = torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
             optimizer.step()
             trajectory.append({**_losses(output), "grad_norm_before_clip": steepness.item()})
         share = reference.kind.steps
