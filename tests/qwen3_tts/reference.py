@@ -51,7 +51,6 @@ class Reference:
         data: The file.
         values: The configuration of one of its networks.
         kind: Name of the type.
-        voices: Vectors (N, H) of the speaker encoder.
     """
 
     def __init__(self, data: Mapping[str, Any], values: Mapping[str, Any], kind: str) -> None:
