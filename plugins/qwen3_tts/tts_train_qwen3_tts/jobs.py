@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from tts_train.contract import ConfigError
 from tts_train.families.token_lm import TokenPrepare, TokenSynth
-from tts_train_qwen3_tts.model import QWEN3_TTS
+from tts_train_qwen3_tts.model import QWEN3_TTS, prompt_of
 
 if TYPE_CHECKING:
-    from tts_train.contract import Census
+    from tts_train.contract import Census, Line
 
 
 @dataclass(kw_only=True)
@@ -58,6 +59,11 @@ class Qwen3TTSSynth(TokenSynth):
     """Language of the text, as in ``german`` or ``de``; ``auto`` leaves it to the model."""
     instruct: str | None = None
     """How it is to be spoken, in words; for models that were trained with instructions."""
+    reference: list[str] | str | None = None
+    """Recordings of the voice to speak in, for a Base model: one file or a list ``[a.wav,b.wav]``."""
+    reference_text: list[str] | str | None = None
+    """What is said in each reference, in the same order: speech then goes on in its manner; without it only the voice
+    is taken."""
     temperature: float = QWEN3_TTS.sampling.temperature
     """Below 1 is steadier, above livelier; 0 takes the most likely code, which tends to loop."""
     top_p: float = QWEN3_TTS.sampling.top_p
@@ -69,6 +75,47 @@ class Qwen3TTSSynth(TokenSynth):
     max_new_tokens: int = 16 * 375
     """Most codes to generate, 16 a frame: 6000 are 30 s."""
 
+    def __post_init__(self) -> None:
+        """Name wrong values before anything is loaded; speakers are known in lower case."""
+        super().__post_init__()
+        self.speaker = None if self.speaker is None else self.speaker.lower()
+        if self.reference and self.speaker:
+            raise ConfigError(f"--speaker {self.speaker} and --reference both say whose voice it is. Give one of them.")
+
     def asked(self) -> dict[str, str | None]:
         """Return ``language`` and ``instruct``."""
         return {"language": self.language, "instruct": self.instruct}
+
+    def of(self, line: Line) -> TokenSynth:
+        """Return the job that speaks a line, in its language unless --language was given."""
+        language = line.language if self.language == "auto" else self.language
+        speaker = None if self.reference else self.speaker or line.speaker
+        named: dict[str, Any] = {"language": language or "auto", "speaker": speaker}
+        return replace(super().of(line), **named)
+
+    def _open(self) -> Any:  # noqa: ANN401 - the family's TokenVoice
+        """Load what speaking needs, and take the voice of the references."""
+        if not self.reference or self.reference_text:
+            voice = super()._open()
+        else:
+            # Without its words a recording cannot be continued, but its voice can be taken.
+            voice = replace(self, reference=None)._open_named()
+        return self._with_speakers(voice)
+
+    def _open_named(self) -> Any:  # noqa: ANN401 - the family's TokenVoice
+        return super()._open()
+
+    def _with_speakers(self, voice: Any) -> Any:  # noqa: ANN401 - the family's TokenVoice
+        from tts_train_qwen3_tts.cloning import CLONED, take_voice
+
+        lm: Any = voice.lm
+        if self.reference:
+            take_voice(lm, [self.reference] if isinstance(self.reference, str) else list(self.reference))
+            return replace(voice, speakers=(), cloned=CLONED)
+        known = prompt_of(lm.config).speakers
+        if lm.config.kind == "base" and not known:
+            raise ConfigError(
+                f"{self.source} is a Base model, which speaks in the voice of a recording: give --reference FILE, "
+                "and with --reference_text what is said in it."
+            )
+        return replace(voice, speakers=tuple(filter(None, known)))

@@ -64,7 +64,6 @@ def tts_train_backend() -> Backend:
         packages=(Package(name="peft"),),
         reasons={
             "bad_reference": "The voice cannot be taken from the row's ref_audio; give 3 s or more of one speaker.",
-            "bad_codes": "The row's audio_codes are no frames of 16 codes below 2048; leave them out.",
         },
         titles={
             "slot_accuracy": Curve(title="Accuracy by codebook", part="codebook"),

@@ -156,10 +156,13 @@ class Qwen3TTSPrompt(PromptFormat):
             raise DataError(f"The text {text!r} names control tokens. Remove them: they mark turns and sound.")
 
     def _named(self, speaker: str | None) -> int | None:
+        if speaker is None and len(self.speakers) == 1:
+            # A voice alone need not be named, and one without a name cannot be.
+            return next(iter(self.speakers.values()))
         if speaker is None or not self.speakers:
-            return None
+            return self.speakers.get("")
         if speaker.lower() not in self.speakers:
-            known = ", ".join(sorted(self.speakers)[:10])
+            known = ", ".join(sorted(filter(None, self.speakers))[:10])
             raise DataError(f"The model has no speaker {speaker!r}. It knows {known}.")
         return self.speakers[speaker.lower()]
 

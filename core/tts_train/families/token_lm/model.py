@@ -47,7 +47,10 @@ class Codec(Protocol):
 
     @property
     def context_frames(self) -> int:
-        """Frames on either side that the sound of a frame depends on: what is decoded with it in a window."""
+        """Frames on either side that the sound of a frame depends on: what is decoded with it in a window.
+
+        A codec that depends on fewer frames behind it has ``ahead_frames`` besides, 0 for one that looks back only.
+        """
 
     @property
     def fingerprint(self) -> str:

@@ -48,6 +48,8 @@ class StreamDecoder:
         self.reader = FrameReader(layout)
         """Counts ids that were no sound; ``reader.ended`` says whether the model ended by itself."""
         self._layout, self._codec, self._seed, self._chunk_frames = layout, codec, seed, chunk_frames
+        # A codec that looks back only says so; of any other the context is on both sides.
+        self._ahead: int = getattr(codec, "ahead_frames", codec.context_frames)
         self._window: list[tuple[int, ...]] = []
         self._window_start = 0
         self._emitted = 0
@@ -59,7 +61,7 @@ class StreamDecoder:
             if frame is not None:
                 self._window.append(frame)
                 # A frame's sound depends on those behind it, so it waits until they are there.
-                yield from self._emit(self._arrived - self._codec.context_frames, at_least=self._chunk_frames)
+                yield from self._emit(self._arrived - self._ahead, at_least=self._chunk_frames)
             if self.reader.ended:
                 break
         self.reader.close()
@@ -103,6 +105,8 @@ class TokenVoice:
     """Languages of the training data, as far as they are known."""
     references: tuple[tuple[str, Ids], ...] = ()
     """Text and ids of each recording whose voice is continued."""
+    cloned: str | None = None
+    """Name of the voice of the references, for a model that is told it besides; every prompt then names it."""
 
     def prompts(
         self,
@@ -119,6 +123,7 @@ class TokenVoice:
         """
         form, words = self.token_lm.format_of(self.lm.config), self.tokenizer
         assert words is not None
+        speaker = self.cloned or speaker
         asked: dict[str, Any] = {"language": language, "instruct": instruct}
         pairs = [(encode_line(form, words, text, speaker), heard) for text, heard in self.references]
         said = [encode_line(form, words, text, speaker, **asked) for text in texts]
