@@ -86,12 +86,14 @@ class Qwen3TTSSynth(TokenSynth):
         """Return ``language`` and ``instruct``."""
         return {"language": self.language, "instruct": self.instruct}
 
-    def of(self, line: Line) -> TokenSynth:
+    def of(self, line: Line) -> Qwen3TTSSynth:
         """Return the job that speaks a line, in its language unless --language was given."""
         language = line.language if self.language == "auto" else self.language
         speaker = None if self.reference else self.speaker or line.speaker
         named: dict[str, Any] = {"language": language or "auto", "speaker": speaker}
-        return replace(super().of(line), **named)
+        made: Any = replace(super().of(line), **named)
+        job: Qwen3TTSSynth = made
+        return job
 
     def _open(self) -> Any:  # noqa: ANN401 - the family's TokenVoice
         """Load what speaking needs, and take the voice of the references."""

@@ -53,10 +53,11 @@ class Qwen3TTSConfig(PretrainedConfig):  # type: ignore[misc]
         self.speaker_encoder_config = None if speaker_encoder_config is None else dict(speaker_encoder_config)
         self.voices = list(voices or [])
         given["tie_word_embeddings"] = False
+        # Afterwards, as transformers looks for the text's control ids among the codes, and warns of each.
+        text_ids = {name: given.pop(name) for name in list(given) if name.endswith("_token_id")}
         super().__init__(**given)
-
-    def validate_token_ids(self) -> None:
-        """Do nothing: transformers looks for the text's control ids among the codes, and warns of each."""
+        for name, row in text_ids.items():
+            setattr(self, name, row)
 
     @property
     def talker(self) -> dict[str, Any]:
