@@ -79,6 +79,8 @@ class Qwen3TTSSynth(TokenSynth):
         """Name wrong values before anything is loaded; speakers are known in lower case."""
         super().__post_init__()
         self.speaker = None if self.speaker is None else self.speaker.lower()
+        if self.codec is None and (self.source / "speech_tokenizer").is_dir():
+            self.codec = str(self.source)  # a model's folder brings its own
         if self.reference and self.speaker:
             raise ConfigError(f"--speaker {self.speaker} and --reference both say whose voice it is. Give one of them.")
 
@@ -120,4 +122,6 @@ class Qwen3TTSSynth(TokenSynth):
                 f"{self.source} is a Base model, which speaks in the voice of a recording: give --reference FILE, "
                 "and with --reference_text what is said in it."
             )
-        return replace(voice, speakers=tuple(filter(None, known)))
+        # A voice alone is taken whether it is named or not.
+        named = () if len(known) == 1 and self.speaker is None else tuple(filter(None, known))
+        return replace(voice, speakers=named)

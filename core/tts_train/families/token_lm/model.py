@@ -49,7 +49,8 @@ class Codec(Protocol):
     def context_frames(self) -> int:
         """Frames on either side that the sound of a frame depends on: what is decoded with it in a window.
 
-        A codec that depends on fewer frames behind it has ``ahead_frames`` besides, 0 for one that looks back only.
+        A codec that looks back only has ``ahead_frames = 0`` besides, and ``decode_tail(levels, count, first_frame=0)``
+        for the sound of the last frames alone: a listener then waits for no more than a frame.
         """
 
     @property

@@ -124,13 +124,13 @@ class SoundDecoder(nn.Module):
         sound: Tensor = self.decoder(self.upsample(frames))
         return sound[:, 0].clamp(-1, 1)
 
-    def forward(self, codes: Tensor, first: int = 0) -> Tensor:
-        """Take codes [B, num_quantizers, T] and return [B, T * 1920] samples, the wave made in chunks.
+    def forward(self, codes: Tensor, first: int = 0, skip: int = 0) -> Tensor:
+        """Take codes [B, num_quantizers, T] and return [B, (T - skip) * 1920] samples, the wave made in chunks.
 
         A chunk is made with all frames that it depends on, so chunks change nothing but the rounding.
         """
         frames, reach, parts = self.frames(codes, first), self.sizes.wave_reach, []
-        for start in range(0, frames.shape[-1], CHUNK):
+        for start in range(skip, frames.shape[-1], CHUNK):
             # Before the first frame there is nothing, in the whole as in a chunk.
             context = min(start, reach)
             sound = self.wave(frames[..., start - context : start + CHUNK])

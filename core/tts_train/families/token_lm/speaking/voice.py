@@ -49,7 +49,8 @@ class StreamDecoder:
         """Counts ids that were no sound; ``reader.ended`` says whether the model ended by itself."""
         self._layout, self._codec, self._seed, self._chunk_frames = layout, codec, seed, chunk_frames
         # A codec that looks back only says so; of any other the context is on both sides.
-        self._ahead: int = getattr(codec, "ahead_frames", codec.context_frames)
+        self._looks_back = getattr(codec, "ahead_frames", None) == 0
+        self._ahead = 0 if self._looks_back else codec.context_frames
         self._window: list[tuple[int, ...]] = []
         self._window_start = 0
         self._emitted = 0
@@ -77,10 +78,14 @@ class StreamDecoder:
         if until - self._emitted < at_least:
             return
         levels = self._layout.tokens_to_codes([token for frame in self._window for token in frame])
-        # Noise goes by the frame's number in the utterance, so windows get that of the whole.
-        sound = self._codec.decode(levels, seed=self._seed, first_frame=self._window_start)
-        size = self._codec.frame_samples
-        yield sound[(self._emitted - self._window_start) * size : (until - self._window_start) * size]
+        if self._looks_back:
+            tail: Any = self._codec.decode_tail  # type: ignore[attr-defined]  # not every codec has it
+            yield tail(levels, until - self._emitted, first_frame=self._window_start)
+        else:
+            # Noise goes by the frame's number in the utterance, so windows get that of the whole.
+            sound = self._codec.decode(levels, seed=self._seed, first_frame=self._window_start)
+            size = self._codec.frame_samples
+            yield sound[(self._emitted - self._window_start) * size : (until - self._window_start) * size]
         self._emitted = until
         # Frames that no later sound depends on: the window stays small however long the utterance.
         past = max(0, until - self._codec.context_frames - self._window_start)
