@@ -32,13 +32,21 @@ def test_recipe_explains_itself(path):
 
 
 def test_pages_name_the_card_that_the_recipe_names():
-    """As ``6 GB for `--recipe lm-qlora` `` in a page, and ``# Card: 6 GB and up.`` in the recipe."""
-    cards = {path.stem: re.search(r"# Card: (?:one of )?(\d+) ", path.read_text()) for path in RECIPES}
+    """As ``6 GB for `--recipe lm-qlora` `` in a page, and ``# Card: 6 GB and up.`` in a recipe of that name."""
+    cards = {
+        (path.parent.name, path.stem): re.search(r"# Card: (?:one of )?(\d+) ", path.read_text()) for path in RECIPES
+    }
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     sentence = re.compile(r"(\d+) GB for `(?:--recipe )?([\w-]+)`")
-    named = [found for page in pages for found in sentence.findall(page.read_text())]
-    rows = re.findall(r"/([\w-]+)\.yaml\) \| (\d+) GB cards and up", (recipes_folder() / "README.md").read_text())
+    backends = {path.parent.name for path in RECIPES}
+    named = [
+        ({page.stem} & backends or backends, *found) for page in pages for found in sentence.findall(page.read_text())
+    ]
+    rows = re.findall(
+        r"\((\w+)/([\w-]+)\.yaml\) \| (\d+) GB cards and up", (recipes_folder() / "README.md").read_text()
+    )
     assert len(named) >= 2
-    for gigabytes, recipe in [*named, *((size, recipe) for recipe, size in rows)]:
-        assert cards[recipe] is not None
-        assert cards[recipe][1] == gigabytes, recipe
+    assert len(rows) >= 4
+    for homes, gigabytes, recipe in [*named, *(({home}, size, recipe) for home, recipe, size in rows)]:
+        said = [card[1] for home in homes if (card := cards.get((home, recipe)))]
+        assert gigabytes in said, recipe

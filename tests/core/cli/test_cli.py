@@ -290,9 +290,9 @@ def test_a_recipe_that_is_nearly_named_is_answered_with_its_file(recipe, capsys)
 
 
 def test_a_recipe_is_found_by_its_name():
-    assert understood("fit", ["-c", "lm-tiny", "-c", "toy.yaml"]) == [
+    assert understood("fit", ["-c", "lm-qlora", "-c", "toy.yaml"]) == [
         "-c",
-        str(find_recipe("orpheus", "lm-tiny")),
+        str(find_recipe("orpheus", "lm-qlora")),
         "-c",
         "toy.yaml",
     ]
