@@ -68,7 +68,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 
 def _tiny() -> SpeakerEncoder:
-    from tts_train_qwen3_tts.model import tiny_config
+    from tts_train_qwen3_tts.networks.sizes import tiny_config
 
     encoder = SpeakerEncoder(SpeakerConfig.read(tiny_config(TinyOptions()).speaker_encoder_config or {}))
     generator = torch.Generator().manual_seed(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -13,7 +14,6 @@ from tts_train.contract.reports import Report
 from tts_train.errors import DataError
 
 if TYPE_CHECKING:
-    from tts_train.families.token_lm.data.encode import TokenEncoder
     from tts_train.families.token_lm.model import TokenLM
 
 
@@ -55,7 +55,7 @@ class TokenPrepare(ShardedPrepare):
             token_lm=self.token_lm, tokenizer=tokenizer, voice_prefix=self.voice_prefix != "never"
         )
 
-    def encoder_class(self) -> type[TokenEncoder]:
+    def encoder_class(self) -> Callable[..., RowEncoder]:
         """Return the class of what makes rows."""
         from tts_train.families.token_lm.data.encode import TokenEncoder
 
