@@ -112,8 +112,6 @@ class RowEncoder(PreparedRows):
     """Seconds of sound that are read before they are encoded: enough clips of like length for full batches."""
     takes_ids: ClassVar[bool] = False
     """Whether rows that are token ids already are taken."""
-    takes_reference: ClassVar[bool] = False
-    """Whether the reference of a row that names one is read; a row whose reference cannot be read is then dropped."""
     counted: ClassVar[Sequence[str]] = ()
     """Figures of a row, columns or not, of which the sums are kept for :meth:`facts`."""
 
@@ -121,6 +119,11 @@ class RowEncoder(PreparedRows):
     @abstractmethod
     def sample_rate(self) -> int:
         """Rate of the recordings as they are encoded, in Hz."""
+
+    @property
+    def takes_reference(self) -> bool:
+        """Whether the reference of a row that names one is read; a row whose reference cannot be read is dropped."""
+        return False
 
     @abstractmethod
     def fingerprint(self) -> Mapping[str, Any]:

@@ -169,8 +169,11 @@ def _read(chunk: Iterable[Input], encoder: RowEncoder, reading: ReadOptions, led
         except RowRejected as rejected:
             ledger.drop(row, rejected.reason, rejected.detail)
             continue
+        # A reference that many rows share is held once.
+        shared = batch and batch[-1].reference is clip.reference
         batch.append(clip)
-        samples += len(clip.audio.samples) if clip.audio else 0
+        held = (clip.audio, None if shared else clip.reference)
+        samples += sum(len(sound.samples) for sound in held if sound)
         if samples >= most:
             yield batch
             batch, samples = [], 0

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from tts_train.contract import ConfigError
 from tts_train.families.token_lm import TokenPrepare, TokenSynth
+from tts_train_qwen3_tts.codec.sizes import SUFFIX
 from tts_train_qwen3_tts.model import QWEN3_TTS, prompt_of
 
 if TYPE_CHECKING:
-    from tts_train.contract import Census, Line
+    from tts_train.contract import Census, Line, RowEncoder
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -31,6 +35,34 @@ class Qwen3TTSPrepare(TokenPrepare):
     voice_prefix: Literal["auto", "always", "never"] = "auto"
     """Name the speaker of each row; ``never`` leaves speakers out, as for a model that is told a voice in words."""
 
+    codec_window: Literal["off", "on"] = "off"
+    """Hold the codec's attention to the 10 s that its configuration names, as transformers 5 does with its files;
+    ``off`` gives the codes of upstream, which differ for longer clips alone."""
+
+    @property
+    def codec_source(self) -> str:
+        """The codec, with the window of its encoder."""
+        return f"{self.codec}{SUFFIX}{self.codec_window}"
+
+    @property
+    def takes_voices(self) -> str:
+        """What takes the voices; an empty one where rows have none."""
+        if self.speaker_encoder == "none" or self.voice_prefix == "never":
+            return ""
+        return self.tokenizer if self.speaker_encoder == "auto" else self.speaker_encoder
+
+    def reading(self) -> RowEncoder:
+        """Return what reads a row; nothing is downloaded for it."""
+        found: Any = super().reading()
+        made: RowEncoder = replace(found, speaker_encoder=self.takes_voices)
+        return made
+
+    def names_voices(self, census: Census) -> bool:
+        """Rows name their speaker, one or many, unless they shall not."""
+        if self.voice_prefix == "never" and census.named > 1:
+            _log.warning("%d speakers and --voice_prefix never: only instructions tell them apart.", census.named)
+        return self.voice_prefix != "never"
+
     def encoder_class(self) -> Any:  # noqa: ANN401
         """Return the class of what makes rows."""
         from tts_train_qwen3_tts.encode import Qwen3TTSEncoder
@@ -39,14 +71,17 @@ class Qwen3TTSPrepare(TokenPrepare):
 
     def more(self, census: Census, device: str) -> dict[str, Any]:
         """Return whose voices are in the corpus and what takes them."""
-        from tts_train_qwen3_tts.encode import encoder_fingerprint
+        from tts_train_qwen3_tts.encode import encoder_fingerprint, known_speakers
 
-        source = self.tokenizer if self.speaker_encoder == "auto" else self.speaker_encoder
-        if source == "none" or self.voice_prefix == "never":
-            return {"voice_prefix": self.voice_prefix != "never"}
-        voices = tuple(sorted({(name or "").lower() for name in census.speakers}))
-        print_ = encoder_fingerprint(source)
-        return {"voices": voices, "speaker_encoder": source, "speaker_fingerprint": print_, "voice_prefix": True}
+        made: dict[str, Any] = {"codec_window": self.codec_window}
+        if source := self.takes_voices:
+            voices = tuple(sorted({(name or "").lower() for name in census.speakers}))
+            print_ = encoder_fingerprint(source)
+            return {**made, "voices": voices, "speaker_encoder": source, "speaker_fingerprint": print_}
+        if self.voice_prefix == "never" or not census.named:
+            return made
+        known, dialects = known_speakers(self.tokenizer)
+        return {**made, "known": known, "dialects": dialects}
 
 
 @dataclass(kw_only=True)

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from tts_train.contract import DataError
+from tts_train.contract import ConfigError, DataError
 from tts_train.datasets import PreparedSet
 from tts_train.families.token_lm import TokenData, TokenModule
 from tts_train_qwen3_tts.layout import LAYOUT
-from tts_train_qwen3_tts.model import QWEN3_TTS
+from tts_train_qwen3_tts.model import QWEN3_TTS, prompt_of
+from tts_train_qwen3_tts.networks.speaker import LEAST_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -46,12 +47,26 @@ class Qwen3TTSModule(TokenModule):
         self.frozen = tuple(frozen)
 
     def build(self) -> None:
-        """Build the networks from :attr:`init_from`, and give them the voices of the data."""
+        """Build the networks from :attr:`init_from`, and give them the voices of the data.
+
+        Raises:
+            ConfigError: if the data name speakers that the base does not know.
+        """
         super().build()
         data = self.stage_data
-        if isinstance(data, Qwen3TTSData) and (known := data.voices()):
-            assert self.network is not None
-            self.network.lm.take_voices(*known)
+        if not isinstance(data, Qwen3TTSData):
+            return
+        assert self.network is not None
+        lm = self.network.lm
+        if known := data.voices():
+            lm.take_voices(*known)
+        speakers = prompt_of(lm.config).speakers
+        if other := [name for name, position in data.known.items() if speakers.get(name) != position]:
+            raise ConfigError(
+                f"{data.path} names the speaker {other[0]}, as the model that it was prepared for knows it, and "
+                f"{self.init_from} does not. Train from that model, or prepare again with --speaker_encoder of a Base "
+                "model, which takes the voices."
+            )
 
     def _set_up(self, network: Any) -> None:  # noqa: ANN401
         super()._set_up(network)
@@ -85,40 +100,61 @@ class Qwen3TTSData(TokenData):
         super().__init__(path=path, **options)
         self.voice = voice
 
-    def voices(self) -> tuple[list[str], Tensor] | None:
-        """Return the speakers' names and their vectors (N, H); with ``clip`` behind them each row's own.
+    def setup(self, stage: str) -> None:
+        """Open the data, and refuse a validation set whose positions name other voices.
 
         Raises:
-            DataError: if no recording of a speaker is long enough to take the voice from.
+            ConfigError: if there is one.
+        """
+        super().setup(stage)
+        if self.val_path is None or not self._names:
+            return
+        other = list(PreparedSet(self.val_path, columns=("id",)).settings.get("voices") or ())
+        if other != self._names or self.voice == "clip":
+            raise ConfigError(
+                f"{self.val_path} has voices of its own ({_shown(other)}), and the model is given those of {self.path} "
+                f"({_shown(self._names)}). Prepare both as one corpus and use --data.val_share, or give sets of the "
+                "same speakers and --data.voice speaker."
+            )
+
+    def voices(self) -> tuple[list[str], Tensor, Tensor | None] | None:
+        """Return the speakers' names, their mean vectors (N, H) and with ``clip`` each row's own (rows, H).
+
+        Raises:
+            DataError: if nothing of a speaker is long enough to take the voice from.
         """
         names = self._names
         if not names:
             return None
-        own, speakers = self._vectors
-        means = np.zeros((len(names), own.shape[1]), dtype=np.float32)
-        for place, name in enumerate(names):
-            known = own[(speakers == name) & np.isfinite(own[:, 0])]
-            if not len(known):
-                raise DataError(
-                    f"No recording of {name or 'the speaker'} in {self.path} is long enough to take the voice from. "
-                    "Give rows a ref_audio of 3 s or more and prepare again."
-                )
-            means[place] = known.mean(axis=0)
-        if self.voice == "speaker":
-            return names, torch.from_numpy(means)
-        places = np.array([names.index(name) for name in speakers])
-        filled = np.where(np.isfinite(own), own, means[places])
-        return names, torch.from_numpy(np.concatenate([means, filled]))
+        sums, counts = self._sums()
+        if (counts == 0).any():
+            name = names[int(np.argmin(counts))]
+            raise DataError(
+                f"No voice is known of {name or 'the speaker'} in {self.path}: there is no reference, and no recording "
+                f"of {LEAST_SECONDS:g} s or more. Give rows a ref_audio of 3 s or more and prepare again."
+            )
+        means = sums / counts[:, None]
+        own = self._own(means) if self.voice == "clip" else None
+        return names, torch.from_numpy(means).float(), own
+
+    @property
+    def known(self) -> dict[str, int]:
+        """Ids of speakers that the base has to know by name."""
+        return dict(self._prepared.settings.get("known") or {})
 
     def collate(self, rows: list[Any]) -> Any:  # noqa: ANN401
         """Join documents to a batch; with ``clip`` each has its own voice."""
         return super().collate([self._with_own_voice(row) for row in rows] if self.voice == "clip" else rows)
 
     def _with_own_voice(self, document: Any) -> Any:  # noqa: ANN401
+        place = self._places.get(document.id)
+        if place is None:
+            # Made up, for a plan.
+            return document
         base, count = LAYOUT.voice_base, len(self._names)
         ids = document.input_ids
         named = (ids >= base) & (ids < base + count)
-        return replace(document, input_ids=np.where(named, base + count + self._places[document.id], ids))
+        return replace(document, input_ids=np.where(named, base + count + place, ids))
 
     @cached_property
     def _prepared(self) -> PreparedSet:
@@ -130,14 +166,39 @@ class Qwen3TTSData(TokenData):
 
     @cached_property
     def _places(self) -> dict[str, int]:
-        return {name: place for place, name in enumerate(self._prepared.ids)}
+        return {name: place for place, name in enumerate(self._prepared.ids)} if self._names else {}
 
-    @cached_property
-    def _vectors(self) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
-        """Each row's vector (rows, H), not finite where it has none, and its speaker's name."""
-        vectors: list[NDArray[np.float32]] = []
-        speakers: list[str] = []
+    def _taken(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]]]:
+        """Yield, for some rows at a time, whose they are (n,), which have a vector (n,), and these vectors (m, H)."""
+        places = {name: place for place, name in enumerate(self._names)}
         for table in self._prepared.rows.tables(["speaker", "voice"]):
-            speakers += [(name or "").lower() for name in table.column("speaker").to_pylist()]
-            vectors += [np.asarray(one, dtype=np.float32) for one in table.column("voice").to_pylist()]
-        return np.stack(vectors), np.array(speakers)
+            speakers = table.column("speaker").to_pylist()
+            column = table.column("voice").combine_chunks()
+            has = np.asarray(column.is_valid())
+            vectors = column.flatten().to_numpy().reshape(max(int(has.sum()), 1), -1)
+            yield np.array([places[(name or "").lower()] for name in speakers]), has, vectors[: int(has.sum())]
+
+    def _sums(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return the sum of each speaker's vectors (N, H), and of how many it is (N,)."""
+        sums, counts = np.zeros((len(self._names), 1)), np.zeros(len(self._names), dtype=np.int64)
+        for whose, has, vectors in self._taken():
+            if len(vectors):
+                sums = sums if sums.shape[1] > 1 else np.zeros((len(sums), vectors.shape[1]))
+                np.add.at(sums, whose[has], vectors)
+                np.add.at(counts, whose[has], 1)
+        return sums, counts
+
+    def _own(self, means: NDArray[np.float64]) -> Tensor:
+        """Return the vector of each row (rows, H), the mean of its speaker where it has none."""
+        made = np.empty((len(self._prepared), means.shape[1]), dtype=np.float32)
+        first = 0
+        for whose, has, vectors in self._taken():
+            part = made[first : first + len(whose)]
+            part[:] = means[whose]
+            part[has] = vectors
+            first += len(whose)
+        return torch.from_numpy(made)
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(name or "without a name" for name in names[:5]) + (", …" if len(names) > 5 else "")

@@ -9,12 +9,12 @@ import torch
 from tts_train.contract import ConfigError
 from tts_train_qwen3_tts.codec.codec import QwenCodec
 from tts_train_qwen3_tts.codec.files import find_codec, read_codec
+from tts_train_qwen3_tts.codec.sizes import SUFFIX
 from tts_train_qwen3_tts.codec.tiny import tiny_codec
 
 Window = Literal["off", "on"]
 TINY = "tiny"
 """The source that stands for a small codec with seeded weights."""
-SUFFIX = "#window="
 
 
 def load_codec(source: str, *, device: str | torch.device = "cpu", window: Window = "off") -> QwenCodec:

@@ -16,6 +16,8 @@ CODEBOOKS, CODEBOOK_SIZE = layout.CODEBOOKS, layout.CODES
 MODEL_TYPE = "qwen3_tts_tokenizer_12hz"
 RELEASED = "Qwen/Qwen3-TTS-Tokenizer-12Hz"
 """The codec of all released models, by its hub name."""
+SUFFIX = "#window="
+"""What stands between a codec's source and ``on`` or ``off``, where one word chooses both."""
 LAYOUT = {
     "encoder_valid_num_quantizers": CODEBOOKS,
     "input_sample_rate": SAMPLE_RATE,

@@ -213,7 +213,7 @@ def embed(encoder: SpeakerEncoder, samples: Tensor) -> Tensor:
     Raises:
         DataError: if there are less than 1 s, nothing to hear, or numbers that are not finite.
     """
-    _check(samples)
+    check_reference(samples)
     most = round(MOST_SECONDS * SAMPLE_RATE)
     if len(samples) > most:
         _log.info("A reference of %.1f s: its first %g s are read.", len(samples) / SAMPLE_RATE, MOST_SECONDS)
@@ -224,7 +224,12 @@ def embed(encoder: SpeakerEncoder, samples: Tensor) -> Tensor:
     return vector
 
 
-def _check(samples: Tensor) -> None:
+def check_reference(samples: Tensor) -> None:
+    """Refuse samples (N,) that no voice can be taken from.
+
+    Raises:
+        DataError: as :func:`embed`.
+    """
     if samples.ndim != 1 or not samples.is_floating_point():
         raise DataError(f"A reference must be floats of one channel, and is {samples.dtype} {tuple(samples.shape)}.")
     if (seconds := len(samples) / SAMPLE_RATE) < LEAST_SECONDS:

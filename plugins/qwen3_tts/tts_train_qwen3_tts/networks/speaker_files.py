@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ def load_speaker_encoder(source: str) -> SpeakerEncoder:
     """
     if source == TINY:
         return _tiny()
-    values = json.loads(_file(source, CONFIG).read_text(encoding="utf-8")).get("speaker_encoder_config")
+    values = model_config(source).get("speaker_encoder_config")
     tensors = _tensors(_file(source, WEIGHTS))
     if not isinstance(values, dict) or not tensors:
         raise ConfigError(f"{source} has no speaker encoder, as only Base models have one. {_ADVICE}")
@@ -41,6 +42,22 @@ def load_speaker_encoder(source: str) -> SpeakerEncoder:
         why = str(error).replace("\n", " ")
         raise ConfigError(f"{source} has another speaker encoder than its config.json says: {why}") from error
     return encoder.requires_grad_(False).eval()
+
+
+def model_config(source: str) -> dict[str, Any]:
+    """Return what config.json of a model says.
+
+    Raises:
+        ConfigError: if there is none that can be read.
+    """
+    file = _file(source, CONFIG)
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}. Download it again.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file} must hold an object. Download it again.")
+    return values
 
 
 def _file(source: str, name: str) -> Path:

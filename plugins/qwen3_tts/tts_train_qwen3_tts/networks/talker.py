@@ -94,13 +94,14 @@ class Qwen3TTSLM(PreTrainedModel):  # type: ignore[misc]
     """What the family calls a language model of frames, under the names of the released weights.
 
     ``voices`` (N, H) are vectors of the speaker encoder by which speakers of the training data are named; they are not
-    trained.
+    trained. ``own_voices`` (rows, H) are those of single utterances, counted behind them; a checkpoint has none.
 
     Raises:
         ConfigError: if the configuration lacks what the networks are built from.
     """
 
     voices: Tensor
+    own_voices: Tensor | None
     config_class = Qwen3TTSConfig
     base_model_prefix = ""
     supports_gradient_checkpointing = True
@@ -119,6 +120,7 @@ class Qwen3TTSLM(PreTrainedModel):  # type: ignore[misc]
         # At least one row, so that a lookup that is not used finds one.
         rows = max(len(config.voices), 1)
         self.register_buffer("voices", torch.zeros(rows, config.hidden_size))
+        self.register_buffer("own_voices", None, persistent=False)
         self.post_init()
 
     @cached_property
@@ -170,8 +172,8 @@ class Qwen3TTSLM(PreTrainedModel):  # type: ignore[misc]
         for config in (self.config, self.model.config, self.depth.config):
             config._attn_implementation = name
 
-    def take_voices(self, names: Sequence[str], vectors: Tensor) -> None:
-        """Know speakers by their vectors (N, H) of the speaker encoder.
+    def take_voices(self, names: Sequence[str], vectors: Tensor, own: Tensor | None = None) -> None:
+        """Know speakers by their vectors (N, H) of the speaker encoder, and utterances by their own (rows, H).
 
         Raises:
             ConfigError: if they are of a model of another width.
@@ -183,6 +185,7 @@ class Qwen3TTSLM(PreTrainedModel):  # type: ignore[misc]
             )
         self.config.voices = list(names)
         self.voices = vectors.to(self.voices)
+        self.own_voices = None if own is None else own.to(self.voices)
 
     # --- what stands at a position -----------------------------------------------------------------------------------
 
@@ -205,10 +208,21 @@ class Qwen3TTSLM(PreTrainedModel):  # type: ignore[misc]
         rows = table.shape[0]
         words = self._text(text.clamp(min=0)) * (text != NONE)[..., None]
         items = embedding(codec.clamp(0, rows - 1), table)
-        voices = embedding((codec - rows).clamp(min=0), self.voices.to(table.dtype))
-        said = torch.where((codec < rows)[..., None], items, voices) * (codec != NONE)[..., None]
+        said = (
+            torch.where((codec < rows)[..., None], items, self._voices(codec - rows).to(items))
+            * (codec != NONE)[..., None]
+        )
         summed: Tensor = words + said
         return summed
+
+    def _voices(self, places: Tensor) -> Tensor:
+        """Return the vectors (..., H) at places (...); some vector at places below 0."""
+        count = len(self.voices)
+        shared = embedding(places.clamp(0, count - 1), self.voices)
+        if self.own_voices is None:
+            return shared
+        own = embedding((places - count).clamp(min=0), self.own_voices)
+        return torch.where((places < count)[..., None], shared, own)
 
     def embed_frames(self, codes: Tensor) -> Tensor:
         """Return the sums (..., H) of the embeddings of frames' codes (..., K) and of the text's pad."""

@@ -17,13 +17,14 @@ from tts_train.corpus.rows.token_lists import NO_LABEL, TokenLists
 from tts_train.corpus.rows.utterance import TokenRow
 from tts_train.errors import DataError
 from tts_train.families.token_lm.data.token_rows import Inspected, inspect_rows, without_padding
+from tts_train.families.token_lm.frames.layout import FrameLayout
 from tts_train.families.token_lm.model import Codec, TokenLM
 from tts_train.families.token_lm.prompts import encode_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from tts_train.families.token_lm.layout import Ids, TokenLayout
+    from tts_train.families.token_lm.layout import Ids, Levels, TokenLayout
     from tts_train.families.token_lm.prompts import PromptFormat
 
 
@@ -98,6 +99,11 @@ class TokenEncoder(RowEncoder):
         """Codecs and tokenizers that are no paths."""
         return self.token_lm.built_in
 
+    @property
+    def codec_source(self) -> str:
+        """What the codec is loaded by."""
+        return self.codec
+
     def sources(self) -> Mapping[str, str]:
         """Return the codec and the tokenizer."""
         return {"codec": self.codec, "tokenizer": self.tokenizer}
@@ -121,6 +127,24 @@ class TokenEncoder(RowEncoder):
         """Return the name by which a row's text names its speaker."""
         return row.speaker if self.voice_prefix else None
 
+    def seconds_of_codes(self, row: Utterance) -> float | None:
+        """Return how long a row's codes sound; None where frames have several codes of a codebook, as codes have not.
+
+        Raises:
+            RowRejected: if they are no frames of the codec.
+        """
+        layout, codes = self.token_lm.layout, row.codes
+        if codes is None or layout.slot_levels != tuple(range(layout.slots)):
+            return None
+        most = layout.codes if isinstance(layout, FrameLayout) else layout.codebook_size
+        if codes.shape[1] != layout.slots or int(codes.max(initial=0)) >= most:
+            raise RowRejected(
+                "bad_codes",
+                f"frames of {codes.shape[1]} codes up to {int(codes.max(initial=0))}; those of {self.token_lm.name} "
+                f"have {layout.slots}, each below {most}",
+            )
+        return len(codes) * layout.frame_samples / layout.sample_rate
+
     def check(self, clip: Clip) -> None:
         """Refuse ids that are no utterance, and texts that cannot be written in the model's ids."""
         if isinstance(clip.row, TokenRow):
@@ -132,12 +156,12 @@ class TokenEncoder(RowEncoder):
     def encode(self, clips: Sequence[Clip], device: str) -> Iterator[Mapping[str, Any] | RowRejected]:
         """Yield the columns of each clip; sound goes through the codec together, as it is quicker."""
         sound = [torch.from_numpy(clip.audio.samples) for clip in clips if clip.audio is not None]
-        codes = iter(codec_on(self.token_lm, self.codec, device).encode(sound) if sound else [])
+        codes = iter(codec_on(self.token_lm, self.codec_source, device).encode(sound) if sound else [])
         for clip in clips:
             # The codes are taken even where the text is refused: they belong to this clip.
-            ids = None if clip.audio is None else self.token_lm.layout.codes_to_tokens(next(codes))
+            levels = _brought(clip.row) if clip.audio is None else next(codes)
             try:
-                yield self._passed_on(clip.row) if ids is None else self._spoken(clip.row, ids)
+                yield self._passed_on(clip.row) if levels is None else self._spoken(clip.row, levels)
             except RowRejected as rejected:
                 yield rejected
 
@@ -156,9 +180,10 @@ class TokenEncoder(RowEncoder):
             # The reason says all of it; a chain of tracebacks would only be thrown away.
             raise RowRejected("bad_row", str(error)) from None
 
-    def _spoken(self, row: Row, ids: Ids) -> Mapping[str, Any]:
+    def _spoken(self, row: Row, levels: Levels) -> Mapping[str, Any]:
         assert isinstance(row, Utterance)
         layout = self.token_lm.layout
+        ids = layout.codes_to_tokens(levels)
         kept, repeated = layout.drop_repeated_frames(ids) if self.dedup else (ids, 0)
         made = self.prompt.speech_row(self._text_ids(row), kept)
         columns = _columns(layout, made.input_ids, made.prompt, frames=len(kept) // layout.slots)
@@ -176,6 +201,11 @@ class TokenEncoder(RowEncoder):
         if lists.learnt is not None and not lists.learnt.all():
             made[LABELS.name] = np.where(lists.learnt, lists.ids, NO_LABEL).astype(np.int32)
         return {**made, "frames_repeated": 0, "seconds": frames * layout.frame_samples / layout.sample_rate}
+
+
+def _brought(row: Row) -> Levels | None:
+    """Return the codes that a row brings along, by codebook."""
+    return None if isinstance(row, TokenRow) or row.codes is None else tuple(row.codes.T)
 
 
 def _checked(layout: TokenLayout, row: TokenRow) -> tuple[TokenLists, Inspected]:

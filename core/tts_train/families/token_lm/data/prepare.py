@@ -61,6 +61,19 @@ class TokenPrepare(ShardedPrepare):
 
         return TokenEncoder
 
+    @property
+    def codec_source(self) -> str:
+        """What the codec is loaded by."""
+        return self.codec
+
+    def names_voices(self, census: Census) -> bool:
+        """Decide whether rows name their speaker, and say what that leaves open.
+
+        Raises:
+            DataError: if names are asked for and the corpus has none.
+        """
+        return _prefix(self.voice_prefix, census)
+
     def more(self, census: Census, device: str) -> dict[str, Any]:
         """Return further fields of what makes rows, or other values of some, by what is in the corpus."""
         del census, device
@@ -74,8 +87,7 @@ class TokenPrepare(ShardedPrepare):
 
         # Table and rules, as what a hub name stands for may change.
         vocabulary = tokenizer_of(self.token_lm, self.tokenizer).backend_tokenizer.to_str()
-        codec = codec_on(self.token_lm, self.codec, device)
-        voice_prefix = _prefix(self.voice_prefix, census)
+        codec = codec_on(self.token_lm, self.codec_source, device)
         if census.labelled:
             _log.info("%d rows have labels: fit takes a loss where they are not -100.", census.labelled)
         fields: dict[str, Any] = {
@@ -85,7 +97,7 @@ class TokenPrepare(ShardedPrepare):
             "tokenizer": self.tokenizer,
             "tokenizer_fingerprint": xxhash.xxh3_64_hexdigest(vocabulary.encode()),
             "dedup": self.dedup,
-            "voice_prefix": voice_prefix,
+            "voice_prefix": self.names_voices(census),
             "labelled": census.labelled > 0,
         }
         return self.encoder_class()(**fields | self.more(census, device))
