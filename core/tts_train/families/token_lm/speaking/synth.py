@@ -189,8 +189,6 @@ class TokenSynth(SynthJob):
 
         import torch
 
-        from tts_train.families.token_lm.speaking.voice import StreamDecoder
-
         ids: list[int] = []
         started = time.perf_counter()
 
@@ -200,7 +198,7 @@ class TokenSynth(SynthJob):
                 yield token
 
         # Into one file all the same: what streaming shows here is that its sound is the same.
-        chunks = list(StreamDecoder(self.token_lm.layout, voice.codec, seed=seed).decode(heard()))
+        chunks = list(voice.stream_decoder(seed=seed).decode(heard()))
         sound = torch.cat(chunks or [torch.zeros(0)])
         return SpokenPart(text=text, spoken=voice.read(ids, time.perf_counter() - started), sound=sound)
 

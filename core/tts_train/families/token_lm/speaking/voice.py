@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 
 from tts_train.errors import ConfigError
@@ -40,9 +41,18 @@ class StreamDecoder:
         seed: the noise's seed; None decodes without noise.
         chunk_frames: frames to wait for before decoding again. A chunk of n frames costs a decode of n frames and the
             context on both sides, so 1 is the soonest and larger is cheaper.
+        behind: ids of the frames that the utterance continues, for a codec that looks back only.
     """
 
-    def __init__(self, layout: TokenLayout, codec: Codec, *, seed: int | None = 0, chunk_frames: int = 1) -> None:
+    def __init__(
+        self,
+        layout: TokenLayout,
+        codec: Codec,
+        *,
+        seed: int | None = 0,
+        chunk_frames: int = 1,
+        behind: ArrayLike = (),
+    ) -> None:
         if chunk_frames < 1:
             raise ConfigError(f"chunk_frames must be 1 or more, not {chunk_frames}.")
         self.reader = FrameReader(layout)
@@ -51,9 +61,10 @@ class StreamDecoder:
         # A codec that looks back only says so; of any other the context is on both sides.
         self._looks_back = getattr(codec, "ahead_frames", None) == 0
         self._ahead = 0 if self._looks_back else codec.context_frames
-        self._window: list[tuple[int, ...]] = []
+        # Frames of a reference are context alone: they count as given out before the first one comes.
+        self._window: list[tuple[int, ...]] = [tuple(frame) for frame in layout.in_frames(behind).tolist()]
         self._window_start = 0
-        self._emitted = 0
+        self._emitted = len(self._window)
 
     def decode(self, tokens: Iterable[int]) -> Iterator[Tensor]:
         """Yield 1-D float32 chunks of whole frames, up to the end of speech or the end of ``tokens``."""
@@ -163,8 +174,27 @@ class TokenVoice:
         return spoken(self.token_lm.layout, ids, seconds)
 
     def sound(self, codes: Sequence[ArrayLike], *, seed: int) -> Tensor:
-        """Return the sound of codes as float32 (samples,)."""
-        return self.codec.decode(codes, seed=seed)
+        """Return the sound of codes as float32 (samples,), as it is behind the references."""
+        behind, frames = self._behind(), len(np.asarray(codes[0]))
+        if not behind.size or not frames:
+            return self.codec.decode(codes, seed=seed)
+        # By itself an utterance would begin as if there had been silence before it.
+        heard = self.token_lm.layout.tokens_to_codes(behind)
+        whole = [np.concatenate([one, np.asarray(other)]) for one, other in zip(heard, codes, strict=True)]
+        # Only what was said is made into samples, however long the references are.
+        tail: Any = self.codec.decode_tail  # type: ignore[attr-defined]  # what looks back has it
+        sound: Tensor = tail(whole, frames)
+        return sound
+
+    def stream_decoder(self, *, seed: int) -> StreamDecoder:
+        """Return what decodes an utterance while it is generated, to the sound that :meth:`sound` gives."""
+        return StreamDecoder(self.token_lm.layout, self.codec, seed=seed, behind=self._behind())
+
+    def _behind(self) -> Ids:
+        """Return the ids of all references, where the sound of what continues them depends on theirs."""
+        # With any other codec an utterance is decoded by itself, as those who released its models do.
+        looks_back = getattr(self.codec, "ahead_frames", None) == 0
+        return np.concatenate([np.zeros(0, np.int64), *(ids for _, ids in self.references if looks_back)])
 
 
 def open_voice(
