@@ -150,7 +150,7 @@ def streaming(layout: Qwen3TTSLayout, ids: np.ndarray[Any, Any]) -> Rows:
 def embedded(lm: Qwen3TTSLM, layout: Qwen3TTSLayout, ids: np.ndarray[Any, Any]) -> Tensor:
     """Return the embeddings (T, H) of a prompt's ids, as generation computes them."""
     batch = pad_frames([Document("", ids)], layout)
-    return embed(lm, layout, batch["input_ids"], batch["frame_places"], batch["codes"])[0]
+    return embed(lm, batch["input_ids"], batch["frame_places"], batch["codes"])[0]
 
 
 LAYOUTS = {"full_text": full_text, "streaming": streaming}

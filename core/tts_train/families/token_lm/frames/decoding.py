@@ -148,7 +148,7 @@ class FrameDecoding:
 
         batch = pad_frames([Document("", prompt) for prompt in prompts], self._layout)
         ids, places, codes = (batch[name].to(self._device) for name in ("input_ids", "frame_places", "codes"))
-        return embed(self._lm, self._layout, ids, places, codes)
+        return embed(self._lm, ids, places, codes)
 
     def _advance(self, codes: Tensor, number: int) -> Tensor:
         """Add frame ``number`` (B, K) to the cache and return the states (B, H)."""

@@ -84,7 +84,7 @@ class FrameNetwork(TokenNetwork):
 
     def embeds(self, batch: FrameBatch) -> Tensor:  # type: ignore[override]
         """Return the embeddings (B, T, H) of text and frames."""
-        return embed(self.lm, self.layout, batch["input_ids"], batch["frame_places"], batch["codes"])
+        return embed(self.lm, batch["input_ids"], batch["frame_places"], batch["codes"])
 
     def forward(self, batch: FrameBatch) -> NetworkOutput:  # type: ignore[override]
         """Return the losses of a batch, those of the first codebook and those of the others."""
@@ -142,13 +142,17 @@ class FrameNetwork(TokenNetwork):
         return [RowGroup(tokens=tokens[:, book], rows=((book * size, (book + 1) * size),)) for book in range(books)]
 
 
-def embed(lm: FrameLM, layout: FrameLayout, ids: Tensor, places: Tensor, codes: Tensor) -> Tensor:
+def embed(lm: FrameLM, ids: Tensor, places: Tensor, codes: Tensor) -> Tensor:
     """Return the embeddings (B, T, H) of ids (B, T) and, at flattened ``places`` (F,), of frames (F, K)."""
-    # Ids of sound have no row among the text's; what stands there is written over.
     embed_ids = getattr(lm, "embed_ids", None) or lm.get_input_embeddings()
-    embeds: Tensor = embed_ids(ids * (ids < layout.audio_base))
-    frames = lm.embed_frames(codes).to(embeds.dtype)
-    return embeds.flatten(0, 1).index_copy(0, places, frames).view_as(embeds)
+    flat = ids.flatten()
+    framed = torch.zeros_like(flat, dtype=torch.bool).index_fill(0, places, True)
+    # Text is looked up where text stands. Sorted and not searched for, which a card would have to be waited for.
+    others = framed.to(torch.uint8).argsort(stable=True)[: len(flat) - len(places)]
+    said: Tensor = embed_ids(flat[others])
+    frames = lm.embed_frames(codes).to(said.dtype)
+    embeds = said.new_zeros(len(flat), said.shape[-1]).index_copy(0, others, said).index_copy(0, places, frames)
+    return embeds.view(*ids.shape, -1)
 
 
 def _named(head: HeadOutput, ids: Callable[[Tensor], Tensor]) -> HeadOutput:
