@@ -29,6 +29,8 @@ RIGHT = "ours"
 LOSSES = (RIGHT, *reversed(UPSTREAM))
 """Ours, and upstream's by the names of the reference figures."""
 SIZE = TinyOptions(hidden=192, layers=3, mlp=512)
+GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, repetition_penalty=1.0)
+"""Most likely codes: a network that knows its sentences by heart, and no others, is lost after any other code."""
 LEARN, TUNE = 0.004, 0.001
 """Learning rates: from random weights, and from a network that speaks already."""
 
@@ -136,7 +138,7 @@ def train(lm: Any, sentences: Sentences, loss: str, *, rate: float, falls: int =
         yield epoch
 
 
-def said(lm: Any, sentences: Sentences, sampling: Sampling = QWEN3_TTS.sampling) -> Said:
+def said(lm: Any, sentences: Sentences) -> Said:
     """Have the rows' texts spoken, at most three times as long as the recordings, and measure."""
     lm.eval()
     layout, rows = QWEN3_TTS.layout, sentences.rows
@@ -146,7 +148,7 @@ def said(lm: Any, sentences: Sentences, sampling: Sampling = QWEN3_TTS.sampling)
     prompts = [row.input_ids[: np.flatnonzero(layout.slot_of(row.input_ids) >= 0)[0]] for row in rows]
     frames = [len(layout.frames_in(row.input_ids)[1]) for row in rows]
     limits = [3 * CODEBOOKS * count for count in frames]
-    spoken = generate(layout, lm, prompts, seeds=range(len(rows)), max_new_tokens=limits, sampling=sampling)
+    spoken = generate(layout, lm, prompts, seeds=range(len(rows)), max_new_tokens=limits, sampling=GREEDY)
     return Said(
         ratios=[one.content.frames / count for one, count in zip(spoken, frames, strict=True)],
         ended=sum(one.content.ended for one in spoken),
@@ -167,9 +169,7 @@ def learned(sentences: Sentences, *, epochs: int) -> Any:
     return lm
 
 
-def tuned(
-    lm: Any, sentences: Sentences, loss: str, epochs: Sequence[int], *, sampling: Sampling = QWEN3_TTS.sampling
-) -> dict[int, Said]:
+def tuned(lm: Any, sentences: Sentences, loss: str, epochs: Sequence[int]) -> dict[int, Said]:
     """Train a network that speaks on with a loss, and return how it speaks after some of the epochs.
 
     Its weights are put back.
@@ -178,7 +178,7 @@ def tuned(
     rows = {}
     for done in train(lm, sentences, loss, rate=TUNE):
         if done in epochs:
-            rows[done] = said(lm, sentences, sampling)
+            rows[done] = said(lm, sentences)
             lm.train()
         if done >= max(epochs):
             break

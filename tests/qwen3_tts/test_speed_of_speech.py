@@ -12,7 +12,7 @@ EPOCHS = (1, 5, 20)
 @pytest.mark.slow
 def test_training_on_keeps_the_speed_of_speech_and_upstreams_loss_does_not(tmp_path):
     sentences = Sentences(prepared(tmp_path / "prepared"), 12)
-    lm = learned(sentences, epochs=50)
+    lm = learned(sentences, epochs=80)
     assert said(lm, sentences).figures()["ratio"] == pytest.approx(1, abs=0.05), "it has learned its sentences"
     ours = {done: one.figures()["ratio"] for done, one in tuned(lm, sentences, RIGHT, EPOCHS).items()}
     assert ours == pytest.approx(dict.fromkeys(EPOCHS, 1.0), abs=0.05)
