@@ -76,7 +76,7 @@ def _report(results: dict[str, Any]) -> str:
             "",
             f"{results['sentences']} sentences of the sample voice are learned by heart with the right loss in "
             f"{results['learn']} epochs (0 below), and trained on from there. Duration is frames spoken over frames of "
-            "the recording, the median over the sentences and its spread, at most 3; the most likely code is taken. The "
+            "the recording, the median over the sentences and its spread, at most 3; the likeliest code is taken. The "
             "other columns are of the right code at the right place, all before it given.",
             "",
             table(HEADS, rows),
