@@ -226,11 +226,13 @@ class Qwen3TTSLM(PreTrainedModel):  # type: ignore[misc]
 
     def embed_frames(self, codes: Tensor) -> Tensor:
         """Return the sums (..., H) of the embeddings of frames' codes (..., K) and of the text's pad."""
+        # Projected once, as it is the same under every frame.
         pad = self._text(torch.full((1,), self.layout.tts_pad, device=codes.device))
         return self.sum_of_codes(codes) + pad
 
     def sum_of_codes(self, codes: Tensor) -> Tensor:
         """Return the sums (..., H) of the embeddings of frames' codes (..., K)."""
+        # Book by book: looked up together, sixteen rows a frame would have to be held at once.
         total: Tensor = self.model.codec_embedding(codes[..., 0])
         for book, table in enumerate(self.depth.codec_embedding, start=1):
             total = total + table(codes[..., book])
