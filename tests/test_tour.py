@@ -1,4 +1,4 @@
-"""The commands of docs/tour.md and docs/tutorial.md run as they stand, in order, and print what the page shows."""
+"""The commands of docs/tour.md, docs/tutorial.md and docs/qwen3_tts.md run as they stand, in order, and print what the page shows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tts_train.cli import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-PAGES = {"tour": 24, "tutorial": 11}
+PAGES = {"tour": 24, "tutorial": 11, "qwen3_tts": 12}
 """Pages of docs/, with their number of commands."""
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BIG = "tts-train plan --backend orpheus -c lm-lora"
