@@ -1,4 +1,4 @@
-"""The commands of docs/tour.md, docs/tutorial.md and docs/qwen3_tts.md run as they stand, in order, and print what the page shows."""
+"""The commands of docs/tour.md, tutorial.md and qwen3_tts.md run as they stand, in order, and print what is shown."""
 
 from __future__ import annotations
 

@@ -93,9 +93,11 @@ class CustomVoiceExport(QwenFolderExport):
         names = self._names(lm.config.voices)
         if not names and not rows:
             raise ConfigError("The run knows no speaker, so there is none to name. Export it with --format base.")
+        # A copy, since the network is compared with what is read back.
         table = lm.model.codec_embedding.weight.detach().clone()
         free = _free_rows([row for row in rows.values() if isinstance(row, int)])
         for place, name in enumerate(names):
+            # A speaker of the base who was trained further keeps the row.
             if name not in rows:
                 if not free:
                     raise ConfigError(f"A model has rows for about 900 speakers, and this one has {len(names)} more.")

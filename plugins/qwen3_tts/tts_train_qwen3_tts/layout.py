@@ -77,6 +77,7 @@ def layout_of(
         im_end: Text row that ends it.
     """
     pad, bos, eos = tts
+    # Each text row has two ids: alone, and over the codec's pad.
     items = 2 * text_rows
     return Qwen3TTSLayout(
         vocab_size=items + rows + VOICES + books * codes,

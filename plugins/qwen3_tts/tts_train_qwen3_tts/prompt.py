@@ -117,6 +117,7 @@ class Qwen3TTSPrompt(PromptFormat):
             speaker: Id of the speaker's position; None for none.
         """
         layout = self.layout
+        # The tags' names are upstream's; a language stands between the two marks.
         tags = (NOTHINK, THINK_BOS, THINK_EOS) if language is None else (THINK, THINK_BOS, None, THINK_EOS)
         rows = [language if tag is None else layout.row(tag) for tag in tags]
         prefix = [layout.item(row) for row in rows if row is not None] + ([] if speaker is None else [speaker])
@@ -124,6 +125,7 @@ class Qwen3TTSPrompt(PromptFormat):
 
     def inference_prompt(self, text_ids: ArrayLike) -> Ids:
         """Return the ids after which the model speaks."""
+        # The first frame is said from here, after the whole text and its end.
         ends = [self.layout.spoken_base + self.layout.tts_eos, self.layout.start_of_speech]
         return np.concatenate([np.asarray(text_ids, dtype=np.int64), ends])
 

@@ -55,6 +55,7 @@ def released_like(
 
     rows = {"codec_pad_id": 2148, "codec_bos_id": 2149, "codec_eos_token_id": 2150, "codec_think_id": 2154}
     rows |= {"codec_nothink_id": 2155, "codec_think_bos_id": 2156, "codec_think_eos_id": 2157}
+    # Maps that name nothing yet are there: without them upstream does not load.
     names: dict[str, Any] = {"codec_language_id": dict(LANGUAGES), "spk_id": {}, "spk_is_dialect": {}}
     return Qwen3TTSConfig(
         talker_config={**talker, **rows, **names, "code_predictor_config": predictor},
@@ -81,6 +82,7 @@ def released_config(init_from: str) -> Qwen3TTSConfig | None:
         return None
     width = 1024 if size == "0.6B" else 2048
     heads = {"num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128}
+    # Every size is said: upstream's classes have other defaults than its releases.
     shared = {**heads, "rms_norm_eps": 1e-6, "rope_theta": 1e6, "num_code_groups": CODEBOOKS}
     talker = {"hidden_size": width, "intermediate_size": 3 * width, "num_hidden_layers": 28, "vocab_size": CODEC_ROWS}
     talker |= {"text_vocab_size": TEXT_ROWS, "text_hidden_size": 2048, "max_position_embeddings": 32768}
