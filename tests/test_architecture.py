@@ -32,7 +32,7 @@ ODD_FOLDERS = {
 @pytest.mark.parametrize("path", sorted(path for path in SOURCE if path.startswith("tts_train/")))
 def test_core_names_no_backend(path):
     text = SOURCE[path].text.lower()
-    for name in ("orpheus", "sovits", "snac_24khz"):
+    for name in ("orpheus", "sovits", "snac_24khz", "qwen3_tts", "qwen3-tts"):
         assert name not in text, f"{path} names {name}: that belongs into the plugin"
 
 
@@ -130,7 +130,16 @@ def test_backends_need_no_more_names_of_the_core_than_before():
     assert len(names) <= MOST_IMPORTED_NAMES, Counter(source for source, _ in measure_house.imported_names(PACKAGES))
 
 
-LIGHT = ("--help", "backends", "plugins", "formats", "prepare --backend orpheus --help", "init --help", "doctor --help")
+LIGHT = (
+    "--help",
+    "backends",
+    "plugins",
+    "formats",
+    "prepare --backend orpheus --help",
+    "prepare --backend qwen3_tts --help",
+    "init --help",
+    "doctor --help",
+)
 
 
 def test_light_commands_do_not_import_torch():

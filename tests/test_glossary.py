@@ -27,6 +27,8 @@ HELP = (
     ),
     *("corpus slice", "corpus transcribe", "corpus review", "corpus apply"),
     *("corpus speakers", "corpus merge", "corpus split", "corpus export"),
+    *("prepare --backend qwen3_tts", "synth --backend qwen3_tts", "fit --backend qwen3_tts"),
+    "export --backend qwen3_tts --format custom_voice",
     *("eval --backend orpheus", "fit --backend orpheus", "fit --backend gpt_sovits --stage sovits"),
 )
 OTHERS_WORDS = {
@@ -34,6 +36,7 @@ OTHERS_WORDS = {
     "experiment": r"[Ee]xperiment",  # the WebUI's folder of features, which prepare reads and writes
     "iterations": r"ITERATIONS",  # Griffin-Lim's
     "pretrained": r"orpheus-3b-0\.1-pretrained|pretrained_models",  # names of a model and of a folder
+    "speech_tokenizer": r"``speech_tokenizer`` folder",  # Qwen3-TTS's own name of the folder of its codec
     "resume": r"^resume$",  # rows of codes that a voice goes on from
 }
 """Where a word that is ruled out is somebody else's, or part of a file format that stays."""
