@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from tests.qwen3_tts.released import write_released
 from tests.qwen3_tts.trained_runs import write_run
-from tts_train.contract import ConfigError
+from tts_train.contract import ConfigError, TTSTrainError
+from tts_train_qwen3_tts import export
 from tts_train_qwen3_tts.export import FIRST_ROW, BaseExport, CustomVoiceExport
 
 TABLE = "talker.model.codec_embedding.weight"
@@ -56,3 +57,15 @@ def test_only_a_base_folder_has_the_speaker_encoder(base, tmp_path):
 def test_a_voice_without_a_name_is_asked_for(base, tmp_path):
     with pytest.raises(ConfigError, match="--speaker_name NAME"):
         exported(CustomVoiceExport, base, tmp_path, vectors(""))
+
+
+def test_a_folder_that_says_other_codes_is_not_kept(base, tmp_path, monkeypatch):
+    def mixed_up(lm, right=export.stored):
+        tensors = right(lm)
+        heads = [f"talker.code_predictor.lm_head.{place}.weight" for place in (0, 1)]
+        return {**tensors, heads[0]: tensors[heads[1]], heads[1]: tensors[heads[0]]}
+
+    monkeypatch.setattr(export, "stored", mixed_up)
+    with pytest.raises(TTSTrainError, match="says other codes"):
+        exported(BaseExport, base, tmp_path, vectors("ben"))
+    assert not (tmp_path / "out").exists()

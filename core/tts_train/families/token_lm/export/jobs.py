@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tts_train.contract.jobs import ExportJob
 from tts_train.contract.reports import ExportReport
-from tts_train.errors import MissingExtraError
+from tts_train.errors import MissingExtraError, TTSTrainError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -146,8 +146,21 @@ class FolderExport(HfExport):
         model = open_model(self.token_lm, folder, device=torch.device("cpu"), dtype=torch.float32)
         return model.lm, model.tokenizer
 
-    def likeliest(self, lm: Any, words: PreTrainedTokenizerBase) -> list[tuple[int, ...]]:  # noqa: ANN401
-        """Return the codes of the few frames that a network says without chance."""
+    def read_back(self, folder: Path, lm: Any, words: PreTrainedTokenizerBase) -> int:  # noqa: ANN401
+        """Say a few frames without chance with a folder and with the network that was written, and count them.
+
+        Raises:
+            TTSTrainError: if they say other codes.
+        """
+        said, written = self._likeliest(lm.float(), words), self._likeliest(*self.opened(folder))
+        if said != written:
+            raise TTSTrainError(
+                "Reading the export back: it says other codes than the network that was written. This is a fault of "
+                "the exporter or of a library's version; please report it with the output of 'tts-train doctor'."
+            )
+        return len(said)
+
+    def _likeliest(self, lm: Any, words: PreTrainedTokenizerBase) -> list[tuple[int, ...]]:  # noqa: ANN401
         from tts_train.families.token_lm.export.check import greedy_codes
 
         return list(zip(*(level.tolist() for level in greedy_codes(self.token_lm, lm, words).codes), strict=True))
