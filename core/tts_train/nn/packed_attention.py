@@ -147,16 +147,16 @@ def short_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float |
     Returns:
         (B, heads, T, head_dim).
     """
-    _, heads, positions, width = query.shape
+    rows, heads, positions, width = query.shape
     groups = heads // key.shape[1]
     # The queries of a group stand one below the other, so that its keys need no copy for each.
-    scores = query.unflatten(1, (-1, groups)).flatten(2, 3) @ key.transpose(-1, -2)
+    scores = query.reshape(rows, -1, groups * positions, width) @ key.transpose(-1, -2)
     places = torch.arange(positions, device=query.device)
     later = places > places.repeat(groups)[:, None]
     # In float32 or wider, as the kernels compute it.
     wide = scores.to(torch.promote_types(scores.dtype, torch.float32)) * (width**-0.5 if scale is None else scale)
     weights = wide.masked_fill(later, -torch.inf).softmax(dim=-1).to(value.dtype)
-    return (weights @ value).unflatten(2, (groups, positions)).flatten(1, 2)
+    return (weights @ value).view(rows, heads, positions, width)
 
 
 def causal_attention(
