@@ -162,6 +162,17 @@ def test_auto_needs_a_card_and_a_run_keeps_its_number(tmp_path, capsys):
     assert resolve_auto("fit", parser, chosen, selection.rest, run)[-2:] == ["--data.max_tokens", "640"]
 
 
+def workspaces() -> int:
+    """Return the bytes of cuBLAS's workspaces, which torch counts as tensors and a plan with what CUDA takes.
+
+    On Hopper they are 32 MiB for each thread that multiplies, more than a quarter of these small runs.
+    """
+    gc.collect()
+    before = torch.cuda.memory_allocated()
+    torch._C._cuda_clearCublasWorkspaces()
+    return before - torch.cuda.memory_allocated()
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", RUNS_ON_A_GPU)
 def test_plan_is_what_a_gpu_allocates(name, tmp_path):
@@ -171,7 +182,9 @@ def test_plan_is_what_a_gpu_allocates(name, tmp_path):
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     trained(changes, trainer, tokens, tmp_path, accelerator="gpu")
-    expected = planned(changes, trainer, tokens, device="cuda")
-    measured = torch.cuda.max_memory_allocated()
-    print(f"{name}: planned {expected / 2**20:.1f} MiB, allocated {measured / 2**20:.1f} MiB")
+    most = torch.cuda.max_memory_allocated()
+    libraries = workspaces()
+    expected, measured = planned(changes, trainer, tokens, device="cuda"), most - libraries
+    told = f"planned {expected / 2**20:.1f} MiB, allocated {measured / 2**20:.1f} MiB"
+    print(f"{name}: {told}, besides {libraries / 2**20:.1f} MiB of workspaces")
     assert expected == pytest.approx(measured, rel=WITHIN_ON_A_GPU)
