@@ -152,8 +152,9 @@ class Plan:
         if self.batches is None:
             return None
         # Batches are shared by the processes, and a step takes several where they are accumulated.
-        hours = self.batches / self.ranks / self.accumulate * self.on(card).seconds / 3600
-        return hours * (1 - UNCERTAINTY), hours * (1 + UNCERTAINTY)
+        hours, step = self.batches / self.ranks / self.accumulate / 3600, self.on(card)
+        # Beside a fast card a slow host decides: the most is with the slowest that was measured.
+        return hours * step.seconds * (1 - UNCERTAINTY), hours * step.slow_seconds * (1 + UNCERTAINTY)
 
     def fits_on(self, card: Card) -> bool:
         """Tell whether a card has room for the step, with all layers recomputed where the module leaves that open."""
