@@ -15,16 +15,15 @@ hangs hides no other. Recipes and levers have limits of their own, and what is l
 Exit code 1, with a list, if an acceptance criterion fails, a block does not come to its end, or the run is
 interrupted; 2 if nothing could be started.
 
-Call A runs steps 0, 4, 5, 3, 7, 8, 12: first what the one run so far, of an H200 (benchmarks/README.md, "On a GPU"),
-did not reach or not finish. Call B runs steps 11, 10, 9, 6. On another kind of card add ``--blocks ceilings
-attention``, which that run has told to the end. Only one call possible: ``--call one`` (steps 0, 4, 5, 3, 11, 6).
-Single blocks: ``--blocks recipes speech``. A dry run without a card, whose figures mean nothing: ``--device cpu
---tiny``.
+Call A runs steps 0, 4, 5, 3, 7, 8, 12, 1: first what the one run so far, of an H200 (benchmarks/README.md, "On a
+GPU"), did not reach or not finish. Call B runs steps 11, 10, 9, 6. ``--blocks attention`` is for another kind of card:
+that run has told it to the end. Only one call possible: ``--call one`` (steps 0, 4, 5, 3, 11, 6). Single blocks:
+``--blocks recipes speech``. A dry run without a card, whose figures mean nothing: ``--device cpu --tiny``.
 
 | step | block | call | s | accepted when (source) |
 | --- | --- | --- | --- | --- |
 | 0 | start | A | 20 | doctor has no FAIL, bitsandbytes serves the card, every module imports |
-| 1 | ceilings | alone | 20 | figures only: what the card can do; output rows of 156,940 against padded ones |
+| 1 | ceilings | A | 20 | figures only: what the card can do; output rows of 156,940 against padded ones |
 | 2 | attention | alone | 25 | no cuDNN kernel by default (it builds a graph for each new shape) |
 | 3 | kernels | A | 80 | tests marked gpu; tolerances against float64, float32 and the CPU |
 | 4 | cpu_against_gpu | A | 55 | losses of 20 steps (SoVITS: 4): 1e-4 in float32, 1e-2 in bfloat16; float16's scale |

@@ -62,6 +62,18 @@ def test_a_failure_and_a_duration_are_printed_when_a_test_ends_not_when_all_have
     assert any(line.endswith(" s test_some.py::test_bad") for line in lines)
 
 
+def test_the_output_layer_in_two_products_is_the_output_layer():
+    from gpu_blocks.ceilings import in_two
+
+    chance = torch.Generator().manual_seed(0)
+    hidden, weight = torch.randn(5, 16, generator=chance), torch.randn(140, 16, generator=chance)
+    logits = torch.zeros(5, 192)[:, :140]
+    products = in_two(hidden, weight, logits)
+    torch.testing.assert_close(products["logits"](), hidden @ weight.T)
+    torch.testing.assert_close(products["gradient of the states"](), logits @ weight)
+    torch.testing.assert_close(products["gradient of the matrix"](), logits.T @ hidden)
+
+
 def test_the_watch_for_host_waits_does_not_count_itself():
     from gpu_blocks.profiling import is_wait
 

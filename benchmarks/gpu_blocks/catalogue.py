@@ -46,12 +46,12 @@ BY_NAME = {block.name: block for block in BLOCKS}
 FIRST = ("start", "cpu_against_gpu", "continuation", "kernels", "profiling")
 """What no card has told yet, or not to the end: reached even where all before it takes as long as it may."""
 CALLS = {
-    "A": (*FIRST, "peers", "saves"),
+    "A": (*FIRST, "peers", "saves", "ceilings"),
     "B": ("speech", "sovits", "levers", "recipes"),
     "one": ("start", "cpu_against_gpu", "continuation", "kernels", "speech", "recipes"),
 }
 """In the order in which they run; ``ALONE`` runs where it is named with ``--blocks``."""
-ALONE = ("ceilings", "attention")
+ALONE = ("attention",)
 """What an H200 has told to the end, and only another kind of card would tell anew."""
 BUDGETS = {"A": 450, "B": 300, "one": 540}
 """Seconds of a call, start to table."""
