@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -29,6 +32,86 @@ def test_tests_that_began_and_have_no_outcome_are_named():
         "[gw1] [ 50%] FAILED tests/core/test_x.py::test_bad[a b] ",
     ]
     assert unfinished(lines) == ["unfinished: tests/core/test_x.py::test_hangs[2]"]
+
+
+def test_a_failure_and_a_duration_are_printed_when_a_test_ends_not_when_all_have(tmp_path):
+    from gpu_blocks.telling import CAUSE
+
+    (tmp_path / "test_some.py").write_text(
+        "import time\n\n\ndef test_bad():\n    print('planned 5 MiB')\n    assert 1 == 2, 'not the same'\n\n\n"
+        "def test_hangs():\n    time.sleep(600)\n"
+    )
+    words = [sys.executable, "-m", "pytest", "-v", "-p", "gpu_blocks.telling", "-p", "no:cacheprovider", "-n", "2"]
+    places = os.pathsep.join((str(BENCHMARKS), os.environ.get("PYTHONPATH", "")))
+    running = subprocess.Popen(
+        [*words, "-c", os.devnull, "--rootdir", str(tmp_path), "test_some.py"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": places}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        lines = []
+        for line in running.stdout:
+            lines.append(line.rstrip())
+            if line.startswith(CAUSE):
+                break
+    finally:
+        running.kill()
+        running.wait()
+    assert lines[-1] == f"{CAUSE}test_some.py::test_bad (call): AssertionError: not the same"
+    assert "E       assert 1 == 2" in lines
+    assert "planned 5 MiB" in lines
+    assert any(line.endswith(" s test_some.py::test_bad") for line in lines)
+
+
+def test_the_output_layer_in_two_products_is_the_output_layer():
+    from gpu_blocks.ceilings import in_two
+
+    chance = torch.Generator().manual_seed(0)
+    hidden, weight = torch.randn(5, 16, generator=chance), torch.randn(140, 16, generator=chance)
+    logits = torch.zeros(5, 192)[:, :140]
+    products = in_two(hidden, weight, logits)
+    torch.testing.assert_close(products["logits"](), hidden @ weight.T)
+    torch.testing.assert_close(products["gradient of the states"](), logits @ weight)
+    torch.testing.assert_close(products["gradient of the matrix"](), logits.T @ hidden)
+
+
+def test_the_watch_for_host_waits_does_not_count_itself():
+    from gpu_blocks.profiling import is_wait
+
+    message = "called a synchronizing CUDA operation"
+    own = "torch/cuda/__init__.py:1270 set_sync_debug_mode"
+    assert is_wait(message, ["torch/_tensor.py:10 item"])
+    assert not is_wait(message, ["benchmarks/gpu_blocks/profiling.py:95 before", own])
+    assert not is_wait("Synchronization debug mode is a prototype feature and does not yet detect all", [])
+    assert not is_wait("something else", [])
+
+
+def test_a_run_that_is_over_keeps_no_memory_and_is_not_moved(tmp_path):
+    from gpu_blocks.fits import left_in_place, release
+    from gpu_blocks.job import Job
+    from gpu_blocks.watch import Measured
+    from lightning.pytorch import LightningModule
+
+    module = LightningModule()
+    module.layer = torch.nn.Linear(3, 3)
+    optimizer = torch.optim.AdamW(module.parameters())
+    module.layer(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    with left_in_place():
+        assert module.to("meta").cpu() is module
+        assert module.layer.weight.device.type == "meta", "a copy to host memory would raise"
+    trainer = type("Trainer", (), {"optimizers": [optimizer]})()
+    release(Job("recipes", "cpu", True, tmp_path, tmp_path), Measured(module=module, trainer=trainer))
+    assert sum(parameter.numel() for parameter in module.parameters()) == 0
+    assert not optimizer.state
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_the_phases_of_a_run_add_up():
+    from gpu_blocks.watch import Measured
+
+    measured = Measured(called=10.0, started=15.0, begun=[15.0, 17.0], ended=[16.5, 18.0], over=20.0)
+    assert measured.phases == {"start": 5.0, "first batch": 1.5, "others": 1.5, "end": 2.0}
+    assert Measured(called=10.0, over=11.0).phases == {"all": 1.0}
 
 
 def test_a_part_that_takes_too_long_is_interrupted():

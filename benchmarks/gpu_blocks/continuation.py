@@ -55,7 +55,7 @@ CASES = {
 }
 
 
-SECONDS, LEAST_SECONDS = 85, 15
+SECONDS, LEAST_SECONDS = 78, 15
 """Time for all chains of commands, the block's own less its start; less than the second is not worth a second turn."""
 
 

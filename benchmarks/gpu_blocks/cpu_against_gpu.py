@@ -8,7 +8,17 @@ from typing import Any
 
 from gpu_blocks.fits import fit, release
 from gpu_blocks.job import Job
-from gpu_blocks.references import BASES, CASES, LOSSES, PRECISIONS, base_of, drawn_alike, losses_of, write_bases
+from gpu_blocks.references import (
+    BASES,
+    CARRIED,
+    CASES,
+    LOSSES,
+    PRECISIONS,
+    base_of,
+    drawn_alike,
+    losses_of,
+    write_bases,
+)
 
 ALLOWED = {"float32": 1e-4, "bfloat16": 1e-2}
 DRY = ("orpheus lora", "gpt")
@@ -25,16 +35,21 @@ def run(job: Job) -> None:
         job.record.skipped("carried references", "not there (make gpu-wheels): made on this machine's CPU")
         job = dataclasses.replace(job, carried=job.folder("made"))
         write_bases(dataclasses.replace(job, device="cpu"), job.carried / BASES)
-    # First: it needs no reference, and those that are made here may take all the time there is.
+    names, kinds = (DRY, ["float32"]) if job.tiny else (tuple(CASES), list(PRECISIONS))
+    pairs = [(name, kind) for kind in kinds for name in names if kind in CASES[name].kinds]
+
+    def compare(carried: bool) -> None:
+        for name, kind in pairs:
+            if (CASES[name].base in CARRIED) == carried:
+                with job.record.part(f"{name}, {kind}"):
+                    _compare(job, name, kind, told.get("losses", {}).get(f"{name}, {kind}"))
+
+    compare(True)
+    # Then what needs no reference: those that are made here may take all the time there is.
     if job.needs_card("sovits, 16-mixed"):
         with job.record.part("sovits, 16-mixed"):
             _loss_scale(job)
-    names, kinds = (DRY, ["float32"]) if job.tiny else (tuple(CASES), list(PRECISIONS))
-    for kind in kinds:
-        for name in names:
-            if kind in CASES[name].kinds:
-                with job.record.part(f"{name}, {kind}"):
-                    _compare(job, name, kind, told.get("losses", {}).get(f"{name}, {kind}"))
+    compare(False)
 
 
 def _compare(job: Job, name: str, kind: str, expected: list[dict[str, float]] | None) -> None:
@@ -73,6 +88,7 @@ def _loss_scale(job: Job) -> None:
     with drawn_alike():
         measured = fit(job, words, name="scaled", last=40, losses=True, warm=1, **asked)
     losses = measured.read_losses()
+    job.record.figure("sovits, 16-mixed: where the time went", measured.phases, "s")
     release(job, measured)
     finite = all(value == value and abs(value) < 1e30 for each in losses[OVERFLOW_AT:] for value in each.values())
     fell = scales[OVERFLOW_AT - 1] < OVERFLOW

@@ -6,8 +6,9 @@ import gc
 import io
 import json
 import sys
-from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -70,17 +71,43 @@ def fit(job: Job, words: Sequence[str], *, name: str, **asked: Any) -> watch.Mea
     watch.CURRENT = measured = watch.Measured(**asked)
     run = job.folder(name)
     clean(job)
+    measured.called = time.perf_counter()
     try:
-        with no_room_asked():
+        with no_room_asked(), left_in_place():
             command(fit_words(job, run, words))
-    finally:
         if job.cuda:
             torch.cuda.synchronize()
+    except BaseException:
+        release(job, measured)
+        raise
+    measured.over = time.perf_counter()
     return measured
 
 
+@contextmanager
+def left_in_place() -> Iterator[None]:
+    """Do not let Lightning move a network and its optimiser to host memory when a run is over.
+
+    Of the 3.3 B model in float32 that is 40 GB, which are thrown away then.
+    """
+    from lightning.pytorch import LightningModule
+    from lightning.pytorch.strategies import strategy
+
+    with (
+        patch.object(strategy, "_optimizers_to_device", lambda *_: None),
+        patch.object(LightningModule, "cpu", lambda module: module),
+    ):
+        yield
+
+
 def release(job: Job, measured: watch.Measured) -> None:
-    """Forget a run's network, so that its memory is free for the next."""
+    """Forget a run's network, so that its memory is free for the next, whoever still knows it."""
+    for optimizer in getattr(measured.trainer, "optimizers", None) or ():
+        optimizer.state.clear()
+    if measured.module is not None:
+        for tensor in [*measured.module.parameters(), *measured.module.buffers()]:
+            tensor.grad = None
+            tensor.data = tensor.data.new_empty(0)
     measured.module = measured.trainer = None
     measured.at_start = measured.before = measured.after = None
     clean(job)

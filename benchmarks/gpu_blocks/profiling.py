@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import cProfile
+import io
+import pstats
 import traceback
 import warnings
 from collections import Counter
@@ -15,8 +18,10 @@ from gpu_blocks.job import ROOT, Job
 from gpu_blocks.recipes import Run, measure
 
 RUNS = (Run("lm-lora", 2048), Run("lm-lora", 8192), Run("lm-full-24gb", 8192))
-PROFILED, WATCHED = (4, 7), (8, 9)
-"""First and last batch; the run logs at its tenth step."""
+PROFILED, TOLD, WATCHED = (4, 5), 6, (7, 8)
+"""First and last batch, and that in which Python's own functions are timed; the run logs at its tenth step."""
+OWN = ("set_sync_debug_mode", "prototype feature")
+"""What is in the stack or the text of a warning that the watch for host waits itself brings about."""
 IDLE = 0.05
 
 
@@ -39,8 +44,11 @@ def _one(job: Job, each: Run) -> None:
     job.record.figure(f"{each.name}: kernels a step", launches / steps)
     job.record.figure(f"{each.name}: the card is busy", busy / steps / 1000, "ms a step")
     job.record.text("profile.txt", f"{each.name}\n{table}")
+    job.record.figure(f"{each.name}: where the time went", measured.phases, "s")
+    if looking.functions:
+        job.record.text("profile.txt", f"{each.name}: one step of the host, function by function\n{looking.functions}")
     if job.needs_card(f"{each.name}: idle time and host waits"):
-        # The profiler slows the host, so at few tokens this is more than a run without it has.
+        # The profiler slows the host a little, so at few tokens this is more than a run without it has.
         idle = 1 - busy / whole
         goal = f"under {IDLE:.0%}"
         if each.tokens >= 8192:
@@ -66,12 +74,19 @@ def busy_of(intervals: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return busy, reached - first
 
 
+def is_wait(message: str, stack: Sequence[str]) -> bool:
+    """Tell whether a warning is about a host wait of the run, not one that the watch for them brings about."""
+    return "synchroniz" in message and not any(word in line for line in (message, *stack) for word in OWN)
+
+
 class _Looking:
     """Turns the profiler and the watch for host waits on and off between batches."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.profiled, self.watched = ((1, 2), (3, 4)) if job.tiny else (PROFILED, WATCHED)
+        self.profiled, self.told, self.watched = ((1, 1), 2, (3, 4)) if job.tiny else (PROFILED, TOLD, WATCHED)
+        self.functions = ""
+        self._cprofile: Any = None
         self.tables: tuple[int, tuple[float, float], str] | None = None
         self.waits: Counter[str] = Counter()
         self._profiler: Any = None
@@ -81,11 +96,14 @@ class _Looking:
         """Begin what begins with this batch."""
         from torch.profiler import ProfilerActivity, profile
 
+        if number == self.told:
+            self._cprofile = cProfile.Profile()
+            self._cprofile.enable()
         if number == self.profiled[0]:
             if self.job.cuda:
                 torch.cuda.synchronize()
-            activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.job.cuda else [])]
-            self._profiler = profile(activities=activities)
+            # Kernels alone: with the host's operators beside them reading four steps took some 20 s.
+            self._profiler = profile(activities=[ProfilerActivity.CUDA if self.job.cuda else ProfilerActivity.CPU])
             self._profiler.__enter__()
         if number == self.watched[0] and self.job.cuda:
             self._caught = warnings.catch_warnings()
@@ -96,6 +114,11 @@ class _Looking:
 
     def after(self, number: int, _trainer: Any, _module: Any) -> None:
         """End what ends with this batch."""
+        if number == self.told:
+            self._cprofile.disable()
+            text = io.StringIO()
+            pstats.Stats(self._cprofile, stream=text).sort_stats("tottime").print_stats(30)
+            self.functions, self._cprofile = text.getvalue(), None
         if number == self.profiled[1]:
             self._read()
         if number == self.watched[1] and self._caught is not None:
@@ -117,10 +140,10 @@ class _Looking:
         self._profiler = None
 
     def _note(self, message: Any, *_: Any, **__: Any) -> None:
-        if "synchroniz" in str(message):
-            stack = [
-                f"{frame.filename.split('/site-packages/')[-1].removeprefix(f'{ROOT}/')}:{frame.lineno} {frame.name}"
-                for frame in traceback.extract_stack()[:-1]
-                if "warnings.py" not in frame.filename
-            ]
+        stack = [
+            f"{frame.filename.split('/site-packages/')[-1].removeprefix(f'{ROOT}/')}:{frame.lineno} {frame.name}"
+            for frame in traceback.extract_stack()[:-1]
+            if "warnings.py" not in frame.filename
+        ]
+        if is_wait(str(message), stack[-4:]):
             self.waits[" < ".join(reversed(stack[-4:]))] += 1

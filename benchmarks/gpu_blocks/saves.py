@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from gpu_blocks import watch
-from gpu_blocks.fits import clean, command, fit, fit_words, no_room_asked, release
+from gpu_blocks.fits import clean, command, fit, fit_words, left_in_place, no_room_asked, release
 from gpu_blocks.job import ROOT, Job, words_of
 from gpu_blocks.sets import orpheus_rows
 from gpu_blocks.watch import GIB
@@ -70,7 +70,7 @@ def _save(job: Job) -> None:
         begun = time.perf_counter()
         watch.CURRENT = again = watch.Measured(last=1, warm=1)
         run = folder.parent
-        with no_room_asked():
+        with no_room_asked(), left_in_place():
             command(fit_words(job, run, words))
         step = again.trainer.global_step
         job.record.figure("continued, to the end of the first step", time.perf_counter() - begun, "s")

@@ -54,6 +54,19 @@ class Measured:
     """What the driver says is in use on the card at the end, the context included."""
     module: Any = None
     trainer: Any = None
+    called: float = 0.0
+    started: float = 0.0
+    over: float = 0.0
+    """Host clock when the command was called, when training began, and when the command was over."""
+
+    @property
+    def phases(self) -> dict[str, float]:
+        """Seconds of the whole command: until training began, its first batch, the other batches, and to the end."""
+        if not self.ended:
+            return {"all": round(self.over - self.called, 1)}
+        marks = [self.called, self.started, self.ended[0], self.ended[-1], self.over]
+        names = ("start", "first batch", "others", "end")
+        return {name: round(marks[i + 1] - marks[i], 1) for i, name in enumerate(names)}
 
     @property
     def speed(self) -> float:
@@ -76,7 +89,7 @@ class Watch(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the run's own preparations begin."""
-        CURRENT.module, CURRENT.trainer = pl_module, trainer
+        CURRENT.module, CURRENT.trainer, CURRENT.started = pl_module, trainer, time.perf_counter()
         if CURRENT.at_start is not None:
             CURRENT.at_start(trainer, pl_module)
 

@@ -16,7 +16,7 @@ from tts_train.contract.data import AUTO, StageData
 from tts_train.environment import quiet
 from tts_train.errors import ConfigError, TTSTrainError
 from tts_train.memory.cards import GIB, memory_of
-from tts_train.memory.planner import CONTEXT_BYTES, Division, Plan, make_plan
+from tts_train.memory.planner import Division, Plan, make_plan
 from tts_train.memory.probe import takes_a_step
 from tts_train.memory.search import CHECKPOINTING, SHARE, recomputes
 from tts_train.parallel.together import leads
@@ -35,6 +35,8 @@ _ONE_PROCESS = ("auto", "None")
 _LESS, _TRIES = 0.9, 3
 # Other programs' memory from which on it is told of.
 _NOTED = GIB // 4
+OWN_CONTEXT_BYTES = GIB // 2
+"""What this process's context takes when the card is asked, before any library's kernels are loaded; assumed."""
 
 
 def plan(
@@ -173,7 +175,7 @@ def card_of(trainer: Mapping[str, Any]) -> int | None:
     first = int(devices[0]) if isinstance(devices, (list, tuple)) and devices else 0
     free, total = torch.cuda.mem_get_info(first)
     # Asking makes this process's CUDA context, which the plan counts by itself.
-    own = torch.cuda.memory_reserved(first) + CONTEXT_BYTES
+    own = torch.cuda.memory_reserved(first) + OWN_CONTEXT_BYTES
     room = min(free + own, total)
     if total - room > _NOTED:
         logger.info(

@@ -205,7 +205,7 @@ def test_cards_by_memory_and_name():
 
 
 def test_command_plans_another_backend(capsys):
-    assert main(["plan", "--backend", "toy", "--gpu", "700MiB", "--json"]) == 0
+    assert main(["plan", "--backend", "toy", "--gpu", "1380MiB", "--json"]) == 0
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert report["fits"]
     assert report["largest"] == {"data.batch_size": report["max_tokens_per_batch"] // 16}

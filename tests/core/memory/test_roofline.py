@@ -17,6 +17,7 @@ from tts_train.memory.step.ledger import (
     KINDS_OF_WORK,
     LAUNCH_SECONDS,
     MISALIGNED_SHARE,
+    SLOW_LAUNCH_SECONDS,
     WAIT_SECONDS,
     StepLedger,
     estimate,
@@ -173,6 +174,7 @@ def test_kinds_of_work_and_that_they_are_all_there_is():
     assert result.waits == 1
     assert result.host_seconds == result.launches * LAUNCH_SECONDS
     assert result.seconds == max(result.device_seconds, result.host_seconds) + WAIT_SECONDS
+    assert result.slow_seconds == result.launches * SLOW_LAUNCH_SECONDS + WAIT_SECONDS > result.seconds
     assert result.by_work["copies"] == pytest.approx(max(states.nbytes / HOST_BUS, KERNEL_SECONDS))
 
 

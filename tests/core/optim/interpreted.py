@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -118,6 +119,14 @@ def test_codes_are_the_nearest():
         distances = (scaled[:, None] - code.double()).abs()
         nearest, found = distances.min(1).values, distances.gather(1, state[f"state{name}"].long()[:, None])[:, 0]
         assert (found - nearest).max() < 1e-6
+
+
+def test_steps_with_8_bits_are_float64s(monkeypatch):
+    """The reference that a card is held to; from 4,096 elements on states have 8 bits."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "benchmarks"))
+    from gpu_blocks.kernels import off_exact
+
+    assert off_exact("cpu", 8192) < 1e-3
 
 
 def test_noise_is_the_references():

@@ -177,9 +177,9 @@ def test_a_run_in_a_thread_says_that_it_sees_no_signals(caplog):
 
 
 def test_a_plan_is_what_the_command_reports(capsys):
-    assert main(["plan", "-c", "toy.yaml", "--gpu", "700MiB", "--json"]) == 0
+    assert main(["plan", "-c", "toy.yaml", "--gpu", "1380MiB", "--json"]) == 0
     told = yaml.safe_load(capsys.readouterr().out.splitlines()[-1])
-    planned = plan("toy.yaml", gpu="700MiB")
+    planned = plan("toy.yaml", gpu="1380MiB")
     assert planned.fits is True
     assert yaml.safe_load(yaml.safe_dump(planned.report())) == told
     with pytest.raises(ConfigError, match="--ranks must be at least 1"):

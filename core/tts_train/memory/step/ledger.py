@@ -4,8 +4,8 @@ Each operator runs at the speed of products or of memory. What is assumed, besid
 :mod:`tts_train.memory.cards`: a kernel takes 2 us at least; a product with a matrix whose rows are no multiple of 16
 bytes takes 2.5 times as long; the host launches a kernel in 10 us, all Python above it included, and works ahead of
 the card unless it waits for a value, after which the card idles 100 us; copies to host memory and back run at 20 GB/s
-on the stream that computes. Data are always ready. Nothing of it was measured on a card: how far off it is, is not
-known, and more likely too fast than too slow.
+on the stream that computes. Data are always ready. The one host that was measured, beside an H200, needed ten to
+fifteen times as long a kernel, and decided how long a step took (:data:`SLOW_LAUNCH_SECONDS`).
 """
 
 from __future__ import annotations
@@ -143,13 +143,15 @@ KERNEL_SECONDS = 2e-6
 MISALIGNED_SHARE = 1 / 2.5
 """Speed of a product with a matrix whose rows are no multiple of 16 bytes, against one whose are."""
 LAUNCH_SECONDS = 10e-6
-"""Host time for one kernel, Python, autograd and Lightning included, on a fast host."""
+"""Host time for one kernel, Python, autograd and Lightning included, on a fast host; assumed, no host was this fast."""
+SLOW_LAUNCH_SECONDS = 150e-6
+"""The same on the one host that was measured, 16 Xeon cores beside an H200: 100 to 170 us in steps that it decided."""
 WAIT_SECONDS = 100e-6
 """How long a card idles when the host waits for a value: the wait, the copy, and until new kernels arrive."""
 HOST_BUS = 20e9
 """Bytes a second between a card and pinned host memory (PCIe 4.0 x16 in practice)."""
 UNCERTAINTY = 0.2
-"""Share by which an estimate is shown to be uncertain; a guess until a card has been measured."""
+"""Share by which an estimate is shown to be uncertain; a guess until more than one card has been measured."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,11 @@ class Estimate:
     def seconds(self) -> float:
         """Time of the step: the card or the host, whichever is slower, and the waits."""
         return max(self.device_seconds, self.host_seconds) + self.wait_seconds
+
+    @property
+    def slow_seconds(self) -> float:
+        """The same beside a host that launches as slowly as the one that was measured."""
+        return max(self.device_seconds, self.launches * SLOW_LAUNCH_SECONDS) + self.wait_seconds
 
     def utilisation(self, card: Card) -> float:
         """Return MFU: the share of the card's stated bfloat16 arithmetic, recomputation not counted."""
