@@ -64,12 +64,13 @@ def test_a_speaker_is_found_whatever_the_case_of_the_name(named, tmp_path, capfd
     assert "ryan" in capfd.readouterr().err
 
 
-def test_language_and_instruction_are_heard(named, tmp_path):
+def test_language_and_instruction_are_heard(named, tmp_path, caplog):
     ways = [(), ("--language", "german"), ("--language", "de"), ("--instruct", "Whisper.")]
     plain, german, de, whispered = (
         spoken(named, tmp_path / f"{number}.wav", "--speaker", "ryan", *way)[1] for number, way in enumerate(ways)
     )
     assert german == de
+    assert "without instructions" in caplog.text
     assert len({plain, german, whispered}) == 3
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(kw_only=True)
 class Qwen3TTSPrepare(TokenPrepare):
@@ -152,6 +154,11 @@ class Qwen3TTSSynth(TokenSynth):
             take_voice(lm, [self.reference] if isinstance(self.reference, str) else list(self.reference))
             return replace(voice, speakers=(), cloned=CLONED)
         known = prompt_of(lm.config).speakers
+        if self.instruct and lm.config.kind == "custom_voice" and getattr(lm.config, "tts_model_size", "") == "0b6":
+            _log.warning(
+                "The 0.6B custom voices were released without instructions, and qwen-tts leaves --instruct out there. "
+                "It is given to the model here: only one that was trained with instructions follows them."
+            )
         if lm.config.kind == "base" and not known:
             raise ConfigError(
                 f"{self.source} is a Base model, which speaks in the voice of a recording: give --reference FILE, "
