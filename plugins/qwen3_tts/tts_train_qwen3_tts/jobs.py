@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from tts_train.contract import ConfigError
+from tts_train.contract import ConfigError, is_run
 from tts_train.families.token_lm import TokenPrepare, TokenSynth
 from tts_train_qwen3_tts.codec.sizes import SUFFIX
 from tts_train_qwen3_tts.model import QWEN3_TTS, prompt_of
@@ -152,7 +152,8 @@ class Qwen3TTSSynth(TokenSynth):
             take_voice(lm, [self.reference] if isinstance(self.reference, str) else list(self.reference))
             return replace(voice, speakers=(), cloned=CLONED)
         known = prompt_of(lm.config).speakers
-        if lm.config.kind == "base" and not known:
+        # What a run was trained without, it does not need.
+        if lm.config.kind == "base" and not known and not is_run(self.source):
             raise ConfigError(
                 f"{self.source} is a Base model, which speaks in the voice of a recording: give --reference FILE, "
                 "and with --reference_text what is said in it."
