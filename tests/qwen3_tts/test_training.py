@@ -132,6 +132,7 @@ def test_voices_of_another_width_are_refused(prepared, tmp_path, capsys):
     assert "voices of 64 numbers, and this model takes 32" in shown(capsys)
 
 
+@pytest.mark.slow
 def test_speakers_that_the_base_does_not_know_are_refused(tmp_path, base, capsys):
     model = write_released(tmp_path / "model", shape="r17", kind="custom_voice")
     words = ["--codec", str(model), "--tokenizer", str(model), "--speaker_encoder", "none"]

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from tts_train.contract import ConfigError, is_run
+from tts_train.contract import ConfigError
 from tts_train.families.token_lm import TokenPrepare, TokenSynth
 from tts_train_qwen3_tts.codec.sizes import SUFFIX
 from tts_train_qwen3_tts.model import QWEN3_TTS, prompt_of
@@ -145,6 +145,7 @@ class Qwen3TTSSynth(TokenSynth):
         return super()._open()
 
     def _with_speakers(self, voice: Any) -> Any:  # noqa: ANN401 - the family's TokenVoice
+        from tts_train.contract import is_run
         from tts_train_qwen3_tts.cloning import CLONED, take_voice
 
         lm: Any = voice.lm
