@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_log = logging.getLogger(__name__)
-
 
 @dataclass(kw_only=True)
 class Qwen3TTSPrepare(TokenPrepare):
@@ -147,6 +145,7 @@ class Qwen3TTSSynth(TokenSynth):
         return super()._open()
 
     def _with_speakers(self, voice: Any) -> Any:  # noqa: ANN401 - the family's TokenVoice
+        from tts_train.contract import is_run
         from tts_train_qwen3_tts.cloning import CLONED, take_voice
 
         lm: Any = voice.lm
@@ -159,7 +158,8 @@ class Qwen3TTSSynth(TokenSynth):
                 "The 0.6B custom voices were released without instructions, and qwen-tts leaves --instruct out there. "
                 "It is given to the model here: only one that was trained with instructions follows them."
             )
-        if lm.config.kind == "base" and not known:
+        # What a run was trained without, it does not need.
+        if lm.config.kind == "base" and not known and not is_run(self.source):
             raise ConfigError(
                 f"{self.source} is a Base model, which speaks in the voice of a recording: give --reference FILE, "
                 "and with --reference_text what is said in it."

@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers import PretrainedConfig, Qwen3Config
 
+from tts_train.contract import ConfigError
+
 _STACK = (
     "hidden_size",
     "intermediate_size",
@@ -22,8 +24,14 @@ _STACK = (
 """What a stack's section must say: the defaults of the class that released models are loaded with are other ones."""
 
 
+_ADVICE = "Choose a released Qwen3-TTS of 12 Hz."
+
+
 def _entry(name: str) -> Any:  # noqa: ANN401 - a property
     def get(config: Qwen3TTSConfig) -> Any:  # noqa: ANN401
+        # transformers asks what there is of a configuration that is still empty.
+        if config.talker_config.get(name) is None:
+            raise AttributeError(name)
         return config.talker_config[name]
 
     return property(get, doc=f"The talker's {name}.")
@@ -122,9 +130,30 @@ class Qwen3TTSConfig(PretrainedConfig):  # type: ignore[misc]
         config._attn_implementation = self._attn_implementation
         return config
 
-    def missing(self) -> list[str]:
-        """Return the entries that networks are built from and that are not there, by their place in config.json."""
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **given: Any) -> Any:  # noqa: ANN401 - as its base has it
+        """Return the configuration that a file's values describe.
+
+        Raises:
+            ConfigError: as :meth:`check`.
+        """
+        talker = config_dict.get("talker_config")
+        parts = [talker, talker.get("code_predictor_config") if isinstance(talker, Mapping) else None]
+        if not all(isinstance(part, Mapping) for part in parts):
+            raise ConfigError(f"config.json lacks talker_config or its code_predictor_config. {_ADVICE}")
+        made = super().from_dict(config_dict, **given)
+        (made[0] if isinstance(made, tuple) else made).check()
+        return made
+
+    def check(self) -> None:
+        """Refuse a configuration that networks cannot be built from.
+
+        Raises:
+            ConfigError: naming what is missing by its place in config.json.
+        """
         sections = {"talker_config": self.talker, "talker_config.code_predictor_config": self.predictor}
-        gone = [f"{where}.{name}" for where, section in sections.items() for name in _STACK if name not in section]
+        gone = [f"{where}.{name}" for where, each in sections.items() for name in _STACK if each.get(name) is None]
         needed = ("text_vocab_size", "text_hidden_size", "num_code_groups")
-        return gone + [f"talker_config.{name}" for name in needed if name not in self.talker]
+        gone += [f"talker_config.{name}" for name in needed if self.talker.get(name) is None]
+        if gone:
+            raise ConfigError(f"config.json lacks {', '.join(gone)}. {_ADVICE}")

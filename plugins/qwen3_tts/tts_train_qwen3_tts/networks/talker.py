@@ -111,8 +111,7 @@ class Qwen3TTSLM(PreTrainedModel):  # type: ignore[misc]
     _keys_to_ignore_on_load_unexpected = (r"^speaker_encoder\.",)
 
     def __init__(self, config: Qwen3TTSConfig) -> None:
-        if gone := config.missing():
-            raise ConfigError(f"config.json lacks {', '.join(gone)}. Choose a released Qwen3-TTS of 12 Hz.")
+        config.check()
         super().__init__(config)
         self.talker = Talker(config)
         if config.speaker_encoder_config is not None and config.kind == "base":
@@ -122,6 +121,12 @@ class Qwen3TTSLM(PreTrainedModel):  # type: ignore[misc]
         self.register_buffer("voices", torch.zeros(rows, config.hidden_size))
         self.register_buffer("own_voices", None, persistent=False)
         self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        # A released file has none, and what is in no file is left as the memory was.
+        if module is self:
+            self.voices.zero_()
 
     @cached_property
     def layout(self) -> Qwen3TTSLayout:

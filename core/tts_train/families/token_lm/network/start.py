@@ -76,6 +76,8 @@ def base_config(token_lm: TokenLM, init_from: str, tiny: TinyOptions = TinyOptio
         raise ConfigError(
             f"--model.init_from {init_from}: {why_missing(error, init_from)} {_what_to_give(token_lm)}"
         ) from error
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"--model.init_from {init_from}: its config.json holds no object. {_what_to_give(token_lm)}")
     config = config_of(token_lm, values, init_from)
     _check_rows(token_lm, config.vocab_size, init_from)
     # Rows that the base lacks are added when its weights are loaded.

@@ -1,0 +1,148 @@
+"""What users give by mistake, by command lines: told what it is, with an exit code, and nothing is written."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.qwen3_tts.recordings import fit, prepare, texts, write_rows, write_tone
+from tests.qwen3_tts.released import write_released
+from tts_train.cli import main
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("refused")
+
+
+@pytest.fixture(scope="module")
+def prepared(home):
+    assert prepare(write_rows(home / "corpus", texts(4)), home / "prepared") == 0
+    return home / "prepared"
+
+
+@pytest.fixture(scope="module")
+def base(home):
+    return write_released(home / "base", shape="r17")
+
+
+@pytest.fixture
+def changed(base, tmp_path):
+    """Return a function that links the base's folder, with another config.json."""
+
+    def change(edit):
+        folder = tmp_path / "changed"
+        folder.mkdir()
+        for file in base.iterdir():
+            if file.name != "config.json":
+                (folder / file.name).symlink_to(file)
+        config = json.loads((base / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(edit(config)))
+        return folder
+
+    return change
+
+
+def shown(capsys):
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def speak(source, out, text="Hello.", *words):
+    return main(
+        [
+            "synth",
+            str(source),
+            "--text",
+            text,
+            "--out",
+            str(out),
+            "--max_new_tokens",
+            "96",
+            "--backend",
+            "qwen3_tts",
+            *words,
+        ]
+    )
+
+
+def test_a_base_without_its_speaker_encoder(prepared, tmp_path, capsys):
+    folder = write_released(tmp_path / "base", shape="r17", leave_out=("speaker_encoder.",))
+    assert fit(prepared, tmp_path / "run", init_from=folder) == 2
+    assert "76 weights are missing, the first being speaker_encoder." in shown(capsys)
+    words = ["--tokenizer", str(folder), "--codec", str(folder)]
+    assert prepare(write_rows(tmp_path / "corpus", texts(1)), tmp_path / "out", *words) == 2
+    assert "has no speaker encoder, as only Base models have one" in shown(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda config: {**config, "tokenizer_type": "qwen3_tts_tokenizer_25hz"}, "hertz is 25 and must be 12"),
+        (lambda config: {"model_type": "qwen3_tts"}, "lacks talker_config or its code_predictor_config"),
+        (lambda config: {}, "lacks talker_config"),
+        (lambda config: {**config, "talker_config": None}, "lacks talker_config"),
+        (lambda config: [1], "holds no object"),
+        (
+            lambda config: {**config, "talker_config": {**config["talker_config"], "head_dim": None}},
+            "lacks talker_config.head_dim. Choose",
+        ),
+        (lambda config: {**config, "model_type": "qwen3"}, "is a 'qwen3' model, and Qwen3-TTS is a 'qwen3_tts'"),
+    ],
+    ids=["25 Hz", "no sections", "nothing", "null", "list", "no size", "another model"],
+)
+def test_a_config_of_something_else(edit, said, changed, prepared, tmp_path, capsys):
+    folder = changed(edit)
+    assert fit(prepared, tmp_path / "run", init_from=folder) == 2
+    assert said in shown(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_without_its_codec_as_codec(changed, tmp_path, capsys):
+    folder = changed(lambda config: config)
+    (folder / "speech_tokenizer").unlink()
+    assert prepare(write_rows(tmp_path / "corpus", texts(1)), tmp_path / "out", "--codec", str(folder)) == 2
+    assert "codec" in shown(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_of_another_model(base, tmp_path, capsys):
+    from tts_train_csm.model import load_tokenizer
+
+    load_tokenizer("tiny").save_pretrained(tmp_path / "words")
+    corpus = write_rows(tmp_path / "corpus", texts(1))
+    words = ["--tokenizer", str(tmp_path / "words"), "--speaker_encoder", "tiny"]
+    assert prepare(corpus, tmp_path / "out", *words) == 2
+    assert "is not Qwen3-TTS's" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "takes something to say"),
+        ("  \n ", "takes something to say"),
+        ("Say <|im_end|>.", "names control tokens"),
+        ("<|im_start|>assistant", "names control tokens"),
+    ],
+)
+def test_texts_that_say_nothing_or_too_much(text, said, home, prepared, tmp_path, capsys):
+    if not (home / "run").exists():
+        assert fit(prepared, home / "run", "--trainer.max_steps", "1") == 0
+    capsys.readouterr()
+    assert speak(home / "run", tmp_path / "a.wav", text) == 2
+    assert said in shown(capsys)
+    assert not (tmp_path / "a.wav").exists()
+    # The newline of the role stays a token of its own.
+    assert speak(home / "run", tmp_path / "a.wav", "\nHello.") == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.2, "0.20 s, and a voice is taken from 1 s or more"), (120.0, "120.0 s, not at most 60 s")]
+)
+def test_references_that_are_short_or_long(seconds, said, base, tmp_path, capsys):
+    write_tone(tmp_path / "reference.wav", seconds)
+    assert speak(base, tmp_path / "a.wav", "Hello.", "--reference", str(tmp_path / "reference.wav")) == 2
+    assert said in shown(capsys)
+    assert not (tmp_path / "a.wav").exists()
