@@ -15,7 +15,7 @@ hangs hides no other. Recipes and levers have limits of their own, and what is l
 Exit code 1, with a list, if an acceptance criterion fails, a block does not come to its end, or the run is
 interrupted; 2 if nothing could be started.
 
-Call A runs steps 0, 4, 5, 3, 7, 8, 12, 1: first what the one run so far, of an H200 (benchmarks/README.md, "On a
+Call A runs steps 0, 4, 5, 3, 7, 8, 12, 1: first what the two runs so far, of an H200 (benchmarks/README.md, "On a
 GPU"), did not reach or not finish. Call B runs steps 11, 10, 9, 6. ``--blocks attention`` is for another kind of card:
 that run has told it to the end. Only one call possible: ``--call one`` (steps 0, 4, 5, 3, 11, 6). Single blocks:
 ``--blocks recipes speech``. A dry run without a card, whose figures mean nothing: ``--device cpu --tiny``.
@@ -27,7 +27,7 @@ that run has told it to the end. Only one call possible: ``--call one`` (steps 0
 | 2 | attention | alone | 25 | no cuDNN kernel by default (it builds a graph for each new shape) |
 | 3 | kernels | A | 80 | tests marked gpu; tolerances against float64, float32 and the CPU |
 | 4 | cpu_against_gpu | A | 55 | losses of 20 steps (SoVITS: 4): 1e-4 in float32, 1e-2 in bfloat16; float16's scale |
-| 5 | continuation | A | 55 | equal hashes, killed or not (docs/reliability.md) |
+| 5 | continuation | A | 60 | equal hashes, killed or not (docs/reliability.md) |
 | 6 | recipes | B | 90 | tensors within 5 % of the plan's, memory in use within its "in all" (docs/planning.md) |
 | 7 | profiling | A | 48 | no host wait in a step that logs nothing; idle under 5 % at 8,192 tokens |
 | 8 | peers | A | 50 | faster and smaller than transformers + PEFT; the same loss at step 1 |
@@ -178,6 +178,7 @@ def _process(
     """Run a block in a process group of its own, end the group, and return the exit code; None if it took too long."""
     told = {"block": block.name, "device": arguments.device, "tiny": arguments.tiny, "out": str(arguments.out)}
     told |= {"work": str(arguments.work), "carried": str(arguments.carried), "finished": finished}
+    told["limit"] = max(0.0, limit)
     with _log(arguments.out / LOG) as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "gpu_blocks", json.dumps(told)],

@@ -198,3 +198,61 @@ def test_utterances_whose_memory_is_held_against_a_plan_are_as_long_as_the_plans
     batch, planned = data.collate([data.train_set[0], data.train_set[1]]), data.sample_batch(2)
     assert batch["codes"].shape == planned["codes"].shape
     assert batch["wave"].shape == planned["wave"].shape
+
+
+def test_how_far_losses_are_apart_is_told_step_by_step():
+    from gpu_blocks.cpu_against_gpu import apart
+
+    expected = [{"train/loss": 10.0, "small": 0.5, "count": 1}, {"train/loss": 10.0}]
+    found = [{"train/loss": 10.0, "small": 0.6}, {"train/loss": float("nan")}, {"train/loss": 3.0}]
+    steps = apart(found, expected)
+    assert steps[0] == {"train/loss": 0.0, "small": pytest.approx(0.1)}
+    assert steps[1:] == [{"train/loss": float("inf")}]
+
+
+def test_references_of_other_options_are_not_held_against_a_card(monkeypatch):
+    from gpu_blocks import references
+
+    made = {name: list(case.words) for name, case in references.CASES.items() if case.base in references.CARRIED}
+    assert references.fit_these(made)
+    assert not references.fit_these({}), "of a folder that does not say"
+    assert not references.fit_these(made | {"orpheus lora": ["--model.optimizer.lr", "0.01"]})
+
+
+def test_a_block_knows_what_time_is_left(tmp_path):
+    from gpu_blocks.job import TO_TELL, Job
+
+    job = Job("kernels", "cpu", True, tmp_path, tmp_path, limit=100.0)
+    assert 90 - TO_TELL < job.left() <= 100 - TO_TELL
+    assert Job("kernels", "cpu", True, tmp_path, tmp_path, limit=2.0).left() == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["orpheus lora", "orpheus qlora"])
+def test_a_rounding_stays_one_where_a_card_is_held_against_a_cpu(name, tmp_path, monkeypatch):
+    from gpu_blocks import references
+    from gpu_blocks.cpu_against_gpu import ALLOWED, apart
+    from gpu_blocks.job import Job
+
+    from tts_train.families.token_lm.network import adapters
+
+    monkeypatch.setattr(references, "_one_step", lambda *_: None)  # GPT's base, which is not asked for
+    job = Job("references", "cpu", False, tmp_path, tmp_path / "work", carried=tmp_path)
+    references.write_bases(job, tmp_path / references.BASES)
+    plain, inject = references.losses_of(job, name, "float32"), adapters._inject
+
+    def injected(lm, lora):
+        inject(lm, lora)
+        chance = torch.Generator().manual_seed(0)
+        for key, parameter in lm.named_parameters():
+            if ".lora_A" in key:
+                parameter.data *= 1 + 1e-6 * torch.randn(parameter.shape, generator=chance)
+
+    monkeypatch.setattr(adapters, "_inject", injected)
+    rounded = references.losses_of(job, name, "float32")
+    assert max(step["train/loss"] for step in apart(rounded, plain)) < ALLOWED["float32"] / 10
+
+    monkeypatch.setattr(adapters, "_inject", inject)
+    monkeypatch.setattr(adapters, "_SEED", 77)
+    other = references.losses_of(job, name, "float32")
+    assert max(step["train/loss"] for step in apart(other, plain)) > 5 * ALLOWED["float32"], "others are noticed"

@@ -30,7 +30,7 @@ BLOCKS = (
     Block(2, "attention", 25, "which kernel each attention takes, and cuDNN's beside it, at a new shape and again"),
     Block(3, "kernels", 80, "tests marked gpu; attention, output layer, rounding, 8 and 4 bits against references"),
     Block(4, "cpu_against_gpu", 55, "20 steps (SoVITS: 4) of every stage from the same files, on both"),
-    Block(5, "continuation", 55, "killed and continued against uninterrupted, by the hashes of the checkpoints"),
+    Block(5, "continuation", 60, "killed and continued against uninterrupted, by the hashes of the checkpoints"),
     Block(6, "recipes", 90, "every recipe of the 3.3 B model: tokens/s, share of the peak, memory against plan", True),
     Block(7, "profiling", 48, "kernels, idle time, launches and host waits of single steps"),
     Block(8, "peers", 50, "transformers' Trainer with PEFT on the same rows"),

@@ -16,11 +16,16 @@ from gpu_blocks.references import (
     PRECISIONS,
     base_of,
     drawn_alike,
+    fit_these,
     losses_of,
     write_bases,
 )
 
 ALLOWED = {"float32": 1e-4, "bfloat16": 1e-2}
+"""As a share. SoVITS in bfloat16 was 7e-2 apart on an H200, for a reason not found: what autocast keeps in float32 on
+a card and not on a CPU (exp, log, pow, sum, norms, softmax) moves its losses by 1e-3 in these steps on a CPU, and
+bfloat16 there, by any instructions, is 5e-3 from float32, so nothing says that more should be allowed."""
+Losses = list[dict[str, float]]
 DRY = ("orpheus lora", "gpt")
 OVERFLOW_AT, OVERFLOW, GROWS_AFTER = 5, 2.0**32, 3
 
@@ -29,20 +34,26 @@ def run(job: Job) -> None:
     """Compare every stage in both precisions."""
     carried = job.carried / LOSSES
     told = json.loads(carried.read_text(encoding="utf-8")) if carried.exists() else {}
-    if told:
+    if told and not fit_these(told.get("words", {})):
+        job.record.skipped("carried references", "of other options (make gpu-wheels): made on this machine's CPU")
+        told = {}
+    elif told:
         job.record.figure("references", f"revision {told['revision']}, torch {told['torch']}")
     else:
         job.record.skipped("carried references", "not there (make gpu-wheels): made on this machine's CPU")
+    if not told:
         job = dataclasses.replace(job, carried=job.folder("made"))
         write_bases(dataclasses.replace(job, device="cpu"), job.carried / BASES)
     names, kinds = (DRY, ["float32"]) if job.tiny else (tuple(CASES), list(PRECISIONS))
     pairs = [(name, kind) for kind in kinds for name in names if kind in CASES[name].kinds]
 
+    known: dict[str, Losses] = told.get("losses", {})
+
     def compare(carried: bool) -> None:
         for name, kind in pairs:
             if (CASES[name].base in CARRIED) == carried:
                 with job.record.part(f"{name}, {kind}"):
-                    _compare(job, name, kind, told.get("losses", {}).get(f"{name}, {kind}"))
+                    _compare(job, name, kind, known)
 
     compare(True)
     # Then what needs no reference: those that are made here may take all the time there is.
@@ -52,19 +63,36 @@ def run(job: Job) -> None:
     compare(False)
 
 
-def _compare(job: Job, name: str, kind: str, expected: list[dict[str, float]] | None) -> None:
-    if expected is None:
-        expected = losses_of(dataclasses.replace(job, device="cpu"), name, kind)
-    found = losses_of(job, name, kind)
-    worst: dict[str, float] = {}
+def _compare(job: Job, name: str, kind: str, known: dict[str, Losses]) -> None:
+    """Train on the card and hold it against ``known``, to which the CPU's losses are added where it lacks them."""
+    case = f"{name}, {kind}"
+    if case not in known:
+        known[case] = losses_of(dataclasses.replace(job, device="cpu"), name, kind)
+    found, expected = losses_of(job, name, kind), known[case]
+    steps = apart(found, expected)
+    names = sorted({loss for step in steps for loss in step if "loss" in loss or CASES[name].stage != "lm"})
+    worst = {loss: max(step.get(loss, 0.0) for step in steps) for loss in names}
+    ok = bool(worst) and max(worst.values()) <= ALLOWED[kind]
+    goal = f"within {ALLOWED[kind]:g} over {len(steps)} steps"
+    job.record.criterion(f"{case}: losses", ok, worst, goal=goal)
+    if ok:
+        return
+    # A wrong start is apart at once, a sensitive run after many steps; and which side is it that float32 is far from?
+    told = {"step by step": steps}
+    if kind != "float32" and (exact := known.get(f"{name}, float32")):
+        told |= {"the card's from float32": apart(found, exact), "the CPU's from float32": apart(expected, exact)}
+    for what, course in told.items():
+        each = {loss: " ".join(f"{step.get(loss, float('nan')):.0e}" for step in course) for loss in names}
+        job.record.figure(f"{case}, {what}", each)
+
+
+def apart(found: Losses, expected: Losses) -> Losses:
+    """Return how far each loss is from the expected one at each step, as a share where that is above 1."""
+    steps = []
     for one, other in zip(found, expected, strict=False):
-        for loss in set(one) & set(other):
-            apart = abs(one[loss] - other[loss]) / max(1.0, abs(other[loss]))
-            worst[loss] = max(worst.get(loss, 0.0), apart if apart == apart else float("inf"))
-    judged = {loss: apart for loss, apart in worst.items() if "loss" in loss or CASES[name].stage != "lm"}
-    ok = bool(judged) and max(judged.values()) <= ALLOWED[kind]
-    goal = f"within {ALLOWED[kind]:g} over {min(len(found), len(expected))} steps"
-    job.record.criterion(f"{name}, {kind}: losses", ok, judged, goal=goal)
+        off = {loss: abs(one[loss] - other[loss]) / max(1.0, abs(other[loss])) for loss in set(one) & set(other)}
+        steps.append({loss: each if each == each else float("inf") for loss, each in off.items()})
+    return steps
 
 
 def _loss_scale(job: Job) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 WHEELS = ROOT / ".gpu-wheels"
 """What ``make gpu-wheels`` gathers: wheels, plans, references and small bases."""
 
+TO_TELL = 5.0
+"""Seconds that a block keeps for ending its processes and writing what came of them."""
 FULL = {"hidden": 3072, "layers": 28, "heads": 24, "kv_heads": 8, "mlp": 8192}
 TINY = {"hidden": 32, "layers": 2, "heads": 2, "kv_heads": 1, "mlp": 64}
 SMALL = {"hidden": 256, "layers": 4, "heads": 4, "kv_heads": 2, "mlp": 768}
@@ -37,6 +40,9 @@ class Job:
     carried: Path = WHEELS
     finished: Collection[str] = ()
     """Parts that an earlier process of this block came to the end of; see ``Block.resumes``."""
+    limit: float = 3600.0
+    """Seconds after which this block's processes are ended, less if the budget is near its end."""
+    begun: float = field(default_factory=time.monotonic)
     record: Record = field(init=False)
 
     def __post_init__(self) -> None:
@@ -47,6 +53,10 @@ class Job:
     def cuda(self) -> bool:
         """Whether this is a card."""
         return self.device == "cuda"
+
+    def left(self) -> float:
+        """Return the seconds in which a last part must be over for its end to be written."""
+        return max(1.0, self.limit - TO_TELL - (time.monotonic() - self.begun))
 
     @property
     def sizes(self) -> dict[str, int]:
