@@ -48,7 +48,10 @@ def of(network, rows, *, packed):
 def test_packed_and_padded_rows_have_the_losses_that_each_has_alone(network):
     rows = [document(count, seed=count) for count in (3, 1, 5)]
     # Cut behind its second frame: there is no end to learn. And one of which the prompt is not learnt.
-    rows += [replace(rows[2], input_ids=rows[2].input_ids[: PROMPT + 2 * CODEBOOKS]), replace(rows[0], learn_from=PROMPT)]
+    rows += [
+        replace(rows[2], input_ids=rows[2].input_ids[: PROMPT + 2 * CODEBOOKS]),
+        replace(rows[0], learn_from=PROMPT),
+    ]
     alone = [of(network, [row], packed=False)[0] for row in rows]
     assert [each.head.count for each in alone] == [4, 2, 6, 2, 4]
     assert [each.depth.count for each in alone] == [frames * (CODEBOOKS - 1) for frames in (3, 1, 5, 2, 3)]

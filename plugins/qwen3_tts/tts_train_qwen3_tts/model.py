@@ -41,15 +41,19 @@ def prompt_of(config: PretrainedConfig) -> Qwen3TTSPrompt:
     """Return the format of a network: which speakers and languages its configuration names."""
     given: Any = config
     talker = given.talker
-    speakers = {name.lower(): LAYOUT.item(_row(row)) for name, row in (talker.get("spk_id") or {}).items()}
+    speakers = {name.lower(): LAYOUT.item(table_row(row)) for name, row in (talker.get("spk_id") or {}).items()}
     speakers |= {name: LAYOUT.voice_base + place for place, name in enumerate(given.voices)}
     dialects = {name.lower(): tag for name, tag in (talker.get("spk_is_dialect") or {}).items() if tag}
     languages = talker.get("codec_language_id") or LANGUAGES
     return Qwen3TTSPrompt(languages=languages, speakers=speakers, dialects=dialects)
 
 
-def _row(given: object) -> int:
-    """Return a row of the codec's table, which a file may give in a list of one."""
+def table_row(given: object) -> int:
+    """Return a row of the codec's table, which a file may give in a list of one.
+
+    Raises:
+        ConfigError: if the table has no such row.
+    """
     if isinstance(given, list) and len(given) == 1:
         given = given[0]
     if not isinstance(given, int) or not 0 <= given < CODEC_ROWS:
