@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tts_train.contract import ConfigError
 from tts_train.families.token_lm import Sampling, TokenLM, byte_tokenizer, checked_tokenizer
+from tts_train_qwen3_tts.codec.sizes import RELEASED
 from tts_train_qwen3_tts.layout import BOS, CODEBOOKS, CODEC_ROWS, CODES, EOS, LAYOUT, TEXT_ROWS
 from tts_train_qwen3_tts.networks.sizes import released_config, tiny_config
 from tts_train_qwen3_tts.prompt import LANGUAGES, Qwen3TTSPrompt
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 
-CODEC = "Qwen/Qwen3-TTS-Tokenizer-12Hz"
 BASE = "Qwen/Qwen3-TTS-12Hz-1.7B-Base"
 SPECIAL = {
     "<|im_start|>": LAYOUT.begin_of_text,
@@ -70,7 +70,7 @@ QWEN3_TTS = TokenLM(
     prompt=Qwen3TTSPrompt(),
     prompt_of=prompt_of,
     codec_loader="tts_train_qwen3_tts.codec.load:load_codec",
-    codec=CODEC,
+    codec=RELEASED,
     load_tokenizer=load_tokenizer,
     base=BASE,
     tiny_config=tiny_config,
