@@ -17,6 +17,7 @@ KINDS: tuple[tuple[Callable[[Data], bool], str], ...] = (
     (lambda data: "encoder_config" in data.get("config", {}), "parity_codec:check"),
     (lambda data: "MimiModel" in str(data.get("what")), "parity_codec:check_window"),
     (lambda data: "mel" in data, "parity_speaker:figures"),
+    (lambda data: "keys_after" in data, "parity_export:check"),
     (lambda data: "training_upstream_collate" in data, "parity_sequence:check"),
     (lambda data: "max_new_tokens" in data or "suppressed" in data, "parity_generate:check"),
     (lambda data: "lens_text_frames" in data or "frames" in data, "parity_network:check"),

@@ -11,7 +11,7 @@ import pytest
 from tests.qwen3_tts import parity
 
 GOLDEN = Path(__file__).parent / "golden"
-COUNTS = {"codec_reduced": 226, "codec_window": 42, "codec_full": 102}
+COUNTS = {"codec_reduced": 226, "codec_window": 42, "codec_full": 102, "export": 9}
 SLOW = ("codec_full",)
 
 
@@ -70,3 +70,11 @@ def test_every_reference_file_is_of_one_known_kind():
         assert callable(
             pkgutil.resolve_name(f"tests.qwen3_tts.{next(w for fits, w in parity.KINDS if fits(contents))}")
         )
+
+
+def test_an_export_of_another_model_is_told():
+    contents = data("export")
+    contents["config_after"]["talker_config"]["num_hidden_layers"] = 3
+    contents["embedding_row_written"] = 3001
+    _, wrong = failing(contents)
+    assert [line.split()[0] for line in wrong] == ["embedding_row_written", "config_after"]

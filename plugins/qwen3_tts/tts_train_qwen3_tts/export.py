@@ -36,7 +36,7 @@ _GENERATION: dict[str, Any] = {
     "subtalker_temperature": 0.9,
     "max_new_tokens": 8192,
 }
-_OWN = ("voices", "_name_or_path", "transformers_version", "dtype", "torch_dtype")
+_OWN = ("voices", "_name_or_path", "transformers_version", "dtype", "torch_dtype", "id2label", "label2id")
 
 
 @dataclass(kw_only=True)
@@ -112,14 +112,17 @@ class CustomVoiceExport(QwenFolderExport):
 
 @dataclass(kw_only=True)
 class BaseExport(QwenFolderExport):
-    """Write a folder that clones voices, with its speaker encoder: ``generate_voice_clone`` of qwen-tts."""
+    """Write a folder that clones voices, with its speaker encoder: ``generate_voice_clone`` of qwen-tts.
+
+    Of a run that started from a voice-design model it is one again, for ``generate_voice_design``.
+    """
 
     format_name = "base"
 
     def changed(self, lm: Qwen3TTSLM, config: dict[str, Any]) -> dict[str, Tensor]:
         """Keep everything as the base has it."""
         del config
-        if not hasattr(lm, "speaker_encoder"):
+        if lm.config.kind != "voice_design" and not hasattr(lm, "speaker_encoder"):
             raise ConfigError(
                 f"The run started from a {lm.config.kind} model, which has no speaker encoder, and a folder that "
                 "clones voices needs one. Export it with --format custom_voice, or train from a Base model."
@@ -134,8 +137,13 @@ def stored(lm: Qwen3TTSLM) -> dict[str, Tensor]:
 
 def upstream_config(config: Qwen3TTSConfig) -> dict[str, Any]:
     """Return config.json as upstream reads it, without entries of ours."""
+    from transformers import PretrainedConfig
+
     values: dict[str, Any] = deepcopy(json.loads(config.to_json_string(use_diff=False)))
-    kept = {name: value for name, value in values.items() if name not in _OWN}
+    plain = PretrainedConfig().to_dict() | {"architectures": None, "tie_word_embeddings": False}
+    # What every configuration of transformers has says nothing of this one.
+    said = {name: value for name, value in values.items() if name not in plain or plain[name] != value}
+    kept = {name: value for name, value in said.items() if name not in _OWN} | {"model_type": config.model_type}
     # Absent entries end upstream's loading, even where there is nothing to name.
     for name in ("spk_id", "codec_language_id", "spk_is_dialect"):
         kept["talker_config"][name] = kept["talker_config"].get(name) or {}
