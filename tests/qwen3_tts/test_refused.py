@@ -9,6 +9,8 @@ import pytest
 from tests.qwen3_tts.recordings import fit, prepare, texts, write_rows, write_tone
 from tests.qwen3_tts.released import write_released
 from tts_train.cli import main
+from tts_train.contract import DataError
+from tts_train_qwen3_tts.prompt import Qwen3TTSPrompt
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +91,31 @@ def test_a_base_without_its_speaker_encoder(prepared, tmp_path, capsys):
             "lacks talker_config.head_dim. Choose",
         ),
         (lambda config: {**config, "model_type": "qwen3"}, "is a 'qwen3' model, and Qwen3-TTS is a 'qwen3_tts'"),
+        (lambda config: {name: config[name] for name in config if name != "tts_pad_token_id"}, "lacks tts_pad_token_id"),
+        (
+            lambda config: {**config, "talker_config": {**config["talker_config"], "spk_id": ["anna"]}},
+            "talker_config.spk_id of config.json must be an object",
+        ),
+        (
+            lambda config: {
+                **config,
+                "speaker_encoder_config": {**config["speaker_encoder_config"], "enc_se_channels": 16},
+            },
+            "9 weights are of another shape than its config.json says, the first being speaker_encoder.",
+        ),
     ],
-    ids=["25 Hz", "no sections", "nothing", "null", "list", "no size", "another model"],
+    ids=[
+        "25 Hz",
+        "no sections",
+        "nothing",
+        "null",
+        "list",
+        "no size",
+        "another model",
+        "no text row",
+        "list of speakers",
+        "another size",
+    ],
 )
 def test_a_config_of_something_else(edit, said, changed, prepared, tmp_path, capsys):
     folder = changed(edit)
@@ -156,3 +181,44 @@ def test_references_that_are_short_or_long(seconds, said, base, tmp_path, capsys
     assert speak(base, tmp_path / "a.wav", "Hello.", "--reference", str(tmp_path / "reference.wav")) == 2
     assert said in shown(capsys)
     assert not (tmp_path / "a.wav").exists()
+
+
+def test_a_download_that_broke_off(changed, prepared, tmp_path, capsys):
+    folder = changed(lambda config: config)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    assert fit(prepared, tmp_path / "run", init_from=folder) == 2
+    assert "no weights could be read" in shown(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("language", ["enlgish", "xx", "nl"])
+def test_a_language_without_a_tag_is_not_passed_over(language, base, tmp_path, capsys):
+    write_tone(tmp_path / "reference.wav", 1.5)
+    words = ("--reference", str(tmp_path / "reference.wav"), "--language")
+    assert speak(base, tmp_path / "a.wav", "Hello.", *words, language) == 2
+    assert f"--language {language}: the model has tags for chinese, english" in shown(capsys)
+    assert not (tmp_path / "a.wav").exists()
+    assert speak(base, tmp_path / "a.wav", "Hello.", *words, "en-GB") == 0
+
+
+def test_the_mark_of_an_end_of_text_is_a_control_token(base):
+    from tts_train_qwen3_tts.model import load_tokenizer
+
+    with pytest.raises(DataError, match="names control tokens"):
+        Qwen3TTSPrompt().encode_line(load_tokenizer(str(base)), "Hello <|endoftext|>")
+
+
+def test_own_voices_of_rows_without_any(tmp_path, capsys):
+    without = ("--speaker_encoder", "none")
+    assert prepare(write_rows(tmp_path / "corpus", texts(4)), tmp_path / "prepared", *without) == 0
+    assert fit(tmp_path / "prepared", tmp_path / "run", "--data.voice", "clip") == 2
+    assert "was prepared without voices. Prepare it again with --speaker_encoder" in shown(capsys)
+
+
+@pytest.mark.parametrize(
+    ("language", "tag"), [("eng", 2050), ("en_US", 2050), ("DEU", 2053), ("cmn", 2055), ("Korean", 2064), ("nl", None)]
+)
+def test_spellings_of_languages(language, tag):
+    assert Qwen3TTSPrompt()._tag(language, None) == tag

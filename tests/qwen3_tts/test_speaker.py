@@ -12,9 +12,10 @@ import torch
 
 from tests.qwen3_tts.filling import wave
 from tests.qwen3_tts.parity_speaker import figures, filled
-from tests.qwen3_tts.released import model_config
+from tests.qwen3_tts.released import model_config, write_released
 from tts_train.errors import ConfigError, DataError
 from tts_train_qwen3_tts.networks.speaker import SpeakerConfig, SpeakerEncoder, embed, log_mel
+from tts_train_qwen3_tts.networks.speaker_files import load_speaker_encoder
 
 HERE = Path(__file__).parent
 REFERENCES = json.loads((HERE / "golden" / "speaker_encoder.json").read_text())
@@ -136,3 +137,21 @@ def test_only_a_base_model_holds_the_encoder_and_under_the_released_names():
         with torch.device("meta"):
             network = Qwen3TTSLM(Qwen3TTSConfig(**{**config, "tts_model_type": kind}))
         assert {name for name, _ in network.named_parameters() if name.startswith("speaker_encoder.")} == held
+
+
+def test_the_encoder_is_read_of_weights_in_parts(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    whole = write_released(tmp_path / "base", leave_out=("speech_tokenizer/model.safetensors",))
+    tensors = load_file(whole / "model.safetensors")
+    wanted = load_speaker_encoder(str(whole)).state_dict()
+    (whole / "model.safetensors").unlink()
+    parts = {name: f"model-0000{1 + number % 2}-of-00002.safetensors" for number, name in enumerate(sorted(tensors))}
+    for part in set(parts.values()):
+        save_file({name: tensors[name] for name in parts if parts[name] == part}, whole / part)
+    (whole / "model.safetensors.index.json").write_text(json.dumps({"weight_map": parts}))
+    found = load_speaker_encoder(str(whole)).state_dict()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    (whole / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ConfigError, match="has no model-00002-of-00002"):
+        load_speaker_encoder(str(whole))

@@ -81,9 +81,9 @@ class CustomVoiceExport(QwenFolderExport):
         talker = config["talker_config"]
         rows = {name.lower(): table_row(row) for name, row in talker["spk_id"].items()}
         dialects = {name.lower(): tag for name, tag in talker["spk_is_dialect"].items()}
-        names = self._names(lm.config.voices)
-        if not names and not rows:
+        if not lm.config.voices and not rows:
             raise ConfigError("The run knows no speaker, so there is none to name. Export it with --format base.")
+        names = self._names(lm.config.voices)
         # A copy, since the network is compared with what is read back.
         table = lm.model.codec_embedding.weight.detach().clone()
         free = _free_rows(rows.values())
@@ -105,8 +105,8 @@ class CustomVoiceExport(QwenFolderExport):
         if "" in voices and not named:
             raise ConfigError("The data name no speaker. Say how the voice is to be called: --speaker_name NAME.")
         if named and "" not in voices:
-            known = ", ".join(voices[:10]) or "none"
-            raise ConfigError(f"--speaker_name {named} is for data that name no speaker, and these name: {known}.")
+            theirs = f"these name {', '.join(voices[:10])}" if voices else "this run trained speakers of its base"
+            raise ConfigError(f"--speaker_name {named} is for data that name no speaker, and {theirs}. Leave it out.")
         return [name or named for name in voices]
 
 

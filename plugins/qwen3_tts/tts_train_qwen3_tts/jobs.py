@@ -10,8 +10,11 @@ from tts_train.contract import ConfigError
 from tts_train.families.token_lm import TokenPrepare, TokenSynth
 from tts_train_qwen3_tts.codec.sizes import SUFFIX
 from tts_train_qwen3_tts.model import QWEN3_TTS, prompt_of
+from tts_train_qwen3_tts.prompt import language_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tts_train.contract import Census, Line, RowEncoder
 
 _log = logging.getLogger(__name__)
@@ -149,6 +152,7 @@ class Qwen3TTSSynth(TokenSynth):
         from tts_train_qwen3_tts.cloning import CLONED, take_voice
 
         lm: Any = voice.lm
+        self._check_language(prompt_of(lm.config).languages)
         if self.reference:
             take_voice(lm, [self.reference] if isinstance(self.reference, str) else list(self.reference))
             return replace(voice, speakers=(), cloned=CLONED)
@@ -169,3 +173,13 @@ class Qwen3TTSSynth(TokenSynth):
         # A voice alone is taken whether it is named or not.
         named = () if len(known) == 1 and self.speaker is None else tuple(filter(None, known))
         return replace(voice, speakers=named)
+
+    def _check_language(self, tags: Mapping[str, int]) -> None:
+        """Refuse a language that the user gives and the model has no tag for: it would be spoken without one."""
+        name = language_name(self.language)
+        if name not in ("auto", *tags):
+            known = ", ".join(sorted(tag for tag in tags if not tag.endswith("_dialect")))
+            raise ConfigError(
+                f"--language {self.language}: the model has tags for {known}. Give one of them, or leave --language "
+                "out for a language without a tag."
+            )

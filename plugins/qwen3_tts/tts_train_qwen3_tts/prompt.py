@@ -46,6 +46,11 @@ _CODES = {
     "it": "italian",
     "pt": "portuguese",
 }
+_CODES |= {"eng": "english", "deu": "german", "ger": "german", "spa": "spanish", "zho": "chinese", "cmn": "chinese"}
+_CODES |= {"jpn": "japanese", "fra": "french", "fre": "french", "kor": "korean", "rus": "russian", "ita": "italian"}
+_CODES |= {"por": "portuguese"}
+FIRST_CONTROL = 151643
+"""The first text row that is no text, ``<|endoftext|>``."""
 _ROLE, _TURN = "<|im_start|>assistant\n", "<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -153,8 +158,7 @@ class Qwen3TTSPrompt(PromptFormat):
         return _encoded(tokenizer, f"<|im_start|>user\n{instruct.strip()}<|im_end|>\n")
 
     def _refuse_control(self, text: str, ids: Sequence[int]) -> None:
-        control = min(self.layout.begin_of_text, self.layout.text_pad)
-        if any(index >= control for index in ids):
+        if any(index >= FIRST_CONTROL for index in ids):
             raise DataError(f"The text {text!r} names control tokens. Remove them: they mark turns and sound.")
 
     def _named(self, speaker: str | None) -> int | None:
@@ -170,15 +174,20 @@ class Qwen3TTSPrompt(PromptFormat):
 
     def _tag(self, language: str | None, speaker: str | None) -> int | None:
         """Return the row of the tag: that of the speaker's dialect where it speaks Chinese or nothing is asked for."""
-        name = (language or "auto").lower()
-        # Corpora name languages by code and perhaps region, as in en-GB.
-        name = _CODES.get(name.replace("_", "-").partition("-")[0], name)
+        name = language_name(language)
         dialect = self.dialects.get((speaker or "").lower())
         if dialect and name in ("auto", "chinese"):
             name = dialect
         elif name.endswith("_dialect"):
             raise DataError(f"{name} is chosen by a speaker who has it, not as a language. Give chinese.")
         return self.languages.get(name)
+
+
+def language_name(language: str | None) -> str:
+    """Return what a tag is called, as in ``english``; what is no code comes back in lower case, none as ``auto``."""
+    name = (language or "").strip().lower() or "auto"
+    # Corpora name languages by code and perhaps region, as in en-GB.
+    return _CODES.get(name.replace("_", "-").partition("-")[0], name)
 
 
 def _encoded(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

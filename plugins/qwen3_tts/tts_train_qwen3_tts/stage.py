@@ -118,6 +118,11 @@ class Qwen3TTSData(TokenData):
             ConfigError: if there is one.
         """
         super().setup(stage)
+        if self.voice == "clip" and not self._names:
+            raise ConfigError(
+                f"--data.voice clip: {self.path} was prepared without voices. Prepare it again with --speaker_encoder "
+                "of a Base model, or leave --data.voice out."
+            )
         if self.val_path is None:
             return
         other = list(self._val_settings.get("voices") or ())

@@ -24,6 +24,8 @@ _STACK = (
 """What a stack's section must say: the defaults of the class that released models are loaded with are other ones."""
 
 
+_TEXT_ROWS = tuple(f"{name}_token_id" for name in ("tts_pad", "tts_bos", "tts_eos", "im_start", "im_end"))
+_NAMED = ("spk_id", "spk_is_dialect", "codec_language_id")
 _ADVICE = "Choose a released Qwen3-TTS of 12 Hz."
 
 
@@ -155,5 +157,9 @@ class Qwen3TTSConfig(PretrainedConfig):  # type: ignore[misc]
         gone = [f"{where}.{name}" for where, each in sections.items() for name in _STACK if each.get(name) is None]
         needed = ("text_vocab_size", "text_hidden_size", "num_code_groups")
         gone += [f"talker_config.{name}" for name in needed if self.talker.get(name) is None]
+        gone += [name for name in _TEXT_ROWS if getattr(self, name, None) is None]
         if gone:
             raise ConfigError(f"config.json lacks {', '.join(gone)}. {_ADVICE}")
+        for name in _NAMED:
+            if not isinstance(self.talker.get(name) or {}, Mapping):
+                raise ConfigError(f"talker_config.{name} of config.json must be an object. {_ADVICE}")

@@ -16,7 +16,7 @@ from tts_train_qwen3_tts.networks.speaker import SpeakerConfig, SpeakerEncoder
 
 TINY = "tiny"
 PREFIX = "speaker_encoder."
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _ADVICE = "Give --speaker_encoder a Base model: a folder, a hub name or 'tiny'; or 'none' where speakers have names."
 
 
@@ -32,7 +32,7 @@ def load_speaker_encoder(source: str) -> SpeakerEncoder:
     if source == TINY:
         return _tiny()
     values = model_config(source).get("speaker_encoder_config")
-    tensors = _tensors(_file(source, WEIGHTS))
+    tensors = {name: tensor for file in _weights(source) for name, tensor in _tensors(file).items()}
     if not isinstance(values, dict) or not tensors:
         raise ConfigError(f"{source} has no speaker encoder, as only Base models have one. {_ADVICE}")
     encoder = SpeakerEncoder(SpeakerConfig.read(values))
@@ -63,6 +63,16 @@ def _file(source: str, name: str) -> Path:
 
     with from_hub(source, failed=f"No speaker encoder could be loaded from {source!r}:", advice=_ADVICE) as cached:
         return Path(hf_hub_download(source, name, local_files_only=cached))
+
+
+def _weights(source: str) -> list[Path]:
+    """Return the files that hold the encoder: one, or those of the parts that an index names."""
+    folder = Path(source).expanduser()
+    if (folder / WEIGHTS).is_file() or not (folder / INDEX).is_file():
+        return [_file(source, WEIGHTS)]
+    parts = read_config(folder / INDEX).get("weight_map")
+    held = {str(part) for name, part in dict(parts or {}).items() if name.startswith(PREFIX)}
+    return [_file(source, part) for part in sorted(held)]
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:

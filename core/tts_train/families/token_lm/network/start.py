@@ -159,6 +159,8 @@ def load_base(
     """
     if init_from == TINY:
         return _tiny(token_lm, tiny, dtype)
+    from safetensors import SafetensorError
+
     config = base_config(token_lm, init_from)
     try:
         kind = token_lm.network_class or _network_class(config)
@@ -170,8 +172,10 @@ def load_base(
             use_safetensors=True,
             local_files_only=unreachable(),
             output_loading_info=True,
+            # Told below, in place of an error that names no way on.
+            ignore_mismatched_sizes=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         why = f"no weights could be read: {why_missing(error, init_from)} {_what_to_give(token_lm)}"
         raise ConfigError(f"--model.init_from {init_from}: {why}") from error
     if gone := sorted(found["missing_keys"]):
@@ -179,6 +183,12 @@ def load_base(
         raise ConfigError(
             f"--model.init_from {init_from}: {len(gone)} weights are missing, the first being {gone[0]}. "
             f"{_what_to_give(token_lm)}"
+        )
+    if other := sorted(found["mismatched_keys"]):
+        name, there, wanted = other[0]
+        raise ConfigError(
+            f"--model.init_from {init_from}: {len(other)} weights are of another shape than its config.json says, the "
+            f"first being {name} ({list(there)} instead of {list(wanted)}). {_what_to_give(token_lm)}"
         )
     if lm.config.vocab_size < token_lm.layout.output_rows:
         _add_rows(token_lm, lm)
