@@ -91,7 +91,7 @@ def test_a_base_without_its_speaker_encoder(prepared, tmp_path, capsys):
             "lacks talker_config.head_dim. Choose",
         ),
         (lambda config: {**config, "model_type": "qwen3"}, "is a 'qwen3' model, and Qwen3-TTS is a 'qwen3_tts'"),
-        (lambda config: {name: config[name] for name in config if name != "tts_pad_token_id"}, "lacks tts_pad_token_id"),
+        (lambda config: {**config, "tts_pad_token_id": None}, "lacks tts_pad_token_id"),
         (
             lambda config: {**config, "talker_config": {**config["talker_config"], "spk_id": ["anna"]}},
             "talker_config.spk_id of config.json must be an object",
@@ -222,3 +222,13 @@ def test_own_voices_of_rows_without_any(tmp_path, capsys):
 )
 def test_spellings_of_languages(language, tag):
     assert Qwen3TTSPrompt()._tag(language, None) == tag
+
+
+def test_a_language_whose_row_is_not_in_the_table(changed, tmp_path, capsys):
+    def beyond(config):
+        return {**config, "talker_config": {**config["talker_config"], "codec_language_id": {"english": 99999}}}
+
+    write_tone(tmp_path / "reference.wav", 1.5)
+    folder, words = changed(beyond), ("--reference", str(tmp_path / "reference.wav"), "--language", "english")
+    assert speak(folder, tmp_path / "a.wav", "Hello.", *words) == 2
+    assert "talker_config.codec_language_id of config.json must name rows below 3072, not 99999" in shown(capsys)

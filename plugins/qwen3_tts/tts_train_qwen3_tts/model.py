@@ -44,12 +44,13 @@ def prompt_of(config: PretrainedConfig) -> Qwen3TTSPrompt:
     speakers = {name.lower(): LAYOUT.item(table_row(row)) for name, row in (talker.get("spk_id") or {}).items()}
     speakers |= {name: LAYOUT.voice_base + place for place, name in enumerate(given.voices)}
     dialects = {name.lower(): tag for name, tag in (talker.get("spk_is_dialect") or {}).items() if tag}
-    languages = talker.get("codec_language_id") or LANGUAGES
+    tags = talker.get("codec_language_id") or LANGUAGES
+    languages = {name: table_row(row, "codec_language_id") for name, row in tags.items()}
     return Qwen3TTSPrompt(languages=languages, speakers=speakers, dialects=dialects)
 
 
-def table_row(given: object) -> int:
-    """Return a row of the codec's table, which a file may give in a list of one.
+def table_row(given: object, entry: str = "spk_id") -> int:
+    """Return a row of the codec's table that an entry of config.json names, perhaps in a list of one.
 
     Raises:
         ConfigError: if the table has no such row.
@@ -57,7 +58,7 @@ def table_row(given: object) -> int:
     if isinstance(given, list) and len(given) == 1:
         given = given[0]
     if not isinstance(given, int) or not 0 <= given < CODEC_ROWS:
-        raise ConfigError(f"talker_config.spk_id of config.json must name rows below {CODEC_ROWS}, not {given!r}.")
+        raise ConfigError(f"talker_config.{entry} of config.json must name rows below {CODEC_ROWS}, not {given!r}.")
     return given
 
 

@@ -154,7 +154,12 @@ class Qwen3TTSConfig(PretrainedConfig):  # type: ignore[misc]
             ConfigError: naming what is missing by its place in config.json.
         """
         sections = {"talker_config": self.talker, "talker_config.code_predictor_config": self.predictor}
-        gone = [f"{where}.{name}" for where, each in sections.items() for name in _STACK if each.get(name) is None]
+        gone = [
+            f"{where}.{name}"
+            for where, each in sections.items()
+            for name in _STACK
+            if not isinstance(each.get(name), int | float)
+        ]
         needed = ("text_vocab_size", "text_hidden_size", "num_code_groups")
         gone += [f"talker_config.{name}" for name in needed if self.talker.get(name) is None]
         gone += [name for name in _TEXT_ROWS if getattr(self, name, None) is None]
