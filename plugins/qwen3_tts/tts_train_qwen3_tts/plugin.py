@@ -45,6 +45,7 @@ LM = Stage(
         "model.freeze_embedding",
         "data.path",
         "data.voice",
+        "data.references",
     ),
     tiny={
         "model.init_from": "tiny",
