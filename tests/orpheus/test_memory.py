@@ -49,6 +49,23 @@ def test_what_backward_needs_may_be_made_again_or_brought_back(expected, share, 
         assert torch.equal(parameter.grad, expected[1][name]), name
 
 
+def test_a_base_of_files_recomputes_too(tmp_path):
+    load_base("tiny", tiny=TinyOptions(layers=LAYERS)).save_pretrained(tmp_path)
+    kept = []
+    for share in (None, 1.0):
+        # In the mode that it comes in, as fit leaves it there.
+        net = OrpheusNetwork(load_base(str(tmp_path)), HeadOptions(chunk_tokens=64))
+        if share:
+            net.enable_checkpointing(share)
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda kept, to=sizes: to.append(kept.nbytes) or kept, lambda it: it
+        ):
+            net(packed(rows()))
+        kept.append(sum(sizes))
+    assert kept[1] < 0.5 * kept[0]
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.slow
 def test_the_recipes_ways_train_and_continue(tmp_path, recipe):

@@ -73,7 +73,7 @@ def test_weights_in_bfloat16_are_computed_with_in_float32(folder):
 
 def test_window_and_weights_name_the_codes(tiny, folder):
     on = load_codec("tiny#window=on")
-    assert on.fingerprint == load_codec("tiny", window="on").fingerprint != tiny.fingerprint
+    assert on.fingerprint != tiny.fingerprint
     assert on.encoder.window
     change_weights(folder, lambda tensors: tensors["encoder.downsample.conv.weight"].mul_(2))
     assert load_codec(str(folder)).fingerprint != tiny.fingerprint

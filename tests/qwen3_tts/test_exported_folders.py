@@ -47,6 +47,17 @@ def test_each_speaker_has_a_row(base, tmp_path):
     assert [weights[TABLE][rows[name], 0].item() for name in ("ben", "clara")] == [1.5, 2.5]
 
 
+def test_a_speaker_of_the_base_keeps_a_row_that_is_given_in_a_list(tmp_path):
+    base = write_released(tmp_path / "base", kind="custom_voice", shape="r17", dtype=torch.float32)
+    config = json.loads((base / "config.json").read_text())
+    config["talker_config"] |= {"spk_id": {"Ryan": [FIRST_ROW]}, "spk_is_dialect": {"Ryan": False}}
+    (base / "config.json").write_text(json.dumps(config))
+    config, weights = exported(CustomVoiceExport, base, tmp_path, vectors("ben"))
+    assert config["talker_config"]["spk_id"] == {"ryan": FIRST_ROW, "ben": FIRST_ROW + 1}
+    assert (weights[TABLE][FIRST_ROW] != 1.5).all()
+    assert weights[TABLE][FIRST_ROW + 1].tolist() == [1.5] * 64
+
+
 def test_only_a_base_folder_has_the_speaker_encoder(base, tmp_path):
     for job, kind in ((BaseExport, "base"), (CustomVoiceExport, "custom_voice")):
         config, weights = exported(job, base, tmp_path / kind, vectors("ben"))

@@ -138,6 +138,16 @@ def test_texts_that_say_nothing_or_too_much(text, said, home, prepared, tmp_path
     assert speak(home / "run", tmp_path / "a.wav", "\nHello.") == 0
 
 
+def test_a_name_for_a_model_without_names(tmp_path, capsys):
+    corpus = write_rows(tmp_path / "corpus", texts(3))
+    assert prepare(corpus, tmp_path / "nobody", "--voice_prefix", "never") == 0
+    assert fit(tmp_path / "nobody", tmp_path / "run", "--trainer.max_steps", "1") == 0
+    assert speak(tmp_path / "run", tmp_path / "a.wav", "Hello.", "--speaker", "bob") == 2
+    assert "knows no speaker by name. Leave --speaker out" in shown(capsys)
+    assert not (tmp_path / "a.wav").exists()
+    assert speak(tmp_path / "run", tmp_path / "a.wav") == 0
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"), [(0.2, "0.20 s, and a voice is taken from 1 s or more"), (120.0, "120.0 s, not at most 60 s")]
 )

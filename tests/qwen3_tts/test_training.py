@@ -115,6 +115,13 @@ def test_a_validation_set_of_other_voices_is_refused(voice, prepared, tmp_path, 
         assert fit(prepared, tmp_path / "run", "--data.val_path", str(prepared)) == 0
 
 
+def test_a_validation_set_with_voices_beside_rows_without_is_refused(prepared, tmp_path, capsys):
+    corpus = write_rows(tmp_path / "corpus", texts(2))
+    assert prepare(corpus, tmp_path / "none", "--voice_prefix", "never") == 0
+    assert fit(tmp_path / "none", tmp_path / "run", "--data.val_path", str(prepared)) == 2
+    assert "the model is given those of" in shown(capsys)
+
+
 def test_a_speaker_without_a_voice_is_told_of(tmp_path, capsys):
     corpus = write_rows(tmp_path / "corpus", texts(2, speaker="Anna"))
     for number in range(2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tts_train.contract import ConfigError
 from tts_train.disk import write_json
 from tts_train.families.token_lm import FolderExport
-from tts_train_qwen3_tts.model import QWEN3_TTS
+from tts_train_qwen3_tts.model import QWEN3_TTS, table_row
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,14 +79,14 @@ class CustomVoiceExport(QwenFolderExport):
     def changed(self, lm: Qwen3TTSLM, config: dict[str, Any]) -> dict[str, Tensor]:
         """Write each voice into a row of the codec's table, and leave the speaker encoder out."""
         talker = config["talker_config"]
-        rows: dict[str, Any] = {name.lower(): row for name, row in talker["spk_id"].items()}
+        rows = {name.lower(): table_row(row) for name, row in talker["spk_id"].items()}
         dialects = {name.lower(): tag for name, tag in talker["spk_is_dialect"].items()}
         names = self._names(lm.config.voices)
         if not names and not rows:
             raise ConfigError("The run knows no speaker, so there is none to name. Export it with --format base.")
         # A copy, since the network is compared with what is read back.
         table = lm.model.codec_embedding.weight.detach().clone()
-        free = _free_rows([row for row in rows.values() if isinstance(row, int)])
+        free = _free_rows(rows.values())
         for place, name in enumerate(names):
             # A speaker of the base who was trained further keeps the row.
             if name not in rows:
@@ -187,6 +188,6 @@ def _generation_of(base: str) -> dict[str, Any]:
     return {**_GENERATION, **given}
 
 
-def _free_rows(used: list[int]) -> list[int]:
+def _free_rows(used: Collection[int]) -> list[int]:
     order = [*range(FIRST_ROW, LAST_ROW + 1), *range(LEAST_ROW, FIRST_ROW)]
     return [row for row in order if row not in used]

@@ -164,6 +164,8 @@ class Qwen3TTSSynth(TokenSynth):
                 f"{self.source} is a Base model, which speaks in the voice of a recording: give --reference FILE, "
                 "and with --reference_text what is said in it."
             )
+        if self.speaker and not any(known):
+            raise ConfigError(f"--speaker {self.speaker}: {self.source} knows no speaker by name. Leave --speaker out.")
         # A voice alone is taken whether it is named or not.
         named = () if len(known) == 1 and self.speaker is None else tuple(filter(None, known))
         return replace(voice, speakers=named)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tts_train.contract import ConfigError
 from tts_train.families.token_lm import Sampling, TokenLM, byte_tokenizer, checked_tokenizer
+from tts_train_qwen3_tts.codec.sizes import RELEASED
 from tts_train_qwen3_tts.layout import BOS, CODEBOOKS, CODEC_ROWS, CODES, EOS, LAYOUT, TEXT_ROWS
 from tts_train_qwen3_tts.networks.sizes import released_config, tiny_config
 from tts_train_qwen3_tts.prompt import LANGUAGES, Qwen3TTSPrompt
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 
-CODEC = "Qwen/Qwen3-TTS-Tokenizer-12Hz"
 BASE = "Qwen/Qwen3-TTS-12Hz-1.7B-Base"
 SPECIAL = {
     "<|im_start|>": LAYOUT.begin_of_text,
@@ -41,15 +41,19 @@ def prompt_of(config: PretrainedConfig) -> Qwen3TTSPrompt:
     """Return the format of a network: which speakers and languages its configuration names."""
     given: Any = config
     talker = given.talker
-    speakers = {name.lower(): LAYOUT.item(_row(row)) for name, row in (talker.get("spk_id") or {}).items()}
+    speakers = {name.lower(): LAYOUT.item(table_row(row)) for name, row in (talker.get("spk_id") or {}).items()}
     speakers |= {name: LAYOUT.voice_base + place for place, name in enumerate(given.voices)}
     dialects = {name.lower(): tag for name, tag in (talker.get("spk_is_dialect") or {}).items() if tag}
     languages = talker.get("codec_language_id") or LANGUAGES
     return Qwen3TTSPrompt(languages=languages, speakers=speakers, dialects=dialects)
 
 
-def _row(given: object) -> int:
-    """Return a row of the codec's table, which a file may give in a list of one."""
+def table_row(given: object) -> int:
+    """Return a row of the codec's table, which a file may give in a list of one.
+
+    Raises:
+        ConfigError: if the table has no such row.
+    """
     if isinstance(given, list) and len(given) == 1:
         given = given[0]
     if not isinstance(given, int) or not 0 <= given < CODEC_ROWS:
@@ -66,7 +70,7 @@ QWEN3_TTS = TokenLM(
     prompt=Qwen3TTSPrompt(),
     prompt_of=prompt_of,
     codec_loader="tts_train_qwen3_tts.codec.load:load_codec",
-    codec=CODEC,
+    codec=RELEASED,
     load_tokenizer=load_tokenizer,
     base=BASE,
     tiny_config=tiny_config,

@@ -164,7 +164,7 @@ class Qwen3TTSPrompt(PromptFormat):
         if speaker is None or not self.speakers:
             return self.speakers.get("")
         if speaker.lower() not in self.speakers:
-            known = ", ".join(sorted(filter(None, self.speakers))[:10])
+            known = ", ".join(sorted(filter(None, self.speakers))[:10]) or "none by name"
             raise DataError(f"The model has no speaker {speaker!r}. It knows {known}.")
         return self.speakers[speaker.lower()]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,11 +19,12 @@ from tts_train_qwen3_tts.networks.speaker import LEAST_SECONDS
 from tts_train_qwen3_tts.pairs import PairedSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
+_log = logging.getLogger(__name__)
 Part = Literal["text_embedding", "text_projection", "talker", "code_predictor"]
 
 
@@ -59,10 +61,19 @@ class Qwen3TTSModule(TokenModule):
             return
         assert self.network is not None
         lm = self.network.lm
-        if known := data.voices():
-            lm.take_voices(*known)
+        if taken := data.voices():
+            if lost := sorted(set(lm.config.voices) - set(taken[0])):
+                _log.warning(
+                    "%s knows %s, of whom %s has no voice: what is trained here will not know them.",
+                    self.init_from,
+                    _shown(lost),
+                    data.path,
+                )
+            lm.take_voices(*taken)
+            # The same on all processes, and as large as the data: DDP would send it to each in every step.
+            self._ddp_params_and_buffers_to_ignore = ["network.lm.own_voices"]
         speakers = prompt_of(lm.config).speakers
-        if other := [name for name, position in data.known.items() if speakers.get(name) != position]:
+        if other := [name for name, position in data.known if speakers.get(name) != position]:
             raise ConfigError(
                 f"{data.path} names the speaker {other[0]}, as the model that it was prepared for knows it, and "
                 f"{self.init_from} does not. Train from that model, or prepare again with --speaker_encoder of a Base "
@@ -122,10 +133,10 @@ class Qwen3TTSData(TokenData):
         super().setup(stage)
         if self.references:
             self._pair()
-        if self.val_path is None or not self._names:
+        if self.val_path is None:
             return
-        other = list(PreparedSet(self.val_path, columns=("id",)).settings.get("voices") or ())
-        if other != self._names or self.voice == "clip":
+        other = list(self._val_settings.get("voices") or ())
+        if other != self._names or (other and self.voice == "clip"):
             raise ConfigError(
                 f"{self.val_path} has voices of its own ({_shown(other)}), and the model is given those of {self.path} "
                 f"({_shown(self._names)}). Prepare both as one corpus and use --data.val_share, or give sets of the "
@@ -153,9 +164,10 @@ class Qwen3TTSData(TokenData):
         return names, torch.from_numpy(means).float(), own
 
     @property
-    def known(self) -> dict[str, int]:
-        """Ids of speakers that the base has to know by name."""
-        return dict(self._prepared.settings.get("known") or {})
+    def known(self) -> list[tuple[str, int]]:
+        """Names and ids of speakers that the base has to know, those of the validation set too."""
+        both = (self._prepared.settings, self._val_settings)
+        return [named for settings in both for named in (settings.get("known") or {}).items()]
 
     def collate(self, rows: list[Any]) -> Any:  # noqa: ANN401
         """Join documents to a batch; with ``clip`` each has its own voice."""
@@ -184,6 +196,10 @@ class Qwen3TTSData(TokenData):
     @cached_property
     def _prepared(self) -> PreparedSet:
         return PreparedSet(self.path, kind=QWEN3_TTS.kind, columns=("id", "speaker", "voice"))
+
+    @cached_property
+    def _val_settings(self) -> Mapping[str, Any]:
+        return {} if self.val_path is None else PreparedSet(self.val_path, columns=("id",)).settings
 
     @cached_property
     def _names(self) -> list[str]:
@@ -226,4 +242,5 @@ class Qwen3TTSData(TokenData):
 
 
 def _shown(names: Sequence[str]) -> str:
-    return ", ".join(name or "without a name" for name in names[:5]) + (", …" if len(names) > 5 else "")
+    shown = ", ".join(name or "without a name" for name in names[:5]) + (", …" if len(names) > 5 else "")
+    return shown or "none"

@@ -54,7 +54,7 @@ def read_codec(folder: Path, *, window: bool) -> QwenCodec:
         ConfigError: if a file is missing, or holds another network than its configuration says.
         UnsafeFileError: if the weights are no safetensors file.
     """
-    config = _read_config(folder / CONFIG)
+    config = read_config(folder / CONFIG)
     check_layout(config, str(folder / CONFIG))
     if not (folder / WEIGHTS).is_file():
         raise ConfigError(f"{folder} has no {WEIGHTS}. Download the folder again. {_ADVICE}")
@@ -132,7 +132,12 @@ def _fill(codec: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     codec.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """Return what a config.json says.
+
+    Raises:
+        ConfigError: if it is missing or cannot be read.
+    """
     if not path.is_file():
         raise ConfigError(f"There is no {path}, so no codec can be read from that folder. {_ADVICE}")
     try:
@@ -152,6 +157,6 @@ def _download(source: str) -> Path:
         inner = [f"{FOLDER}/{name}" for name in FILES]
         folder = Path(snapshot_download(source, allow_patterns=[CONFIG, *inner], local_files_only=cached))
         config = folder / CONFIG
-        if (folder / FOLDER).is_dir() or (config.is_file() and _read_config(config).get("model_type") == "qwen3_tts"):
+        if (folder / FOLDER).is_dir() or (config.is_file() and read_config(config).get("model_type") == "qwen3_tts"):
             return folder
         return Path(snapshot_download(source, allow_patterns=list(FILES), local_files_only=cached))

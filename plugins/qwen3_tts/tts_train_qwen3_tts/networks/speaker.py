@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from tts_train.contract import ConfigError, DataError
@@ -207,7 +208,8 @@ def embed(encoder: SpeakerEncoder, samples: Tensor) -> Tensor:
     """Return the vector, float32 (enc_dim,) on the encoder's device, of a reference.
 
     Args:
-        encoder: Computes in its own type, whatever autocast says.
+        encoder: Computes in float32, whatever type its weights have and whatever autocast says: a model that speaks
+            in half precision then takes the same voice as ``prepare``.
         samples: (N,) mono at 24 kHz in [-1, 1]. Of more than 30 s the first 30 are read, and a line of the log says so.
 
     Raises:
@@ -217,10 +219,11 @@ def embed(encoder: SpeakerEncoder, samples: Tensor) -> Tensor:
     most = round(MOST_SECONDS * SAMPLE_RATE)
     if len(samples) > most:
         _log.info("A reference of %.1f s: its first %g s are read.", len(samples) / SAMPLE_RATE, MOST_SECONDS)
-    weight = encoder.fc.weight
-    with torch.autocast(weight.device.type, enabled=False):
-        mel = log_mel(samples[None, :most].to(weight.device, torch.float32), encoder.config.mel_dim)
-        vector: Tensor = encoder(mel.to(weight.dtype))[0].float()
+    device = encoder.fc.weight.device
+    wide = {name: weight.float() for name, weight in encoder.named_parameters()}
+    with torch.autocast(device.type, enabled=False):
+        mel = log_mel(samples[None, :most].to(device, torch.float32), encoder.config.mel_dim)
+        vector: Tensor = functional_call(encoder, wide, (mel,))[0]
     return vector
 
 

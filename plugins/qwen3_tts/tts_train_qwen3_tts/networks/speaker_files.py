@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from tts_train.contract import ConfigError
 from tts_train.families.token_lm import TinyOptions
 from tts_train.weights import from_hub
+from tts_train_qwen3_tts.codec.files import read_config
 from tts_train_qwen3_tts.networks.speaker import SpeakerConfig, SpeakerEncoder
 
 TINY = "tiny"
@@ -52,14 +52,7 @@ def model_config(source: str) -> dict[str, Any]:
     Raises:
         ConfigError: if there is none that can be read.
     """
-    file = _file(source, CONFIG)
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}. Download it again.") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{file} must hold an object. Download it again.")
-    return values
+    return read_config(_file(source, CONFIG))
 
 
 def _file(source: str, name: str) -> Path:

@@ -104,6 +104,10 @@ class FrameNetwork(TokenNetwork):
 
         Targets and predictions are rows of the depth network's output matrices, one below the other.
         """
+        count = len(codes)
+        if not count:
+            # Layers take no empty batch, and processes that train together wait for the gradient of every weight.
+            hidden, codes = hidden.new_zeros(1, hidden.shape[-1]), codes.new_zeros(1, codes.shape[-1])
         # The first place answers the backbone's state, and its code is the backbone's to say.
         states = self.depth_states(hidden, codes)[:, 1:].flatten(0, 1)
         return linear_cross_entropy(
@@ -111,9 +115,9 @@ class FrameNetwork(TokenNetwork):
             self.lm.depth_weight(),
             self._depth_targets(codes),
             # All of them: what is not learnt was left out before.
-            kept=torch.arange(len(states), device=states.device),
+            kept=torch.arange(count * (self.layout.slots - 1), device=states.device),
             # One loss for all codebooks, each position against the matrix of its own.
-            row_groups=self._depth_groups(len(codes), states.device),
+            row_groups=self._depth_groups(count, states.device),
             **self._how,
         )
 

@@ -182,7 +182,8 @@ def load_base(
         )
     if lm.config.vocab_size < token_lm.layout.output_rows:
         _add_rows(token_lm, lm)
-    made: PreTrainedModel = lm
+    # transformers loads for evaluation, and layers recompute nothing there, whatever they are told.
+    made: PreTrainedModel = lm.train()
     return made
 
 
