@@ -60,8 +60,13 @@ def dropped(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "dropped.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def fit(data: Path, run: Path, *words: str, init_from: str = "tiny") -> int:
-    """Train some steps on the CPU; return the exit code."""
+def fit_words(data: Path, run: Path, *words: str, init_from: str | Path = "tiny") -> list[str]:
+    """Return the command that trains some steps on the CPU."""
     settings = ["--data.path", str(data), "--data.val_share", "0.3", "--trainer.accelerator", "cpu"]
     settings += ["--model.init_from", str(init_from), "--model.optimizer.lr", "0.02", "--listen.sentences", "0"]
-    return main(["fit", "--backend", "qwen3_tts", "--run_dir", str(run), "--trainer.max_steps", "2", *settings, *words])
+    return ["fit", "--backend", "qwen3_tts", "--run_dir", str(run), "--trainer.max_steps", "2", *settings, *words]
+
+
+def fit(data: Path, run: Path, *words: str, init_from: str | Path = "tiny") -> int:
+    """Train some steps on the CPU; return the exit code."""
+    return main(fit_words(data, run, *words, init_from=init_from))

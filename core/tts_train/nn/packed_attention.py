@@ -8,6 +8,7 @@ them it is plain causal attention, also with a cache.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -149,12 +150,17 @@ def short_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float |
     """
     rows, heads, positions, width = query.shape
     groups = heads // key.shape[1]
+    scale = width**-0.5 if scale is None else scale
+    if query.dtype == torch.float16:
+        # Its largest number is 65504, which unscaled scores pass. A power of two rounds nothing.
+        early = 2.0 ** round(math.log2(scale))
+        query, scale = query * early, scale / early
     # The queries of a group stand one below the other, so that its keys need no copy for each.
     scores = query.reshape(rows, -1, groups * positions, width) @ key.transpose(-1, -2)
     places = torch.arange(positions, device=query.device)
     later = places > places.repeat(groups)[:, None]
-    # In float32 or wider, as the kernels compute it.
-    wide = scores.to(torch.promote_types(scores.dtype, torch.float32)) * (width**-0.5 if scale is None else scale)
+    # The softmax in float32 or wider, as the kernels have it; the scores were rounded to the states' type.
+    wide = scores.to(torch.promote_types(scores.dtype, torch.float32)) * scale
     weights = wide.masked_fill(later, -torch.inf).softmax(dim=-1).to(value.dtype)
     return (weights @ value).view(rows, heads, positions, width)
 

@@ -18,7 +18,7 @@ from tts_train_qwen3_tts.layout import LAYOUT
 from tts_train_qwen3_tts.model import prompt_of
 from tts_train_qwen3_tts.networks.config import Qwen3TTSConfig
 from tts_train_qwen3_tts.networks.speaker import LEAST_SECONDS, SAMPLE_RATE, SpeakerEncoder, check_reference, embed
-from tts_train_qwen3_tts.networks.speaker_files import TINY, load_speaker_encoder, model_config
+from tts_train_qwen3_tts.networks.speaker_files import is_tiny, load_speaker_encoder, model_config
 from tts_train_qwen3_tts.prompt import Qwen3TTSPrompt
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def known_speakers(source: str) -> tuple[dict[str, int], dict[str, str]]:
     Raises:
         ConfigError: if it knows none.
     """
-    form = Qwen3TTSPrompt() if source == TINY else prompt_of(Qwen3TTSConfig(**model_config(source)))
+    form = Qwen3TTSPrompt() if is_tiny(source) else prompt_of(Qwen3TTSConfig(**model_config(source)))
     if not form.speakers:
         raise ConfigError(
             f"The corpus names speakers, and {source} knows none by name. Leave --speaker_encoder at auto, so that "

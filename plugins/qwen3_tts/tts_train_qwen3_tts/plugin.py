@@ -29,12 +29,13 @@ LM = Stage(
         kill_at=90,
         judged_by="train/loss",
         falls_below=0.03,
-        # The small speaker encoder is for the small network of tests, and one voice needs no name.
-        prepare=("--codec", "tiny", "--tokenizer", "tiny", "--speaker_encoder", "none"),
+        # As wide as the recipe's network; one voice needs no name.
+        prepare=("--codec", "tiny", "--tokenizer", "tiny", "--speaker_encoder", "tiny-192"),
         formats=("base",),
+        # A base that clones needs a reference; the run knows its speaker.
+        speaks_with="run",
         synth=("--codec", "tiny", "--max_new_tokens", "640"),
         remark="a codec with random weights: what is spoken is noise",
-        learned=("--temperature", "0", "--repetition_penalty", "1", "--max_new_tokens", "960"),
     ),
     identity=(
         "model.init_from",
@@ -45,6 +46,7 @@ LM = Stage(
         "model.freeze_embedding",
         "data.path",
         "data.voice",
+        "data.references",
     ),
     tiny={
         "model.init_from": "tiny",

@@ -16,6 +16,7 @@ from tts_train.families.token_lm import TokenData, TokenModule
 from tts_train_qwen3_tts.layout import LAYOUT
 from tts_train_qwen3_tts.model import QWEN3_TTS, prompt_of
 from tts_train_qwen3_tts.networks.speaker import LEAST_SECONDS
+from tts_train_qwen3_tts.pairs import PairedSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -102,14 +103,24 @@ class Qwen3TTSData(TokenData):
         path: Folder that ``tts-train prepare`` wrote.
         voice: ``speaker`` gives each utterance the mean voice of its speaker's recordings, ``clip`` that of its own
             reference or recording, so that the model learns to follow a reference.
+        references: Share of the utterances (0 to 1) that are trained behind another one of their speaker, its words and
+            frames in front, so that the model learns to go on from a reference; validation is without.
         options: Those of :class:`TokenData`.
     """
 
     token_lm = QWEN3_TTS
 
-    def __init__(self, path: str, voice: Literal["speaker", "clip"] = "speaker", **options: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        path: str,
+        voice: Literal["speaker", "clip"] = "speaker",
+        references: float = 0.0,
+        **options: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(path=path, **options)
-        self.voice = voice
+        if not 0 <= references <= 1:
+            raise ConfigError(f"--data.references is a share of the utterances, 0 to 1, and {references:g} was given.")
+        self.voice, self.references = voice, references
 
     def setup(self, stage: str) -> None:
         """Open the data, and refuse a validation set whose positions name other voices.
@@ -117,12 +128,16 @@ class Qwen3TTSData(TokenData):
         Raises:
             ConfigError: if there is one.
         """
+        if self._rows is not None:
+            return
         super().setup(stage)
         if self.voice == "clip" and not self._names:
             raise ConfigError(
                 f"--data.voice clip: {self.path} was prepared without voices. Prepare it again with --speaker_encoder "
                 "of a Base model, or leave --data.voice out."
             )
+        if self.references:
+            self._pair()
         if self.val_path is None:
             return
         other = list(self._val_settings.get("voices") or ())
@@ -162,6 +177,16 @@ class Qwen3TTSData(TokenData):
     def collate(self, rows: list[Any]) -> Any:  # noqa: ANN401
         """Join documents to a batch; with ``clip`` each has its own voice."""
         return super().collate([self._with_own_voice(row) for row in rows] if self.voice == "clip" else rows)
+
+    def _pair(self) -> None:
+        speech: Any = self._speech
+        names = [
+            name or "" for table in self._prepared.rows.tables(["speaker"]) for name in table["speaker"].to_pylist()
+        ]
+        whose = [names[number] for number in speech.rows]
+        paired: Any = PairedSet(speech, whose, share=self.references, most=self.max_tokens, seed=self.seed)
+        self._speech = self.train_set = paired
+        self.max_length = max(int(self.max_length or 0), int(paired.lengths.max()))
 
     def _with_own_voice(self, document: Any) -> Any:  # noqa: ANN401
         place = self._places.get(document.id)

@@ -26,6 +26,13 @@ def test_short_rows_attend_as_a_kernel_does(positions, key_heads):
     assert all(torch.allclose(a.grad, b.grad, atol=1e-12) for a, b in zip(one, other, strict=True))
 
 
+def test_scores_may_pass_what_float16_holds():
+    query, key, value = (50 * each.detach().half() for each in states(width=128))
+    scores = query.float() @ key.float().repeat_interleave(3, dim=1).mT
+    assert float(scores.abs().max()) > torch.finfo(torch.float16).max
+    assert short_attention(query, key, value).isfinite().all()
+
+
 def test_backward_keeps_no_more_than_the_states_and_their_weights():
     kept = {}
 

@@ -24,13 +24,15 @@ def load_speaker_encoder(source: str) -> SpeakerEncoder:
     """Load the speaker encoder of a Base model on the CPU in float32, in evaluation mode.
 
     Args:
-        source: A folder, a hub name, or ``tiny`` for a small one with seeded weights.
+        source: A folder, a hub name, or ``tiny`` for a small one with seeded weights, ``tiny-192`` for one whose
+            vectors have so many numbers.
 
     Raises:
         ConfigError: if there is none, or it has other weights.
     """
-    if source == TINY:
-        return _tiny()
+    if is_tiny(source):
+        _, _, width = source.partition("-")
+        return _tiny(TinyOptions(hidden=int(width)) if width else TinyOptions())
     values = model_config(source).get("speaker_encoder_config")
     tensors = {name: tensor for file in _weights(source) for name, tensor in _tensors(file).items()}
     if not isinstance(values, dict) or not tensors:
@@ -87,10 +89,16 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         raise ConfigError(f"{file} is no safetensors file: {error}. {_ADVICE}") from error
 
 
-def _tiny() -> SpeakerEncoder:
+def is_tiny(source: str) -> bool:
+    """Tell whether a speaker encoder is the small one that needs no files, of some width."""
+    name, dash, width = source.partition("-")
+    return name == TINY and (width.isdigit() if dash else True)
+
+
+def _tiny(options: TinyOptions) -> SpeakerEncoder:
     from tts_train_qwen3_tts.networks.sizes import tiny_config
 
-    encoder = SpeakerEncoder(SpeakerConfig.read(tiny_config(TinyOptions()).speaker_encoder_config or {}))
+    encoder = SpeakerEncoder(SpeakerConfig.read(tiny_config(options).speaker_encoder_config or {}))
     generator = torch.Generator().manual_seed(0)
     for name, weight in sorted(encoder.named_parameters()):
         if name.endswith("bias"):
