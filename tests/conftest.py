@@ -21,6 +21,10 @@ _LONGEST = (
     "gpt_sovits/test_plan.py",
     "core/run/test_continuation.py",
     "gpt_sovits/test_processes.py",
+    "qwen3_tts/test_plans.py",
+    "qwen3_tts/test_speed_of_speech.py",
+    "qwen3_tts/test_training.py",
+    "qwen3_tts/test_interop.py",
     "orpheus/test_plan.py",
     "orpheus/test_real_voice.py",
     "gpt_sovits/test_real_voice.py",
@@ -47,7 +51,7 @@ def _folders_of_a_module_go_with_it(tmp_path_factory, request):
 def _loggers_are_left_as_they_were(request):
     """Fail a module after which messages are missing: which tests would see it depends on their order."""
     yield
-    for name in ("tts_train", "tts_train_orpheus", "tts_train_gpt_sovits"):
+    for name in ("tts_train", "tts_train_orpheus", "tts_train_gpt_sovits", "tts_train_qwen3_tts"):
         logger = logging.getLogger(name)
         assert logger.level <= logging.INFO, f"{request.node.nodeid} left the logger {name} at level {logger.level}"
         assert not logger.disabled, f"{request.node.nodeid} disabled the logger {name}"
