@@ -101,7 +101,7 @@ def test_help_without_a_backend_says_where_the_options_are(verb, capsys):
     ("words", "said"),
     [
         ("fly", "There is no command 'fly'"),
-        ("fit", "Choose a backend with --backend. Installed: csm, gpt_sovits, orpheus, toy."),
+        ("fit", "Choose a backend with --backend. Installed: csm, gpt_sovits, orpheus, qwen3_tts, toy."),
         ("fit --backend matcha", "No backend 'matcha' is installed"),
         ("fit --backend toy --stage nope", "'nope' is not a stage of backend 'toy'. Choose one with --stage: hum."),
         ("fit --backend toy --model.bnis 3", "Did you mean --model.bins"),
