@@ -1,6 +1,7 @@
 """Training behind a reference: what cloning gives a model to read, and only what follows it is learnt."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -69,6 +70,12 @@ def test_a_reference_that_would_be_too_long_is_left_out(prepared):
     data = opened(prepared, references=1.0, max_tokens=longest)
     assert data.max_length == longest
     assert int(data.train_set.lengths.max()) <= longest
+
+
+def test_a_reading_process_gets_the_same_rows(prepared):
+    paired = opened(prepared, references=1.0).train_set
+    sent = pickle.loads(pickle.dumps(paired))
+    assert [row.input_ids.tolist() for row in sent] == [row.input_ids.tolist() for row in paired]
 
 
 def test_a_share_beyond_one_is_refused(prepared):

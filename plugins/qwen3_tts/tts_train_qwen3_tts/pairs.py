@@ -55,6 +55,9 @@ class PairedSet:
                 self._partners[index], self.lengths[index] = chosen, longer
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        # Reading processes unpickle it, and ask for names before there are rows.
+        if name.startswith("_"):
+            raise AttributeError(name)
         # The rest is as without references: which rows, of which set.
         return getattr(self._rows, name)
 
