@@ -126,7 +126,8 @@ def _attention(
         attention_mask = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)
     # One new token sees all keys; is_causal with one query would let it see the first only.
     causal = attention_mask is None and queries > 1
-    if causal and queries == keys <= SHORT and len(query) > 1 and not dropout:
+    # Utterances come with their lengths, whatever form they are in: what has none is frames, thousands of one size.
+    if causal and max_seqlen is None and queries == keys <= SHORT and len(query) > 1 and not dropout:
         states = (_autocast(query), _autocast(key), _autocast(value))
         return short_attention(*states, scale=scaling).transpose(1, 2).contiguous(), None
     output = causal_attention(query, key, value, mask=attention_mask, dropout=dropout, is_causal=causal, scale=scaling)
