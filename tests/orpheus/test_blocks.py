@@ -78,7 +78,7 @@ def test_every_kind_of_adapter(lora):
         sides.append(side("lora", fused=fused, dtype=torch.float32, autocast=False, **lora))
     # Two of float32's steps: one, 1.2e-7, is less than some processors' products are apart.
     assert sides[1][0] == pytest.approx(sides[0][0], rel=2.4e-7)
-    assert distance(sides[1][1], sides[0][1]) < 2e-6
+    assert distance(sides[1][1], sides[0][1]) < 4e-6
 
 
 @pytest.mark.slow
