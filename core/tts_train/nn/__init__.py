@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tts_train.nn.reproducible import (
         deterministic_kernels as deterministic_kernels,
         drawn_on_cpu as drawn_on_cpu,
+        exact_float32 as exact_float32,
         exponential_noise as exponential_noise,
     )
     from tts_train.sound import mel_triangles as mel_triangles
@@ -25,7 +26,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         ".devices": "kept_table runs_on",
-        ".reproducible": "deterministic_kernels drawn_on_cpu exponential_noise",
+        ".reproducible": "deterministic_kernels drawn_on_cpu exact_float32 exponential_noise",
         "tts_train.sound": "mel_triangles",
     },
 )

@@ -39,6 +39,23 @@ def deterministic_kernels() -> Iterator[None]:
 
 
 @contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """Compute in true float32 whatever the caller has set: no autocast, no TF32.
+
+    For what must not depend on the card, as a codec's choice between two codes.
+    """
+    precision = torch.get_float32_matmul_precision()
+    # TF32 has 10 bits of fraction: a vector between two codes would get another one on another card.
+    torch.set_float32_matmul_precision("highest")
+    cudnn = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+    try:
+        with cudnn, torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+@contextmanager
 def drawn_on_cpu(seed: int, *, like: torch.Tensor | None = None) -> Iterator[None]:
     """Within the block, modules are made on the CPU and drawn from ``seed``; no random stream of the run moves.
 

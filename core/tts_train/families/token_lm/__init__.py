@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Codec as Codec,
         Sampling as Sampling,
         TokenLM as TokenLM,
+        check_clip as check_clip,
         weights_fingerprint as weights_fingerprint,
     )
     from tts_train.families.token_lm.module import TokenModule as TokenModule
@@ -56,7 +57,7 @@ __getattr__, __dir__ = lazy_names(
         ".export.jobs": "FolderExport GgufExport HfExport MergedExport PeftExport ReleaseExport",
         ".frames.layout": "FrameLayout",
         ".layout": "FrameReader FramesRead Ids Levels TokenLayout",
-        ".model": "Codec Sampling TokenLM weights_fingerprint",
+        ".model": "Codec Sampling TokenLM check_clip weights_fingerprint",
         ".module": "TokenModule",
         ".network.start": "TinyOptions",
         ".prompts": "IdRow PromptFormat byte_tokenizer checked_tokenizer",

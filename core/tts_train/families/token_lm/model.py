@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from tts_train.errors import ConfigError
+from tts_train.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +32,22 @@ def weights_fingerprint(name: str, network: nn.Module) -> str:
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return f"{name}-{digest.hexdigest()}"
+
+
+def check_clip(index: int, clip: Tensor) -> None:
+    """Refuse a clip that no codec can encode: it must be 1-D float32, not empty, and finite.
+
+    Raises:
+        DataError: if it is not, naming it by its index.
+    """
+    import torch
+
+    if clip.ndim != 1 or clip.dtype != torch.float32:
+        raise DataError(f"Clip {index} must be 1-D float32, not {clip.dtype} of shape {list(clip.shape)}.")
+    if not clip.numel():
+        raise DataError(f"Clip {index} is empty: there is nothing to encode.")
+    if not bool(torch.isfinite(clip).all()):
+        raise DataError(f"Clip {index} has samples that are not finite.")
 
 
 class Codec(Protocol):

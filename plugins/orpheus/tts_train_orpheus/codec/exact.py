@@ -132,34 +132,6 @@ def ends_at(encoder: nn.Module, frames: Sequence[int]) -> Iterator[None]:
             hook.remove()
 
 
-@contextmanager
-def exact_float32(device: torch.device) -> Iterator[None]:
-    """Compute in true float32 whatever the caller has set: no autocast, no TF32; codes must not depend on it."""
-    precision = torch.get_float32_matmul_precision()
-    # TF32 has 10 bits of fraction: a vector between two codes would get another one on another card.
-    torch.set_float32_matmul_precision("highest")
-    cudnn = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-    try:
-        with cudnn, torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
-
-
-def check_clip(index: int, clip: Tensor) -> None:
-    """Check that a clip is 1-D float32, not empty, and finite.
-
-    Raises:
-        DataError: if it is not, naming it by its index.
-    """
-    if clip.ndim != 1 or clip.dtype != torch.float32:
-        raise DataError(f"Clip {index} must be 1-D float32, not {clip.dtype} of shape {list(clip.shape)}.")
-    if not clip.numel():
-        raise DataError(f"Clip {index} is empty: there is nothing to encode.")
-    if not bool(torch.isfinite(clip).all()):
-        raise DataError(f"Clip {index} has samples that are not finite.")
-
-
 def check_levels(
     levels: Sequence[ArrayLike], strides: Sequence[int], size: int, device: torch.device | str
 ) -> list[Tensor]:

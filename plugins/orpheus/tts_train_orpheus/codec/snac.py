@@ -9,13 +9,12 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from tts_train.families.token_lm import Codec
+from tts_train.families.token_lm import Codec, check_clip
+from tts_train.nn import exact_float32
 from tts_train_orpheus.codec.exact import (
     NoiseSource,
-    check_clip,
     check_levels,
     ends_at,
-    exact_float32,
     group_batches,
     pad_clips,
     replace_noise,

@@ -17,8 +17,10 @@ from safetensors.torch import load
 from torch import Tensor
 from torch.nn import functional as F
 
+from tts_train.families.token_lm import check_clip
+from tts_train.nn import exact_float32
 from tts_train_orpheus.codec import tiny_sound as sound
-from tts_train_orpheus.codec.exact import check_clip, check_levels, exact_float32, seeded_noise
+from tts_train_orpheus.codec.exact import check_levels, seeded_noise
 from tts_train_orpheus.codec.tiny_network import STRIDES, TinyNetwork
 from tts_train_orpheus.layout import CODEBOOK_SIZE, FRAME_SAMPLES, SAMPLE_RATE, Levels
 

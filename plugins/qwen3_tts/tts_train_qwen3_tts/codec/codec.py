@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -13,7 +12,8 @@ import torch
 from torch import Tensor
 
 from tts_train.contract import DataError
-from tts_train.families.token_lm import weights_fingerprint
+from tts_train.families.token_lm import check_clip, weights_fingerprint
+from tts_train.nn import exact_float32
 from tts_train_qwen3_tts.codec.decoder import SoundDecoder
 from tts_train_qwen3_tts.codec.encoder import SoundEncoder
 from tts_train_qwen3_tts.codec.sizes import FRAME_SAMPLES, SAMPLE_RATE
@@ -75,8 +75,8 @@ class QwenCodec:
             DataError: if a clip is not 1-D float32, is empty, or has samples that are not finite.
         """
         for index, clip in enumerate(clips):
-            _check_clip(index, clip)
-        with _exact_float32(self.device):
+            check_clip(index, clip)
+        with exact_float32(self.device):
             found = [self.encoder(clip.to(self.device)[None, None], self.codebooks)[0].cpu() for clip in clips]
         return [tuple(codes.numpy()) for codes in found]
 
@@ -114,29 +114,6 @@ class QwenCodec:
             return torch.zeros(0)
         if int(codes.min()) < 0 or int(codes.max()) >= size:
             raise DataError(f"Codes lie in [0, {size}), and these in [{int(codes.min())}, {int(codes.max())}].")
-        with _exact_float32(self.device):
+        with exact_float32(self.device):
             sound: Tensor = self.decoder(codes[None].to(self.device), first_frame, skip)[0].cpu()
         return sound
-
-
-@contextmanager
-def _exact_float32(device: torch.device) -> Iterator[None]:
-    """Compute in true float32 whatever the caller has set: no autocast, no TF32."""
-    precision = torch.get_float32_matmul_precision()
-    # TF32 has 10 bits of fraction: a vector between two codes would get another one on another card.
-    torch.set_float32_matmul_precision("highest")
-    cudnn = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-    try:
-        with cudnn, torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
-
-
-def _check_clip(index: int, clip: Tensor) -> None:
-    if clip.ndim != 1 or clip.dtype != torch.float32:
-        raise DataError(f"Clip {index} must be 1-D float32, not {clip.dtype} of shape {list(clip.shape)}.")
-    if not clip.numel():
-        raise DataError(f"Clip {index} is empty: there is nothing to encode.")
-    if not bool(torch.isfinite(clip).all()):
-        raise DataError(f"Clip {index} has samples that are not finite.")
