@@ -232,3 +232,19 @@ def test_a_language_whose_row_is_not_in_the_table(changed, tmp_path, capsys):
     folder, words = changed(beyond), ("--reference", str(tmp_path / "reference.wav"), "--language", "english")
     assert speak(folder, tmp_path / "a.wav", "Hello.", *words) == 2
     assert "talker_config.codec_language_id of config.json must name rows below 3072, not 99999" in shown(capsys)
+
+
+def test_a_validation_set_of_another_codec_is_refused(home, prepared, tmp_path, capsys):
+    """Its codes mean other sounds, so a loss over them means nothing."""
+    assert prepare(home / "corpus" / "train_raw.jsonl", tmp_path / "other", "--codec_window", "on") == 0
+    assert fit(prepared, tmp_path / "run", "--data.val_path", str(tmp_path / "other")) == 2
+    told = shown(capsys)
+    assert "was prepared with the codec" in told
+    assert "window-on" in told
+    assert "Prepare both alike." in told
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_parts_that_can_be_frozen_are_named(prepared, tmp_path, capsys):
+    assert fit(prepared, tmp_path / "run", "--model.frozen", "[foo]") == 2
+    assert "text_embedding, text_projection, talker or code_predictor, and [foo] was given" in shown(capsys)

@@ -43,7 +43,7 @@ class Qwen3TTSModule(TokenModule):
     def __init__(
         self,
         init_from: str = QWEN3_TTS.base,
-        frozen: Sequence[Part] = ("text_embedding",),
+        frozen: tuple[Part, ...] = ("text_embedding",),
         **options: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(init_from=init_from, **options)

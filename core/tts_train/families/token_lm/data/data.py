@@ -20,8 +20,10 @@ from tts_train.families.token_lm.network.build import joined
 from tts_train.families.token_lm.network.late import sample_documents
 
 if TYPE_CHECKING:
+    from tts_train.datasets.store.shards import PreparedSet
     from tts_train.families.token_lm.model import TokenLM
 
+_MADE_BY = {"codec_fingerprint": "codec", "tokenizer_fingerprint": "tokenizer"}
 _log = logging.getLogger(__name__)
 
 _SOME = 64
@@ -98,6 +100,7 @@ class TokenData(StageData):
         self._held = rows.take(held, speech_only=only) if held else None
         if self.val_path:
             other = self._open(self.val_path)
+            _refuse_others(rows.prepared, other.prepared)
             self._held = other.take(range(len(other.rows)), speech_only=only)
             # Recorded, so that a run that continues can say which of its data have changed.
             self._hashes["val_path"] = other.prepared.hash
@@ -231,3 +234,21 @@ class TokenData(StageData):
             )
         if self._held is None:
             _log.warning("No utterance is kept for validation, so nothing will show when the voice over-fits.")
+
+
+def _refuse_others(trained: PreparedSet, held: PreparedSet) -> None:
+    """Refuse a validation set whose ids mean something else than those that are trained on.
+
+    Raises:
+        ConfigError: naming the networks that made both.
+    """
+    for fingerprint, name in _MADE_BY.items():
+        # Sets that were made elsewhere do not say what made them.
+        here, there = trained.settings.get(fingerprint), held.settings.get(fingerprint)
+        if here and there and here != there:
+            ours, theirs = trained.settings.get(name), held.settings.get(name)
+            # With their fingerprints, as options of a codec may be all that is different.
+            raise ConfigError(
+                f"--data.val_path {held.path} was prepared with the {name} {theirs} ({there}), and {trained.path} with "
+                f"{ours} ({here}): its ids mean other things. Prepare both alike."
+            )
