@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tts_train.nn import kept_table
+
 BLOCK = 512
 """Positions that attend at once where there is a window: memory grows with the length, not with its square."""
 
@@ -87,17 +89,23 @@ class RotaryAttention(nn.Module):
         """Take and return [B, T, width], of which the first stands at position ``first``."""
         projected = (self.q_proj(x), self.k_proj(x), self.v_proj(x))
         q, k, v = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in projected)
-        cos, sin = self._turns(first, q)
+        cos, sin = _turns(first, q.shape[-2], q.shape[-1], self.theta, q.dtype, q.device)
         seen = _attend(_turn(q, cos, sin), _turn(k, cos, sin), v, self.window)
         y: Tensor = self.o_proj(seen.transpose(1, 2).flatten(2))
         return y
 
-    def _turns(self, first: int, q: Tensor) -> tuple[Tensor, Tensor]:
-        # In float32 whatever the weights are in: the released models were made with such angles.
-        steps = torch.arange(0, q.shape[-1], 2, dtype=torch.float32, device=q.device) / q.shape[-1]
-        places = torch.arange(first, first + q.shape[-2], dtype=torch.float32, device=q.device)
-        angles = (places[:, None] / self.theta**steps).repeat(1, 2)
-        return angles.cos().to(q), angles.sin().to(q)
+
+# Every layer turns by the same angles.
+@kept_table
+def _turns(
+    first: int, count: int, width: int, theta: float, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return cosine and sine, [count, width], of the angles by which positions from ``first`` are turned."""
+    # In float32 whatever the weights are in: the released models were made with such angles.
+    steps = torch.arange(0, width, 2, dtype=torch.float32, device=device) / width
+    places = torch.arange(first, first + count, dtype=torch.float32, device=device)
+    angles = (places[:, None] / theta**steps).repeat(1, 2)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
