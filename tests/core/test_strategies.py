@@ -193,6 +193,11 @@ def test_no_process_ever_holds_the_whole_model(mesh, tmp_path):
 def test_weights_that_are_missing_or_other_are_refused(mesh, tmp_path):
     with pytest.raises(DataError, match="no safetensors files"):
         safetensors_folder(tmp_path)
+    for damaged in ("[]", '{"weight_map": ["a"]}', '{"weight_map": {"a": 1}}', "{"):
+        (tmp_path / INDEX).write_text(damaged)
+        with pytest.raises(DataError, match="Download it again"):
+            safetensors_folder(tmp_path)
+    (tmp_path / INDEX).unlink()
     weights = {name: p.detach() for name, p in Network().named_parameters()}
     save_file({**weights, "layers.0.first.bias": torch.zeros(3)}, tmp_path / "model.safetensors")
     with torch.device("meta"):

@@ -69,6 +69,23 @@ def test_a_folder_without_a_tokenizer_is_named(tmp_path):
         load_tokenizer(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("tokenizer.json", "[]", "tokenizer.json holds no JSON object"),
+        ("tokenizer.json", "{}", "damaged or of another kind"),
+        ("tokenizer.json", '{"added_tokens": [], "model": {"type": "BPE"}}', "Missing vocab/merges at line 1 column 46. Give"),
+        ("tokenizer.json", "", "Expecting value"),
+        ("tokenizer_config.json", "[]", "tokenizer_config.json holds no JSON object"),
+    ],
+)
+def test_a_damaged_tokenizer_is_told(tmp_path, name, content, said):
+    tiny_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigError, match=said):
+        load_tokenizer(str(tmp_path))
+
+
 def test_a_missing_pad_token_becomes_the_one_llama_reserves(tmp_path):
     tokenizer = tiny_tokenizer()
     tokenizer.pad_token = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -232,6 +233,54 @@ def test_a_language_whose_row_is_not_in_the_table(changed, tmp_path, capsys):
     folder, words = changed(beyond), ("--reference", str(tmp_path / "reference.wav"), "--language", "english")
     assert speak(folder, tmp_path / "a.wav", "Hello.", *words) == 2
     assert "talker_config.codec_language_id of config.json must name rows below 3072, not 99999" in shown(capsys)
+
+
+JSON_FILES = (
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "speech_tokenizer/config.json",
+    "speech_tokenizer/preprocessor_config.json",
+)
+
+
+@pytest.mark.parametrize("name", JSON_FILES)
+def test_files_of_a_base_that_hold_no_object(base, tmp_path, capsys, name):
+    """Whichever of them is damaged: every command that reads it says so, none ends in a traceback."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(base, folder)
+    (folder / name).write_text("[]")
+    write_tone(tmp_path / "reference.wav", 3.5)
+    corpus = write_rows(tmp_path / "corpus", texts(2))
+    networks = ("--tokenizer", str(folder), "--codec", str(folder))
+    codes = {
+        speak(folder, tmp_path / "a.wav", "Hello.", "--reference", str(tmp_path / "reference.wav"), *networks),
+        prepare(corpus, tmp_path / "out", *networks),
+    }
+    unread = name.endswith("preprocessor_config.json") or name == "generation_config.json"
+    assert codes == ({0} if unread else {2})
+    if not unread:
+        # The library that reads the vocabulary does not name its file.
+        assert (name if name != "vocab.json" else "Bad vocabulary json file") in shown(capsys)
+
+
+def test_a_generation_config_without_an_object_is_told_at_export(prepared, base, tmp_path, capsys):
+    folder, run = tmp_path / "damaged", tmp_path / "run"
+    shutil.copytree(base, folder)
+    (folder / "generation_config.json").write_text("[]")
+    assert prepare(write_rows(tmp_path / "corpus", texts(4)), tmp_path / "out", "--tokenizer", str(folder)) == 0
+    assert f"--data.path {tmp_path / 'out'} --model.init_from {folder}\n" in capsys.readouterr().err
+    assert fit(tmp_path / "out", run, init_from=folder) == 0
+    words = ["--format", "base", "--out", str(tmp_path / "exported")]
+    assert main(["export", str(run), *words]) == 2
+    assert "generation_config.json must hold an object" in shown(capsys)
+    shutil.copy(base / "generation_config.json", folder)
+    assert main(["export", str(run), *words]) == 0
+    (tmp_path / "exported" / "tts_train.json").write_text("[]")
+    assert main(["synth", str(tmp_path / "exported"), "--text", "Hello.", "--out", str(tmp_path / "b.wav")]) == 2
+    assert "tts_train.json is damaged" in shown(capsys)
 
 
 def test_a_validation_set_of_another_codec_is_refused(home, prepared, tmp_path, capsys):

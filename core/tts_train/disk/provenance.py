@@ -67,6 +67,8 @@ def _read(file: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         card: Mapping[str, Any] = content["checkpoint"]["run_card"] if file.name == _CHECKPOINT_FILE else content
+        if not isinstance(card, Mapping):
+            raise TypeError(f"{type(card).__name__} in place of an object")
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file} is damaged ({type(error).__name__}). Add --backend B and --stage S.") from error
     return card

@@ -29,9 +29,12 @@ def safetensors_folder(folder: Path) -> dict[str, StoredTensor]:
     """
     index = folder / INDEX
     if index.is_file():
-        named: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        # The name alone: an index from elsewhere must not reach outside of the folder.
-        paths = sorted({folder / Path(name).name for name in named.values()})
+        try:
+            named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            # The name alone: an index from elsewhere must not reach outside of the folder.
+            paths = sorted({folder / Path(name).name for name in named})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{index} does not say which file holds a tensor. Download it again.") from error
     else:
         paths = sorted(folder.glob("*.safetensors"))
     if not paths or not all(path.is_file() for path in paths):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import urllib.request
 from collections.abc import Iterator
@@ -47,11 +48,21 @@ def from_hub(source: str, *, failed: str, advice: str) -> Iterator[bool]:
         advice: what to give instead.
 
     Raises:
-        ConfigError: for what huggingface_hub and transformers raise, OSError and ValueError.
+        ConfigError: for what huggingface_hub, transformers and tokenizers raise over files that are missing or damaged.
     """
     try:
         yield unreachable()
     except (OSError, ValueError) as error:
+        raise ConfigError(f"{failed} {why_missing(error, source)} {advice}") from error
+    # The libraries read entries of such a file without asking whether it has any.
+    except (AttributeError, TypeError, KeyError) as error:
+        file = _no_object(Path(source).expanduser())
+        other = f"its files are damaged or of another kind ({type(error).__name__}: {error})"
+        raise ConfigError(f"{failed} {other if file is None else f'{file} holds no JSON object'}. {advice}") from error
+    except Exception as error:
+        # tokenizers raises the class itself over files that it cannot read.
+        if type(error) is not Exception:
+            raise
         raise ConfigError(f"{failed} {why_missing(error, source)} {advice}") from error
 
 
@@ -59,7 +70,18 @@ def why_missing(error: Exception, source: str) -> str:
     """Return in a sentence why ``source``, a folder or a hub name, could not be loaded: its error, or no network."""
     if unreachable() and not Path(source).expanduser().exists():
         return f"there is no such folder, it is not in the cache of this machine, and {_host()} cannot be reached."
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return said if said.endswith((".", "!", "?")) else f"{said}."
+
+
+def _no_object(folder: Path) -> Path | None:
+    for file in sorted(folder.glob("*.json")):
+        try:
+            if not isinstance(json.loads(file.read_text(encoding="utf-8")), dict):
+                return file
+        except (OSError, ValueError):
+            return file
+    return None
 
 
 def _host() -> str:

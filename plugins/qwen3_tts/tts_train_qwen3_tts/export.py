@@ -183,9 +183,10 @@ def _added(token: Any) -> dict[str, Any]:  # noqa: ANN401 - AddedToken
 
 
 def _generation_of(base: str) -> dict[str, Any]:
+    from tts_train_qwen3_tts.codec.files import read_config
+
     file = Path(base).expanduser() / GENERATION
-    given: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return {**_GENERATION, **given}
+    return {**_GENERATION, **(read_config(file) if file.is_file() else {})}
 
 
 def _free_rows(used: Collection[int]) -> list[int]:
