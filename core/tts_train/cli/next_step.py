@@ -27,8 +27,14 @@ def after_check(corpus: str, words: Sequence[str], *, kept: Path | None = None) 
     _say(quoted("tts-train", "prepare", *options, "--corpus", corpus, "--out", out))
 
 
-def after_prepare(out: Path, backend: Backend) -> None:
-    """Say how to train on a prepared set: with the recipes beside it that name it, or with those for beginners."""
+def after_prepare(out: Path, backend: Backend, options: Sequence[str] = ()) -> None:
+    """Say how to train on a prepared set: with the recipes beside it that name it, or with those for beginners.
+
+    Args:
+        out: the prepared set.
+        backend: what it was prepared for.
+        options: what recipes for beginners do not say of it; see ``PrepareJob.fit_options``.
+    """
     found = [recipe for recipe, path in _recipes(out.parent) if _same(path, out)]
     for recipe in found:
         # As init names runs.
@@ -36,7 +42,7 @@ def after_prepare(out: Path, backend: Backend) -> None:
         _say(quoted("tts-train", "fit", "-c", recipe, "--run_dir", Path("runs") / name))
     if not found:
         for name in backend.start:
-            _say(quoted("tts-train", "fit", "--backend", backend.name, "-c", name, "--data.path", out))
+            _say(quoted("tts-train", "fit", "--backend", backend.name, "-c", name, "--data.path", out, *options))
 
 
 def _say(command: str) -> None:

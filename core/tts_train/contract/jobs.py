@@ -72,6 +72,13 @@ class PrepareJob(Job):
         del corpus
         return None
 
+    def fit_options(self) -> Sequence[str]:
+        """Return the options that ``fit`` needs besides ``--data.path``, as in ``["--model.init_from", "tiny"]``.
+
+        They stand in the next command that ``prepare`` prints, for what a set was made for and recipes do not name.
+        """
+        return ()
+
     def outputs(self) -> Mapping[str, Path]:
         """Return what is written, by option."""
         return {"--out": self.out}

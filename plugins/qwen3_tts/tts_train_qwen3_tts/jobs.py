@@ -54,6 +54,10 @@ class Qwen3TTSPrepare(TokenPrepare):
             return ""
         return self.tokenizer if self.speaker_encoder == "auto" else self.speaker_encoder
 
+    def fit_options(self) -> list[str]:
+        """Return the base that the set was made for, unless recipes name it already."""
+        return [] if self.tokenizer == QWEN3_TTS.base else ["--model.init_from", self.tokenizer]
+
     def reading(self) -> RowEncoder:
         """Return what reads a row; nothing is downloaded for it."""
         found: Any = super().reading()

@@ -30,5 +30,5 @@ def run(verb: str, words: list[str]) -> int:
     job = found.read()
     print_report(perform(job), as_json=JSON_FLAG in words)
     if isinstance(job, PrepareJob) and JSON_FLAG not in words:
-        after_prepare(job.out, chosen.backend)
+        after_prepare(job.out, chosen.backend, job.fit_options())
     return 0
