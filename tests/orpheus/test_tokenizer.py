@@ -74,7 +74,7 @@ def test_a_folder_without_a_tokenizer_is_named(tmp_path):
     [
         ("tokenizer.json", "[]", "tokenizer.json holds no JSON object"),
         ("tokenizer.json", "{}", "damaged or of another kind"),
-        ("tokenizer.json", '{"added_tokens": [], "model": {"type": "BPE"}}', r"Missing vocab/merges at line 1 column 46\. Give"),
+        ("tokenizer.json", '{"added_tokens": [], "model": {"type": "BPE"}}', r"column 46\. Give"),
         ("tokenizer.json", "", "Expecting value"),
         ("tokenizer_config.json", "[]", "tokenizer_config.json holds no JSON object"),
     ],
