@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from tts_train.contract.hooks import hookimpl as hookimpl
     from tts_train.contract.jobs import (
+        Drawn as Drawn,
         ExportJob as ExportJob,
         Line as Line,
         PrepareJob as PrepareJob,
@@ -78,7 +79,7 @@ __getattr__, __dir__ = lazy_names(
         ".data": "AUTO StageData",
         ".encoder": "Census Clip ReadyRows RowEncoder",
         ".hooks": "hookimpl",
-        ".jobs": "ExportJob Line PrepareJob SynthJob",
+        ".jobs": "Drawn ExportJob Line PrepareJob SynthJob",
         ".metric": "Figure HeardText Metric Recogniser Take",
         ".module": "StageModule Work",
         ".prepare": "ShardedPrepare",

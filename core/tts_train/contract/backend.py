@@ -187,6 +187,8 @@ class Backend:
     """One sentence for listings."""
     stages: tuple[Stage, ...]
     """Training jobs, in the order in which a user runs them."""
+    default: str = ""
+    """The stage that is meant where none is named; empty where one of several must be named."""
     start: tuple[str, ...] = ()
     """Recipes that ``tts-train init`` copies for a beginner, one for each stage that a voice needs. Recipes themselves
     are the YAML files in the folder ``recipes`` of the backend's package."""
@@ -206,18 +208,21 @@ class Backend:
         # Options, runs and exports say a stage by its name alone.
         if not names or len(set(names)) != len(names):
             raise ConfigError(f"Backend {self.name!r} must have stages with different names, not {names}.")
+        if self.default and self.default not in names:
+            raise ConfigError(f"Backend {self.name!r} has no stage {self.default!r} that could be its default.")
 
     def stage(self, name: str | None, *, for_job: Literal["prepare", "synth"] | None = None) -> Stage:
         """Return the stage called ``name``.
 
         Args:
-            name: Its name; None means the only one.
+            name: Its name; None means the only one, or the backend's default.
             for_job: What it is wanted for: stages that do that with the same job need not be told apart.
 
         Raises:
             ConfigError: if there is no such stage, or None was given and it matters which of several.
         """
         by_name = {stage.name: stage for stage in self.stages}
+        name = name or self.default or None
         if name in by_name:
             return by_name[name]
         if name is None and len(self.stages) == 1:

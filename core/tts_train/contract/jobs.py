@@ -9,9 +9,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tts_train.contract.reports import ExportReport, Report, SynthReport
 from tts_train.disk.apart import require_apart, require_not_read
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tts_train.corpus.audio.read import RowReader
     from tts_train.corpus.read import Corpus
     from tts_train.disk.sound_files import Samples
+    from tts_train.sound import Sound
 
 
 # kw_only, in every job: a backend may add options without a default to a base class whose options have one.
@@ -189,6 +190,22 @@ class Line:
     """Its language, as the corpus names it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """One take of a line as the model drew it, with what a stage that learns from takes must know of it."""
+
+    sound: Sound | None = None
+    """What it sounds like; None where nothing was drawn that could be decoded."""
+    frames: Sequence[int] = ()
+    """One number for each frame of the sound, in order; equal numbers sound alike. Repetitions are counted in it."""
+    ended: bool = False
+    """Whether the model ended it; False where it was cut off."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """What it was drawn from, and what was drawn, by the names in :meth:`SynthJob.drawn_columns`."""
+    error: str | None = None
+    """Why there is no sound."""
+
+
 _Synth = TypeVar("_Synth", bound="SynthJob")
 
 
@@ -267,3 +284,23 @@ class SynthJob(Job):
         """
         del recordings
         return False
+
+    def draw(self, lines: Iterable[Line]) -> Iterator[Drawn]:
+        """Say each line as one utterance, as training knows them, and keep what was drawn; nothing is written.
+
+        ``tts-train sample`` asks this, and writes what comes. A line that cannot be said gives a take with ``error``.
+        Takes of the same line and seed are the same, whatever is drawn beside them.
+
+        Raises:
+            ConfigError: if this job keeps nothing of what it draws.
+        """
+        del lines
+        raise ConfigError(f"Takes of {self.source} cannot be kept: its stage has nothing that learns from them.")
+
+    def drawn_columns(self) -> Mapping[str, str]:
+        """Return the columns of :attr:`Drawn.columns`, each with its type as Arrow writes it (``list<int32>``)."""
+        return {}
+
+    def known(self) -> Mapping[str, Any]:
+        """Return what is known of the data that the source was trained on, as ``StageData.remember`` says it."""
+        return {}
