@@ -92,8 +92,9 @@ class TakeSet:
 
     def divide(self, rows: Sequence[int], share: float, *, seed: int) -> tuple[list[int], list[int]]:
         """Return (training, validation) as places among rows of takes; those of one text are on one side."""
-        texts = self.column("text_id")
-        return split([texts[row] for row in rows], share, seed=seed)
+        texts, speakers = self.column("text_id"), self.column("speaker")
+        named = [speakers[row] for row in rows]
+        return split([texts[row] for row in rows], share, speakers=named, seed=seed)
 
     def list_lengths(self, name: str) -> NDArray[np.int64]:
         """Return how many numbers each take has in a column of lists, (takes,); 0 where it is null."""

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +135,7 @@ class GptSovitsSynth(SynthJob):
                 f"sample {self.gpt} --sovits {self.source}"
             )
         jobs = [self.of(line) for line in lines]
-        ready = self._open({job.language for job in jobs})
+        ready = self._drawing({job.language for job in jobs})
         asked = []
         for job in jobs:
             reference = ready.reference_for(job.speaker)
@@ -152,6 +153,18 @@ class GptSovitsSynth(SynthJob):
 
         pair = find_pair(self.source, gpt=self.gpt, sovits=self.sovits, version=self.version, voice=self.voice)
         return {**pair.known, **({"voice": str(Path(pair.data).absolute())} if pair.data else {})}
+
+    def _drawing(self, languages: Collection[str | None]) -> Ready:
+        """Open what takes need, once for one part of a set after another; anew when the first Chinese text comes."""
+        chinese = _has_chinese(languages)
+        if chinese not in self._opened and True not in self._opened:
+            self._opened.clear()
+            self._opened[chinese] = self._open(languages)
+        return next(iter(self._opened.values()))
+
+    @cached_property
+    def _opened(self) -> dict[bool, Ready]:
+        return {}
 
     def _say(self, ready: Ready) -> SynthReport:
         from tts_train_gpt_sovits.voice.sentences import split_sentences
@@ -244,7 +257,7 @@ class GptSovitsSynth(SynthJob):
 
         listens = listens or self.reference is not None
         # Only Chinese has text features, of a network that others need not load.
-        chinese = any(language and language.lower().startswith(("zh", "cmn")) for language in languages)
+        chinese = _has_chinese(languages)
         if not listens and not chinese:
             return None
         # What read the data reads the reference, or its tokens would be those of another network.
@@ -290,3 +303,7 @@ class GptSovitsSynth(SynthJob):
         parts: list[Any] = [part for each in spoken for part in (each.sound, silence)]
         # No pause behind the last sentence.
         return torch.cat(parts[:-1])
+
+
+def _has_chinese(languages: Collection[str | None]) -> bool:
+    return any(language and language.lower().startswith(("zh", "cmn")) for language in languages)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from tts_train_gpt_sovits.stages.gpt.batches import (
     usable_batch_size,
 )
 from tts_train_gpt_sovits.stages.gpt.rows import GptRows, GptSource, Laps, Pairs, Rows, Source, sample_utterances
-from tts_train_gpt_sovits.stages.gpt.takes import TakeOptions, TakeSource, sample_takes
+from tts_train_gpt_sovits.stages.gpt.takes import TakeSource, sample_takes
 
 V1_TABLES = (322, 512)
 """Rows that the phoneme table of v1 has in the wild."""
@@ -51,7 +51,8 @@ class GptData(StageData):
         batch_size: Utterances of an upstream batch; as upstream, half as many for pairs and at most a quarter of all.
         pairs: Rejected codes for DPO: ``none``, ``made`` by saying a part twice or leaving it out, or ``stored``.
             Takes are pairs themselves, and need neither.
-        takes: Which takes make a pair.
+        margin: Of takes: least difference of the rewards of both.
+        per_text: Of takes: most pairs of a text, the best with the worst, then the next best with the next worst.
         filter: Which utterances are used, chosen takes among them.
         val_share: Share of utterances kept for validation, chosen by their ids and for each speaker; 0 for none.
         val_path: Validation set of its own, in the same form as ``path``; then nothing is taken from ``path``.
@@ -70,7 +71,8 @@ class GptData(StageData):
         batching: Literal["packed", "upstream"] = "packed",
         batch_size: int = 8,
         pairs: Pairs = "none",
-        takes: TakeOptions = TakeOptions(),  # noqa: B008 - frozen
+        margin: float = 0.5,
+        per_text: int = 1,
         filter: FilterOptions = FilterOptions(),  # noqa: B008 - frozen
         val_share: float = 0.05,
         val_path: str | None = None,
@@ -81,12 +83,16 @@ class GptData(StageData):
         super().__init__(seed=seed, num_workers=num_workers)
         if max_tokens < 1 or batch_size < 1:
             raise ConfigError("--data.max_tokens and --data.batch_size must be 1 or more.")
+        if margin < 0 or per_text < 1:
+            raise ConfigError(
+                f"--data.margin must be 0 or more and --data.per_text 1 or more; {margin:g} and {per_text} were given."
+            )
         self.path = path
         self.max_tokens = max_tokens
         self.batching = batching
         self.batch_size = batch_size
         self.pairs: Pairs = pairs
-        self.takes = takes
+        self.margin, self.per_text = margin, per_text
         self.filter = filter
         self.val_share = val_share
         self.val_path = val_path
@@ -209,7 +215,8 @@ class GptData(StageData):
             return GptSource.open(path, self.filter, max_tokens=self.max_tokens)
         if self.pairs == "none":
             raise ConfigError(f"{path} holds takes, of which the stage dpo learns: give --stage dpo.")
-        return TakeSource.open(path, self.takes, self.filter, max_tokens=self.max_tokens)
+        limits: dict[str, Any] = {"margin": self.margin, "per_text": self.per_text, "max_tokens": self.max_tokens}
+        return TakeSource.open(path, self.filter, **limits)
 
     def _rehearsed(self, source: Source) -> tuple[list[GptRows], list[GptRows]]:
         """Return the rehearsal rows for training and for validation; none without a second set."""

@@ -246,7 +246,14 @@ class GptModule(StageModule):
         from tts_train_gpt_sovits.voice.load import local_sovits
         from tts_train_gpt_sovits.voice.voice import GptSovitsVoice
 
-        held = required(self.stage_data.held_out() if isinstance(self.stage_data, GptData) else None)
+        data = self.stage_data if isinstance(self.stage_data, GptData) else None
+        found = data.held_out() if data else None
+        if data and data.sampled and found is None:
+            raise ConfigError(
+                f"The recordings that the takes in {data.path} continue are not here any more, so there is nothing to "
+                "speak. Give --listen.sentences 0."
+            )
+        held = required(found)
         sovits, version = local_sovits(held.data, self.device)
         return GptVoice(self, GptSovitsVoice(gpt=self._built, sovits=sovits, version=version), held)
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tts_train.contract import ConfigError, DataError
+from tts_train.contract import DataError
 from tts_train.datasets import TakeSet
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance
 from tts_train_gpt_sovits.signal.versions import BERT_WIDTH
@@ -23,28 +23,11 @@ from tts_train_gpt_sovits.stages.gpt.batches import FilterOptions, refusal
 from tts_train_gpt_sovits.stages.gpt.rows import Pairs, Source, check_alike, read_bert
 
 BACKEND = "gpt_sovits"
-_READ = ("text_id", "phonemes", "bert", "prompt", "codes", "ended")
+_READ = ("text_id", "phonemes", "bert", "prompt", "codes")
 """What is read of a take each time."""
 _USUAL_PAIR = 480
 """Phonemes and codes of a usual pair: 5 seconds each of prompt, chosen and rejected codes, and both texts."""
 _PHONEMES, _CODES = 32, 1024
-
-
-@dataclass(frozen=True, kw_only=True)
-class TakeOptions:
-    """Which takes make a pair, where ``path`` is a folder that ``tts-train sample`` wrote."""
-
-    margin: float = 0.0
-    """Least difference of the rewards of a pair's takes."""
-    per_text: int = 1
-    """Most pairs of a text: the best take with the worst, then the next best with the next worst."""
-
-    def __post_init__(self) -> None:
-        if self.margin < 0 or self.per_text < 1:
-            raise ConfigError(
-                "--data.takes.margin must be 0 or more and --data.takes.per_text 1 or more; "
-                f"{self.margin} and {self.per_text} were given."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +40,9 @@ class TakeSource:
     rejected: NDArray[np.int64]
     """Row of the other one."""
     kept: NDArray[np.int64]
-    """Codes of the other that are used: all, or of one that was cut off as many as fit into a batch."""
+    """Codes of the other one that are used: all, or as many as fit into a batch."""
+    cut_off: NDArray[np.bool_]
+    """Whether they lack an end, being cut here or when they were drawn."""
     left_out: Counter[str]
     """Texts without a pair, and pairs that are not used, by reason."""
     lengths: NDArray[np.int64]
@@ -67,37 +52,45 @@ class TakeSource:
     languages: list[str | None]
 
     @classmethod
-    def open(cls, path: str, options: TakeOptions, filter: FilterOptions, *, max_tokens: int) -> TakeSource:
+    def open(cls, path: str, filter: FilterOptions, *, margin: float, per_text: int, max_tokens: int) -> TakeSource:
         """Open a folder that ``tts-train sample`` wrote.
+
+        Args:
+            path: The folder.
+            filter: Which chosen takes are used.
+            margin: Least difference of the rewards of a pair.
+            per_text: Most pairs of a text.
+            max_tokens: Most phonemes and codes of a pair; a rejected take that is too long is cut.
 
         Raises:
             DataError: if it is of another backend, or no pair can be used.
         """
         takes = TakeSet(path, backend=BACKEND, columns=_READ)
-        pairs, left_out = takes.pairs(margin=options.margin, per_text=options.per_text)
+        if missing := [name for name in (*_READ, "prompt_phonemes") if name not in takes.names]:
+            raise DataError(f"The takes in {path} have no column {', '.join(missing)}: draw them again.")
+        pairs, left_out = takes.pairs(margin=margin, per_text=per_text)
         sizes = _Sizes.of(takes)
-        used: list[tuple[int, int, int]] = []
-        for pair in pairs:
-            kept, reason = sizes.judge(pair.chosen, pair.rejected, filter, max_tokens)
-            if reason is None:
-                used.append((pair.chosen, pair.rejected, kept))
-            else:
-                left_out[reason] += 1
+        reasons = [sizes.refusal(pair.chosen, pair.rejected, filter, max_tokens) for pair in pairs]
+        left_out.update(reason for reason in reasons if reason is not None)
+        used = [(pair.chosen, pair.rejected) for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
         if not used:
             raise DataError(
                 f"{path} has {len(takes)} takes and no pair of them can be used; most often: "
-                f"{', '.join(reason for reason, _ in left_out.most_common(3)) or 'there is none'}. See "
-                "--data.takes.margin, --data.filter and --data.max_tokens, or draw more takes of a text."
+                f"{', '.join(reason for reason, _ in left_out.most_common(3)) or 'there is none'}. Draw more takes of "
+                "each text (tts-train sample --n), or see --data.margin, --data.filter and --data.max_tokens."
             )
-        chosen, rejected, kept = np.array(used, dtype=np.int64).T
+        chosen, rejected = np.array(used, dtype=np.int64).T
+        whole = sizes.before[chosen] + sizes.codes[chosen]
+        kept = np.minimum(sizes.codes[rejected], max_tokens - whole)
         named = takes.column("language")
         return cls(
             prepared=takes,
             rows=chosen,
             rejected=rejected,
             kept=kept,
+            cut_off=(kept < sizes.codes[rejected]) | ~sizes.ended[rejected],
             left_out=left_out,
-            lengths=sizes.before[chosen] + sizes.codes[chosen] + kept,
+            lengths=whole + kept,
             codes=sizes.codes[chosen],
             languages=[named[row] for row in chosen.tolist()],
         )
@@ -126,27 +119,23 @@ class _Sizes:
     """All phonemes and the prompt's codes."""
     codes: NDArray[np.int64]
     """Codes drawn."""
-    ended: list[bool]
+    ended: NDArray[np.bool_]
 
     @classmethod
     def of(cls, takes: TakeSet) -> _Sizes:
         phonemes, prompt, codes = (takes.list_lengths(name) for name in ("phonemes", "prompt", "codes"))
         # Null in takes that could not be drawn.
         given = np.array([count or 0 for count in takes.column("prompt_phonemes")], dtype=np.int64)
-        ended = [bool(each) for each in takes.column("ended")]
+        ended = np.array([bool(each) for each in takes.column("ended")])
         return cls(text=phonemes - given, before=phonemes + prompt, codes=codes, ended=ended)
 
-    def judge(self, chosen: int, rejected: int, filter: FilterOptions, max_tokens: int) -> tuple[int, str | None]:
-        """Return how many codes of a pair's rejected take are used, and why the pair is not."""
-        codes = int(self.codes[rejected])
-        room = max_tokens - int(self.before[chosen] + self.codes[chosen])
-        if reason := refusal(int(self.text[chosen]), int(self.codes[chosen]), filter):
-            return 0, reason
-        if not codes:
-            return 0, "no codes of the rejected take"
-        # The beginning of a take that was cut off was drawn as it stands; of one that ended, the end belongs to it.
-        kept = codes if self.ended[rejected] else min(codes, room)
-        return kept, None if 0 < kept <= room else f"more than --data.max_tokens {max_tokens}"
+    def refusal(self, chosen: int, rejected: int, filter: FilterOptions, max_tokens: int) -> str | None:
+        """Return why a pair is left out, or None if it is used."""
+        if not self.codes[rejected]:
+            return "no codes of the rejected take"
+        if self.before[chosen] + self.codes[chosen] >= max_tokens:
+            return f"more than --data.max_tokens {max_tokens}"
+        return refusal(int(self.text[chosen]), int(self.codes[chosen]), filter)
 
 
 class TakeRows:
@@ -166,6 +155,7 @@ class TakeRows:
         self.languages = [source.languages[place] for place in where.tolist()]
         self._rejected = source.rejected[where]
         self._kept = source.kept[where]
+        self._cut_off = source.cut_off[where]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -179,7 +169,7 @@ class TakeRows:
             codes=_numbers(chosen["codes"]),
             bert=read_bert(chosen, self.prepared),
             rejected=_numbers(rejected["codes"])[: int(self._kept[place])],
-            cut_off=not rejected["ended"],
+            cut_off=bool(self._cut_off[place]),
             prompt=_numbers(chosen["prompt"]),
             language=self.languages[place],
         )
