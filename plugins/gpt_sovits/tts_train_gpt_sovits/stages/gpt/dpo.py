@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tts_train.contract import ConfigError
+from tts_train.nn import preference as objectives
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork, GptOutput
 from tts_train_gpt_sovits.networks.gpt.packing import PackedBatch
 from tts_train_gpt_sovits.networks.gpt.padded import padded_forward, unpack, unpack_rejected
@@ -27,21 +26,6 @@ if TYPE_CHECKING:
 UPSTREAM_BETA = 0.2
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preference:
-    """The objective over a batch of pairs; all but the loss without a gradient."""
-
-    loss: Tensor
-    """Mean over the pairs, in nats."""
-    margins: Tensor
-    """Reward of each chosen sequence less that of the rejected (B,)."""
-
-    @property
-    def accuracy(self) -> Tensor:
-        """Share of pairs whose chosen sequence has the larger reward."""
-        return (self.margins > 0).float().mean()
-
-
 def preference(
     chosen: Tensor,
     rejected: Tensor,
@@ -49,7 +33,7 @@ def preference(
     beta: float = UPSTREAM_BETA,
     label_smoothing: float = 0.0,
     reference: tuple[Tensor, Tensor] | None = None,
-) -> Preference:
+) -> objectives.Preference:
     """Return the objective of Rafailov et al. 2023 (arXiv 2305.18290), equation 7.
 
     Args:
@@ -61,12 +45,7 @@ def preference(
             upstream does: the network then moves away from rejected sequences with nothing that holds it back but the
             loss on the chosen ones.
     """
-    gains = chosen - rejected
-    if reference is not None:
-        gains = gains - (reference[0] - reference[1]).detach()
-    rewards = beta * gains
-    losses = -(1 - label_smoothing) * F.logsigmoid(rewards) - label_smoothing * F.logsigmoid(-rewards)
-    return Preference(loss=losses.mean(), margins=rewards.detach())
+    return objectives.prefer(chosen, rejected, beta=beta, label_smoothing=label_smoothing, reference=reference)
 
 
 class DpoModule(GptModule):
@@ -153,7 +132,7 @@ class DpoModule(GptModule):
         # A sum over hundreds of tokens beside a mean over pairs: upstream's preference is a small part of its loss.
         return chosen.loss_sum + prefers.loss
 
-    def _log_pairs(self, sft: Tensor, prefers: Preference, loss: Tensor) -> None:
+    def _log_pairs(self, sft: Tensor, prefers: objectives.Preference, loss: Tensor) -> None:
         self.log("train/loss", sft, batch_size=1)
         figures = {"preference": loss, "margin": prefers.margins.mean(), "pair_accuracy": prefers.accuracy}
         self.log_dict({f"train/{name}": value for name, value in figures.items()}, batch_size=1)
@@ -170,7 +149,7 @@ class DpoModule(GptModule):
         self.add_figure("margin", prefers.margins.sum(), count)
         self.add_figure("pair_accuracy", prefers.accuracy * count, count)
 
-    def _preference(self, output: GptOutput, held: tuple[Tensor, Tensor] | None) -> Preference:
+    def _preference(self, output: GptOutput, held: tuple[Tensor, Tensor] | None) -> objectives.Preference:
         return preference(
             output.chosen_logps,
             output.rejected_logps,
