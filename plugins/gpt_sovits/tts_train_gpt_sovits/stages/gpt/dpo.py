@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tts_train.contract import ConfigError
-from tts_train.nn import preference as objectives
+from tts_train.nn import Preference, prefer
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork, GptOutput
 from tts_train_gpt_sovits.networks.gpt.packing import PackedBatch
 from tts_train_gpt_sovits.networks.gpt.padded import padded_forward, unpack, unpack_rejected
@@ -33,7 +33,7 @@ def preference(
     beta: float = UPSTREAM_BETA,
     label_smoothing: float = 0.0,
     reference: tuple[Tensor, Tensor] | None = None,
-) -> objectives.Preference:
+) -> Preference:
     """Return the objective of Rafailov et al. 2023 (arXiv 2305.18290), equation 7.
 
     Args:
@@ -45,7 +45,7 @@ def preference(
             upstream does: the network then moves away from rejected sequences with nothing that holds it back but the
             loss on the chosen ones.
     """
-    return objectives.prefer(chosen, rejected, beta=beta, label_smoothing=label_smoothing, reference=reference)
+    return prefer(chosen, rejected, beta=beta, label_smoothing=label_smoothing, reference=reference)
 
 
 class DpoModule(GptModule):
@@ -132,7 +132,7 @@ class DpoModule(GptModule):
         # A sum over hundreds of tokens beside a mean over pairs: upstream's preference is a small part of its loss.
         return chosen.loss_sum + prefers.loss
 
-    def _log_pairs(self, sft: Tensor, prefers: objectives.Preference, loss: Tensor) -> None:
+    def _log_pairs(self, sft: Tensor, prefers: Preference, loss: Tensor) -> None:
         self.log("train/loss", sft, batch_size=1)
         figures = {"preference": loss, "margin": prefers.margins.mean(), "pair_accuracy": prefers.accuracy}
         self.log_dict({f"train/{name}": value for name, value in figures.items()}, batch_size=1)
@@ -149,7 +149,7 @@ class DpoModule(GptModule):
         self.add_figure("margin", prefers.margins.sum(), count)
         self.add_figure("pair_accuracy", prefers.accuracy * count, count)
 
-    def _preference(self, output: GptOutput, held: tuple[Tensor, Tensor] | None) -> objectives.Preference:
+    def _preference(self, output: GptOutput, held: tuple[Tensor, Tensor] | None) -> Preference:
         return preference(
             output.chosen_logps,
             output.rejected_logps,
