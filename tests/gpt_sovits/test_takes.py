@@ -12,8 +12,8 @@ import pytest
 import soundfile
 import torch
 
+from tests.core.datasets.takes import take, write_takes
 from tests.gpt_sovits.gpt_sets import write_set
-from tests.gpt_sovits.take_sets import write_takes
 from tts_train.cli import main
 from tts_train.contract import ConfigError, DataError, Line
 from tts_train.datasets import TakeSet
@@ -88,7 +88,17 @@ def takes(gpt, drawn, folder):
     """A set of them: of each text the first is best, the second was cut off, the third could not be judged."""
     rewards = (1.5, -0.5, None)
     taken = [(name, of, replace(take, ended=of.seed != 1), rewards[of.seed]) for name, of, take in drawn]
-    return write_takes(folder / "sampled", taken, known=job_for(gpt).known())
+    return sampled(folder / "sampled", gpt, taken)
+
+
+def sampled(folder, gpt, taken, **about):
+    """Write takes, each with its text's id, its line and its reward, as ``tts-train sample`` does."""
+    rows, job = [], job_for(gpt)
+    for name, of, drawn, reward in taken:
+        more = {"text": of.text, "language": of.language, "ended": drawn.ended, "seed": of.seed, **drawn.columns}
+        rows.append(take(name, of.seed, reward, **more))
+    about = {"backend": "gpt_sovits", "data": job.known(), **about}
+    return write_takes(folder, rows, columns=job.drawn_columns(), **about)
 
 
 def same(one, other):
@@ -238,7 +248,7 @@ def test_pairs_are_counted_divided_by_text_and_remembered(gpt, drawn, folder, ta
     longer = drawn[0][2]
     columns = {**longer.columns, "codes": np.tile(longer.columns["codes"], 30)}
     taken[0] = (*taken[0][:2], replace(longer, ended=True, columns=columns), 2.0)
-    path = write_takes(folder / "ranked", taken, known=job_for(gpt).known())
+    path = sampled(folder / "ranked", gpt, taken)
     ranked = opened(path, max_tokens=480)
     assert sum(ranked.describe()["left_out"].values()) == 1, "its chosen take has no room in a batch"
     places = [place for part in (ranked.train_set, ranked.val_set) for place in part.parts[0].rows.tolist()]
@@ -275,7 +285,7 @@ def test_takes_are_learnt_from_where_the_voices_recordings_are_gone(gpt, drawn, 
     taken = [(name, of, take, 1.0 - of.seed) for name, of, take in drawn]
     known = {**job_for(gpt).known(), "voice": str(tmp_path / "gone")}
     taken = [(name, of, replace(take, ended=True), reward) for name, of, take, reward in taken]
-    path = write_takes(tmp_path / "takes", taken, known=known)
+    path = sampled(tmp_path / "takes", gpt, taken, data=known)
     words = ["--model.init_from", gpt, "--trainer.max_steps", 1, "--trainer.val_check_interval", 1]
     fitted("dpo", path, tmp_path / "run", *words)
     assert "are not here any more" in caplog.text
@@ -306,9 +316,9 @@ def test_a_plan_is_of_pairs_of_takes(takes):
         (["--data.path", "{other}"], "'orpheus'"),
     ],
 )
-def test_what_cannot_be_learnt_from_takes_is_refused(words, said, takes, drawn, folder, tmp_path, capsys):
+def test_what_cannot_be_learnt_from_takes_is_refused(words, said, gpt, takes, drawn, tmp_path, capsys):
     places = {"set": write_set(tmp_path / "set.parquet"), "takes": str(takes), "other": str(tmp_path / "other")}
-    write_takes(tmp_path / "other", [(*drawn[0], 1.0)], known={}, backend="orpheus")
+    sampled(tmp_path / "other", gpt, [(*drawn[0], 1.0)], backend="orpheus")
     recipe = ["--backend", "gpt_sovits", "--stage", "dpo", "--trainer.accelerator", "cpu", "--trainer.max_steps", "1"]
     given = [*recipe, "--data.path", str(takes), "--run_dir", str(tmp_path / "run")]
     assert main(["fit", *given, *(word.format(**places) for word in words)]) == 2

@@ -129,6 +129,7 @@ class GptSovitsSynth(SynthJob):
         """Say each line as one utterance that continues the reference, many at a time."""
         from tts_train_gpt_sovits.voice.takes import TakeLine, draw_takes
 
+        # Takes would be kept as those of the source, whose stage has nothing that learns from codes.
         if self.gpt is not None:
             raise ConfigError(
                 f"The GPT is what learns from takes, and {self.source} is a SoVITS. Draw them of the GPT: tts-train "
@@ -152,11 +153,13 @@ class GptSovitsSynth(SynthJob):
         from tts_train_gpt_sovits.voice.load import find_pair
 
         pair = find_pair(self.source, gpt=self.gpt, sovits=self.sovits, version=self.version, voice=self.voice)
+        # A whole path: the stage that learns from takes may run in another folder.
         return {**pair.known, **({"voice": str(Path(pair.data).absolute())} if pair.data else {})}
 
     def _drawing(self, languages: Collection[str | None]) -> Ready:
         """Open what takes need, once for one part of a set after another; anew when the first Chinese text comes."""
         chinese = _has_chinese(languages)
+        # What reads Chinese reads all others as well, but is large: it is left out as long as nothing asks for it.
         if chinese not in self._opened and True not in self._opened:
             self._opened.clear()
             self._opened[chinese] = self._open(languages)

@@ -72,6 +72,7 @@ def draw_takes(
     """
     gpt = ready.voice.gpt
     assert gpt is not None
+    # A text is read once for all its takes: its features cost more than drawing some codes.
     read = lru_cache(maxsize=_TEXTS)(lambda text, language: _read(ready, text, language))
     for page in _pages((_ask(ready, line, read) for line in lines), gpt, sampling.max_codes):
         asked = [each for each in page if isinstance(each, _Asked)]
@@ -82,6 +83,7 @@ def draw_takes(
                 continue
             speech = next(said)
             codes = speech.codes.cpu()
+            # One at a time: sounds have other lengths, and chance of their own.
             wave = ready.voice.sound(codes, each.text, each.reference, delivery=delivery, generator=each.chance)
             yield Drawn(
                 sound=Sound(wave.numpy(), ready.voice.sample_rate),
@@ -98,6 +100,7 @@ def _read(ready: Ready, text: str, language: str) -> tuple[Tensor, Tensor | None
         DataError: if it cannot be read, or is longer than any that training sees.
     """
     said = ready.front_end.speak(text, language)
+    # Longer texts are not refused by the network, which would lose its place in them, as it was never taught such.
     if len(said.ids) > MOST_PHONEMES:
         raise DataError(f"{len(said.ids)} phonemes are more than the {MOST_PHONEMES} of an utterance. Cut the text.")
     features = text_features([said], ready.voice.bert)[0]
@@ -108,6 +111,7 @@ def _ask(ready: Ready, line: TakeLine, read: Callable[[str, str], tuple[Tensor, 
     try:
         text, features = read(line.text, line.language)
     except DataError as error:
+        # Not a whole set for one line: other takes go on, and this one is counted.
         return str(error)
     chance, reference = ready.voice.chance(line.seed), line.reference
     if features is None:
@@ -129,6 +133,7 @@ def _pages(takes: Iterable[_Read], gpt: GptNetwork, codes: int) -> Iterator[list
     """Yield takes as many at a time as there is room for, with up to so many codes each."""
     device = gpt.head.weight.device
     most, room = (_MOST_ON_CPU, _CPU_BYTES) if device.type == "cpu" else (_MOST, _free(device) // 2)
+    # A cache is as wide as its longest take, so the longest of a page decides how many fit.
     page: list[_Read] = []
     longest = 0
     for take in takes:
@@ -144,6 +149,7 @@ def _pages(takes: Iterable[_Read], gpt: GptNetwork, codes: int) -> Iterator[list
 
 
 def _free(device: torch.device) -> int:
+    # What torch holds without using it is not counted, so this is on the safe side.
     return torch.cuda.mem_get_info(device)[0]
 
 

@@ -112,6 +112,7 @@ def pack(utterances: Sequence[GptUtterance], *, end: int = 1024) -> PackedBatch:
     pairs = [utterance.rejected is not None for utterance in utterances]
     if not utterances or any(pairs) != all(pairs) or any(not len(each.phonemes) for each in utterances):
         raise ValueError("A batch needs utterances, each with phonemes, and rejected codes for all or for none.")
+    # A prompt stands before both sequences of a pair, so it is a shared start of which no code is a target.
     prompts = [0 if each.prompt is None else len(each.prompt) for each in utterances]
     chosen = [_after_prompt(each, each.codes) for each in utterances]
     others = [_after_prompt(each, each.rejected) for each in utterances if each.rejected is not None]
@@ -141,6 +142,7 @@ def pack(utterances: Sequence[GptUtterance], *, end: int = 1024) -> PackedBatch:
     if suffixes:
         # What the first code of a suffix follows: the shared start, or the text.
         before = [own.start + n - 1 if n else text.end - 1 for (text, own), n in zip(both, shared, strict=True)]
+        # Nothing is known of how what was cut off would have ended.
         targets = [s if each.cut_off else _ended(s, end) for each, s in zip(utterances, suffixes, strict=True)]
         branches = zip(before, spans[2 * len(xs) :], targets, strict=True)
         batch["rejected_rows"] = torch.cat([_rows(first, own)[: len(each)] for first, own, each in branches])

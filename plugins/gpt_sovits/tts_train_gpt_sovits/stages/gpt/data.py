@@ -30,7 +30,15 @@ from tts_train_gpt_sovits.stages.gpt.batches import (
     repeats,
     usable_batch_size,
 )
-from tts_train_gpt_sovits.stages.gpt.rows import GptRows, GptSource, Laps, Pairs, Rows, Source, sample_utterances
+from tts_train_gpt_sovits.stages.gpt.rows import (
+    GptRows,
+    GptSource,
+    Laps,
+    Pairs,
+    Rows,
+    UtteranceSource,
+    sample_utterances,
+)
 from tts_train_gpt_sovits.stages.gpt.takes import TakeSource, sample_takes
 
 V1_TABLES = (322, 512)
@@ -203,6 +211,7 @@ class GptData(StageData):
             return None
         own = self.val_set.parts[0]
         if isinstance(own.prepared, TakeSet):
+            # The stage gpt held the same ones out, if it was given the same share: nobody was trained on them.
             voice = own.prepared.facts.get("voice")
             if not voice or not prepared_facts(voice):
                 return None
@@ -210,7 +219,7 @@ class GptData(StageData):
             own = GptRows(source, source.divide(self.val_share, seed=self.seed)[1])
         return HeldOut(PreparedSet(own.prepared.path, length_of="codes"), own.rows, own.languages)
 
-    def _open(self, path: str) -> Source:
+    def _open(self, path: str) -> UtteranceSource:
         if not is_takes(path):
             return GptSource.open(path, self.filter, max_tokens=self.max_tokens)
         if self.pairs == "none":
@@ -218,10 +227,11 @@ class GptData(StageData):
         limits: dict[str, Any] = {"margin": self.margin, "per_text": self.per_text, "max_tokens": self.max_tokens}
         return TakeSource.open(path, self.filter, **limits)
 
-    def _rehearsed(self, source: Source) -> tuple[list[GptRows], list[GptRows]]:
+    def _rehearsed(self, source: UtteranceSource) -> tuple[list[GptRows], list[GptRows]]:
         """Return the rehearsal rows for training and for validation; none without a second set."""
         if not self.rehearsal.path:
             return [], []
+        # Takes have columns of codes, too, and would be read as recordings.
         if is_takes(self.rehearsal.path):
             raise ConfigError(f"--data.rehearsal.path takes a prepared set, and {self.rehearsal.path} holds takes.")
         other = GptSource.open(self.rehearsal.path, self.filter, max_tokens=self.max_tokens)

@@ -56,7 +56,7 @@ class Rows(Protocol):
         """Return an utterance."""
 
 
-class Source(Protocol):
+class UtteranceSource(Protocol):
     """What of a set can be used."""
 
     @property
@@ -74,7 +74,7 @@ class Source(Protocol):
     def divide(self, share: float, *, seed: int) -> tuple[list[int], list[int]]:
         """Return (training, validation) as places among the utterances."""
 
-    def check_alike(self, other: Source) -> None:
+    def check_alike(self, other: UtteranceSource) -> None:
         """Refuse another set whose numbers mean something else."""
 
     def utterances(self, places: Sequence[int], *, pairs: Pairs, seed: int) -> Rows:
@@ -118,7 +118,7 @@ class GptSource(UsableRows):
         languages = [None if named[row] is None else str(named[row]) for row in rows.tolist()]
         return cls(prepared, rows, left_out, (phonemes + codes)[rows], codes[rows], languages)
 
-    def check_alike(self, other: Source) -> None:
+    def check_alike(self, other: UtteranceSource) -> None:
         """Refuse another set whose numbers mean something else.
 
         Raises:

@@ -20,7 +20,7 @@ from tts_train.datasets import TakeSet
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance
 from tts_train_gpt_sovits.signal.versions import BERT_WIDTH
 from tts_train_gpt_sovits.stages.gpt.batches import FilterOptions, refusal
-from tts_train_gpt_sovits.stages.gpt.rows import Pairs, Source, check_alike, read_bert
+from tts_train_gpt_sovits.stages.gpt.rows import Pairs, UtteranceSource, check_alike, read_bert
 
 BACKEND = "gpt_sovits"
 _READ = ("text_id", "phonemes", "bert", "prompt", "codes")
@@ -80,6 +80,7 @@ class TakeSource:
                 "each text (tts-train sample --n), or see --data.margin, --data.filter and --data.max_tokens."
             )
         chosen, rejected = np.array(used, dtype=np.int64).T
+        # The prompt is the same for both, so it counts once, as it is computed once.
         whole = sizes.before[chosen] + sizes.codes[chosen]
         kept = np.minimum(sizes.codes[rejected], max_tokens - whole)
         named = takes.column("language")
@@ -99,7 +100,7 @@ class TakeSource:
         """Return (training, validation) as places among the pairs; those of a text are on one side."""
         return self.prepared.divide(self.rows.tolist(), share, seed=seed)
 
-    def check_alike(self, other: Source) -> None:
+    def check_alike(self, other: UtteranceSource) -> None:
         """Refuse another set whose numbers mean something else, as a prepared one does."""
         check_alike(self.prepared, other.prepared)
 
@@ -131,8 +132,10 @@ class _Sizes:
 
     def refusal(self, chosen: int, rejected: int, filter: FilterOptions, max_tokens: int) -> str | None:
         """Return why a pair is left out, or None if it is used."""
+        # A sequence without codes would be preferred against its end alone.
         if not self.codes[rejected]:
             return "no codes of the rejected take"
+        # The rejected one may be cut, the chosen one not: its end is what is learnt.
         if self.before[chosen] + self.codes[chosen] >= max_tokens:
             return f"more than --data.max_tokens {max_tokens}"
         return refusal(int(self.text[chosen]), int(self.codes[chosen]), filter)
@@ -169,6 +172,7 @@ class TakeRows:
             codes=_numbers(chosen["codes"]),
             bert=read_bert(chosen, self.prepared),
             rejected=_numbers(rejected["codes"])[: int(self._kept[place])],
+            # An end that was never drawn must not become unlikely: the network would learn to go on and on.
             cut_off=bool(self._cut_off[place]),
             prompt=_numbers(chosen["prompt"]),
             language=self.languages[place],
@@ -185,6 +189,7 @@ def sample_takes(tokens: int) -> list[GptUtterance]:
         quarter = max(1, size // 4)
         phonemes, prompt = torch.arange(quarter) % _PHONEMES, torch.arange(quarter) % _CODES
         codes = torch.arange(max(1, size - 3 * quarter)) % _CODES
+        # Sampled takes part within a few codes, so nothing of them is computed once for both.
         rejected = (torch.arange(quarter) + 1) % _CODES
         bert = torch.zeros(quarter, BERT_WIDTH)
         found.append(GptUtterance(phonemes=phonemes, codes=codes, bert=bert, rejected=rejected, prompt=prompt))
