@@ -121,8 +121,8 @@ def test_takes_are_read_as_pairs(takes):
 
 
 def voice(run, out, **options):
-    given = {"codec": "tiny", "max_new_tokens": 70, "device": "cpu", "temperature": 0.8, "constrain": "slots"}
-    return OrpheusSynth(source=run, text="-", out=out, **(given | options))
+    given = {
+        "codec": "tiny",
         "max_new_tokens": 70,
         "device": "cpu",
         "temperature": 0.8,
