@@ -309,6 +309,8 @@ def test_a_plan_is_of_pairs_of_takes(takes):
     [
         (["--stage", "gpt"], "give --stage dpo"),
         (["--data.per_text", "0"], "--data.per_text 1 or more"),
+        (["--model.tiny.phonemes", "30"], "has the phoneme"),
+        (["--model.tiny.phonemes", "512"], "The data were prepared for v2"),
         (["--model.padding", "upstream"], "Leave --model.padding out"),
         (["--data.val_path", "{set}"], "both hold takes"),
         (["--data.path", "{set}", "--data.val_path", "{takes}"], "both hold takes"),
