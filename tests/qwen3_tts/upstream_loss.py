@@ -90,10 +90,10 @@ class UpstreamNetwork(FrameNetwork):
         finally:
             talker.text_projection = projection
 
-    def depth_loss(self, hidden: Tensor, codes: Tensor) -> HeadOutput:
+    def depth_loss(self, hidden: Tensor, codes: Tensor, *, tokenwise: bool = False) -> HeadOutput:
         """Return the loss of codes 1 to K - 1, or of codes 2 to K - 1 where they are learnt by the wrong heads."""
         if not self.faults.next_book:
-            return super().depth_loss(hidden, codes)
+            return super().depth_loss(hidden, codes, tokenwise=tokenwise)
         logits, said = depth_logits(self, hidden, codes)[:, :-1].flatten(0, 1), codes[:, 2:]
         losses = cross_entropy(logits, said.flatten(), reduction="none")
         # Numbered as the heads are that learn them.

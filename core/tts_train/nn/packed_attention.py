@@ -4,6 +4,9 @@ A model whose configuration says ``attn_implementation="tts_packed"`` takes thre
 ``forward``: ``cu_seqlens`` (IntTensor (D + 1,), cumulative document lengths of a batch of one row), ``max_seqlen`` and
 ``lengths`` (the documents' lengths as a list). No token attends to another document and no mask is ever made. Without
 them it is plain causal attention, also with a cache.
+
+Documents that begin alike may share those positions, which everything but attention then computes once: ``expand``
+brings the states to whole documents, which any kernel takes, and ``collapse`` brings the result back.
 """
 
 from __future__ import annotations
@@ -41,14 +44,25 @@ def packed_attention(
     cu_seqlens: Tensor,
     max_seqlen: int,
     lengths: Sequence[int] | None = None,
+    expand: Tensor | None = None,
+    collapse: Tensor | None = None,
     dropout: float = 0.0,
     scale: float | None = None,
 ) -> Tensor:
-    """Attend as ``packed_attention_thd`` does, in transformers' order: (1, heads, T, head_dim) in and out."""
-    tokens_first = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))
+    """Attend as ``packed_attention_thd`` does, in transformers' order: (1, heads, T, head_dim) in and out.
+
+    With ``expand`` (tokens of all documents,), int64, a document's token is the position it points at, and with
+    ``collapse`` (T,) each position's result is that of the token it points at. The gradient of a position is a sum over
+    its tokens: of two, in whatever order they are added, it has the same bits.
+    """
+    tokens_first = [_autocast(tensor).squeeze(0).transpose(0, 1) for tensor in (query, key, value)]
+    if expand is not None:
+        tokens_first = [tensor.index_select(0, expand) for tensor in tokens_first]
     output = packed_attention_thd(
         *tokens_first, cu_seqlens=cu_seqlens, max_seqlen=max_seqlen, lengths=lengths, dropout=dropout, scale=scale
     )
+    if collapse is not None:
+        output = output.index_select(0, collapse)
     return output.transpose(0, 1).unsqueeze(0)
 
 
@@ -113,12 +127,15 @@ def _attention(
     cu_seqlens: Tensor | None = None,
     max_seqlen: int | None = None,
     lengths: Sequence[int] | None = None,
+    expand: Tensor | None = None,
+    collapse: Tensor | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """Answer transformers' attention call; the result is (B, T, heads, head_dim)."""
     if cu_seqlens is not None and max_seqlen is not None:
         documents = {"cu_seqlens": cu_seqlens, "max_seqlen": max_seqlen, "lengths": lengths}
-        output = packed_attention(query, key, value, **documents, dropout=dropout, scale=scaling)  # type: ignore[arg-type]
+        shared = {"expand": expand, "collapse": collapse}
+        output = packed_attention(query, key, value, **documents, **shared, dropout=dropout, scale=scaling)  # type: ignore[arg-type]
         return output.transpose(1, 2).contiguous(), None
     queries, keys = query.shape[2], key.shape[2]
     if attention_mask is None and 1 < queries < keys:

@@ -20,6 +20,7 @@ MAX_TAKES = 6
 """Takes of one utterance that the page carries beside the reference: the first, the last and some between."""
 LABELS = {REFERENCE: "Recording", CEILING: "Codec alone"}
 """What is heard beside the model: nothing behind the codec can sound better than the second."""
+START = "Before training"
 FAULTS = ("repetition", "swallowed", "runaway")
 """What listening while training finds wrong with a sample."""
 _SHOWN_ELSEWHERE = {*FAULTS, "text", "sample_rate", "seconds", "peak", "rms_db", "clipped"}
@@ -64,7 +65,7 @@ def _utterance(name: str, takes: Sequence[SavedSample]) -> str:
 
 
 def _take(take: SavedSample) -> str:
-    label = LABELS[take.kind] if take.step is None else f"Step {number(take.step)}"
+    label = LABELS[take.kind] if take.step is None else f"Step {number(take.step)}" if take.step else START
     kind = "take compared" if take.step is None else "take"
     body = player(take, label=label) + _facts(take.facts)
     return f'<figure class="{kind}"><figcaption>{label}</figcaption>{body}</figure>'

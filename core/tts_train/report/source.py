@@ -20,7 +20,7 @@ REFERENCE = "reference"
 CEILING = "codec"
 """The folder beside it with what the codec leaves of them."""
 COMPARED = (REFERENCE, CEILING)
-DATASET_FILE, DROPPED_FILE = "dataset.json", "dropped.jsonl"
+DATASET_FILE, DROPPED_FILE, TAKES_FILE = "dataset.json", "dropped.jsonl", "takes.json"
 EXAMPLES = 5
 """Rows of each reason that a page shows."""
 _STEP = re.compile(r"step-(\d+)")
@@ -132,7 +132,14 @@ def _prepared_set(path: str | None, card: Mapping[str, Any], notes: list[str]) -
         found = read_json(Path(path) / DATASET_FILE, notes)
         if found:
             return found
+        # Takes of a model were never prepared, and the run card says what they held.
+        if (Path(path) / TAKES_FILE).is_file():
+            return _known(card)
         notes.append(f"The prepared data in {path} cannot be reached from here, so its counts come from run.json.")
+    return _known(card)
+
+
+def _known(card: Mapping[str, Any]) -> dict[str, Any]:
     known = card.get("data")
     return dict(known) if isinstance(known, dict) else {}
 

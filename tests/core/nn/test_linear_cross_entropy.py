@@ -210,3 +210,104 @@ def test_groups_that_leave_tokens_out_are_refused():
     few = RowGroup(tokens=torch.arange(3), rows=((0, VOCABULARY),))
     with pytest.raises(ValueError, match="hold 3 tokens and 33 carry a loss"):
         linear_cross_entropy(hidden, weight, targets, row_groups=[few])
+
+
+def restricted(targets):
+    """Groups of a third of the tokens each, whose targets are moved into their rows."""
+    masks = [torch.arange(TOKENS) % 5 == 1, torch.arange(TOKENS) % 5 == 2]
+    targets[masks[0] & (targets != -100)] = 12
+    targets[masks[1] & (targets != -100)] = 88
+    bias = torch.zeros(TOKENS, VOCABULARY, dtype=torch.float64)
+    for mask, ranges in zip(masks, GROUPS, strict=True):
+        outside = torch.ones(VOCABULARY, dtype=torch.bool)
+        for start, end in ranges:
+            outside[start:end] = False
+        bias[mask[:, None] & outside] = -torch.inf
+    return row_groups(targets, masks, GROUPS), bias
+
+
+def upstream(kind, count, dtype):
+    """What each token's loss counts in the end."""
+    made = torch.randn(count, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    made = {"mixed": made, "some zero": made * (torch.arange(count) % 3 > 0), "zero": made * 0}[kind]
+    return made.to(dtype)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("kind", ["mixed", "some zero", "zero"])
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("trained", [("hidden", "weight"), ("hidden",), ("weight",)])
+def test_each_token_may_count_as_it_likes(dtype, tolerance, kind, grouped, trained):
+    hidden, weight, targets = inputs(dtype)
+    groups, bias = restricted(targets) if grouped else ((), torch.zeros(()))
+    free = [each.requires_grad_(name in trained) for name, each in (("hidden", hidden), ("weight", weight))]
+    free = [each for each in free if each.requires_grad]
+    kept = targets != -100
+    counts = upstream(kind, int(kept.sum()), dtype)
+    expected = cross_entropy((linear(hidden, weight) + bias.to(dtype))[kept], targets[kept], reduction="none")
+    output = linear_cross_entropy(hidden, weight, targets, chunk_tokens=7, row_groups=groups, tokenwise=True)
+    torch.testing.assert_close(output.losses, expected, rtol=tolerance, atol=tolerance)
+    wanted = torch.autograd.grad((expected * counts).sum(), free)
+    found = torch.autograd.grad((output.losses * counts).sum(), free)
+    for grad, other in zip(found, wanted, strict=True):
+        assert grad.dtype == dtype
+        torch.testing.assert_close(grad, other, rtol=0, atol=tolerance * other.abs().max().clamp(min=1).item())
+
+
+def test_tokenwise_losses_are_those_of_the_sum():
+    hidden, weight, targets = inputs()
+    summed = linear_cross_entropy(hidden, weight, targets, chunk_tokens=8)
+    tokenwise = linear_cross_entropy(hidden, weight, targets, chunk_tokens=8, tokenwise=True)
+    assert torch.equal(tokenwise.losses, summed.losses)
+    assert torch.equal(tokenwise.loss_sum, summed.loss_sum)
+    assert torch.equal(tokenwise.predictions, summed.predictions)
+    wanted = torch.autograd.grad(summed.loss_sum * 0.3, (hidden, weight))
+    found = torch.autograd.grad(tokenwise.loss_sum * 0.3, (hidden, weight))
+    for grad, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(grad, other, rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        judged = linear_cross_entropy(hidden, weight, targets, chunk_tokens=8, tokenwise=True)
+    assert torch.equal(judged.losses, summed.losses)
+    assert not judged.losses.requires_grad
+
+
+def test_tokenwise_takes_a_chunk_of_logits_in_backward_too():
+    hidden, weight, targets = inputs(tokens=600, vocabulary=3000)
+    kept = (targets != -100).nonzero().squeeze(1)
+    for frozen in (False, True):
+        weight.requires_grad_(not frozen)
+        with LargestTensor() as largest, NoCounting():
+            made = linear_cross_entropy(hidden, weight, targets, kept=kept, chunk_tokens=32, tokenwise=True)
+            (made.losses * torch.linspace(-1, 1, made.count)).sum().backward()
+        assert largest.elements == 32 * 3000
+
+
+def test_tokenwise_under_autocast_and_in_float16():
+    hidden, weight, targets = inputs()
+    counts = upstream("mixed", int((targets != -100).sum()), torch.float32)
+    for kind in (torch.bfloat16, torch.float16):
+        for trained in (True, False):
+            weight.requires_grad_(trained)
+            free = (hidden, weight) if trained else (hidden,)
+            with torch.autocast("cpu", dtype=kind):
+                logits = linear(hidden, weight).float()[targets != -100]
+                expected = cross_entropy(logits, targets[targets != -100], reduction="none")
+                made = linear_cross_entropy(hidden, weight, targets, chunk_tokens=8, tokenwise=True)
+            # A loss scale that no float16 holds, as mixed precision has it.
+            found = torch.autograd.grad((made.losses * counts * 2.0**20).sum(), free)
+            wanted = torch.autograd.grad((expected * counts).sum(), free)
+            for grad, other in zip(found, wanted, strict=True):
+                assert grad.dtype == torch.float32
+                torch.testing.assert_close(grad / 2.0**20, other, rtol=0, atol=2e-2 * other.abs().max().item())
+
+
+def test_tokenwise_of_nothing_and_used_twice():
+    hidden, weight, targets = inputs()
+    nothing = linear_cross_entropy(hidden, weight, torch.full_like(targets, -100), tokenwise=True)
+    nothing.losses.sum().backward()
+    assert not hidden.grad.any()
+    assert not weight.grad.any()
+    losses = linear_cross_entropy(hidden, weight.detach(), targets, tokenwise=True).losses
+    losses.sum().backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="already used"):
+        losses.sum().backward()

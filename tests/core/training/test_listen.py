@@ -153,6 +153,16 @@ def test_samples_scores_and_references_are_kept(tmp_path):
         assert [event.step for event in kind("listen/utterance-0")] == [2, 4, 6]
 
 
+def test_what_training_starts_from_is_heard_where_that_is_asked(tmp_path, caplog):
+    module, deaf = Hummer(), Hummer()
+    with caplog.at_level(logging.INFO):
+        fit(module, [listen(tmp_path, at_start=True, max_share=1e-6)], tmp_path)
+    fit(deaf, [], tmp_path)
+    # Before the first step, and the first time after it as ever.
+    assert [path.name for path in sorted(tmp_path.glob("step-*"))] == ["step-000000", "step-000002"]
+    assert torch.equal(deaf.layer.weight, module.layer.weight)
+
+
 def test_texts_of_the_users_are_spoken(tmp_path):
     module = Hummer()
     fit(module, [listen(tmp_path, sentences=["Good morning.", "Good night."])], tmp_path, steps=2)

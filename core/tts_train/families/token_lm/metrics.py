@@ -41,7 +41,7 @@ class TokenMetrics:
         """Add a batch, without waiting for the device."""
         layout = self.layout
         kind = self.kind_of(head.targets)
-        self._loss.index_add_(0, kind, head.losses.to(self._loss.dtype))
+        self._loss.index_add_(0, kind, head.losses.detach().to(self._loss.dtype))
         self._count.index_add_(0, kind, _ones(kind))
         slot, predicted = layout.slot_of(head.targets), layout.slot_of(head.predictions)
         is_audio = (slot >= 0).to(wide_type(slot.device))

@@ -98,9 +98,12 @@ class Listen(Callback):
         self._needed = any([_is_needed(each, known) for each in _monitors(trainer)])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count time."""
+        """Begin to count time, and speak if what training starts from is to be heard."""
         self._last = trainer.global_step
         self.budget.begin()
+        # A continued run has heard it, and its weights have moved since.
+        if self.options.at_start and trainer.global_step == 0:
+            self._hear(trainer, pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Speak, before anybody looks at the validation's figures."""
@@ -161,7 +164,8 @@ class Listen(Callback):
                     with self.budget.spend(counts=False):
                         self._open(module)
                 if self._passages and self._allowed(trainer):
-                    with self.budget.spend():
+                    # Before the first step it is no measure of what fits later, and the next time is always heard.
+                    with self.budget.spend(counts=trainer.global_step > 0):
                         figures = self._say(trainer)
             except torch.OutOfMemoryError as error:
                 if self._needed:

@@ -27,6 +27,8 @@ class ListenOptions:
     none."""
     every_n_steps: int | None = None
     """Optimiser steps between; null speaks at each validation."""
+    at_start: bool = False
+    """Also speak before the first step, so that the report plays the model before and after training side by side."""
     max_share: float = 0.1
     """Most of the run's time that this may take, above 0. The first time is always heard; then what does not fit is
     skipped. 1 sets no limit."""

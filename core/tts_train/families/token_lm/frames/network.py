@@ -86,20 +86,26 @@ class FrameNetwork(TokenNetwork):
         """Return the embeddings (B, T, H) of text and frames."""
         return embed(self.lm, batch["input_ids"], batch["frame_places"], batch["codes"])
 
-    def forward(self, batch: FrameBatch) -> NetworkOutput:  # type: ignore[override]
-        """Return the losses of a batch, those of the first codebook and those of the others."""
+    def forward(self, batch: FrameBatch, *, tokenwise: bool = False) -> NetworkOutput:  # type: ignore[override]
+        """Return the losses of a batch, those of the first codebook and those of the others.
+
+        Args:
+            batch: Its rows.
+            tokenwise: Give each code's loss a gradient.
+        """
         hidden = self.hidden_states(batch).flatten(0, 1)
         targets, kept = batch["targets"].flatten(), batch["kept"]
-        first = linear_cross_entropy(hidden, self.lm.lm_head.weight, targets, kept=kept, **self._how)
+        how = self._how(tokenwise=tokenwise)
+        first = linear_cross_entropy(hidden, self.lm.lm_head.weight, targets, kept=kept, **how)
         # Frames of a prompt's recording are read and not learnt: the depth network need not compute them.
-        depth = self.depth_loss(hidden[batch["before"]], batch["codes"][batch["learnt"]])
+        depth = self.depth_loss(hidden[batch["before"]], batch["codes"][batch["learnt"]], tokenwise=tokenwise)
         layout = self.layout
         base = layout.audio_base + layout.codebook_size
         heads = [_named(first, layout.first_ids), _named(depth, lambda rows: rows + base)]
         sums: dict[str, Any] = {"loss_sum": first.loss_sum, "count": first.count}
         return NetworkOutput(**sums, head=heads[0], depth=heads[1], depth_share=layout.depth_share)
 
-    def depth_loss(self, hidden: Tensor, codes: Tensor) -> HeadOutput:
+    def depth_loss(self, hidden: Tensor, codes: Tensor, *, tokenwise: bool = False) -> HeadOutput:
         """Return the loss of codes 1 to K - 1 of frames (M, K) that follow the backbone's states (M, H).
 
         Targets and predictions are rows of the depth network's output matrices, one below the other.
@@ -118,12 +124,11 @@ class FrameNetwork(TokenNetwork):
             kept=torch.arange(count * (self.layout.slots - 1), device=states.device),
             # One loss for all codebooks, each position against the matrix of its own.
             row_groups=self._depth_groups(count, states.device),
-            **self._how,
+            **self._how(tokenwise=tokenwise),
         )
 
-    @property
-    def _how(self) -> dict[str, Any]:
-        return {"chunk_tokens": self.head.chunk_tokens, "fused": self.fused}
+    def _how(self, *, tokenwise: bool) -> dict[str, Any]:
+        return {"chunk_tokens": self.head.chunk_tokens, "fused": self.fused, "tokenwise": tokenwise}
 
     def depth_states(self, hidden: Tensor, codes: Tensor) -> Tensor:
         """Return the depth network's states (M, K, D) for frames (M, K) that follow the backbone's states (M, H)."""

@@ -21,6 +21,9 @@ from tts_train.nn.kernels.swiglu import swiglu
 if TYPE_CHECKING:
     from tts_train.families.token_lm.data.batch import TokenBatch
 
+DOCUMENTS = ("cu_seqlens", "max_seqlen", "lengths", "expand", "collapse")
+"""What attention is told of a batch's documents."""
+
 
 @dataclass(frozen=True, eq=False)
 class Angles:
@@ -109,7 +112,8 @@ def use_fused_layers(lm: Any) -> None:  # noqa: ANN401 - a model of transformers
 
 def run_layers(lm: Any, batch: TokenBatch, states: Tensor) -> Tensor:  # noqa: ANN401 - a model of transformers
     """Return the states (B, T, hidden) that the output matrix is applied to, from the embeddings (B, T, hidden)."""
-    given: dict[str, Any] = {name: batch[name] for name in ("cu_seqlens", "max_seqlen", "lengths")}
+    named: dict[str, Any] = {**batch}
+    given = {name: named[name] for name in DOCUMENTS if name in named}
     return run_stack(lm.model, states, batch["position_ids"], **given)
 
 

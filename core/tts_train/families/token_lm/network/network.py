@@ -56,9 +56,9 @@ class NetworkOutput:
     count: int
     """Tokens that carry a loss."""
     head: HeadOutput
-    """Target, loss and prediction of each of these tokens, without a gradient."""
+    """Target, loss and prediction of each of these tokens; the losses have a gradient where it was asked for."""
     depth: HeadOutput | None = None
-    """The same of the codes that a depth network says, where there is one; their loss has a gradient."""
+    """The same of the codes that a depth network says, where there is one."""
     depth_share: float = 1.0
     """Weight of their mean in the loss."""
 
@@ -129,8 +129,14 @@ class TokenNetwork(nn.Module):
         """The models of transformers in it that have layers."""
         return (self.lm.model,)
 
-    def forward(self, batch: TokenBatch) -> NetworkOutput:
-        """Return the loss of a batch; the softmax is restricted only while training."""
+    def forward(self, batch: TokenBatch, *, tokenwise: bool = False) -> NetworkOutput:
+        """Return the loss of a batch.
+
+        Args:
+            batch: Its rows.
+            tokenwise: Give each token's loss a gradient, and restrict the softmax as in training whether or not this is
+                training: log-probabilities are compared between the two. Without it only training restricts it.
+        """
         hidden = self.hidden_states(batch)
         head = linear_cross_entropy(
             hidden.flatten(0, 1),
@@ -138,15 +144,14 @@ class TokenNetwork(nn.Module):
             batch["targets"].flatten(),
             kept=batch["kept"],
             chunk_tokens=self.head.chunk_tokens,
-            row_groups=self._row_groups(batch),
+            # Validation sees the whole vocabulary, so that runs with other settings can be compared.
+            row_groups=self._row_groups(batch) if self.training or tokenwise else (),
             fused=self.fused,
+            tokenwise=tokenwise,
         )
         return NetworkOutput(loss_sum=head.loss_sum, count=head.count, head=head)
 
     def _row_groups(self, batch: TokenBatch) -> Sequence[RowGroup]:
-        # Validation sees the whole vocabulary, so that runs with other settings can be compared.
-        if not self.training:
-            return ()
         return _row_groups(batch, self.layout, self.head.softmax, self.config.vocab_size)
 
     def hidden_states(self, batch: TokenBatch) -> Tensor:

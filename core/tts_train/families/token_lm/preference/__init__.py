@@ -1,1 +1,1 @@
-"""Training on pairs of takes of which one is better: what they are, what is computed of them, and how it is checked."""
+"""Pairs of takes, one better than the other, and what is learnt from them."""
