@@ -288,8 +288,9 @@ class SynthJob(Job):
     def draw(self, lines: Iterable[Line]) -> Iterator[Drawn]:
         """Say each line as one utterance, as training knows them, and keep what was drawn; nothing is written.
 
-        ``tts-train sample`` asks this, and writes what comes. A line that cannot be said gives a take with ``error``.
-        Takes of the same line and seed are the same, whatever is drawn beside them.
+        ``tts-train sample`` asks this for one part of a set after another, so what is opened for the first is kept, and
+        writes what comes. A line that cannot be said gives a take with ``error``. Takes of the same line and seed are
+        the same, whatever is drawn beside them.
 
         Raises:
             ConfigError: if this job keeps nothing of what it draws.

@@ -74,7 +74,7 @@ def score(spoken: Sequence[Spoken], metrics: Sequence[Metric]) -> Scores:
                 take = _take(one)
                 row["seconds"] = round(take.sound.seconds, 3)
                 # What a metric lacks leaves None, which tables and means pass over.
-                row |= _figures(take, metrics, scores.lacking, compared=one.source != RECORDING)
+                row |= measure(take, metrics, scores.lacking, compared=one.source != RECORDING)
             scores.rows.append(row)
             progress.advance(note=one.source)
     return scores
@@ -109,9 +109,17 @@ def _take(one: Spoken) -> Take:
     )
 
 
-def _figures(
-    take: Take, metrics: Iterable[Metric], lacking: Counter[tuple[str, str]], *, compared: bool
+def measure(
+    take: Take, metrics: Iterable[Metric], lacking: Counter[tuple[str, str]], *, compared: bool = True
 ) -> Mapping[str, float]:
+    """Return the figures of a take by name, without those that it does not have.
+
+    Args:
+        take: What was said.
+        metrics: What measures it, all of it able to.
+        lacking: Counts by metric and reason what could not be measured.
+        compared: Whether it is held against a recording; without it metrics that want one are passed over.
+    """
     figures: dict[str, float] = {}
     for metric in metrics:
         if "reference" in metric.wants and not compared:

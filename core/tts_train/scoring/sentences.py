@@ -6,7 +6,7 @@ What a source was trained on is known by the ids of utterances, so that no sente
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 from tts_train.corpus import Utterance, read_audio
 from tts_train.corpus.audio.containers import AudioRejected
 from tts_train.corpus.read import open_corpus
+from tts_train.corpus.rows.utterance import Rejected
 from tts_train.datasets.split import place, run_seed, split
 from tts_train.datasets.store.shards import PreparedSet, is_prepared
 from tts_train.errors import DataError
@@ -92,13 +93,27 @@ class Sentence:
 
 
 @dataclass(frozen=True)
-class _Row:
+class TextRow:
+    """A text that can be spoken; its recording is read when it is asked for."""
+
     id: str
     text: str
     speaker: str | None
     language: str | None
-    utterance: Utterance | None
-    learned: bool | None
+    utterance: Utterance | None = None
+    """Its recording, as far as there is one."""
+    learned: bool | None = None
+    """Whether a source was trained on it; None if not all of them say."""
+
+    def recording(self) -> Sound | None:
+        """Read the recording; one that cannot be used is left out, as in training."""
+        if self.utterance is None:
+            return None
+        try:
+            audio = read_audio(self.utterance.audio, start=self.utterance.start, end=self.utterance.end)
+        except AudioRejected:
+            return None
+        return Sound(audio.samples, audio.sample_rate)
 
 
 def choose_sentences(
@@ -126,39 +141,49 @@ def choose_sentences(
     Raises:
         DataError: if there is no such sentence.
     """
-    rows = list(_rows(data, learned, language, layout))
-    # Rows of which it is not known count as held out, and a warning below says so.
-    fresh = rows if which == "all" else [row for row in rows if bool(row.learned) == (which == "learned")]
-    if not fresh and which == "learned":
-        raise DataError(
-            f"{data} has no sentence that a source is known to be trained on, among {len(rows)} with a text. Give the "
-            "corpus or the prepared folder of the run to --data, or --split all."
-        )
-    if not fresh:
-        raise DataError(
-            f"{data} has no sentence to speak: {len(rows)} rows with a text, all of them trained on. Give other "
-            "recordings to --data, or --split all to hear what was learned."
-        )
-    if any(row.learned is None for row in fresh):
-        _log.warning("Not every source says what it was trained on: these sentences may have been learned.")
+    rows = list(read_rows(data, learned, language=language, layout=layout))
     # By a hash of the id, so that more sentences contain the fewer ones, and added rows move none.
-    ordered = _spread(sorted(fresh, key=lambda row: place(row.id, seed=seed)))
-    voices = _Voices(rows, seed)
+    ordered = spread(of_split(rows, which, data), seed=seed)
+    voices = Voices(rows, seed)
     found: list[Sentence] = []
     for row in ordered:
         if len(found) == count:
             break
-        recording = _sound(row)
+        recording = row.recording()
         if row.utterance is None or recording is not None:
-            found.append(_sentence(len(found) + 1, row, recording, voices))
+            found.append(sentence_of(f"s{len(found) + 1:02d}", row, recording, voices))
     if not found:
         raise DataError(f"None of the recordings of {data} can be read. See why: tts-train check {data}")
     return found
 
 
-def _sentence(number: int, row: _Row, recording: Sound | None, voices: _Voices) -> Sentence:
+def of_split(rows: Sequence[TextRow], which: Split, data: Path) -> list[TextRow]:
+    """Return the rows that no source was trained on, those that one was, or all; see :func:`choose_sentences`.
+
+    Raises:
+        DataError: if there is no such row.
+    """
+    # Rows of which it is not known count as held out, and a warning below says so.
+    fresh = list(rows) if which == "all" else [row for row in rows if bool(row.learned) == (which == "learned")]
+    if not fresh and which == "learned":
+        raise DataError(
+            f"{data} has no sentence that a source is known to be trained on, among {len(rows)} with a text. Give the "
+            "corpus or the prepared folder of the run, or --split all."
+        )
+    if not fresh:
+        raise DataError(
+            f"{data} has no sentence to speak: {len(rows)} rows with a text, all of them trained on. Give other "
+            "recordings, or --split all to hear what was learned."
+        )
+    if any(row.learned is None for row in fresh):
+        _log.warning("Not every source says what it was trained on: these sentences may have been learned.")
+    return fresh
+
+
+def sentence_of(name: str, row: TextRow, recording: Sound | None, voices: Voices) -> Sentence:
+    """Return a row as it is measured: with its recording and others of its speaker."""
     return Sentence(
-        name=f"s{number:02d}",
+        name=name,
         id=row.id,
         text=row.text,
         speaker=row.speaker,
@@ -169,61 +194,76 @@ def _sentence(number: int, row: _Row, recording: Sound | None, voices: _Voices) 
     )
 
 
-class _Voices:
-    """Recordings of each speaker, read once."""
+class Voices:
+    """Recordings of each speaker, each read once.
 
-    def __init__(self, rows: Sequence[_Row], seed: int) -> None:
-        self._rows: dict[str | None, list[_Row]] = defaultdict(list)
+    Args:
+        rows: Rows, with recordings or without.
+        seed: Of the order in which recordings are taken.
+    """
+
+    def __init__(self, rows: Sequence[TextRow], seed: int) -> None:
+        self._rows: dict[str | None, list[TextRow]] = defaultdict(list)
         self._sounds: dict[str, Sound | None] = {}
         # In another order than the sentences: otherwise those that are spoken would be the recordings of the voice.
         for row in sorted(rows, key=lambda row: place(row.id, seed=seed + 1)):
             if row.utterance is not None:
                 self._rows[row.speaker].append(row)
 
-    def of(self, row: _Row) -> tuple[Sound, ...]:
+    def of(self, row: TextRow) -> tuple[Sound, ...]:
         """Return recordings of the speaker of ``row``, without its own."""
         others = [other for other in self._rows[row.speaker] if other.id != row.id][:VOICE_CLIPS]
         for other in others:
             if other.id not in self._sounds:
-                self._sounds[other.id] = _sound(other)
+                self._sounds[other.id] = other.recording()
         return tuple(sound for other in others if (sound := self._sounds[other.id]) is not None)
 
 
-def _rows(data: Path, learned: Callable[[str], bool | None], language: str | None, layout: str) -> Iterator[_Row]:
+def read_rows(
+    data: Path,
+    learned: Callable[[str], bool | None],
+    *,
+    language: str | None = None,
+    layout: str = "auto",
+    left_out: Counter[str] | None = None,
+) -> Iterator[TextRow]:
+    """Yield the rows with a text of a corpus or a prepared folder.
+
+    Args:
+        data: What ``prepare`` or ``fit`` reads.
+        learned: Tells of an id whether a source was trained on it.
+        language: Language of rows that name none.
+        layout: Layout of the corpus.
+        left_out: Counts the other rows, by reason.
+    """
+    without: Counter[str] = Counter() if left_out is None else left_out
     if is_prepared(data):
         # The columns that are used here, without the features, which are most of a set.
         prepared = PreparedSet(data, columns=("id", "text", "speaker", "language"))
         # Nothing to compare with is worth saying before models are loaded.
-        _log.warning("%s holds no recordings, so nothing is compared with them. Give the corpus to --data.", data)
+        _log.warning("%s holds no recordings, so nothing is compared with them. Give the corpus.", data)
         for number in range(len(prepared)):
             row = prepared.row(number)
+            own = row.get("language") or language
             if row.get("text"):
-                own = row.get("language") or language
-                yield _Row(row["id"], row["text"], row.get("speaker"), own, None, learned(row["id"]))
+                yield TextRow(row["id"], row["text"], row.get("speaker"), own, None, learned(row["id"]))
+            else:
+                without["empty_text"] += 1
         return
     for one in open_corpus(data, layout=layout).rows():
         if isinstance(one, Utterance):
-            yield _Row(one.id, one.text, one.speaker, one.language or language, one, learned(one.id))
+            yield TextRow(one.id, one.text, one.speaker, one.language or language, one, learned(one.id))
+        else:
+            without[one.reason if isinstance(one, Rejected) else "no text"] += 1
 
 
-def _sound(row: _Row) -> Sound | None:
-    """Read a recording; one that cannot be used is left out, as in training."""
-    if row.utterance is None:
-        return None
-    try:
-        audio = read_audio(row.utterance.audio, start=row.utterance.start, end=row.utterance.end)
-    except AudioRejected:
-        return None
-    return Sound(audio.samples, audio.sample_rate)
-
-
-def _spread(rows: Sequence[_Row]) -> list[_Row]:
-    """Take turns between languages, and between the speakers of each."""
-    languages: dict[str | None, dict[str | None, list[_Row]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
+def spread(rows: Sequence[TextRow], *, seed: int) -> list[TextRow]:
+    """Take turns between languages, and between the speakers of each, in an order that the ids decide."""
+    languages: dict[str | None, dict[str | None, list[TextRow]]] = defaultdict(lambda: defaultdict(list))
+    for row in sorted(rows, key=lambda row: place(row.id, seed=seed)):
         languages[row.language][row.speaker].append(row)
     return _in_turns([_in_turns(list(speakers.values())) for speakers in languages.values()])
 
 
-def _in_turns(groups: Sequence[Sequence[_Row]]) -> list[_Row]:
+def _in_turns(groups: Sequence[Sequence[TextRow]]) -> list[TextRow]:
     return [row for turn in zip_longest(*groups) for row in turn if row is not None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tts_train.contract.metric import Figure, Metric, Take
 from tts_train.sound import Floats, Sound
@@ -21,12 +22,25 @@ def speech_span(sound: Sound) -> tuple[float, float]:
 
     Frames of 10 ms; steady noise less than 40 dB below the voice counts as speech, so a noisy sound has no silence.
     """
-    levels = _levels(sound)
-    # Against loud frames rather than the loudest, which may be a click.
-    heard = np.flatnonzero(levels > max(float(np.percentile(levels, 95)) - BELOW_PEAK_DB, FLOOR_DB))
+    heard = np.flatnonzero(_heard(sound))
     if not len(heard):
         return 0.0, 0.0
     return float(heard[0] * FRAME_S), min(float((heard[-1] + 1) * FRAME_S), sound.seconds)
+
+
+def silent_stretches(sound: Sound) -> list[float]:
+    """Return the length in seconds of each stretch of silence, those at both ends included."""
+    # Heard before and behind, so that a stretch at either end has two edges as well.
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], _heard(sound), [True]]).astype(np.int8)))
+    return [float(frames * FRAME_S) for frames in edges[1::2] - edges[::2]]
+
+
+def _heard(sound: Sound) -> NDArray[np.bool_]:
+    """(frames,) whether each frame of 10 ms has speech."""
+    levels = _levels(sound)
+    # Against loud frames rather than the loudest, which may be a click.
+    heard: NDArray[np.bool_] = levels > max(float(np.percentile(levels, 95)) - BELOW_PEAK_DB, FLOOR_DB)
+    return heard
 
 
 def trimmed(sound: Sound, sample_rate: int) -> Floats:

@@ -231,6 +231,24 @@ def codec_of(token_lm: TokenLM, source: Path) -> str | None:
     return open_run(token_lm, source).codec if is_run(source) else _remembered(source).get(CODEC)
 
 
+def known_of(token_lm: TokenLM, source: Path) -> dict[str, Any]:
+    """Return what is known of the data that a source was trained on, as ``TokenData.remember`` says it.
+
+    A run tells all of it. An export tells codec, speakers and languages; a released model of others nothing, and has
+    the codec of its kind. Both have their tokenizer beside them.
+    """
+    if is_run(source):
+        return dict(open_run(token_lm, source).data)
+    told = _remembered(source)
+    speakers, languages = list(told.get(SPEAKERS, ())), list(told.get(LANGUAGES, ()))
+    settings = {
+        CODEC: told.get(CODEC) or token_lm.codec,
+        "tokenizer": source.as_posix(),
+        "voice_prefix": bool(speakers),
+    }
+    return {"settings": settings, SPEAKERS: speakers, LANGUAGES: languages}
+
+
 def _remembered(folder: Path) -> dict[str, Any]:
     """Return what the export in a folder remembers, as fields of a voice; nothing for models of others."""
     card = export_card(folder)

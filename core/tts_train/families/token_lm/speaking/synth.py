@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from tts_train.contract.jobs import Line, SynthJob
+from tts_train.contract.jobs import Drawn, Line, SynthJob
 from tts_train.contract.reports import SynthReport
 from tts_train.corpus.language import other_language
 from tts_train.errors import ConfigError, DataError
@@ -97,13 +97,38 @@ class TokenSynth(SynthJob):
 
     def speak_all(self, lines: Iterable[Line]) -> Iterator[SynthReport]:
         """Speak many lines with a model that is loaded once; a speaker whom it does not know is not named to it."""
-        from tts_train.families.token_lm.decoding.memory import MOST, MOST_ON_CPU
-
         voice = self._open()
+        for jobs in self._batches([self._for(line, voice) for line in lines]):
+            yield from self._say_together(jobs, voice)
+
+    def draw(self, lines: Iterable[Line]) -> Iterator[Drawn]:
+        """Say each line as one utterance, with the ids of its prompt and those that were drawn."""
+        from tts_train.families.token_lm.speaking.drawing import draw_takes
+
+        opens = "_voice" not in vars(self)
+        voice = self._voice
         jobs = [self._for(line, voice) for line in lines]
-        size = self.batch_size or (MOST_ON_CPU if self._device().type == "cpu" else MOST)
-        for first in range(0, len(jobs), size):
-            yield from self._say_together(jobs[first : first + size], voice)
+        # Told once, of the first lines, where a set has thousands.
+        for job in [job for job in jobs if opens and (self.speaker or not job.speaker)][:1]:
+            job._name_voice(voice)
+        for some in self._batches(jobs):
+            prompts = [job._one_prompt(voice) for job in some]
+            given: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size or None}
+            yield from draw_takes(voice, prompts, seeds=[job.seed for job in some], **given)
+
+    def drawn_columns(self) -> Mapping[str, str]:
+        """Return ``prompt_ids`` and ``drawn_ids``, the end of speech last where it came."""
+        from tts_train.families.token_lm.speaking.drawing import DRAWN_COLUMNS
+
+        return DRAWN_COLUMNS
+
+    def known(self) -> Mapping[str, Any]:
+        """Return the settings, speakers and languages of the training data, as far as the source tells them."""
+        from tts_train.families.token_lm.speaking.sources import known_of
+
+        known = known_of(self.token_lm, self.source)
+        given = {name: value for name, value in (("codec", self.codec), ("tokenizer", self.tokenizer)) if value}
+        return {**known, "settings": {**known["settings"], **given}}
 
     def round_trip(self, recordings: Iterable[tuple[Path, Line]]) -> bool:
         """Encode and decode recordings with the codec that this source speaks through, repeated frames kept."""
@@ -121,6 +146,17 @@ class TokenSynth(SynthJob):
     def asked(self) -> dict[str, str | None]:
         """Return ``language`` and ``instruct``, as far as the model is asked for these."""
         return {}
+
+    @cached_property
+    def _voice(self) -> TokenVoice:
+        """What :meth:`draw` speaks with; it is called for one part of a set after another."""
+        return self._open()
+
+    def _batches(self, jobs: Sequence[TokenSynth]) -> Iterator[Sequence[TokenSynth]]:
+        from tts_train.families.token_lm.decoding.memory import MOST, MOST_ON_CPU
+
+        size = self.batch_size or (MOST_ON_CPU if self._device().type == "cpu" else MOST)
+        return (jobs[first : first + size] for first in range(0, len(jobs), size))
 
     def _open(self) -> TokenVoice:
         """Load what speaking needs, and can be used for many texts."""
@@ -232,6 +268,16 @@ class TokenSynth(SynthJob):
     def _prompts_or_error(self, voice: TokenVoice) -> list[Ids] | DataError:
         try:
             return self._prompts(voice)
+        except DataError as error:
+            return error
+
+    def _one_prompt(self, voice: TokenVoice) -> Ids | DataError:
+        """Return the prompt of the whole text, or why it cannot be one utterance."""
+        from tts_train.families.token_lm.speaking.drawing import require_one_utterance
+
+        try:
+            require_one_utterance(self.text)
+            return voice.prompts([self.text], self.speaker, **self.asked())[0]
         except DataError as error:
             return error
 
