@@ -12,7 +12,7 @@ import torch
 
 from tts_train.contract import ConfigError, DataError
 from tts_train.datasets import PreparedSet
-from tts_train.families.token_lm import TokenData, TokenModule
+from tts_train.families.token_lm import PairData, PreferenceModule, TokenData, TokenModule
 from tts_train_qwen3_tts.layout import LAYOUT
 from tts_train_qwen3_tts.model import QWEN3_TTS, prompt_of
 from tts_train_qwen3_tts.networks.speaker import LEAST_SECONDS
@@ -244,6 +244,16 @@ class Qwen3TTSData(TokenData):
             part[has] = vectors
             first += len(whose)
         return torch.from_numpy(made)
+
+
+class Qwen3TTSPreference(PreferenceModule, Qwen3TTSModule):
+    """Train talker and code predictor on pairs of takes."""
+
+
+class Qwen3TTSPairs(PairData):
+    """Batches of pairs of takes."""
+
+    token_lm = QWEN3_TTS
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from tts_train.contract.data import AUTO, StageData
 from tts_train.datasets.batches import Batches, batches_for, fill_share, in_order, pack
 from tts_train.errors import ConfigError, DataError
 from tts_train.families.token_lm.data.data import refuse_others
-from tts_train.families.token_lm.preference.batch import Pair, PairBatch, pair_batch
+from tts_train.families.token_lm.preference.batch import IdPair, PairBatch, pair_batch
 from tts_train.families.token_lm.preference.pair_set import AGAIN, HeldPairs, PairRow, PairSet, UsablePairs
 from tts_train.families.token_lm.preference.sources import PairSource, open_pairs
 from tts_train.families.token_lm.speaking.sources import known_of
@@ -157,7 +157,7 @@ class PairData(StageData):
         assert self._source is not None
         assert self._train is not None
         batches = self.train_batches(0)
-        lengths = np.tile(self._train.lengths, 1)
+        lengths = self._train.lengths
         return {
             "hash": self._source.hash,
             "hashes": self._hashes,
@@ -174,15 +174,18 @@ class PairData(StageData):
 
     def remember(self) -> Mapping[str, object]:
         """Return how the ids were made: as the pairs say, else as the model that is trained remembers it."""
-        assert self._source is not None
-        if self._source.facts or self.trainer is None:
-            return self._source.facts
-        started_from: Any = getattr(self.trainer.lightning_module, "init_from", None)
-        return known_of(self.token_lm, str(started_from))
+        return self._facts
 
     def held_out(self) -> HeldPairs | None:
         """Return the texts of the held-out pairs, which are spoken while a run trains."""
-        return None if self._held is None else HeldPairs(self._held, self.remember())
+        return None if self._held is None else HeldPairs(self._held, self._facts)
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        assert self._source is not None
+        module: Any = None if self.trainer is None else self.trainer.lightning_module
+        # A file of pairs says nothing of how its ids were made; the model that learns from them must know it.
+        return self._source.facts or (known_of(self.token_lm, Path(module.init_from).expanduser()) if module else {})
 
     @cached_property
     def _batch_count(self) -> int:
@@ -205,7 +208,7 @@ class PairData(StageData):
             raise DataError(_nothing(path, source, self.max_tokens))
         return source, usable
 
-    def _made_up(self, size: int) -> Pair:
+    def _made_up(self, size: int) -> IdPair:
         """Return a pair of ``size`` positions with ids where data have them."""
         layout, prompt = self.token_lm.layout, self.token_lm.prompt_tokens
         frames = max((size - prompt - AGAIN) // (2 * layout.frame_positions), 1)
@@ -214,7 +217,7 @@ class PairData(StageData):
         # The rest of what fits goes to the worse one, frame by frame.
         more = max(size - prompt - AGAIN - 2 * frames * layout.frame_positions, 0) // layout.frame_positions
         worse = np.concatenate([ids, ids[: more * layout.slots]]) + 1
-        return Pair("planned", np.arange(prompt), ids, worse, len(ids) * 2 / layout.tokens_per_second)
+        return IdPair("planned", np.arange(prompt), ids, worse, len(ids) * 2 / layout.tokens_per_second)
 
     def _say(self) -> None:
         about = self.describe()

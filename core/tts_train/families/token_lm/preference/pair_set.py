@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from tts_train.datasets.split import split
 from tts_train.datasets.store.foreign import hash_of_arrays
 from tts_train.families.token_lm.data.held_out import HeldRow
-from tts_train.families.token_lm.preference.batch import Pair
+from tts_train.families.token_lm.preference.batch import IdPair
 from tts_train.families.token_lm.preference.check import cut_at_frame
 from tts_train.families.token_lm.preference.sources import PairSource
 
@@ -26,7 +26,7 @@ AGAIN = 1
 class PairRow:
     """A pair as it goes into a batch."""
 
-    pair: Pair
+    pair: IdPair
     row: int
     """Its number among the pairs of its set."""
 
@@ -94,7 +94,7 @@ class PairSet(Dataset[PairRow]):
         rejected = cut_at_frame(rejected, int(self.lengths[row]) - taken, layout)
         # Sound of both: it is what a step has to say, twice.
         audio = sum(int((layout.slot_of(ids) >= 0).sum()) for ids in (chosen, rejected))
-        pair = Pair(self.source.ids[place], prompt, chosen, rejected, audio / layout.tokens_per_second)
+        pair = IdPair(self.source.ids[place], prompt, chosen, rejected, audio / layout.tokens_per_second)
         return PairRow(pair, row)
 
     @property
@@ -109,22 +109,18 @@ class PairSet(Dataset[PairRow]):
         """A hash of which pairs these are, and where they are cut."""
         return f"{self.source.hash}-{hash_of_arrays([self.places, self.lengths])}"
 
-    # --- what of them is heard while a run trains -------------------------------------------------------------------
-
-    def heard(self) -> HeldPairs | None:
-        """Return them as texts to be spoken; None where there are none."""
-        return HeldPairs(self) if len(self) else None
-
 
 class HeldPairs:
     """The better takes of held-out pairs, one of each text.
 
     Args:
         pairs: The held-out pairs.
+        facts: What is known of the data that their ids were made with.
     """
 
-    def __init__(self, pairs: PairSet) -> None:
+    def __init__(self, pairs: PairSet, facts: Mapping[str, Any]) -> None:
         self._source = pairs.source
+        self._facts = facts
         first: dict[str, int] = {}
         for place in pairs.places.tolist():
             first.setdefault(self._source.texts[place], place)
@@ -138,7 +134,7 @@ class HeldPairs:
     @property
     def facts(self) -> Mapping[str, Any]:
         """What is known of the data that their ids were made with."""
-        return self._source.facts
+        return self._facts
 
     @property
     def languages(self) -> Sequence[str | None]:

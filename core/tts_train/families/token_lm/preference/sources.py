@@ -1,11 +1,11 @@
-"""Where pairs come from: takes that were sampled and scored, a file of pairs, or recordings against faults made of them.
-"""
+"""Where pairs come from: takes that were sampled and scored, files of pairs, or recordings and faults made of them."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -24,7 +24,7 @@ from tts_train.families.token_lm.data.token_set import BAD_SHARE, EXAMPLES, Toke
 from tts_train.families.token_lm.preference.check import fault_of
 
 if TYPE_CHECKING:
-    from tts_train.families.token_lm.layout import Ids, TokenLayout
+    from tts_train.families.token_lm.layout import Ids
     from tts_train.families.token_lm.model import TokenLM
 
 PROMPT, CHOSEN, REJECTED = "prompt_ids", "chosen_ids", "rejected_ids"
@@ -227,7 +227,7 @@ class StoredPairs(CheckedPairs):
         columns = self._rows.row(self._places[place])
         return self._heard(_ids(columns[PROMPT]), _ids(columns[CHOSEN]), {"text_id": self.ids[place], **columns})
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """That of the files."""
         return hash_of_files(self._rows.files)
@@ -307,7 +307,9 @@ class MadePairs(PairSource):
         return self._source.prepared.facts
 
 
-def open_pairs(token_lm: TokenLM, path: Path, *, margin: float, per_text: int, max_tokens: int, seed: int) -> PairSource:
+def open_pairs(
+    token_lm: TokenLM, path: Path, *, margin: float, per_text: int, max_tokens: int, seed: int
+) -> PairSource:
     """Open what lies at ``path``: takes, a prepared folder, or files of pairs.
 
     Raises:
@@ -323,7 +325,9 @@ def open_pairs(token_lm: TokenLM, path: Path, *, margin: float, per_text: int, m
     sample = f"tts-train sample RUN --texts FILE --out {path}"
     if not path.exists():
         raise DataError(f"There is nothing at {path}. Draw takes with the model that is to be trained: {sample}")
-    rows = foreign_rows(path, columns=None, prepare=f"tts-train prepare --backend {token_lm.backend} --corpus RECORDINGS --out")
+    rows = foreign_rows(
+        path, columns=None, prepare=f"tts-train prepare --backend {token_lm.backend} --corpus RECORDINGS --out"
+    )
     if missing := [name for name in (PROMPT, CHOSEN, REJECTED) if name not in rows.names]:
         raise DataError(
             f"{path} has no column {', '.join(missing)} (it has {', '.join(rows.names)}), so it holds no pairs. Give a "
