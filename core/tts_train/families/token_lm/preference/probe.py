@@ -16,7 +16,6 @@ from tts_train.families.token_lm.probe import FrameProbe, TokenProbe
 if TYPE_CHECKING:
     from tts_train.families.token_lm.data.batch import Document
     from tts_train.families.token_lm.layout import Ids
-    from tts_train.families.token_lm.preference.data import NumberedPairs
 
 _OTHER = 4
 """Frames of the worse take, of which the better ones have other numbers."""
@@ -33,7 +32,7 @@ class PairProbe(TokenProbe):
         *better, worse = super().say([*lengths, _OTHER])
         return [_pair(each, worse) for each in better]
 
-    def weight(self, batch: NumberedPairs) -> float:  # type: ignore[override]
+    def weight(self, batch: Any) -> float:  # noqa: ANN401 - NumberedPairs
         """Return how many log-probabilities there are."""
         return float(batch["said"].sum())
 
@@ -41,7 +40,7 @@ class PairProbe(TokenProbe):
         """Return pairs as the data module joins them."""
         return {"packed": self.data.collate(list(rows))}
 
-    def total(self, batch: NumberedPairs) -> Tensor:  # type: ignore[override]
+    def total(self, batch: Any) -> Tensor:  # noqa: ANN401 - NumberedPairs
         """Return the sum of all negative log-probabilities, with a gradient."""
         total: Tensor = -self.module.logps(batch).sum()
         return total
