@@ -344,8 +344,8 @@ def open_pairs(
     if missing := [name for name in (PROMPT_IDS, CHOSEN, REJECTED) if name not in rows.names]:
         raise DataError(
             f"{path} has no column {', '.join(missing)} (it has {', '.join(rows.names)}), so it holds no pairs. Give a "
-            f"folder of takes ({sample}-takes), a folder that tts-train prepare wrote, or Parquet files with {PROMPT_IDS}, "
-            f"{CHOSEN} and {REJECTED}."
+            f"folder of takes ({sample}-takes), a folder that tts-train prepare wrote, or Parquet files with "
+            f"{PROMPT_IDS}, {CHOSEN} and {REJECTED}."
         )
     return StoredPairs(token_lm, path, rows)
 
