@@ -169,6 +169,8 @@ class Stage:
     """How the stage is shown by ``tts-train demo``."""
     tiny: Mapping[str, Any] = field(default_factory=dict)
     """Settings with which the stage trains for two steps on a CPU in seconds; used by ``check_backend``."""
+    titles: Mapping[str, Curve] = field(default_factory=dict)
+    """How the report writes about figures of this stage alone, besides :attr:`Backend.titles`."""
 
     def __post_init__(self) -> None:
         # Demos name the run of another stage as a format field, ``{gpt}``, in which a dot or a bracket

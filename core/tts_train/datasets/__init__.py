@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         pack as pack,
         shuffled as shuffled,
     )
+    from tts_train.datasets.corruption import Corruption as Corruption
     from tts_train.datasets.split import place as place
     from tts_train.datasets.store.shards import PreparedSet as PreparedSet, prepared_facts as prepared_facts
     from tts_train.datasets.takes import TakeSet as TakeSet, is_takes as is_takes
@@ -26,6 +27,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         ".batches": "Batches batches_for in_order pack shuffled",
+        ".corruption": "Corruption",
         ".split": "place",
         ".store.shards": "PreparedSet prepared_facts",
         ".takes": "TakeSet is_takes",

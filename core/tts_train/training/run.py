@@ -190,7 +190,8 @@ class _Run:
         card = RunCard(backend=chosen.backend.name, stage=chosen.stage.name, config=config, folder=str(Path.cwd()))
         record: dict[str, object] = {"plan": plan.report()} if plan else {}
         record["formats"] = {name: each.summary for name, each in chosen.plugins.formats(chosen.stage).items()}
-        record[TITLES] = {name: asdict(curve) for name, curve in chosen.backend.titles.items()}
+        titles = {**chosen.backend.titles, **chosen.stage.titles}
+        record[TITLES] = {name: asdict(curve) for name, curve in titles.items()}
         record["speaks"] = chosen.stage.synth is not None
         identity = chosen.stage.identity
         return RunSession(self.directory, card, seed=parser.seed, identity=identity, record=record, exits=exits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tts_train.contract import Backend, Curve, Demo, Format, Package, Sharding, Stage, hookimpl
+from tts_train.families.token_lm import preference_stage
 
 _PACKAGE = "tts_train_csm"
 
@@ -40,6 +41,8 @@ LM = Stage(
     },
 )
 
+DPO = preference_stage(LM, model=f"{_PACKAGE}.stage:CsmPreference", data=f"{_PACKAGE}.stage:CsmPairs")
+
 
 @hookimpl
 def tts_train_backend() -> Backend:
@@ -47,7 +50,8 @@ def tts_train_backend() -> Backend:
     return Backend(
         name="csm",
         summary="CSM: a Llama and a depth network that speak frames of Mimi.",
-        stages=(LM,),
+        stages=(LM, DPO),
+        default=LM.name,
         start=("csm-lora",),
         packages=(Package(name="peft"),),
         titles={

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tts_train.families.token_lm import TokenData, TokenModule
+from tts_train.families.token_lm import PairData, PreferenceModule, TokenData, TokenModule
 from tts_train_csm.model import CSM
 
 
@@ -24,5 +24,15 @@ class CsmModule(TokenModule):
 
 class CsmData(TokenData):
     """Batches of prepared frames."""
+
+    token_lm = CSM
+
+
+class CsmPreference(PreferenceModule, CsmModule):
+    """Train CSM on pairs of its takes."""
+
+
+class CsmPairs(PairData):
+    """Batches of pairs of takes."""
 
     token_lm = CSM

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tts_train.contract import Backend, Curve, Demo, Format, Package, Sharding, Stage, hookimpl
+from tts_train.families.token_lm import preference_stage
 
 _PACKAGE = "tts_train_orpheus"
 
@@ -42,6 +43,8 @@ LM = Stage(
     identity=("model.init_from", "model.method", "model.lora", "model.freeze_embedding", "data.path"),
 )
 
+DPO = preference_stage(LM, model=f"{_PACKAGE}.stage:OrpheusPreference", data=f"{_PACKAGE}.stage:OrpheusPairs")
+
 
 @hookimpl
 def tts_train_backend() -> Backend:
@@ -49,7 +52,8 @@ def tts_train_backend() -> Backend:
     return Backend(
         name="orpheus",
         summary="Orpheus: a Llama that speaks SNAC tokens.",
-        stages=(LM,),
+        stages=(LM, DPO),
+        default=LM.name,
         start=("lm-lora",),
         packages=(
             Package(name="peft"),

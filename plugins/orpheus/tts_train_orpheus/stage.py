@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tts_train.families.token_lm import TokenData, TokenModule
+from tts_train.families.token_lm import PairData, PreferenceModule, TokenData, TokenModule
 from tts_train_orpheus.model import ORPHEUS
 
 
@@ -24,5 +24,15 @@ class OrpheusModule(TokenModule):
 
 class OrpheusData(TokenData):
     """Batches of prepared tokens."""
+
+    token_lm = ORPHEUS
+
+
+class OrpheusPreference(PreferenceModule, OrpheusModule):
+    """Train Orpheus on pairs of its takes."""
+
+
+class OrpheusPairs(PairData):
+    """Batches of pairs of takes."""
 
     token_lm = ORPHEUS

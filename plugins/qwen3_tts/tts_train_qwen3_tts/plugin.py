@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tts_train.contract import Backend, Curve, Demo, Format, Package, Sharding, Stage, hookimpl
+from tts_train.families.token_lm import preference_stage
 
 _PACKAGE = "tts_train_qwen3_tts"
 
@@ -56,6 +57,8 @@ LM = Stage(
     },
 )
 
+DPO = preference_stage(LM, model=f"{_PACKAGE}.stage:Qwen3TTSPreference", data=f"{_PACKAGE}.stage:Qwen3TTSPairs")
+
 
 @hookimpl
 def tts_train_backend() -> Backend:
@@ -63,7 +66,8 @@ def tts_train_backend() -> Backend:
     return Backend(
         name="qwen3_tts",
         summary="Qwen3-TTS of 12 Hz: a Qwen3 that speaks frames of 16 codes.",
-        stages=(LM,),
+        stages=(LM, DPO),
+        default=LM.name,
         start=("lm-lora",),
         packages=(Package(name="peft"),),
         reasons={

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     )
     from tts_train.families.token_lm.module import TokenModule as TokenModule
     from tts_train.families.token_lm.network.start import TinyOptions as TinyOptions
+    from tts_train.families.token_lm.preference.data import PairData as PairData
+    from tts_train.families.token_lm.preference.module import PreferenceModule as PreferenceModule
+    from tts_train.families.token_lm.preference.stage import preference_stage as preference_stage
     from tts_train.families.token_lm.prompts import (
         IdRow as IdRow,
         PromptFormat as PromptFormat,
@@ -60,6 +63,9 @@ __getattr__, __dir__ = lazy_names(
         ".model": "Codec Sampling TokenLM check_clip weights_fingerprint",
         ".module": "TokenModule",
         ".network.start": "TinyOptions",
+        ".preference.data": "PairData",
+        ".preference.module": "PreferenceModule",
+        ".preference.stage": "preference_stage",
         ".prompts": "IdRow PromptFormat byte_tokenizer checked_tokenizer",
         ".speaking.synth": "TokenSynth",
     },

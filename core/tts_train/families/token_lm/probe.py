@@ -263,6 +263,11 @@ class FrameProbe(TokenProbe):
         part: Tensor = depth.loss_sum * layout.depth_share / (layout.slots - 1)
         return total + part * (1 - first / frames)
 
+    def shares(self, books: Tensor) -> Tensor:
+        """Return how much codes of these codebooks (T,) count in the loss."""
+        # It is a weighed mean over K - 1 codes a frame, so each counts as that part of one.
+        return torch.where(books == 0, 1.0, self._layout.depth_share / (self._layout.slots - 1))
+
     @property
     def _layout(self) -> FrameLayout:
         layout: FrameLayout = self._model.layout  # type: ignore[assignment]
@@ -278,7 +283,6 @@ class FrameProbe(TokenProbe):
         # The matrices may have different numbers of rows, and are stacked.
         scores = torch.stack([pad(each, (0, rows - len(each)), value=-torch.inf) for each in decoding.scores[:codes]])
         books = torch.arange(codes) % layout.slots
-        # The loss is a weighed mean over K - 1 codes a frame, so each counts as that part of one.
-        share = torch.where(books == 0, 1.0, layout.depth_share / (layout.slots - 1))
         tokens = torch.tensor(decoding.codes[:codes])
-        return Said(row=self._row(ids[:-1].numpy()), tokens=tokens, scores=(scores * share[:, None]).clone())
+        scores = (scores * self.shares(books)[:, None]).clone()
+        return Said(row=self._row(ids[:-1].numpy()), tokens=tokens, scores=scores)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from torch.utils.data import ConcatDataset
 
@@ -14,13 +15,13 @@ from tts_train.corpus.language import languages_of
 from tts_train.datasets.batches import Batches, batches_for, bucket, fill_share, in_order, pack
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.data.batch import Document, TokenBatch
+from tts_train.families.token_lm.data.held_out import HeldRows, HeldTexts
 from tts_train.families.token_lm.data.text_mix import TextMix, TextSet, lap_seed, mix_batches, open_text
 from tts_train.families.token_lm.data.token_set import TokenRows, TokenSet, TooLong
 from tts_train.families.token_lm.network.build import joined
 from tts_train.families.token_lm.network.late import sample_documents
 
 if TYPE_CHECKING:
-    from tts_train.datasets.store.shards import PreparedSet
     from tts_train.families.token_lm.model import TokenLM
 
 _MADE_BY = {"codec_fingerprint": "codec", "tokenizer_fingerprint": "tokenizer"}
@@ -100,7 +101,7 @@ class TokenData(StageData):
         self._held = rows.take(held, speech_only=only) if held else None
         if self.val_path:
             other = self._open(self.val_path)
-            _refuse_others(rows.prepared, other.prepared)
+            refuse_others(rows.prepared, other.prepared)
             self._held = other.take(range(len(other.rows)), speech_only=only)
             # Recorded, so that a run that continues can say which of its data have changed.
             self._hashes["val_path"] = other.prepared.hash
@@ -175,6 +176,11 @@ class TokenData(StageData):
         facts = self._rows.prepared.facts
         return facts | {"languages": facts.get("languages") or self._told_languages} if facts else facts
 
+    def held_out(self) -> HeldTexts | None:
+        """Return the validation rows, which are spoken while a run trains."""
+        held = self._held
+        return None if held is None else HeldRows(held.prepared.path, held.rows, self.token_lm.layout)
+
     @cached_property
     def _told_languages(self) -> list[str]:
         assert self._rows is not None
@@ -236,7 +242,19 @@ class TokenData(StageData):
             _log.warning("No utterance is kept for validation, so nothing will show when the voice over-fits.")
 
 
-def _refuse_others(trained: PreparedSet, held: PreparedSet) -> None:
+class MadeSet(Protocol):
+    """Data that know how their ids were made."""
+
+    @property
+    def path(self) -> Path:
+        """Where they lie."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What made them; empty where that is not known."""
+
+
+def refuse_others(trained: MadeSet, held: MadeSet) -> None:
     """Refuse a validation set whose ids mean something else than those that are trained on.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tts_train.contract.voice import Passage, Uttered, take_turns
-from tts_train.datasets.store.shards import PreparedSet
 from tts_train.errors import ConfigError
-from tts_train.families.token_lm.data.token_rows import inspect_rows
-from tts_train.families.token_lm.data.token_set import TokenSet
 from tts_train.families.token_lm.decoding.generate import Continued
 from tts_train.families.token_lm.model import HELD_TO
 from tts_train.families.token_lm.speaking.voice import TokenVoice
@@ -21,14 +18,13 @@ from tts_train.sound import Sound
 
 if TYPE_CHECKING:
     from tts_train.contract.module import StageModule
-    from tts_train.families.token_lm.layout import Ids, TokenLayout
+    from tts_train.families.token_lm.data.held_out import HeldRow, HeldTexts
+    from tts_train.families.token_lm.layout import Ids
     from tts_train.families.token_lm.model import Codec, TokenLM
     from tts_train.families.token_lm.network.network import TokenNetwork
 
 USUAL_ROWS = 200
 """Rows from which the usual length of a text is learned."""
-
-_COLUMNS = ("id", "input_ids", "prompt_tokens", "text", "speaker", "language")
 
 
 class TrainingVoice:
@@ -47,27 +43,25 @@ class TrainingVoice:
         self._layout, self._module = token_lm.layout, module
         self.tokens_per_second = token_lm.layout.tokens_per_second
         """Audio ids of a second of sound."""
-        rows = None if module.stage_data is None else module.stage_data.val_set
-        if not isinstance(rows, TokenSet):
+        data: Any = module.stage_data
+        held = None if data is None else data.held_out()
+        if held is None:
             raise ConfigError("This run has no validation set, so there is nothing to speak (--data.val_share).")
-        self._rows = rows.rows
-        # Opened anew for columns that training does not read.
-        self._data = PreparedSet(rows.prepared.path, columns=_COLUMNS)
+        self._held: HeldTexts = held
+        self._settings: Mapping[str, Any] = held.facts.get("settings") or {}
         self._voice = TokenVoice(
             token_lm=token_lm,
             lm=network.lm,
-            codec=_local_codec(token_lm, self._data.settings.get("codec"), module.device),
+            codec=_local_codec(token_lm, self._settings.get("codec"), module.device),
             sampling=replace(token_lm.sampling, constrain=HELD_TO[network.head.softmax]),
         )
         self._prompts: dict[str, Ids] = {}
 
     def held_out(self, count: int) -> Sequence[Passage]:
         """Return validation rows, languages in turn, with what their codec leaves of them."""
-        rows = [int(row) for row in self._rows]
-        known = self._data.rows.column("language").to_pylist() if "language" in self._data.rows.names else []
-        places = take_turns([known[row] if known else None for row in rows], count)
+        places = take_turns(self._held.languages, count)
         # Names count the places in what is heard, so that figures of a run can be compared step by step.
-        return [self._held(number + 1, rows[place]) for number, place in enumerate(places)]
+        return [self._passage(number + 1, self._held.row(place)) for number, place in enumerate(places)]
 
     def passage(self, name: str, text: str) -> Passage:
         """Return a text, in the voice that the data have most of where they name voices.
@@ -76,11 +70,11 @@ class TrainingVoice:
             ConfigError: if the data do not say which tokenizer made them.
             DataError: if the text names control tokens.
         """
-        tokenizer = self._data.settings.get("tokenizer")
+        tokenizer = self._settings.get("tokenizer")
         if tokenizer is None:
-            raise ConfigError(f"{self._data.path} does not name its tokenizer: let --listen.sentences be a number.")
-        named = self._data.settings.get("voice_prefix")
-        speaker = next(iter(self._data.speaker_counts), None) if named else None
+            raise ConfigError(f"{self._held.path} does not name its tokenizer: let --listen.sentences be a number.")
+        named = self._settings.get("voice_prefix")
+        speaker = next(iter(self._held.speakers), None) if named else None
         voice = replace(self._voice, tokenizer=self._voice.token_lm.load_tokenizer(tokenizer))
         self._prompts[name] = voice.prompts([text], speaker, language=self._language())[0]
         return Passage(name=name, text=text, speaker=speaker, tokens=self._usual_pace() * len(text))
@@ -108,19 +102,17 @@ class TrainingVoice:
         tokens = [token for token in said.ids if self._layout.slot_of(token) >= 0]
         return Uttered(sound=self._sound(said.content.codes), tokens=tokens, ended=said.content.ended)
 
-    def _held(self, number: int, row: int) -> Passage:
-        columns = self._data.row(row)
-        prompt, audio = _parts(self._layout, columns)
+    def _passage(self, number: int, row: HeldRow) -> Passage:
         name = f"utterance-{number}"
-        self._prompts[name] = prompt
+        self._prompts[name] = row.prompt
         return Passage(
             name=name,
-            text=str(columns.get("text") or columns.get("id") or name),
-            id=columns.get("id"),
-            speaker=columns.get("speaker"),
-            language=columns.get("language"),
-            tokens=len(audio),
-            ceiling=self._sound(self._layout.read_generated(audio).codes),
+            text=str(row.text or row.id or name),
+            id=row.id,
+            speaker=row.speaker,
+            language=row.language,
+            tokens=len(row.audio),
+            ceiling=self._sound(self._layout.read_generated(row.audio).codes),
         )
 
     def _sound(self, codes: Any) -> Sound:  # noqa: ANN401 - levels of codes
@@ -128,25 +120,15 @@ class TrainingVoice:
 
     def _language(self) -> str | None:
         """Return the language that the data have most of, where they name languages."""
-        return next(iter(self._data.facts.get("languages") or ()), None)
+        return next(iter(self._held.facts.get("languages") or ()), None)
 
     def _usual_pace(self) -> float:
         """Return the tokens of a character, the median over some rows that have their text."""
-        rows = [self._data.row(number) for number in range(min(len(self._data), USUAL_ROWS))]
-        paces = [len(_parts(self._layout, row)[1]) / len(row["text"]) for row in rows if row.get("text")]
+        paces = [len(row.audio) / len(row.text) for row in self._held.spoken(USUAL_ROWS) if row.text]
         if not paces:
-            raise ConfigError(f"{self._data.path} has no texts: let --listen.sentences be a number.")
+            raise ConfigError(f"{self._held.path} has no texts: let --listen.sentences be a number.")
         # The median: a few rows with silence or wrong texts must not stretch all limits.
         return float(np.median(paces))
-
-
-def _parts(layout: TokenLayout, row: dict[str, Any]) -> tuple[Ids, Ids]:
-    """Return the prompt of a training row, and the audio ids behind it."""
-    ids: Ids = row["input_ids"].astype(np.int64)
-    told = row.get("prompt_tokens")
-    prompt = int(inspect_rows(ids, [len(ids)], layout).prompts[0] if told is None else told)
-    said = ids[prompt:]
-    return ids[:prompt], said[layout.slot_of(said) >= 0]
 
 
 def _local_codec(token_lm: TokenLM, source: str | None, device: Any) -> Codec:  # noqa: ANN401 - Lightning's device

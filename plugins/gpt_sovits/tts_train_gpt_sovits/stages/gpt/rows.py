@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tts_train.contract import DataError
-from tts_train.datasets import PreparedSet, TakeSet, UsableRows
+from tts_train.datasets import Corruption, PreparedSet, TakeSet, UsableRows
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance
 from tts_train_gpt_sovits.preparing.prepared import open_prepared
 from tts_train_gpt_sovits.signal.versions import BERT_WIDTH
@@ -197,11 +197,7 @@ class GptRows:
         if self.pairs == "none":
             return None
         if self.pairs == "made":
-            # Of seed, epoch and row alone, so that a continued run, and any number of workers, corrupts in the same
-            # way.
-            words = np.random.SeedSequence([abs(self.seed), lap, number]).generate_state(2)
-            chance = torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
-            return corrupt(codes, draw_corruption(len(codes), chance))
+            return corrupt(codes, Corruption.at(len(codes), seed=self.seed, lap=lap, row=number))
         if row.get("rejected") is None:
             raise DataError(
                 f"{self.prepared.path} has no rejected codes for {row.get('id', number)!r}. Use --data.pairs made."
@@ -263,32 +259,9 @@ def read_bert(row: Mapping[str, Any], prepared: PreparedSet | TakeSet) -> Tensor
     return torch.from_numpy(np.array(flat)).view(-1, BERT_WIDTH)
 
 
-class Corruption(NamedTuple):
-    """How a rejected sequence is made of codes ``y``."""
-
-    kind: Literal["repeat", "lost"]
-    """``repeat`` says ``y[start:end]`` twice; ``lost`` leaves it out."""
-    start: int
-    end: int
-
-
-def draw_corruption(length: int, generator: torch.Generator | None = None) -> Corruption:
-    """Draw a corruption of ``length`` codes as upstream draws it: a coin, then two places in any order.
-
-    Equal places, which upstream allows although they change nothing, are drawn again if there are two to choose from.
-    """
-    kind: Literal["repeat", "lost"] = "repeat" if _draw(2, generator) == 0 else "lost"
-    start, end = sorted((_draw(length, generator), _draw(length, generator)))
-    while start == end and length > 1:
-        start, end = sorted((_draw(length, generator), _draw(length, generator)))
-    return Corruption(kind, start, end)
+draw_corruption = Corruption.drawn
 
 
 def corrupt(codes: Tensor, corruption: Corruption) -> Tensor:
     """Return codes (Y,) with a part said twice or left out."""
-    kind, start, end = corruption
-    return torch.cat([codes[:end], codes[start:]]) if kind == "repeat" else torch.cat([codes[:start], codes[end:]])
-
-
-def _draw(high: int, generator: torch.Generator | None) -> int:
-    return int(torch.randint(0, high, (1,), generator=generator))
+    return corruption.of(codes)
