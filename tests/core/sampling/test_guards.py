@@ -72,11 +72,12 @@ def test_a_skip_is_seen_where_no_recording_tells_the_length():
     ids, texts, seconds = (list(column) for column in zip(*rows, strict=True))
     seconds[5] = 0.5 * seconds[5]
     seconds[9] = None
-    ratios = pace_ratios(ids, texts, [None] * 48, ["en"] * 48, seconds, [True] * 48)
+    about = (ids, texts, [None] * 48, ["en"] * 48, seconds)
+    ratios = pace_ratios(*about, [True] * 48)
     assert ratios[5] == pytest.approx(0.5, abs=0.05)
     assert ratios[9] is None
     assert all(0.9 < ratio < 1.1 for row, ratio in enumerate(ratios) if row not in (5, 9))
-    assert pace_ratios(ids, texts, [None] * 48, ["en"] * 48, seconds, [False] * 48) == [None] * 48, "none says what is usual"
+    assert pace_ratios(*about, [False] * 48) == [None] * 48, "none says what is usual"
 
 
 def test_short_texts_are_held_against_short_ones():
