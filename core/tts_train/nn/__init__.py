@@ -12,6 +12,7 @@ from tts_train.lazy import lazy_names
 
 if TYPE_CHECKING:
     from tts_train.nn.devices import kept_table as kept_table, runs_on as runs_on
+    from tts_train.nn.preference import Preference as Preference, prefer as prefer
     from tts_train.nn.reproducible import (
         deterministic_kernels as deterministic_kernels,
         drawn_on_cpu as drawn_on_cpu,
@@ -26,6 +27,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         ".devices": "kept_table runs_on",
+        ".preference": "Preference prefer",
         ".reproducible": "deterministic_kernels drawn_on_cpu exact_float32 exponential_noise",
         "tts_train.sound": "mel_triangles",
     },

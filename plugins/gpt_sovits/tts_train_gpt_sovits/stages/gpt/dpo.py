@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tts_train.contract import ConfigError
+from tts_train.nn import Preference, prefer
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork, GptOutput
 from tts_train_gpt_sovits.networks.gpt.packing import PackedBatch
 from tts_train_gpt_sovits.networks.gpt.padded import padded_forward, unpack, unpack_rejected
@@ -25,21 +24,6 @@ if TYPE_CHECKING:
 
 
 UPSTREAM_BETA = 0.2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preference:
-    """The objective over a batch of pairs; all but the loss without a gradient."""
-
-    loss: Tensor
-    """Mean over the pairs, in nats."""
-    margins: Tensor
-    """Reward of each chosen sequence less that of the rejected (B,)."""
-
-    @property
-    def accuracy(self) -> Tensor:
-        """Share of pairs whose chosen sequence has the larger reward."""
-        return (self.margins > 0).float().mean()
 
 
 def preference(
@@ -61,12 +45,7 @@ def preference(
             upstream does: the network then moves away from rejected sequences with nothing that holds it back but the
             loss on the chosen ones.
     """
-    gains = chosen - rejected
-    if reference is not None:
-        gains = gains - (reference[0] - reference[1]).detach()
-    rewards = beta * gains
-    losses = -(1 - label_smoothing) * F.logsigmoid(rewards) - label_smoothing * F.logsigmoid(-rewards)
-    return Preference(loss=losses.mean(), margins=rewards.detach())
+    return prefer(chosen, rejected, beta=beta, label_smoothing=label_smoothing, reference=reference)
 
 
 class DpoModule(GptModule):
