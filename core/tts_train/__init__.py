@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tts_train.jobs.corpus import curate
     from tts_train.jobs.evaluate import evaluate
     from tts_train.jobs.run import export, prepare, speak
+    from tts_train.jobs.sample import sample
     from tts_train.training.planning import plan
     from tts_train.training.run import ScoringResult, Training, TrainingResult
 
@@ -33,6 +34,7 @@ _LATE = {
     "export": "tts_train.jobs.run",
     "plan": "tts_train.training.planning",
     "prepare": "tts_train.jobs.run",
+    "sample": "tts_train.jobs.sample",
     "speak": "tts_train.jobs.run",
 }
 """What a program works with, each with its module: they import torch, and so come when they are asked for."""
@@ -58,6 +60,7 @@ __all__ = [
     "hookimpl",
     "plan",
     "prepare",
+    "sample",
     "speak",
 ]
 

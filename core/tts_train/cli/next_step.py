@@ -1,16 +1,20 @@
-"""The command that comes after ``check`` and ``prepare``, printed to stderr: stdout holds the report alone."""
+"""The command that comes after ``check``, ``prepare`` and ``sample``, on stderr: stdout holds the report alone."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tts_train.configuration.recipe_file import read_config
 from tts_train.contract.backend import Backend
 from tts_train.errors import ConfigError, quoted
 from tts_train.jobs.deep import DEEP
 from tts_train.progress import write_line
+
+PREFERENCES = "dpo"
+"""The stage that learns from pairs of takes."""
 
 
 def after_check(corpus: str, words: Sequence[str], *, kept: Path | None = None) -> None:
@@ -43,6 +47,18 @@ def after_prepare(out: Path, backend: Backend, options: Sequence[str] = ()) -> N
     if not found:
         for name in backend.start:
             _say(quoted("tts-train", "fit", "--backend", backend.name, "-c", name, "--data.path", out, *options))
+
+
+def after_sample(said: Mapping[str, Any], backend: Backend) -> None:
+    """Say how to train on the pairs of a set of takes, where a stage of the backend learns from them.
+
+    Args:
+        said: What the set says of itself.
+        backend: Whose takes they are.
+    """
+    if PREFERENCES in (stage.name for stage in backend.stages) and said["pairs"]:
+        options = ("--backend", backend.name, "--stage", PREFERENCES, "--model.init_from", said["source"])
+        _say(quoted("tts-train", "fit", *options, "--data.path", said["out"]))
 
 
 def _say(command: str) -> None:

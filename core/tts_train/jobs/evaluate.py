@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tts_train.configuration.arguments import JobParser, read_help_texts, with_underscores
-from tts_train.configuration.early import check_job
 from tts_train.configuration.select import Chosen, select
 from tts_train.configuration.settings import words_of
-from tts_train.configuration.values import check_numbers
-from tts_train.contract.backend import resolve
 from tts_train.contract.jobs import SynthJob
 from tts_train.disk.apart import require_allowed, require_apart
 from tts_train.disk.provenance import read_provenance
@@ -21,12 +17,11 @@ from tts_train.environment import quiet, refuse_unsafe
 from tts_train.errors import ConfigError, DataError
 from tts_train.jobs.checkpoints import choose_checkpoint
 from tts_train.jobs.sources import select_by_source
+from tts_train.jobs.speaking import SpeakingWords
 from tts_train.progress import write_line
 
 # What `tts-train eval` does.
 _SUMMARY = "Score what runs, checkpoints or exports say, side by side."
-# Fields of a synth job that every sentence has its own of.
-_SPOKEN = {"source", "text", "out"}
 
 
 @dataclass(kw_only=True)
@@ -104,26 +99,11 @@ class Evaluation:
         Raises:
             ConfigError: for an option that there is not, or a value that it does not take.
         """
-        check_job(verb, chosen.stage.synth, words, chosen, also=EvalOptions)
-        if chosen.stage.synth is None:
-            which = f"Stage {chosen.stage.name!r} of backend {chosen.backend.name!r}"
-            raise ConfigError(f"{which} has no voice to evaluate.")
-        job_class: type[SynthJob] = resolve(chosen.stage.synth)
-        read_help_texts(words)
-        own = {option.name for option in fields(EvalOptions)}
-        parser = JobParser(prog=f"tts-train {verb}", description=_SUMMARY)
-        parser.add_argument("sources", nargs="+", help="run directories, checkpoints or exported models to compare")
-        parser.add_class_arguments(EvalOptions, None)
-        parser.add_class_arguments(job_class, None, skip=_SPOKEN | own)
-        parser.add_argument("--json", action="store_true", help="print the report as one JSON object, last on stdout")
-        values = parser.instantiate(parser.parse_args(with_underscores(list(words)))).as_dict()
-        check_numbers({name: value for name, value in values.items() if name != "sources"})
-        del values["json"]
-        sources = list(map(str, values.pop("sources")))
-        options = EvalOptions(**{name: values.pop(name) for name in own})
-        if options.sentences < 1:
-            raise ConfigError(f"--sentences is 1 or more, not {options.sentences}.")
-        return cls(chosen, sources, options, values, job_class)
+        about = "run directories, checkpoints or exported models to compare"
+        read = SpeakingWords.read(verb, chosen, words, EvalOptions, summary=_SUMMARY, sources=about, most="+")
+        if read.options.sentences < 1:
+            raise ConfigError(f"--sentences is 1 or more, not {read.options.sentences}.")
+        return cls(chosen, read.sources, read.options, read.voice, read.job_class)
 
     def run(self) -> dict[str, Any]:
         """Speak, score and compare; the table goes to stderr."""

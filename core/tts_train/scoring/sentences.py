@@ -144,7 +144,7 @@ def choose_sentences(
     rows = list(read_rows(data, learned, language=language, layout=layout))
     # By a hash of the id, so that more sentences contain the fewer ones, and added rows move none.
     ordered = spread(of_split(rows, which, data), seed=seed)
-    voices = Voices(rows, seed)
+    voices = SpeakerClips(rows, seed)
     found: list[Sentence] = []
     for row in ordered:
         if len(found) == count:
@@ -180,7 +180,7 @@ def of_split(rows: Sequence[TextRow], which: Split, data: Path) -> list[TextRow]
     return fresh
 
 
-def sentence_of(name: str, row: TextRow, recording: Sound | None, voices: Voices) -> Sentence:
+def sentence_of(name: str, row: TextRow, recording: Sound | None, voices: SpeakerClips) -> Sentence:
     """Return a row as it is measured: with its recording and others of its speaker."""
     return Sentence(
         name=name,
@@ -194,7 +194,7 @@ def sentence_of(name: str, row: TextRow, recording: Sound | None, voices: Voices
     )
 
 
-class Voices:
+class SpeakerClips:
     """Recordings of each speaker, each read once.
 
     Args:

@@ -30,6 +30,7 @@ def require_one_utterance(text: str) -> None:
     """
     if not text.strip():
         raise DataError("The text is empty.")
+    # In parts, as synth says it, the parts would have one reward, and none of them would know which it is for.
     if length(text) > MOST:
         raise DataError(
             f"The text is as long as {length(text)} letters, and a take is one utterance of at most {MOST}, as models "
@@ -54,6 +55,7 @@ def draw_takes(
         max_new_tokens: Most ids of each.
         batch_size: Most prompts at once; None takes what the memory has room for.
     """
+    # Asked of every line before any is said: one that is too long must not end a batch of others.
     fitting = [_fitting(voice, prompt, max_new_tokens) for prompt in prompts]
     asked = [(prompt, seed) for prompt, seed in zip(fitting, seeds, strict=True) if not isinstance(prompt, DataError)]
     said: Iterator[Continued] = iter(())
@@ -69,6 +71,7 @@ def _fitting(voice: TokenVoice, prompt: Ids | DataError, most: int) -> Ids | Dat
     if isinstance(prompt, DataError):
         return prompt
     positions = voice.lm.config.max_position_embeddings
+    # Never cut short in silence: a take that ends where positions do would be called one that did not end.
     room = voice.token_lm.layout.room(prompt, positions)
     if most <= room:
         return prompt
@@ -81,6 +84,7 @@ def _fitting(voice: TokenVoice, prompt: Ids | DataError, most: int) -> Ids | Dat
 def _take(voice: TokenVoice, prompt: Ids, said: Continued, seed: int) -> Drawn:
     content = said.content
     columns = {PROMPT_IDS: np.asarray(prompt, np.int32), DRAWN_IDS: np.asarray(said.ids, np.int32)}
+    # Its ids are kept all the same: a stage may learn from them what not to say.
     if not content.frames:
         why = f"{len(said.ids)} tokens gave {content}"
         return Drawn(ended=content.ended, columns=columns, error=why)
@@ -95,5 +99,6 @@ def first_codes(layout: TokenLayout, said: Continued) -> list[int]:
     The coarsest codebook tells what is said. The finer ones, of which a sampled loop has others each time round, would
     hide that it is one.
     """
+    # The codes of a level lie frame after frame, several a frame in finer levels.
     codes: list[int] = said.content.codes[0][:: layout.level_rates[0]].tolist()
     return codes

@@ -234,11 +234,12 @@ def codec_of(token_lm: TokenLM, source: Path) -> str | None:
 def known_of(token_lm: TokenLM, source: Path) -> dict[str, Any]:
     """Return what is known of the data that a source was trained on, as ``TokenData.remember`` says it.
 
-    A run tells all of it. An export tells codec, speakers and languages; a released model of others nothing, and has
-    the codec of its kind. Both have their tokenizer beside them.
+    A run tells all of it. An export tells codec, speakers and languages, a released model of others nothing; both have
+    their tokenizer beside them. Where nothing says which codec it is, it is that of the released models.
     """
     if is_run(source):
-        return dict(open_run(token_lm, source).data)
+        known = dict(open_run(token_lm, source).data)
+        return {**known, "settings": {CODEC: token_lm.codec, **known["settings"]}}
     told = _remembered(source)
     speakers, languages = list(told.get(SPEAKERS, ())), list(told.get(LANGUAGES, ()))
     settings = {
