@@ -15,7 +15,7 @@ from tts_train.corpus.language import languages_of
 from tts_train.datasets.batches import Batches, batches_for, bucket, fill_share, in_order, pack
 from tts_train.errors import ConfigError
 from tts_train.families.token_lm.data.batch import Document, TokenBatch
-from tts_train.families.token_lm.data.held_out import HeldOut, HeldRows
+from tts_train.families.token_lm.data.held_out import HeldRows, HeldTexts
 from tts_train.families.token_lm.data.text_mix import TextMix, TextSet, lap_seed, mix_batches, open_text
 from tts_train.families.token_lm.data.token_set import TokenRows, TokenSet, TooLong
 from tts_train.families.token_lm.network.build import joined
@@ -176,7 +176,7 @@ class TokenData(StageData):
         facts = self._rows.prepared.facts
         return facts | {"languages": facts.get("languages") or self._told_languages} if facts else facts
 
-    def held_out(self) -> HeldOut | None:
+    def held_out(self) -> HeldTexts | None:
         """Return the validation rows, which are spoken while a run trains."""
         held = self._held
         return None if held is None else HeldRows(held.prepared.path, held.rows, self.token_lm.layout)

@@ -32,7 +32,7 @@ class HeldRow:
     language: str | None = None
 
 
-class HeldOut(Protocol):
+class HeldTexts(Protocol):
     """Texts of a run's data, of which some are held out."""
 
     @property

@@ -18,7 +18,7 @@ from tts_train.sound import Sound
 
 if TYPE_CHECKING:
     from tts_train.contract.module import StageModule
-    from tts_train.families.token_lm.data.held_out import HeldOut, HeldRow
+    from tts_train.families.token_lm.data.held_out import HeldRow, HeldTexts
     from tts_train.families.token_lm.layout import Ids
     from tts_train.families.token_lm.model import Codec, TokenLM
     from tts_train.families.token_lm.network.network import TokenNetwork
@@ -47,7 +47,7 @@ class TrainingVoice:
         held = None if data is None else data.held_out()
         if held is None:
             raise ConfigError("This run has no validation set, so there is nothing to speak (--data.val_share).")
-        self._held: HeldOut = held
+        self._held: HeldTexts = held
         self._settings: Mapping[str, Any] = held.facts.get("settings") or {}
         self._voice = TokenVoice(
             token_lm=token_lm,
