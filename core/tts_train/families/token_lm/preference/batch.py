@@ -102,7 +102,7 @@ def pair_batch(pairs: Sequence[IdPair], layout: TokenLayout) -> PairBatch:
         pairs: At least one.
         layout: Of their ids.
     """
-    return cast("PairBatch", group_batch([pair.group for pair in pairs], layout))
+    return group_batch([pair.group for pair in pairs], layout)
 
 
 def group_batch(groups: Sequence[IdGroup], layout: TokenLayout) -> GroupBatch:
