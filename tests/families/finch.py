@@ -16,6 +16,8 @@ from tts_train.families.token_lm.data.data import TokenData
 from tts_train.families.token_lm.layout import TokenLayout
 from tts_train.families.token_lm.model import TokenLM
 from tts_train.families.token_lm.module import TokenModule
+from tts_train.families.token_lm.preference.data import PairData
+from tts_train.families.token_lm.preference.module import PreferenceModule
 from tts_train.families.token_lm.prompts import IdRow
 
 BEGIN, PAD_TEXT, TURN = 256, 257, 258
@@ -147,6 +149,16 @@ class FinchModule(TokenModule):
 
 class FinchData(TokenData):
     """Batches for Finch."""
+
+    token_lm = FINCH
+
+
+class FinchPreference(PreferenceModule, FinchModule):
+    """Train Finch on pairs of takes."""
+
+
+class FinchPairs(PairData):
+    """Pairs of takes of Finch."""
 
     token_lm = FINCH
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tests.core.datasets.takes import take, write_takes
+from tts_train.datasets.store.shard_store import ShardStore
+from tts_train.families.token_lm.data.encode import SCHEMA
 from tts_train.families.token_lm.model import TokenLM
 
 COLUMNS = {"prompt_ids": "list<int32>", "drawn_ids": "list<int32>"}
@@ -39,3 +42,19 @@ def taken(token_lm: TokenLM, folder: Path, texts: int, *, takes: int = 2, **abou
             rows.append(take(f"t{text}", number, -float(number), **known))
     known = {"data": {"settings": {"codec": "tiny", "tokenizer": "tiny"}, "speakers": {}, "languages": {}}}
     return write_takes(folder, rows, backend=token_lm.backend, columns=COLUMNS, **{**known, **about})
+
+
+def recorded(token_lm: TokenLM, folder: Path, frames: Sequence[int]) -> Path:
+    """Write a prepared set of utterances with so many frames each."""
+    rows = []
+    for number, count in enumerate(frames):
+        audio = np.array(drawn(token_lm, count, 7 * number, ended=False))
+        made = token_lm.prompt.speech_row(np.array(prompt(token_lm, number)[:-1]), audio)
+        about = {"id": f"u{number:02}", "text": "x", "speaker": "ann", "language": None, "origin": f"list:{number}"}
+        ids = made.input_ids.astype(np.int32)
+        sizes = {"prompt_tokens": made.prompt, "num_tokens": len(token_lm.layout.starts(ids)), "frames": count}
+        rows.append({**about, **sizes, "input_ids": ids, "seconds": count * 0.1})
+    store = ShardStore(folder, SCHEMA, kind=token_lm.kind, length_column="num_tokens")
+    report = {"rows": len(rows), "kept": len(rows), "dropped": {}, "hours": 0.0, "speakers": {}, "languages": {}}
+    store.finish([store.write("a" * 32, rows, account={})], settings={"tokenizer": "tiny"}, report=report)
+    return folder

@@ -89,6 +89,7 @@ class HeldRows:
     @property
     def languages(self) -> Sequence[str | None]:
         """The language of each held-out row."""
+        # Read when it is asked for: training itself needs no language.
         known = self._set.rows.column("language").to_pylist() if "language" in self._set.rows.names else []
         return [known[row] if known else None for row in self._rows]
 
@@ -115,6 +116,7 @@ class HeldRows:
 def _parts(layout: TokenLayout, row: Mapping[str, Any]) -> tuple[Ids, Ids]:
     """Return the prompt of a training row, and the audio ids behind it."""
     ids: Ids = row["input_ids"].astype(np.int64)
+    # Sets made elsewhere say it by their ids alone.
     told = row.get("prompt_tokens")
     prompt = int(inspect_rows(ids, [len(ids)], layout).prompts[0] if told is None else told)
     said = ids[prompt:]

@@ -21,8 +21,10 @@ def fault_of(prompt: Ids, chosen: Ids, rejected: Ids, layout: TokenLayout) -> st
             return f"{name} has no ids"
         if ids.min() < 0 or ids.max() >= layout.vocab_size:
             return f"{name} has an id outside of 0..{layout.vocab_size - 1}"
+    # Generation begins behind it, and so do the log-probabilities.
     if prompt[-1] != layout.start_of_speech:
         return f"prompt_ids does not end with the start of speech ({layout.start_of_speech})"
+    # Preferred without an end, the network would learn never to stop.
     if chosen[-1] != layout.end_of_speech or len(chosen) < 2:
         return f"the better take does not end with the end of speech ({layout.end_of_speech}), or has no sound"
     if not _in_frames(chosen[:-1], layout):

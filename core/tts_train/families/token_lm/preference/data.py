@@ -103,6 +103,7 @@ class PairData(StageData):
             other, rows = self._open(self.val_path)
             refuse_others(source, other)
             self._held = rows.take(range(len(rows.places)))
+            # Recorded, so that a run that continues can say which of its data have changed.
             self._hashes["val_path"] = other.hash
         self._source = source
         self.train_set, self.val_set = self._train, self._held
@@ -197,11 +198,13 @@ class PairData(StageData):
         options: dict[str, Any] = {"margin": self.margin, "per_text": self.per_text}
         source = open_pairs(self.token_lm, Path(path), **options, max_tokens=self.max_tokens, seed=self.seed)
         usable = UsablePairs.of(source, max_tokens=self.max_tokens)
+        # Counted apart from faults: these are sound, and a larger batch takes them.
         if usable.too_long:
             source.left_out["too_long"] += usable.too_long
         _log.info("%s: %s.", path, source.says)
         for reason, count in source.left_out.items():
-            _log.warning("%s: %d left out: %s.", path, count, reason)
+            named = source.examples.get(reason)
+            _log.warning("%s: %d left out: %s%s.", path, count, reason, f" ({named})" if named else "")
         if usable.cut:
             _log.info("%s: the worse take of %d pairs is longer than fits and is cut at a frame.", path, usable.cut)
         if not len(usable.places):
@@ -216,6 +219,7 @@ class PairData(StageData):
         ids = layout.audio_base + layout.codebook_size * (audio % layout.slots)
         # The rest of what fits goes to the worse one, frame by frame.
         more = max(size - prompt - AGAIN - 2 * frames * layout.frame_positions, 0) // layout.frame_positions
+        # Another code everywhere, as two takes have.
         worse = np.concatenate([ids, ids[: more * layout.slots]]) + 1
         return IdPair("planned", np.arange(prompt), ids, worse, len(ids) * 2 / layout.tokens_per_second)
 

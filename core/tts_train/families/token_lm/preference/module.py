@@ -76,6 +76,7 @@ class PreferenceModule(TokenModule):
         **options: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**options)
+        # Odds alone would be raised by making both takes less likely, the better one a little less so.
         weight = float(loss in WITHOUT_REFERENCE) if sft_weight == AUTO else float(sft_weight)
         if beta <= 0 or weight < 0 or not 0 <= label_smoothing < 0.5:
             raise ConfigError(
@@ -127,6 +128,7 @@ class PreferenceModule(TokenModule):
             ConfigError: if the pairs are not those of the run.
         """
         super().on_load_checkpoint(checkpoint)
+        # A table of all pairs, and no weights: exports know nothing of it.
         if self._keeps_numbers:
             assert self._pairs is not None
             self._start.load(checkpoint[STATE], self._pairs)
@@ -142,11 +144,15 @@ class PreferenceModule(TokenModule):
         held = self._held(batch, "train")
         logps = self.logps(batch)
         found, figures = self._judged(logps, held, batch)
+        # Weighed apart: an ordinary loss is a mean over tokens, a preference one over pairs, and processes have
+        # different numbers of both.
         pairs, tokens = len(batch["rows"]), in_pairs(batch["said"])[0].sum()
         sft = mean_loss(in_pairs(logps)[0], in_pairs(batch["said"])[0])
         counts = [pairs, tokens, *(tokens if name in BY_TOKEN else pairs for name in figures)]
         own, common = self.over_processes([found.loss, sft, *figures.values()], counts)
+        # batch_size is said, as Lightning would look through the batch to guess it.
         self.log("train/loss", common[0] + self.sft_weight * common[1], batch_size=1)
+        # Written every few steps only, since each figure is read from the card.
         if self._logs_now():
             named = dict(zip(("preference", "sft", *figures), common, strict=True))
             self.log_dict({f"train/{name}": value for name, value in named.items()}, batch_size=1)
@@ -174,6 +180,7 @@ class PreferenceModule(TokenModule):
         """Log the figures over the whole set, whatever batch and process a pair was in."""
         assert self._sums is not None
         figures = self._sums.over(self.trainer.strategy)
+        # Of sums over tokens and sums over pairs, so it is made when both means are known.
         figures["loss"] = figures["preference"] + self.sft_weight * figures["sft"]
         # Equal on all processes already; Lightning warns of figures that are not said to be.
         self.log_dict({f"val/{name}": value for name, value in figures.items()}, batch_size=1, sync_dist=True)
@@ -192,6 +199,7 @@ class PreferenceModule(TokenModule):
     def _judged(self, logps: Tensor, held: Tensor | None, batch: NumberedPairs) -> tuple[Preference, dict[str, Tensor]]:
         """Return the objective, and means over pairs or tokens that are logged."""
         chosen, rejected = in_pairs(logps)
+        # Counts go in always: what an objective has no use for it leaves alone.
         found = prefer(
             chosen,
             rejected,

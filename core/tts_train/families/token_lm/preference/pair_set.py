@@ -49,6 +49,7 @@ class UsablePairs:
         """Return the pairs that fit; a worse take that does not fit is cut at a frame, if one frame of it does."""
         sizes = source.sizes
         frame = source.layout.frame_positions
+        # The prompt counts once: its positions are computed for both answers together.
         whole = sizes.sum(axis=1) + AGAIN
         least = sizes[:, 0] + sizes[:, 1] + np.minimum(sizes[:, 2], frame) + AGAIN
         fits = least <= max_tokens
@@ -86,6 +87,7 @@ class PairSet(Dataset[PairRow]):
         return len(self.places)
 
     def __getitem__(self, index: int) -> PairRow:
+        # The epoch is a part of the index, as a data worker knows nothing else of where training stands.
         lap, row = divmod(index, len(self))
         place = int(self.places[row])
         prompt, chosen, rejected = self.source.sides(place, lap)
@@ -101,6 +103,7 @@ class PairSet(Dataset[PairRow]):
     def longest(self) -> int:
         """Positions of the longest sequence that there may be: a prompt with one of its answers."""
         sizes = self.source.sizes[self.places]
+        # As it is cut: positions are counted in one sequence, of which the other take is no part.
         worse = np.minimum(sizes[:, 2], self.lengths - AGAIN - sizes[:, 0] - sizes[:, 1])
         return int((sizes[:, 0] + np.maximum(sizes[:, 1], worse)).max())
 
@@ -121,6 +124,7 @@ class HeldPairs:
     def __init__(self, pairs: PairSet, facts: Mapping[str, Any]) -> None:
         self._source = pairs.source
         self._facts = facts
+        # A text may have several pairs, and is heard once.
         first: dict[str, int] = {}
         for place in pairs.places.tolist():
             first.setdefault(self._source.texts[place], place)

@@ -29,6 +29,7 @@ class PairProbe(TokenProbe):
 
     def say(self, lengths: Sequence[int]) -> Sequence[Said]:
         """Draw utterances with the network as it stands, each as the better take beside another one."""
+        # One more for all of them: what is rejected is scored in the same pass and must be as exact.
         *better, worse = super().say([*lengths, _OTHER])
         return [_pair(each, worse) for each in better]
 
@@ -42,6 +43,7 @@ class PairProbe(TokenProbe):
 
     def total(self, batch: Any) -> Tensor:  # noqa: ANN401 - NumberedPairs
         """Return the sum of all negative log-probabilities, with a gradient."""
+        # By the module's own method, which its step calls.
         total: Tensor = -self.module.logps(batch).sum()
         return total
 

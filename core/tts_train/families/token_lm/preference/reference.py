@@ -37,6 +37,7 @@ _HASHES, _TABLES = "hashes", "logps"
 def start_logps(network: TokenNetwork, batch: PairBatch) -> Tensor:
     """Return the log-probabilities (2 P,) of a batch's answers without dropout, with the softmax of training."""
     training = network.training
+    # Dropout would make the reference differ from itself, and margins of equal networks would not be 0.
     network.eval()
     logps = sequence_logps(network(batch, tokenwise=True), batch)
     network.train(training)
@@ -83,6 +84,7 @@ class StartLogps:
                 "they are compared with are those of the network as it began, which is gone. Put the pairs and the "
                 "--data options back, or begin a new run: another --run_dir, with this run as --model.init_from."
             )
+        # As they are: computed anew they would be those of the network as it is now.
         self._tables, self._hashes = dict(state[_TABLES]), now
 
 
@@ -91,6 +93,7 @@ def _computed(module: StageModule, network: TokenNetwork, data: PairData, pairs:
     trainer: Trainer = module.trainer
     # By length alone, so that they are those of no epoch and of any number of processes.
     batches = in_order(pairs.lengths, data.max_tokens)
+    # Each process fills its own rows of zeros, and their sum is the whole.
     table = torch.zeros(len(pairs), 2, dtype=torch.float32, device=module.device)
     turns = range(trainer.global_rank, -(-len(batches) // trainer.world_size) * trainer.world_size, trainer.world_size)
     shown = Progress("Log-probabilities before training", len(turns)) if leads() else nullcontext()
@@ -105,6 +108,7 @@ def _computed(module: StageModule, network: TokenNetwork, data: PairData, pairs:
                 table[rows] = logps.view(-1, 2).float()
             if progress is not None:
                 progress.advance()
+    # What FSDP gathers without gradients cannot be trained on.
     module.divide_again()
     if trainer.world_size > 1:
         added = trainer.strategy.reduce(table, reduce_op="sum")

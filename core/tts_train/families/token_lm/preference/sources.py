@@ -62,6 +62,8 @@ class PairSource(ABC):
         self.path = path
         self.left_out: Counter[str] = Counter()
         """Pairs, or texts without one, by the reason why they are not used."""
+        self.examples: dict[str, str] = {}
+        """Some of them by name, where one can look at them."""
         self.ids: list[str] = []
         """Of the pairs."""
         self.texts: list[str] = []
@@ -97,6 +99,7 @@ class PairSource(ABC):
         settings: Mapping[str, Any] = self.facts.get("settings") or {}
         return settings
 
+    # A frame of many ids may be one position, so ids are never counted for a batch.
     def positions(self, ids: Ids) -> int:
         """Return how many positions ids take."""
         return len(self.layout.starts(ids))
@@ -123,7 +126,9 @@ class CheckedPairs(PairSource):
             usable.append(place)
             sizes.append([self.positions(side) for side in sides])
         self.left_out.update({fault: len(of) for fault, of in faults.items()})
+        self.examples = {fault: _named(of) for fault, of in faults.items()}
         self._refuse_many(faults, len(names))
+        # From here on a place counts the pairs that can be used.
         self.ids = [names[place] for place in usable]
         self.texts = [texts[place] for place in usable]
         self.speakers = [speakers[place] for place in usable]
@@ -138,7 +143,7 @@ class CheckedPairs(PairSource):
         bad = sum(map(len, faults.values()))
         # A few bad rows are left out and named. Many mean another model's pairs, with which nothing should begin.
         if bad and (bad > BAD_SHARE * count or bad == count):
-            lines = "\n".join(f"  {len(of)} pairs: {fault}; {_named(of)}" for fault, of in faults.items())
+            lines = "\n".join(f"  {len(of)} pairs: {fault}; {self.examples[fault]}" for fault, of in faults.items())
             raise DataError(f"{bad} of {count} pairs in {self.path} cannot be used.\n{lines}")
 
 
@@ -163,12 +168,15 @@ class TakePairs(CheckedPairs):
         self._takes = TakeSet(path, backend=token_lm.backend, columns=(*about, PROMPT, DRAWN))
         if missing := [name for name in (PROMPT, DRAWN) if name not in self._takes.names]:
             raise DataError(f"The takes in {path} have no column {', '.join(missing)}: draw them again.")
+        # The rule of which take is better belongs to the set; every stage that learns from takes asks it.
         pairs, without = self._takes.pairs(margin=margin, per_text=per_text)
         self.left_out.update(without)
         self._rows = [(pair.chosen, pair.rejected) for pair in pairs]
         whose = self._takes.column("speaker")
+        # By rows, as a text may have several pairs.
         names = [f"{pair.text_id}:{pair.chosen}>{pair.rejected}" for pair in pairs]
         texts = [pair.text_id for pair in pairs]
+        # Every pair is read once here: sizes are needed for batches, and what is wrong must be known before a step.
         usable = self._check(names, texts, [whose[pair.chosen] for pair in pairs])
         self._rows = [self._rows[place] for place in usable]
 
@@ -192,6 +200,7 @@ class TakePairs(CheckedPairs):
         return self._takes.facts
 
     def _read(self, place: int) -> Sides:
+        # Both were drawn from the same prompt.
         chosen, rejected = (self._takes.row(row) for row in self._rows[place])
         return Sides(_ids(chosen[PROMPT]), _ids(chosen[DRAWN]), _ids(rejected[DRAWN]))
 
@@ -216,6 +225,7 @@ class StoredPairs(CheckedPairs):
         names = self._column("id", [f"row:{row}" for row in range(len(rows))])
         # Where no column names the text, the same prompt is the same text.
         texts = self._column("text_id", [_hash_of(_ids(rows.row(row)[PROMPT])) for row in range(len(rows))])
+        # By row until they are checked, and by place among those that can be used from then on.
         self._places = self._check(names, texts, self._column("speaker", [None] * len(rows)))
 
     def sides(self, place: int, lap: int) -> Sides:
@@ -261,6 +271,7 @@ class MadePairs(PairSource):
         self._seed = seed
         rows = self._source.rows
         prompts = self._source.prepared.rows.column("prompt_tokens").to_numpy()[rows].astype(np.int64)
+        # With the ids that end a row, of which no more than the end of speech is said: an upper bound is enough.
         bodies = self._source.sizes - prompts
         # A part that is said twice makes it twice as long at most.
         sizes = np.stack([prompts, bodies, 2 * bodies], axis=1)
@@ -280,8 +291,10 @@ class MadePairs(PairSource):
         document = self._set[place]
         ids, prompt = document.input_ids, document.learn_from
         said = ids[prompt:]
+        # Whole frames are repeated or lost: within one there is no place to cut at.
         frames = torch.from_numpy(self.layout.in_frames(said[self.layout.slot_of(said) >= 0]))
         fault = Corruption.at(len(frames), seed=self._seed, lap=lap, row=int(self._set.rows[place]))
+        # Both end: what is taught is what to say, and not when to stop.
         end = np.array([self.layout.end_of_speech], dtype=np.int64)
         chosen, rejected = (np.append(of.numpy().reshape(-1), end) for of in (frames, fault.of(frames)))
         return Sides(ids[:prompt], chosen, rejected)
@@ -318,6 +331,7 @@ def open_pairs(
     from tts_train.datasets.store.shards import is_prepared
     from tts_train.datasets.takes import is_takes
 
+    # What prepare and sample finished says so in a file of its own; all else is looked at by its columns.
     if is_takes(path):
         return TakePairs(token_lm, path, margin=margin, per_text=per_text)
     if is_prepared(path):

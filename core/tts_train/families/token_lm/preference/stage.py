@@ -22,6 +22,8 @@ TITLES: Mapping[str, Curve] = {
 # A preference changes what is there: a rate of plain training would leave the start behind within some steps.
 _DEFAULTS: Mapping[str, Any] = {"model.optimizer.lr": 5e-6}
 
+_TINY: Mapping[str, Any] = {"model.init_from": "tiny", "model.method": "lora", "model.schedule.name": "constant"}
+
 
 def preference_stage(plain: Stage, *, model: Reference[Any], data: Reference[Any], name: str = NAME) -> Stage:
     """Return the stage in which a model of a backend learns from pairs of its takes.
@@ -34,6 +36,7 @@ def preference_stage(plain: Stage, *, model: Reference[Any], data: Reference[Any
         data: A ``PairData`` of the backend.
         name: Of the stage.
     """
+    # Options of the data are those of pairs here; of the model all stay.
     kept = tuple(key for key in plain.identity if key.startswith("model."))
     return replace(
         plain,
@@ -43,7 +46,8 @@ def preference_stage(plain: Stage, *, model: Reference[Any], data: Reference[Any
         data=data,
         defaults={**plain.defaults, **_DEFAULTS},
         identity=(*kept, "model.loss", "data.path", "data.margin", "data.per_text"),
+        # It would begin with a trained model and its takes.
         demo=None,
-        tiny={**plain.tiny, "data.max_tokens": 1024},
+        tiny={**_TINY, **plain.tiny, "data.max_tokens": 1024},
         titles=TITLES,
     )
