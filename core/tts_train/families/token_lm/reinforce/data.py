@@ -214,7 +214,7 @@ class PromptData(StageData):
     def collate(self, rows: list[Any]) -> Turn:
         """Return a turn as it is, and held-out texts together."""
         if isinstance(rows[0], dict):
-            (turn,) = rows
+            turn: Turn = rows[0]
             return turn
         return Turn(step=HELD_OUT, lap=0, place=0, texts=list(rows), ids=[self.rows[row].id for row in rows])
 
@@ -227,7 +227,7 @@ class PromptData(StageData):
         ids = layout.audio_base + layout.codebook_size * (audio % layout.slots)
         seconds = self.group * len(ids) / layout.tokens_per_second
         prompt = np.arange(self.token_lm.prompt_tokens)
-        return made_up_batch(IdGroup("planned", prompt, (ids,) * self.group, seconds), layout)
+        return made_up_batch([IdGroup("planned", prompt, (ids,) * self.group, seconds)], layout)
 
     def describe(self) -> Mapping[str, object]:
         """Return hash and number of the texts, for the run's record."""

@@ -106,8 +106,8 @@ class Guards:
 
 
 _SENTENCES = {
-    "kl": "Stopped at step {step}: the divergence from the start, {found:.3g} nats a token over {steps} steps, is above "
-    "--model.guards.kl {bound:g}. A larger --model.kl or a smaller learning rate holds the network closer.",
+    "kl": "Stopped at step {step}: the divergence from the start, {found:.3g} nats a token over {steps} steps, is "
+    "above --model.guards.kl {bound:g}. A larger --model.kl or a smaller learning rate holds the network closer.",
     "length": "Stopped at step {step}: takes have {found:.2f} times the seconds of speech that a letter had at the "
     "start, over {steps} steps, which is below --model.guards.length {bound:g}: words are left out for the reward.",
     "silence": "Stopped at step {step}: takes have {found:.2f} s of silence beyond pauses, over {steps} steps, which "

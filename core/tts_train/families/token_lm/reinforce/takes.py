@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TakenBatch(GroupBatch):
-    """The takes of one text as a batch."""
+    """Takes of one text as a batch."""
 
     sizes: list[int]
     """Log-probabilities of each take."""
@@ -43,7 +43,7 @@ class TakenGroup:
 
     def batch(self, layout: TokenLayout) -> TakenBatch:
         """Return the takes as a batch on the CPU."""
-        return taken_batch(self.ids, layout, self.gains, self.counts)
+        return taken_batch([self.ids], layout, self.gains, self.counts)
 
 
 @dataclass
@@ -99,17 +99,17 @@ class StepTakes:
         return cls(state["step"], groups, dict(state["figures"]))
 
 
-def taken_batch(group: IdGroup, layout: TokenLayout, gains: Tensor, counts: Tensor) -> TakenBatch:
-    """Return the takes of a text as a batch on the CPU."""
-    packed = group_batch([group], layout)
+def taken_batch(groups: Sequence[IdGroup], layout: TokenLayout, gains: Tensor, counts: Tensor) -> TakenBatch:
+    """Return takes of texts as a batch on the CPU."""
+    packed = group_batch(groups, layout)
     return cast("TakenBatch", {**packed, "sizes": packed["said"].tolist(), "gains": gains, "counts": counts})
 
 
-def made_up_batch(group: IdGroup, layout: TokenLayout) -> TakenBatch:
-    """Return takes as a batch of which one half is better than the other."""
-    signs = torch.ones(len(group.answers))
-    signs[1::2] = -1
-    return taken_batch(group, layout, signs, torch.ones(len(group.answers)))
+def made_up_batch(groups: Sequence[IdGroup], layout: TokenLayout) -> TakenBatch:
+    """Return takes as a batch of which every second one is worse than the one before."""
+    gains = torch.ones(sum(len(group.answers) for group in groups))
+    gains[1::2] = -1
+    return taken_batch(groups, layout, gains, torch.ones_like(gains))
 
 
 def _on_cpu(tensor: Tensor | None) -> Tensor | None:
