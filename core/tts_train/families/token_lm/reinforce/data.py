@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, cast
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -214,8 +214,8 @@ class PromptData(StageData):
     def collate(self, rows: list[Any]) -> Turn:
         """Return a turn as it is, and held-out texts together."""
         if isinstance(rows[0], dict):
-            turn: Turn = rows[0]
-            return turn
+            turn: Any = rows[0]
+            return cast("Turn", turn)
         return Turn(step=HELD_OUT, lap=0, place=0, texts=list(rows), ids=[self.rows[row].id for row in rows])
 
     def sample_batch(self, size: int) -> TakenBatch:

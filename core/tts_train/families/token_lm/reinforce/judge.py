@@ -18,8 +18,10 @@ from tts_train.sampling.making import figures_of
 from tts_train.sampling.rewards import MISSED, Term, Wish, choose_terms, default_wishes, judge, read_reward
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from tts_train.contract.jobs import Drawn
-    from tts_train.contract.metric import Metric
+    from tts_train.contract.metric import Figure, Metric
     from tts_train.scoring.sentences import Sentence, TextRow
 
 _log = logging.getLogger(__name__)
@@ -144,8 +146,7 @@ class Start:
         for term in judge.terms:
             gains = term.gains(table[term.figure.name])
             known = gains[~np.isnan(gains)]
-            # A figure that no take has yet, or all have alike, counts in its own unit.
-            scales[term.figure.name] = [float(known.mean()), float(known.std()) or 1.0] if len(known) else [0.0, 1.0]
+            scales[term.figure.name] = _scale(known, term.figure)
         return cls(scales, mean([each.pace for each in heard]))
 
     def risen(self, judge: Judge, heard: Sequence[Heard], table: Mapping[str, Sequence[float | None]]) -> float | None:
@@ -163,6 +164,13 @@ class Start:
         found = [float(total[n] / weights[n]) if weights[n] else None for n in range(len(heard))]
         silent = [bool(each.drawn.columns) and each.drawn.sound is None for each in heard]
         return mean([-MISSED if quiet else value for value, quiet in zip(found, silent, strict=True)])
+
+
+def _scale(gains: NDArray[np.float64], figure: Figure) -> list[float]:
+    """Return the mean of gains, and their deviation or, where takes hardly differ, a tenth of what they are."""
+    middle = float(gains.mean()) if len(gains) else 0.0
+    least = 10.0 if figure.unit == "%" else 0.1 * abs(middle)
+    return [middle, max(float(gains.std()) if len(gains) else 0.0, least) or 1.0]
 
 
 def mean(values: Sequence[float | None]) -> float | None:

@@ -97,7 +97,7 @@ class ReinforceModule(TokenModule):
         if group < 2 or passes < 1 or not 0 < clip_low < 1 or clip_high <= 0 or kl < 0 or kl_target < 0:
             raise ConfigError(
                 "--model.group must be 2 or more, passes 1 or more, clip_low between 0 and 1, clip_high above 0, kl "
-                f"and kl_target 0 or more; {group}, {passes}, {clip_low:g}, {clip_high:g}, {kl:g} and {kl_target:g} were "
+                f"and kl_target 0 or more; {group}, {passes}, {clip_low:g}, {clip_high:g}, {kl:g}, {kl_target:g} were "
                 "given."
             )
         if kl_target and not kl:
@@ -157,8 +157,11 @@ class ReinforceModule(TokenModule):
         self._drawing = Drawing(self, data, self._offered)
         if self._wished is not None and self._wished != self._drawing.judge.wishes:
             raise ConfigError(_other_reward(self._wished, self._drawing.judge.wishes))
-        if self.watch and not data.held_rows:
-            raise ConfigError("--model.watch is measured of held-out texts; there are none: raise --data.val_share.")
+        if self.watch and len(data.held_rows) < 2:
+            raise ConfigError(
+                f"--model.watch is measured of held-out texts, and has an interval from two on; there are "
+                f"{len(data.held_rows)}: raise --data.val_share."
+            )
 
     def build(self) -> None:
         """Build the network from :attr:`init_from`, and what else its reference needs.
