@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tts_train.datasets.corruption import Corruption as Corruption
     from tts_train.datasets.split import place as place
     from tts_train.datasets.store.shards import PreparedSet as PreparedSet, prepared_facts as prepared_facts
-    from tts_train.datasets.takes import TakeSet as TakeSet
+    from tts_train.datasets.takes import TakeSet as TakeSet, is_takes as is_takes
     from tts_train.datasets.usable import UsableRows as UsableRows
 
 __getattr__, __dir__ = lazy_names(
@@ -30,7 +30,7 @@ __getattr__, __dir__ = lazy_names(
         ".corruption": "Corruption",
         ".split": "place",
         ".store.shards": "PreparedSet prepared_facts",
-        ".takes": "TakeSet",
+        ".takes": "TakeSet is_takes",
         ".usable": "UsableRows",
     },
 )

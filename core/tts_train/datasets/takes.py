@@ -7,11 +7,16 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tts_train.datasets.split import split
 from tts_train.datasets.store.parquet_rows import ParquetRows, damaged
 from tts_train.errors import DataError
 from tts_train.run.places import reachable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 TAKES, ABOUT = "takes.parquet", "takes.json"
 """What ``sample`` leaves in its folder, besides sounds: a row a take, and how they were made."""
@@ -85,6 +90,16 @@ class TakeSet:
         """Return one column of all takes."""
         return list(self._rows.column(name).to_pylist())
 
+    def divide(self, rows: Sequence[int], share: float, *, seed: int) -> tuple[list[int], list[int]]:
+        """Return (training, validation) as places among rows of takes; those of one text are on one side."""
+        texts, speakers = self.column("text_id"), self.column("speaker")
+        named = [speakers[row] for row in rows]
+        return split([texts[row] for row in rows], share, speakers=named, seed=seed)
+
+    def list_lengths(self, name: str) -> NDArray[np.int64]:
+        """Return how many numbers each take has in a column of lists, (takes,); 0 where it is null."""
+        return self._rows.list_lengths(name)
+
     @property
     def names(self) -> list[str]:
         """Columns that there are."""
@@ -100,6 +115,11 @@ class TakeSet:
         """What is known of the data that the sampled model was trained on, as ``StageData.remember`` says it."""
         known = dict(self.about.get("data") or {})
         return {**known, "settings": reachable(known.get("settings", {}))} if known else {}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How those data were prepared; empty where it is not known."""
+        return dict(self.facts.get("settings", {}))
 
     def pairs(self, *, margin: float, per_text: int = 1) -> tuple[list[TakePair], Counter[str]]:
         """Return pairs of takes of a text, the best with the worst, then the next best with the next worst.

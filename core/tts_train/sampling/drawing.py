@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def seed_of(text_id: str, take: int, *, seed: int) -> int:
 
     A function of the text's id, the take's number and the command's seed alone, so texts beside it change nothing.
     """
-    return int(xxhash.xxh3_64_intdigest(f"{text_id}\0{take}".encode("utf-8", "surrogatepass"), seed=seed)) >> 32
+    told = f"{seed}\0{take}\0{text_id}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(told, digest_size=4).digest(), "big")
 
 
 def folders_of(text_ids: Sequence[str]) -> dict[str, str]:

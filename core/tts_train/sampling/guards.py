@@ -34,7 +34,8 @@ STUCK_S = 1.5
 PAUSE_S = 1.0
 """Seconds of silence that count as a pause."""
 NEIGHBOURS = 9
-"""Texts of about as many letters that say what length is usual, the text itself among them."""
+"""Most texts of about as many letters that say what length is usual: the text itself, and as many shorter ones as
+longer ones."""
 
 
 def guard(take: Drawn) -> dict[str, float]:
@@ -56,8 +57,9 @@ def repetition(frames: Sequence[int], *, frames_per_second: float) -> float:
     """Return the share of frames, 0 to 1, that lie in a loop.
 
     A frame lies in a loop if it belongs to a stretch of :data:`GRAM_S` seconds that the take has at :data:`TIMES`
-    places or more, which may overlap, or to one number that goes on for :data:`STUCK_S` seconds or more. A stretch of
-    one number alone counts by the second rule only, as pauses have the same number for as long as they last.
+    places or more, which may overlap, or to one number that goes on for :data:`STUCK_S` seconds or more. A stretch
+    that is one number for more than half of its frames counts by the second rule only: a pause has the same number for
+    as long as it lasts, and every other word may follow it.
 
     Args:
         frames: One number for each frame.
@@ -77,8 +79,8 @@ def repetition(frames: Sequence[int], *, frames_per_second: float) -> float:
     places: dict[bytes, list[int]] = defaultdict(list)
     for first in range(len(numbers) - size + 1):
         gram = numbers[first : first + size]
-        # A pause has grams of one number at many places, and is no loop.
-        if (gram != gram[0]).any():
+        # One half and a frame: two numbers in turns are a loop, also in a stretch of an odd number of frames.
+        if np.unique(gram, return_counts=True)[1].max() <= (size + 1) / 2:
             places[gram.tobytes()].append(first)
     for found in places.values():
         if len(found) >= TIMES:
@@ -96,7 +98,7 @@ def pace_ratios(
 ) -> list[float | None]:
     """Return the length of each take over the usual one for its letters; None where there is none.
 
-    The usual pace, in seconds a letter, is the median over the takes of the :data:`NEIGHBOURS` texts of the same
+    The usual pace, in seconds a letter, is the median over the takes of up to :data:`NEIGHBOURS` texts of the same
     language that have the nearest number of letters: short texts take more time a letter, and a pace over all would
     call each of their takes slow. Only takes that ended by themselves count there.
 
@@ -127,9 +129,9 @@ def _usual(sizes: Mapping[str, int], paces: Mapping[str, Sequence[float]]) -> di
     ordered = sorted(sizes, key=lambda text_id: (sizes[text_id], text_id))
     found: dict[str, float] = {}
     for place, text_id in enumerate(ordered):
-        # At both ends of the order there are as many neighbours as elsewhere, all on one side.
-        first = min(max(0, place - NEIGHBOURS // 2), max(0, len(ordered) - NEIGHBOURS))
-        near = [pace for other in ordered[first : first + NEIGHBOURS] for pace in paces.get(other, ())]
+        # As many shorter texts as longer ones: at both ends of the order all others would be longer, or shorter.
+        beside = min(NEIGHBOURS // 2, place, len(ordered) - 1 - place)
+        near = [pace for other in ordered[place - beside : place + beside + 1] for pace in paces.get(other, ())]
         # The median: takes that skip or run on are what it is to find.
         if near:
             found[text_id] = median(near)

@@ -94,7 +94,7 @@ def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _name(key: str) -> str:
-    spoken = {"weights_hash": "the hash of the model", "texts": "the hash of the texts", "backend": "the backend"}
+    spoken = {"weights_hash": "the hash of the model", "texts_hash": "the hash of the texts", "backend": "the backend"}
     return spoken.get(key, "the stage" if key == "stage" else f"--{key}")
 
 

@@ -63,17 +63,11 @@ class Parts:
         self._settings = dict(settings)
 
     def begin(self) -> None:
-        """Make the folder, unless the set is there or was begun before."""
-        with disk_errors(self.out):
-            # A set without parts is one whose takes lie in one file.
-            if not (self.out / ABOUT).is_file() and not (self.out / TAKES).is_file():
+        """Make the folder, unless takes are there."""
+        if not _has_takes(self.out):
+            with disk_errors(self.out):
                 (self.out / PARTS).mkdir(parents=True, exist_ok=True)
-            self._note({}) if not self.begun else None
-
-    @property
-    def begun(self) -> bool:
-        """Whether the folder says what its takes are drawn with."""
-        return any((self.out / name).is_file() for name in (ABOUT, BEGUN))
+                self._note({})
 
     @property
     def complete(self) -> bool:
@@ -188,12 +182,17 @@ def require_begun_alike(out: Path, settings: Mapping[str, Any]) -> None:
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out} is a file. Give the name of a folder for the takes.")
     begun = next((out / name for name in (ABOUT, BEGUN) if (out / name).is_file()), None)
+    if begun is None:
+        # A kill may have left the empty folder, and the lock.
+        if out.is_dir() and any(path.name not in (PARTS, LOCK) for path in out.iterdir() if not is_temporary(path)):
+            raise ConfigError(f"--out {out} holds files that are no takes. Choose another --out.")
     # Its takes may be added to or ranked anew, and never mixed with others.
-    if begun is not None:
+    elif _has_takes(out):
         require_same(_read(begun)["settings"], settings, out=out)
-    # A kill may have left the empty folder, and the lock.
-    elif out.is_dir() and any(path.name not in (PARTS, LOCK) for path in out.iterdir() if not is_temporary(path)):
-        raise ConfigError(f"--out {out} holds files that are no takes. Choose another --out.")
+
+
+def _has_takes(out: Path) -> bool:
+    return (out / TAKES).is_file() or any((out / PARTS).glob("*.parquet"))
 
 
 def is_temporary(path: Path) -> bool:

@@ -19,8 +19,9 @@ from tts_train.corpus.read import open_corpus
 from tts_train.corpus.rows.utterance import Rejected
 from tts_train.datasets.split import place, run_seed, split
 from tts_train.datasets.store.shards import PreparedSet, is_prepared
+from tts_train.datasets.takes import TakeSet, is_takes
 from tts_train.errors import DataError
-from tts_train.run.checkpoint import is_run, open_checkpoint
+from tts_train.run.checkpoint import RunCard, is_run, open_checkpoint
 from tts_train.sound import Sound
 
 _log = logging.getLogger(__name__)
@@ -37,8 +38,8 @@ def learned_by(source: Path) -> Learned | None:
     """Return what a run or a checkpoint of ours was trained on; None if nothing tells.
 
     Exports and models of others do not say, nor does a run whose prepared data are not here any more, or that is
-    damaged. A run tells by the options of data that ``prepare`` wrote, ``--data.path``, ``val_share`` and ``val_path``:
-    a stage whose data have other options does not say.
+    damaged. A run tells by the options of data that ``prepare`` wrote, ``--data.path``, ``val_share`` and ``val_path``,
+    or by the texts of takes: a stage whose data have other options does not say. What it began with counts as well.
     """
     try:
         return _learned_by(source) if is_run(source) else None
@@ -48,9 +49,23 @@ def learned_by(source: Path) -> Learned | None:
 
 def _learned_by(source: Path) -> Learned | None:
     card = open_checkpoint(source).card
+    own = _rows_learned(card)
+    if own is None:
+        return None
+    began = card.options("model", "init_from").get("init_from")
+    # What the run began with was trained, too; a base that is no run says nothing, and has none of these rows.
+    before = learned_by(Path(began)) if isinstance(began, str) and is_run(Path(began)) else Learned(frozenset())
+    return None if before is None else Learned(own | before.ids)
+
+
+def _rows_learned(card: RunCard) -> frozenset[str] | None:
+    """Return the rows, or the texts of takes, that a run itself was trained on; None if nothing tells."""
     data = card.options("data", "path")
-    # Only data that come from prepare have these; which rows are held out then follows from them and the seed alone.
     path, share = data.get("path"), data.get("val_share")
+    if path and is_takes(path):
+        # Held-out texts of takes as well: the model that was sampled has spoken all of them.
+        return frozenset(TakeSet(path, columns=()).column("text_id"))
+    # Only data that come from prepare have these; which rows are held out then follows from them and the seed alone.
     if not path or share is None or not is_prepared(path):
         return None
     rows = PreparedSet(path)
@@ -58,7 +73,7 @@ def _learned_by(source: Path) -> Learned | None:
     share = 0.0 if data.get("val_path") else float(share)
     seed = run_seed(card.config.get("seed_everything"))  # which --data.seed follows
     train, _ = split(rows.ids, share, speakers=rows.speakers, seed=seed)
-    return Learned(frozenset(rows.ids[row] for row in train))
+    return frozenset(rows.ids[row] for row in train)
 
 
 def was_learned(row_id: str, sources: Iterable[Learned | None]) -> bool | None:

@@ -14,6 +14,7 @@ from tts_train.datasets.takes import ABOUT, COLUMNS, FORMAT, TAKES, VERSION
 from tts_train.disk.files import hash_file
 
 TYPES = {"list<string>": pa.list_(pa.string()), "list<int32>": pa.list_(pa.int32()), "double": pa.float64()}
+TYPES |= {"list<halffloat>": pa.list_(pa.float16())}
 
 
 def take(text_id: str, number: int, reward: float | None, **more: Any) -> dict[str, Any]:

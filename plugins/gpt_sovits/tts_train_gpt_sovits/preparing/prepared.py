@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tts_train.contract import DataError
-from tts_train.datasets import PreparedSet
+from tts_train.datasets import PreparedSet, TakeSet
 
 KIND = "gpt_sovits/speech"
 """What prepared folders of this backend hold: everything that each of its stages needs."""
@@ -57,8 +57,10 @@ def open_prepared(path: str, *, needed: Sequence[str], columns: Sequence[str]) -
     return prepared
 
 
-def largest_phoneme(prepared: PreparedSet) -> int:
+def largest_phoneme(prepared: PreparedSet | TakeSet) -> int:
     """Return the greatest number among a set's phonemes; 0 where there are none."""
+    if isinstance(prepared, TakeSet):
+        return max((max(phonemes) for phonemes in prepared.column("phonemes") if phonemes), default=0)
     chunks = [chunk for table in prepared.rows.tables(["phonemes"]) for chunk in table.column(0).chunks]
     return max((pc.max(chunk.flatten()).as_py() or 0 for chunk in chunks), default=0)
 

@@ -32,10 +32,19 @@ class Pair:
     sovits: str
     data: str | None
     """Prepared set whose utterances can be continued: the one that ``source`` was trained on, or another."""
-    settings: Mapping[str, Any]
-    """What that set was prepared with; empty if it is not here any more."""
-    languages: tuple[str, ...]
-    """Languages of that set, the most frequent first."""
+    known: Mapping[str, Any]
+    """What is known of that set; empty if it is not here any more."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What that set was prepared with."""
+        settings: Mapping[str, Any] = self.known.get("settings", {})
+        return settings
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Languages of that set, the most frequent first."""
+        return tuple(self.known.get("languages", ()))
 
 
 def find_pair(
@@ -57,12 +66,12 @@ def find_pair(
     is_gpt = _is_gpt(own)
     card = open_checkpoint(own).card if is_run(own) else None
     trained_on = card.options("data", "path").get("path") if card else None
-    data = str(voice) if voice else trained_on
     known = card.prepared if card and not voice else {}
+    # A run on takes knows the set that they continue; they hold no recordings themselves.
+    data = str(voice) if voice else known.get("voice") or trained_on
     if not known and data:  # cards of old say nothing themselves
         known = prepared_facts(data)
     settings = known.get("settings", {})
-    languages = tuple(known.get("languages", ()))
     option, given, twice = ("--sovits", sovits, gpt) if is_gpt else ("--gpt", gpt, sovits)
     if twice is not None:
         kind = "GPT" if is_gpt else "SoVITS"
@@ -75,7 +84,7 @@ def find_pair(
     if given is None:
         raise ConfigError(f"{source} is one of two networks that speak together. Name the other: {option} PATH.")
     pair = (str(own), given) if is_gpt else (given, str(own))
-    return Pair(gpt=pair[0], sovits=pair[1], data=data, settings=settings, languages=languages)
+    return Pair(gpt=pair[0], sovits=pair[1], data=data, known=known)
 
 
 def open_gpt(source: str, device: torch.device) -> GptNetwork:

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tts_train.contract import ConfigError, DataError, Line, SynthJob, SynthReport
+from tts_train.contract import ConfigError, DataError, Drawn, Line, SynthJob, SynthReport
 from tts_train.corpus import says_nothing
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tts_train_gpt_sovits.networks.gpt.generate import SamplingOptions
     from tts_train_gpt_sovits.preparing.encode import Networks
     from tts_train_gpt_sovits.text import SpokenText
     from tts_train_gpt_sovits.voice.load import Pair
     from tts_train_gpt_sovits.voice.reference import Reference
-    from tts_train_gpt_sovits.voice.voice import GptSovitsVoice, Ready, SpokenSentence
+    from tts_train_gpt_sovits.voice.voice import Delivery, GptSovitsVoice, Ready, SpokenSentence
 
 _log = logging.getLogger(__name__)
+
+_TAKE = {
+    "phonemes": "list<int32>",
+    "prompt_phonemes": "int32",
+    "bert": "list<halffloat>",
+    "prompt": "list<int32>",
+    "codes": "list<int32>",
+}
+"""What a take is scored by: phonemes of the reference and then the text, how many of them are the reference's, features
+of all (1,024 a phoneme, row by row; null where there are none), the reference's codes, and the codes drawn."""
 
 
 @dataclass(kw_only=True)
@@ -112,6 +124,50 @@ class GptSovitsSynth(SynthJob):
             sound = ready.resound(recording, line.text, line.language or self.language or ready.language)
             self.write(sound, sample_rate=ready.voice.sample_rate, out=line.out)
         return True
+
+    def draw(self, lines: Iterable[Line]) -> Iterator[Drawn]:
+        """Say each line as one utterance that continues the reference, many at a time."""
+        from tts_train_gpt_sovits.voice.takes import TakeLine, draw_takes
+
+        # Takes would be kept as those of the source, whose stage has nothing that learns from codes.
+        if self.gpt is not None:
+            raise ConfigError(
+                f"The GPT is what learns from takes, and {self.source} is a SoVITS. Draw them of the GPT: tts-train "
+                f"sample {self.gpt} --sovits {self.source}"
+            )
+        jobs = [self.of(line) for line in lines]
+        ready = self._drawing({job.language for job in jobs})
+        asked = []
+        for job in jobs:
+            reference = ready.reference_for(job.speaker)
+            language = job.language or reference.language
+            asked.append(TakeLine(text=job.text.strip(), language=language, reference=reference, seed=job.seed))
+        yield from draw_takes(ready, asked, sampling=self._sampling(), delivery=self._delivery())
+
+    def drawn_columns(self) -> Mapping[str, str]:
+        """Return the columns that the stage ``dpo`` scores a take by."""
+        return _TAKE
+
+    def known(self) -> Mapping[str, Any]:
+        """Return what is known of the voice's data, and as ``voice`` where they are."""
+        from tts_train_gpt_sovits.voice.load import find_pair
+
+        pair = find_pair(self.source, gpt=self.gpt, sovits=self.sovits, version=self.version, voice=self.voice)
+        # A whole path: the stage that learns from takes may run in another folder.
+        return {**pair.known, **({"voice": str(Path(pair.data).absolute())} if pair.data else {})}
+
+    def _drawing(self, languages: Collection[str | None]) -> Ready:
+        """Open what takes need, once for one part of a set after another; anew when the first Chinese text comes."""
+        chinese = _has_chinese(languages)
+        # What reads Chinese reads all others as well, but is large: it is left out as long as nothing asks for it.
+        if chinese not in self._opened and True not in self._opened:
+            self._opened.clear()
+            self._opened[chinese] = self._open(languages)
+        return next(iter(self._opened.values()))
+
+    @cached_property
+    def _opened(self) -> dict[bool, Ready]:
+        return {}
 
     def _say(self, ready: Ready) -> SynthReport:
         from tts_train_gpt_sovits.voice.sentences import split_sentences
@@ -204,7 +260,7 @@ class GptSovitsSynth(SynthJob):
 
         listens = listens or self.reference is not None
         # Only Chinese has text features, of a network that others need not load.
-        chinese = any(language and language.lower().startswith(("zh", "cmn")) for language in languages)
+        chinese = _has_chinese(languages)
         if not listens and not chinese:
             return None
         # What read the data reads the reference, or its tokens would be those of another network.
@@ -213,20 +269,25 @@ class GptSovitsSynth(SynthJob):
         return networks_on(sources, device, chinese, listens and find_version(version).speaker)
 
     def _speak(self, voice: GptSovitsVoice, reference: Reference, said: SpokenText, number: int) -> SpokenSentence:
-        from tts_train_gpt_sovits.networks.gpt.generate import MAX_CODES, SamplingOptions
-        from tts_train_gpt_sovits.voice.voice import Delivery
+        # Each sentence has its own seed, so that a change in one changes no other.
+        chance = voice.chance(self.seed + number)
+        return voice.speak(said, reference, sampling=self._sampling(), delivery=self._delivery(), generator=chance)
 
-        sampling = SamplingOptions(
+    def _sampling(self) -> SamplingOptions:
+        from tts_train_gpt_sovits.networks.gpt.generate import MAX_CODES, SamplingOptions
+
+        return SamplingOptions(
             top_k=self.top_k,
             top_p=self.top_p,
             temperature=self.temperature,
             repetition_penalty=self.repetition_penalty,
             max_codes=min(self.max_new_tokens, MAX_CODES),
         )
-        delivery = Delivery(noise_scale=self.noise_scale, speed=self.speed)
-        # Each sentence has its own seed, so that a change in one changes no other.
-        chance = voice.chance(self.seed + number)
-        return voice.speak(said, reference, sampling=sampling, delivery=delivery, generator=chance)
+
+    def _delivery(self) -> Delivery:
+        from tts_train_gpt_sovits.voice.voice import Delivery
+
+        return Delivery(noise_scale=self.noise_scale, speed=self.speed)
 
     def _judge(self, sentences: Sequence[str], spoken: Sequence[SpokenSentence]) -> None:
         # A file of silence would look like success.
@@ -245,3 +306,7 @@ class GptSovitsSynth(SynthJob):
         parts: list[Any] = [part for each in spoken for part in (each.sound, silence)]
         # No pause behind the last sentence.
         return torch.cat(parts[:-1])
+
+
+def _has_chinese(languages: Collection[str | None]) -> bool:
+    return any(language and language.lower().startswith(("zh", "cmn")) for language in languages)

@@ -22,15 +22,14 @@ from tts_train.errors import DataError
 from tts_train.families.token_lm.data.held_out import HeldRow
 from tts_train.families.token_lm.data.token_set import BAD_SHARE, EXAMPLES, TokenRows
 from tts_train.families.token_lm.preference.check import fault_of
+from tts_train.families.token_lm.speaking.drawing import DRAWN_IDS, PROMPT_IDS
 
 if TYPE_CHECKING:
     from tts_train.families.token_lm.layout import Ids
     from tts_train.families.token_lm.model import TokenLM
 
-PROMPT, CHOSEN, REJECTED = "prompt_ids", "chosen_ids", "rejected_ids"
-"""Columns of a file of pairs."""
-DRAWN = "drawn_ids"
-"""Column of takes that says what was drawn, the end included."""
+CHOSEN, REJECTED = "chosen_ids", "rejected_ids"
+"""Columns of a file of pairs, beside that of the prompt."""
 
 
 class Sides(NamedTuple):
@@ -165,8 +164,8 @@ class TakePairs(CheckedPairs):
     def __init__(self, token_lm: TokenLM, path: Path, *, margin: float, per_text: int) -> None:
         super().__init__(token_lm, path)
         about = ("text_id", "text", "speaker", "language")
-        self._takes = TakeSet(path, backend=token_lm.backend, columns=(*about, PROMPT, DRAWN))
-        if missing := [name for name in (PROMPT, DRAWN) if name not in self._takes.names]:
+        self._takes = TakeSet(path, backend=token_lm.backend, columns=(*about, PROMPT_IDS, DRAWN_IDS))
+        if missing := [name for name in (PROMPT_IDS, DRAWN_IDS) if name not in self._takes.names]:
             raise DataError(f"The takes in {path} have no column {', '.join(missing)}: draw them again.")
         # The rule of which take is better belongs to the set; every stage that learns from takes asks it.
         pairs, without = self._takes.pairs(margin=margin, per_text=per_text)
@@ -187,7 +186,7 @@ class TakePairs(CheckedPairs):
     def row(self, place: int) -> HeldRow:
         """Return the better take with its text."""
         columns = self._takes.row(self._rows[place][0])
-        return self._heard(_ids(columns[PROMPT]), _ids(columns[DRAWN]), columns)
+        return self._heard(_ids(columns[PROMPT_IDS]), _ids(columns[DRAWN_IDS]), columns)
 
     @property
     def hash(self) -> str:
@@ -202,7 +201,7 @@ class TakePairs(CheckedPairs):
     def _read(self, place: int) -> Sides:
         # Both were drawn from the same prompt.
         chosen, rejected = (self._takes.row(row) for row in self._rows[place])
-        return Sides(_ids(chosen[PROMPT]), _ids(chosen[DRAWN]), _ids(rejected[DRAWN]))
+        return Sides(_ids(chosen[PROMPT_IDS]), _ids(chosen[DRAWN_IDS]), _ids(rejected[DRAWN_IDS]))
 
 
 class StoredPairs(CheckedPairs):
@@ -224,7 +223,7 @@ class StoredPairs(CheckedPairs):
         self._rows, self._places = rows, list(range(len(rows)))
         names = self._column("id", [f"row:{row}" for row in range(len(rows))])
         # Where no column names the text, the same prompt is the same text.
-        texts = self._column("text_id", [_hash_of(_ids(rows.row(row)[PROMPT])) for row in range(len(rows))])
+        texts = self._column("text_id", [_hash_of(_ids(rows.row(row)[PROMPT_IDS])) for row in range(len(rows))])
         # By row until they are checked, and by place among those that can be used from then on.
         self._places = self._check(names, texts, self._column("speaker", [None] * len(rows)))
 
@@ -235,7 +234,7 @@ class StoredPairs(CheckedPairs):
     def row(self, place: int) -> HeldRow:
         """Return the better one with its text, where the file has it."""
         columns = self._rows.row(self._places[place])
-        return self._heard(_ids(columns[PROMPT]), _ids(columns[CHOSEN]), {"text_id": self.ids[place], **columns})
+        return self._heard(_ids(columns[PROMPT_IDS]), _ids(columns[CHOSEN]), {"text_id": self.ids[place], **columns})
 
     @cached_property
     def hash(self) -> str:
@@ -244,7 +243,7 @@ class StoredPairs(CheckedPairs):
 
     def _read(self, place: int) -> Sides:
         columns = self._rows.row(self._places[place])
-        return Sides(*(_ids(columns[name]) for name in (PROMPT, CHOSEN, REJECTED)))
+        return Sides(*(_ids(columns[name]) for name in (PROMPT_IDS, CHOSEN, REJECTED)))
 
     def _column(self, name: str, missing: list[Any]) -> list[Any]:
         if name not in self._rows.names:
@@ -342,11 +341,11 @@ def open_pairs(
     rows = foreign_rows(
         path, columns=None, prepare=f"tts-train prepare --backend {token_lm.backend} --corpus RECORDINGS --out"
     )
-    if missing := [name for name in (PROMPT, CHOSEN, REJECTED) if name not in rows.names]:
+    if missing := [name for name in (PROMPT_IDS, CHOSEN, REJECTED) if name not in rows.names]:
         raise DataError(
             f"{path} has no column {', '.join(missing)} (it has {', '.join(rows.names)}), so it holds no pairs. Give a "
-            f"folder of takes ({sample}-takes), a folder that tts-train prepare wrote, or Parquet files with {PROMPT}, "
-            f"{CHOSEN} and {REJECTED}."
+            f"folder of takes ({sample}-takes), a folder that tts-train prepare wrote, or Parquet files with "
+            f"{PROMPT_IDS}, {CHOSEN} and {REJECTED}."
         )
     return StoredPairs(token_lm, path, rows)
 

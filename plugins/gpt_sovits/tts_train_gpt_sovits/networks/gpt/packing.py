@@ -32,6 +32,10 @@ class GptUtterance:
     """BERT features (X, 1024); None where the language has none, which means zeros."""
     rejected: Tensor | None = None
     """Codes (R,) that ``codes`` is preferred to."""
+    cut_off: bool = False
+    """Whether ``rejected`` was cut off, so that no end token follows it."""
+    prompt: Tensor | None = None
+    """Codes (P,) of a spoken prompt that both continue: they are seen, and carry no loss."""
     language: str | None = None
     """What it is spoken in, where known."""
     rehearsed: bool = False
@@ -96,7 +100,7 @@ class PackedBatch(TypedDict):
     rejected_targets: NotRequired[Tensor]
     rejected_counts: NotRequired[list[int]]
     shared: NotRequired[list[int]]
-    """Codes that the two sequences of each pair begin with."""
+    """Codes that the two sequences of each pair begin with, those of a prompt left out."""
 
 
 def pack(utterances: Sequence[GptUtterance], *, end: int = 1024) -> PackedBatch:
@@ -108,41 +112,48 @@ def pack(utterances: Sequence[GptUtterance], *, end: int = 1024) -> PackedBatch:
     pairs = [utterance.rejected is not None for utterance in utterances]
     if not utterances or any(pairs) != all(pairs) or any(not len(each.phonemes) for each in utterances):
         raise ValueError("A batch needs utterances, each with phonemes, and rejected codes for all or for none.")
+    # A prompt stands before both sequences of a pair, so it is a shared start of which no code is a target.
+    prompts = [0 if each.prompt is None else len(each.prompt) for each in utterances]
+    chosen = [_after_prompt(each, each.codes) for each in utterances]
+    others = [_after_prompt(each, each.rejected) for each in utterances if each.rejected is not None]
     # Texts and shared starts are computed once for a pair, and only what follows them twice.
-    shared = [_shared(each.codes, each.rejected) for each in utterances]
-    suffixes = [each.rejected[n:] for each, n in zip(utterances, shared, strict=True) if each.rejected is not None]
-    xs, ys, zs = (
-        [len(each.phonemes) for each in utterances],
-        [len(each.codes) for each in utterances],
-        [len(s) for s in suffixes],
-    )
+    shared = [_shared(*pair) for pair in zip(chosen, others, strict=True)] if others else [0] * len(utterances)
+    suffixes = [codes[n:] for codes, n in zip(others, shared, strict=False)]
+    xs, ys, zs = [len(each.phonemes) for each in utterances], [len(c) for c in chosen], [len(s) for s in suffixes]
     spans = _spans(xs, ys, zs, shared)
-    texts, chosen = spans[: len(xs)], spans[len(xs) : 2 * len(xs)]
+    both = list(zip(spans[: len(xs)], spans[len(xs) : 2 * len(xs)], strict=True))
     batch = PackedBatch(
         phonemes=torch.cat([each.phonemes for each in utterances]),
         text_positions=torch.cat([torch.arange(n) for n in xs]),
         bert=torch.cat([_bert(each) for each in utterances]),
-        codes=torch.cat([*(each.codes for each in utterances), *suffixes]),
+        codes=torch.cat([*chosen, *suffixes]),
         code_positions=torch.cat([torch.arange(n) + at for n, at in _runs(ys, zs, shared)]),
         spans=[span for span in spans if span.end > span.start],
         grid=_grid(xs, ys, zs, shared),
         # The last phoneme predicts the first code: upstream since July 2025. Before that, the first code was never
         # trained.
-        rows=torch.cat([_rows(text.end - 1, own) for text, own in zip(texts, chosen, strict=True)]),
+        rows=torch.cat([_rows(text.end - 1, own)[n:] for (text, own), n in zip(both, prompts, strict=True)]),
         targets=torch.cat([_ended(each.codes, end) for each in utterances]),
-        counts=[n + 1 for n in ys],
+        counts=[len(each.codes) + 1 for each in utterances],
         languages=[each.language for each in utterances],
         # A batch is of one set, so the first utterance speaks for all.
         rehearsed=utterances[0].rehearsed,
     )
     if suffixes:
-        before = [own.start + n - 1 if n else text.end - 1 for text, own, n in zip(texts, chosen, shared, strict=True)]
-        branches = zip(before, spans[2 * len(xs) :], strict=True)
-        batch["rejected_rows"] = torch.cat([_rows(first, own) for first, own in branches])
-        batch["rejected_targets"] = torch.cat([_ended(suffix, end) for suffix in suffixes])
-        batch["rejected_counts"] = [n + 1 for n in zs]
-        batch["shared"] = shared
+        # What the first code of a suffix follows: the shared start, or the text.
+        before = [own.start + n - 1 if n else text.end - 1 for (text, own), n in zip(both, shared, strict=True)]
+        # Nothing is known of how what was cut off would have ended.
+        targets = [s if each.cut_off else _ended(s, end) for each, s in zip(utterances, suffixes, strict=True)]
+        branches = zip(before, spans[2 * len(xs) :], targets, strict=True)
+        batch["rejected_rows"] = torch.cat([_rows(first, own)[: len(each)] for first, own, each in branches])
+        batch["rejected_targets"] = torch.cat(targets)
+        batch["rejected_counts"] = [len(each) for each in targets]
+        batch["shared"] = [n - given for n, given in zip(shared, prompts, strict=True)]
     return batch
+
+
+def _after_prompt(utterance: GptUtterance, codes: Tensor) -> Tensor:
+    return codes if utterance.prompt is None else torch.cat([utterance.prompt, codes])
 
 
 def _spans(xs: list[int], ys: list[int], zs: list[int], shared: list[int]) -> list[Span]:
@@ -185,10 +196,8 @@ def _grid(xs: list[int], ys: list[int], zs: list[int], shared: list[int]) -> Gri
     return Grid(tokens, cells, reach, gap, resume)
 
 
-def _shared(chosen: Tensor, rejected: Tensor | None) -> int:
+def _shared(chosen: Tensor, rejected: Tensor) -> int:
     """Return how many codes two sequences begin with alike."""
-    if rejected is None:
-        return 0
     size = min(len(chosen), len(rejected))
     apart = (chosen[:size] != rejected[:size]).nonzero()
     return int(apart[0]) if len(apart) else size

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from tts_train.contract import ConfigError, StageData
-from tts_train.datasets import Batches, PreparedSet, batches_for, in_order, pack as pack_rows
+from tts_train.datasets import (
+    Batches,
+    PreparedSet,
+    TakeSet,
+    batches_for,
+    in_order,
+    is_takes,
+    pack as pack_rows,
+    prepared_facts,
+)
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, PackedBatch, pack
 from tts_train_gpt_sovits.preparing.prepared import PHONEMES, HeldOut, largest_phoneme
 from tts_train_gpt_sovits.signal.versions import CODES_PER_SECOND
@@ -21,7 +30,16 @@ from tts_train_gpt_sovits.stages.gpt.batches import (
     repeats,
     usable_batch_size,
 )
-from tts_train_gpt_sovits.stages.gpt.rows import GptRows, GptSource, Laps, Pairs, sample_utterances
+from tts_train_gpt_sovits.stages.gpt.rows import (
+    GptRows,
+    GptSource,
+    Laps,
+    Pairs,
+    Rows,
+    UtteranceSource,
+    sample_utterances,
+)
+from tts_train_gpt_sovits.stages.gpt.takes import TakeSource, sample_takes
 
 V1_TABLES = (322, 512)
 """Rows that the phoneme table of v1 has in the wild."""
@@ -33,13 +51,17 @@ class GptData(StageData):
     """Batches of phonemes and semantic codes.
 
     Args:
-        path: Folder that ``tts-train prepare`` wrote, or Parquet files with ``phonemes`` and ``codes``.
+        path: Folder that ``tts-train prepare`` wrote, or Parquet files with ``phonemes`` and ``codes``; for DPO also
+            takes of ``tts-train sample``.
         max_tokens: Most phonemes and codes in a batch together.
         batching: ``packed`` fills batches up to ``max_tokens``; ``upstream`` draws ``batch_size`` utterances of like
             length in upstream's order, small sets several times an epoch.
         batch_size: Utterances of an upstream batch; as upstream, half as many for pairs and at most a quarter of all.
         pairs: Rejected codes for DPO: ``none``, ``made`` by saying a part twice or leaving it out, or ``stored``.
-        filter: Which utterances are used.
+            Takes are pairs themselves, and need neither.
+        margin: Of takes: least difference of the rewards of both.
+        per_text: Of takes: most pairs of a text, the best with the worst, then the next best with the next worst.
+        filter: Which utterances are used, chosen takes among them.
         val_share: Share of utterances kept for validation, chosen by their ids and for each speaker; 0 for none.
         val_path: Validation set of its own, in the same form as ``path``; then nothing is taken from ``path``.
         rehearsal: A second set among the first, for its languages; its batches have no pairs.
@@ -57,6 +79,8 @@ class GptData(StageData):
         batching: Literal["packed", "upstream"] = "packed",
         batch_size: int = 8,
         pairs: Pairs = "none",
+        margin: float = 0.5,
+        per_text: int = 1,
         filter: FilterOptions = FilterOptions(),  # noqa: B008 - frozen
         val_share: float = 0.05,
         val_path: str | None = None,
@@ -67,11 +91,16 @@ class GptData(StageData):
         super().__init__(seed=seed, num_workers=num_workers)
         if max_tokens < 1 or batch_size < 1:
             raise ConfigError("--data.max_tokens and --data.batch_size must be 1 or more.")
+        if margin < 0 or per_text < 1:
+            raise ConfigError(
+                f"--data.margin must be 0 or more and --data.per_text 1 or more; {margin:g} and {per_text} were given."
+            )
         self.path = path
         self.max_tokens = max_tokens
         self.batching = batching
         self.batch_size = batch_size
         self.pairs: Pairs = pairs
+        self.margin, self.per_text = margin, per_text
         self.filter = filter
         self.val_share = val_share
         self.val_path = val_path
@@ -87,17 +116,22 @@ class GptData(StageData):
         if self._about:
             return
         source = self._open(self.path)
+        if self.val_path and is_takes(self.val_path) != self.sampled:
+            raise ConfigError(
+                "--data.path and --data.val_path must both hold takes, or both recordings; one of them was drawn by "
+                "tts-train sample."
+            )
         train, held = source.divide(0.0 if self.val_path else self.val_share, seed=self.seed)
         other = self._open(self.val_path) if self.val_path else source
         source.check_alike(other)
-        places = range(len(other.rows)) if self.val_path else held
+        places = range(len(other.lengths)) if self.val_path else held
         hashes = {"val_path": other.prepared.hash} if self.val_path else {}
         again, kept = self._rehearsed(source)
         if again:
             hashes["rehearsal.path"] = again[0].prepared.hash
-        self.train_set = Laps(GptRows(source, train, pairs=self.pairs, seed=self.seed), *again)
+        self.train_set = Laps(source.utterances(train, pairs=self.pairs, seed=self.seed), *again)
         # Always its first lap, so that validation compares the same pairs from step to step.
-        self.val_set = Laps(GptRows(other, places, pairs=self.pairs, seed=self.seed), *kept)
+        self.val_set = Laps(other.utterances(places, pairs=self.pairs, seed=self.seed), *kept)
         self.version = source.prepared.settings.get("version")
         self.val_languages = tuple(sorted({name for part in self.val_set.parts for name in part.languages if name}))
         self._about = {
@@ -113,7 +147,12 @@ class GptData(StageData):
         self._say()
 
     @property
-    def sets(self) -> list[PreparedSet]:
+    def sampled(self) -> bool:
+        """Whether the set is one of takes."""
+        return is_takes(self.path)
+
+    @property
+    def sets(self) -> list[PreparedSet | TakeSet]:
         """Every set that is read, each once; there after ``setup``."""
         parts = [*self.train_set.parts, *(self.val_set.parts if self.val_set else ())]
         return list({part.prepared.path: part.prepared for part in parts}.values())
@@ -153,7 +192,7 @@ class GptData(StageData):
 
     def sample_batch(self, size: int) -> PackedBatch:
         """Return made-up utterances of usual length, ``size`` phonemes and codes in all, in pairs where data are."""
-        return pack(sample_utterances(size, pairs=self.pairs != "none"))
+        return pack(sample_takes(size) if self.sampled else sample_utterances(size, pairs=self.pairs != "none"))
 
     def describe(self) -> Mapping[str, object]:
         """Return hash, rows and tokens, for the run's record."""
@@ -164,30 +203,48 @@ class GptData(StageData):
         return self.train_set.parts[0].prepared.facts
 
     def held_out(self) -> HeldOut | None:
-        """Return the validation rows of the set itself, which are spoken while a run trains."""
+        """Return the validation rows of the set itself, which are spoken while a run trains.
+
+        Takes have no recordings: for them those of the voice's own set, if it is here, by the same share and seed.
+        """
         if self.val_set is None:
             return None
         own = self.val_set.parts[0]
+        if isinstance(own.prepared, TakeSet):
+            # The stage gpt held the same ones out, if it was given the same share: nobody was trained on them.
+            voice = own.prepared.facts.get("voice")
+            if not voice or not prepared_facts(voice):
+                return None
+            source = GptSource.open(voice, self.filter, max_tokens=self.max_tokens)
+            own = GptRows(source, source.divide(self.val_share, seed=self.seed)[1])
         return HeldOut(PreparedSet(own.prepared.path, length_of="codes"), own.rows, own.languages)
 
-    def _open(self, path: str) -> GptSource:
-        return GptSource.open(path, self.filter, max_tokens=self.max_tokens)
+    def _open(self, path: str) -> UtteranceSource:
+        if not is_takes(path):
+            return GptSource.open(path, self.filter, max_tokens=self.max_tokens)
+        if self.pairs == "none":
+            raise ConfigError(f"{path} holds takes, of which the stage dpo learns: give --stage dpo.")
+        limits: dict[str, Any] = {"margin": self.margin, "per_text": self.per_text, "max_tokens": self.max_tokens}
+        return TakeSource.open(path, self.filter, **limits)
 
-    def _rehearsed(self, source: GptSource) -> tuple[list[GptRows], list[GptRows]]:
+    def _rehearsed(self, source: UtteranceSource) -> tuple[list[GptRows], list[GptRows]]:
         """Return the rehearsal rows for training and for validation; none without a second set."""
         if not self.rehearsal.path:
             return [], []
-        other = self._open(self.rehearsal.path)
+        # Takes have columns of codes, too, and would be read as recordings.
+        if is_takes(self.rehearsal.path):
+            raise ConfigError(f"--data.rehearsal.path takes a prepared set, and {self.rehearsal.path} holds takes.")
+        other = GptSource.open(self.rehearsal.path, self.filter, max_tokens=self.max_tokens)
         source.check_alike(other)
         train, held = other.divide(self.rehearsal.val_share, seed=self.seed)
         _log.info("%d utterances of %s for rehearsal, %d held out.", len(train), self.rehearsal.path, len(held))
         return [GptRows(other, train, rehearsed=True)], [GptRows(other, held, rehearsed=True)]
 
-    def _packed(self, own: GptRows, epoch: int) -> Batches:
+    def _packed(self, own: Rows, epoch: int) -> Batches:
         batches = batches_for(own.lengths, self.max_tokens, seed=self.seed)
         return pack_rows(own.lengths, self.max_tokens, seed=self.seed, epoch=epoch, batches=batches)
 
-    def _upstream_batches(self, own: GptRows, laps: int, epoch: int) -> Batches:
+    def _upstream_batches(self, own: Rows, laps: int, epoch: int) -> Batches:
         seconds = np.tile(own.codes, laps) / CODES_PER_SECOND
         size = usable_batch_size(self.batch_size, len(seconds), pairs=self.pairs != "none")
         drawn = UpstreamSampler(seconds.tolist(), size, seed=self.seed).batches(epoch)

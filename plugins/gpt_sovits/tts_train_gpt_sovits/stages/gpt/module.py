@@ -150,12 +150,18 @@ class GptModule(StageModule):
         self.network.checkpointing = self.gradient_checkpointing
 
     def on_fit_start(self) -> None:
-        """Refuse a set with phonemes that the network does not have.
+        """Refuse a set with phonemes that the network does not have, or takes where upstream's padding has no prompt.
 
         Raises:
             ConfigError: naming what to change.
         """
-        check_phonemes(self.stage_data, self._built.config.phonemes, self.init_from)
+        data = self.stage_data
+        if self.padding == "upstream" and isinstance(data, GptData) and data.sampled:
+            raise ConfigError(
+                f"{data.path} holds takes, which continue a spoken prompt, and upstream's padded batches have none. "
+                "Leave --model.padding out."
+            )
+        check_phonemes(data, self._built.config.phonemes, self.init_from)
 
     def on_validation_start(self) -> None:
         """Do the same where nothing was trained before."""
@@ -240,7 +246,14 @@ class GptModule(StageModule):
         from tts_train_gpt_sovits.voice.load import local_sovits
         from tts_train_gpt_sovits.voice.voice import GptSovitsVoice
 
-        held = required(self.stage_data.held_out() if isinstance(self.stage_data, GptData) else None)
+        data = self.stage_data if isinstance(self.stage_data, GptData) else None
+        found = data.held_out() if data else None
+        if data and data.sampled and found is None:
+            raise ConfigError(
+                f"The recordings that the takes in {data.path} continue are not here any more, so there is nothing to "
+                "speak. Give --listen.sentences 0."
+            )
+        held = required(found)
         sovits, version = local_sovits(held.data, self.device)
         return GptVoice(self, GptSovitsVoice(gpt=self._built, sovits=sovits, version=version), held)
 

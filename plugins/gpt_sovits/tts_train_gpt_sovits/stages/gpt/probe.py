@@ -20,7 +20,7 @@ from tts_train_gpt_sovits.starts.gpt import load_initial
 if TYPE_CHECKING:
     from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 
-_PHONEMES, _GREEDY = 12, 24
+_PHONEMES, _PROMPT, _GREEDY = 12, 7, 24
 _ALL = SamplingOptions(top_k=0, repetition_penalty=1.0)
 
 
@@ -28,12 +28,13 @@ class GptProbe(SpeechProbe):
     """Measures a :class:`~tts_train_gpt_sovits.stages.gpt.module.GptModule` on codes that its network draws."""
 
     module: Any
+    data: Any
 
     def say(self, lengths: Sequence[int]) -> Sequence[Said]:
-        """Draw codes with the network as it stands, without a spoken prompt, as training has none."""
+        """Draw codes with the network as it stands, after a spoken prompt where training has one."""
         network: GptNetwork = self.module.network
         end, scores = network.config.end, list[Tensor]()
-        line = GptLine(phonemes=_phonemes(), prompt=torch.zeros(0, dtype=torch.int64), bert=_features())
+        line = GptLine(phonemes=_phonemes(), prompt=self._prompt, bert=_features())
         with self.still():
             (speech,) = generate_lines(
                 network, [line], options=replace(_ALL, max_codes=max(lengths) + 1), scores=scores
@@ -68,12 +69,20 @@ class GptProbe(SpeechProbe):
         likeliest = [_likeliest(load_initial(str(source)).half().float()) for source in (run, file)]
         return likeliest[0], likeliest[1]
 
+    @property
+    def _prompt(self) -> Tensor:
+        return torch.zeros(0, dtype=torch.int64)
+
     def _row(self, codes: Tensor) -> GptUtterance:
-        return GptUtterance(phonemes=_phonemes(), codes=codes, bert=_features())
+        return GptUtterance(phonemes=_phonemes(), codes=codes, bert=_features(), prompt=self._prompt)
 
 
 class DpoProbe(GptProbe):
     """The same for pairs: the loss of what was drawn is that of rows without a pair; the preference gives gradients."""
+
+    @property
+    def _prompt(self) -> Tensor:
+        return torch.arange(_PROMPT * self.data.sampled)
 
     def _row(self, codes: Tensor) -> GptUtterance:
         return replace(super()._row(codes), rehearsed=True)

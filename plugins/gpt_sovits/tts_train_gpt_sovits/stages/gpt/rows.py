@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tts_train.contract import DataError
-from tts_train.datasets import Corruption, PreparedSet, UsableRows
+from tts_train.datasets import Corruption, PreparedSet, TakeSet, UsableRows
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance
 from tts_train_gpt_sovits.preparing.prepared import open_prepared
 from tts_train_gpt_sovits.signal.versions import BERT_WIDTH
@@ -32,6 +32,53 @@ _USUAL = 160
 """Phonemes and codes of a usual clip, of 5 seconds."""
 _FEWEST_PHONEMES = 32
 _CODES = 1024
+
+
+class Rows(Protocol):
+    """Some utterances of a set by place."""
+
+    @property
+    def prepared(self) -> PreparedSet | TakeSet:
+        """The set."""
+
+    rows: NDArray[np.int64]
+    """Row of each in the set; of a pair of takes that of the better one."""
+    lengths: NDArray[np.int64]
+    """Phonemes and codes of each, as a batch counts them."""
+    codes: NDArray[np.int64]
+    """Codes of each; of a pair the chosen ones."""
+    languages: list[str | None]
+
+    def __len__(self) -> int:
+        """How many."""
+
+    def read(self, place: int, lap: int) -> GptUtterance:
+        """Return an utterance."""
+
+
+class UtteranceSource(Protocol):
+    """What of a set can be used."""
+
+    @property
+    def prepared(self) -> PreparedSet | TakeSet:
+        """The set."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Phonemes and codes of each utterance, as a batch counts them."""
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """What cannot, by reason."""
+
+    def divide(self, share: float, *, seed: int) -> tuple[list[int], list[int]]:
+        """Return (training, validation) as places among the utterances."""
+
+    def check_alike(self, other: UtteranceSource) -> None:
+        """Refuse another set whose numbers mean something else."""
+
+    def utterances(self, places: Sequence[int], *, pairs: Pairs, seed: int) -> Rows:
+        """Return some of the utterances."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +118,32 @@ class GptSource(UsableRows):
         languages = [None if named[row] is None else str(named[row]) for row in rows.tolist()]
         return cls(prepared, rows, left_out, (phonemes + codes)[rows], codes[rows], languages)
 
-    def check_alike(self, other: GptSource) -> None:
+    def check_alike(self, other: UtteranceSource) -> None:
         """Refuse another set whose numbers mean something else.
 
         Raises:
             DataError: if it was prepared for another version or with another quantizer.
         """
-        for name in ("version", "quantizer"):
-            ours, theirs = (of.prepared.settings.get(name) for of in (self, other))
-            if ours and theirs and ours != theirs:
-                raise DataError(
-                    f"{other.prepared.path} was prepared with {name} {theirs}, and {self.prepared.path} with {ours}: "
-                    "the same numbers mean different sounds. Prepare both alike."
-                )
+        check_alike(self.prepared, other.prepared)
+
+    def utterances(self, places: Sequence[int], *, pairs: Pairs, seed: int) -> GptRows:
+        """Return some of the rows as utterances, with rejected codes as ``pairs`` says."""
+        return GptRows(self, places, pairs=pairs, seed=seed)
+
+
+def check_alike(ours: PreparedSet | TakeSet, theirs: PreparedSet | TakeSet) -> None:
+    """Refuse sets whose numbers mean different things.
+
+    Raises:
+        DataError: if they are of two versions or quantizers.
+    """
+    for name in ("version", "quantizer"):
+        one, other = (of.settings.get(name) for of in (ours, theirs))
+        if one and other and one != other:
+            raise DataError(
+                f"{theirs.path} was prepared with {name} {other}, and {ours.path} with {one}: the same numbers mean "
+                "different sounds. Prepare both alike."
+            )
 
 
 class GptRows:
@@ -127,7 +187,7 @@ class GptRows:
         return GptUtterance(
             phonemes=torch.from_numpy(row["phonemes"].astype(np.int64)),
             codes=codes,
-            bert=_bert(row, self.prepared),
+            bert=read_bert(row, self.prepared),
             rejected=self._rejected(row, codes, number, lap),
             language=self.languages[place],
             rehearsed=self.rehearsed,
@@ -148,7 +208,7 @@ class GptRows:
 class Laps(Dataset[GptUtterance]):
     """Utterances of several parts by index; index ``row + n * len`` is the row in its n-th lap."""
 
-    def __init__(self, *parts: GptRows) -> None:
+    def __init__(self, *parts: Rows) -> None:
         self.parts = parts
         self._starts = [0, *accumulate(len(part) for part in parts)]
 
@@ -180,7 +240,7 @@ def sample_utterances(tokens: int, *, pairs: bool) -> list[GptUtterance]:
     return found
 
 
-def _bert(row: Mapping[str, Any], prepared: PreparedSet) -> Tensor | None:
+def read_bert(row: Mapping[str, Any], prepared: PreparedSet | TakeSet) -> Tensor | None:
     """Return the features of a row, or None where it has none.
 
     Raises:
@@ -190,9 +250,10 @@ def _bert(row: Mapping[str, Any], prepared: PreparedSet) -> Tensor | None:
     if flat is None or not len(flat):
         return None
     if len(flat) != len(row["phonemes"]) * BERT_WIDTH:
+        name = row.get("id", row.get("text_id"))
         raise DataError(
-            f"{prepared.path}: {row.get('id')!r} has {len(row['phonemes'])} phonemes and {len(flat) / BERT_WIDTH:g} "
-            "BERT features. Prepare it again."
+            f"{prepared.path}: {name!r} has {len(row['phonemes'])} phonemes and {len(flat) / BERT_WIDTH:g} BERT "
+            "features. Make it again."
         )
     # A copy: what the file's memory map gives cannot be written to, of which torch warns.
     return torch.from_numpy(np.array(flat)).view(-1, BERT_WIDTH)
