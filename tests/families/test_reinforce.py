@@ -15,7 +15,10 @@ from tests.families.finch import FINCH
 from tests.families.finch_plugin import install
 from tests.families.pairs import recorded
 from tts_train.cli import main
+from tts_train.contract import Figure
+from tts_train.families.token_lm.reinforce.guards import GuardOptions, Guards
 from tts_train.run.checkpoint import open_checkpoint
+from tts_train.sampling.rewards import Term
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -105,6 +108,22 @@ def test_a_run_continues_exactly_also_between_passes_and_when_killed(home, learn
     assert all((one[name] == other[name]).all() for name in one)
 
 
+def test_a_run_is_begun_from_another_with_texts_and_adapters(home, learnt):
+    lines = [f"Line number {number} of some." for number in range(9)]
+    (home / "texts.txt").write_text("\n".join([*lines, "long " * 60]), encoding="utf-8")
+    options = {"model.init_from": learnt, "model.method": "lora", "model.loss": "dapo", "model.scale": "batch"}
+    given = {**LEARNT, **options, "model.passes": 1, "trainer.max_steps": 3, "data.path": home / "texts.txt"}
+    run = fitted(home, "adapted", **given)
+    kl = curve(run, "train/kl")
+    assert kl[0] == 0.0, "the reference is the network without its adapters"
+    assert kl[-1] > 0
+    data = json.loads((run / "run.json").read_text(encoding="utf-8"))["data"]
+    assert data["left_out"] == {"too long for one utterance": 1}
+    assert data["rows"] == 9
+    # It goes on where the other one came to.
+    assert curve(run, "val/loudness")[0] > curve(learnt, "val/loudness")[0] + 3
+
+
 def test_the_weight_of_the_divergence_nears_its_target(home):
     run = fitted(home, "target", **{**LEARNT, "model.passes": 1, "model.kl_target": 0.01, "trainer.max_steps": 5})
     weights, kl = curve(run, "train/kl_weight"), curve(run, "train/kl")
@@ -137,6 +156,32 @@ def test_a_guard_ends_the_run_and_says_so(options, why, home, caplog, request):
     assert why in caplog.text
     assert ended(run) == reason
     assert len(curve(run, "train/kl")) == step
+
+
+def test_bounds_are_judged_by_several_steps():
+    guards = Guards(GuardOptions(silence=0.5, length=0.6, kl=0))
+    assert [guards.judge(step, {"silence": 2.0, "length": 1.0, "kl": 9.0}) for step in (1, 2, 3)] == [None] * 3
+    found = guards.judge(4, {"silence": 2.0})
+    assert found is not None
+    assert found.startswith("Stopped at step 4: takes have 2.00 s of silence beyond pauses, over 4 steps")
+    again = Guards(GuardOptions(silence=3))
+    again.load(guards.state())
+    assert again.judge(5, {"silence": 9.0}) is not None
+    assert Guards(GuardOptions(length=0, kl=0, silence=0)).judge(9, {"silence": 99.0}) is None
+
+
+@pytest.mark.parametrize(
+    ("better", "fallen", "risen"), [("higher", 0.5, 1.5), ("lower", 1.5, 0.5), ("one", 1.5, 1.0), ("one", 0.5, 1.0)]
+)
+def test_what_is_watched_is_compared_with_its_first_interval(better, fallen, risen):
+    term = Term(figure=Figure(name="f", unit="", better=better, summary="."), weight=1.0, floor=None)
+    guards = Guards(GuardOptions())
+    assert guards.watch(0, term, [], seed=0) is None
+    first = [0.9, 1.0, 1.1, 1.0]
+    assert guards.watch(0, term, first, seed=0) is None
+    assert guards.watch(5, term, first, seed=0) is None
+    assert guards.watch(5, term, [risen] * 4, seed=0) is None
+    assert "f of held-out texts" in str(guards.watch(5, term, [fallen] * 4, seed=0))
 
 
 @pytest.mark.parametrize(

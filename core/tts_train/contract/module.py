@@ -149,7 +149,8 @@ class StageModule(LightningModule, ABC):
         Args:
             why: The reason, in a sentence that names the step; it stands in ``run.json``.
         """
-        self.stopped = why
+        # A validation that follows may find more; the first reason is what ended it.
+        self.stopped = self.stopped or why
         self.trainer.should_stop = True
 
     def training_precision(self) -> AbstractContextManager[object]:

@@ -142,6 +142,7 @@ class PromptData(StageData):
         Raises:
             DataError: if there are too few.
         """
+        # Lightning calls this for fit and again for validation.
         if self._texts is not None:
             return
         read = read_texts(
@@ -189,6 +190,7 @@ class PromptData(StageData):
 
     def turn(self, number: int) -> Turn:
         """Return a batch by its number in the run."""
+        # Computed and not drawn: a continued run asks for any batch, and gets what it would have had.
         rest, place = divmod(number, self.texts)
         step, lap = divmod(rest, self.passes)
         epoch, first = divmod(step, self.steps_per_epoch)
@@ -198,6 +200,7 @@ class PromptData(StageData):
 
     def train_batches(self, epoch: int) -> Sequence[Sequence[int]]:
         """Return the turns of an epoch: step after step, pass after pass over its takes, text after text."""
+        # Numbers go on from epoch to epoch, so that each step has takes of its own.
         count = self.steps_per_epoch * self.passes * self.texts
         return [[number] for number in range(epoch * count, (epoch + 1) * count)]
 
@@ -213,6 +216,7 @@ class PromptData(StageData):
 
     def collate(self, rows: list[Any]) -> Turn:
         """Return a turn as it is, and held-out texts together."""
+        # A turn is alone in its batch; a validation has all its texts in one.
         if isinstance(rows[0], dict):
             turn: Any = rows[0]
             return cast("Turn", turn)
@@ -251,6 +255,7 @@ class PromptData(StageData):
         from tts_train.datasets.store.shards import PreparedSet, is_prepared
 
         path = Path(self.path)
+        # Texts say nothing of tokenizer, codec and voices; what was made with them does.
         if is_prepared(path):
             prepared = PreparedSet(path, kind=self.token_lm.kind, columns=("id",))
             return {**prepared.facts, "settings": prepared.settings}
@@ -280,6 +285,7 @@ def _of_one_utterance(texts: Texts) -> Texts:
     """Return the texts without those that a model cannot say in one go."""
     kept, left_out = [], texts.left_out.copy()
     for row in texts.rows:
+        # As in `sample`: a take is one utterance, and a longer text would be cut off in every one.
         try:
             require_one_utterance(row.text)
         except DataError:

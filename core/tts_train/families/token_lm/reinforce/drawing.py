@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tts_train.families.token_lm.preference.batch import IdGroup
-from tts_train.families.token_lm.reinforce.judge import Heard, Judge
+from tts_train.families.token_lm.reinforce.judge import HeardTake, TakeJudge
 from tts_train.families.token_lm.reinforce.takes import StepTakes, TakenGroup, in_place
 from tts_train.families.token_lm.reinforce.voice import TextVoice
 from tts_train.families.token_lm.speaking.drawing import DRAWN_IDS, PROMPT_IDS
@@ -49,7 +49,7 @@ class Drawing:
     ) -> None:
         self._module, self.data = module, data
         metrics, missing = choose((offered or own_metrics)(module.metric_weights), ())
-        self.judge = Judge(metrics, missing, module.reward, module.watch)
+        self.judge = TakeJudge(metrics, missing, module.reward, module.watch)
         told = ", ".join(f"{name}:{weight:g}" for name, weight, _ in self.judge.wishes)
         _log.info("Rewarded: %s.%s", told, f" Watched: {module.watch}." if module.watch else "")
 
@@ -73,8 +73,9 @@ class Drawing:
         for row in self.data.rows:
             self.voice.prompt(row)
 
-    def step(self, turn: Turn, scale: Scale) -> tuple[StepTakes, list[Heard], Table]:
+    def step(self, turn: Turn, scale: Scale) -> tuple[StepTakes, list[HeardTake], Table]:
         """Return the takes of a step's texts, with what was measured of them."""
+        # By counter: a step that was killed is drawn again alike, whatever was drawn before it.
         seed = (self.data.seed << 32) + turn["step"]
         began = time.monotonic()
         drawn = self._drawn(turn["texts"], self.data.group, seed)
@@ -91,9 +92,10 @@ class Drawing:
         seconds = (sampled - began, time.monotonic() - sampled)
         return StepTakes(turn["step"], groups, {"judged": float(counts.mean())}, seconds), heard, table
 
-    def held_out(self, texts: Sequence[int]) -> list[Heard]:
+    def held_out(self, texts: Sequence[int]) -> list[HeardTake]:
         """Return a take of each held-out text, with the same seeds every time, and what is measured of it."""
-        return self._heard(texts, self._drawn(texts, 1, self.data.seed), watching=True)
+        # Seeds that no step has: the number of a step is added to a multiple of 2^32.
+        return self._heard(texts, self._drawn(texts, 1, (self.data.seed << 32) - 1), watching=True)
 
     def _drawn(self, texts: Sequence[int], takes: int, seed: int) -> list[Any]:
         rows = [self.data.rows[text] for text in texts for _ in range(takes)]
@@ -104,7 +106,7 @@ class Drawing:
         torch.clear_autocast_cache()
         return drawn
 
-    def _heard(self, texts: Sequence[int], drawn: Sequence[Any], *, watching: bool = False) -> list[Heard]:
+    def _heard(self, texts: Sequence[int], drawn: Sequence[Any], *, watching: bool = False) -> list[HeardTake]:
         heard = []
         with untouched(self._module):
             for row, sentence, take in self._beside(texts, drawn):
@@ -121,7 +123,7 @@ class Drawing:
                 yield row, sentence, take
 
 
-def _group(heard: Sequence[Heard]) -> IdGroup:
+def _group(heard: Sequence[HeardTake]) -> IdGroup:
     drawn = [each.drawn for each in heard]
     prompt = drawn[0].columns[PROMPT_IDS].astype("int64")
     answers = tuple(each.columns[DRAWN_IDS].astype("int64") for each in drawn)

@@ -70,6 +70,7 @@ class Guards:
         bounds = {"kl": self.options.kl, "length": self.options.length, "silence": self.options.silence}
         for name, bound in bounds.items():
             values = self.recent.get(name, ())
+            # Not before there are as many: the first steps of a run are a few takes.
             if not bound or len(values) < STEPS:
                 continue
             found = math.fsum(values) / STEPS
@@ -90,6 +91,7 @@ class Guards:
         if found is None:
             return None
         if self.watched is None:
+            # The same texts and seeds every time, so that a mean outside is no matter of which texts were said.
             if found.low is not None and found.high is not None:
                 self.watched = [found.mean, found.low, found.high]
             return None

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Heard:
+class HeardTake:
     """A take of a text, and what is measured of it."""
 
     row: TextRow
@@ -43,7 +43,7 @@ class Heard:
 
 
 @dataclass
-class Judge:
+class TakeJudge:
     """Measures takes and gives them rewards.
 
     Args:
@@ -79,6 +79,7 @@ class Judge:
                     f"--model.watch {self.watch} is rewarded by --model.reward, so it shows nothing. Watch another "
                     f"figure, or leave it out of the reward."
                 )
+        # Only what is asked for: some metrics take seconds for a take.
         self._rewarding = [metric for metric in self.metrics if names & {each.name for each in metric.figures}]
         self._watching = [
             metric
@@ -91,7 +92,7 @@ class Judge:
         """What is rewarded, in plain types: name, weight and floor of each figure."""
         return [[term.figure.name, term.weight, term.floor] for term in self.terms]
 
-    def hear(self, row: TextRow, drawn: Drawn, sentence: Sentence, *, watching: bool = False) -> Heard:
+    def hear(self, row: TextRow, drawn: Drawn, sentence: Sentence, *, watching: bool = False) -> HeardTake:
         """Measure one take.
 
         Args:
@@ -101,11 +102,12 @@ class Judge:
             watching: Whether to measure what is only watched, too.
         """
         metrics = [*self._rewarding, *(self._watching if watching else ())]
-        return Heard(row, drawn, measured(drawn, sentence, metrics, self.lacking))
+        return HeardTake(row, drawn, measured(drawn, sentence, metrics, self.lacking))
 
-    def table(self, heard: Sequence[Heard]) -> dict[str, list[float | None]]:
+    def table(self, heard: Sequence[HeardTake]) -> dict[str, list[float | None]]:
         """Return the values of all figures by name, None where a take has none."""
         names = dict.fromkeys(name for each in heard for name in each.figures)
+        # A figure that no take has is there all the same, so that a reward finds it empty.
         names |= dict.fromkeys(term.figure.name for term in self.terms)
         table: dict[str, list[float | None]] = {name: [each.figures.get(name) for each in heard] for name in names}
         table[PACE] = pace_ratios(
@@ -117,7 +119,7 @@ class Judge:
         )
         return table
 
-    def rewards(self, heard: Sequence[Heard], table: Mapping[str, Sequence[float | None]]) -> list[float | None]:
+    def rewards(self, heard: Sequence[HeardTake], table: Mapping[str, Sequence[float | None]]) -> list[float | None]:
         """Return the reward of each take among those of its text; None where nothing judges it."""
         found = judge(
             [each.row.id for each in heard],
@@ -140,7 +142,7 @@ class Start:
     """Mean seconds of speech for a letter."""
 
     @classmethod
-    def of(cls, judge: Judge, heard: Sequence[Heard], table: Mapping[str, Sequence[float | None]]) -> Start:
+    def of(cls, judge: TakeJudge, heard: Sequence[HeardTake], table: Mapping[str, Sequence[float | None]]) -> Start:
         """Return what the first takes are like."""
         scales = {}
         for term in judge.terms:
@@ -149,13 +151,16 @@ class Start:
             scales[term.figure.name] = _scale(known, term.figure)
         return cls(scales, mean([each.pace for each in heard]))
 
-    def risen(self, judge: Judge, heard: Sequence[Heard], table: Mapping[str, Sequence[float | None]]) -> float | None:
+    def risen(
+        self, judge: TakeJudge, heard: Sequence[HeardTake], table: Mapping[str, Sequence[float | None]]
+    ) -> float | None:
         """Return by how many deviations of the start the rewarded figures are better now, weighed.
 
         A take without sound counts as :data:`~tts_train.sampling.rewards.MISSED` deviations worse.
         """
         total, weights = np.zeros(len(heard)), np.zeros(len(heard))
         for term in judge.terms:
+            # Not standardised among the takes of a text, where the mean is always 0 and nothing could rise.
             middle, deviation = self.scales[term.figure.name]
             scores = (term.gains(table[term.figure.name]) - middle) / deviation
             there = ~np.isnan(scores)
@@ -169,6 +174,7 @@ class Start:
 def _scale(gains: NDArray[np.float64], figure: Figure) -> list[float]:
     """Return the mean of gains, and their deviation or, where takes hardly differ, a tenth of what they are."""
     middle = float(gains.mean()) if len(gains) else 0.0
+    # Takes that are all alike at the start would make anything later a matter of thousands.
     least = 10.0 if figure.unit == "%" else 0.1 * abs(middle)
     return [middle, max(float(gains.std()) if len(gains) else 0.0, least) or 1.0]
 

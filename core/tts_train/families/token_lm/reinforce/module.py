@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tts_train.contract.data import StageData
     from tts_train.contract.metric import Metric
     from tts_train.families.token_lm.reinforce.data import PromptData, Turn
-    from tts_train.families.token_lm.reinforce.judge import Heard
+    from tts_train.families.token_lm.reinforce.judge import HeardTake
     from tts_train.families.token_lm.reinforce.probe import GroupProbe
     from tts_train.families.token_lm.reinforce.voice import TextVoice
 
@@ -126,8 +126,9 @@ class ReinforceModule(TokenModule):
         self._takes: StepTakes | None = None
         self._start: Start | None = None
         self._sums: _Sums | None = None
-        self._heard: list[Heard] = []
+        self._heard: list[HeardTake] = []
         self._ended_at = time.monotonic()
+        # What a checkpoint says was rewarded, if it is read before the texts are.
         self._wished: list[list[Any]] | None = None
         self._work = Work(0, 0.0)
 
@@ -145,6 +146,7 @@ class ReinforceModule(TokenModule):
         data = self._data
         if data is None:
             return
+        # The parser links them; a program that builds both by hand may not.
         accumulated = self.trainer.accumulate_grad_batches
         if self.trainer.world_size > 1:
             raise ConfigError("Takes are drawn by one process: give --trainer.devices 1 and --trainer.num_nodes 1.")
@@ -185,11 +187,13 @@ class ReinforceModule(TokenModule):
             # A plan or a check has takes already, and no texts.
             return self._learnt(batch, None, len(batch["sizes"]))[0]
         turn: Turn = batch
+        # All texts of the step at once, at the first of them.
         takes = self._takes_of(turn)
         group = takes.groups[turn["place"]]
         made = self.transfer_batch_to_device(group.batch(self.token_lm.layout), self.device, 0)
         self._work = Work(tokens=made["collapse"].numel(), audio_seconds=made["audio_seconds"])
         loss, found = self._learnt(made, group, self._whole(takes, len(turn["texts"])))
+        # Read at the end of the step alone, where the host waits for the card once.
         self._add(loss, found)
         if turn["place"] + 1 == len(turn["texts"]):
             self._end_step(takes)
@@ -211,6 +215,7 @@ class ReinforceModule(TokenModule):
         assert self._drawing is not None
         judge, heard = self._drawing.judge, self._heard
         table = judge.table(heard)
+        # The validation before the first step says what the network is like as it starts.
         if self._start is None:
             self._start = Start.of(judge, heard, table)
         figures = self._figures(heard, table)
@@ -293,6 +298,7 @@ class ReinforceModule(TokenModule):
             reference=reference,
             kl_weight=self._kl_weight,
         )
+        # A step without any take that could be judged has nothing to be divided by, and teaches nothing.
         return aggregated(
             found.losses, batch["sizes"], self.aggregation, weights=batch["counts"], whole=max(whole, 1e-9)
         ), found
@@ -327,7 +333,7 @@ class ReinforceModule(TokenModule):
             self._takes.figures |= self._figures(heard, table)
         return self._takes
 
-    def _figures(self, heard: Sequence[Heard], table: Mapping[str, Sequence[float | None]]) -> dict[str, float]:
+    def _figures(self, heard: Sequence[HeardTake], table: Mapping[str, Sequence[float | None]]) -> dict[str, float]:
         """Return what is logged of takes: the mean of each figure, and how they compare with the start."""
         assert self._drawing is not None
         assert self._start is not None
@@ -362,6 +368,7 @@ class ReinforceModule(TokenModule):
         self._ended_at, takes.seconds = now, (0.0, 0.0)
         figures |= {"kl": kl, "kl_weight": self._kl_weight, "clipped": float(sums.clipped) / sums.tokens}
         figures |= {"share_sampling": drew / whole, "share_scoring": measured / whole}
+        # What is left is forward, backward and the optimiser, and a validation or a checkpoint in between.
         figures["share_steps"] = max(0.0, 1 - figures["share_sampling"] - figures["share_scoring"])
         self.log_dict({f"train/{name}": value for name, value in figures.items()}, batch_size=1)
         if self.kl_target:

@@ -64,6 +64,7 @@ class StepTakes:
 
     def tokens(self, layout: TokenLayout) -> int:
         """Return the log-probabilities of all takes that could be judged."""
+        # Counted by packing: an end is one log-probability, and a frame has one for each of its codes.
         batches = ((group.batch(layout), group.counts) for group in self.groups)
         return sum(int((batch["said"] * counts).sum()) for batch, counts in batches)
 
@@ -71,6 +72,7 @@ class StepTakes:
         """Return them for a checkpoint, in plain types and tensors."""
         return {
             "step": self.step,
+            # They are logged again with every pass.
             "figures": dict(self.figures),
             "groups": [
                 {
@@ -102,6 +104,7 @@ class StepTakes:
 def taken_batch(groups: Sequence[IdGroup], layout: TokenLayout, gains: Tensor, counts: Tensor) -> TakenBatch:
     """Return takes of texts as a batch on the CPU."""
     packed = group_batch(groups, layout)
+    # As a list: sizes that lie on a card would be waited for.
     return cast("TakenBatch", {**packed, "sizes": packed["said"].tolist(), "gains": gains, "counts": counts})
 
 

@@ -57,6 +57,7 @@ class TextVoice(SampleVoice):
         # As training sees it: the log-probability in the ratio is that with which an id was drawn.
         plain = Sampling(temperature=1, top_p=1, top_k=0, repetition_penalty=1, constrain=spoken.constrain)
         self._plain = replace(self._voice, sampling=plain)
+        # Only rows that named their speaker taught a name.
         names = data.facts.get("speakers") or ()
         self._speakers = list(names) if settings.get("voice_prefix") else []
         self._languages = list(data.facts.get("languages") or ())
@@ -73,6 +74,7 @@ class TextVoice(SampleVoice):
         Raises:
             DataError: if the text names control tokens, or takes leave no room for sound.
         """
+        # Kept: a text is said in every epoch, and tokenizers are slow.
         if row.id not in self._prompts:
             self._prompts[row.id] = self._encoded(row)
         return self._prompts[row.id]
@@ -82,6 +84,7 @@ class TextVoice(SampleVoice):
         data, layout = self._data, self._layout
         room = layout.room(prompt, self._voice.lm.config.max_position_embeddings)
         fits = longest_take(layout, prompt, data.group, data.max_tokens)
+        # Half a frame is no sound, and a network of frames could not read it.
         whole = int(data.most_seconds * layout.tokens_per_second / layout.slots) * layout.slots
         return min(fits, whole, room // layout.slots * layout.slots)
 
