@@ -32,6 +32,8 @@ _LONGEST = (
     "test_tour.py",
     "core/memory/test_quality.py",
     "core/scoring/test_eval_command.py",
+    "orpheus/test_sample.py",
+    "gpt_sovits/test_takes.py",
 )
 """Modules of more than half a minute, longest first."""
 

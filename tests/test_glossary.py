@@ -30,6 +30,7 @@ HELP = (
     *("prepare --backend qwen3_tts", "synth --backend qwen3_tts", "fit --backend qwen3_tts"),
     "export --backend qwen3_tts --format custom_voice",
     *("eval --backend orpheus", "fit --backend orpheus", "fit --backend gpt_sovits --stage sovits"),
+    "sample --backend orpheus",
 )
 OTHERS_WORDS = {
     "dataset": r"dataset\.json|DATASET_FILE",  # the index of a prepared set, as files of before name it

@@ -19,6 +19,7 @@ from tests.csm.small import pair, small_config
 from tts_train.checking import check_run
 from tts_train.cli import main
 from tts_train.datasets.store.shards import read_index
+from tts_train.datasets.takes import TakeSet
 from tts_train.families.token_lm.decoding.generate import generate
 from tts_train.families.token_lm.model import Sampling
 from tts_train.families.token_lm.speaking.sources import open_run
@@ -99,6 +100,25 @@ def test_transformers_speaks_with_the_export(kept):
     assert len(sound) == 2 * CSM.layout.frame_samples
     assert torch.isfinite(sound).all()
     assert 0 < sound.abs().max() < 1
+
+
+def test_takes_keep_frames_and_the_end(kept, tmp_path):
+    (tmp_path / "texts.txt").write_text("Hello.\nGood morning.\n")
+    words = ["sample", kept[0] / "lm-whole", "--texts", tmp_path / "texts.txt", "--out", tmp_path / "takes", "--n", 2]
+    words += ["--max_new_tokens", 96, "--metrics", "clipping", "--reward", "stop:1, repetition:1", "--device", "cpu"]
+    assert main([*map(str, words)]) == 0
+    takes = TakeSet(tmp_path / "takes", backend="csm")
+    assert (len(takes), takes.facts["settings"]["codec"]) == (4, "tiny")
+    tokenizer = load_tokenizer("tiny")
+    for number in range(4):
+        row = takes.row(number)
+        prompt = CSM.prompt.inference_prompt(CSM.prompt.encode_text(tokenizer, row["text"]))
+        assert row["prompt_ids"].tolist() == prompt.tolist()
+        read = CSM.layout.read_generated(row["drawn_ids"])
+        assert read.ended == row["ended"] == (row["drawn_ids"][-1] == CSM.layout.end_of_speech)
+        assert row["ended"] or len(row["drawn_ids"]) == 96
+        if not row["error"]:
+            assert row["seconds"] == pytest.approx(read.frames * CSM.layout.frame_samples / CSM.layout.sample_rate)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tts_train_csm import layout as csm
 
+from tests.core.nn.test_linear_cross_entropy import NoCounting
 from tests.csm.small import pair as csm_networks
 from tests.orpheus.family import LAYOUT as ORPHEUS_LAYOUT, OrpheusNetwork, load_base
 from tts_train.families.token_lm.network.adapters import LoraOptions, apply_method
@@ -17,6 +18,7 @@ from tts_train.families.token_lm.network.build import build_network, joined
 from tts_train.families.token_lm.network.network import HeadOptions
 from tts_train.families.token_lm.network.start import TinyOptions, load_base as load_any
 from tts_train.families.token_lm.preference.batch import IdPair, pair_batch, sequence_logps
+from tts_train.nn.preference import in_pairs, prefer
 from tts_train_qwen3_tts.layout import LAYOUT as QWEN_LAYOUT
 from tts_train_qwen3_tts.model import QWEN3_TTS
 
@@ -172,6 +174,34 @@ def test_recomputed_layers_see_the_shared_prompts():
     finally:
         network.lm.gradient_checkpointing_disable()
     assert all(torch.equal(grads[each], wanted[each]) for each in wanted)
+
+
+def test_fused_layers_share_prompts_too():
+    sides = []
+    for fused in (False, True):
+        network, layout, prompt = orpheus()
+        apply_method(network.train(), "lora", LoraOptions(rank=2, alpha=4.0))
+        if fused:
+            network.use_fused_kernels()
+        given = pairs(layout, prompt.astype(np.int64))
+        batch = pair_batch(given, layout)
+        logps = sequence_logps(network(batch, tokenwise=True), batch)
+        sides.append((logps, slopes(network, logps.double())))
+    torch.testing.assert_close(sides[1][0], sides[0][0], rtol=1e-5, atol=1e-4)
+    for each, grad in sides[1][1].items():
+        torch.testing.assert_close(grad, sides[0][1][each], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["orpheus", "csm"])
+def test_the_host_waits_for_nothing(name):
+    network, layout, given = member(name)
+    batch = pair_batch(given, layout)
+    with NoCounting():
+        logps, counts = sequence_logps(network.train()(batch, tokenwise=True), batch), in_pairs(batch["said"])
+        held = in_pairs(torch.zeros_like(logps))
+        found = prefer(*in_pairs(logps), beta=0.1, objective="ipo", reference=held, counts=counts)
+        found.loss.backward()
+        assert found.accuracy.shape == ()
 
 
 @pytest.mark.parametrize("part", ["prompt", "chosen", "rejected"])

@@ -55,7 +55,7 @@ def gpt(folder):
         shutil.copy(VOICE / "wavs" / f"{line.split('|')[0]}.flac", corpus / "wavs")
     words = ["--corpus", corpus, "--out", folder / "prepared", "--models", "tiny", "--language", "en"]
     assert main(["prepare", "--backend", "gpt_sovits", *map(str, words)]) == 0
-    return fitted("gpt", folder / "prepared", folder / "voice-gpt", "--trainer.max_steps", 4)
+    return fitted("gpt", folder / "prepared", folder / "voice-gpt", "--trainer.max_steps", 12, "--listen.sentences", 0)
 
 
 def fitted(stage, data, run, *words):
@@ -203,6 +203,33 @@ def end_after(network, pair, codes):
     return scores[0][0, -1]
 
 
+def test_a_user_samples_a_voice_and_trains_on_what_is_better(gpt, folder, capsys):
+    texts = folder / "texts.txt"
+    texts.write_text("\n".join([*TEXTS.values(), "really " * 300]) + "\n", encoding="utf-8")
+    sampling = ["--top_k", 0, "--max_new_tokens", 120, "--device", "cpu", "--language", "en"]
+    measured = ["--n", 5, "--metrics", "clipping", "--reward", "stop:1", "--keep", "all"]
+    words = ["sample", gpt, "--texts", texts, "--out", folder / "drawn", *sampling, *measured, "--json"]
+    capsys.readouterr()
+    assert main([*map(str, words)]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (told["takes"], told["not_drawn"]) == (30, 5)
+    assert told["ended"] > 0
+    assert told["cut_off"] > 0
+    found = TakeSet(folder / "drawn", backend="gpt_sovits")
+    row = next(found.row(place) for place in range(len(found)) if found.row(place)["ended"])
+    assert len(row["codes"]) == round(25 * row["seconds"])
+    words = ["synth", gpt, "--text", row["text"], "--seed", row["seed"], "--out", folder / "again.wav", *sampling]
+    assert main([*map(str, words)]) == 0
+    kept, again = (soundfile.read(file)[0] for file in (folder / "drawn" / row["sound"], folder / "again.wav"))
+    np.testing.assert_allclose(kept, again, atol=1e-4)
+
+    words = ["--model.init_from", gpt, "--model.reference", "start", "--trainer.max_steps", 2, "--listen.sentences", 0]
+    capsys.readouterr()
+    fitted("dpo", folder / "drawn", folder / "better", *words, "--json")
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["train/pair_accuracy"] == 1.0
+
+
 @pytest.mark.parametrize("kernel", ["spans", "grid"])
 def test_a_prompt_is_seen_and_carries_no_loss(kernel):
     """As an utterance of which the beginning is left out of the sums, and an end only where there was one."""
@@ -309,6 +336,8 @@ def test_a_plan_is_of_pairs_of_takes(takes):
     [
         (["--stage", "gpt"], "give --stage dpo"),
         (["--data.per_text", "0"], "--data.per_text 1 or more"),
+        (["--model.tiny.phonemes", "30"], "has the phoneme"),
+        (["--model.tiny.phonemes", "512"], "The data were prepared for v2"),
         (["--model.padding", "upstream"], "Leave --model.padding out"),
         (["--data.val_path", "{set}"], "both hold takes"),
         (["--data.path", "{set}", "--data.val_path", "{takes}"], "both hold takes"),

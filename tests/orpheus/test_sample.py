@@ -15,6 +15,7 @@ import pytest
 import soundfile
 import torch
 
+from tests.core.scoring.sounds import write_corpus
 from tests.orpheus.learned_runs import TEXTS, write_learned_run
 from tests.orpheus.trained_runs import write_run
 from tts_train import sample
@@ -313,3 +314,42 @@ def test_a_call_does_the_same(run, texts, takes, copied):
     assert found["figures"] == said(takes)["figures"]
     assert found["pairs"] == len(TakeSet(takes).pairs(margin=0.0)[0])
     assert (copied / "takes.parquet").read_bytes() == (takes / "takes.parquet").read_bytes()
+
+
+def test_recordings_are_what_takes_are_held_against(run, tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", 3)
+    out, other = tmp_path / "takes", tmp_path / "other"
+    given = [
+        "sample",
+        run,
+        *VOICE,
+        "--n",
+        2,
+        "--sentences",
+        1,
+        "--language",
+        "en",
+        "--metrics",
+        "duration,speaker,silence",
+    ]
+    reward = ["--reward", "duration:1, speaker:1"]
+    assert main([*map(str, [*given, "--texts", corpus, "--out", out, *reward])]) == 0
+    rows, about = rows_of(out), said(out)
+    assert list(about["reward"]) == ["duration_ratio", "speaker_similarity"]
+    assert all(row["duration_ratio"] > 0 and row["speaker_similarity"] is not None for row in rows)
+    assert len({row["text_id"] for row in rows}) == 1
+    (tmp_path / "texts.txt").write_text(TEXTS[0] + "\n")
+    words = [*given, "--texts", tmp_path / "texts.txt", "--recordings", corpus, "--out", other, *reward]
+    assert main([*map(str, words)]) == 0
+    about = said(other)
+    assert list(about["reward"]) == ["pace_ratio", "speaker_similarity"], "no recording tells how long it is"
+    assert about["not_judged"] == {"duration": {"there is no recording of this sentence": 2}}
+    assert about["figures"]["speaker_similarity"]["n"] == 2
+
+
+def test_a_voice_that_keeps_nothing_of_its_takes_is_refused(tmp_path, capsys):
+    (tmp_path / "texts.txt").write_text("One.\n")
+    words = ["--backend", "toy", tmp_path / "none", "--texts", tmp_path / "texts.txt", "--out", tmp_path / "out"]
+    told = refused(capsys, "sample", *words)
+    assert "cannot be kept: its stage has nothing that learns from them" in told
+    assert not (tmp_path / "out").exists()

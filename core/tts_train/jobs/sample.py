@@ -164,6 +164,7 @@ class TakeSampling:
             language=options.language,
             layout=options.corpus_format,
             recordings=options.recordings,
+            speaker=self.job.speaker,
             seed=self.job.seed,
         )
 
@@ -180,11 +181,13 @@ class TakeSampling:
             "n": self.options.n,
             "metrics": ",".join(metrics),
             "weights": dict(self.options.weights),
+            "recordings": None if self.options.recordings is None else str(self.options.recordings),
             **options_of(job),
         }
         return About(
             **stage,
-            source=str(self.job.source),
+            # The run as it was named: a stage that starts from it finds the newest, unless another was asked for.
+            source=str(self.job.source if self.options.checkpoint is None else job.source),
             settings=settings,
             data=job.known(),
             left_out=texts.left_out,

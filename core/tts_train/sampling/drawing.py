@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,8 @@ def _draw_part(
     made: list[dict[str, Any]] = []
     sentence: Sentence | None = None
     # strict: a take too few or too many would give texts the sounds of others.
-    for (row, take), said in zip(asked, job.draw([_line(*each, plan, out) for each in asked]), strict=True):
+    for (row, take), drawn in zip(asked, job.draw([_line(*each, plan, out) for each in asked]), strict=True):
+        said = _heard(drawn)
         # Read once for all takes of a text.
         sentence = plan.texts.sentence(row) if sentence is None or sentence.id != row.id else sentence
         file = Path(AUDIO, folders[row.id], f"{take}.wav")
@@ -117,6 +118,13 @@ def _draw_part(
         made.append(about | measured(said, sentence, metrics, lacking) | dict(said.columns))
         progress.advance(note=row.id)
     return made
+
+
+def _heard(drawn: Drawn) -> Drawn:
+    """Return a take without a sound where that has no samples."""
+    if drawn.sound is None or len(drawn.sound.samples):
+        return drawn
+    return replace(drawn, sound=None, error=drawn.error or "its sound has no samples")
 
 
 def _line(row: TextRow, take: int, plan: TakePlan, out: Path) -> Line:

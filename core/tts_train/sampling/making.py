@@ -10,6 +10,7 @@ from typing import Any
 from tts_train.contract.jobs import SynthJob
 from tts_train.contract.metric import Figure, Metric
 from tts_train.datasets.takes import TAKES, TakeSet
+from tts_train.disk.files import disk_errors
 from tts_train.run.lock import RunLock
 from tts_train.sampling.drawing import TakePlan, draw_parts
 from tts_train.sampling.guards import GUARDS
@@ -47,7 +48,11 @@ class Making:
         # Refused before anything is drawn.
         choose_terms(self.asked.wishes, figures, missing=self.about.missing)
         require_begun_alike(self.out, self.about.settings)
-        self.out.mkdir(parents=True, exist_ok=True)
+        if not columns:
+            # A job that keeps nothing says so before it opens anything.
+            list(self.job.draw([]))
+        with disk_errors(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
         # Two commands that write one set would each undo what the other did.
         with RunLock(self.out / LOCK, option="--out"):
             parts = Parts(self.out, schema, self.about.settings)

@@ -63,13 +63,11 @@ class Ranking:
 
     def __init__(self, files: Sequence[Path], figures: Mapping[str, Figure], columns: Sequence[str]) -> None:
         self.files, self.figures = list(files), figures
-        # Figures alone are held in memory; ids of prompts and codes are as large as a set itself.
         names = ["text_id", "text", "language", "seconds", "ended", "error", "sound", *figures]
-        tables = [pq.read_table(file, columns=[*names, *columns]) for file in self.files]
-        whole = pa.concat_tables(table.select(names) for table in tables)
+        whole = pa.concat_tables(pq.read_table(file, columns=names) for file in self.files)
         self.values: dict[str, list[Any]] = {name: whole.column(name).to_pylist() for name in names}
-        drawn = [[table.column(name).is_valid().to_pylist() for name in columns] for table in tables]
-        self.drawn = [any(row) for table in drawn for row in zip(*table, strict=True)]
+        # A file at a time: ids of prompts and codes are as large as the set itself, and only their being there counts.
+        self.drawn = [drawn for file in self.files for drawn in _drawn(file, columns)]
         # Here and not when a part is drawn, as it depends on all takes.
         own = ("text_id", "text", "language", SPEECH, "ended")
         self.values[PACE] = list(pace_ratios(*(self.values[name] for name in own)))
@@ -122,6 +120,12 @@ class Ranking:
                         table = table.set_column(table.schema.get_field_index(name), field, own)
                     first += table.num_rows
                     yield table
+
+
+def _drawn(file: Path, columns: Sequence[str]) -> list[bool]:
+    """Tell of each take of a file whether the backend kept anything of it."""
+    table = pq.read_table(file, columns=list(columns))
+    return [any(row) for row in zip(*(column.is_valid().to_pylist() for column in table.columns), strict=True)]
 
 
 def finish(

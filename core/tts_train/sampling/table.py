@@ -38,15 +38,16 @@ def _notes(said: Mapping[str, Any]) -> list[str]:
     notes = [
         f"{said['takes']} takes of {said['texts']} texts: {said['ended']} ended by themselves, {said['cut_off']} were "
         f"cut off, {said['silent']} gave no sound, {said['not_drawn']} were not drawn.",
-        f"{said['pairs']} texts give a pair.",
+        f"Texts that give a pair: {said['pairs']}.",
     ]
-    notes += [f"No pair of {count} texts: {why}." for why, count in said["without_pair"].items()]
-    notes += [f"Left out of the texts: {count} {why}." for why, count in said["left_out"].items()]
-    notes += [f"{count} takes miss the floor of {name}." for name, count in said["missed"].items()]
+    notes += [f"Texts without a pair: {count}, as {why}." for why, count in said["without_pair"].items()]
+    notes += [f"Rows that are not spoken: {count} {why}." for why, count in said["left_out"].items()]
+    notes += [f"Takes that miss the floor of {name}: {count}." for name, count in said["missed"].items()]
     notes += [
-        f"{name} is left out of the reward of {count} takes." for name, count in said["left_out_of_rewards"].items()
+        f"Takes of which {name} is left out of the reward: {count}."
+        for name, count in said["left_out_of_rewards"].items()
     ]
     for metric, reasons in said["not_judged"].items():
-        notes += [f"{metric} does not judge {count} takes ({why})." for why, count in reasons.items()]
+        notes += [f"Takes that {metric} does not judge: {count} ({why})." for why, count in reasons.items()]
     notes += [f"Not measured: {metric} ({why})." for metric, why in said["not_measured"].items()]
     return notes

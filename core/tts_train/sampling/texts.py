@@ -6,7 +6,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -57,6 +57,7 @@ def read_texts(
     language: str | None = None,
     layout: str = "auto",
     recordings: Path | None = None,
+    speaker: str | None = None,
     seed: int = 0,
 ) -> Texts:
     """Read the texts of a file, a corpus or a prepared folder; each row is among them or counted by reason.
@@ -70,6 +71,7 @@ def read_texts(
         language: Language of texts that name none.
         layout: Layout of a corpus.
         recordings: A corpus whose recordings stand for the speakers of texts that have none.
+        speaker: Who says all of them, whoever their rows name.
         seed: Another seed chooses others.
 
     Raises:
@@ -85,13 +87,22 @@ def read_texts(
     rows = _once_each(rows, source, left_out)
     if not rows:
         raise DataError(f"{source} has no text to speak ({_told(left_out)}). Give a file with a sentence on each line.")
-    voices = list(read_rows(recordings, learned, layout="auto")) if recordings is not None else rows
+    voices = rows if recordings is None else _voices(recordings)
+    if speaker is not None:
+        rows = [replace(row, speaker=speaker) for row in rows]
     # Told of what the source has learned only where that is asked for.
     chosen = of_split(rows, which, source) if which != "all" else rows
     # In turns, as eval takes them; all of them in the order of their file.
     if count:
         chosen = spread(chosen, seed=seed)[:count]
     return Texts(rows=tuple(chosen), left_out=left_out, voices=SpeakerClips(voices, seed))
+
+
+def _voices(recordings: Path) -> list[TextRow]:
+    """Return the rows of recordings; those of a single speaker also stand for texts that name none."""
+    rows = list(read_rows(recordings, lambda _: None))
+    unnamed = [replace(row, speaker=None) for row in rows] if len({row.speaker for row in rows}) == 1 else []
+    return [row for row in rows if row.speaker is not None] + (unnamed or [row for row in rows if row.speaker is None])
 
 
 def _plain_rows(source: Path, layout: str) -> Iterator[dict[str, Any] | None] | None:

@@ -6,7 +6,7 @@ What a source was trained on is known by the ids of utterances, so that no sente
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -88,6 +88,8 @@ Split: TypeAlias = "Literal['held_out', 'learned', 'all']"
 
 VOICE_CLIPS = 5
 """Other recordings of a speaker that stand for the voice."""
+_MOST_CLIPS = 512
+"""Recordings of voices that are kept in memory: a hundred speakers or so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +212,7 @@ def sentence_of(name: str, row: TextRow, recording: Sound | None, voices: Speake
 
 
 class SpeakerClips:
-    """Recordings of each speaker, each read once.
+    """Recordings of each speaker, read when they are asked for.
 
     Args:
         rows: Rows, with recordings or without.
@@ -219,7 +221,7 @@ class SpeakerClips:
 
     def __init__(self, rows: Sequence[TextRow], seed: int) -> None:
         self._rows: dict[str | None, list[TextRow]] = defaultdict(list)
-        self._sounds: dict[str, Sound | None] = {}
+        self._sounds: OrderedDict[str, Sound | None] = OrderedDict()
         # In another order than the sentences: otherwise those that are spoken would be the recordings of the voice.
         for row in sorted(rows, key=lambda row: place(row.id, seed=seed + 1)):
             if row.utterance is not None:
@@ -228,10 +230,15 @@ class SpeakerClips:
     def of(self, row: TextRow) -> tuple[Sound, ...]:
         """Return recordings of the speaker of ``row``, without its own."""
         others = [other for other in self._rows[row.speaker] if other.id != row.id][:VOICE_CLIPS]
-        for other in others:
-            if other.id not in self._sounds:
-                self._sounds[other.id] = other.recording()
-        return tuple(sound for other in others if (sound := self._sounds[other.id]) is not None)
+        return tuple(sound for other in others if (sound := self._sound(other)) is not None)
+
+    def _sound(self, row: TextRow) -> Sound | None:
+        if row.id not in self._sounds:
+            self._sounds[row.id] = row.recording()
+            # The oldest goes: texts come speaker by speaker, or in turns among a few.
+            if len(self._sounds) > _MOST_CLIPS:
+                self._sounds.popitem(last=False)
+        return self._sounds[row.id]
 
 
 def read_rows(

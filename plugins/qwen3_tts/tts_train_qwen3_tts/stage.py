@@ -249,6 +249,27 @@ class Qwen3TTSData(TokenData):
 class Qwen3TTSPreference(PreferenceModule, Qwen3TTSModule):
     """Train talker and code predictor on pairs of takes."""
 
+    def build(self) -> None:
+        """Build the networks from :attr:`init_from`.
+
+        Raises:
+            ConfigError: if it does not know the voices of the pairs.
+        """
+        super().build()
+        data = self.stage_data
+        if not isinstance(data, Qwen3TTSPairs):
+            return
+        settings: Any = data.remember().get("settings") or {}
+        named = list(settings.get("voices") or ())
+        assert self.network is not None
+        # Their ids count the voices of the run that was sampled; another run has others at the same places.
+        known = list(self.network.lm.config.voices)
+        if named and named != known:
+            raise ConfigError(
+                f"The pairs of {data.path} are said by {_shown(named)}, and {self.init_from} knows {_shown(known)}. "
+                "Give the run that was sampled, or that was trained on this set: --model.init_from RUN."
+            )
+
 
 class Qwen3TTSPairs(PairData):
     """Batches of pairs of takes."""

@@ -75,13 +75,28 @@ def head(device: str) -> Iterator[Case]:
                         f"head {name} mixed={mixed} groups={groups} ignored={ignored}",
                         _head(dtype, mixed=mixed, groups=groups, ignored=ignored, device=device),
                     )
+            for frozen in (False, True):
+                yield (
+                    f"head {name} mixed={mixed} tokenwise frozen={frozen}",
+                    _head(dtype, mixed=mixed, groups=True, ignored=0.3, device=device, tokenwise=True, frozen=frozen),
+                )
 
 
-def _head(dtype: torch.dtype, *, mixed: bool, groups: bool, ignored: float, device: str) -> dict[str, float]:
+def _head(
+    dtype: torch.dtype,
+    *,
+    mixed: bool,
+    groups: bool,
+    ignored: float,
+    device: str,
+    tokenwise: bool = False,
+    frozen: bool = False,
+) -> dict[str, float]:
     generator = torch.Generator().manual_seed(3)
     leaf = torch.float32 if mixed else dtype
     hidden = torch.randn(50, 16, generator=generator).to(device, leaf).requires_grad_()
-    weight = torch.randn(4200, 16, generator=generator).to(device, leaf).requires_grad_()
+    weight = torch.randn(4200, 16, generator=generator).to(device, leaf).requires_grad_(not frozen)
+    free = (hidden,) if frozen else (hidden, weight)
     targets = torch.randint(0, 4200, (50,), generator=generator)
     targets[1::3] = torch.randint(3000, 4200, (17,), generator=generator)
     targets[torch.rand(50, generator=generator) < ignored] = -100
@@ -96,11 +111,13 @@ def _head(dtype: torch.dtype, *, mixed: bool, groups: bool, ignored: float, devi
         with torch.autocast(device, dtype=dtype, enabled=mixed):
             made = linear_cross_entropy(
                 hidden, weight, targets.to(device), kept=kept.to(device), chunk_tokens=16,
-                row_groups=parts if groups else (), fused=fused,
+                row_groups=parts if groups else (), fused=fused, tokenwise=tokenwise,
             )  # fmt: skip
+        counts = torch.linspace(-1, 1, made.count, device=device)
+        loss = (made.losses * counts).sum() if tokenwise else made.loss_sum * 0.5
         with torch.autocast(device, dtype=dtype, enabled=mixed), torch.no_grad():
             seen = linear_cross_entropy(hidden, weight, targets.to(device), chunk_tokens=16, fused=fused)
-        sides.append((made, torch.autograd.grad(made.loss_sum * 0.5, (hidden, weight)), seen))
+        sides.append((made, torch.autograd.grad(loss, free), seen))
     (one, grads, seen), (other, wanted, also) = sides
     shares = [
         (a - b).double().abs().max() / b.double().abs().max().clamp(min=1e-9)
@@ -111,7 +128,7 @@ def _head(dtype: torch.dtype, *, mixed: bool, groups: bool, ignored: float, devi
         "validation": ((seen.losses - also.losses).abs() / also.losses).max().item() if one.count else 0.0,
         "predictions": int((one.predictions != other.predictions).sum()),
         "gradient": max(share.item() for share in shares),
-        "types": int([grad.dtype for grad in grads] != [leaf, leaf]),
+        "types": int([grad.dtype for grad in grads] != [leaf] * len(free)),
         "count": abs(one.count - len(kept)),
     }
 

@@ -100,7 +100,7 @@ def _read(ready: Ready, text: str, language: str) -> tuple[Tensor, Tensor | None
         DataError: if it cannot be read, or is longer than any that training sees.
     """
     said = ready.front_end.speak(text, language)
-    # Longer texts are not refused by the network, which would lose its place in them, as it was never taught such.
+    # The network would take more and lose its place in it: it was taught none that is longer.
     if len(said.ids) > MOST_PHONEMES:
         raise DataError(f"{len(said.ids)} phonemes are more than the {MOST_PHONEMES} of an utterance. Cut the text.")
     features = text_features([said], ready.voice.bert)[0]
