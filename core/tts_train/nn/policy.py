@@ -33,6 +33,7 @@ def advantages(rewards: Tensor, scale: Scale = "group") -> Tensor:
         rewards: Rewards (G, n) of n sequences in each of G groups; NaN where there is none.
         scale: What differences are divided by.
     """
+    # NaN would pass through every product, also through one with 0.
     there = ~torch.isnan(rewards)
     counts = there.sum(dim=1, keepdim=True)
     known = torch.where(there, rewards, 0.0)
@@ -86,6 +87,7 @@ def policy_loss(
     """
     ratio = torch.exp(logps - old.detach())
     bounded = ratio.clamp(1 - low, 1 + high)
+    # The smaller of both: a bound takes gain away, and never the fault of having gone too far the wrong way.
     losses = -torch.minimum(ratio * gains, bounded * gains)
     kl = torch.zeros_like(logps)
     if reference is not None:
@@ -107,6 +109,7 @@ def aggregated(losses: Tensor, sizes: Sequence[int], how: Aggregation, *, weight
         whole: What the sum is divided by: sequences of the step that count for ``grpo``, their tokens for ``dapo``, and
             for ``dr_grpo`` sequences times the longest that one may be.
     """
+    # Split, not scattered: on a card sums of a fixed order are the same in every run.
     sums = torch.stack([piece.sum() for piece in torch.split(losses, list(sizes))])
     if how == "grpo":
         sums = sums / torch.tensor(sizes, dtype=sums.dtype).clamp(min=1).to(sums.device, non_blocking=True)

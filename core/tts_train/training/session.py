@@ -205,6 +205,7 @@ class RunSession:
         why = module.stopped if isinstance(module, StageModule) else None
         if why is None:
             return FINISHED
+        # Said with the reason: what was learnt last is what nobody wanted.
         best = self.run.linked("best")
         where = (
             "There is no best checkpoint." if best is None else f"The best checkpoint is {self.run.step_path(best)}."

@@ -121,6 +121,7 @@ class TakeJudge:
 
     def rewards(self, heard: Sequence[HeardTake], table: Mapping[str, Sequence[float | None]]) -> list[float | None]:
         """Return the reward of each take among those of its text; None where nothing judges it."""
+        # Among the takes of a step, as `sample` judges among those of a set.
         found = judge(
             [each.row.id for each in heard],
             table,

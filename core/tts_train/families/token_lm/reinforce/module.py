@@ -100,6 +100,7 @@ class ReinforceModule(TokenModule):
                 f"and kl_target 0 or more; {group}, {passes}, {clip_low:g}, {clip_high:g}, {kl:g}, {kl_target:g} were "
                 "given."
             )
+        # A factor never moves a weight of 0.
         if kl_target and not kl:
             raise ConfigError("--model.kl_target adapts --model.kl, which is 0. Give it a weight to begin with.")
         if self.lora.dropout:
@@ -197,6 +198,7 @@ class ReinforceModule(TokenModule):
         self._add(loss, found)
         if turn["place"] + 1 == len(turn["texts"]):
             self._end_step(takes)
+            # A checkpoint of this step then holds none, and the next step draws its own.
             if turn["lap"] + 1 == self.passes:
                 self._takes = None
         return loss
@@ -306,6 +308,7 @@ class ReinforceModule(TokenModule):
     @torch.no_grad()
     def _reference(self, batch: TakenBatch) -> Tensor:
         with self._as_start.now(self) as network:
+            # Without dropout, as it would draw: the first step's divergence is exactly 0.
             training = network.training
             network.eval()
             held = token_logps(network(batch, tokenwise=True), batch)
@@ -371,8 +374,10 @@ class ReinforceModule(TokenModule):
         # What is left is forward, backward and the optimiser, and a validation or a checkpoint in between.
         figures["share_steps"] = max(0.0, 1 - figures["share_sampling"] - figures["share_scoring"])
         self.log_dict({f"train/{name}": value for name, value in figures.items()}, batch_size=1)
+        # For the next step: this one's batches have used the weight that is logged.
         if self.kl_target:
             self._kl_weight = next_kl_weight(self._kl_weight, kl, self.kl_target)
+        # The step that the optimiser is about to take counts with this batch.
         judged = {"kl": kl, "length": figures.get("length"), "silence": figures.get("long_silence")}
         why = self.guards.judge(self.trainer.global_step + 1, judged)
         if why is not None:

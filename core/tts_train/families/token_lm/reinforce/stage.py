@@ -26,10 +26,12 @@ TITLES: Mapping[str, Curve] = {
 _LINKS = {
     "model.group": "data.group",
     "model.passes": "data.passes",
+    # A batch is a text, and an optimiser step has this many.
     "data.texts": "trainer.accumulate_grad_batches",
 }
 # A step of it teaches one thing, and much of it: rates of plain training would leave the start behind.
 _DEFAULTS: Mapping[str, Any] = {"model.optimizer.lr": 2e-6, "trainer.log_every_n_steps": 1}
+# Guards alone: they need no weights of a metric, and no recordings.
 _TINY: Mapping[str, Any] = {
     "model.reward": "stop:1, repetition:1, silence:0.5",
     "model.group": 2,
