@@ -79,9 +79,9 @@ def test_what_is_rewarded_rises(learnt):
     assert ended(learnt) == "finished"
     loudness = curve(learnt, "train/loudness")
     assert loudness[-1] > loudness[0] + 5
-    assert curve(learnt, "train/reward")[-1] > 1
+    assert curve(learnt, "train/reward")[-1] > 0.5
     assert curve(learnt, "val/loudness")[-1] > curve(learnt, "val/loudness")[0] + 3
-    assert curve(learnt, "val/loss")[-1] == -curve(learnt, "val/reward")[-1] < -1
+    assert curve(learnt, "val/loss")[-1] == -curve(learnt, "val/reward")[-1] < -0.5
     parts = zip(*(curve(learnt, f"train/share_{name}") for name in ("sampling", "scoring", "steps")), strict=True)
     assert all(sum(each) == pytest.approx(1) for each in parts)
     assert set(curve(learnt, "train/judged")) == {1.0}
