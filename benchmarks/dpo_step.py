@@ -31,15 +31,19 @@ CHUNK = 256
 """Tokens whose logits exist at a time, as in the recipes."""
 GOALS = {"time": 2.2, "memory": 1.4}
 PLANNED = {
-    "LoRA r64, 2,048 tokens": ("lora", 2048),
-    "LoRA r64, 8,192 tokens": ("lora", 8192),
-    "full bf16, adamw8bit, 8,192 tokens": ("full", 8192),
+    # Method, tokens of the chosen takes, whether layers are recomputed.
+    "LoRA r64, 2,048 tokens": ("lora", 2048, True),
+    "LoRA r64, 2,048 tokens, all kept": ("lora", 2048, False),
+    "LoRA r64, 8,192 tokens": ("lora", 8192, True),
+    "full bf16, 8,192 tokens": ("full", 8192, True),
 }
+PARTS = ("measured", "planned")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", default="dpo-step", help="name of the files in results/")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--takes", type=int, default=2, help="chosen takes in a batch")
     parser.add_argument("--rounds", type=int, default=3)
@@ -55,7 +59,7 @@ def main() -> None:
         return
     task = {"takes": given.takes, "rounds": given.rounds, "shape": TINY if given.tiny else SHAPE}
     results: dict[str, Any] = {"machine": machine(), "threads": given.threads, **task, "ways": {}, "planned": {}}
-    for way in given.ways:
+    for way in given.ways if "measured" in given.parts else ():
         wait_for_quiet(given.wait)
         each = {"way": way, **task}
         with _given_back():
@@ -64,8 +68,8 @@ def main() -> None:
         results["ways"][way] = {"time": timed, "memory": memory}
         # After each, as a long run may be cut off.
         save(given.name, results, _report(results))
-    for name, (method, tokens) in PLANNED.items():
-        plan = {"what": "plan", "method": method, "tokens": tokens, "card": given.card}
+    for name, (method, tokens, recompute) in PLANNED.items() if "planned" in given.parts else ():
+        plan = {"what": "plan", "method": method, "tokens": tokens, "recompute": recompute, "card": given.card}
         results["planned"][name] = {step: child(__file__, {"step": step, **plan}, threads=1) for step in STEPS}
         save(given.name, results, _report(results))
     print(_report(results))
@@ -252,7 +256,7 @@ def _planned(task: dict[str, Any]) -> dict[str, Any]:
 
     warnings.filterwarnings("ignore")
     full = task["method"] == "full"
-    module = _module(task["step"], task["method"])
+    module = _module(task["step"], task["method"], recompute=task["recompute"])
     trainer = {"precision": "bf16-true" if full else "bf16-mixed", "gradient_clip_val": 1.0}
     steps = run_steps(module, _batches(task["step"]), lambda done: None if done else task["tokens"], trainer)
     card = card_named(task["card"])
@@ -266,7 +270,7 @@ def _planned(task: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _module(step: str, method: str) -> Any:
+def _module(step: str, method: str, *, recompute: bool) -> Any:
     import torch
 
     from tts_train.families.token_lm.network.network import HeadOptions
@@ -284,7 +288,7 @@ def _module(step: str, method: str) -> Any:
     kind = OrpheusModule if step == "plain" else PairModule
     optimizer = OptimizerOptions(name="adamw8bit")
     head = HeadOptions(chunk_tokens=CHUNK)
-    return kind(method=method, optimizer=optimizer, head=head, gradient_checkpointing=True, kernels="fused")
+    return kind(method=method, optimizer=optimizer, head=head, gradient_checkpointing=recompute, kernels="fused")
 
 
 def _batches(step: str) -> Callable[[int], Any]:
@@ -314,24 +318,26 @@ def _report(results: dict[str, Any]) -> str:
         "",
         f"{about['cpu']}, {about['cores']} cores, torch {about['torch']}, {results['threads']} threads, revision "
         f"{about['revision']}, {about['started']}. `{about['command']}`",
-        "",
-        f"The ordinary step learns {results['takes']} chosen takes, DPO's the same with a rejected one beside each. "
-        "Medians; the processor's seconds in brackets. Memory is what a process grew by, or a card's tensors. All "
-        "layers are recomputed but for `all kept`. `reference` is computed once for each pair, before training.",
-        "",
-        _measured_table(results["ways"]),
     ]
+    if results["ways"]:
+        lines += [
+            "",
+            f"The ordinary step learns {results['takes']} chosen take(s), DPO's a rejected one besides for each. "
+            "Medians; the processor's seconds in brackets. Memory is what a process grew by, or a card's tensors. All "
+            "layers are recomputed but for `all kept`. `reference` is computed once for each pair, before training.",
+            "",
+            _measured_table(results["ways"]),
+        ]
     if results["planned"]:
         lines += [
             "",
-            "The released 3.3 B model, adamw8bit, all layers recomputed, fused kernels, planned for a card (no card "
-            "ran). Tokens are those of the chosen takes.",
+            "The released 3.3 B model, adamw8bit, layers recomputed but for `all kept`, fused kernels, planned for a "
+            "card (no card ran). Tokens are those of the chosen takes.",
             "",
             _planned_table(results["planned"]),
         ]
-    return "\n".join(
-        [*lines, "", f"Goals: {GOALS['time']} times the time, {GOALS['memory']} times the memory with LoRA."]
-    )
+    goals = f"Goals: {GOALS['time']} times the time, {GOALS['memory']} times the memory with LoRA."
+    return "\n".join([*lines, "", goals])
 
 
 def _measured_table(ways: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from tts_train.families.token_lm.network.start import TinyOptions, load_base
 from tts_train.families.token_lm.speaking.synth import TokenSynth
 from tts_train.run.checkpoint import CARD_KEY, RunCard
 from tts_train.run.directory import RunDirectory
+from tts_train.sampling.identity import hash_weights
 
 TINY = TinyOptions(hidden=32, layers=2, heads=2, kv_heads=1, mlp=48)
 
@@ -207,3 +208,29 @@ def test_adapters_of_a_base_of_other_sizes_are_refused_by_name():
     model = {"init_from": "tiny", "method": "lora", "tiny": {**vars(TINY), "mlp": 2 * TINY.mlp}}
     with pytest.raises(ConfigError, match="of another size"):
         load_trained(FINCH, model, weights)
+
+
+def test_takes_of_a_run_and_of_its_export_are_the_same_and_tell_what_they_know(run, prepared, tmp_path):
+    FinchHf(source=run, out=tmp_path / "voice", dtype="fp32").run()
+    jobs = [
+        FinchSynth(source=source, text="-", out=tmp_path, device="cpu", max_new_tokens=20, constrain="slots")
+        for source in (run, tmp_path / "voice")
+    ]
+    lines = [Line(text=text, out=tmp_path, seed=n) for n, text in enumerate(("Hi.", "A longer line.", "Hi."))]
+    for one, other in zip(*(job.draw(lines) for job in jobs), strict=True):
+        assert one.columns["drawn_ids"].tolist() == other.columns["drawn_ids"].tolist()
+        assert one.columns["prompt_ids"].tolist()[-1] == START
+        assert len(one.frames) == len(one.sound.samples) // 320
+    of_run, of_export = (job.known() for job in jobs)
+    assert of_run["settings"]["codec"] == of_export["settings"]["codec"] == "loudness"
+    assert of_run["settings"]["tokenizer"] == "tiny"
+    assert of_run.keys() == of_export.keys()
+    assert replace(jobs[0], codec="other").known()["settings"]["codec"] == "other"
+    released = FinchSynth(source=Path("nobody/finch"), text="-", out=tmp_path).known()
+    assert released["settings"] == {"codec": "loudness", "tokenizer": "nobody/finch", "voice_prefix": False}
+    before = hash_weights(tmp_path / "voice")
+    assert before == hash_weights(tmp_path / "voice") != hash_weights(Path("nobody/finch"))
+    config = tmp_path / "voice" / "config.json"
+    config.write_text(config.read_text() + " ")
+    assert hash_weights(tmp_path / "voice") != before
+    assert hash_weights(RunDirectory(run).step_path(3)) != before

@@ -125,10 +125,15 @@ def test_every_weight_learns_from_faults_of_recordings(home, base, tmp_path):
 def test_it_is_heard_on_texts_of_its_pairs(home, base, tmp_path):
     words = command(base, home / "takes", tmp_path / "run", "--trainer.max_steps", "1", "--data.max_tokens", "300")
     heard = ["--listen.sentences", "2", "--listen.max_share", "1", "--listen.metrics", "[clipping]"]
+    heard += ["--model.head.softmax", "slot"]  # so that a network of chance says whole frames
     assert main([*words, *heard]) == 0
     better = sorted(path.name for path in (tmp_path / "run" / "samples" / "codec").glob("*.wav"))
     assert better == ["utterance-1.wav", "utterance-2.wav"]
     assert figures(tmp_path / "run", "listen/runaway")  # its network knows no end yet
+    # What it began with stands beside what it has become.
+    assert (tmp_path / "run" / "samples" / "step-000000" / "utterance-1.wav").is_file()
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<figcaption>Before training</figcaption>") == 2
 
 
 def test_a_plan_needs_no_pairs(capsys):

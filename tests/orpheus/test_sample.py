@@ -104,6 +104,9 @@ def test_every_take_of_every_text_is_there(takes, run):
     assert about["not_judged"] == {}
     assert about["data"]["settings"]["codec"] == "tiny"
     assert not (takes / "parts").exists()
+    page = (takes / "takes.html").read_text(encoding="utf-8")
+    assert "Better" in page
+    assert f"tts-train fit --backend orpheus --stage dpo --model.init_from {run}" in page
 
 
 def test_takes_are_read_as_pairs(takes):

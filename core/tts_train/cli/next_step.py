@@ -11,10 +11,8 @@ from tts_train.configuration.recipe_file import read_config
 from tts_train.contract.backend import Backend
 from tts_train.errors import ConfigError, quoted
 from tts_train.jobs.deep import DEEP
+from tts_train.jobs.sample import learning_command
 from tts_train.progress import write_line
-
-PREFERENCES = "dpo"
-"""The stage that learns from pairs of takes."""
 
 
 def after_check(corpus: str, words: Sequence[str], *, kept: Path | None = None) -> None:
@@ -56,9 +54,8 @@ def after_sample(said: Mapping[str, Any], backend: Backend) -> None:
         said: What the set says of itself.
         backend: Whose takes they are.
     """
-    if PREFERENCES in (stage.name for stage in backend.stages) and said["pairs"]:
-        options = ("--backend", backend.name, "--stage", PREFERENCES, "--model.init_from", said["source"])
-        _say(quoted("tts-train", "fit", *options, "--data.path", said["out"]))
+    for command in learning_command(said, backend):
+        _say(command)
 
 
 def _say(command: str) -> None:

@@ -13,13 +13,14 @@ from tts_train.configuration.settings import words_of
 from tts_train.contract.jobs import SynthJob
 from tts_train.disk.apart import require_allowed, require_apart
 from tts_train.environment import quiet, refuse_unsafe
-from tts_train.errors import ConfigError
+from tts_train.errors import ConfigError, quoted
 from tts_train.jobs.checkpoints import choose_checkpoint
 from tts_train.jobs.sources import select_by_source
 from tts_train.jobs.speaking import SpeakingWords
 from tts_train.progress import write_line
 
 if TYPE_CHECKING:
+    from tts_train.contract.backend import Backend
     from tts_train.contract.metric import Figure
     from tts_train.sampling.ranking import About
     from tts_train.sampling.rewards import Wish
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _SUMMARY = "Draw many takes of each text, measure them, and rank them by a reward."
 _LEAST = 2
+PREFERENCES = "dpo"
+"""The stage that learns from pairs of takes."""
 
 
 @dataclass(kw_only=True)
@@ -132,6 +135,7 @@ class TakeSampling:
             return self._made()
 
     def _made(self) -> dict[str, Any]:
+        from tts_train.report.takes_page import write_takes_page
         from tts_train.sampling.drawing import TakePlan
         from tts_train.sampling.making import Making, figures_of
         from tts_train.sampling.ranking import Wanted
@@ -148,7 +152,8 @@ class TakeSampling:
         about = self._about(job, texts, [metric.name for metric in metrics], missing)
         said = Making(job=job, plan=plan, metrics=metrics, asked=asked, about=about, out=options.out).run()
         write_line(table_of(said))
-        return said
+        page = write_takes_page(options.out, onward=learning_command(said, chosen.backend))
+        return {**said, "page": str(page)}
 
     def _texts(self, source: Path) -> Texts:
         from tts_train.sampling.texts import read_texts
@@ -193,6 +198,19 @@ class TakeSampling:
             left_out=texts.left_out,
             missing=missing,
         )
+
+
+def learning_command(said: Mapping[str, Any], backend: Backend) -> list[str]:
+    """Return the command that learns from the pairs of a set of takes; none where there are no pairs or no such stage.
+
+    Args:
+        said: What the set says of itself.
+        backend: Whose takes they are.
+    """
+    if not said["pairs"] or PREFERENCES not in (stage.name for stage in backend.stages):
+        return []
+    options = ("--backend", backend.name, "--stage", PREFERENCES, "--model.init_from", said["source"])
+    return [quoted("tts-train", "fit", *options, "--data.path", said["out"])]
 
 
 def _opened(source: Path, asked: str | None) -> Path:

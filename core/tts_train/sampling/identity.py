@@ -17,7 +17,7 @@ from tts_train.errors import ConfigError
 
 _WEIGHTS = "model"
 """First letters of the files of a checkpoint that hold weights."""
-_LEFT_OUT = ("source", "text", "out", "batch_size", "stream")
+_LEFT_OUT = ("source", "text", "out", "batch_size", "stream", "pause")
 """Options of a job that change no take."""
 _ABOUT = ("README.md", "tts_train.json")
 _LONGEST = 60

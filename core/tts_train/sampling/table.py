@@ -40,6 +40,9 @@ def _notes(said: Mapping[str, Any]) -> list[str]:
         f"cut off, {said['silent']} gave no sound, {said['not_drawn']} were not drawn.",
         f"Texts that give a pair: {said['pairs']}.",
     ]
+    if said["cut_off"] > said["ended"]:
+        limit = said["settings"].get("max_new_tokens")
+        notes.append(f"Most takes were cut off at --max_new_tokens {limit}: give more, or train the model longer.")
     notes += [f"Texts without a pair: {count}, as {why}." for why, count in said["without_pair"].items()]
     notes += [f"Rows that are not spoken: {count} {why}." for why, count in said["left_out"].items()]
     notes += [f"Takes that miss the floor of {name}: {count}." for name, count in said["missed"].items()]

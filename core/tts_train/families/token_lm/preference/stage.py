@@ -20,7 +20,7 @@ TITLES: Mapping[str, Curve] = {
     "kl": Curve(title="Divergence from the start, a token", unit=" nats"),
 }
 # A preference changes what is there: a rate of plain training would leave the start behind within some steps.
-_DEFAULTS: Mapping[str, Any] = {"model.optimizer.lr": 5e-6}
+_DEFAULTS: Mapping[str, Any] = {"model.optimizer.lr": 5e-6, "listen.at_start": True}
 
 _TINY: Mapping[str, Any] = {"model.init_from": "tiny", "model.method": "lora", "model.schedule.name": "constant"}
 
