@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 import xxhash
 from numpy.typing import NDArray
 
 from tts_train.datasets.corruption import Corruption
 from tts_train.datasets.store.foreign import foreign_rows, hash_of_files
-from tts_train.datasets.store.parquet_rows import ParquetRows
+from tts_train.datasets.store.parquet_rows import ParquetRows, is_number_list
 from tts_train.datasets.takes import TakeSet
 from tts_train.errors import DataError
 from tts_train.families.token_lm.data.held_out import HeldRow
@@ -119,7 +120,7 @@ class CheckedPairs(PairSource):
     def _check(
         self,
         names: Sequence[str],
-        texts: Sequence[str] | None,
+        texts: Sequence[str | None],
         speakers: Sequence[str | None],
         languages: Sequence[str | None],
     ) -> list[int]:
@@ -127,7 +128,7 @@ class CheckedPairs(PairSource):
 
         Args:
             names: Of the pairs.
-            texts: What each pair says; where it is None, pairs with the same prompt say the same.
+            texts: What each pair says; where that is None, it says what others with its prompt say.
             speakers: Who says each.
             languages: In which language.
         """
@@ -144,7 +145,7 @@ class CheckedPairs(PairSource):
                     continue
                 usable.append(place)
                 sizes.append([self.positions(side) for side in sides])
-                said.append(_hash_of(sides.prompt) if texts is None else texts[place])
+                said.append(texts[place] or _hash_of(sides.prompt))
         self.left_out.update({fault: len(of) for fault, of in faults.items()})
         self.examples = {fault: _named(of) for fault, of in faults.items()}
         self._refuse_many(faults, len(names))
@@ -245,8 +246,9 @@ class StoredPairs(CheckedPairs):
         super().__init__(token_lm, path)
         self._rows, self._places = rows, list(range(len(rows)))
         names = self._column("id", [f"row:{row}" for row in range(len(rows))])
-        texts = self._column("text_id", []) or None
-        speakers, languages = (self._column(name, [None] * len(rows)) for name in ("speaker", "language"))
+        texts, speakers, languages = (
+            self._column(name, [None] * len(rows)) for name in ("text_id", "speaker", "language")
+        )
         # By row until they are checked, and by place among those that can be used from then on.
         self._places = self._check(names, texts, speakers, languages)
 
@@ -271,7 +273,8 @@ class StoredPairs(CheckedPairs):
     def _column(self, name: str, missing: list[Any]) -> list[Any]:
         if name not in self._rows.names:
             return missing
-        return [value if value is None else str(value) for value in self._rows.column(name).to_pylist()]
+        values = self._rows.column(name).to_pylist()
+        return [other if value is None else str(value) for value, other in zip(values, missing, strict=True)]
 
 
 class MadePairs(PairSource):
@@ -371,6 +374,10 @@ def open_pairs(
             f"folder of takes ({sample}-takes), a folder that tts-train prepare wrote, or Parquet files with "
             f"{PROMPT_IDS}, {CHOSEN} and {REJECTED}."
         )
+    for name in (PROMPT_IDS, CHOSEN, REJECTED):
+        kind = rows.types[name]
+        if not is_number_list(kind) or pa.types.is_floating(kind.value_type):
+            raise DataError(f"The column {name} of {path} is not a list of whole numbers a row, but {kind}.")
     return StoredPairs(token_lm, path, rows)
 
 
