@@ -75,20 +75,20 @@ class TakeSet:
             raise DataError(
                 f"{path} holds takes of backend {self.about['backend']!r}, and those of {backend!r} are needed."
             )
-        self._rows = ParquetRows([self.path / TAKES], columns=columns)
-        if len(self._rows) != self.about["takes"]:
-            raise damaged(self.path / TAKES, f"it has {len(self._rows)} takes instead of {self.about['takes']}")
+        self.rows = ParquetRows([self.path / TAKES], columns=columns)
+        if len(self.rows) != self.about["takes"]:
+            raise damaged(self.path / TAKES, f"it has {len(self.rows)} takes instead of {self.about['takes']}")
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def row(self, index: int) -> dict[str, Any]:
         """Return one take by column name; lists of numbers come as numpy arrays."""
-        return self._rows.row(index)
+        return self.rows.row(index)
 
     def column(self, name: str) -> list[Any]:
         """Return one column of all takes."""
-        return list(self._rows.column(name).to_pylist())
+        return list(self.rows.column(name).to_pylist())
 
     def divide(self, rows: Sequence[int], share: float, *, seed: int) -> tuple[list[int], list[int]]:
         """Return (training, validation) as places among rows of takes; those of one text are on one side."""
@@ -98,12 +98,12 @@ class TakeSet:
 
     def list_lengths(self, name: str) -> NDArray[np.int64]:
         """Return how many numbers each take has in a column of lists, (takes,); 0 where it is null."""
-        return self._rows.list_lengths(name)
+        return self.rows.list_lengths(name)
 
     @property
     def names(self) -> list[str]:
         """Columns that there are."""
-        return self._rows.names
+        return self.rows.names
 
     @property
     def hash(self) -> str:

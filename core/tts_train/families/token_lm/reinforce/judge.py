@@ -113,6 +113,7 @@ class TakeJudge:
         table[PACE] = pace_ratios(
             [each.row.id for each in heard],
             [each.row.text for each in heard],
+            [each.row.speaker for each in heard],
             [each.row.language for each in heard],
             [each.figures.get(SPEECH) for each in heard],
             [each.drawn.ended for each in heard],
