@@ -21,7 +21,7 @@ from tts_train.datasets.takes import TakeSet
 from tts_train.errors import DataError
 from tts_train.families.token_lm.data.held_out import HeldRow
 from tts_train.families.token_lm.data.token_set import BAD_SHARE, EXAMPLES, TokenRows
-from tts_train.families.token_lm.preference.check import fault_of
+from tts_train.families.token_lm.preference.check import fault_of, require_ids
 from tts_train.families.token_lm.speaking.drawing import DRAWN_IDS, PROMPT_IDS
 
 if TYPE_CHECKING:
@@ -167,6 +167,7 @@ class TakePairs(CheckedPairs):
         self._takes = TakeSet(path, backend=token_lm.backend, columns=(*about, PROMPT_IDS, DRAWN_IDS))
         if missing := [name for name in (PROMPT_IDS, DRAWN_IDS) if name not in self._takes.names]:
             raise DataError(f"The takes in {path} have no column {', '.join(missing)}: draw them again.")
+        require_ids(self._takes.types, (PROMPT_IDS, DRAWN_IDS), path)
         # The rule of which take is better belongs to the set; every stage that learns from takes asks it.
         pairs, without = self._takes.pairs(margin=margin, per_text=per_text)
         self.left_out.update(without)
@@ -220,10 +221,12 @@ class StoredPairs(CheckedPairs):
 
     def __init__(self, token_lm: TokenLM, path: Path, rows: ParquetRows) -> None:
         super().__init__(token_lm, path)
+        require_ids(rows.types, (PROMPT_IDS, CHOSEN, REJECTED), path)
         self._rows, self._places = rows, list(range(len(rows)))
         names = self._column("id", [f"row:{row}" for row in range(len(rows))])
         # Where no column names the text, the same prompt is the same text.
-        texts = self._column("text_id", [_hash_of(_ids(rows.row(row)[PROMPT_IDS])) for row in range(len(rows))])
+        prompts = [_hash_of(_ids(rows.row(row)[PROMPT_IDS])) for row in range(len(rows))]
+        texts = self._column("text_id", prompts)
         # By row until they are checked, and by place among those that can be used from then on.
         self._places = self._check(names, texts, self._column("speaker", [None] * len(rows)))
 
@@ -248,7 +251,8 @@ class StoredPairs(CheckedPairs):
     def _column(self, name: str, missing: list[Any]) -> list[Any]:
         if name not in self._rows.names:
             return missing
-        return [value if value is None else str(value) for value in self._rows.column(name).to_pylist()]
+        given = self._rows.column(name).to_pylist()
+        return [other if value is None else str(value) for value, other in zip(given, missing, strict=True)]
 
 
 class MadePairs(PairSource):
@@ -328,7 +332,7 @@ def open_pairs(
         DataError: if it is none of these.
     """
     from tts_train.datasets.store.shards import is_prepared
-    from tts_train.datasets.takes import is_takes
+    from tts_train.datasets.takes import is_begun, is_takes
 
     # What prepare and sample finished says so in a file of its own; all else is looked at by its columns.
     if is_takes(path):
@@ -338,6 +342,8 @@ def open_pairs(
     sample = f"tts-train sample RUN --texts FILE --out {path}"
     if not path.exists():
         raise DataError(f"There is nothing at {path}. Draw takes with the model that is to be trained: {sample}")
+    if is_begun(path):
+        raise DataError(f"The takes in {path} are not finished. Run the same tts-train sample again: it goes on.")
     rows = foreign_rows(
         path, columns=None, prepare=f"tts-train prepare --backend {token_lm.backend} --corpus RECORDINGS --out"
     )
