@@ -17,6 +17,7 @@ _LONGEST = (
     "gpt_sovits/test_sovits_parity.py",
     "gpt_sovits/test_demo.py",
     "orpheus/test_fsdp.py",
+    "orpheus/test_dpo.py",
     "test_host_reads.py",
     "gpt_sovits/test_plan.py",
     "core/run/test_continuation.py",

@@ -125,7 +125,7 @@ def test_every_public_name_is_documented():
     assert not listed - there, "docs/writing-a-backend.md names what is not public"
 
 
-MOST_NAMES = 131
+MOST_NAMES = 134
 """A backend's author learns these: lower it where a name goes, and ask what a base class could do before it rises."""
 
 

@@ -43,7 +43,7 @@ def test_blocks_are_the_files_own_text(file):
 
 def test_the_example_stays_as_small_as_it_is_said_to_be():
     lines = [line for path in (EXAMPLE / "tts_train_csm").glob("*.py") for line in path.read_text().splitlines()]
-    assert len(lines) <= 520
+    assert len(lines) <= 525
 
 
 @pytest.mark.slow

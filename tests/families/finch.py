@@ -19,6 +19,8 @@ from tts_train.families.token_lm.module import TokenModule
 from tts_train.families.token_lm.preference.data import PairData
 from tts_train.families.token_lm.preference.module import PreferenceModule
 from tts_train.families.token_lm.prompts import IdRow
+from tts_train.families.token_lm.reinforce.data import PromptData
+from tts_train.families.token_lm.reinforce.module import ReinforceModule
 
 BEGIN, PAD_TEXT, TURN = 256, 257, 258
 START, END, PAD = 260, 261, 262
@@ -159,6 +161,16 @@ class FinchPreference(PreferenceModule, FinchModule):
 
 class FinchPairs(PairData):
     """Pairs of takes of Finch."""
+
+    token_lm = FINCH
+
+
+class FinchReinforce(ReinforceModule, FinchModule):
+    """Train Finch on takes that it draws."""
+
+
+class FinchPrompts(PromptData):
+    """Texts for Finch."""
 
     token_lm = FINCH
 

@@ -12,7 +12,14 @@ from tts_train.checking import check_training
 from tts_train.cli import main
 from tts_train.testing import check_backend
 from tts_train_qwen3_tts.model import QWEN3_TTS
-from tts_train_qwen3_tts.stage import Qwen3TTSData, Qwen3TTSModule, Qwen3TTSPairs, Qwen3TTSPreference
+from tts_train_qwen3_tts.stage import (
+    Qwen3TTSData,
+    Qwen3TTSModule,
+    Qwen3TTSPairs,
+    Qwen3TTSPreference,
+    Qwen3TTSPrompts,
+    Qwen3TTSReinforce,
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +60,13 @@ def test_every_trained_tensor_and_the_stop_are_taught(voice, prepared, tmp_path)
 def test_what_is_compared_in_pairs_is_what_is_drawn(tmp_path):
     data = Qwen3TTSPairs(path=str(taken(QWEN3_TTS, tmp_path / "takes", 4)), val_share=0.0)
     check_training("dpo", Qwen3TTSPreference(init_from="tiny", method="full", frozen=()), data, runs_in=tmp_path)
+
+
+def test_what_is_rewarded_is_what_is_drawn(tmp_path):
+    assert prepare(write_rows(tmp_path / "tones", texts(3)), tmp_path / "set") == 0
+    data = Qwen3TTSPrompts(path=str(tmp_path / "set"), texts=1, group=2, max_tokens=256, most_seconds=0.5, val_share=0)
+    module = Qwen3TTSReinforce(init_from="tiny", method="full", frozen=(), reward="stop:1", group=2)
+    check_training("grpo", module, data, runs_in=tmp_path)
 
 
 def test_pairs_of_voices_that_the_base_does_not_know_are_refused(prepared, tmp_path, capsys):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tts_train.checkpoints.stored import StoredTensor
+    from tts_train.contract.metric import Metric
     from tts_train.contract.probe import NoProbe, Probe
     from tts_train.contract.voice import SampleVoice
     from tts_train.optim import OptimizerOptions, ScheduleOptions
@@ -52,6 +53,8 @@ class StageModule(LightningModule, ABC):
     names_decided_by: tuple[str, ...] = ()
     """Options that decide which weights a checkpoint holds, as in ``model.lora``: what to put back where one does not
     fit."""
+    stopped: str | None = None
+    """Why this module ended its run before the run's limits, in a sentence; None where it did not."""
     recompute_auto: bool = False
     """Whether the memory estimate may choose how much is recomputed in backward; it then calls :meth:`recompute`."""
 
@@ -130,6 +133,25 @@ class StageModule(LightningModule, ABC):
             ConfigError: naming the option to give.
         """
         del sentences
+
+    def offer(self, metrics: Callable[[Mapping[str, str]], Sequence[Metric]]) -> None:
+        """Take up what can measure sound, for a stage that learns from measurements; others need none.
+
+        Args:
+            metrics: Returns the metrics of ``tts-train eval`` for this stage, those of extensions too, for the user's
+                models by metric.
+        """
+        del metrics
+
+    def stop(self, why: str) -> None:
+        """End the run after this step, or after the validation that is under way, as early stopping does.
+
+        Args:
+            why: The reason, in a sentence that names the step; it stands in ``run.json``.
+        """
+        # A validation that follows may find more; the first reason is what ended it.
+        self.stopped = self.stopped or why
+        self.trainer.should_stop = True
 
     def training_precision(self) -> AbstractContextManager[object]:
         """Return the context in which a network computes as in training: autocast under a mixed precision."""

@@ -17,7 +17,6 @@ from tts_train.run.places import reachable
 
 if TYPE_CHECKING:
     import numpy as np
-    import pyarrow as pa
     from numpy.typing import NDArray
 
 TAKES, ABOUT = "takes.parquet", "takes.json"
@@ -80,14 +79,14 @@ class TakeSet:
             raise DataError(
                 f"{path} holds takes of backend {self.about['backend']!r}, and those of {backend!r} are needed."
             )
-        self._rows = ParquetRows([self.path / TAKES], columns=columns, advice=AGAIN)
-        if len(self._rows) != self.about["takes"]:
-            raise damaged(self.path / TAKES, f"it has {len(self._rows)} takes instead of {self.about['takes']}", AGAIN)
+        self.rows = ParquetRows([self.path / TAKES], columns=columns, advice=AGAIN)
+        if len(self.rows) != self.about["takes"]:
+            raise damaged(self.path / TAKES, f"it has {len(self.rows)} takes instead of {self.about['takes']}", AGAIN)
         self._check_columns()
 
     def _check_columns(self) -> None:
         for name, wanted in COLUMNS.items():
-            found = str(self._rows.types.get(name, "missing")).replace("element: ", "").replace("item: ", "")
+            found = str(self.rows.types.get(name, "missing")).replace("element: ", "").replace("item: ", "")
             if found != wanted:
                 raise damaged(self.path / TAKES, f"its column {name} is {found} and not {wanted}", AGAIN)
         # A comparison with NaN is false, so that it would be the best and the worst at once.
@@ -95,15 +94,15 @@ class TakeSet:
             raise damaged(self.path / TAKES, "a take has no text_id, or a reward that is no number", AGAIN)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def row(self, index: int) -> dict[str, Any]:
         """Return one take by column name; lists of numbers come as numpy arrays."""
-        return self._rows.row(index)
+        return self.rows.row(index)
 
     def column(self, name: str) -> list[Any]:
         """Return one column of all takes."""
-        return list(self._rows.column(name).to_pylist())
+        return list(self.rows.column(name).to_pylist())
 
     def divide(self, rows: Sequence[int], share: float, *, seed: int) -> tuple[list[int], list[int]]:
         """Return (training, validation) as places among rows of takes; those of one text are on one side."""
@@ -113,17 +112,12 @@ class TakeSet:
 
     def list_lengths(self, name: str) -> NDArray[np.int64]:
         """Return how many numbers each take has in a column of lists, (takes,); 0 where it is null."""
-        return self._rows.list_lengths(name)
-
-    @property
-    def types(self) -> dict[str, pa.DataType]:
-        """The Arrow type of each column."""
-        return self._rows.types
+        return self.rows.list_lengths(name)
 
     @property
     def names(self) -> list[str]:
         """Columns that there are."""
-        return self._rows.names
+        return self.rows.names
 
     @property
     def hash(self) -> str:

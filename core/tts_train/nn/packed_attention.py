@@ -52,18 +52,25 @@ def packed_attention(
     """Attend as ``packed_attention_thd`` does, in transformers' order: (1, heads, T, head_dim) in and out.
 
     With ``expand`` (tokens of all documents,), int64, a document's token is the position it points at, and with
-    ``collapse`` (T,) each position's result is that of the token it points at. The gradient of a position is a sum over
-    its tokens: of two, in whatever order they are added, it has the same bits.
+    ``collapse`` (T,) each position's result is that of the token it points at. The gradient of a position is the sum
+    over its tokens, in the same order in every run.
     """
     tokens_first = [_autocast(tensor).squeeze(0).transpose(0, 1) for tensor in (query, key, value)]
     if expand is not None:
-        tokens_first = [tensor.index_select(0, expand) for tensor in tokens_first]
+        tokens_first = [_expanded(tensor, expand) for tensor in tokens_first]
     output = packed_attention_thd(
         *tokens_first, cu_seqlens=cu_seqlens, max_seqlen=max_seqlen, lengths=lengths, dropout=dropout, scale=scale
     )
     if collapse is not None:
         output = output.index_select(0, collapse)
     return output.transpose(0, 1).unsqueeze(0)
+
+
+def _expanded(tensor: Tensor, expand: Tensor) -> Tensor:
+    """Return the rows (N, heads, head_dim) of a tensor (T, heads, head_dim) at the positions ``expand`` (N,)."""
+    # As a table of embeddings, whose backward sorts. That of index_select adds in any order on CUDA, so that the last
+    # bits would differ from run to run where three documents or more share a position.
+    return F.embedding(expand, tensor.flatten(1)).view(-1, *tensor.shape[1:])
 
 
 def packed_attention_thd(

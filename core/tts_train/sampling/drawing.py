@@ -116,7 +116,7 @@ def _draw_part(
         sentence = plan.texts.sentence(row) if sentence is None or sentence.id != row.id else sentence
         file = Path(AUDIO, folders[row.id], f"{take}.wav")
         about = _about(row, take, plan, said, _kept(said, out, file) if plan.sounds else None)
-        made.append(about | _figures(said, sentence, metrics, lacking) | dict(said.columns))
+        made.append(about | measured(said, sentence, metrics, lacking) | dict(said.columns))
         progress.advance(note=row.id)
     return made
 
@@ -150,7 +150,8 @@ def _about(row: TextRow, take: int, plan: TakePlan, said: Drawn, sound: str | No
     }
 
 
-def _figures(said: Drawn, sentence: Sentence, metrics: Sequence[Metric], lacking: Lacking) -> dict[str, float]:
+def measured(said: Drawn, sentence: Sentence, metrics: Sequence[Metric], lacking: Lacking) -> dict[str, float]:
+    """Return the figures of a take, those of the guards and those of metrics, as far as it has them."""
     # A take without sound has no figures, and so no part in their means; the reward puts it last.
     if said.sound is None:
         return {}

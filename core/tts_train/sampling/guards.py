@@ -92,6 +92,7 @@ def repetition(frames: Sequence[int], *, frames_per_second: float) -> float:
 def pace_ratios(
     text_ids: Sequence[str],
     texts: Sequence[str],
+    speakers: Sequence[str | None],
     languages: Sequence[str | None],
     speech: Sequence[float | None],
     ended: Sequence[bool],
@@ -99,21 +100,24 @@ def pace_ratios(
     """Return the length of each take over the usual one for its letters; None where there is none.
 
     The usual pace, in seconds a letter, is the median over the takes of up to :data:`NEIGHBOURS` texts of the same
-    language that have the nearest number of letters: short texts take more time a letter, and a pace over all would
-    call each of their takes slow. Only takes that ended by themselves count there.
+    speaker and language that have the nearest number of letters: short texts take more time a letter, and a pace over
+    all would call each of their takes slow. Only takes that ended by themselves count there.
 
     Args:
         text_ids: Of each take.
         texts: What it says.
+        speakers: Who says it.
         languages: In which language.
         speech: Seconds of its speech; None where it has no sound.
         ended: Whether the model ended it.
     """
     paces: dict[str, list[float]] = defaultdict(list)
-    letters: dict[str | None, dict[str, int]] = defaultdict(dict)
-    for text_id, text, language, seconds, whole in zip(text_ids, texts, languages, speech, ended, strict=True):
-        # Languages apart: a Chinese character takes as long as several letters.
-        size = letters[language].setdefault(text_id, _letters(text))
+    letters: dict[tuple[str | None, str | None], dict[str, int]] = defaultdict(dict)
+    given = zip(text_ids, texts, speakers, languages, speech, ended, strict=True)
+    for text_id, text, speaker, language, seconds, whole in given:
+        # Languages apart: a Chinese character takes as long as several letters. Speakers apart: held
+        # against the pace of others, a slow voice would be rewarded for its skips.
+        size = letters[speaker, language].setdefault(text_id, _letters(text))
         # One that was cut off says nothing of how long it would have been.
         if whole and seconds:
             paces[text_id].append(seconds / size)

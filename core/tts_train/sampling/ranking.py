@@ -63,13 +63,12 @@ class Ranking:
 
     def __init__(self, files: Sequence[Path], figures: Mapping[str, Figure], columns: Sequence[str]) -> None:
         self.files, self.figures = list(files), figures
-        names = ["text_id", "text", "language", "seconds", "ended", "error", "sound", *figures]
+        names = ["text_id", "text", "speaker", "language", "seconds", "ended", "error", "sound", *figures]
         whole = pa.concat_tables(pq.read_table(file, columns=names) for file in self.files)
         self.values: dict[str, list[Any]] = {name: whole.column(name).to_pylist() for name in names}
-        # A file at a time: ids of prompts and codes are as large as the set itself, and only their being there counts.
         self.drawn = [drawn for file in self.files for drawn in _drawn(file, columns)]
         # Here and not when a part is drawn, as it depends on all takes.
-        own = ("text_id", "text", "language", SPEECH, "ended")
+        own = ("text_id", "text", "speaker", "language", SPEECH, "ended")
         self.values[PACE] = list(pace_ratios(*(self.values[name] for name in own)))
         self.sounding = [seconds is not None for seconds in self.values["seconds"]]
 
@@ -124,8 +123,14 @@ class Ranking:
 
 def _drawn(file: Path, columns: Sequence[str]) -> list[bool]:
     """Tell of each take of a file whether the backend kept anything of it."""
-    table = pq.read_table(file, columns=list(columns))
-    return [any(row) for row in zip(*(column.is_valid().to_pylist() for column in table.columns), strict=True)]
+    found: list[bool] = []
+    # A group at a time: these columns are as large as the set itself, and only their being there counts.
+    with pq.ParquetFile(file) as opened:
+        for group in range(opened.num_row_groups):
+            table = opened.read_row_group(group, columns=list(columns))
+            valid = (column.is_valid().to_pylist() for column in table.columns)
+            found += [any(row) for row in zip(*valid, strict=True)]
+    return found
 
 
 def finish(

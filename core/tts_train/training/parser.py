@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from tts_train.configuration.arguments import PlainErrors, read_help_texts
 from tts_train.configuration.references import unresolved
 from tts_train.configuration.select import Chosen
 from tts_train.configuration.values import admits_null, check_numbers, in_words, refused
-from tts_train.contract.module import speaks
+from tts_train.contract.module import StageModule, speaks
 from tts_train.datasets.split import DEFAULT_SEED, run_seed
 from tts_train.errors import ConfigError, MissingExtraError
 from tts_train.parallel.together import leads
@@ -175,7 +176,7 @@ class TrainingParser(LightningCLI):
             raise MissingExtraError(f"--trainer.logger with {missing[1]}", missing[1]) from error
         self._refuse_unheard()
         self.datamodule = self._get(self.config_init, "data")
-        self.model = self._get(self.config_init, "model")
+        self.model = self._offered(self._get(self.config_init, "model"))
 
     def _refuse_unheard(self) -> None:
         backend, plugins = self._chosen.backend, self._chosen.plugins
@@ -190,7 +191,13 @@ class TrainingParser(LightningCLI):
     def build_again(self) -> tuple[Any, Any]:
         """Return another module and another data module, as they were asked for."""
         built = self.parser.instantiate(self.config)
-        return self._get(built, "model"), self._get(built, "data")
+        return self._offered(self._get(built, "model")), self._get(built, "data")
+
+    def _offered(self, module: Any) -> Any:  # noqa: ANN401 - whatever class the stage trains
+        """Return a module that knows what can measure sound."""
+        if isinstance(module, StageModule):
+            module.offer(partial(self._chosen.plugins.metrics, self._chosen.stage))
+        return module
 
     def make_trainer(self, callbacks: Sequence[Callback], **overrides: Any) -> Trainer:  # noqa: ANN401 - Trainer's own
         """Build the trainer from ``--trainer.*``; ``overrides`` replace what the user left to us."""

@@ -17,6 +17,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from tts_train.contract.module import StageModule
 from tts_train.environment import without_cudnn_attention
 from tts_train.errors import ConfigError, DataError, DiskError, Interrupted, NumericError, TTSTrainError
 from tts_train.parallel.together import ANOTHER, leads
@@ -37,6 +38,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DEAD_WORKER = "DataLoader worker"
 # How gloo says that a process of the run is gone.
 _GONE = ("Connection closed by peer", "Connection reset by peer")
+
+FINISHED, STOPPED = "finished", "stopped: "
+"""What ``run.json`` says of a run that has reached its limits, and how it begins for one whose module has ended it."""
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +155,10 @@ class RunSession:
     def finished(self, trainer: Trainer) -> bool:
         """Tell whether this run has ended by itself before, at limits that have not been raised since."""
         record = self.run.read_record()
-        if self.checkpoint is None or record.get("exit_reason") != "finished":
+        reason = str(record.get("exit_reason"))
+        # What stopped by itself would only do so again; other options may let it go on.
+        ended = reason == FINISHED or (reason.startswith(STOPPED) and not self.changes)
+        if self.checkpoint is None or not ended:
             return False
         return record.get("step") == self.checkpoint.step and record.get("limits") == _limits(trainer)
 
@@ -164,12 +171,16 @@ class RunSession:
             TTSTrainError: if a process that loads data was killed.
         """
         if self.checkpoint is not None and self.finished(trainer):
-            logger.info(
-                "This run is finished: step %d of %s. Raise --trainer.max_steps or --trainer.max_epochs to go on.",
-                self.checkpoint.step,
-                self.run.path,
-            )
-            self._ended = {"exit_reason": "finished", "exit_code": 0}
+            why = str(self.run.read_record().get("exit_reason"))
+            if why == FINISHED:
+                logger.info(
+                    "This run is finished: step %d of %s. Raise --trainer.max_steps or --trainer.max_epochs to go on.",
+                    self.checkpoint.step,
+                    self.run.path,
+                )
+            else:
+                logger.warning("%s", why.removeprefix(STOPPED))
+            self._ended = {"exit_reason": why, "exit_code": 0}
             return self.checkpoint.step
         self._begin(datamodule)
         path = None if self.checkpoint is None else self.checkpoint.path
@@ -182,12 +193,25 @@ class RunSession:
                 raise
             raise explained from error
         self._ended = {
-            "exit_reason": "finished",
+            "exit_reason": self._why_ended(module),
             "exit_code": 0,
             "step": trainer.global_step,
             "limits": limits,
         }
         return trainer.global_step
+
+    def _why_ended(self, module: LightningModule) -> str:
+        """Return why a run without an error is at its end; a module that ended it says why, and it is logged."""
+        why = module.stopped if isinstance(module, StageModule) else None
+        if why is None:
+            return FINISHED
+        # Said with the reason: what was learnt last is what nobody wanted.
+        best = self.run.linked("best")
+        where = (
+            "There is no best checkpoint." if best is None else f"The best checkpoint is {self.run.step_path(best)}."
+        )
+        logger.warning("%s %s", why, where)
+        return f"{STOPPED}{why} {where}"
 
     def _explained(self, error: BaseException) -> TTSTrainError | None:
         """Return what an error of training means to the user; None where that is not known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tts_train.contract import Backend, Curve, Demo, Format, Package, Sharding, Stage, hookimpl
-from tts_train.families.token_lm import preference_stage
+from tts_train.families.token_lm import preference_stage, reinforce_stage
 
 _PACKAGE = "tts_train_csm"
 
@@ -42,6 +42,7 @@ LM = Stage(
 )
 
 DPO = preference_stage(LM, model=f"{_PACKAGE}.stage:CsmPreference", data=f"{_PACKAGE}.stage:CsmPairs")
+GRPO = reinforce_stage(LM, model=f"{_PACKAGE}.stage:CsmReinforce", data=f"{_PACKAGE}.stage:CsmPrompts")
 
 
 @hookimpl
@@ -50,7 +51,7 @@ def tts_train_backend() -> Backend:
     return Backend(
         name="csm",
         summary="CSM: a Llama and a depth network that speak frames of Mimi.",
-        stages=(LM, DPO),
+        stages=(LM, DPO, GRPO),
         default=LM.name,
         start=("csm-lora",),
         packages=(Package(name="peft"),),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tts_train.families.token_lm import PairData, PreferenceModule, TokenData, TokenModule
+from tts_train.families.token_lm import PairData, PreferenceModule, PromptData, ReinforceModule, TokenData, TokenModule
 from tts_train_csm.model import CSM
 
 
@@ -34,5 +34,15 @@ class CsmPreference(PreferenceModule, CsmModule):
 
 class CsmPairs(PairData):
     """Batches of pairs of takes."""
+
+    token_lm = CSM
+
+
+class CsmReinforce(ReinforceModule, CsmModule):
+    """Train CSM on takes that it draws."""
+
+
+class CsmPrompts(PromptData):
+    """Texts that are spoken in training."""
 
     token_lm = CSM

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tts_train.contract import Backend, Curve, Demo, Format, Package, Sharding, Stage, hookimpl
-from tts_train.families.token_lm import preference_stage
+from tts_train.families.token_lm import preference_stage, reinforce_stage
 
 _PACKAGE = "tts_train_orpheus"
 
@@ -44,6 +44,7 @@ LM = Stage(
 )
 
 DPO = preference_stage(LM, model=f"{_PACKAGE}.stage:OrpheusPreference", data=f"{_PACKAGE}.stage:OrpheusPairs")
+GRPO = reinforce_stage(LM, model=f"{_PACKAGE}.stage:OrpheusReinforce", data=f"{_PACKAGE}.stage:OrpheusPrompts")
 
 
 @hookimpl
@@ -52,7 +53,7 @@ def tts_train_backend() -> Backend:
     return Backend(
         name="orpheus",
         summary="Orpheus: a Llama that speaks SNAC tokens.",
-        stages=(LM, DPO),
+        stages=(LM, DPO, GRPO),
         default=LM.name,
         start=("lm-lora",),
         packages=(

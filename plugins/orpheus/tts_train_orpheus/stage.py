@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tts_train.families.token_lm import PairData, PreferenceModule, TokenData, TokenModule
+from tts_train.families.token_lm import PairData, PreferenceModule, PromptData, ReinforceModule, TokenData, TokenModule
 from tts_train_orpheus.model import ORPHEUS
 
 
@@ -34,5 +34,15 @@ class OrpheusPreference(PreferenceModule, OrpheusModule):
 
 class OrpheusPairs(PairData):
     """Batches of pairs of takes."""
+
+    token_lm = ORPHEUS
+
+
+class OrpheusReinforce(ReinforceModule, OrpheusModule):
+    """Train Orpheus on takes that it draws."""
+
+
+class OrpheusPrompts(PromptData):
+    """Texts that are spoken in training."""
 
     token_lm = ORPHEUS

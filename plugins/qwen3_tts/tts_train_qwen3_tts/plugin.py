@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tts_train.contract import Backend, Curve, Demo, Format, Package, Sharding, Stage, hookimpl
-from tts_train.families.token_lm import preference_stage
+from tts_train.families.token_lm import preference_stage, reinforce_stage
 
 _PACKAGE = "tts_train_qwen3_tts"
 
@@ -58,6 +58,7 @@ LM = Stage(
 )
 
 DPO = preference_stage(LM, model=f"{_PACKAGE}.stage:Qwen3TTSPreference", data=f"{_PACKAGE}.stage:Qwen3TTSPairs")
+GRPO = reinforce_stage(LM, model=f"{_PACKAGE}.stage:Qwen3TTSReinforce", data=f"{_PACKAGE}.stage:Qwen3TTSPrompts")
 
 
 @hookimpl
@@ -66,7 +67,7 @@ def tts_train_backend() -> Backend:
     return Backend(
         name="qwen3_tts",
         summary="Qwen3-TTS of 12 Hz: a Qwen3 that speaks frames of 16 codes.",
-        stages=(LM, DPO),
+        stages=(LM, DPO, GRPO),
         default=LM.name,
         start=("lm-lora",),
         packages=(Package(name="peft"),),

@@ -12,7 +12,7 @@ import torch
 
 from tts_train.contract import ConfigError, DataError
 from tts_train.datasets import PreparedSet
-from tts_train.families.token_lm import PairData, PreferenceModule, TokenData, TokenModule
+from tts_train.families.token_lm import PairData, PreferenceModule, PromptData, ReinforceModule, TokenData, TokenModule
 from tts_train_qwen3_tts.layout import LAYOUT
 from tts_train_qwen3_tts.model import QWEN3_TTS, prompt_of
 from tts_train_qwen3_tts.networks.speaker import LEAST_SECONDS
@@ -273,6 +273,16 @@ class Qwen3TTSPreference(PreferenceModule, Qwen3TTSModule):
 
 class Qwen3TTSPairs(PairData):
     """Batches of pairs of takes."""
+
+    token_lm = QWEN3_TTS
+
+
+class Qwen3TTSReinforce(ReinforceModule, Qwen3TTSModule):
+    """Train talker and code predictor on takes that they draw."""
+
+
+class Qwen3TTSPrompts(PromptData):
+    """Texts that are spoken in training."""
 
     token_lm = QWEN3_TTS
 

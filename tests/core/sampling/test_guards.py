@@ -40,6 +40,10 @@ def test_few_frames_and_none():
     assert repetition([3], frames_per_second=12.5) == 0
 
 
+PACES = {"fast": 0.05, "slow": 0.1}
+"""Seconds a letter of two speakers."""
+
+
 def test_natural_speech_has_no_loops_and_no_long_silence():
     import torch
 
@@ -68,18 +72,28 @@ def test_a_skip_is_seen_where_no_recording_tells_the_length():
     ids, texts, seconds = (list(column) for column in zip(*rows, strict=True))
     seconds[5] = 0.5 * seconds[5]
     seconds[9] = None
-    ratios = pace_ratios(ids, texts, ["en"] * 48, seconds, [True] * 48)
+    about = (ids, texts, [None] * 48, ["en"] * 48, seconds)
+    ratios = pace_ratios(*about, [True] * 48)
     assert ratios[5] == pytest.approx(0.5, abs=0.05)
     assert ratios[9] is None
     assert all(0.9 < ratio < 1.1 for row, ratio in enumerate(ratios) if row not in (5, 9))
-    assert pace_ratios(ids, texts, ["en"] * 48, seconds, [False] * 48) == [None] * 48, "none says what is usual"
+    assert pace_ratios(*about, [False] * 48) == [None] * 48, "none says what is usual"
 
 
 def test_short_texts_are_held_against_short_ones():
     """Half a second is lost to each text, so that a short one takes more time a letter."""
     sizes = [*range(5, 25), *range(60, 120)]
     ids = [f"t{size}" for size in sizes]
+    nobody = [None] * len(sizes)
     ratios = pace_ratios(
-        ids, ["a" * size for size in sizes], [None] * len(sizes), [0.5 + 0.06 * n for n in sizes], [True] * len(sizes)
+        ids, ["a" * size for size in sizes], nobody, nobody, [0.5 + 0.06 * n for n in sizes], [True] * len(sizes)
     )
     assert all(0.8 < ratio < 1.25 for ratio in ratios)
+
+
+def test_a_speaker_is_held_against_their_own_pace():
+    """The slow speaker takes twice as long for each text, and the fast one says as many."""
+    rows = [(f"{name}{size}", "a" * size, name, pace * size) for size in range(20, 40) for name, pace in PACES.items()]
+    ids, texts, speakers, seconds = (list(column) for column in zip(*rows, strict=True))
+    ratios = pace_ratios(ids, texts, speakers, ["en"] * len(ids), seconds, [True] * len(ids))
+    assert ratios == pytest.approx([1.0] * len(ids))

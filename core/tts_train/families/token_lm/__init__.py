@@ -48,6 +48,9 @@ if TYPE_CHECKING:
         byte_tokenizer as byte_tokenizer,
         checked_tokenizer as checked_tokenizer,
     )
+    from tts_train.families.token_lm.reinforce.data import PromptData as PromptData
+    from tts_train.families.token_lm.reinforce.module import ReinforceModule as ReinforceModule
+    from tts_train.families.token_lm.reinforce.stage import reinforce_stage as reinforce_stage
     from tts_train.families.token_lm.speaking.synth import TokenSynth as TokenSynth
 
 __getattr__, __dir__ = lazy_names(
@@ -67,6 +70,9 @@ __getattr__, __dir__ = lazy_names(
         ".preference.module": "PreferenceModule",
         ".preference.stage": "preference_stage",
         ".prompts": "IdRow PromptFormat byte_tokenizer checked_tokenizer",
+        ".reinforce.data": "PromptData",
+        ".reinforce.module": "ReinforceModule",
+        ".reinforce.stage": "reinforce_stage",
         ".speaking.synth": "TokenSynth",
     },
 )

@@ -158,7 +158,7 @@ class Listen(Callback):
         if self._given_up:
             return {}
         figures: dict[str, float] = {}
-        with _untouched(module):
+        with untouched(module):
             try:
                 if self._voice is None:
                     with self.budget.spend(counts=False):
@@ -242,7 +242,7 @@ def _is_whole(trainer: Trainer) -> bool:
 
 
 @contextmanager
-def _untouched(module: LightningModule) -> Iterator[None]:
+def untouched(module: LightningModule) -> Iterator[None]:
     """Put a module in evaluation mode; random states and modes are afterwards what they were."""
     # Each part's own: module.train() would also switch on what a stage keeps in evaluation mode.
     modes = [(part, part.training) for part in module.modules()]

@@ -59,8 +59,6 @@ def open_prepared(path: str, *, needed: Sequence[str], columns: Sequence[str]) -
 
 def largest_phoneme(prepared: PreparedSet | TakeSet) -> int:
     """Return the greatest number among a set's phonemes; 0 where there are none."""
-    if isinstance(prepared, TakeSet):
-        return max((max(phonemes) for phonemes in prepared.column("phonemes") if phonemes), default=0)
     chunks = [chunk for table in prepared.rows.tables(["phonemes"]) for chunk in table.column(0).chunks]
     return max((pc.max(chunk.flatten()).as_py() or 0 for chunk in chunks), default=0)
 

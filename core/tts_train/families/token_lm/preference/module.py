@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -17,7 +13,7 @@ from tts_train.errors import ConfigError
 from tts_train.families.token_lm.frames.layout import FrameLayout
 from tts_train.families.token_lm.module import TokenModule
 from tts_train.families.token_lm.preference.batch import sequence_logps
-from tts_train.families.token_lm.preference.reference import StartLogps, adapters_off, start_logps
+from tts_train.families.token_lm.preference.reference import StartLogps, StartNetwork, start_logps
 from tts_train.nn.preference import (
     SMOOTHED,
     WITHOUT_REFERENCE,
@@ -32,11 +28,9 @@ from tts_train.parallel.means import Means
 
 if TYPE_CHECKING:
     from tts_train.contract.data import StageData
-    from tts_train.families.token_lm.network.network import TokenNetwork
     from tts_train.families.token_lm.preference.data import NumberedPairs, PairData
     from tts_train.families.token_lm.preference.probe import PairProbe
 
-logger = logging.getLogger(__name__)
 
 STATE = "start_logps"
 """Where a checkpoint keeps the log-probabilities under the network as it started."""
@@ -92,8 +86,7 @@ class PreferenceModule(TokenModule):
         self.label_smoothing = label_smoothing
         self.sft_weight = weight
         self._start = StartLogps()
-        # In a list, so that the frozen copy is neither trained nor saved: it is made again from init_from.
-        self._frozen: list[TokenNetwork] = []
+        self._frozen = StartNetwork()
         self._sums: Means | None = None
 
     def build(self) -> None:
@@ -105,7 +98,8 @@ class PreferenceModule(TokenModule):
         super().build()
         # Pairs that stay the same are computed once, before the first step.
         if self._refers and self._pairs is not None and not self._pairs.fixed:
-            self._keep_start()
+            compared = "Pairs that are made of a prepared set are"
+            self._frozen.keep(self, compared=compared, instead="give takes: tts-train sample.")
 
     def on_train_start(self) -> None:
         """Compute the reference before the first step; a run that continues has it."""
@@ -228,7 +222,7 @@ class PreferenceModule(TokenModule):
         if self._pairs is None:
             # A plan has a batch and no pairs; how much memory a step takes does not depend on the numbers.
             return torch.zeros_like(batch["said"], dtype=torch.float32)
-        with self._as_start() as network:
+        with self._frozen.now(self) as network:
             return start_logps(network, batch)
 
     def _begin(self) -> None:
@@ -248,34 +242,3 @@ class PreferenceModule(TokenModule):
     @property
     def _keeps_numbers(self) -> bool:
         return self._refers and self._pairs is not None and self._pairs.fixed
-
-    def _keep_start(self) -> None:
-        """Keep what pairs that differ in every epoch are compared with, step by step."""
-        assert self.network is not None
-        if self.method != "full":
-            if self.lora.train_embedding or self.lora.train_head:
-                raise ConfigError(
-                    "Pairs that are made of a prepared set are compared with the network without its adapters, and "
-                    "--model.lora.train_embedding and train_head change that as well. Leave them out, or give takes: "
-                    "tts-train sample."
-                )
-            return
-        if self.device_mesh is not None:
-            raise ConfigError(
-                "Pairs that are made of a prepared set are compared with a frozen copy of the network, which is not "
-                "sharded. Give takes (tts-train sample), or --model.method lora."
-            )
-        # In evaluation mode: with dropout the reference would differ from itself.
-        self._frozen = [deepcopy(self.network).requires_grad_(False).eval()]
-        logger.info("A frozen copy of the network is kept: these pairs differ in every epoch.")
-
-    @contextmanager
-    def _as_start(self) -> Iterator[TokenNetwork]:
-        """Yield the network as it started."""
-        assert self.network is not None
-        if self._frozen:
-            yield self._frozen[0].to(self.device)
-            return
-        with adapters_off(self.network):
-            yield self.network
-        self.divide_again()  # adapters are turned on again on the shards, not on gathered copies of them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,7 @@ class HeldPairs:
         first: dict[str, int] = {}
         for place in pairs.places.tolist():
             first.setdefault(self._source.texts[place], place)
-        self._rows = [self._source.row(place) for place in first.values()]
+        self._places = list(first.values())
 
     @property
     def path(self) -> Path:
@@ -143,17 +144,17 @@ class HeldPairs:
     @property
     def languages(self) -> Sequence[str | None]:
         """The language of each text."""
-        return [row.language for row in self._rows]
+        return [self._source.languages[place] for place in self._places]
 
     @property
     def speakers(self) -> Mapping[str, int]:
         """How often each voice is in the pairs, the most frequent first."""
-        names = [name for name in self._source.speakers if name]
-        return {name: names.count(name) for name in sorted(set(names), key=lambda name: (-names.count(name), name))}
+        counts = Counter(name for name in self._source.speakers if name)
+        return dict(sorted(counts.items(), key=lambda named: (-named[1], named[0])))
 
     def row(self, place: int) -> HeldRow:
         """Return one of the texts with its better take."""
-        return self._rows[place]
+        return self._source.row(self._places[place])
 
     def spoken(self, most: int) -> Iterator[HeldRow]:
         """Yield the first pairs of the source."""

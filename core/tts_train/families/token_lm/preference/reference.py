@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
     from tts_train.contract.module import StageModule
+    from tts_train.families.token_lm.module import TokenModule
     from tts_train.families.token_lm.network.network import TokenNetwork
     from tts_train.families.token_lm.preference.batch import PairBatch
     from tts_train.families.token_lm.preference.data import PairData
@@ -115,6 +117,57 @@ def _computed(module: StageModule, network: TokenNetwork, data: PairData, pairs:
         assert isinstance(added, Tensor)
         table = added
     return table
+
+
+class StartNetwork:
+    """The network of a run as it started, for what cannot be computed before the first step."""
+
+    def __init__(self) -> None:
+        # In a list, so that the frozen copy is neither trained nor saved: it is made again from init_from.
+        self._frozen: list[TokenNetwork] = []
+
+    def __bool__(self) -> bool:
+        """Whether a copy is kept."""
+        return bool(self._frozen)
+
+    def keep(self, module: TokenModule, *, compared: str, instead: str) -> None:
+        """Keep a frozen copy where everything is trained; adapters can be switched off.
+
+        Args:
+            module: With its network, as the run starts.
+            compared: What is compared with it, as the beginning of a sentence.
+            instead: What to do where this cannot be, as the end of one.
+
+        Raises:
+            ConfigError: if the network cannot be had again with these options.
+        """
+        assert module.network is not None
+        if module.method != "full":
+            if module.lora.train_embedding or module.lora.train_head:
+                raise ConfigError(
+                    f"{compared} compared with the network without its adapters, and --model.lora.train_embedding and "
+                    f"train_head change that as well. Leave them out, or {instead}"
+                )
+            return
+        if module.device_mesh is not None:
+            raise ConfigError(
+                f"{compared} compared with a frozen copy of the network, which is not sharded. Give --model.method "
+                f"lora, or {instead}"
+            )
+        # In evaluation mode: with dropout the reference would differ from itself.
+        self._frozen = [deepcopy(module.network).requires_grad_(False).eval()]
+        _log.info("A frozen copy of the network is kept: %s compared with it.", compared[:1].lower() + compared[1:])
+
+    @contextmanager
+    def now(self, module: TokenModule) -> Iterator[TokenNetwork]:
+        """Yield the network as it started; nothing that needs a gradient may be computed meanwhile."""
+        assert module.network is not None
+        if self._frozen:
+            yield self._frozen[0].to(module.device)
+            return
+        with adapters_off(module.network):
+            yield module.network
+        module.divide_again()  # adapters are turned on again on the shards, not on gathered copies of them
 
 
 @contextmanager

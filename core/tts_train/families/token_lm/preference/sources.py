@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -23,6 +24,8 @@ from tts_train.families.token_lm.data.held_out import HeldRow
 from tts_train.families.token_lm.data.token_set import BAD_SHARE, EXAMPLES, TokenRows
 from tts_train.families.token_lm.preference.check import fault_of, require_ids
 from tts_train.families.token_lm.speaking.drawing import DRAWN_IDS, PROMPT_IDS
+from tts_train.parallel.together import leads
+from tts_train.progress import Progress
 
 if TYPE_CHECKING:
     from tts_train.families.token_lm.layout import Ids
@@ -68,6 +71,7 @@ class PairSource(ABC):
         self.texts: list[str] = []
         """What each pair says: pairs of a text are held out together."""
         self.speakers: list[str | None] = []
+        self.languages: list[str | None] = []
         self.sizes: NDArray[np.int64] = np.zeros((0, 3), dtype=np.int64)
         """(pairs, 3) positions of prompt, better and worse one; for pairs that differ in each epoch, the most."""
 
@@ -112,25 +116,44 @@ class PairSource(ABC):
 class CheckedPairs(PairSource):
     """Pairs that are read to be checked: the sizes of all are known from then on."""
 
-    def _check(self, names: Sequence[str], texts: Sequence[str], speakers: Sequence[str | None]) -> list[int]:
-        """Read every pair, note those that can be used, and return their places among all."""
-        sizes, usable = [], []
+    def _check(
+        self,
+        names: Sequence[str],
+        texts: Sequence[str | None],
+        speakers: Sequence[str | None],
+        languages: Sequence[str | None],
+    ) -> list[int]:
+        """Read every pair, note those that can be used, and return their places among all.
+
+        Args:
+            names: Of the pairs.
+            texts: What each pair says; where one is None, pairs with the same prompt say the same.
+            speakers: Who says each.
+            languages: In which language.
+        """
+        sizes, usable, said = [], [], list[str]()
         faults: dict[str, list[str]] = {}
-        for place, name in enumerate(names):
-            sides = self._read(place)
-            fault = fault_of(*sides, self.layout)
-            if fault:
-                faults.setdefault(fault, []).append(name)
-                continue
-            usable.append(place)
-            sizes.append([self.positions(side) for side in sides])
+        with Progress("Checking pairs", len(names)) if leads() else nullcontext() as progress:
+            for place, name in enumerate(names):
+                if progress is not None:
+                    progress.advance()
+                sides = self._read(place)
+                fault = fault_of(*sides, self.layout)
+                if fault:
+                    faults.setdefault(fault, []).append(name)
+                    continue
+                usable.append(place)
+                sizes.append([self.positions(side) for side in sides])
+                text = texts[place]
+                said.append(_hash_of(sides.prompt) if text is None else text)
         self.left_out.update({fault: len(of) for fault, of in faults.items()})
         self.examples = {fault: _named(of) for fault, of in faults.items()}
         self._refuse_many(faults, len(names))
         # From here on a place counts the pairs that can be used.
         self.ids = [names[place] for place in usable]
-        self.texts = [texts[place] for place in usable]
+        self.texts = said
         self.speakers = [speakers[place] for place in usable]
+        self.languages = [languages[place] for place in usable]
         self.sizes = np.array(sizes, dtype=np.int64).reshape(-1, 3)
         return usable
 
@@ -167,17 +190,18 @@ class TakePairs(CheckedPairs):
         self._takes = TakeSet(path, backend=token_lm.backend, columns=(*about, PROMPT_IDS, DRAWN_IDS))
         if missing := [name for name in (PROMPT_IDS, DRAWN_IDS) if name not in self._takes.names]:
             raise DataError(f"The takes in {path} have no column {', '.join(missing)}: draw them again.")
-        require_ids(self._takes.types, (PROMPT_IDS, DRAWN_IDS), path)
+        require_ids(self._takes.rows.types, (PROMPT_IDS, DRAWN_IDS), path)
         # The rule of which take is better belongs to the set; every stage that learns from takes asks it.
         pairs, without = self._takes.pairs(margin=margin, per_text=per_text)
         self.left_out.update(without)
         self._rows = [(pair.chosen, pair.rejected) for pair in pairs]
-        whose = self._takes.column("speaker")
+        speakers, languages = self._takes.column("speaker"), self._takes.column("language")
         # By rows, as a text may have several pairs.
         names = [f"{pair.text_id}:{pair.chosen}>{pair.rejected}" for pair in pairs]
         texts = [pair.text_id for pair in pairs]
         # Every pair is read once here: sizes are needed for batches, and what is wrong must be known before a step.
-        usable = self._check(names, texts, [whose[pair.chosen] for pair in pairs])
+        rows = [pair.chosen for pair in pairs]
+        usable = self._check(names, texts, [speakers[row] for row in rows], [languages[row] for row in rows])
         self._rows = [self._rows[place] for place in usable]
 
     def sides(self, place: int, lap: int) -> Sides:
@@ -224,11 +248,10 @@ class StoredPairs(CheckedPairs):
         require_ids(rows.types, (PROMPT_IDS, CHOSEN, REJECTED), path)
         self._rows, self._places = rows, list(range(len(rows)))
         names = self._column("id", [f"row:{row}" for row in range(len(rows))])
-        # Where no column names the text, the same prompt is the same text.
-        prompts = [_hash_of(_ids(rows.row(row)[PROMPT_IDS])) for row in range(len(rows))]
-        texts = self._column("text_id", prompts)
+        nothing: list[Any] = [None] * len(rows)
+        texts, speakers, languages = (self._column(name, nothing) for name in ("text_id", "speaker", "language"))
         # By row until they are checked, and by place among those that can be used from then on.
-        self._places = self._check(names, texts, self._column("speaker", [None] * len(rows)))
+        self._places = self._check(names, texts, speakers, languages)
 
     def sides(self, place: int, lap: int) -> Sides:
         """Return the ids of a pair."""
@@ -287,6 +310,7 @@ class MadePairs(PairSource):
         ids, speakers = self._source.ids, self._source.speakers
         self.ids = self.texts = [ids[place] for place in enough]
         self.speakers = [speakers[place] for place in enough]
+        self.languages = [None] * len(enough)
         self.sizes = sizes[enough]
 
     def sides(self, place: int, lap: int) -> Sides:

@@ -63,7 +63,7 @@ def draw_takes(
         ids, own = [prompt for prompt, _ in asked], [seed for _, seed in asked]
         said = iter(voice.say(ids, seeds=own, max_new_tokens=max_new_tokens, batch_size=batch_size))
     for prompt, seed in zip(fitting, seeds, strict=True):
-        yield Drawn(error=str(prompt)) if isinstance(prompt, DataError) else _take(voice, prompt, next(said), seed)
+        yield Drawn(error=str(prompt)) if isinstance(prompt, DataError) else take_of(voice, prompt, next(said), seed)
 
 
 def _fitting(voice: TokenVoice, prompt: Ids | DataError, most: int) -> Ids | DataError:
@@ -81,7 +81,8 @@ def _fitting(voice: TokenVoice, prompt: Ids | DataError, most: int) -> Ids | Dat
     )
 
 
-def _take(voice: TokenVoice, prompt: Ids, said: Continued, seed: int) -> Drawn:
+def take_of(voice: TokenVoice, prompt: Ids, said: Continued, seed: int) -> Drawn:
+    """Return what came after a prompt as a take, with its sound where it has one."""
     content = said.content
     columns = {PROMPT_IDS: np.asarray(prompt, np.int32), DRAWN_IDS: np.asarray(said.ids, np.int32)}
     # Its ids are kept all the same: a stage may learn from them what not to say.

@@ -52,7 +52,7 @@ class TrainingVoice:
         self._voice = TokenVoice(
             token_lm=token_lm,
             lm=network.lm,
-            codec=_local_codec(token_lm, self._settings.get("codec"), module.device),
+            codec=local_codec(token_lm, self._settings.get("codec"), module.device),
             sampling=replace(token_lm.sampling, constrain=HELD_TO[network.head.softmax]),
         )
         self._prompts: dict[str, Ids] = {}
@@ -131,7 +131,7 @@ class TrainingVoice:
         return float(np.median(paces))
 
 
-def _local_codec(token_lm: TokenLM, source: str | None, device: Any) -> Codec:  # noqa: ANN401 - Lightning's device
+def local_codec(token_lm: TokenLM, source: str | None, device: Any) -> Codec:  # noqa: ANN401 - Lightning's device
     """Load a codec from this machine.
 
     Raises:

@@ -1,0 +1,1 @@
+"""Training on takes that the network draws itself, by what is measured of them."""
