@@ -164,6 +164,14 @@ def test_a_file_of_pairs_is_read_and_its_prompts_are_its_texts(tmp_path):
     assert opened(tmp_path / "pairs.parquet").describe()["hash"] != before
 
 
+def test_pairs_without_a_name_are_named_by_their_row_and_prompt(tmp_path):
+    rows = [stored(number, id=None if number else "first", text_id=None if number else "t") for number in range(3)]
+    source = opened(write_pairs(tmp_path / "pairs.parquet", rows), val_share=0.0).parts["train"].source
+    assert source.ids == ["first", "row:1", "row:2"]
+    assert source.texts[0] == "t"
+    assert len(set(source.texts)) == 3
+
+
 @pytest.mark.parametrize(
     ("changed", "fault"),
     [
@@ -240,6 +248,10 @@ def test_what_lies_there_is_told_where_it_holds_no_pairs(tmp_path):
         DataError, match=r"has no column prompt_ids, chosen_ids, rejected_ids .it has input_ids., so it"
     ):
         opened(tmp_path / "rows.parquet")
+    for wrong, kind in (("one two", "string"), ([0.5], "list<element: double>")):
+        write_pairs(tmp_path / "wrong.parquet", [{**stored(0), "chosen_ids": wrong}])
+        with pytest.raises(DataError, match=f"chosen_ids of .* is not a list of whole numbers a row, but {kind}"):
+            opened(tmp_path / "wrong.parquet")
     about = {"format": "tts-train takes", "version": 1, "backend": "orpheus", "takes": 1, "hash": "x"}
     folder = write_takes(tmp_path / "bare", [take("a", 0, 1.0)])
     (folder / "takes.json").write_text(json.dumps(about))
@@ -268,7 +280,7 @@ def test_columns_that_hold_no_ids_are_refused_by_their_type(tmp_path, name, valu
     good = pa.Table.from_pylist([stored(0)])
     table = good.set_column(good.schema.get_field_index(name), name, pa.array(values))
     pq.write_table(table, tmp_path / "pairs.parquet")
-    with pytest.raises(DataError, match=f"The column '{name}' .* not lists of ids"):
+    with pytest.raises(DataError, match=f"The column {name} .* is not a list of whole numbers"):
         opened(tmp_path / "pairs.parquet")
 
 

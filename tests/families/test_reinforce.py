@@ -158,6 +158,15 @@ def test_a_guard_ends_the_run_and_says_so(options, why, home, caplog, request):
     assert len(curve(run, "train/kl")) == step
 
 
+def test_a_step_is_planned_without_texts(home, capsys):
+    options = {**LEARNT, "data.path": home / "nothing"}
+    assert main(["plan", *words(home, "planned", **options)[1:], "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["data.max_tokens"] == 600
+    # The copy that everything is compared with lies on the card as well.
+    assert report["parameters"] == 2 * report["trained_parameters"]
+
+
 def test_bounds_are_judged_by_several_steps():
     guards = Guards(GuardOptions(silence=0.5, length=0.6, kl=0))
     assert [guards.judge(step, {"silence": 2.0, "length": 1.0, "kl": 9.0}) for step in (1, 2, 3)] == [None] * 3

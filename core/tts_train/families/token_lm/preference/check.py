@@ -26,9 +26,7 @@ def require_ids(types: Mapping[str, pa.DataType], names: Sequence[str], path: Pa
         kind = types[name]
         # Text would be no number, and half a number would be cut to a whole one without a word.
         if not is_number_list(kind) or pa.types.is_floating(kind.value_type):
-            raise DataError(
-                f"The column {name!r} of {path} holds {kind} and not lists of ids. Write it as list<int32>."
-            )
+            raise DataError(f"The column {name} of {path} is not a list of whole numbers a row, but {kind}.")
 
 
 def fault_of(prompt: Ids, chosen: Ids, rejected: Ids, layout: TokenLayout) -> str | None:

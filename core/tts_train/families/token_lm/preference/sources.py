@@ -127,7 +127,7 @@ class CheckedPairs(PairSource):
 
         Args:
             names: Of the pairs.
-            texts: What each pair says; where one is None, pairs with the same prompt say the same.
+            texts: What each pair says; where that is None, it says what others with its prompt say.
             speakers: Who says each.
             languages: In which language.
         """
@@ -144,8 +144,7 @@ class CheckedPairs(PairSource):
                     continue
                 usable.append(place)
                 sizes.append([self.positions(side) for side in sides])
-                text = texts[place]
-                said.append(_hash_of(sides.prompt) if text is None else text)
+                said.append(texts[place] or _hash_of(sides.prompt))
         self.left_out.update({fault: len(of) for fault, of in faults.items()})
         self.examples = {fault: _named(of) for fault, of in faults.items()}
         self._refuse_many(faults, len(names))
@@ -248,8 +247,9 @@ class StoredPairs(CheckedPairs):
         require_ids(rows.types, (PROMPT_IDS, CHOSEN, REJECTED), path)
         self._rows, self._places = rows, list(range(len(rows)))
         names = self._column("id", [f"row:{row}" for row in range(len(rows))])
-        nothing: list[Any] = [None] * len(rows)
-        texts, speakers, languages = (self._column(name, nothing) for name in ("text_id", "speaker", "language"))
+        texts, speakers, languages = (
+            self._column(name, [None] * len(rows)) for name in ("text_id", "speaker", "language")
+        )
         # By row until they are checked, and by place among those that can be used from then on.
         self._places = self._check(names, texts, speakers, languages)
 
@@ -274,8 +274,8 @@ class StoredPairs(CheckedPairs):
     def _column(self, name: str, missing: list[Any]) -> list[Any]:
         if name not in self._rows.names:
             return missing
-        given = self._rows.column(name).to_pylist()
-        return [other if value is None else str(value) for value, other in zip(given, missing, strict=True)]
+        values = self._rows.column(name).to_pylist()
+        return [other if value is None else str(value) for value, other in zip(values, missing, strict=True)]
 
 
 class MadePairs(PairSource):

@@ -185,3 +185,13 @@ def mean(values: Sequence[float | None]) -> float | None:
     """Return the mean of what is there; None if nothing is."""
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known else None
+
+
+def other_reward(before: Sequence[Sequence[Any]], now: Sequence[Sequence[Any]]) -> str:
+    """Return what to say where a run that continues would be rewarded for something else."""
+    told = [", ".join(":".join(f"{each}" for each in wish if each is not None) for wish in of) for of in (before, now)]
+    return (
+        f"This run was begun with the reward {told[0]}, and now it would be {told[1]}: figures before and after could "
+        f"not be compared. Give --model.reward {told[0]!r} and install what measures it, or begin a new run from this "
+        "one: --model.init_from."
+    )

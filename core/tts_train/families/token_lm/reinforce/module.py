@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,7 +19,7 @@ from tts_train.families.token_lm.preference.batch import token_logps
 from tts_train.families.token_lm.preference.reference import StartNetwork
 from tts_train.families.token_lm.reinforce.drawing import Drawing
 from tts_train.families.token_lm.reinforce.guards import GuardOptions, Guards
-from tts_train.families.token_lm.reinforce.judge import Start, mean
+from tts_train.families.token_lm.reinforce.judge import Start, mean, other_reward
 from tts_train.families.token_lm.reinforce.takes import StepTakes, TakenBatch, TakenGroup
 from tts_train.nn.policy import Aggregation, PolicyLoss, Scale, aggregated, next_kl_weight, policy_loss
 
@@ -159,7 +160,7 @@ class ReinforceModule(TokenModule):
             )
         self._drawing = Drawing(self, data, self._offered)
         if self._wished is not None and self._wished != self._drawing.judge.wishes:
-            raise ConfigError(_other_reward(self._wished, self._drawing.judge.wishes))
+            raise ConfigError(other_reward(self._wished, self._drawing.judge.wishes))
         if self.watch and len(data.held_rows) < 2:
             raise ConfigError(
                 f"--model.watch is measured of held-out texts, and has an interval from two on; there are "
@@ -176,6 +177,12 @@ class ReinforceModule(TokenModule):
         if self._refers and self._data is not None:
             instead = "give --model.kl 0 and --model.guards.kl 0."
             self._as_start.keep(self, compared="Takes of the network are", instead=instead)
+
+    def build_shapes(self) -> None:
+        """Build the network on ``meta`` without reading a weight, and the copy that a plan has to count."""
+        super().build_shapes()
+        if self._refers and self.method == "full":
+            self.start_shapes = deepcopy(self.network).requires_grad_(False)  # type: ignore[union-attr]
 
     def on_fit_start(self) -> None:
         """Make the prompts of all texts, so that one that cannot be said is named before the first step."""
@@ -257,7 +264,7 @@ class ReinforceModule(TokenModule):
         self.guards.load(state["guards"])
         self._wished = state["wishes"]
         if self._drawing is not None and self._wished is not None and self._wished != self._drawing.judge.wishes:
-            raise ConfigError(_other_reward(self._wished, self._drawing.judge.wishes))
+            raise ConfigError(other_reward(self._wished, self._drawing.judge.wishes))
 
     def work_in(self, batch: Any) -> Work:  # noqa: ANN401 - a Turn, or takes of a plan
         """Return the positions that are computed, and the seconds of speech in the takes."""
@@ -386,12 +393,3 @@ class ReinforceModule(TokenModule):
     @property
     def _data(self) -> PromptData | None:
         return cast("PromptData | None", self.stage_data)
-
-
-def _other_reward(before: Sequence[Sequence[Any]], now: Sequence[Sequence[Any]]) -> str:
-    told = [", ".join(":".join(f"{each}" for each in wish if each is not None) for wish in of) for of in (before, now)]
-    return (
-        f"This run was begun with the reward {told[0]}, and now it would be {told[1]}: figures before and after could "
-        f"not be compared. Give --model.reward {told[0]!r} and install what measures it, or begin a new run from this "
-        "one: --model.init_from."
-    )
