@@ -272,3 +272,28 @@ def test_a_plan_has_pairs_of_usual_length(kind):
         batch = data.sample_batch(size)
         assert 0.97 * size - 2 * SLOTS <= batch["input_ids"].numel() <= size
     assert len(data.sample_batch(300)["rows"]) == 1
+
+
+@pytest.mark.parametrize("values", [["a b"], [[1.5, 2.5]], [7]])
+@pytest.mark.parametrize("name", ["prompt_ids", "rejected_ids"])
+def test_columns_that_hold_no_ids_are_refused_by_their_type(tmp_path, name, values):
+    good = pa.Table.from_pylist([stored(0)])
+    table = good.set_column(good.schema.get_field_index(name), name, pa.array(values))
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    with pytest.raises(DataError, match=f"The column {name} .* is not a list of whole numbers"):
+        opened(tmp_path / "pairs.parquet")
+
+
+def test_a_row_that_names_no_text_is_known_by_its_prompt(tmp_path):
+    rows = [{**stored(number), "text_id": None if number else "a", "id": None} for number in range(4)]
+    write_pairs(tmp_path / "pairs.parquet", rows)
+    source = opened(tmp_path / "pairs.parquet", val_share=0.0).parts["train"].source
+    assert source.texts[0] == "a"
+    assert len(set(source.texts)) == 4
+    assert source.ids == [f"row:{row}" for row in range(4)]
+
+
+def test_takes_that_are_not_finished_are_told_as_such(tmp_path):
+    (tmp_path / "begun.json").write_text("{}")
+    with pytest.raises(DataError, match=r"are not finished\. Run the same tts-train sample again"):
+        opened(tmp_path)

@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import torch
 import xxhash
 from numpy.typing import NDArray
 
 from tts_train.datasets.corruption import Corruption
 from tts_train.datasets.store.foreign import foreign_rows, hash_of_files
-from tts_train.datasets.store.parquet_rows import ParquetRows, is_number_list
+from tts_train.datasets.store.parquet_rows import ParquetRows
 from tts_train.datasets.takes import TakeSet
 from tts_train.errors import DataError
 from tts_train.families.token_lm.data.held_out import HeldRow
 from tts_train.families.token_lm.data.token_set import BAD_SHARE, EXAMPLES, TokenRows
-from tts_train.families.token_lm.preference.check import fault_of
+from tts_train.families.token_lm.preference.check import fault_of, require_ids
 from tts_train.families.token_lm.speaking.drawing import DRAWN_IDS, PROMPT_IDS
 from tts_train.parallel.together import leads
 from tts_train.progress import Progress
@@ -190,6 +189,7 @@ class TakePairs(CheckedPairs):
         self._takes = TakeSet(path, backend=token_lm.backend, columns=(*about, PROMPT_IDS, DRAWN_IDS))
         if missing := [name for name in (PROMPT_IDS, DRAWN_IDS) if name not in self._takes.names]:
             raise DataError(f"The takes in {path} have no column {', '.join(missing)}: draw them again.")
+        require_ids(self._takes.rows.types, (PROMPT_IDS, DRAWN_IDS), path)
         # The rule of which take is better belongs to the set; every stage that learns from takes asks it.
         pairs, without = self._takes.pairs(margin=margin, per_text=per_text)
         self.left_out.update(without)
@@ -244,6 +244,7 @@ class StoredPairs(CheckedPairs):
 
     def __init__(self, token_lm: TokenLM, path: Path, rows: ParquetRows) -> None:
         super().__init__(token_lm, path)
+        require_ids(rows.types, (PROMPT_IDS, CHOSEN, REJECTED), path)
         self._rows, self._places = rows, list(range(len(rows)))
         names = self._column("id", [f"row:{row}" for row in range(len(rows))])
         texts, speakers, languages = (
@@ -355,7 +356,7 @@ def open_pairs(
         DataError: if it is none of these.
     """
     from tts_train.datasets.store.shards import is_prepared
-    from tts_train.datasets.takes import is_takes
+    from tts_train.datasets.takes import is_begun, is_takes
 
     # What prepare and sample finished says so in a file of its own; all else is looked at by its columns.
     if is_takes(path):
@@ -365,6 +366,8 @@ def open_pairs(
     sample = f"tts-train sample RUN --texts FILE --out {path}"
     if not path.exists():
         raise DataError(f"There is nothing at {path}. Draw takes with the model that is to be trained: {sample}")
+    if is_begun(path):
+        raise DataError(f"The takes in {path} are not finished. Run the same tts-train sample again: it goes on.")
     rows = foreign_rows(
         path, columns=None, prepare=f"tts-train prepare --backend {token_lm.backend} --corpus RECORDINGS --out"
     )
@@ -374,10 +377,6 @@ def open_pairs(
             f"folder of takes ({sample}-takes), a folder that tts-train prepare wrote, or Parquet files with "
             f"{PROMPT_IDS}, {CHOSEN} and {REJECTED}."
         )
-    for name in (PROMPT_IDS, CHOSEN, REJECTED):
-        kind = rows.types[name]
-        if not is_number_list(kind) or pa.types.is_floating(kind.value_type):
-            raise DataError(f"The column {name} of {path} is not a list of whole numbers a row, but {kind}.")
     return StoredPairs(token_lm, path, rows)
 
 
