@@ -1,4 +1,4 @@
-"""What is learnt from pairs of sequences, one better than the other: objectives over their log-probabilities.
+"""Preference objectives over the log-probabilities of pairs of sequences, one better than the other.
 
 A sequence's log-probability is a sum over its tokens. Definitions and numbers are those of TRL 1.16.0.
 """
@@ -14,10 +14,11 @@ from torch.nn.functional import logsigmoid
 
 Objective: TypeAlias = Literal["sigmoid", "robust", "sigmoid_norm", "ipo", "orpo"]
 """``sigmoid`` is Direct Preference Optimization (Rafailov et al. 2023, arXiv 2305.18290, equation 7), whose label
-smoothing takes a share of the pairs for turned round (Mitchell 2023); ``robust`` takes that share out of the estimate
-(Chowdhury et al. 2024, arXiv 2403.00409); ``sigmoid_norm`` compares means over tokens in place of sums; ``ipo`` draws
-the difference of such means to a fixed size (Azar et al. 2023, arXiv 2310.12036, equation 17); ``orpo`` compares odds
-and needs no reference (Hong et al. 2024, arXiv 2403.07691, equation 7)."""
+smoothing assumes that a share of the pairs is swapped (Mitchell 2023); ``robust`` corrects the loss for that share, so
+that it is unbiased (Chowdhury et al. 2024, arXiv 2403.00409); ``sigmoid_norm`` compares means over tokens in place of
+sums; ``ipo`` is a squared loss that brings the difference of such means to 1 / (2 beta) (Azar et al. 2023, arXiv
+2310.12036, equation 17); ``orpo`` compares odds and needs no reference (Hong et al. 2024, arXiv 2403.07691, equation
+7)."""
 
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 WITHOUT_REFERENCE: tuple[Objective, ...] = ("orpo",)
@@ -74,10 +75,10 @@ def prefer(
     Args:
         chosen: Log-probability of each chosen sequence under the network (P,).
         rejected: The same of the rejected ones.
-        beta: How strongly the network is held to the reference; ``ipo`` draws to 1 / (2 beta), and ``orpo`` weighs the
-            odds by it.
+        beta: How strongly the network is held to the reference; for ``ipo`` the target difference is 1 / (2 beta), and
+            ``orpo`` weighs the odds by it.
         objective: Which one.
-        label_smoothing: Share of pairs thought to be the wrong way round, from 0 to below 0.5.
+        label_smoothing: Share of pairs assumed to be swapped, from 0 to below 0.5.
         reference: Log-probabilities under the reference network, without which rewards are of the network alone.
         counts: Tokens of each sequence, which all but ``sigmoid`` and ``robust`` need.
 

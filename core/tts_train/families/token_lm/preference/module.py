@@ -50,11 +50,11 @@ class PreferenceModule(TokenModule):
     divergence where the takes were drawn from it.
 
     Args:
-        loss: ``sigmoid`` is Direct Preference Optimization, ``robust`` the same where some pairs are known to be the
-            wrong way round, ``sigmoid_norm`` the same over means per token, so that long takes do not count more;
-            ``ipo`` draws the difference of such means to a fixed size; ``orpo`` needs no reference.
+        loss: ``sigmoid`` is Direct Preference Optimization, ``robust`` the same where a known share of pairs is
+            swapped, ``sigmoid_norm`` the same over means per token, so that long takes do not count more; ``ipo`` is a
+            squared loss that brings the difference of such means to a fixed size; ``orpo`` needs no reference.
         beta: How strongly the network is held to the reference, above 0.
-        label_smoothing: Share of pairs thought to be the wrong way round, from 0 to below 0.5; not for ``ipo`` and
+        label_smoothing: Share of pairs assumed to be swapped, from 0 to below 0.5; not for ``ipo`` and
             ``orpo``.
         sft_weight: Weight of the ordinary loss of the better takes beside the preference; ``auto`` is 1 with ``orpo``,
             whose objective has that loss, and else 0.

@@ -40,7 +40,7 @@ def preference(
         chosen: Log-probability of each chosen sequence under the network (B,).
         rejected: The same of the rejected ones.
         beta: How strongly the network is held to the reference.
-        label_smoothing: Share of pairs thought to be the wrong way round, from 0 to below 0.5.
+        label_smoothing: Share of pairs assumed to be swapped, from 0 to below 0.5.
         reference: Log-probabilities of chosen and rejected under the reference network; None leaves them out, as
             upstream does: the network then moves away from rejected sequences with nothing that holds it back but the
             loss on the chosen ones.
@@ -53,7 +53,7 @@ class DpoModule(GptModule):
 
     Args:
         beta: How strongly the network is held to the reference.
-        label_smoothing: Share of pairs thought to be the wrong way round.
+        label_smoothing: Share of pairs assumed to be swapped.
         reference: ``none`` as upstream; ``start`` holds the network to itself as it began: a frozen copy, or with
             ``method: lora`` the same network with its adapters off, which takes no memory.
         sft_weight: Weight of the ordinary loss beside the preference; rehearsal batches have that loss alone.
