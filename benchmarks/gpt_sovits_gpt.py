@@ -130,8 +130,8 @@ def _rows(shape: str, *, pairs: bool) -> list[Any]:
     """Return the batch; every rejected sequence is as a coin and two places in the middle say."""
     import torch
 
+    from tts_train.datasets import Corruption
     from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance
-    from tts_train_gpt_sovits.stages.gpt.rows import Corruption, corrupt
 
     chance = torch.Generator().manual_seed(0)
     rows = []
@@ -144,7 +144,7 @@ def _rows(shape: str, *, pairs: bool) -> list[Any]:
                 phonemes=torch.randint(0, 700, (x,), generator=chance),
                 codes=codes,
                 bert=torch.randn(x, 1024, generator=chance),
-                rejected=corrupt(codes, cut) if pairs else None,
+                rejected=cut.of(codes) if pairs else None,
             )
         )
     return rows

@@ -164,6 +164,14 @@ def test_a_file_of_pairs_is_read_and_its_prompts_are_its_texts(tmp_path):
     assert opened(tmp_path / "pairs.parquet").describe()["hash"] != before
 
 
+def test_pairs_without_a_name_are_named_by_their_row_and_prompt(tmp_path):
+    rows = [stored(number, id=None if number else "first", text_id=None if number else "t") for number in range(3)]
+    source = opened(write_pairs(tmp_path / "pairs.parquet", rows), val_share=0.0).parts["train"].source
+    assert source.ids == ["first", "row:1", "row:2"]
+    assert source.texts[0] == "t"
+    assert len(set(source.texts)) == 3
+
+
 @pytest.mark.parametrize(
     ("changed", "fault"),
     [
@@ -240,6 +248,10 @@ def test_what_lies_there_is_told_where_it_holds_no_pairs(tmp_path):
         DataError, match=r"has no column prompt_ids, chosen_ids, rejected_ids .it has input_ids., so it"
     ):
         opened(tmp_path / "rows.parquet")
+    for wrong, kind in (("one two", "string"), ([0.5], "list<element: double>")):
+        write_pairs(tmp_path / "wrong.parquet", [{**stored(0), "chosen_ids": wrong}])
+        with pytest.raises(DataError, match=f"chosen_ids of .* is not a list of whole numbers a row, but {kind}"):
+            opened(tmp_path / "wrong.parquet")
     about = {"format": "tts-train takes", "version": 1, "backend": "orpheus", "takes": 1, "hash": "x"}
     folder = write_takes(tmp_path / "bare", [take("a", 0, 1.0)])
     (folder / "takes.json").write_text(json.dumps(about))
@@ -260,3 +272,28 @@ def test_a_plan_has_pairs_of_usual_length(kind):
         batch = data.sample_batch(size)
         assert 0.97 * size - 2 * SLOTS <= batch["input_ids"].numel() <= size
     assert len(data.sample_batch(300)["rows"]) == 1
+
+
+@pytest.mark.parametrize("values", [["a b"], [[1.5, 2.5]], [7]])
+@pytest.mark.parametrize("name", ["prompt_ids", "rejected_ids"])
+def test_columns_that_hold_no_ids_are_refused_by_their_type(tmp_path, name, values):
+    good = pa.Table.from_pylist([stored(0)])
+    table = good.set_column(good.schema.get_field_index(name), name, pa.array(values))
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    with pytest.raises(DataError, match=f"The column {name} .* is not a list of whole numbers"):
+        opened(tmp_path / "pairs.parquet")
+
+
+def test_a_row_that_names_no_text_is_known_by_its_prompt(tmp_path):
+    rows = [{**stored(number), "text_id": None if number else "a", "id": None} for number in range(4)]
+    write_pairs(tmp_path / "pairs.parquet", rows)
+    source = opened(tmp_path / "pairs.parquet", val_share=0.0).parts["train"].source
+    assert source.texts[0] == "a"
+    assert len(set(source.texts)) == 4
+    assert source.ids == [f"row:{row}" for row in range(4)]
+
+
+def test_takes_that_are_not_finished_are_told_as_such(tmp_path):
+    (tmp_path / "begun.json").write_text("{}")
+    with pytest.raises(DataError, match=r"are not finished\. Run the same tts-train sample again"):
+        opened(tmp_path)

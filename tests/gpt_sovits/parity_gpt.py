@@ -15,6 +15,7 @@ from tests.gpt_sovits.filling import fill, inputs, integers
 from tests.gpt_sovits.parity_gpt_figures import compared, gradients, probe
 from tests.gpt_sovits.parity_gpt_steps import RATES, rates, samplers, trajectory
 from tests.gpt_sovits.upstream import UpstreamSchedule, corrupt_padded
+from tts_train.datasets import Corruption
 from tts_train_gpt_sovits.networks.gpt.generate import SamplingOptions, generate
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, pack
@@ -22,7 +23,6 @@ from tts_train_gpt_sovits.networks.gpt.padded import PaddedBatch, PaddedLayout, 
 from tts_train_gpt_sovits.released.gpt_names import config_from_upstream, upstream_name
 from tts_train_gpt_sovits.stages.gpt.dpo import preference
 from tts_train_gpt_sovits.stages.gpt.optimizer import ScaledAdam, build_upstream_schedule
-from tts_train_gpt_sovits.stages.gpt.rows import Corruption
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _DESCRIPTIVE = {"salt", "name", "kind", "config", "torch", "python", "equal", "ragged", "s2"}

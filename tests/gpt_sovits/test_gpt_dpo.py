@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from tests.gpt_sovits.upstream import corrupt_padded
+from tts_train.datasets import Corruption
 from tts_train_gpt_sovits.networks.gpt.network import GptNetwork
 from tts_train_gpt_sovits.networks.gpt.packing import GptUtterance, pack
 from tts_train_gpt_sovits.signal.versions import GptConfig
 from tts_train_gpt_sovits.stages.gpt.dpo import preference
-from tts_train_gpt_sovits.stages.gpt.rows import Corruption, corrupt, draw_corruption
 
 CODES = torch.arange(6)
 
 
 def test_codes_are_said_twice_or_left_out():
-    assert corrupt(CODES, Corruption("repeat", 1, 3)).tolist() == [0, 1, 2, 1, 2, 3, 4, 5]
-    assert corrupt(CODES, Corruption("lost", 1, 3)).tolist() == [0, 3, 4, 5]
+    assert Corruption("repeat", 1, 3).of(CODES).tolist() == [0, 1, 2, 1, 2, 3, 4, 5]
+    assert Corruption("lost", 1, 3).of(CODES).tolist() == [0, 3, 4, 5]
 
 
 def test_upstreams_rows_count_their_padding():
@@ -29,12 +29,12 @@ def test_upstreams_rows_count_their_padding():
 
 
 def test_draws_always_change_the_codes_and_repeat_with_the_seed():
-    draws = [draw_corruption(6, torch.Generator().manual_seed(seed)) for seed in range(200)]
-    assert draws == [draw_corruption(6, torch.Generator().manual_seed(seed)) for seed in range(200)]
+    draws = [Corruption.drawn(6, torch.Generator().manual_seed(seed)) for seed in range(200)]
+    assert draws == [Corruption.drawn(6, torch.Generator().manual_seed(seed)) for seed in range(200)]
     assert {each.kind for each in draws} == {"repeat", "lost"}
     assert all(0 <= each.start < each.end < 6 for each in draws)
-    assert all(corrupt(CODES, each).tolist() != CODES.tolist() for each in draws)
-    assert draw_corruption(1).start == draw_corruption(1).end == 0
+    assert all(each.of(CODES).tolist() != CODES.tolist() for each in draws)
+    assert Corruption.drawn(1).start == Corruption.drawn(1).end == 0
 
 
 def test_the_objective_is_the_published_one():
@@ -67,9 +67,7 @@ def test_training_on_it_widens_the_margin(beta):
     torch.manual_seed(0)
     network = GptNetwork(GptConfig(phonemes=20, codes=17, width=16, heads=2, layers=2, dropout=0.0))
     codes = torch.randint(0, 16, (12,))
-    pair = GptUtterance(
-        phonemes=torch.randint(0, 20, (5,)), codes=codes, rejected=corrupt(codes, Corruption("repeat", 3, 6))
-    )
+    pair = GptUtterance(phonemes=torch.randint(0, 20, (5,)), codes=codes, rejected=Corruption("repeat", 3, 6).of(codes))
     batch = pack([pair], end=16)
     with torch.no_grad():
         start = network(batch)

@@ -10,9 +10,9 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor
 
+from tts_train.datasets import Corruption
 from tts_train_gpt_sovits.stages.gpt.batches import UpstreamSampler
 from tts_train_gpt_sovits.stages.gpt.optimizer import LOCKED_RATE
-from tts_train_gpt_sovits.stages.gpt.rows import Corruption, corrupt
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def corrupt_padded(codes: Tensor, corruptions: list[Corruption]) -> tuple[Tensor
     Returns:
         The rows padded with 0 to the longest, and their lengths (B,), in which the old padding counts.
     """
-    rows = [corrupt(row, each) for row, each in zip(codes, corruptions, strict=True)]
+    rows = [each.of(row) for row, each in zip(codes, corruptions, strict=True)]
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
@@ -222,6 +223,39 @@ def test_places_that_are_read_or_hold_other_things_are_refused(run, texts, tmp_p
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
 
 
+def test_takes_stand_in_no_checkpoint(run, texts, capsys):
+    checkpoint = next((run / "checkpoints").glob("step-*"))
+    assert "lies in the source" in refused(capsys, *words(run, texts, checkpoint / "takes"))
+    assert not (checkpoint / "takes").exists()
+
+
+def test_damaged_takes_are_told_and_kept_as_they_are(run, texts, copied, capsys):
+    file, about = copied / "takes.parquet", (copied / "takes.json").read_bytes()
+    whole = file.read_bytes()
+    table = pq.read_table(file)
+    flipped = bytearray(whole)
+    flipped[600:700] = bytes(100)
+
+    def write(changed):
+        pq.write_table(changed, file)
+
+    for damage, told in (
+        (lambda: file.write_bytes(whole[:-40]), "cannot be read"),
+        (lambda: file.write_bytes(flipped), "cannot be read"),
+        (file.unlink, "cannot be read"),
+        (lambda: write(table.drop_columns(["drawn_ids"])), "its column drawn_ids is missing"),
+        (lambda: write(table.set_column(10, "reward", pa.array(["a"] * len(table)))), "reward is string"),
+        (lambda: write(table.set_column(0, "text_id", pa.nulls(len(table), pa.string()))), "has no text_id"),
+    ):
+        damage()
+        said = refused(capsys, *words(run, texts, copied, "--reward", "stop:1"))
+        assert told in said
+        assert "tts-train sample RUN" in said
+        assert (copied / "takes.json").read_bytes() == about
+    file.write_bytes(whole)
+    assert main(words(run, texts, copied, "--reward", "stop:1")) == 0
+
+
 def test_wrong_words_say_what_to_type(run, texts, tmp_path, capsys):
     out = tmp_path / "out"
     for more, told in (
@@ -230,6 +264,7 @@ def test_wrong_words_say_what_to_type(run, texts, tmp_path, capsys):
         (["--reward", "loveliness:1"], "'loveliness' is not measured. Figures that are: stop (higher)"),
         (["--reward", "words:1"], "'words' is not measured"),
         (["--reward", "stop"], "NAME:WEIGHT:FLOOR"),
+        (["--reward", "duration:1:-1"], "its floor is the largest distance from 1"),
         (["--metrics", "loveliness"], "there is no such metric"),
         (["--keeep", "all"], "Did you mean --keep"),
         (["--checkpoint", 77], "has no checkpoint '77'"),
@@ -355,3 +390,27 @@ def test_a_voice_that_keeps_nothing_of_its_takes_is_refused(tmp_path, capsys):
     told = refused(capsys, "sample", *words)
     assert "cannot be kept: its stage has nothing that learns from them" in told
     assert not (tmp_path / "out").exists()
+
+
+def test_a_take_of_broken_frames_is_never_preferred(run, texts, tmp_path, capsys):
+    out, free = tmp_path / "takes", ["--constrain", "none", "--temperature", 0.6, "--max_new_tokens", 400]
+    assert main(words(run, texts, out, *free)) == 0
+    rows, about = rows_of(out), said(out)
+    broken = [row for row in rows if row["sound"] and row["error"]]
+    assert about["faulty"] == len([row for row in rows if row["seconds"] and row["error"]]) > 0
+    assert "--constrain slots" in broken[0]["error"]
+    assert "which are never the better one of a pair" in capsys.readouterr().err
+    for pair in TakeSet(out).pairs(margin=0.0)[0]:
+        assert not rows[pair.chosen]["error"]
+
+
+def test_texts_that_cannot_be_drawn_do_not_end_those_behind_them(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("tts_train.sampling.drawing.TAKES_OF_A_PART", N)
+    long = tmp_path / "long.txt"
+    long.write_text("word " * 40 + "\n" + TEXTS[0] + "\n")
+    assert main(words(run, long, tmp_path / "takes")) == 0
+    assert said(tmp_path / "takes")["not_drawn"] == N
+    assert "One that is not drawn" in (told := capsys.readouterr().err)
+    assert "199 letters" in told
+    long.write_text("word " * 40 + "\n")
+    assert f"None of the first {N} takes" in refused(capsys, *words(run, long, tmp_path / "none"))

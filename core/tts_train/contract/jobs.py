@@ -203,7 +203,7 @@ class Drawn:
     columns: Mapping[str, Any] = field(default_factory=dict)
     """What it was drawn from, and what was drawn, by the names in :meth:`SynthJob.drawn_columns`."""
     error: str | None = None
-    """Why there is no sound."""
+    """Why there is no sound, or why what was drawn is never to be preferred although there is one."""
 
 
 _Synth = TypeVar("_Synth", bound="SynthJob")

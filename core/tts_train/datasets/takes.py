@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 TAKES, ABOUT = "takes.parquet", "takes.json"
 """What ``sample`` leaves in its folder, besides sounds: a row a take, and how they were made."""
+BEGUN = "begun.json"
+"""What an unfinished set is drawn with."""
 FORMAT, VERSION = "tts-train takes", 1
 COLUMNS = {
     "text_id": "string",
@@ -40,6 +43,7 @@ COLUMNS = {
 ``reward`` is null where a take cannot be judged, ``missed`` names the figures whose floor the take misses, ``sound`` is
 the file of a take that was kept, relative to the folder.
 """
+AGAIN = "Copy the folder again, or draw the takes into another one: tts-train sample RUN --texts FILE --out OTHER."
 _JUDGED = ("text_id", "ended", "error", "missed", "reward")
 
 
@@ -75,9 +79,19 @@ class TakeSet:
             raise DataError(
                 f"{path} holds takes of backend {self.about['backend']!r}, and those of {backend!r} are needed."
             )
-        self.rows = ParquetRows([self.path / TAKES], columns=columns)
+        self.rows = ParquetRows([self.path / TAKES], columns=columns, advice=AGAIN)
         if len(self.rows) != self.about["takes"]:
-            raise damaged(self.path / TAKES, f"it has {len(self.rows)} takes instead of {self.about['takes']}")
+            raise damaged(self.path / TAKES, f"it has {len(self.rows)} takes instead of {self.about['takes']}", AGAIN)
+        self._check_columns()
+
+    def _check_columns(self) -> None:
+        for name, wanted in COLUMNS.items():
+            found = str(self.rows.types.get(name, "missing")).replace("element: ", "").replace("item: ", "")
+            if found != wanted:
+                raise damaged(self.path / TAKES, f"its column {name} is {found} and not {wanted}", AGAIN)
+        # A comparison with NaN is false, so that it would be the best and the worst at once.
+        if None in self.column("text_id") or not all(map(math.isfinite, filter(None, self.column("reward")))):
+            raise damaged(self.path / TAKES, "a take has no text_id, or a reward that is no number", AGAIN)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -124,7 +138,7 @@ class TakeSet:
     def pairs(self, *, margin: float, per_text: int = 1) -> tuple[list[TakePair], Counter[str]]:
         """Return pairs of takes of a text, the best with the worst, then the next best with the next worst.
 
-        Only a take that the model ended and that misses no floor is ever the better one.
+        Only a take that the model ended, that has no fault (``error``) and misses no floor is ever the better one.
 
         Args:
             margin: Least difference of their rewards.
@@ -154,9 +168,12 @@ def _pairs_of(
         return [], "fewer than two takes could be judged"
     # By the row where rewards are equal, so that the same set gives the same pairs.
     ranked = sorted(rewards, key=lambda row: (-rewards[row], row))
-    fit = [row for row in ranked if judged["ended"][row] and not judged["error"][row] and not judged["missed"][row]]
-    if not fit:
+    whole = [row for row in ranked if judged["ended"][row] and not judged["missed"][row]]
+    if not whole:
         return [], "no take ended by itself and reached every floor"
+    fit = [row for row in whole if not judged["error"][row]]
+    if not fit:
+        return [], "every take that ended by itself and reached the floors has a fault (column error)"
     pairs: list[TakePair] = []
     used: set[int] = set()
     for better, worse in zip(fit, reversed(ranked), strict=False):
@@ -166,6 +183,11 @@ def _pairs_of(
         pairs.append(TakePair(text_id=text_id, chosen=better, rejected=worse, margin=gap))
         used |= {better, worse}
     return pairs, None if pairs else "the best take is not better than the worst by the margin"
+
+
+def is_begun(path: Path | str) -> bool:
+    """Tell whether ``path`` is a folder of takes that ``tts-train sample`` has not finished."""
+    return (Path(path) / BEGUN).is_file() and not is_takes(path)
 
 
 def is_takes(path: Path | str) -> bool:
@@ -187,11 +209,11 @@ def read_about(path: Path) -> Mapping[str, Any]:
     try:
         about = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise damaged(file, error) from error
+        raise damaged(file, error, AGAIN) from error
     if not isinstance(about, dict) or about.get("format") != FORMAT or not isinstance(about.get("version"), int):
         raise DataError(f"{file} does not describe takes. Draw them: tts-train sample RUN --out FOLDER")
     if about["version"] > VERSION:
         raise DataError(f"{file} is of format {about['version']} and this version reads {VERSION}. Update tts-train.")
     if missing := {"backend", "takes", "hash"} - set(about):
-        raise damaged(file, f"it lacks {', '.join(sorted(missing))}")
+        raise damaged(file, f"it lacks {', '.join(sorted(missing))}", AGAIN)
     return about

@@ -147,6 +147,8 @@ class TakeSampling:
         metrics, missing = choose(chosen.plugins.metrics(chosen.stage, options.weights), names)
         asked = Wanted(wishes=_wishes(options.reward, figures_of(metrics)), keep=options.keep)
         job = replace(self.job, source=_opened(self.job.source, options.checkpoint))
+        # A run may hold its takes; what lay in a checkpoint or an export would be taken for a part of the model.
+        require_apart(job.source, options.out, given="the source")
         texts = self._texts(job.source)
         plan = TakePlan(texts=texts, n=options.n, seed=job.seed, sounds=options.keep != "none")
         about = self._about(job, texts, [metric.name for metric in metrics], missing)

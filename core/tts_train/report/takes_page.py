@@ -58,8 +58,10 @@ def _render(takes: TakeSet, pairs: Sequence[TakePair], without: Mapping[str, int
 
 
 def _headline(takes: TakeSet, pairs: Sequence[TakePair]) -> str:
-    texts, ended = len(set(takes.column("text_id"))), sum(bool(each) for each in takes.column("ended"))
-    silent = sum(each is not None for each in takes.column("error"))
+    texts, sounding = len(set(takes.column("text_id"))), [each is not None for each in takes.column("seconds")]
+    # As the table counts them: what has no sound has not ended well.
+    ended = sum(bool(each) for each, sounds in zip(takes.column("ended"), sounding, strict=True) if sounds)
+    silent = sounding.count(False)
     tiles = [
         ("Texts", number(texts), f"{number(len(takes))} takes"),
         ("Pairs", number(len(pairs)), "a better and a worse take of one text"),
@@ -108,6 +110,7 @@ def _card(takes: TakeSet, row: Mapping[str, Any], label: str) -> str:
     measured = {name: row[name] for name in takes.about.get("figures") or {} if row.get(name) is not None}
     facts = [f"{name.replace('_', ' ')} {number(value)}" for name, value in measured.items()]
     faults = [] if row["ended"] else ["cut off"]
+    faults += [str(row["error"])] if row["error"] and row["seconds"] is not None else []
     faults += [f"misses the floor of {name}" for name in row["missed"] or ()]
     wrong = "".join(f' <em class="bad">{escape(fault)}</em>' for fault in faults)
     told = " · ".join(map(escape, [f"reward {number(row['reward'])}", *facts]))

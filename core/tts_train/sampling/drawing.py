@@ -77,7 +77,7 @@ def draw_parts(job: SynthJob, plan: TakePlan, metrics: Sequence[Metric], parts: 
     """Draw and measure every part that is not there yet.
 
     Raises:
-        DataError: if no take of the first part has a sound; nothing of it is kept then.
+        DataError: if no take of the first part that was drawn has a sound; nothing of it is kept then.
     """
     wanted = plan.parts
     folders = folders_of([row.id for row in plan.texts.rows])
@@ -91,9 +91,10 @@ def draw_parts(job: SynthJob, plan: TakePlan, metrics: Sequence[Metric], parts: 
             lacking: Lacking = Counter()
             made = _draw_part(job, plan, rows, metrics, lacking, parts.out, folders, progress)
             # After a minute and not after hours: a model without a sound in so many takes has none later.
-            if number == 0:
-                _require_a_sound(made, job)
+            if not any(there):
+                _require_a_sound(made, job, before=plan.n * sum(map(len, wanted[:number])), last=rows is wanted[-1])
             parts.write(number, made, lacking)
+            there[number] = any(row["seconds"] for row in made)
 
 
 def _draw_part(
@@ -178,9 +179,11 @@ def _kept(said: Drawn, out: Path, file: Path) -> str | None:
     return file.as_posix()
 
 
-def _require_a_sound(made: Sequence[Mapping[str, Any]], job: SynthJob) -> None:
-    if not any(row["seconds"] for row in made):
+def _require_a_sound(made: Sequence[Mapping[str, Any]], job: SynthJob, *, before: int, last: bool) -> None:
+    """Refuse a model that says nothing; texts that cannot be drawn tell nothing of it, unless none is left."""
+    drawn = any(row.get(name) is not None for row in made for name in job.drawn_columns())
+    if not any(row["seconds"] for row in made) and (drawn or last):
         raise DataError(
-            f"None of the first {len(made)} takes of {job.source} has a sound, so nothing was written. The first: "
-            f"{made[0]['error']}"
+            f"None of the first {before + len(made)} takes of {job.source} has a sound, so nothing of them was kept. "
+            f"The first: {made[0]['error']}"
         )

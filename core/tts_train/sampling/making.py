@@ -66,6 +66,7 @@ class Making:
     def _taken(self, parts: Parts) -> tuple[list[Path], Any]:
         # Another reward ranks takes that are there: no weights are loaded for it.
         if parts.complete:
+            parts.require_whole()
             return [self.out / TAKES], parts.reopened()
         draw_parts(self.job, self.plan, self.metrics, parts)
         count = len(self.plan.parts)

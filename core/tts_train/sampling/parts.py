@@ -13,13 +13,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tts_train.datasets.takes import ABOUT, COLUMNS, FORMAT, TAKES, VERSION
+from tts_train.datasets.store.parquet_rows import ParquetRows, damaged
+from tts_train.datasets.takes import ABOUT, AGAIN, BEGUN, COLUMNS, FORMAT, TAKES, VERSION
 from tts_train.disk.files import TEMPORARY, disk_errors, patiently, sync_directory, temporary_beside, write_json
 from tts_train.errors import ConfigError, DataError
 from tts_train.sampling.identity import require_same
 
-AUDIO, PARTS, BEGUN, LOCK = "audio", "parts", "begun.json", "lock"
-"""What lies in a set beside what a finished one has: sounds, parts, and what an unfinished one is drawn with."""
+AUDIO, PARTS, LOCK = "audio", "parts", "lock"
+"""What lies in a set beside what a finished one has."""
 ROW_GROUP = 32
 """Takes that are read at once where one is asked for."""
 _NOTE = b"tts_train_part"
@@ -73,6 +74,23 @@ class Parts:
     def complete(self) -> bool:
         """Whether all takes lie in one file, which was ranked or was about to be."""
         return ((self.out / TAKES).is_file() and not (self.out / PARTS).is_dir()) or (self.out / ABOUT).is_file()
+
+    def require_whole(self) -> None:
+        """Refuse a finished set that cannot be ranked anew, before what it says of itself is taken away.
+
+        Raises:
+            DataError: if it is damaged, or has other columns.
+        """
+        path = self.out / TAKES
+        rows = ParquetRows([path], advice=AGAIN)
+        for name, kind in zip(self.schema.names, self.schema.types, strict=True):
+            if rows.types.get(name) != kind:
+                raise damaged(path, f"its column {name} is {rows.types.get(name, 'missing')} and not {kind}", AGAIN)
+        # A group at a time, with its checksums.
+        for first in range(0, len(rows), ROW_GROUP):
+            rows.row(first)
+        if None in rows.column("text_id").to_pylist():
+            raise damaged(path, "a take has no text_id", AGAIN)
 
     def reopened(self) -> Lacking:
         """Let a set be unfinished until it is ranked anew, and return what could not be measured in it.

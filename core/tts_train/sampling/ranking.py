@@ -183,6 +183,9 @@ def _describe(
     ranking: Ranking, judged: Judged, terms: Sequence[Term], about: About, lacking: Lacking
 ) -> dict[str, Any]:
     values, takes = ranking.values, len(ranking.sounding)
+    faulty = [has and error is not None for error, has in zip(values["error"], ranking.sounding, strict=True)]
+    silent = [drawn and not has for drawn, has in zip(ranking.drawn, ranking.sounding, strict=True)]
+    not_drawn = [not drawn for drawn in ranking.drawn]
     ended = sum(whole for whole, has in zip(values["ended"], ranking.sounding, strict=True) if has)
     return {
         "format": FORMAT,
@@ -197,8 +200,10 @@ def _describe(
         "left_out": dict(about.left_out),
         "ended": ended,
         "cut_off": sum(ranking.sounding) - ended,
-        "silent": sum(drawn and not has for drawn, has in zip(ranking.drawn, ranking.sounding, strict=True)),
-        "not_drawn": ranking.drawn.count(False),
+        "silent": sum(silent),
+        "not_drawn": sum(not_drawn),
+        "faulty": sum(faulty),
+        "examples": _examples(values, {"not_drawn": not_drawn, "silent": silent, "faulty": faulty}),
         "without_reward": judged.rewards.count(None),
         "missed": dict(Counter(name for names in judged.missed for name in names)),
         "left_out_of_rewards": dict(judged.left_out),
@@ -209,6 +214,12 @@ def _describe(
         "settings": dict(about.settings),
         "data": json.loads(json.dumps(dict(about.data), default=str)),
     }
+
+
+def _examples(values: Mapping[str, Sequence[Any]], kinds: Mapping[str, Sequence[bool]]) -> dict[str, str]:
+    """Return the first take of each kind there is, by its text, and what is wrong with it."""
+    found = {kind: next((row for row, is_one in enumerate(rows) if is_one), None) for kind, rows in kinds.items()}
+    return {kind: f"{values['text_id'][row]}: {values['error'][row]}" for kind, row in found.items() if row is not None}
 
 
 def _figures(ranking: Ranking, judged: Judged) -> dict[str, dict[str, Any]]:

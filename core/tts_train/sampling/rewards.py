@@ -135,11 +135,17 @@ def choose_terms(
         empty: Figures that no take has: of several that a word means, one that has values comes first.
 
     Raises:
-        ConfigError: if one is not measured or has no direction, or two wishes mean one figure.
+        ConfigError: if one is not measured or has no direction, a floor cannot be reached, or two wishes mean one
+            figure.
     """
     terms = [
         Term(figure=_meant(wish.name, figures, missing, empty), weight=wish.weight, floor=wish.floor) for wish in wishes
     ]
+    if reached := [term for term in terms if term.figure.better == "one" and (term.floor or 0) < 0]:
+        raise ConfigError(
+            f"--reward: {reached[0].figure.name} is best at 1, so its floor is the largest distance from 1, and "
+            f"{reached[0].floor:g} is none. Give 0.3 to allow 0.7 to 1.3."
+        )
     names = [term.figure.name for term in terms]
     # A figure that counts twice would have a weight that nobody wrote.
     for wish, name in zip(wishes, names, strict=True):

@@ -40,6 +40,10 @@ def _notes(said: Mapping[str, Any]) -> list[str]:
         f"cut off, {said['silent']} gave no sound, {said['not_drawn']} were not drawn.",
         f"Texts that give a pair: {said['pairs']}.",
     ]
+    if said["faulty"]:
+        notes.append(f"Takes with a fault, which are never the better one of a pair: {said['faulty']}.")
+    spoken = {"not_drawn": "not drawn", "silent": "without sound", "faulty": "with a fault"}
+    notes += [f"One that is {spoken[kind]}: {example}" for kind, example in said["examples"].items()]
     if said["cut_off"] > said["ended"]:
         limit = said["settings"].get("max_new_tokens")
         notes.append(f"Most takes were cut off at --max_new_tokens {limit}: give more, or train the model longer.")

@@ -25,6 +25,9 @@ _IDS = ("id", "text_id", "textid", "utt_id", "uttid", "utterance_id", "sentence_
 """Columns that name a text, where no column names a recording."""
 _MARKS = {".csv": ",;|\t", ".tsv": "\t"}
 _SHOWN = 3
+_FORMS = (
+    "For texts without recordings, give a .txt file with a sentence a line, or a .csv or .jsonl that names them text."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +83,11 @@ def read_texts(
     left_out: Counter[str] = Counter()
     plain = _plain_rows(source, layout)
     if plain is None:
-        rows = list(read_rows(source, learned, language=language, layout=layout, left_out=left_out))
+        try:
+            rows = list(read_rows(source, learned, language=language, layout=layout, left_out=left_out))
+        except DataError as error:
+            # What was named may have been meant as recordings or as texts.
+            raise error if source.is_dir() else DataError(f"{error}\n{_FORMS}") from error
     else:
         rows = list(_cleaned(plain, language, learned, left_out))
     # Takes belong to their text by its id.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.core.datasets.takes import take, write_takes
@@ -78,3 +80,29 @@ def test_what_is_no_finished_set_is_refused_with_the_command(tmp_path):
     with pytest.raises(DataError, match=ABOUT):
         TakeSet(folder)
     assert TAKES == "takes.parquet"
+
+
+def test_texts_whose_good_takes_all_have_a_fault_are_counted_as_such(tmp_path):
+    rows = [take("a", 0, 1.0, error="2 ids are no audio"), take("a", 1, 0.0)]
+    assert pairs(tmp_path, [{**row, "error": "2 ids are no audio"} for row in rows]) == (
+        [],
+        {"every take that ended by itself and reached the floors has a fault (column error)": 1},
+    )
+
+
+def test_columns_that_are_not_what_they_should_be_are_refused(tmp_path):
+    folder = write_takes(tmp_path / "takes", [take("a", n, float(n)) for n in range(3)])
+    table = pq.read_table(folder / TAKES)
+    for name, values, told in (
+        ("reward", ["x", "y", "z"], "its column reward is string and not double"),
+        ("reward", [0.0, float("nan"), 1.0], "a reward that is no number"),
+        ("text_id", pa.nulls(3, pa.string()), "has no text_id"),
+        ("missed", ["a", "b", "c"], "its column missed is string"),
+    ):
+        place = table.schema.get_field_index(name)
+        pq.write_table(table.set_column(place, name, pa.array(values)), folder / TAKES)
+        with pytest.raises(DataError, match=f"{told}.*tts-train sample RUN"):
+            TakeSet(folder)
+    (folder / TAKES).write_bytes(b"")
+    with pytest.raises(DataError, match="tts-train sample RUN"):
+        TakeSet(folder)

@@ -9,7 +9,7 @@ def test_figures_and_counts_are_told():
     figure = {"better": "one", "unit": "", "summary": "", "digits": 2, "n": 3, "mean": 1.234, "best": None}
     said = {
         "takes": 4, "texts": 2, "n": 2, "ended": 1, "cut_off": 2, "silent": 1, "not_drawn": 0, "pairs": 1,
-        "without_pair": {"fewer than two takes could be judged": 1},
+        "faulty": 0, "examples": {}, "without_pair": {"fewer than two takes could be judged": 1},
         "left_out": {"duplicate": 3},
         "missed": {"words_found": 1},
         "left_out_of_rewards": {"pace_ratio": 1},
@@ -32,4 +32,16 @@ def test_figures_and_counts_are_told():
         "- Takes of which pace_ratio is left out of the reward: 1.",
         "- Takes that speaker does not judge: 3 (there is no other recording of this speaker).",
         "- Not measured: wavlm (give --weights.wavlm MODEL).",
+    ]
+
+
+def test_takes_that_are_not_as_they_should_be_are_told_with_one_of_each():
+    counts = {"takes": 4, "texts": 2, "n": 2, "ended": 2, "cut_off": 0, "silent": 0, "not_drawn": 2, "pairs": 0}
+    nothing = {key: {} for key in ("without_pair", "left_out", "missed", "left_out_of_rewards", "not_judged")}
+    examples = {"not_drawn": "a: The text is too long.", "faulty": "b: 2 ids are no audio"}
+    said = {**counts, **nothing, "not_measured": {}, "reward": {}, "figures": {}, "faulty": 2, "examples": examples}
+    assert table_of(said).splitlines()[-3:] == [
+        "- Takes with a fault, which are never the better one of a pair: 2.",
+        "- One that is not drawn: a: The text is too long.",
+        "- One that is with a fault: b: 2 ids are no audio",
     ]

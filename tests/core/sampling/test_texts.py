@@ -100,3 +100,11 @@ def test_names_of_folders_stay_apart_and_stay_inside():
     assert names["plain-1"] == "plain-1"
     assert len({name.casefold() for name in names.values()}) == len(ids)
     assert all(name and "/" not in name and "." not in name for name in names.values())
+
+
+@pytest.mark.parametrize("name", ["texts.md", "texts", "texts.csv", "gone.txt"])
+def test_what_fits_no_form_is_told_the_forms_of_texts(tmp_path, name):
+    if name != "gone.txt":
+        (tmp_path / name).write_text("Hello there.\nOne, two.\n")
+    with pytest.raises(DataError, match=r"give a \.txt file with a sentence a line"):
+        read_texts(tmp_path / name)

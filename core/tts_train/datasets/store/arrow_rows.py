@@ -49,7 +49,7 @@ class ArrowRows(ParquetRows):
         except KeyError as error:
             raise _damaged(self.files[number], error) from error
 
-    def _read(self, path: Path, names: list[str]) -> pa.Table:  # type: ignore[override]
+    def _read(self, path: Path, names: list[str]) -> pa.Table:
         try:
             return self._mapped(path).select(names)
         except KeyError as error:

@@ -19,6 +19,7 @@ from tts_train.errors import DataError
 CACHE_BYTES = 256 << 20
 """Decompressed row groups kept by each process."""
 OPEN_FILES = 64
+PREPARE_AGAIN = "Run the same tts-train prepare again (only what is damaged is redone), or copy the file again."
 
 
 class ParquetRows:
@@ -29,10 +30,15 @@ class ParquetRows:
     Args:
         files: Parquet files.
         columns: what :meth:`row` returns, as far as the files have it; None is all.
+        advice: what to do where a file is damaged.
     """
 
-    def __init__(self, files: Sequence[Path], *, columns: Sequence[str] | None = None) -> None:
-        self.files = list(files)
+    advice = PREPARE_AGAIN
+
+    def __init__(
+        self, files: Sequence[Path], *, columns: Sequence[str] | None = None, advice: str = PREPARE_AGAIN
+    ) -> None:
+        self.files, self.advice = list(files), advice
         self.names = list(self._open(self.files[0]).schema_arrow.names) if self.files else []
         """Columns of the first file."""
         self.columns = [name for name in self.names if columns is None or name in columns]
@@ -118,8 +124,8 @@ class ParquetRows:
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers open files of their own: handles cannot be sent, and two readers of one would move its position.
-        kept = ("files", "names", "columns", "groups", "_starts")
-        return {name: self.__dict__[name] for name in kept}
+        kept = ("files", "advice", "names", "columns", "groups", "_starts")
+        return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -147,7 +153,7 @@ class ParquetRows:
             # In one piece: taking a row of a table in many chunks searches them each time.
             table = self._handle(path).read_row_group(group, columns=self.columns).combine_chunks()
         except (OSError, pa.ArrowException) as error:
-            raise damaged(path, error) from error
+            raise damaged(path, error, self.advice) from error
         self._tables[place] = table
         self._cached += table.nbytes
         # By bytes, not by number: groups of sound are a hundred times as large as groups of tokens.
@@ -165,31 +171,26 @@ class ParquetRows:
                 self._handles.popitem(last=False)[1].close()
         return self._handles[path]
 
-    @staticmethod
-    def _open(path: Path) -> pq.ParquetFile:
+    def _open(self, path: Path) -> pq.ParquetFile:
         try:
             # Shards have checksums (ShardStore.write); pages without one, of other writers, are read all the same.
             return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
-            raise damaged(path, error) from error
+            raise damaged(path, error, self.advice) from error
 
-    @classmethod
-    def _read(cls, path: Path, names: list[str]) -> pa.Table:
+    def _read(self, path: Path, names: list[str]) -> pa.Table:
         try:
-            with cls._open(path) as file:
+            with self._open(path) as file:
                 # read() leaves out a column that the file lacks, without a word; select() refuses it.
                 return file.read(columns=names).select(names)
         except (OSError, pa.ArrowException, KeyError) as error:
-            raise damaged(path, error) from error
+            raise damaged(path, error, self.advice) from error
 
 
-def damaged(path: Path, error: Exception | str) -> DataError:
-    """Return the error for a shard that is gone or cannot be read."""
+def damaged(path: Path, error: Exception | str, advice: str = PREPARE_AGAIN) -> DataError:
+    """Return the error for a file that is gone or cannot be read."""
     first = (str(error).splitlines() or [type(error).__name__])[0]
-    return DataError(
-        f"{path} cannot be read: {first}. Run the same tts-train prepare again (only what is damaged is redone), "
-        "or copy the file again."
-    )
+    return DataError(f"{path} cannot be read: {first}. {advice}")
 
 
 def is_number_list(kind: pa.DataType) -> bool:

@@ -1,13 +1,32 @@
-"""Whether ids that come from elsewhere are two takes of one prompt."""
+"""Whether what comes from elsewhere is ids, and two takes of one prompt."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+
+from tts_train.datasets.store.parquet_rows import is_number_list
+from tts_train.errors import DataError
 
 if TYPE_CHECKING:
     from tts_train.families.token_lm.layout import Ids, TokenLayout
+
+
+def require_ids(types: Mapping[str, pa.DataType], names: Sequence[str], path: Path) -> None:
+    """Refuse columns that do not hold lists of whole numbers.
+
+    Raises:
+        DataError: naming the column and its type.
+    """
+    for name in names:
+        kind = types[name]
+        # Text would be no number, and half a number would be cut to a whole one without a word.
+        if not is_number_list(kind) or pa.types.is_floating(kind.value_type):
+            raise DataError(f"The column {name} of {path} is not a list of whole numbers a row, but {kind}.")
 
 
 def fault_of(prompt: Ids, chosen: Ids, rejected: Ids, layout: TokenLayout) -> str | None:

@@ -22,7 +22,7 @@ from tts_train.datasets.takes import TakeSet
 from tts_train.errors import DataError
 from tts_train.families.token_lm.data.held_out import HeldRow
 from tts_train.families.token_lm.data.token_set import BAD_SHARE, EXAMPLES, TokenRows
-from tts_train.families.token_lm.preference.check import fault_of
+from tts_train.families.token_lm.preference.check import fault_of, require_ids
 from tts_train.families.token_lm.speaking.drawing import DRAWN_IDS, PROMPT_IDS
 from tts_train.parallel.together import leads
 from tts_train.progress import Progress
@@ -119,7 +119,7 @@ class CheckedPairs(PairSource):
     def _check(
         self,
         names: Sequence[str],
-        texts: Sequence[str] | None,
+        texts: Sequence[str | None],
         speakers: Sequence[str | None],
         languages: Sequence[str | None],
     ) -> list[int]:
@@ -127,7 +127,7 @@ class CheckedPairs(PairSource):
 
         Args:
             names: Of the pairs.
-            texts: What each pair says; where it is None, pairs with the same prompt say the same.
+            texts: What each pair says; where that is None, it says what others with its prompt say.
             speakers: Who says each.
             languages: In which language.
         """
@@ -144,7 +144,7 @@ class CheckedPairs(PairSource):
                     continue
                 usable.append(place)
                 sizes.append([self.positions(side) for side in sides])
-                said.append(_hash_of(sides.prompt) if texts is None else texts[place])
+                said.append(texts[place] or _hash_of(sides.prompt))
         self.left_out.update({fault: len(of) for fault, of in faults.items()})
         self.examples = {fault: _named(of) for fault, of in faults.items()}
         self._refuse_many(faults, len(names))
@@ -189,6 +189,7 @@ class TakePairs(CheckedPairs):
         self._takes = TakeSet(path, backend=token_lm.backend, columns=(*about, PROMPT_IDS, DRAWN_IDS))
         if missing := [name for name in (PROMPT_IDS, DRAWN_IDS) if name not in self._takes.names]:
             raise DataError(f"The takes in {path} have no column {', '.join(missing)}: draw them again.")
+        require_ids(self._takes.rows.types, (PROMPT_IDS, DRAWN_IDS), path)
         # The rule of which take is better belongs to the set; every stage that learns from takes asks it.
         pairs, without = self._takes.pairs(margin=margin, per_text=per_text)
         self.left_out.update(without)
@@ -243,10 +244,12 @@ class StoredPairs(CheckedPairs):
 
     def __init__(self, token_lm: TokenLM, path: Path, rows: ParquetRows) -> None:
         super().__init__(token_lm, path)
+        require_ids(rows.types, (PROMPT_IDS, CHOSEN, REJECTED), path)
         self._rows, self._places = rows, list(range(len(rows)))
         names = self._column("id", [f"row:{row}" for row in range(len(rows))])
-        texts = self._column("text_id", []) or None
-        speakers, languages = (self._column(name, [None] * len(rows)) for name in ("speaker", "language"))
+        texts, speakers, languages = (
+            self._column(name, [None] * len(rows)) for name in ("text_id", "speaker", "language")
+        )
         # By row until they are checked, and by place among those that can be used from then on.
         self._places = self._check(names, texts, speakers, languages)
 
@@ -271,7 +274,8 @@ class StoredPairs(CheckedPairs):
     def _column(self, name: str, missing: list[Any]) -> list[Any]:
         if name not in self._rows.names:
             return missing
-        return [value if value is None else str(value) for value in self._rows.column(name).to_pylist()]
+        values = self._rows.column(name).to_pylist()
+        return [other if value is None else str(value) for value, other in zip(values, missing, strict=True)]
 
 
 class MadePairs(PairSource):
@@ -352,7 +356,7 @@ def open_pairs(
         DataError: if it is none of these.
     """
     from tts_train.datasets.store.shards import is_prepared
-    from tts_train.datasets.takes import is_takes
+    from tts_train.datasets.takes import is_begun, is_takes
 
     # What prepare and sample finished says so in a file of its own; all else is looked at by its columns.
     if is_takes(path):
@@ -362,6 +366,8 @@ def open_pairs(
     sample = f"tts-train sample RUN --texts FILE --out {path}"
     if not path.exists():
         raise DataError(f"There is nothing at {path}. Draw takes with the model that is to be trained: {sample}")
+    if is_begun(path):
+        raise DataError(f"The takes in {path} are not finished. Run the same tts-train sample again: it goes on.")
     rows = foreign_rows(
         path, columns=None, prepare=f"tts-train prepare --backend {token_lm.backend} --corpus RECORDINGS --out"
     )

@@ -91,7 +91,10 @@ def take_of(voice: TokenVoice, prompt: Ids, said: Continued, seed: int) -> Drawn
         return Drawn(ended=content.ended, columns=columns, error=why)
     sound = Sound(voice.sound(content.codes, seed=seed).numpy(), voice.codec.sample_rate)
     frames = first_codes(voice.token_lm.layout, said)
-    return Drawn(sound=sound, frames=frames, ended=content.ended, columns=columns)
+    # It sounds, as what is no frame is passed over; preferred as it was drawn, it would teach to draw such ids.
+    broken = content.ended and content.errors
+    error = f"not whole frames alone: {content} (--constrain slots draws no others)" if broken else None
+    return Drawn(sound=sound, frames=frames, ended=content.ended, columns=columns, error=error)
 
 
 def first_codes(layout: TokenLayout, said: Continued) -> list[int]:

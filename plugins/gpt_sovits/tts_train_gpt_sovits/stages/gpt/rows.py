@@ -197,7 +197,7 @@ class GptRows:
         if self.pairs == "none":
             return None
         if self.pairs == "made":
-            return corrupt(codes, Corruption.at(len(codes), seed=self.seed, lap=lap, row=number))
+            return Corruption.at(len(codes), seed=self.seed, lap=lap, row=number).of(codes)
         if row.get("rejected") is None:
             raise DataError(
                 f"{self.prepared.path} has no rejected codes for {row.get('id', number)!r}. Use --data.pairs made."
@@ -234,7 +234,7 @@ def sample_utterances(tokens: int, *, pairs: bool) -> list[GptUtterance]:
         phonemes = torch.arange(max(1, size // 4)) % _FEWEST_PHONEMES
         codes = torch.arange(max(1, size - len(phonemes))) % _CODES
         kind: Literal["lost", "repeat"] = "repeat" if place % 2 == 0 else "lost"
-        rejected = corrupt(codes, Corruption(kind, len(codes) // 3, 2 * len(codes) // 3)) if pairs else None
+        rejected = Corruption(kind, len(codes) // 3, 2 * len(codes) // 3).of(codes) if pairs else None
         bert = torch.zeros(len(phonemes), BERT_WIDTH)
         found.append(GptUtterance(phonemes=phonemes, codes=codes, bert=bert, rejected=rejected))
     return found
@@ -257,11 +257,3 @@ def read_bert(row: Mapping[str, Any], prepared: PreparedSet | TakeSet) -> Tensor
         )
     # A copy: what the file's memory map gives cannot be written to, of which torch warns.
     return torch.from_numpy(np.array(flat)).view(-1, BERT_WIDTH)
-
-
-draw_corruption = Corruption.drawn
-
-
-def corrupt(codes: Tensor, corruption: Corruption) -> Tensor:
-    """Return codes (Y,) with a part said twice or left out."""
-    return corruption.of(codes)
