@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.families.finch import FINCH
-from tests.families.finch_plugin import install
+from tests.families.finch_plugin import Loudness, install
 from tests.families.pairs import recorded
 from tts_train.cli import main
 from tts_train.contract import Figure
@@ -231,6 +231,19 @@ def test_what_is_usual_is_what_these_texts_can_be_measured_by(home, caplog, monk
     assert [name for name, *_ in rewarded] == ["pace_ratio", "stop", "repetition", "long_silence"]
     assert "speaker: there is no other recording of this speaker" in caplog.text
     assert "recognition: give --model.weights.recognition" in caplog.text
+
+
+def test_a_reward_of_which_no_take_has_a_number_is_refused_at_the_start(home, capsys, monkeypatch):
+    monkeypatch.setattr(Loudness, "measure", lambda self, take: {"loudness": float("nan")})
+    assert main(words(home, "unjudged", **LEARNT)) == 2
+    assert "takes could be judged by --model.reward (loudness)" in capsys.readouterr().err
+    assert not (home / "unjudged").exists()
+
+
+def test_takes_that_are_cut_off_early_are_told_of(home, caplog):
+    given = {**LEARNT, "model.passes": 1, "data.max_tokens": 240, "trainer.max_steps": 1, "data.val_share": 0}
+    fitted(home, "short", **given)
+    assert "s already, and not after --data.most_seconds 1: no more of 8 takes" in caplog.text
 
 
 def test_another_weight_of_the_divergence_holds_when_a_run_goes_on(home):

@@ -93,8 +93,16 @@ class Drawing:
         Raises:
             DataError: if one cannot be said.
         """
-        for row in self.data.rows:
-            self.voice.prompt(row)
+        ids = min(self.voice.longest(self.voice.prompt(row)) for row in self.data.rows)
+        seconds = ids / self.voice.tokens_per_second
+        # Where whole texts do not fit, a reward of stopping would teach haste.
+        if ids < self.longest // self.voice.slots * self.voice.slots:
+            _log.warning(
+                "Takes are cut off after %.1f s already, and not after --data.most_seconds %g: no more of %d takes of "
+                "a text fits --data.max_tokens %d, or the model's positions. Longer texts need more of them, or a "
+                "smaller --model.group.",
+                *(seconds, self.data.most_seconds, self.data.group, self.data.max_tokens),
+            )
 
     def step(self, turn: Turn, scale: Scale) -> tuple[StepTakes, list[HeardTake], Table]:
         """Return the takes of a step's texts, with what was measured of them."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tts_train.errors import ConfigError
+from tts_train.errors import ConfigError, DataError
 from tts_train.sampling.drawing import measured
 from tts_train.sampling.guards import PACE, SPEECH, pace_ratios
 from tts_train.sampling.making import figures_of
@@ -156,7 +156,18 @@ class Start:
 
     @classmethod
     def of(cls, judge: TakeJudge, heard: Sequence[HeardTake], table: Mapping[str, Sequence[float | None]]) -> Start:
-        """Return what the first takes are like."""
+        """Return what the first takes are like.
+
+        Raises:
+            DataError: if there are sounds and nothing that is rewarded is measured of any.
+        """
+        names = [term.figure.name for term in judge.terms]
+        sounds = sum(each.drawn.sound is not None for each in heard)
+        if sounds and all(value is None for name in names for value in table[name]):
+            raise DataError(
+                f"None of the first {sounds} takes could be judged by --model.reward ({', '.join(names)}): what "
+                "measures it gave no number for any of them. Reward something else."
+            )
         scales = {}
         for term in judge.terms:
             gains = term.gains(table[term.figure.name])

@@ -68,6 +68,11 @@ class TextVoice(SampleVoice):
         """Audio ids of a second of sound."""
         return self._layout.tokens_per_second
 
+    @property
+    def slots(self) -> int:
+        """Audio ids of a frame."""
+        return self._layout.slots
+
     def prompt(self, row: TextRow) -> Ids:
         """Return the ids after which a text is said, by its speaker where the model knows one of that name.
 
