@@ -18,7 +18,7 @@ from tts_train.cli import main
 from tts_train.contract import Figure
 from tts_train.families.token_lm.reinforce.guards import GuardOptions, Guards
 from tts_train.run.checkpoint import open_checkpoint
-from tts_train.sampling.rewards import Term
+from tts_train.sampling.rewards import WORDS, Term
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -176,6 +176,10 @@ def test_bounds_are_judged_by_several_steps():
     again = Guards(GuardOptions(silence=3))
     again.load(guards.state())
     assert again.judge(5, {"silence": 9.0}) is not None
+    # A run that had ended goes on with another bound or weight, and is judged by what comes after it.
+    again.load(guards.state(), stopped=True)
+    assert [again.judge(step, {"silence": 9.0}) for step in (5, 6, 7)] == [None] * 3
+    assert again.judge(8, {"silence": 9.0}) is not None
     assert Guards(GuardOptions(length=0, kl=0, silence=0)).judge(9, {"silence": 99.0}) is None
 
 
@@ -205,6 +209,11 @@ def test_what_is_watched_is_compared_with_its_first_interval(better, fallen, ris
         ({"model.kl": 0, "model.kl_target": 0.1}, "--model.kl_target adapts --model.kl"),
         ({"data.texts": 40}, "a step takes --data.texts 40"),
         ({"data.max_tokens": 15}, "leave no room for sound"),
+        ({"model.reward": "duration_ratio:1"}, "--model.reward: 'duration_ratio' is not measured"),
+        ({"model.reward": "duration_ratio:1"}, "duration: there is no recording of this sentence"),
+        ({"model.watch": "duration_ratio"}, "--model.watch: 'duration_ratio' is not measured"),
+        ({"model.watch": "stop", "trainer.num_sanity_val_steps": 0}, "--trainer.num_sanity_val_steps -1"),
+        ({"model.watch": "stop", "trainer.limit_val_batches": 0}, "of that nothing is known"),
         ({"model.guards.length": 1}, "length from 0 to below 1"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
@@ -213,6 +222,43 @@ def test_refusals(options, why, home, capsys):
     assert main(words(home, "refused", **{**LEARNT, **options})) == 2
     assert why in capsys.readouterr().err
     assert not (home / "refused").exists()
+
+
+def test_what_is_usual_is_what_these_texts_can_be_measured_by(home, caplog, monkeypatch):
+    monkeypatch.setitem(WORDS, "mos", ())
+    run = fitted(home, "usual", **{**LEARNT, "model.reward": "", "model.passes": 1, "trainer.max_steps": 1})
+    rewarded = open_checkpoint(run).state("reinforce")["reinforce"]["wishes"]
+    assert [name for name, *_ in rewarded] == ["pace_ratio", "stop", "repetition", "long_silence"]
+    assert "speaker: there is no other recording of this speaker" in caplog.text
+    assert "recognition: give --model.weights.recognition" in caplog.text
+
+
+def test_another_weight_of_the_divergence_holds_when_a_run_goes_on(home):
+    given = {**LEARNT, "model.passes": 1}
+    fitted(home, "weighed", **{**given, "trainer.max_steps": 1})
+    run = fitted(home, "weighed", **{**given, "trainer.max_steps": 2, "model.kl": 0.5})
+    assert curve(run, "train/kl_weight") == [pytest.approx(0.001), 0.5]
+
+
+def test_a_run_goes_on_with_the_figures_that_it_was_begun_with(home, caplog):
+    given = {**LEARNT, "model.passes": 1, "model.reward": "duration:1", "data.val_share": 0}
+    (home / "few.txt").write_text("One line.\nAnother line.\nA third one.\n", encoding="utf-8")
+    run = fitted(home, "begun", **{**given, "data.path": home / "few.txt", "trainer.max_steps": 1})
+    with pytest.MonkeyPatch.context() as patched:
+        # As where something is installed meanwhile that measures the word, too.
+        patched.setitem(WORDS, "duration", ("loudness", "pace_ratio"))
+        fitted(home, "begun", **{**given, "data.path": home / "few.txt", "trainer.max_steps": 2})
+    assert "Rewarded, as the run was begun: pace_ratio:1.0." in caplog.text
+    assert open_checkpoint(run).state("reinforce")["reinforce"]["wishes"] == [["pace_ratio", 1.0, None]]
+
+
+def test_another_figure_is_not_watched_by_the_interval_of_the_first(home, capsys):
+    given = {**LEARNT, "model.passes": 1, "model.watch": "repetition"}
+    fitted(home, "watched", **{**given, "trainer.max_steps": 1})
+    assert main(words(home, "watched", **{**given, "model.watch": "stop", "trainer.max_steps": 2})) == 2
+    assert "this run was begun with repetition. Give that" in capsys.readouterr().err
+    fitted(home, "watched", **{**given, "model.watch": "", "trainer.max_steps": 2})
+    fitted(home, "watched", **{**given, "trainer.max_steps": 3})
 
 
 def test_a_run_goes_on_with_its_own_reward(home, learnt, capsys):

@@ -22,6 +22,7 @@ from tts_train.sampling.parts import AUDIO, Lacking, Parts
 from tts_train.sampling.texts import Texts
 from tts_train.scoring.scores import measure
 from tts_train.scoring.sentences import Sentence, TextRow
+from tts_train.sound import Sound
 
 TAKES_OF_A_PART = 64
 """Takes that are drawn together: what is lost at most when the command is killed."""
@@ -155,14 +156,18 @@ def measured(said: Drawn, sentence: Sentence, metrics: Sequence[Metric], lacking
     # A take without sound has no figures, and so no part in their means; the reward puts it last.
     if said.sound is None:
         return {}
-    take = Take(
-        sound=said.sound,
+    return {**guard(said), **measure(held_against(sentence, said.sound), metrics, lacking)}
+
+
+def held_against(sentence: Sentence, sound: Sound) -> Take:
+    """Return a sound that says a sentence with what it is compared with."""
+    return Take(
+        sound=sound,
         text=sentence.text,
         language=sentence.language,
         reference=sentence.recording,
         voice=sentence.voice,
     )
-    return {**guard(said), **measure(take, metrics, lacking)}
 
 
 def _kept(said: Drawn, out: Path, file: Path) -> str | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from tts_train.families.token_lm.preference.batch import IdGroup
@@ -16,8 +18,9 @@ from tts_train.families.token_lm.reinforce.takes import StepTakes, TakenGroup, i
 from tts_train.families.token_lm.reinforce.voice import TextVoice
 from tts_train.families.token_lm.speaking.drawing import DRAWN_IDS, PROMPT_IDS
 from tts_train.nn.policy import Scale, advantages
-from tts_train.sampling.drawing import seed_of
+from tts_train.sampling.drawing import held_against, seed_of
 from tts_train.scoring.metrics.catalogue import choose, own_metrics
+from tts_train.sound import Sound
 from tts_train.training.listen.callback import untouched
 
 if TYPE_CHECKING:
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from tts_train.families.token_lm.reinforce.data import PromptData, Turn
     from tts_train.families.token_lm.reinforce.module import ReinforceModule
 
+TRIED = 8
+"""Texts for training, and for validation, of which it is asked whether a metric can measure them."""
+_SILENCE = Sound(np.zeros(16_000, np.float32), 16_000)
 _log = logging.getLogger(__name__)
 Table = Mapping[str, Sequence["float | None"]]
 
@@ -49,9 +55,26 @@ class Drawing:
     ) -> None:
         self._module, self.data = module, data
         metrics, missing = choose((offered or own_metrics)(module.metric_weights), ())
-        self.judge = TakeJudge(metrics, missing, module.reward, module.watch)
+        # What no text has anything for is measured as little as what is not installed.
+        useless = self._useless(metrics)
+        able = [metric for metric in metrics if metric.name not in useless]
+        # As options are called here, and not in `sample`.
+        why = {name: _here(told) for name, told in {**missing, **useless}.items()}
+        self.judge = TakeJudge(able, why, module.reward, module.watch)
         told = ", ".join(f"{name}:{weight:g}" for name, weight, _ in self.judge.wishes)
         _log.info("Rewarded: %s.%s", told, f" Watched: {module.watch}." if module.watch else "")
+
+    def go_on_with(self, wishes: Sequence[Sequence[Any]]) -> None:
+        """Reward what a run was begun with, also where the same words would mean other figures by now.
+
+        Raises:
+            ConfigError: if that cannot be measured.
+        """
+        if list(map(list, wishes)) == self.judge.wishes:
+            return
+        told = ", ".join(":".join(f"{part}" for part in wish if part is not None) for wish in wishes)
+        self.judge = replace(self.judge, reward=told)
+        _log.info("Rewarded, as the run was begun: %s.", told)
 
     @cached_property
     def voice(self) -> TextVoice:
@@ -97,6 +120,16 @@ class Drawing:
         # Seeds that no step has: the number of a step is added to a multiple of 2^32.
         return self._heard(texts, self._drawn(texts, 1, (self.data.seed << 32) - 1), watching=True)
 
+    def _useless(self, metrics: Sequence[Metric]) -> dict[str, str]:
+        """Return the metrics that can measure none of some texts, each with the reason."""
+        rows = [self.data.rows[number] for number in (*self.data.train_rows[:TRIED], *self.data.held_rows[:TRIED])]
+        found: dict[str, list[str | None]] = {metric.name: [] for metric in metrics}
+        for sentence in map(self.data.known.sentence, rows):
+            take = held_against(sentence, _SILENCE)
+            for metric in metrics:
+                found[metric.name].append(metric.lacks(take))
+        return {name: str(whys[0]) for name, whys in found.items() if all(why is not None for why in whys)}
+
     def _drawn(self, texts: Sequence[int], takes: int, seed: int) -> list[Any]:
         rows = [self.data.rows[text] for text in texts for _ in range(takes)]
         seeds = [seed_of(row.id, number % takes, seed=seed % 2**64) for number, row in enumerate(rows)]
@@ -121,6 +154,10 @@ class Drawing:
             sentence = self.data.known.sentence(row)
             for take in drawn[place * takes : (place + 1) * takes]:
                 yield row, sentence, take
+
+
+def _here(told: str) -> str:
+    return told.replace("--weights.", "--model.weights.").replace("--language", "--data.language")
 
 
 def _group(heard: Sequence[HeardTake]) -> IdGroup:

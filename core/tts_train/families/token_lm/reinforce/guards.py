@@ -45,17 +45,22 @@ class Guards:
     options: GuardOptions
     recent: dict[str, list[float]] = field(default_factory=dict)
     """The last values of each figure."""
-    watched: list[float] | None = None
-    """Mean, lower and upper end of the interval of what is watched, in the first validation."""
+    watched: dict[str, list[float]] = field(default_factory=dict)
+    """Mean, lower and upper end of the interval of what is watched before the first step, by figure."""
 
     def state(self) -> dict[str, Any]:
         """Return what a run goes on with, in plain types."""
-        return {"recent": {name: list(values) for name, values in self.recent.items()}, "watched": self.watched}
+        return {"recent": {name: list(values) for name, values in self.recent.items()}, "watched": dict(self.watched)}
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Take up :meth:`state`."""
-        self.recent = {name: list(values) for name, values in state["recent"].items()}
-        self.watched = state["watched"]
+    def load(self, state: Mapping[str, Any], *, stopped: bool = False) -> None:
+        """Take up :meth:`state`.
+
+        Args:
+            state: What it was.
+            stopped: Whether the run had ended by itself: it goes on with other options, and is judged by new steps.
+        """
+        self.recent = {} if stopped else {name: list(values) for name, values in state["recent"].items()}
+        self.watched = dict(state["watched"])
 
     def judge(self, step: int, figures: Mapping[str, float | None]) -> str | None:
         """Return why the run ends after a step; None if it goes on.
@@ -78,6 +83,26 @@ class Guards:
                 return _SENTENCES[name].format(step=step, found=found, bound=bound, steps=STEPS)
         return None
 
+    def require_start(self, term: Term | None) -> None:
+        """Refuse to watch what nothing is known of from before training.
+
+        Raises:
+            ConfigError: saying what may be the reason.
+        """
+        name = "" if term is None else term.figure.name
+        if name and name not in self.watched:
+            begun = ", ".join(self.watched)
+            raise ConfigError(
+                f"--model.watch compares {name} with what it was before training, and of that nothing is known: "
+                + (
+                    f"this run was begun with {begun}. Give that, or begin a new run from this one: --model.init_from."
+                    if begun
+                    else "it takes a validation before the first step (--trainer.num_sanity_val_steps -1) in which two "
+                    "held-out texts or more have the figure, and a run that was begun with it. Watch another figure, "
+                    "or leave --model.watch out."
+                )
+            )
+
     def watch(self, step: int, term: Term, values: Sequence[float], *, seed: int) -> str | None:
         """Return why the run ends after a validation; None if it goes on, or this is the first one.
 
@@ -90,13 +115,13 @@ class Guards:
         found = estimate(list(values), seed=seed)
         if found is None:
             return None
-        if self.watched is None:
+        better, name = term.figure.better, term.figure.name
+        if name not in self.watched:
             # The same texts and seeds every time, so that a mean outside is no matter of which texts were said.
             if found.low is not None and found.high is not None:
-                self.watched = [found.mean, found.low, found.high]
+                self.watched[name] = [found.mean, found.low, found.high]
             return None
-        first, low, high = self.watched
-        better, name = term.figure.better, term.figure.name
+        first, low, high = self.watched[name]
         if not (found.mean < low if better == "higher" else found.mean > high if better == "lower" else
                 abs(found.mean - 1) > max(abs(low - 1), abs(high - 1))):  # fmt: skip
             return None

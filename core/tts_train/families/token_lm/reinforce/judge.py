@@ -64,16 +64,17 @@ class TakeJudge:
     watched: Term | None = field(init=False, default=None)
     lacking: Counter[tuple[str, str]] = field(init=False, default_factory=Counter)
     """Takes that a metric could not measure, by metric and reason."""
-    unjudged: int = field(init=False, default=0)
-    """Takes without a reward."""
 
     def __post_init__(self) -> None:
         figures = figures_of(self.metrics)
-        wishes = read_reward(self.reward) if self.reward.strip() else default_wishes(figures)[0]
-        self.terms = choose_terms(wishes, figures, missing=self.missing)
+        wishes, absent = (read_reward(self.reward), []) if self.reward.strip() else default_wishes(figures)
+        if absent:
+            why = "; ".join(f"{metric}: {each}" for metric, each in self.missing.items())
+            _log.warning("Not rewarded, as nothing measures it here: %s (%s).", ", ".join(absent), why)
+        self.terms = self._meant("--model.reward", wishes)
         names = {term.figure.name for term in self.terms}
         if self.watch:
-            (self.watched,) = choose_terms([Wish(name=self.watch, weight=1.0)], figures, missing=self.missing)
+            (self.watched,) = self._meant("--model.watch", [Wish(name=self.watch, weight=1.0)])
             if self.watched.figure.name in names:
                 raise ConfigError(
                     f"--model.watch {self.watch} is rewarded by --model.reward, so it shows nothing. Watch another "
@@ -86,6 +87,12 @@ class TakeJudge:
             for metric in self.metrics
             if self.watched is not None and self.watched.figure in metric.figures and metric not in self._rewarding
         ]
+
+    def _meant(self, option: str, wishes: Sequence[Wish]) -> list[Term]:
+        try:
+            return choose_terms(wishes, figures_of(self.metrics), missing=self.missing)
+        except ConfigError as error:
+            raise ConfigError(str(error).replace("--reward", option)) from error
 
     @property
     def wishes(self) -> list[list[Any]]:
@@ -102,13 +109,19 @@ class TakeJudge:
             watching: Whether to measure what is only watched, too.
         """
         metrics = [*self._rewarding, *(self._watching if watching else ())]
-        return HeardTake(row, drawn, measured(drawn, sentence, metrics, self.lacking))
+        known = set(self.lacking)
+        heard = HeardTake(row, drawn, measured(drawn, sentence, metrics, self.lacking))
+        # Said once: it takes no part in what is learnt, and no figure of a step shows it.
+        for metric, why in self.lacking.keys() - known:
+            _log.warning("Takes that %s cannot measure are judged without it: %s (the first: %s).", metric, why, row.id)
+        return heard
 
     def table(self, heard: Sequence[HeardTake]) -> dict[str, list[float | None]]:
         """Return the values of all figures by name, None where a take has none."""
         names = dict.fromkeys(name for each in heard for name in each.figures)
         # A figure that no take has is there all the same, so that a reward finds it empty.
-        names |= dict.fromkeys(term.figure.name for term in self.terms)
+        asked = self.terms if self.watched is None else [*self.terms, self.watched]
+        names |= dict.fromkeys(term.figure.name for term in asked)
         table: dict[str, list[float | None]] = {name: [each.figures.get(name) for each in heard] for name in names}
         table[PACE] = pace_ratios(
             [each.row.id for each in heard],
@@ -123,15 +136,13 @@ class TakeJudge:
     def rewards(self, heard: Sequence[HeardTake], table: Mapping[str, Sequence[float | None]]) -> list[float | None]:
         """Return the reward of each take among those of its text; None where nothing judges it."""
         # Among the takes of a step, as `sample` judges among those of a set.
-        found = judge(
+        return judge(
             [each.row.id for each in heard],
             table,
             self.terms,
             sounding=[each.drawn.sound is not None for each in heard],
             drawn=[bool(each.drawn.columns) for each in heard],
         ).rewards
-        self.unjudged += sum(reward is None for reward in found)
-        return found
 
 
 @dataclass(frozen=True)
@@ -185,13 +196,3 @@ def mean(values: Sequence[float | None]) -> float | None:
     """Return the mean of what is there; None if nothing is."""
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known else None
-
-
-def other_reward(before: Sequence[Sequence[Any]], now: Sequence[Sequence[Any]]) -> str:
-    """Return what to say where a run that continues would be rewarded for something else."""
-    told = [", ".join(":".join(f"{each}" for each in wish if each is not None) for wish in of) for of in (before, now)]
-    return (
-        f"This run was begun with the reward {told[0]}, and now it would be {told[1]}: figures before and after could "
-        f"not be compared. Give --model.reward {told[0]!r} and install what measures it, or begin a new run from this "
-        "one: --model.init_from."
-    )

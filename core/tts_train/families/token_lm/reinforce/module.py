@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -19,7 +19,7 @@ from tts_train.families.token_lm.preference.batch import token_logps
 from tts_train.families.token_lm.preference.reference import StartNetwork
 from tts_train.families.token_lm.reinforce.drawing import Drawing
 from tts_train.families.token_lm.reinforce.guards import GuardOptions, Guards
-from tts_train.families.token_lm.reinforce.judge import Start, mean, other_reward
+from tts_train.families.token_lm.reinforce.judge import Start, mean
 from tts_train.families.token_lm.reinforce.takes import StepTakes, TakenBatch, TakenGroup
 from tts_train.nn.policy import Aggregation, PolicyLoss, Scale, aggregated, next_kl_weight, policy_loss
 
@@ -43,7 +43,6 @@ class _Sums:
     kl: Tensor
     clipped: Tensor
     tokens: int
-    begun: float = field(default_factory=time.monotonic)
 
 
 class ReinforceModule(TokenModule):
@@ -121,7 +120,7 @@ class ReinforceModule(TokenModule):
         self.kl_target = kl_target
         self.guards = Guards(guards)
         self._refers = bool(kl or guards.kl)
-        self._kl_weight = kl
+        self.kl = self._kl_weight = kl
         self._as_start = StartNetwork()
         self._offered: Callable[[Mapping[str, str]], Sequence[Metric]] | None = None
         self._drawing: Drawing | None = None
@@ -130,8 +129,6 @@ class ReinforceModule(TokenModule):
         self._sums: _Sums | None = None
         self._heard: list[HeardTake] = []
         self._ended_at = time.monotonic()
-        # What a checkpoint says was rewarded, if it is read before the texts are.
-        self._wished: list[list[Any]] | None = None
         self._work = Work(0, 0.0)
 
     def offer(self, metrics: Callable[[Mapping[str, str]], Sequence[Metric]]) -> None:
@@ -159,8 +156,6 @@ class ReinforceModule(TokenModule):
                 f"{data.texts}. Leave the first three out."
             )
         self._drawing = Drawing(self, data, self._offered)
-        if self._wished is not None and self._wished != self._drawing.judge.wishes:
-            raise ConfigError(other_reward(self._wished, self._drawing.judge.wishes))
         if self.watch and len(data.held_rows) < 2:
             raise ConfigError(
                 f"--model.watch is measured of held-out texts, and has an interval from two on; there are "
@@ -189,6 +184,12 @@ class ReinforceModule(TokenModule):
         if self._drawing is not None:
             self._drawing.check_prompts()
 
+    def on_train_start(self) -> None:
+        """Refuse to watch a figure of which nothing is known from before training."""
+        self._ended_at = time.monotonic()
+        if self._drawing is not None:
+            self.guards.require_start(self._drawing.judge.watched)
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401 - a Turn, or takes of a plan
         """Return the loss of a text's takes as its part of the step; takes of a step are drawn at its first batch."""
         if "gains" in batch:
@@ -202,7 +203,7 @@ class ReinforceModule(TokenModule):
         self._work = Work(tokens=made["collapse"].numel(), audio_seconds=made["audio_seconds"])
         loss, found = self._learnt(made, group, self._whole(takes, len(turn["texts"])))
         # Read at the end of the step alone, where the host waits for the card once.
-        self._add(loss, found)
+        self._add(loss, found, first=turn["place"] == 0)
         if turn["place"] + 1 == len(turn["texts"]):
             self._end_step(takes)
             # A checkpoint of this step then holds none, and the next step draws its own.
@@ -228,7 +229,8 @@ class ReinforceModule(TokenModule):
         if self._start is None:
             self._start = Start.of(judge, heard, table)
         figures = self._figures(heard, table)
-        figures["loss"] = -figures.get("reward", 0.0)
+        if "reward" in figures:
+            figures["loss"] = -figures["reward"]
         # One process; Lightning warns of figures that are not said to be the same on all.
         self.log_dict({f"val/{name}": value for name, value in figures.items()}, batch_size=1, sync_dist=True)
         if judge.watched is None:
@@ -244,9 +246,10 @@ class ReinforceModule(TokenModule):
         super().on_save_checkpoint(checkpoint)
         checkpoint[STATE] = {
             "takes": None if self._takes is None else self._takes.state(),
-            "kl_weight": self._kl_weight,
+            "kl_weight": [self.kl, self._kl_weight],
             "start": None if self._start is None else [dict(self._start.scales), self._start.pace],
             "guards": self.guards.state(),
+            "stopped": self.stopped is not None,
             "wishes": None if self._drawing is None else self._drawing.judge.wishes,
         }
 
@@ -254,17 +257,18 @@ class ReinforceModule(TokenModule):
         """Take it up, besides what every stage does.
 
         Raises:
-            ConfigError: if another reward is asked for.
+            ConfigError: if what was rewarded cannot be measured any more.
         """
         super().on_load_checkpoint(checkpoint)
         state = checkpoint[STATE]
         self._takes = None if state["takes"] is None else StepTakes.of(state["takes"])
-        self._kl_weight = state["kl_weight"]
+        begun, adapted = state["kl_weight"]
+        # Another --model.kl begins at what is given.
+        self._kl_weight = adapted if begun == self.kl else self.kl
         self._start = None if state["start"] is None else Start(*state["start"])
-        self.guards.load(state["guards"])
-        self._wished = state["wishes"]
-        if self._drawing is not None and self._wished is not None and self._wished != self._drawing.judge.wishes:
-            raise ConfigError(other_reward(self._wished, self._drawing.judge.wishes))
+        self.guards.load(state["guards"], stopped=state["stopped"])
+        if self._drawing is not None and state["wishes"] is not None:
+            self._drawing.go_on_with(state["wishes"])
 
     def work_in(self, batch: Any) -> Work:  # noqa: ANN401 - a Turn, or takes of a plan
         """Return the positions that are computed, and the seconds of speech in the takes."""
@@ -355,9 +359,10 @@ class ReinforceModule(TokenModule):
         found["take_tokens"] = mean([float(len(each.drawn.columns["drawn_ids"])) for each in heard])
         return {name: value for name, value in found.items() if value is not None}
 
-    def _add(self, loss: Tensor, found: PolicyLoss) -> None:
+    def _add(self, loss: Tensor, found: PolicyLoss, *, first: bool) -> None:
         new = (loss.detach(), found.kl.sum(), found.clipped.sum())
-        if self._sums is None:
+        # The first of its step: one that an epoch's limit has cut short may have left sums.
+        if first or self._sums is None:
             self._sums = _Sums(*new, tokens=len(found.kl))
             return
         sums = self._sums
