@@ -23,6 +23,7 @@ from tts_train import sample
 from tts_train.cli import main
 from tts_train.contract.jobs import Line
 from tts_train.datasets.takes import TakeSet
+from tts_train.sampling.identity import options_of
 from tts_train_orpheus import layout
 from tts_train_orpheus.jobs import OrpheusSynth
 from tts_train_orpheus.prompt import encode_text, inference_prompt
@@ -209,6 +210,13 @@ def test_what_was_drawn_otherwise_is_not_mixed(run, texts, copied, tmp_path, cap
         assert told in refused(capsys, *given)
     other = tmp_path / "other"
     write_run(other)
+    # A second network's run is another one once it was trained on, whatever its name.
+    before = options_of(voice(run, copied, codec=str(other)))
+    shutil.rmtree(other)
+    write_run(other, change=lambda network: torch.nn.init.zeros_(network.lm.model.norm.weight))
+    after = options_of(voice(run, copied, codec=str(other)))
+    assert [name for name in before if before[name] != after[name]] == ["codec"]
+    assert before["codec"].startswith(f"{other} (weights ")
     assert "the hash of the model" in refused(capsys, *words(other, texts, copied))
     assert main(words(run, texts, copied, "--batch_size", 3, "--keep", "all")) == 0, "the takes are the same"
 

@@ -14,6 +14,7 @@ from tts_train.checkpoints.folder_io import read_manifest
 from tts_train.contract.jobs import SynthJob
 from tts_train.disk.files import hash_file
 from tts_train.errors import ConfigError
+from tts_train.run.checkpoint import is_run, open_checkpoint
 
 _WEIGHTS = "model"
 """First letters of the files of a checkpoint that hold weights."""
@@ -63,10 +64,18 @@ def options_of(job: SynthJob) -> dict[str, Any]:
     """Return the options of a job that decide what a line sounds like, in plain types."""
     # By the job's own fields, so that options which a backend adds are compared, too.
     values = {field.name: getattr(job, field.name) for field in fields(job) if field.init}
-    kept = {name: value for name, value in values.items() if name not in _LEFT_OUT}
+    kept = {name: _with_weights(value) for name, value in values.items() if name not in _LEFT_OUT}
     # As JSON reads them back: a tuple would differ from the list that it becomes.
     found: dict[str, Any] = json.loads(json.dumps(kept, default=str))
     return found
+
+
+def _with_weights(value: Any) -> Any:  # noqa: ANN401 - the value of any option
+    """Return the value of an option; one that names a run, such as a second network's, with the hash of its weights."""
+    if not isinstance(value, str | Path) or not value or not is_run(Path(value)):
+        return value
+    # A run that was trained on meanwhile has the same name and speaks otherwise.
+    return f"{value} (weights {hash_weights(open_checkpoint(value).path)})"
 
 
 def require_same(before: Mapping[str, Any], now: Mapping[str, Any], *, out: Path) -> None:
