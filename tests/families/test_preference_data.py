@@ -297,3 +297,12 @@ def test_takes_that_are_not_finished_are_told_as_such(tmp_path):
     (tmp_path / "begun.json").write_text("{}")
     with pytest.raises(DataError, match=r"are not finished\. Run the same tts-train sample again"):
         opened(tmp_path)
+
+
+def test_where_no_take_can_be_preferred_no_smaller_margin_is_advised(tmp_path):
+    known = {"prompt_ids": prompt(ORPHEUS, 0), "drawn_ids": drawn(ORPHEUS, 2), "ended": False}
+    folder = write_takes(tmp_path / "takes", [take("a", n, float(n), **known) for n in range(2)], columns=COLUMNS)
+    with pytest.raises(DataError, match="no take ended by itself") as told:
+        opened(folder)
+    assert "--data.margin" not in str(told.value)
+    assert "takes.html" in str(told.value)

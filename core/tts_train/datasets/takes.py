@@ -44,6 +44,7 @@ COLUMNS = {
 the file of a take that was kept, relative to the folder.
 """
 AGAIN = "Copy the folder again, or draw the takes into another one: tts-train sample RUN --texts FILE --out OTHER."
+TOO_ALIKE = "the best take is not better than the worst by the margin"
 _JUDGED = ("text_id", "ended", "error", "missed", "reward")
 
 
@@ -182,7 +183,7 @@ def _pairs_of(
             break
         pairs.append(TakePair(text_id=text_id, chosen=better, rejected=worse, margin=gap))
         used |= {better, worse}
-    return pairs, None if pairs else "the best take is not better than the worst by the margin"
+    return pairs, None if pairs else TOO_ALIKE
 
 
 def is_begun(path: Path | str) -> bool:

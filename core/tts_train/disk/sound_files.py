@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,8 +85,11 @@ def write_sound(path: Path, sound: Tensor, *, sample_rate: int) -> None:
     samples = (sound.clamp(-1, 1) * 32767).round().short().numpy()
     if form.sample_rate not in (None, sample_rate):
         samples, sample_rate = soxr.resample(samples, sample_rate, form.sample_rate), form.sample_rate
+    # In memory first: where a disk is full libsndfile says "System error", and the system says why.
+    encoded = io.BytesIO()
+    soundfile.write(encoded, samples, sample_rate, subtype=form.coding, format=form.container)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, samples, sample_rate, subtype=form.coding, format=form.container)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise DiskError(f"--out {path} cannot be written: {error}.") from error
+        path.write_bytes(encoded.getbuffer())
+    except OSError as error:
+        raise DiskError(f"--out {path} cannot be written: {error.strerror}.") from error

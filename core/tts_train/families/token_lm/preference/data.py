@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tts_train.contract.data import AUTO, StageData
 from tts_train.datasets.batches import Batches, batches_for, fill_share, in_order, pack
+from tts_train.datasets.takes import TOO_ALIKE
 from tts_train.errors import ConfigError, DataError
 from tts_train.families.token_lm.data.data import refuse_others
 from tts_train.families.token_lm.preference.batch import IdPair, PairBatch, pair_batch
@@ -234,7 +235,10 @@ class PairData(StageData):
 def _nothing(path: str, source: PairSource, max_tokens: int) -> str:
     why = "; ".join(f"{count} left out: {reason}" for reason, count in source.left_out.most_common(3))
     if not len(source):
-        advice = "Draw more takes of each text (tts-train sample --n), or give a smaller --data.margin."
+        advice = "Give others; for takes, the table of tts-train sample and its takes.html say what is wrong with them."
+        # Where no take of a text can be preferred, neither more pairs nor a smaller margin help.
+        if source.left_out[TOO_ALIKE]:
+            advice = "Draw more takes of each text (tts-train sample --n), or give a smaller --data.margin."
         return f"{path} gives no pair ({why or 'it is empty'}). {advice}"
     need = int(source.sizes.sum(axis=1).max()) + AGAIN
     return f"No pair of {path} is short enough for --data.max_tokens {max_tokens}: raise it; {need} takes them all."
