@@ -16,6 +16,7 @@ from tests.families.finch_plugin import Loudness, install
 from tests.families.pairs import recorded
 from tts_train.cli import main
 from tts_train.contract import Figure
+from tts_train.families.token_lm.reinforce.data import PromptData
 from tts_train.families.token_lm.reinforce.guards import GuardOptions, Guards
 from tts_train.run.checkpoint import open_checkpoint
 from tts_train.sampling.rewards import WORDS, Term
@@ -238,6 +239,15 @@ def test_a_reward_of_which_no_take_has_a_number_is_refused_at_the_start(home, ca
     assert main(words(home, "unjudged", **LEARNT)) == 2
     assert "takes could be judged by --model.reward (loudness)" in capsys.readouterr().err
     assert not (home / "unjudged").exists()
+
+
+def test_a_codec_that_is_not_here_is_asked_for_and_nothing_instead_of_it(home, capsys, monkeypatch):
+    monkeypatch.setattr(PromptData, "facts", {"settings": {"tokenizer": "tiny", "codec": "nobody/hum"}})
+    assert main(words(home, "mute", **LEARNT)) == 2
+    told = capsys.readouterr().err
+    assert "The codec nobody/hum is not on this machine" in told
+    # It is 0 already, and takes have to be heard to be measured.
+    assert "--listen.sentences" not in told
 
 
 def test_takes_that_are_cut_off_early_are_told_of(home, caplog):

@@ -50,7 +50,8 @@ class TextVoice(SampleVoice):
         self._voice = TokenVoice(
             token_lm=token_lm,
             lm=network.lm,
-            codec=local_codec(token_lm, settings.get("codec"), device),
+            # Takes are measured as sound, so nothing does without it.
+            codec=local_codec(token_lm, settings.get("codec"), device, instead=""),
             sampling=spoken,
             tokenizer=token_lm.load_tokenizer(settings["tokenizer"]),
         )

@@ -131,8 +131,20 @@ class TrainingVoice:
         return float(np.median(paces))
 
 
-def local_codec(token_lm: TokenLM, source: str | None, device: Any) -> Codec:  # noqa: ANN401 - Lightning's device
+def local_codec(
+    token_lm: TokenLM,
+    source: str | None,
+    device: Any,  # noqa: ANN401 - Lightning's device
+    *,
+    instead: str = ", or set --listen.sentences 0",
+) -> Codec:
     """Load a codec from this machine.
+
+    Args:
+        token_lm: What kind of model it is.
+        source: A folder or hub name; None is that of the released models.
+        device: Where it will compute.
+        instead: What else is to be done where it is not here, as the end of a sentence.
 
     Raises:
         ConfigError: if it would have to be downloaded, or nothing says which one it is.
@@ -145,6 +157,6 @@ def local_codec(token_lm: TokenLM, source: str | None, device: Any) -> Codec:  #
     if named and not isinstance(try_to_load_from_cache(name, token_lm.codec_file), str):
         raise ConfigError(
             f"The codec {name} is not on this machine, and training downloads nothing to be heard. Run any command "
-            f"that uses it once (tts-train synth), or set --listen.sentences 0."
+            f"that uses it once (tts-train synth){instead}."
         )
     return token_lm.load_codec(name, device=device)
