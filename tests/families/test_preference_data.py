@@ -144,7 +144,7 @@ def test_takes_that_are_the_same_are_left_out_and_refuse_no_set(tmp_path):
     data = opened(write_takes(tmp_path / "takes", rows, columns=COLUMNS), val_share=0.0)
     assert len(data.parts["train"]) == 6
     assert data.describe()["left_out"] == {"both takes are the same": 4}
-    with pytest.raises(DataError, match="4 of 4 pairs in .* cannot be used"):
+    with pytest.raises(DataError, match=r"4 of 4 pairs in .* cannot be used"):
         opened(write_takes(tmp_path / "all", [*rows[:4], *rows[10:14]], columns=COLUMNS))
 
 
