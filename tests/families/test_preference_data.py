@@ -136,6 +136,18 @@ def test_takes_that_are_no_utterances_are_left_out_by_name_and_many_are_refused(
         opened(folder("many", 5))
 
 
+def test_takes_that_are_the_same_are_left_out_and_refuse_no_set(tmp_path):
+    # A codec that decodes with noise lets two takes of the same ids be measured differently.
+    good, worse = ({"prompt_ids": prompt(ORPHEUS, 0), "drawn_ids": drawn(ORPHEUS, 2, start)} for start in (0, 9))
+    rows = [take(f"t{text}", 0, 1.0, **good) for text in range(10)]
+    rows += [take(f"t{text}", 1, 0.0, **(good if text < 4 else worse)) for text in range(10)]
+    data = opened(write_takes(tmp_path / "takes", rows, columns=COLUMNS), val_share=0.0)
+    assert len(data.parts["train"]) == 6
+    assert data.describe()["left_out"] == {"both takes are the same": 4}
+    with pytest.raises(DataError, match=r"4 of 4 pairs in .* cannot be used"):
+        opened(write_takes(tmp_path / "all", [*rows[:4], *rows[10:14]], columns=COLUMNS))
+
+
 def test_texts_without_a_pair_are_counted(tmp_path):
     known = {"prompt_ids": prompt(ORPHEUS, 0), "drawn_ids": drawn(ORPHEUS, 2)}
     rows = [take("one", 0, 1.0, **known), take("even", 0, 1.0, **known), take("even", 1, 1.0, **known)]

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from tts_train.families.token_lm.layout import Ids, TokenLayout
 
 
+SAME = "both takes are the same"
+"""A fault that says nothing against the model of the pairs: two seeds may draw the same ids."""
+
+
 def require_ids(types: Mapping[str, pa.DataType], names: Sequence[str], path: Path) -> None:
     """Refuse columns that do not hold lists of whole numbers.
 
@@ -54,7 +58,7 @@ def fault_of(prompt: Ids, chosen: Ids, rejected: Ids, layout: TokenLayout) -> st
     # A frame that is one position cannot be read in part.
     if layout.frame_positions != layout.slots and not _in_frames(said, layout):
         return f"the worse take is not whole frames of {layout.slots} ids"
-    return "both takes are the same" if np.array_equal(chosen, rejected) else None
+    return SAME if np.array_equal(chosen, rejected) else None
 
 
 def _in_frames(ids: Ids, layout: TokenLayout) -> bool:
