@@ -44,8 +44,8 @@ def taken(token_lm: TokenLM, folder: Path, texts: int, *, takes: int = 2, **abou
     return write_takes(folder, rows, backend=token_lm.backend, columns=COLUMNS, **{**known, **about})
 
 
-def recorded(token_lm: TokenLM, folder: Path, frames: Sequence[int]) -> Path:
-    """Write a prepared set of utterances with so many frames each."""
+def recorded(token_lm: TokenLM, folder: Path, frames: Sequence[int], **settings: Any) -> Path:
+    """Write a prepared set of utterances with so many frames each, made with these settings."""
     rows = []
     for number, count in enumerate(frames):
         audio = np.array(drawn(token_lm, count, 7 * number, ended=False))
@@ -56,5 +56,5 @@ def recorded(token_lm: TokenLM, folder: Path, frames: Sequence[int]) -> Path:
         rows.append({**about, **sizes, "input_ids": ids, "seconds": count * 0.1})
     store = ShardStore(folder, SCHEMA, kind=token_lm.kind, length_column="num_tokens")
     report = {"rows": len(rows), "kept": len(rows), "dropped": {}, "hours": 0.0, "speakers": {}, "languages": {}}
-    store.finish([store.write("a" * 32, rows, account={})], settings={"tokenizer": "tiny"}, report=report)
+    store.finish([store.write("a" * 32, rows, account={})], settings={"tokenizer": "tiny", **settings}, report=report)
     return folder
