@@ -74,8 +74,14 @@ def _group(module: str, name: str, depth: int) -> Group | None:
 
 
 def _base(module: str, node: ast.ClassDef, depth: int) -> Group | None:
-    base = node.bases[0] if len(node.bases) == 1 else None
-    return _group(module, base.id, depth + 1) if isinstance(base, ast.Name) else None
+    keys: dict[str, Kind] = {}
+    # The first of several bases takes the place of the others, and hands on to them what it does not take itself.
+    for base in reversed(node.bases):
+        group = _group(module, base.id, depth + 1) if isinstance(base, ast.Name) else None
+        if group is None:
+            return None
+        keys |= group.keys
+    return Group(keys) if node.bases else None
 
 
 def _fields(module: str, node: ast.ClassDef, depth: int) -> Group | None:

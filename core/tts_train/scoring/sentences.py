@@ -53,9 +53,10 @@ def _learned_by(source: Path) -> Learned | None:
     if own is None:
         return None
     began = card.options("model", "init_from").get("init_from")
-    # What the run began with was trained, too; a base that is no run says nothing, and has none of these rows.
-    before = learned_by(Path(began)) if isinstance(began, str) and is_run(Path(began)) else Learned(frozenset())
-    return None if before is None else Learned(own | before.ids)
+    # What the run began with was trained, too. A base that is no run has none of these rows, and one that does not say
+    # takes nothing from what the run itself says.
+    before = learned_by(Path(began)) if isinstance(began, str) and is_run(Path(began)) else None
+    return Learned(own | before.ids if before else own)
 
 
 def _rows_learned(card: RunCard) -> frozenset[str] | None:
