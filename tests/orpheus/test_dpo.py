@@ -15,6 +15,7 @@ from tests.orpheus.trained_runs import write_run
 from tts_train.checking import check_run
 from tts_train.cli import main
 from tts_train.run.checkpoint import open_checkpoint
+from tts_train.sampling.identity import hash_weights
 from tts_train.scoring.sentences import learned_by
 from tts_train_orpheus.model import ORPHEUS
 
@@ -134,6 +135,16 @@ def test_it_is_heard_on_texts_of_its_pairs(home, base, tmp_path):
     assert (tmp_path / "run" / "samples" / "step-000000" / "utterance-1.wav").is_file()
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert page.count("<figcaption>Before training</figcaption>") == 2
+
+
+def test_takes_of_other_weights_are_told(home, base, tmp_path, caplog):
+    drawn = hash_weights(open_checkpoint(base).path)
+    for known, told in ((drawn, False), ("0" * 32, True)):
+        caplog.clear()
+        takes = taken(ORPHEUS, tmp_path / known, 8, weights_hash=known, source="runs/other")
+        words = ["--trainer.max_steps", "1", "--data.max_tokens", "300"]
+        assert main(command(base, takes, tmp_path / f"run-{told}", *words)) == 0
+        assert ("drawn with other weights (runs/other)" in caplog.text) == told
 
 
 def test_a_plan_needs_no_pairs(capsys):

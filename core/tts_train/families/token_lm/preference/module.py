@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -25,12 +27,16 @@ from tts_train.nn.preference import (
     prefer,
 )
 from tts_train.parallel.means import Means
+from tts_train.run.checkpoint import is_run, open_checkpoint
+from tts_train.sampling.identity import hash_weights
 
 if TYPE_CHECKING:
     from tts_train.contract.data import StageData
     from tts_train.families.token_lm.preference.data import NumberedPairs, PairData
     from tts_train.families.token_lm.preference.probe import PairProbe
 
+
+logger = logging.getLogger(__name__)
 
 STATE = "start_logps"
 """Where a checkpoint keeps the log-probabilities under the network as it started."""
@@ -88,6 +94,22 @@ class PreferenceModule(TokenModule):
         self._start = StartLogps()
         self._frozen = StartNetwork()
         self._sums: Means | None = None
+
+    def setup(self, stage: str) -> None:
+        """Refuse what the base cannot take, and say where it is not the model that drew the takes."""
+        super().setup(stage)
+        drawn = {} if self._pairs is None else self._pairs.parts["train"].source.drawn_with
+        start = Path(self.init_from).expanduser()
+        # A folder of an export is not compared: all of its files would have to be read for it.
+        if "weights_hash" not in drawn or (start.exists() and not is_run(start)):
+            return
+        if hash_weights(open_checkpoint(start).path if is_run(start) else start) != drawn["weights_hash"]:
+            logger.warning(
+                "The takes were drawn with other weights (%s) than --model.init_from %s has: the model learns from "
+                "faults that may not be its own. Give the model that drew them, or draw takes with this one.",
+                drawn.get("source"),
+                self.init_from,
+            )
 
     def build(self) -> None:
         """Build the network from :attr:`init_from`, and what else its reference needs.

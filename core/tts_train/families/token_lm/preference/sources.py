@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -54,6 +55,8 @@ class PairSource(ABC):
         path: Where they lie.
     """
 
+    drawn_with: Mapping[str, Any] = MappingProxyType({})
+    """What takes say of the model that drew them: ``source`` and ``weights_hash``."""
     says: ClassVar[str]
     """What they are, for messages."""
     fixed: ClassVar[bool] = True
@@ -188,6 +191,7 @@ class TakePairs(CheckedPairs):
         super().__init__(token_lm, path)
         about = ("text_id", "text", "speaker", "language")
         self._takes = TakeSet(path, backend=token_lm.backend, columns=(*about, PROMPT_IDS, DRAWN_IDS))
+        self.drawn_with = self._takes.about
         if missing := [name for name in (PROMPT_IDS, DRAWN_IDS) if name not in self._takes.names]:
             raise DataError(f"The takes in {path} have no column {', '.join(missing)}: draw them again.")
         require_ids(self._takes.rows.types, (PROMPT_IDS, DRAWN_IDS), path)
